@@ -1,0 +1,222 @@
+"""The outside world, as protocols.  ``auditsvc.adapters`` has one file for each; tests have working fakes.
+
+Nothing above this line names MLflow, SQLAlchemy or a file system: a verb is given a ``Ports`` and uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from auditsvc.records import Candidate, Digest, FileEntry, Moment, Parent, Record, Submission
+
+if TYPE_CHECKING:
+    from auditsvc.measuring import Dataset
+
+R = TypeVar("R", bound=Record)
+
+KeyRole = Literal["build", "audit", "release", "log"]
+"""One key, one role: who pruned, who measured, who released, who keeps the log."""
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> Moment:
+        """UTC, to the second."""
+        ...
+
+
+class Ledger(Protocol):
+    """Append-only store of records, with a Merkle log over it.  Nothing is ever changed or deleted."""
+
+    def append(self, *records: Record, actor: str) -> None:
+        """Add records, and one log event for each, all or none; a record that is there already is left alone.
+
+        Raises:
+            Conflict: a constraint of the ledger forbids it (who submitted can't approve).
+            Unavailable: the store can't be written.
+        """
+        ...
+
+    def get(self, kind: type[R], digest: Digest) -> R:
+        """The record of this kind with this digest.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
+        """All records of this kind about this subject, oldest first; see ``Record.subjects``."""
+        ...
+
+    def all(self, kind: type[R]) -> Iterator[R]:
+        """All records of this kind, oldest first."""
+        ...
+
+
+class Log(Protocol):
+    """The transparency log over the ledger."""
+
+    def leaf_index(self, object_digest: Digest) -> int:
+        """Where this object was logged first.  Raises ``NotFound``."""
+        ...
+
+    def append_leaf(self, data: bytes) -> int:
+        """Log these bytes (an attestation's entry) and return the index; the same bytes keep their index."""
+        ...
+
+    def size(self) -> int:
+        """The number of leaves."""
+        ...
+
+    def root(self, size: int) -> bytes:
+        """The root hash of the first ``size`` leaves."""
+        ...
+
+    def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The audit path of one leaf in the tree of this size."""
+        ...
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """The proof that the tree of size ``new`` continues the tree of size ``old``."""
+        ...
+
+
+class Blobs(Protocol):
+    """Content-addressed files.  A blob is there whole, or it is not there."""
+
+    def put(self, data: bytes) -> Digest:
+        """Store these bytes; returns their digest."""
+        ...
+
+    def put_file(self, path: Path) -> FileEntry:
+        """Store a file, streaming; the entry's name is the file's own."""
+        ...
+
+    def read(self, digest: Digest) -> bytes:
+        """The bytes, checked against the digest.  Raises ``NotFound``, ``Unavailable``."""
+        ...
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is there."""
+        ...
+
+    def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
+        """Write these files into an empty or absent folder, atomically: the folder appears whole."""
+        ...
+
+
+class Registry(Protocol):
+    """The model registry: versions, lineage, tags, and the alias that says "this one"."""
+
+    def register_parent(self, parent: Parent, folder: Path) -> str:
+        """Register the parent; returns its version.  Registering the same digest again returns the same version."""
+        ...
+
+    def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
+        """Register a candidate with lineage to its parent; idempotent by digest; returns its version."""
+        ...
+
+    def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
+        """Set tags on a version.  Tags are hints for readers, never evidence."""
+        ...
+
+    def move_alias(self, model: str, alias: str, version: str) -> None:
+        """Point the alias at this version."""
+        ...
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        """Remove the alias, if it is there."""
+        ...
+
+    def aliased(self, model: str, alias: str) -> str | None:
+        """The version that carries the alias, or None: an alias that nobody carries is an ordinary state."""
+        ...
+
+
+class Signer(Protocol):
+    """Signs bytes with one key of one role.  ECDSA P-256 with SHA-256, or Ed25519 for the log."""
+
+    @property
+    def role(self) -> KeyRole:
+        """What this key may be used for."""
+        ...
+
+    @property
+    def public_pem(self) -> bytes:
+        """The public key, PEM SubjectPublicKeyInfo."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature over these bytes (DER for ECDSA).  Raises ``Unavailable``."""
+        ...
+
+
+class Keys(Protocol):
+    """The signers of this installation, one for each role; made on first use in the embedded default."""
+
+    def signer(self, role: KeyRole) -> Signer:
+        """The signer for this role."""
+        ...
+
+    def watermark_secret(self) -> bytes:
+        """32 bytes; never in the ledger, never in a log."""
+        ...
+
+
+class Datasets(Protocol):
+    """Data sets by content."""
+
+    def open(self, folder: Path) -> Dataset:
+        """Read a data set folder and check it.  Raises ``InvalidDataset`` with every fault."""
+        ...
+
+
+class Progress(Protocol):
+    """Tells somebody how long work goes: what, how many, how long still."""
+
+    def step(self, title: str, total: int | None = None) -> AbstractContextManager[Tick]:
+        """A step with a title and, where known, the number of ticks in it.
+
+        Raises:
+            Cancelled: at the next step or tick after the job was stopped.
+        """
+        ...
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        ...
+
+
+class Tick(Protocol):
+    """Called once for each finished unit of a step."""
+
+    def __call__(self, units: int = 1) -> None:
+        """So many more units are done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All of the outside world that the verbs need."""
+
+    ledger: Ledger
+    log: Log
+    blobs: Blobs
+    registry: Registry
+    datasets: Datasets
+    keys: Keys
+    clock: Clock
+    progress: Progress
+    folder: Path
+    """Where releases and reports are written."""
+
+
+def submissions_of(ledger: Ledger, model: str, version: str) -> Iterable[Submission]:
+    """The submissions of one registry version, oldest first."""
+    return ledger.find(Submission, f"{model}/{version}")

@@ -1,0 +1,72 @@
+"""The nouns.  Frozen pydantic, canonical JSON (RFC 8785), named by digest; no torch, no input or output."""
+
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, canonical_json, digest_of, faults_of
+from auditsvc.records.decision import Approval, Decision, Judgement, Outcome, Verdict, Waiver
+from auditsvc.records.evidence import (
+    OVERALL,
+    CheckFailed,
+    Evidence,
+    EvidenceKey,
+    Flip,
+    Measured,
+    Reading,
+    Unmeasured,
+)
+from auditsvc.records.model import (
+    Candidate,
+    DatasetRef,
+    FileEntry,
+    Mark,
+    Parent,
+    Recipe,
+    Submission,
+    TaskName,
+    recipe_key,
+)
+from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity
+from auditsvc.records.release import Release, Revocation, Step, Verification, VerificationVerdict
+
+__all__ = [
+    "EACH",
+    "OVERALL",
+    "Approval",
+    "Candidate",
+    "CheckFailed",
+    "CheckSpec",
+    "DatasetRef",
+    "Decision",
+    "Digest",
+    "Evidence",
+    "EvidenceKey",
+    "FileEntry",
+    "Flip",
+    "Judgement",
+    "Mark",
+    "Measured",
+    "Moment",
+    "Name",
+    "Outcome",
+    "Parent",
+    "Policy",
+    "Reading",
+    "Recipe",
+    "Record",
+    "Release",
+    "Revocation",
+    "Rule",
+    "Severity",
+    "Step",
+    "Submission",
+    "TaskName",
+    "Text",
+    "Unmeasured",
+    "Value",
+    "Verdict",
+    "Verification",
+    "VerificationVerdict",
+    "Waiver",
+    "canonical_json",
+    "digest_of",
+    "faults_of",
+    "recipe_key",
+]

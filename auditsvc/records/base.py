@@ -1,0 +1,99 @@
+"""What every record is: frozen, canonical, named by the digest of its bytes.
+
+Canonical JSON is RFC 8785 (JCS), so that the same fact has the same bytes, and the same name, on every
+machine.  Sets of files, readings and rules are tuples in a fixed order.  NaN and infinity can't be stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, ClassVar, Self
+
+import rfc8785
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from auditsvc.errors import InvalidInput
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""``sha256:`` and 64 lower-case hexadecimal digits."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A short name that is safe in a path, a URL and a registry."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+"""Words for a reader; never empty."""
+
+
+def _utc_seconds(moment: AwareDatetime) -> AwareDatetime:
+    """Times are kept to the second, so that a record reads back as it was written."""
+    return moment.replace(microsecond=0)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_utc_seconds)]
+
+
+def digest_of(data: bytes) -> Digest:
+    """The digest of these bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """RFC 8785 bytes of plain JSON data.
+
+    Raises:
+        InvalidInput: a value that JSON can't hold (NaN, infinity, an integer over 2**53).
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise InvalidInput(f"cannot be written as canonical JSON: {error}") from error
+
+
+class Value(BaseModel):
+    """A frozen part of a record; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Record(Value):
+    """A fact that never changes.  ``kind`` names its type in the ledger and is part of its bytes."""
+
+    kind: ClassVar[str]
+
+    def canonical(self) -> bytes:
+        """The bytes that the digest is taken of."""
+        return canonical_json({"kind": self.kind, **self.model_dump(mode="json", exclude_none=True)})
+
+    @property
+    def digest(self) -> Digest:
+        """The name of this record: SHA-256 over its canonical bytes."""
+        return digest_of(self.canonical())
+
+    def subjects(self) -> tuple[str, ...]:
+        """What this record is about: the keys under which the ledger finds it."""
+        return ()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read a record back from its canonical bytes.
+
+        Raises:
+            InvalidInput: not JSON, another kind of record, or fields that do not fit.
+        """
+        try:
+            fields = json.loads(data)
+            found = fields.pop("kind", None)
+        except (ValueError, AttributeError) as error:
+            raise InvalidInput(f"not a {cls.kind} record: {error}") from error
+        if found != cls.kind:
+            raise InvalidInput(f"expected a {cls.kind} record, found {found!r}")
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidInput(f"not a valid {cls.kind} record", faults_of(error)) from error
+
+
+def faults_of(error: ValidationError) -> tuple[str, ...]:
+    """One line for each fault that pydantic found: where, and what is wrong."""
+    return tuple(f"{'.'.join(str(part) for part in fault['loc']) or '(whole)'}: {fault['msg']}" for fault in error.errors())

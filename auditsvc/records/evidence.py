@@ -1,0 +1,121 @@
+"""Evidence: what one run of one check found, and all that is needed to repeat it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
+from auditsvc.records.model import DatasetRef
+
+OVERALL = "overall"
+"""The slice of all images; no metadata column can take this name."""
+
+
+class Measured(Value):
+    """A number with its interval.  Each end is a one-sided bound at the evidence's ``alpha``."""
+
+    state: Literal["measured"] = "measured"
+    value: float
+    low: float
+    high: float
+    images: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"an interval must hold its value: {self.low} <= {self.value} <= {self.high}")
+        return self
+
+
+class Unmeasured(Value):
+    """No number, and why.  A rule that needs it is ``unknown``; it is never a pass."""
+
+    state: Literal["unmeasured"] = "unmeasured"
+    reason: Text
+    images: Annotated[int, Field(ge=0)] = 0
+
+
+class Reading(Value):
+    """One metric on one slice: ``score.dark@-2EV`` on ``gender=F``."""
+
+    metric: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9._@+-]*$", max_length=100)]
+    slice: Annotated[str, Field(min_length=1, max_length=200)]
+    outcome: Annotated[Measured | Unmeasured, Field(discriminator="state")]
+
+
+class Flip(Value):
+    """One image whose answer changed between parent and candidate under one condition."""
+
+    image: str
+    condition: str
+    parent: str
+    candidate: str
+    target: str
+    slices: tuple[str, ...]
+
+
+class EvidenceKey(Value):
+    """What a run depends on.  The same key gives the same evidence, so it is never run twice.
+
+    Bound to content, never to paths: overwritten weights have another digest and find nothing here.
+    """
+
+    candidate: Digest
+    parent: Digest
+    dataset: Digest
+    check: Name
+    version: Annotated[int, Field(ge=1)]
+    parameters: dict[str, Any]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    code: Text
+
+    def text(self) -> str:
+        """The key as one digest, for look-ups."""
+        return _KeyRecord(key=self).digest
+
+
+class _KeyRecord(Record):
+    kind: ClassVar[str] = "evidence-key"
+    key: EvidenceKey
+
+
+class Evidence(Record):
+    """One run of one check on one candidate beside its parent, on the same images."""
+
+    kind: ClassVar[str] = "evidence"
+
+    key: EvidenceKey
+    dataset: DatasetRef
+    readings: tuple[Reading, ...]
+    flips: tuple[Flip, ...] = ()
+    environment: dict[str, str]
+    started: Moment
+    finished: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by its key and by the candidate."""
+        return (self.key.text(), self.key.candidate)
+
+    def reading(self, metric: str, slice_name: str) -> Measured | Unmeasured:
+        """The outcome of one metric on one slice; an ``Unmeasured`` where the check gave none."""
+        for reading in self.readings:
+            if reading.metric == metric and reading.slice == slice_name:
+                return reading.outcome
+        return Unmeasured(reason=f"the check {self.key.check} gave no {metric} for {slice_name}")
+
+
+class CheckFailed(Record):
+    """A check that crashed.  A record, not an error: the rules that needed it become ``unknown``."""
+
+    kind: ClassVar[str] = "check-failed"
+
+    key: EvidenceKey
+    error: Text
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate (not by the key: the next run tries again)."""
+        return (self.key.candidate,)

@@ -1,0 +1,126 @@
+"""Models as records: files by digest, the parent, the recipe, the candidate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
+
+TaskName = Literal["classification", "detection", "segmentation", "ocr", "tracking"]
+
+
+class FileEntry(Value):
+    """One file of a model folder: its path inside the folder (``/`` between parts), size in bytes, digest."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00]+(/[^/\\\x00]+)*$", max_length=1024)]
+    size: Annotated[int, Field(ge=0)]
+    digest: Digest
+
+
+class Parent(Record):
+    """The model that candidates are pruned from and compared with."""
+
+    kind: ClassVar[str] = "parent"
+
+    model: Name
+    task: TaskName
+    architecture: Name
+    files: tuple[FileEntry, ...]
+    source: Text
+    licence: Text
+    intended_use: Text = "not stated"
+    not_for: Text = "not stated"
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+
+class Recipe(Record):
+    """How a parent is pruned; the same recipe on the same parent gives the same candidate.
+
+    ``targets`` holds the method's own numbers (``{"sparsity": 0.3}``), ``recovery`` what was done
+    afterwards to win accuracy back, with the digest of the data that it saw.
+    """
+
+    kind: ClassVar[str] = "recipe"
+
+    method: Name
+    targets: dict[str, float]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    recovery: dict[str, Any] = {}
+    data: Digest | None = None
+
+
+class Mark(Value):
+    """What is known in public about the watermark of a candidate: a commitment, never the key.
+
+    ``unmarked`` is the digest of the weights before marking; ``commitment`` binds key, payload and
+    unmarked weights (see ``auditsvc.watermark``), so that a key can't be made up afterwards.
+    """
+
+    scheme: Name
+    commitment: Digest
+    unmarked: Digest
+    parameters: dict[str, Any]
+    fidelity: dict[str, float] = {}
+
+
+class Candidate(Record):
+    """One exact set of model files, with its parent and recipe, asking for release.
+
+    No time and no person in it: pruning the same parent by the same recipe names the same candidate,
+    and its evidence can be used again.
+    """
+
+    kind: ClassVar[str] = "candidate"
+
+    model: Name
+    task: TaskName
+    architecture: Name
+    files: tuple[FileEntry, ...]
+    parent: Digest
+    recipe: Recipe | None = None
+    mark: Mark | None = None
+    card: dict[str, float] = {}
+    """Facts that were counted, not estimated: parameters, non-zeros, bytes."""
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by its model, its parent, its recipe, and each of its files."""
+        recipe = (recipe_key(self.parent, self.recipe),) if self.recipe else ()
+        return (self.model, self.parent, *recipe, *(file.digest for file in self.files))
+
+
+def recipe_key(parent: Digest, recipe: Recipe) -> str:
+    """The key under which the candidate made by this recipe from this parent is found."""
+    return f"{parent}|{recipe.digest}"
+
+
+class Submission(Record):
+    """Who asked for the release of a candidate, and under which version of the registry."""
+
+    kind: ClassVar[str] = "submission"
+
+    candidate: Digest
+    model: Name
+    version: Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
+    submitter: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate and by ``model/version``."""
+        return (self.candidate, f"{self.model}/{self.version}")
+
+
+class DatasetRef(Value):
+    """A data set by content: ``digest`` covers every image and every row of metadata."""
+
+    name: Name
+    digest: Digest
+    task: TaskName
+    images: Annotated[int, Field(ge=1)]
+    slices: tuple[str, ...]
+    source: Text
+    licence: Text

@@ -1,0 +1,104 @@
+"""Policies: which checks are run, and the rules that judge what they found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from auditsvc.records.base import Digest, Name, Record, Text, Value
+from auditsvc.records.evidence import OVERALL
+
+Severity = Literal["block", "warn"]
+"""``block``: the candidate can't be approved while this rule does not hold.  ``warn``: it is shown."""
+
+EACH = "each"
+"""The slice selector for every slice of the data set."""
+
+
+class CheckSpec(Value):
+    """One check of a policy, pinned to its version and parameters, so that nobody can re-roll it."""
+
+    version: Annotated[int, Field(ge=1)]
+    parameters: dict[str, Any] = {}
+
+
+class Rule(Value):
+    """One sentence: this reading, on these slices, must be at least or at most this limit.
+
+    ``reading`` is ``check/metric``; a ``*`` stands for any run of characters and must match at least one
+    metric that the check declares.  A slice with fewer than ``min_images`` images is never judged: its
+    verdict is ``unknown``, at the severity ``below_minimum``.
+    """
+
+    rule: Name
+    reading: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*/[A-Za-z0-9._@+*-]+$")]
+    slices: str | tuple[str, ...] = OVERALL
+    at_least: float | None = None
+    at_most: float | None = None
+    severity: Severity = "block"
+    min_images: Annotated[int, Field(ge=1)] = 1
+    below_minimum: Severity = "block"
+    why: Text
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"rule {self.rule!r} needs exactly one of at_least and at_most")
+        if not self.slices:
+            raise ValueError(f"rule {self.rule!r} names no slice")
+        return self
+
+    @property
+    def check(self) -> str:
+        """The check whose reading is judged."""
+        return self.reading.partition("/")[0]
+
+    @property
+    def metric(self) -> str:
+        """The metric, or the pattern of metrics, that is judged."""
+        return self.reading.partition("/")[2]
+
+    @property
+    def limit(self) -> float:
+        """The number that the reading is compared with."""
+        return self.at_least if self.at_least is not None else self.at_most or 0.0
+
+    def sentence(self) -> str:
+        """The rule in words."""
+        where = self.slices if isinstance(self.slices, str) else ", ".join(self.slices)
+        bound = "at least" if self.at_least is not None else "at most"
+        return f"{self.reading} on {where} must be {bound} {self.limit:g}"
+
+
+class Policy(Record):
+    """A named, versioned list of checks and rules.  In use it is immutable: a change is a new digest."""
+
+    kind: ClassVar[str] = "policy"
+
+    policy: Name
+    version: Annotated[int, Field(ge=1)]
+    why: Text
+    task: Literal["any", "classification", "detection", "segmentation", "ocr", "tracking"] = "any"
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    approvals: Annotated[int, Field(ge=1, le=9)] = 2
+    max_age_days: Annotated[int, Field(ge=1)] = 90
+    datasets: tuple[Digest, ...] = ()
+    """Data sets that evidence may come from; none named means: the one that the audit was given."""
+    checks: Annotated[dict[Name, CheckSpec], Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [rule.rule for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"rules with the same name: {', '.join(twice)}")
+        if all(rule.severity == "warn" for rule in self.rules):
+            raise ValueError("a policy in which no rule blocks would approve anything; give one rule severity: block")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by its name and by ``name/version``."""
+        return (self.policy, f"{self.policy}/{self.version}")

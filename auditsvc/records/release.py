@@ -1,0 +1,74 @@
+"""Releases and what outsiders find when they check one."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
+from auditsvc.records.model import FileEntry
+
+VerificationVerdict = Literal["VALID", "INVALID", "REVOKED", "UNKNOWN"]
+
+
+class Release(Record):
+    """Candidate, decision and approvals, sealed.
+
+    ``attestations`` are the signed envelopes, by file name inside the release's ``attest`` folder.
+    """
+
+    kind: ClassVar[str] = "release"
+
+    model: Name
+    version: str
+    candidate: Digest
+    decision: Digest
+    approvals: tuple[Digest, ...]
+    files: tuple[FileEntry, ...]
+    attestations: tuple[FileEntry, ...]
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by candidate, by ``model/version``, and by each file."""
+        return (self.candidate, self.decision, f"{self.model}/{self.version}", *(file.digest for file in self.files))
+
+
+class Revocation(Record):
+    """A release that must no longer be used, and why; asked for by one person, confirmed by another."""
+
+    kind: ClassVar[str] = "revocation"
+
+    release: Digest
+    reason: Text
+    requested_by: Name
+    confirmed_by: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the release."""
+        return (self.release,)
+
+
+class Step(Value):
+    """One step of a verification: its stable code, whether it held, and what was seen."""
+
+    step: str
+    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    ok: bool
+    detail: str
+
+
+class Verification(Value):
+    """What an outsider finds.  ``VALID`` only if every step ran and held; every reason is listed."""
+
+    verdict: VerificationVerdict
+    as_of: Moment
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    """True limits of what was checked, in words: what no step could look at."""
+
+    @property
+    def reasons(self) -> tuple[Step, ...]:
+        """The steps that did not hold."""
+        return tuple(step for step in self.steps if not step.ok)
