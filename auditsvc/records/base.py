@@ -96,4 +96,6 @@ class Record(Value):
 
 def faults_of(error: ValidationError) -> tuple[str, ...]:
     """One line for each fault that pydantic found: where, and what is wrong."""
-    return tuple(f"{'.'.join(str(part) for part in fault['loc']) or '(whole)'}: {fault['msg']}" for fault in error.errors())
+    return tuple(
+        f"{'.'.join(str(part) for part in fault['loc']) or '(whole)'}: {fault['msg']}" for fault in error.errors()
+    )

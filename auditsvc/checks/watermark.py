@@ -1,0 +1,60 @@
+"""Is the owner's mark in these very bytes, and what did it cost?
+
+The mark goes in before the digest is taken, so it is audited like any other property: it must be found again
+with the owner's key, at a p-value that holds without calibration, and it must not have changed answers.  The
+key is not here: the case carries a reader that knows it.
+
+Detection says that the weights derive from something that carries this key's mark, not who copied it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditsvc.measuring import Case, Check, MarkReading
+from auditsvc.measuring.statistics import wilson
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+
+_METRICS = ("log10_p", "bits", "flips")
+
+
+class Watermark(Check):
+    """Read the mark of the candidate.
+
+    Emits on ``overall``: ``log10_p`` (of finding this mark by chance; exact, so without an interval), ``bits``
+    (share of payload bits that were read right) and ``flips`` (share of images whose answer the mark changed).
+    """
+
+    id = "watermark"
+    version = 1
+
+    def conditions(self) -> tuple[str, ...]:
+        """None: nothing is disturbed."""
+        return ()
+
+    def metrics(self) -> tuple[str, ...]:
+        """The three metrics."""
+        return _METRICS
+
+    def cost(self) -> float:
+        """One pass with the marked weights and one with the unmarked."""
+        return 1.0
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """One detection."""
+        if case.read_mark is None:
+            reason = "this candidate carries no mark of this installation"
+            outcomes: list[Measured | Unmeasured] = [Unmeasured(reason=reason)] * len(_METRICS)
+        else:
+            outcomes = _outcomes(case.read_mark(), case.alpha)
+        for metric, outcome in zip(_METRICS, outcomes, strict=True):
+            yield Reading(metric=metric, slice=OVERALL, outcome=outcome)
+
+
+def _outcomes(mark: MarkReading, alpha: float) -> list[Measured | Unmeasured]:
+    def exact(value: float) -> Measured:
+        return Measured(value=value, low=value, high=value, images=mark.images)
+
+    changed = wilson(round(mark.flips * mark.images), mark.images, alpha)
+    flips = Measured(value=float(changed.value), low=float(changed.low), high=float(changed.high), images=mark.images)
+    return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), flips]

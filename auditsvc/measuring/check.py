@@ -1,0 +1,61 @@
+"""The base class of all checks: parameters as fields, what it will emit, and how it measures."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+import auditsvc
+from auditsvc.measuring.case import Case
+from auditsvc.records import Reading
+
+
+class Check(BaseModel, ABC):
+    """Code that measures one property.  It judges, stores and catches nothing.
+
+    The fields are the parameters: validated, with a JSON Schema, and part of the evidence.  ``version`` goes
+    up whenever the same parameters would give other readings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    id: ClassVar[str]
+    version: ClassVar[int]
+
+    @abstractmethod
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions that this check compares under, with these parameters."""
+
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that ``measure`` will emit; a policy can name no other."""
+        return tuple(f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in self.conditions())
+
+    @abstractmethod
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """Readings for every metric on every slice."""
+
+    def cost(self) -> float:
+        """Passes over the data set, roughly: how long it takes beside one clean pass of both models."""
+        return float(len(self.conditions()))
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters in full, defaults filled in: what the evidence is bound to."""
+        return self.model_dump(mode="json")
+
+
+@cache
+def code_version() -> str:
+    """The version of the code that readings come from, with a digest of its sources.
+
+    Evidence is bound to it, so that a changed check is never answered from yesterday's evidence.
+    """
+    root = Path(auditsvc.__file__).parent
+    sources = sorted(path for part in ("checks", "measuring", "models", "tasks") for path in (root / part).glob("*.py"))
+    text = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sources)
+    return f"{auditsvc.__version__}+{hashlib.sha256(text).hexdigest()[:12]}"

@@ -1,0 +1,111 @@
+"""Data sets as measuring sees them: images in batches, targets, and slices from metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditsvc.records import OVERALL, DatasetRef
+
+MISSING = "(missing)"
+"""The slice of images whose metadata column is empty: never dropped, a slice of its own."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images of a data set: ``images`` (N, C, H, W) float32 in 0..1, ``targets`` (N,), ``indices`` (N,)."""
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class SliceColumn:
+    """One metadata column as a partition: ``codes`` (N,) int32 into ``labels``."""
+
+    column: str
+    labels: tuple[str, ...]
+    codes: NDArray[np.int32]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The slices of this column: ``gender=F``."""
+        return tuple(f"{self.column}={label}" for label in self.labels)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """All slices of a data set.  ``overall`` is every image; each column adds one slice for each value."""
+
+    images: int
+    columns: tuple[SliceColumn, ...]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """``overall`` first, then column by column."""
+        return (OVERALL, *(name for column in self.columns for name in column.names))
+
+    def sums(self, values: NDArray[np.float64], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """The sum of ``values`` over each slice, in the order of ``names``; ``chosen`` are the images they are of."""
+        parts = [np.array([values.sum()])]
+        for column in self.columns:
+            codes = column.codes if chosen is None else column.codes[chosen]
+            parts.append(np.bincount(codes, weights=values, minlength=len(column.labels)))
+        return np.concatenate(parts)
+
+    def of(self, index: int) -> tuple[str, ...]:
+        """The slices that one image belongs to, without ``overall``."""
+        return tuple(column.names[column.codes[index]] for column in self.columns)
+
+
+def column_from(name: str, values: Sequence[str]) -> SliceColumn:
+    """A partition from one metadata column; an empty value is the slice ``(missing)``."""
+    words = [value.strip() or MISSING for value in values]
+    labels, codes = np.unique(np.array(words, dtype=object).astype(str), return_inverse=True)
+    return SliceColumn(name, tuple(str(label) for label in labels), codes.astype(np.int32))
+
+
+class Dataset(Protocol):
+    """A data set that can be read again and again in the same order, without holding its images."""
+
+    @property
+    def ref(self) -> DatasetRef:
+        """What it is, by content."""
+        ...
+
+    @property
+    def slices(self) -> Slices:
+        """The partitions that its metadata declares."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the targets' numbers."""
+        ...
+
+    def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """All images, or the chosen ones, in order, ``size`` at a time.
+
+        Raises:
+            InvalidDataset: an image that can't be read.
+        """
+        ...
+
+    def target_of(self, index: int) -> int:
+        """The target of one image, as a number."""
+        ...
+
+    def name_of(self, index: int) -> str:
+        """The image's name in the metadata."""
+        ...
+
+    def thumbnail(self, index: int) -> bytes:
+        """The image as a small PNG or JPEG, for people."""
+        ...

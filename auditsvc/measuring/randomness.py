@@ -1,0 +1,62 @@
+"""Chance that belongs to an image: the same draw whatever the batch, the order or the device.
+
+A generator with a state would make a reading depend on the batch size.  Here every number is a hash of the
+image's seed and its own place in the draw, so any part can be drawn alone and gives the same bits.
+
+Reference: G. L. Steele, D. Lea and C. H. Flood (2014), "Fast Splittable Pseudorandom Number Generators",
+doi:10.1145/2660193.2660195 (the mixing function).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131
+_FIRST = -4658895280553007687
+_SECOND = -7723592293110705685
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """A logical right shift of signed 64-bit words."""
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(number: int) -> int:
+    """The number as a signed 64-bit word: Python's integers do not wrap, torch's do."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """SplitMix64's finaliser; multiplication wraps at 64 bits."""
+    words = (words ^ _shifted(words, 30)) * _FIRST
+    words = (words ^ _shifted(words, 27)) * _SECOND
+    return words ^ _shifted(words, 31)
+
+
+def image_seeds(seed: int, purpose: str, indices: Tensor) -> Tensor:
+    """One seed for each image, ``(N,)`` int64, from the run's seed, a purpose and the images' numbers."""
+    text = hashlib.sha256(f"{seed}|{purpose}".encode()).digest()
+    start = int.from_bytes(text[:8], "little", signed=True)
+    return _mixed(indices.to(torch.int64) * _GOLDEN + start)
+
+
+def uniform(seeds: Tensor, shape: Sequence[int] = (), stream: int = 0) -> Tensor:
+    """``(N, *shape)`` float32 in [0, 1); ``stream`` numbers independent draws of the same image."""
+    count = 1
+    for size in shape:
+        count *= size
+    places = torch.arange(count, device=seeds.device, dtype=torch.int64)
+    start = _mixed(seeds + _signed((stream + 1) * _GOLDEN))
+    words = _mixed(start[:, None] + places[None, :] * _GOLDEN)
+    numbers = _shifted(words, 40).to(torch.float32) / float(1 << 24)
+    return numbers.reshape(seeds.shape[0], *shape)
+
+
+def normal(seeds: Tensor, shape: Sequence[int] = (), stream: int = 0) -> Tensor:
+    """``(N, *shape)`` float32, standard normal (Box-Muller on two uniform draws)."""
+    radius = torch.sqrt(-2 * torch.log1p(-uniform(seeds, shape, 2 * stream + 1000)))
+    return radius * torch.cos(2 * torch.pi * uniform(seeds, shape, 2 * stream + 1001))

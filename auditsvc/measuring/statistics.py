@@ -1,0 +1,112 @@
+"""Intervals that keep their promise on few images and rare changes.
+
+Every interval here is two one-sided bounds, each at level ``alpha``: the chance that the truth lies below
+``low`` is at most ``alpha``, and the same above ``high``.  So a rule that looks at one end errs with at most
+``alpha``.  All functions take arrays, one entry for each slice, and work on counts: a thousand slices cost
+what one costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Numbers = NDArray[np.float64]
+
+_STEPS = 60
+"""Halvings of [-1, 1]: the bound is exact to 2e-18, below what a float can hold."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its one-sided bounds, elementwise; arrays of one shape."""
+
+    value: Numbers
+    low: Numbers
+    high: Numbers
+
+
+def wilson(successes: Any, images: Any, alpha: float) -> Interval:
+    """The Wilson score interval of a proportion: ``successes`` out of ``images``.
+
+    Unlike Wald's it stays inside 0..1 and does not collapse to a point when all or none succeed.
+
+    Reference: E. B. Wilson (1927), doi:10.1080/01621459.1927.10502953.
+    """
+    count, total = np.asarray(successes, float), np.asarray(images, float)
+    z = stats.norm.isf(alpha)
+    share = count / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = np.where(count == 0, 0.0, np.minimum(centre - half, share))
+    high = np.where(count == total, 1.0, np.maximum(centre + half, share))
+    return Interval(share, low, high)
+
+
+def tango(lost: Any, won: Any, images: Any, alpha: float) -> Interval:
+    """Tango's score interval of a paired difference of proportions, ``(lost - won) / images``.
+
+    ``lost`` images were right in the parent and wrong in the candidate, ``won`` the other way round.  Wald's
+    interval errs up to three times too often where few images change; this one does not.
+
+    Reference: T. Tango (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B.
+    """
+    b, c, n = (np.asarray(count, float) for count in np.broadcast_arrays(lost, won, images))
+    z = stats.norm.isf(alpha)
+    value = (b - c) / n
+
+    def score(delta: Numbers) -> Numbers:
+        """The score statistic for a true difference ``delta``; falls as ``delta`` grows."""
+        linear = -b - c + (2 * n - b + c) * delta
+        constant = -c * delta * (1 - delta)
+        root = np.sqrt(np.maximum(linear * linear - 8 * n * constant, 0))
+        rarer = (root - linear) / (4 * n)
+        variance = np.maximum(n * (2 * rarer + delta * (1 - delta)), 1e-300)
+        return np.asarray((b - c - n * delta) / np.sqrt(variance))
+
+    def bound(target: float, inner: Numbers, outer: float) -> Numbers:
+        """The difference whose score is ``target``, between the estimate and the end of the scale."""
+        near, far = inner.copy(), np.full_like(inner, outer)
+        for _ in range(_STEPS):
+            middle = (near + far) / 2
+            outside = np.abs(score(middle)) > abs(target)
+            far = np.where(outside, middle, far)
+            near = np.where(outside, near, middle)
+        return (near + far) / 2
+
+    low, high = bound(z, value, -1.0), bound(-z, value, 1.0)
+    return Interval(value, np.minimum(low, value), np.maximum(high, value))
+
+
+def student(total: Any, squares: Any, images: Any, alpha: float, floor: float, ceiling: float) -> Interval:
+    """Student's interval of a mean of graded scores, from their sum and sum of squares, cut to the scale.
+
+    A slice with fewer than two images, or with no spread at all, says nothing about its own spread, so its
+    interval is the whole scale.
+    """
+    s, q, n = (np.asarray(count, float) for count in np.broadcast_arrays(total, squares, images))
+    value = np.clip(s / n, floor, ceiling)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = np.maximum(q - s * s / n, 0) / (n - 1)
+        half = stats.t.isf(alpha, n - 1) * np.sqrt(variance / n)
+    blind = ~np.isfinite(half) | (variance <= 0)
+    low = np.where(blind, floor, np.maximum(value - half, floor))
+    high = np.where(blind, ceiling, np.minimum(value + half, ceiling))
+    return Interval(value, low, high)
+
+
+def images_needed(discordant: float, images: int, margin: float, alpha: float, power: float = 0.8) -> int:
+    """How many images would show, with this power, that a loss stays under ``margin``.
+
+    Taken from the share of images that changed so far (one at least is assumed to change), for a true
+    difference of zero.
+
+    Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
+    """
+    share = max(discordant, 1.0) / max(images, 1)
+    z = stats.norm.isf(alpha) + stats.norm.isf(1 - power)
+    return int(np.ceil(z * z * share / (margin * margin)))

@@ -1,0 +1,49 @@
+"""A module with its card: what every check, attack and exporter is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from auditsvc.errors import InvalidInput
+from auditsvc.models.card import ArchitectureCard
+
+
+@dataclass(frozen=True)
+class Model:
+    """A module in eval mode and its card.  Calling it gives the audited output alone."""
+
+    module: nn.Module
+    card: ArchitectureCard
+
+    def __post_init__(self) -> None:
+        """Freeze the parameters: measuring needs no parameter gradients, and attacks pay for them twice."""
+        self.module.eval().requires_grad_(False)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``(N, C, H, W)`` float32 in 0..1 to the audited output: logits ``(N, classes)``."""
+        answers = self.module(images.contiguous(memory_format=torch.channels_last))
+        return answers if isinstance(answers, Tensor) else self._chosen(answers)
+
+    def _chosen(self, answers: tuple[Tensor, ...]) -> Tensor:
+        names = getattr(self.module, "outputs", ())
+        if self.card.output not in names:
+            raise InvalidInput(
+                f"architecture.json must name one output of {', '.join(names)}, not {self.card.output!r}"
+            )
+        return answers[names.index(self.card.output)]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors, as they are saved."""
+        return {name: tensor.detach().contiguous() for name, tensor in self.module.state_dict().items()}
+
+    def counts(self) -> dict[str, float]:
+        """What was counted: parameters, and how many of them are not zero."""
+        tensors = [parameter.detach() for parameter in self.module.parameters()]
+        return {
+            "parameters": float(sum(tensor.numel() for tensor in tensors)),
+            "nonzero": float(sum(int(torch.count_nonzero(tensor)) for tensor in tensors)),
+        }
