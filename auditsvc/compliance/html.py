@@ -1,0 +1,62 @@
+"""One self-contained HTML page: no script, no font, no file from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditsvc.compliance import plots, words
+from auditsvc.compliance.model import Counts, Report, SliceTable
+from auditsvc.settings import shipped
+
+STANDING_WORDS = {"met": "met", "violated": "violated", "unknown": "unknown", "waived": "waived"}
+
+
+def render_html(report: Report) -> str:
+    """The report as one page that works without scripts, prints, and follows light and dark."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = shipped("templates")
+    page = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    page.globals.update(
+        amount=words.amount,
+        condition_words=words.condition_words,
+        value_text=words.value_text,
+        interval_text=words.interval_text,
+        day=words.day,
+        minute=words.minute,
+        plural=words.plural,
+        measure_words=words.MEASURE_WORDS,
+        short=short,
+        segments=segments,
+        level=level,
+        scale=_scale,
+        axis_row=lambda scale: Markup(plots.axis_row(scale)),  # noqa: S704 - numbers only
+        interval_row=lambda *given: Markup(plots.interval_row(*given)),  # noqa: S704 - escapes its labels
+        curve_plot=lambda curve: Markup(plots.curve_plot(curve)),  # noqa: S704 - escapes its labels
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+    )
+    return page.get_template("report.html.j2").render(report=report)
+
+
+def short(digest: str) -> str:
+    """The first twelve digits of a digest, as it is printed and linked."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def segments(counts: Counts) -> list[tuple[str, int]]:
+    """The parts of the counts bar that are not empty, what does not hold first."""
+    order = ("violated", "unknown", "waived", "met")
+    return [(name, number) for name in order if (number := getattr(counts, name))]
+
+
+def level(report: Report) -> str:
+    """The level of the report's intervals in per cent."""
+    levels = {f"{(1 - 2 * row.alpha) * 100:.3g}" for row in report.evidence}
+    return " or ".join(sorted(levels)) or "90"
+
+
+def _scale(table: SliceTable) -> Any:
+    return plots.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))

@@ -1,0 +1,130 @@
+"""What a report is made from: records, pictures, and where things lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from auditsvc.compliance.model import Figure, Gap, Number
+from auditsvc.compliance.words import unit_of
+from auditsvc.errors import InvalidInput
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Evidence,
+    Measured,
+    Parent,
+    Policy,
+    Release,
+    Unmeasured,
+    Verification,
+    Waiver,
+)
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One image whose answer changed, as PNG or JPEG bytes."""
+
+    image: str
+    data: bytes
+    parent: str
+    candidate: str
+    target: str
+    slices: tuple[str, ...]
+    condition: str
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything about one decision.  ``where`` holds labels and the commands or paths behind them."""
+
+    model: str
+    version: str
+    candidate: Candidate
+    parent: Parent
+    policy: Policy
+    decision: Decision
+    evidence: tuple[Evidence, ...]
+    approvals: tuple[Approval, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    release: Release | None = None
+    submitter: str = ""
+    gallery: tuple[GalleryItem, ...] = ()
+    verification: Verification | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse records that do not belong together: evidence of another model explains nothing.
+
+        Raises:
+            InvalidInput: with every record that is about something else.
+        """
+        faults = tuple(self._faults())
+        if faults:
+            raise InvalidInput("these records are not about the same decision; give the ones that are", faults)
+
+    def _faults(self) -> Iterator[str]:
+        candidate, decision = self.candidate.digest, self.decision.digest
+        if self.decision.candidate != candidate:
+            yield f"the decision is about {self.decision.candidate}, not about {candidate}"
+        if self.decision.policy != self.policy.digest:
+            yield f"the decision was made under the policy {self.decision.policy}, not under {self.policy.digest}"
+        if self.candidate.parent != self.parent.digest:
+            yield f"the candidate's parent is {self.candidate.parent}, not {self.parent.digest}"
+        for run in self.evidence:
+            if run.key.candidate != candidate:
+                yield f"the evidence {run.digest} is about {run.key.candidate}"
+        given = {run.digest for run in self.evidence}
+        for digest in self.decision.evidence:
+            if digest not in given:
+                yield f"the evidence {digest}, which the decision rests on, is not here"
+        for approval in self.approvals:
+            if approval.decision != decision:
+                yield f"the approval by {approval.approver} is for the decision {approval.decision}"
+        for waiver in self.waivers:
+            if waiver.candidate != candidate:
+                yield f"the waiver of {waiver.rule} is for {waiver.candidate}"
+        if self.release and self.release.decision != decision:
+            yield f"the release rests on the decision {self.release.decision}"
+
+
+class Readings:
+    """All readings by metric and slice, each with its evidence; a measured one goes before an unmeasured one."""
+
+    def __init__(self, evidence: tuple[Evidence, ...]) -> None:
+        self._found: dict[tuple[str, str], Figure] = {}
+        for run in evidence:
+            for reading in run.readings:
+                key = (reading.metric, reading.slice)
+                if isinstance(self._found.get(key), Number):
+                    continue
+                self._found[key] = figure_of(reading.metric, reading.outcome, run)
+
+    def get(self, metric: str, slice_name: str) -> Figure:
+        """The figure, or a gap that says that no check gave it."""
+        return self._found.get((metric, slice_name), Gap(reason="no check gave this number"))
+
+    def conditions(self) -> tuple[str, ...]:
+        """Every condition that was scored, in the order of the evidence."""
+        return tuple(dict.fromkeys(metric[6:] for metric, _ in self._found if metric.startswith("score.")))
+
+    def slices(self, metric: str) -> tuple[str, ...]:
+        """The slices of one metric, in the order of the evidence."""
+        return tuple(dict.fromkeys(name for found, name in self._found if found == metric))
+
+
+def figure_of(metric: str, outcome: Measured | Unmeasured, run: Evidence) -> Figure:
+    """A reading with its evidence, as the report holds it."""
+    if isinstance(outcome, Unmeasured):
+        return Gap(reason=outcome.reason, images=outcome.images, evidence=run.digest)
+    return Number(
+        value=outcome.value,
+        low=outcome.low,
+        high=outcome.high,
+        images=outcome.images,
+        level=round(1 - 2 * run.key.alpha, 6),
+        unit=unit_of(metric),
+        evidence=run.digest,
+    )

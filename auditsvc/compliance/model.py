@@ -1,0 +1,329 @@
+"""The one report model: plain data that holds everything any rendering prints.
+
+HTML, PDF, JSON, CSV and the rest are made from a ``Report`` and from nothing else, so they can't disagree.
+Each number carries its interval, the images behind it and the digest of its evidence.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from auditsvc.records import Digest, Moment, Outcome, Severity, Value, Verdict, VerificationVerdict
+
+Unit = Literal["share", "points", "plain"]
+"""``share``: a fraction, printed in per cent; ``points``: a difference of two shares; ``plain``: as it is."""
+
+Standing = Literal["met", "violated", "unknown", "waived"]
+"""A verdict as it is drawn: a waived one is never drawn as met."""
+
+Change = Literal["right to wrong", "wrong to right", "wrong to other wrong"]
+
+
+class Number(Value):
+    """A measured value with its interval; ``level`` is the share of such intervals that hold the truth."""
+
+    state: Literal["measured"] = "measured"
+    value: float
+    low: float
+    high: float
+    images: int
+    level: float
+    unit: Unit
+    evidence: Digest
+
+
+class Gap(Value):
+    """No number, and why."""
+
+    state: Literal["unmeasured"] = "unmeasured"
+    reason: str
+    images: int = 0
+    evidence: Digest | None = None
+
+
+Figure = Annotated[Number | Gap, Field(discriminator="state")]
+
+
+class Subject(Value):
+    """What the report is about."""
+
+    model: str
+    version: str
+    task: str
+    architecture: str
+    candidate: Digest
+    parent: Digest
+    intended_use: str
+    not_for: str
+
+
+class Signature(Value):
+    """A named person's consent, or that it was given for a waiver."""
+
+    person: str
+    at: Moment
+    comment: str
+    record: Digest
+
+
+class WaiverPart(Value):
+    """One rule that a named person took upon themselves, until a day."""
+
+    rule: str
+    person: str
+    reason: str
+    until: datetime.date
+    at: Moment
+    expired: bool
+    record: Digest
+
+
+class DecisionPart(Value):
+    """What was decided, under which policy, and who stands behind it."""
+
+    headline: str
+    explanation: str
+    outcome: Outcome
+    record: Digest
+    policy: str
+    policy_version: int
+    policy_record: Digest
+    policy_why: str
+    at: Moment
+    submitter: str
+    approvals: tuple[Signature, ...]
+    approvals_needed: int
+    released: Moment | None
+    release_record: Digest | None
+    conditions: tuple[str, ...]
+
+
+class Sentence(Value):
+    """One sentence for a reader, with the evidence behind its numbers."""
+
+    text: str
+    evidence: tuple[Digest, ...] = ()
+
+
+class Counts(Value):
+    """How many rule lines stand how; never added up to a score."""
+
+    met: int
+    violated: int
+    unknown: int
+    waived: int
+
+
+class OpenItem(Value):
+    """One rule that is not settled, and where; ``owner`` and ``until`` are empty where nobody took it."""
+
+    rule: str
+    standing: Standing
+    severity: Severity
+    where: tuple[str, ...]
+    words: str
+    owner: str
+    until: datetime.date | None
+
+
+class Summary(Value):
+    """Page 1."""
+
+    sentences: tuple[Sentence, ...]
+    not_tested: tuple[str, ...]
+    counts: Counts
+    open_items: tuple[OpenItem, ...]
+    evidence_expires: datetime.date | None
+
+
+class SliceRow(Value):
+    """One slice under one condition, parent beside candidate."""
+
+    slice: str
+    images: int
+    parent: Figure
+    candidate: Figure
+    loss: Figure
+
+
+class SliceTable(Value):
+    """All slices under one condition."""
+
+    condition: str
+    title: str
+    rows: tuple[SliceRow, ...]
+
+
+class RuleRow(Value):
+    """One rule on one metric of one slice."""
+
+    metric: str
+    slice: str
+    verdict: Verdict
+    standing: Standing
+    measured: Figure
+    bound: Literal["at_least", "at_most"]
+    limit: float
+    unit: Unit
+    waiver: Digest | None
+    words: str
+
+
+class RulePart(Value):
+    """One rule of the policy, why it is there, and every line that it judged."""
+
+    rule: str
+    sentence: str
+    why: str
+    severity: Severity
+    counts: Counts
+    rows: tuple[RuleRow, ...]
+
+
+class CurvePoint(Value):
+    """Both models at one severity; ``weakest`` is the lowest slice there."""
+
+    severity: float
+    condition: str
+    parent: Figure
+    candidate: Figure
+    loss: Figure
+    weakest: str
+    weakest_value: Figure
+
+
+class Curve(Value):
+    """How a score falls as a condition gets worse."""
+
+    family: str
+    topic: str
+    title: str
+    axis: str
+    points: tuple[CurvePoint, ...]
+
+
+class FlipCount(Value):
+    """How many answers changed under one condition."""
+
+    condition: str
+    title: str
+    broke: int
+    mended: int
+    other: int
+    evidence: Digest
+
+
+class Picture(Value):
+    """One image whose answer changed; ``data`` is base64 of the file."""
+
+    image: str
+    media_type: Literal["image/png", "image/jpeg"]
+    data: str
+    parent: str
+    candidate: str
+    target: str
+    slices: tuple[str, ...]
+    condition: str
+    title: str
+    change: Change
+    alt: str
+
+
+class Fact(Value):
+    """A label and what stands behind it."""
+
+    label: str
+    value: str
+
+
+class Lineage(Value):
+    """Where the candidate comes from and how it was made."""
+
+    parent: tuple[Fact, ...]
+    recipe: tuple[Fact, ...]
+    candidate: tuple[Fact, ...]
+
+
+class MarkReading(Value):
+    """One reading of the watermark check."""
+
+    metric: str
+    title: str
+    measured: Figure
+
+
+class MarkPart(Value):
+    """The ownership watermark: what is known in public, and what the check found."""
+
+    facts: tuple[Fact, ...]
+    readings: tuple[MarkReading, ...]
+    note: str
+
+
+class EvidenceRow(Value):
+    """One line of the evidence index: what was run, on what, how, and when."""
+
+    record: Digest
+    check: str
+    version: int
+    topic: str
+    parameters: dict[str, Any]
+    seed: int
+    alpha: float
+    dataset: str
+    dataset_digest: Digest
+    dataset_images: int
+    dataset_source: str
+    dataset_licence: str
+    code: str
+    environment: dict[str, str]
+    started: Moment
+    finished: Moment
+    readings: int
+    unmeasured: int
+    expires: datetime.date
+    expired: bool
+
+
+class VerificationStep(Value):
+    """One step of a verification."""
+
+    step: str
+    code: str
+    held: bool
+    detail: str
+
+
+class VerificationPart(Value):
+    """What an outsider found when checking the release."""
+
+    verdict: VerificationVerdict
+    as_of: Moment
+    steps: tuple[VerificationStep, ...]
+    notes: tuple[str, ...]
+
+
+class Report(Value):
+    """Everything that any rendering prints about one decision."""
+
+    format: Literal["auditsvc-report/1"] = "auditsvc-report/1"
+    at: Moment
+    tool: str
+    subject: Subject
+    decision: DecisionPart
+    summary: Summary
+    slices: tuple[SliceTable, ...]
+    rules: tuple[RulePart, ...]
+    curves: tuple[Curve, ...]
+    flips: tuple[FlipCount, ...]
+    pictures: tuple[Picture, ...]
+    lineage: Lineage
+    watermark: MarkPart | None
+    evidence: tuple[EvidenceRow, ...]
+    waivers: tuple[WaiverPart, ...]
+    verification: VerificationPart | None
+    where: tuple[Fact, ...]
+    glossary: tuple[Fact, ...]

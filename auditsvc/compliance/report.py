@@ -1,0 +1,225 @@
+"""From records to the one report model, by a pure function.
+
+The same records and the same moment give the same report, byte for byte.  Nothing is judged here: verdicts
+come from the decision, and what was not measured is said to be so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditsvc import __version__
+from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs, figure_of
+from auditsvc.compliance.model import (
+    DecisionPart,
+    Fact,
+    Lineage,
+    MarkPart,
+    MarkReading,
+    Report,
+    Signature,
+    Subject,
+    VerificationPart,
+    VerificationStep,
+    WaiverPart,
+)
+from auditsvc.compliance.sections import curves, evidence_index, flip_counts, pictures, rules, slice_tables
+from auditsvc.compliance.summary import summarise
+from auditsvc.compliance.words import GLOSSARY, day
+from auditsvc.records import Moment, Parent
+
+__all__ = ["GalleryItem", "Report", "ReportInputs", "compose"]
+
+
+def compose(inputs: ReportInputs, *, at: Moment) -> Report:
+    """The report of one decision, as of ``at``.
+
+    Raises:
+        InvalidInput: records that are not about this decision, all of them listed.
+    """
+    inputs.check()
+    readings = Readings(inputs.evidence)
+    flips = flip_counts(inputs.evidence)
+    return Report(
+        at=at.replace(microsecond=0),
+        tool=f"auditsvc {__version__}",
+        subject=_subject(inputs),
+        decision=_decision(inputs, at),
+        summary=summarise(inputs, readings, flips),
+        slices=slice_tables(readings),
+        rules=rules(inputs),
+        curves=curves(readings, inputs.evidence),
+        flips=flips,
+        pictures=pictures(inputs.gallery),
+        lineage=_lineage(inputs),
+        watermark=_watermark(inputs),
+        evidence=evidence_index(inputs, at),
+        waivers=_waivers(inputs, at),
+        verification=_verification(inputs),
+        where=tuple(Fact(label=label, value=value) for label, value in inputs.where.items()),
+        glossary=GLOSSARY,
+    )
+
+
+def _subject(inputs: ReportInputs) -> Subject:
+    return Subject(
+        model=inputs.model,
+        version=inputs.version,
+        task=inputs.candidate.task,
+        architecture=inputs.candidate.architecture,
+        candidate=inputs.candidate.digest,
+        parent=inputs.parent.digest,
+        intended_use=inputs.parent.intended_use,
+        not_for=inputs.parent.not_for,
+    )
+
+
+def _decision(inputs: ReportInputs, at: Moment) -> DecisionPart:
+    headline, explanation = _headline(inputs, at)
+    approvals = (Signature(person=a.approver, at=a.at, comment=a.comment, record=a.digest) for a in inputs.approvals)
+    return DecisionPart(
+        headline=headline,
+        explanation=explanation,
+        outcome=inputs.decision.outcome,
+        record=inputs.decision.digest,
+        policy=inputs.policy.policy,
+        policy_version=inputs.policy.version,
+        policy_record=inputs.policy.digest,
+        policy_why=inputs.policy.why,
+        at=inputs.decision.at,
+        submitter=inputs.submitter,
+        approvals=tuple(approvals),
+        approvals_needed=inputs.policy.approvals,
+        released=inputs.release.at if inputs.release else None,
+        release_record=inputs.release.digest if inputs.release else None,
+        conditions=_conditions(inputs),
+    )
+
+
+def _headline(inputs: ReportInputs, at: Moment) -> tuple[str, str]:
+    """The state of the release in one or two words and a sentence; a person's consent is part of it."""
+    if inputs.verification and inputs.verification.verdict == "REVOKED":
+        return "Revoked", "This release was withdrawn. Do not use it."
+    if inputs.decision.outcome == "rejected":
+        return "Not released", "At least one rule that must hold is violated."
+    if inputs.decision.outcome == "inconclusive":
+        return "On hold", "Nothing that blocks is known to be violated, but too little is known about some of it."
+    if inputs.release is None:
+        missing = inputs.policy.approvals - len(inputs.approvals)
+        if missing > 0:
+            return "Waiting for approval", f"Every rule that blocks is settled; {missing} of {inputs.policy.approvals} approvals are missing."
+        return "Approved", "Every rule that blocks is settled and enough people approved; it is not sealed yet."
+    if _conditions(inputs):
+        return "Released with conditions", "Every rule that blocks is settled; some lines are waived or only warn, see below."
+    return "Released", "Every rule that must hold does, at the worse end of its interval."
+
+
+def _conditions(inputs: ReportInputs) -> tuple[str, ...]:
+    if inputs.decision.outcome != "approved":
+        return ()
+    lines = [
+        f"{waiver.rule} is waived by {waiver.person} until {day(waiver.until)}: {waiver.reason}"
+        for waiver in inputs.waivers
+        if waiver.digest in inputs.decision.waivers
+    ]
+    warned = [finding for finding in inputs.decision.findings if not finding.waiver]
+    return (*lines, *(f"{finding.rule} on {finding.slice}: {finding.words}" for finding in warned))
+
+
+def _waivers(inputs: ReportInputs, at: Moment) -> tuple[WaiverPart, ...]:
+    return tuple(
+        WaiverPart(
+            rule=waiver.rule,
+            person=waiver.person,
+            reason=waiver.reason,
+            until=waiver.until,
+            at=waiver.at,
+            expired=at.date() > waiver.until,
+            record=waiver.digest,
+        )
+        for waiver in inputs.waivers
+    )
+
+
+def _facts(pairs: dict[str, Any]) -> tuple[Fact, ...]:
+    return tuple(Fact(label=label, value=_plain(value)) for label, value in pairs.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}".replace(",", "\u202f") if value.is_integer() else f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) or "none"
+    return str(value)
+
+
+def _lineage(inputs: ReportInputs) -> Lineage:
+    parent, recipe = inputs.parent, inputs.candidate.recipe
+    made: dict[str, Any] = {"Recipe": "none: this candidate was not pruned here"}
+    if recipe:
+        made = {
+            "Method": recipe.method,
+            "Targets": recipe.targets,
+            "Seed": recipe.seed,
+            "Recovery": recipe.recovery,
+            "Data seen": recipe.data or "none",
+            "Recipe record": recipe.digest,
+        }
+    return Lineage(
+        parent=_facts(_parent_facts(parent)),
+        recipe=_facts(made),
+        candidate=_facts(
+            {
+                "Digest": inputs.candidate.digest,
+                **{name.replace("_", " ").capitalize(): float(value) for name, value in inputs.candidate.card.items()},
+                **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in inputs.candidate.files},
+            }
+        ),
+    )
+
+
+def _parent_facts(parent: Parent) -> dict[str, Any]:
+    return {
+        "Name": parent.model,
+        "Architecture": parent.architecture,
+        "Source": parent.source,
+        "Licence": parent.licence,
+        "Digest": parent.digest,
+        **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in parent.files},
+    }
+
+
+MARK_NOTE = (
+    "This mark lets the owner recognise the model. It is not the marking of synthetic content that Art. 50(2) of the "
+    "EU AI Act asks for, and it raises no line of any framework."
+)
+
+
+def _watermark(inputs: ReportInputs) -> MarkPart | None:
+    mark = inputs.candidate.mark
+    readings = tuple(
+        MarkReading(metric=reading.metric, title=_mark_words(reading.metric), measured=figure_of(reading.metric, reading.outcome, run))
+        for run in inputs.evidence
+        if run.key.check == "watermark"
+        for reading in run.readings
+    )
+    if mark is None and not readings:
+        return None
+    facts = _facts({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked}) if mark else ()
+    return MarkPart(facts=facts, readings=readings, note=MARK_NOTE)
+
+
+def _mark_words(metric: str) -> str:
+    words = {
+        "detected.log10_p": "Chance that an unmarked model looks like this (power of ten)",
+        "fidelity.flips": "Share of answers that the mark changed",
+    }
+    return words.get(metric, metric.replace(".", " ").replace("_", " "))
+
+
+def _verification(inputs: ReportInputs) -> VerificationPart | None:
+    found = inputs.verification
+    if found is None:
+        return None
+    steps = (VerificationStep(step=s.step, code=s.code, held=s.ok, detail=s.detail) for s in found.steps)
+    return VerificationPart(verdict=found.verdict, as_of=found.as_of, steps=tuple(steps), notes=found.notes)

@@ -1,0 +1,277 @@
+"""The parts of a report that come straight from the evidence: slices, curves, flips, rules, index."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections import Counter
+from collections.abc import Iterable
+
+from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs
+from auditsvc.compliance.model import (
+    Change,
+    Counts,
+    Curve,
+    CurvePoint,
+    EvidenceRow,
+    Figure,
+    FlipCount,
+    Gap,
+    Number,
+    Picture,
+    RulePart,
+    RuleRow,
+    SliceRow,
+    SliceTable,
+    Standing,
+)
+from auditsvc.compliance.topics import topic_of
+from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, unit_of
+from auditsvc.records import OVERALL, Evidence, Flip, Judgement, Moment
+
+
+def standing_of(judgement: Judgement) -> Standing:
+    """How a judgement is drawn: a waiver never turns it into ``met``."""
+    return "waived" if judgement.waiver and judgement.verdict != "met" else judgement.verdict
+
+
+def count(standings: Iterable[Standing]) -> Counts:
+    """Counts by standing; no total, no share."""
+    found = Counter(standings)
+    return Counts(met=found["met"], violated=found["violated"], unknown=found["unknown"], waived=found["waived"])
+
+
+def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
+    """One table for each condition, the unchanged images first."""
+    conditions = sorted(readings.conditions(), key=lambda name: name != "clean")
+    return tuple(
+        SliceTable(condition=name, title=condition_words(name), rows=_slice_rows(name, readings)) for name in conditions
+    )
+
+
+def _slice_rows(condition: str, readings: Readings) -> tuple[SliceRow, ...]:
+    names = readings.slices(f"score.{condition}")
+    return tuple(_slice_row(condition, name, readings) for name in sorted(names, key=lambda name: name != OVERALL))
+
+
+def _slice_row(condition: str, name: str, readings: Readings) -> SliceRow:
+    candidate = readings.get(f"score.{condition}", name)
+    return SliceRow(
+        slice=name,
+        images=candidate.images,
+        parent=readings.get(f"parent.{condition}", name),
+        candidate=candidate,
+        loss=readings.get(f"drop.{condition}", name),
+    )
+
+
+def curves(readings: Readings, evidence: tuple[Evidence, ...]) -> tuple[Curve, ...]:
+    """One curve for each family of conditions with numeric severities, where there are at least two points."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for condition in readings.conditions():
+        parts = condition_parts(condition)
+        if parts:
+            families.setdefault(parts[0], []).append((parts[1], condition))
+    topics = _family_topics(evidence)
+    made = []
+    for family, severities in families.items():
+        title, axis, neutral = FAMILIES.get(family, (family.replace("_", " "), family.replace("_", " "), None))
+        if neutral is not None and "clean" in readings.conditions():
+            severities.append((neutral, "clean"))
+        points = tuple(_point(severity, condition, readings) for severity, condition in sorted(severities))
+        if len(points) > 1:
+            made.append(Curve(family=family, topic=topics.get(family, "other"), title=title, axis=axis, points=points))
+    return tuple(made)
+
+
+def _family_topics(evidence: tuple[Evidence, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for run in evidence:
+        topic = topic_of(run)
+        for reading in run.readings:
+            found.setdefault(reading.metric.partition(".")[2].partition("@")[0], topic.title if topic else run.key.check)
+    return found
+
+
+def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
+    metric = f"score.{condition}"
+    weakest, value = weakest_slice(metric, readings)
+    return CurvePoint(
+        severity=severity,
+        condition=condition,
+        parent=readings.get(f"parent.{condition}", OVERALL),
+        candidate=readings.get(metric, OVERALL),
+        loss=readings.get(f"drop.{condition}", OVERALL),
+        weakest=weakest,
+        weakest_value=value,
+    )
+
+
+def weakest_slice(metric: str, readings: Readings) -> tuple[str, Figure]:
+    """The measured group with the lowest value; ``overall`` where no group was measured."""
+    measured = [
+        (figure.value, name, figure)
+        for name in readings.slices(metric)
+        if name != OVERALL and isinstance(figure := readings.get(metric, name), Number)
+    ]
+    if not measured:
+        return OVERALL, readings.get(metric, OVERALL)
+    _, name, figure = min(measured, key=lambda found: found[:2])
+    return name, figure
+
+
+def change_of(parent: str, candidate: str, target: str) -> Change:
+    """What happened to the answer."""
+    if parent == target:
+        return "right to wrong"
+    return "wrong to right" if candidate == target else "wrong to other wrong"
+
+
+def flip_counts(evidence: tuple[Evidence, ...]) -> tuple[FlipCount, ...]:
+    """How many answers changed under each condition of each run."""
+    made = []
+    for run in evidence:
+        for condition in dict.fromkeys(flip.condition for flip in run.flips):
+            found = Counter(_change(flip) for flip in run.flips if flip.condition == condition)
+            made.append(
+                FlipCount(
+                    condition=condition,
+                    title=condition_words(condition),
+                    broke=found["right to wrong"],
+                    mended=found["wrong to right"],
+                    other=found["wrong to other wrong"],
+                    evidence=run.digest,
+                )
+            )
+    return tuple(made)
+
+
+def _change(flip: Flip) -> Change:
+    return change_of(flip.parent, flip.candidate, flip.target)
+
+
+_ORDER: tuple[Change, ...] = ("right to wrong", "wrong to other wrong", "wrong to right")
+
+
+def pictures(gallery: tuple[GalleryItem, ...]) -> tuple[Picture, ...]:
+    """The gallery, what broke first."""
+    made = [_picture(item) for item in gallery]
+    return tuple(sorted(made, key=lambda picture: (_ORDER.index(picture.change), picture.condition != "clean")))
+
+
+def _picture(item: GalleryItem) -> Picture:
+    title = condition_words(item.condition)
+    groups = ", ".join(item.slices) or "no group"
+    return Picture(
+        image=item.image,
+        media_type="image/jpeg" if item.data[:2] == b"\xff\xd8" else "image/png",
+        data=base64.b64encode(item.data).decode("ascii"),
+        parent=item.parent,
+        candidate=item.candidate,
+        target=item.target,
+        slices=item.slices,
+        condition=item.condition,
+        title=title,
+        change=change_of(item.parent, item.candidate, item.target),
+        alt=f"Test image {item.image} ({groups}; {title}): truth {item.target}, "
+        f"parent said {item.parent}, candidate said {item.candidate}",
+    )
+
+
+def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
+    """Every rule of the policy with every line that it judged, what does not hold first."""
+    parts = []
+    for rule in inputs.policy.rules:
+        found = [judgement for judgement in inputs.decision.judgements if judgement.rule == rule.rule]
+        rows = tuple(_rule_row(judgement, inputs) for judgement in sorted(found, key=_worst_first))
+        parts.append(
+            RulePart(
+                rule=rule.rule,
+                sentence=rule.sentence(),
+                why=rule.why,
+                severity=rule.severity,
+                counts=count(row.standing for row in rows),
+                rows=rows,
+            )
+        )
+    return tuple(parts)
+
+
+_STANDINGS: tuple[Standing, ...] = ("violated", "unknown", "waived", "met")
+
+
+def _worst_first(judgement: Judgement) -> int:
+    return _STANDINGS.index(standing_of(judgement))
+
+
+def _rule_row(judgement: Judgement, inputs: ReportInputs) -> RuleRow:
+    metric = judgement.metric.rpartition("/")[2]
+    return RuleRow(
+        metric=metric,
+        slice=judgement.slice,
+        verdict=judgement.verdict,
+        standing=standing_of(judgement),
+        measured=_judged(judgement, metric, inputs),
+        bound=judgement.bound,
+        limit=judgement.limit,
+        unit=unit_of(metric),
+        waiver=judgement.waiver,
+        words=judgement.words,
+    )
+
+
+def _judged(judgement: Judgement, metric: str, inputs: ReportInputs) -> Figure:
+    outcome = judgement.outcome
+    if outcome.state == "unmeasured":
+        return Gap(reason=outcome.reason, images=outcome.images, evidence=judgement.evidence)
+    if judgement.evidence is None:
+        return Gap(reason="a number without evidence counts as none", images=outcome.images)
+    alpha = next((run.key.alpha for run in inputs.evidence if run.digest == judgement.evidence), inputs.policy.alpha)
+    return Number(
+        value=outcome.value,
+        low=outcome.low,
+        high=outcome.high,
+        images=outcome.images,
+        level=round(1 - 2 * alpha, 6),
+        unit=unit_of(metric),
+        evidence=judgement.evidence,
+    )
+
+
+def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
+    """One line for each run, in the order in which they were given."""
+    return tuple(_evidence_row(run, inputs.policy.max_age_days, at) for run in inputs.evidence)
+
+
+def expiry(run: Evidence, max_age_days: int) -> datetime.date:
+    """The last day on which the policy still takes this run."""
+    return (run.finished + datetime.timedelta(days=max_age_days)).date()
+
+
+def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
+    topic = topic_of(run)
+    until = expiry(run, max_age_days)
+    return EvidenceRow(
+        record=run.digest,
+        check=run.key.check,
+        version=run.key.version,
+        topic=topic.title if topic else "other",
+        parameters=run.key.parameters,
+        seed=run.key.seed,
+        alpha=run.key.alpha,
+        dataset=run.dataset.name,
+        dataset_digest=run.dataset.digest,
+        dataset_images=run.dataset.images,
+        dataset_source=run.dataset.source,
+        dataset_licence=run.dataset.licence,
+        code=run.key.code,
+        environment=run.environment,
+        started=run.started,
+        finished=run.finished,
+        readings=len(run.readings),
+        unmeasured=sum(reading.outcome.state == "unmeasured" for reading in run.readings),
+        expires=until,
+        expired=at.date() > until,
+    )
+
+

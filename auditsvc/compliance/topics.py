@@ -1,0 +1,86 @@
+"""What tests can be about, so that a report can say what was *not* tested.
+
+A check belongs to the first topic that one of its words names; its own id decides, then the families of
+conditions that it measured.  ``kind`` is the evidence kind of ``policies/frameworks``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from auditsvc.records import OVERALL, Evidence, Measured
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One thing that a test can be about."""
+
+    kind: str
+    title: str
+    words: re.Pattern[str]
+
+
+def _topic(kind: str, title: str, words: str) -> Topic:
+    return Topic(kind, title, re.compile(words))
+
+
+TOPICS: tuple[Topic, ...] = (
+    _topic("ip.watermark", "ownership watermark", r"watermark|^mark"),
+    _topic("robust.adversarial", "deliberate attacks on the image", r"advers|attack|pgd|fgsm|square|deepfool|^patch"),
+    _topic("robust.lighting", "poor or odd lighting", r"light|exposure|gamma|dark|glare|shadow"),
+    _topic("robust.occlusion", "partly hidden objects", r"occlu|hidden|cutout"),
+    _topic("robust.corruption", "noise, blur and compression", r"corrupt|noise|blur|jpeg"),
+    _topic("robust.shift", "other cameras and places", r"shift|domain"),
+    _topic("robust.ood", "images outside the intended use", r"ood|out[-_]of"),
+    _topic("perf.calibration", "whether its confidence can be trusted", r"calib|confiden|selective"),
+    _topic("perf.latency", "speed and memory", r"latency|speed|throughput|memory"),
+    _topic("env.energy", "energy use", r"energy|carbon"),
+    _topic("explain.attribution", "why it gives an answer", r"explain|attribut|salien"),
+    _topic("privacy.membership", "leaks of training images", r"privacy|member|invers"),
+    _topic("sec.poisoning", "poisoned data and back doors", r"poison|backdoor|trojan"),
+    _topic("sec.extraction", "copying by asking questions", r"extract|steal"),
+    _topic("fairness.slices", "differences between groups", r"fair|slice|group|damage"),
+    _topic("perf.accuracy", "accuracy", r"accura|clean|score|quality|compress|delta"),
+)
+"""In order of precedence; ``perf.accuracy`` and ``fairness.slices`` are also given by any clean score."""
+
+NEVER_TESTED = (
+    "the system around the model, the people who use it, and what its answers lead to",
+    "images unlike those of the test set",
+)
+"""What no check of a model can look at; printed in every report."""
+
+
+def topic_of(evidence: Evidence) -> Topic | None:
+    """The topic of one run; None for a check that no topic names."""
+    families = " ".join(sorted({_family(reading.metric) for reading in evidence.readings}))
+    for text in (evidence.key.check, families):
+        for topic in TOPICS:
+            if any(topic.words.search(word) for word in text.split()):
+                return topic
+    return None
+
+
+def _family(metric: str) -> str:
+    return metric.partition(".")[2].partition("@")[0]
+
+
+def covered(evidence: tuple[Evidence, ...]) -> frozenset[str]:
+    """The kinds of evidence for which at least one number was measured."""
+    kinds: set[str] = set()
+    for run in evidence:
+        measured = [reading for reading in run.readings if isinstance(reading.outcome, Measured)]
+        topic = topic_of(run)
+        if topic and measured:
+            kinds.add(topic.kind)
+        for reading in measured:
+            if reading.metric == "score.clean":
+                kinds.add("perf.accuracy" if reading.slice == OVERALL else "fairness.slices")
+    return frozenset(kinds)
+
+
+def untested(evidence: tuple[Evidence, ...]) -> tuple[str, ...]:
+    """The titles of the topics for which nothing was measured, in order."""
+    known = covered(evidence)
+    return tuple(topic.title for topic in TOPICS if topic.kind not in known)
