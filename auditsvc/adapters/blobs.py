@@ -1,0 +1,229 @@
+"""Content-addressed files in a folder: ``ab/cdef...`` holds the bytes whose SHA-256 is ``abcdef...``.
+
+A blob is written beside its place, flushed to the disk, and renamed: after a crash or on a full disk it is there
+whole, or it is not there.  What was half-written is removed at once, or, after a kill, with the next writes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditsvc.records import Digest, FileEntry, digest_of
+
+_CHUNK = 1 << 20
+"""Bytes that are read at once: no file is ever in memory whole."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UNFINISHED = ".unfinished-"
+_STALE_S = 24 * 3600
+"""An unfinished file or folder of this age, in seconds, has no writer any more."""
+
+
+class FileBlobs:
+    """``ports.Blobs`` in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, data: bytes) -> Digest:
+        """Store these bytes; see ``ports.Blobs.put``."""
+        digest = digest_of(data)
+        if not self.has(digest):
+            self._store([data])
+        return digest
+
+    def put_file(self, path: Path) -> FileEntry:
+        """Store a file, streaming.
+
+        Raises:
+            NotFound: there is no such file.
+            Unavailable: it can't be read, or the blob can't be written.
+        """
+        with _opened(path) as source:
+            digest, size = self._store(_chunks(source, path))
+        return FileEntry(name=path.name, size=size, digest=digest)
+
+    def read(self, digest: Digest) -> bytes:
+        """The bytes, checked against the digest; see ``ports.Blobs.read``."""
+        with self._source(digest) as source:
+            data = b"".join(_chunks(source, self._place(digest)))
+        if digest_of(data) != digest:
+            raise self._damaged(digest)
+        return data
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is there."""
+        try:
+            return _DIGEST.fullmatch(digest) is not None and self._place(digest).is_file()
+        except OSError as error:
+            raise Unavailable(f"the folder {self._folder} can't be read: {error.strerror}") from error
+
+    def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
+        """Write these files into an empty or absent folder; it appears whole.
+
+        Raises:
+            InvalidInput: the name of a file leaves the folder.
+            Conflict: something is in the folder already.
+            NotFound: one of the blobs is not there.
+            Unavailable: a blob is damaged, or the folder can't be written.
+        """
+        beside = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
+        with _writes(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(folder.parent)
+            _must_be_empty(folder)
+            try:
+                beside.mkdir()
+                for file in files:
+                    self._copy(file, beside / file.name)
+                for place in sorted(path for path in beside.rglob("*") if path.is_dir()):
+                    _flush_folder(place)
+                _flush_folder(beside)
+                _take_place(beside, folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+            _flush_folder(folder.parent)
+
+    def _copy(self, file: FileEntry, to: Path) -> None:
+        """One blob to its place in the folder, hashed on the way."""
+        if ".." in Path(file.name).parts:
+            raise InvalidInput(f"the file name {file.name!r} leaves its folder")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        seen = hashlib.sha256()
+        with self._source(file.digest) as source, to.open("xb") as target:
+            for chunk in _chunks(source, self._place(file.digest)):
+                seen.update(chunk)
+                target.write(chunk)
+            _flush(target)
+        if f"sha256:{seen.hexdigest()}" != file.digest:
+            raise self._damaged(file.digest)
+
+    def _store(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+        """Write the chunks under the digest that they turn out to have; returns it and the size in bytes."""
+        seen, size = hashlib.sha256(), 0
+        with _writes(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _sweep(self._folder)
+            handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
+            beside = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as target:
+                    for chunk in chunks:
+                        seen.update(chunk)
+                        size += len(chunk)
+                        target.write(chunk)
+                    _flush(target)
+                digest = f"sha256:{seen.hexdigest()}"
+                place = self._place(digest)
+                beside.chmod(0o444)
+                place.parent.mkdir(exist_ok=True)
+                beside.replace(place)  # where it was there already, the fresh copy heals a damaged one
+                _flush_folder(place.parent)
+                _flush_folder(self._folder)
+            finally:
+                beside.unlink(missing_ok=True)
+        return digest, size
+
+    def _place(self, digest: Digest) -> Path:
+        name = digest.removeprefix("sha256:")
+        return self._folder / name[:2] / name[2:]
+
+    @contextmanager
+    def _source(self, digest: Digest) -> Iterator[BinaryIO]:
+        if not self.has(digest):
+            raise NotFound(f"no blob {digest} in {self._folder}")
+        with _opened(self._place(digest)) as source:
+            yield source
+
+    def _damaged(self, digest: Digest) -> Unavailable:
+        place = self._place(digest)
+        return Unavailable(f"the file {place} is damaged: its bytes are not {digest}; delete it and store it again")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        source = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotFound(f"no file {path}") from error
+    except OSError as error:
+        raise Unavailable(f"the file {path} can't be read: {error.strerror}") from error
+    with source:
+        yield source
+
+
+def _chunks(source: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        while chunk := source.read(_CHUNK):
+            yield chunk
+    except OSError as error:
+        raise Unavailable(f"the file {path} can't be read: {error.strerror}") from error
+
+
+@contextmanager
+def _writes(folder: Path) -> Iterator[None]:
+    """Turn what a disk can answer to a write into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        what = {
+            errno.ENOSPC: "the disk is full: free some space",
+            errno.EDQUOT: "the quota of this user is used up: free some space",
+            errno.EROFS: "it lies on a read-only disk: choose another folder",
+            errno.EACCES: "this user may not write there: change the folder's rights or choose another",
+            errno.EPERM: "this user may not write there: change the folder's rights or choose another",
+            errno.ENOTDIR: "a part of its path is a file: choose another folder",
+        }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
+        raise Unavailable(
+            f"can't write to {folder}: {what}, and run this again; nothing half-written was kept"
+        ) from error
+
+
+def _flush(target: BinaryIO) -> None:
+    target.flush()
+    os.fsync(target.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _must_be_empty(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise Conflict(f"{folder} is not an empty folder: choose another")
+
+
+def _take_place(beside: Path, folder: Path) -> None:
+    try:
+        beside.replace(folder)  # takes the place of an empty folder, and of nothing else
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise Conflict(f"{folder} is not an empty folder: choose another") from error
+        raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed writer left long ago; a young one may still be at work."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
