@@ -1,0 +1,323 @@
+"""Models in MLflow: versions, lineage, tags, aliases, through MLflow's own client.
+
+A version is a run with the model's files as artifacts, and a model version that points at them.  It is never
+logged as an MLflow *model*: that would pickle, or trace the network and infer requirements, for nothing, because
+what is released is the files.  The digest tag says which version holds what; everything that was done is looked up
+by it first, so that a registration that was killed is finished by the next one, under the same version.
+
+MLflow takes over a second to import, so the module does it on first use only.  A new SQLite store is built in
+memory and put in its place whole: MLflow's own first start runs some seventy migrations, each with its own commit,
+and doesn't survive being killed among them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditsvc.records import Candidate, Digest, Parent, Recipe, canonical_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_EXPERIMENT = "auditsvc"
+_FOLDER = "candidate"
+"""The folder of a run's artifacts that holds the model's files."""
+
+_DIGEST = "auditsvc.digest"
+_ODD = re.compile(r"[^A-Za-z0-9_./ -]")
+"""What MLflow takes in no name of a parameter or metric."""
+
+
+@dataclass(frozen=True)
+class _Version:
+    """All that is registered of one model."""
+
+    model: str
+    digest: Digest
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+class MlflowRegistry:
+    """``ports.Registry`` on an MLflow store: ``sqlite:///...`` in this process, or ``http://...`` a server's."""
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        """``artifacts`` is where a local store keeps files; a server decides that itself.  Opens nothing yet."""
+        self._uri = uri
+        self._artifacts = artifacts.resolve()
+        self._opening = threading.Lock()
+
+    def register_parent(self, parent: Parent, folder: Path) -> str:
+        """Register the parent; see ``ports.Registry.register_parent``."""
+        tags = {
+            "auditsvc.role": "parent",
+            "auditsvc.task": parent.task,
+            "auditsvc.architecture": parent.architecture,
+            "auditsvc.intended_use": parent.intended_use,
+            "auditsvc.not_for": parent.not_for,
+            "source": parent.source,
+            "licence": parent.licence,
+        }
+        params = {"task": parent.task, "architecture": parent.architecture}
+        metrics = {"bytes": float(sum(file.size for file in parent.files))}
+        return self._register(_Version(parent.model, parent.digest, tags, params, metrics), folder)
+
+    def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
+        """Register a candidate; see ``ports.Registry.register_candidate``.
+
+        Raises:
+            NotFound: the parent's version is not there.
+            Conflict: that version is another model than the candidate's parent.
+        """
+        with self._translated():
+            above = self._client.get_model_version(candidate.model, parent_version).tags
+        if above.get(_DIGEST) != candidate.parent:
+            raise Conflict(f"{candidate.model}/{parent_version} is not the candidate's parent {candidate.parent}")
+        tags = {
+            "auditsvc.role": "candidate",
+            "auditsvc.task": candidate.task,
+            "auditsvc.architecture": candidate.architecture,
+            "auditsvc.parent_digest": candidate.parent,
+            "auditsvc.parent_version": parent_version,
+            "source": f"pruned from {candidate.model}/{parent_version}; {above.get('source', '')}".rstrip("; "),
+            "licence": above.get("licence", "not stated"),
+        }
+        if candidate.recipe:
+            tags["auditsvc.recipe"] = candidate.recipe.canonical().decode()
+        params = {"task": candidate.task, "architecture": candidate.architecture, **_params(candidate.recipe)}
+        found = _Version(candidate.model, candidate.digest, tags, params, candidate.card)
+        return self._register(found, folder)
+
+    def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
+        """Set tags on a version.  Raises ``NotFound``."""
+        with self._translated():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(model, version, key, value)
+
+    def move_alias(self, model: str, alias: str, version: str) -> None:
+        """Point the alias at this version.  Raises ``NotFound``."""
+        if self.aliased(model, alias) == version:
+            return
+        with self._translated():
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        """Remove the alias, if it is there."""
+        if self.aliased(model, alias) is not None:
+            with self._translated():
+                self._client.delete_registered_model_alias(model, alias)
+
+    def aliased(self, model: str, alias: str) -> str | None:
+        """The version that carries the alias, or None; a model that is not there carries none."""
+        try:
+            with self._translated():
+                found = self._client.get_registered_model(model).aliases.get(alias)
+        except NotFound:
+            return None
+        return None if found is None else str(found)
+
+    def _register(self, new: _Version, folder: Path) -> str:
+        with self._alone(), self._translated():
+            found = self._version_of(new)
+            if found is None:
+                run, location = self._filled_run(new, folder)
+                self._make_model(new.model)
+                made = self._client.create_model_version(
+                    new.model, source=location, run_id=run, tags={**new.tags, _DIGEST: new.digest}
+                )
+                found = str(made.version)
+        return found
+
+    def _version_of(self, new: _Version) -> str | None:
+        found = self._client.search_model_versions(f"name='{new.model}' and tags.`{_DIGEST}`='{new.digest}'")
+        return str(min(int(one.version) for one in found)) if found else None
+
+    def _filled_run(self, new: _Version, folder: Path) -> tuple[str, str]:
+        """The id of the finished run that holds the files, and where they are; goes on with one that was left."""
+        from mlflow.entities import Metric, Param
+
+        experiment = self._experiment
+        left = self._client.search_runs([experiment], f"tags.`{_DIGEST}`='{new.digest}'", max_results=1)
+        run = left[0] if left else self._client.create_run(experiment, tags=self._run_tags(new))
+        name = str(run.info.run_id)
+        if run.info.status != "FINISHED":
+            when = int(run.info.start_time)
+            params = [Param(_plain(key), value) for key, value in new.params.items()]
+            metrics = [Metric(_plain(key), value, when, 0) for key, value in new.metrics.items()]
+            self._client.log_batch(name, params=params, metrics=metrics)
+            self._client.log_artifacts(name, str(folder), _FOLDER)
+            self._client.set_terminated(name)
+        return name, f"{run.info.artifact_uri}/{_FOLDER}"
+
+    def _run_tags(self, new: _Version) -> dict[str, str]:
+        role = new.tags["auditsvc.role"]
+        return {_DIGEST: new.digest, "auditsvc.role": role, "mlflow.runName": f"{new.model} {role} {new.digest[7:15]}"}
+
+    def _make_model(self, model: str) -> None:
+        try:
+            with self._translated():
+                self._client.create_registered_model(model)
+        except Conflict:
+            return  # it is there already, which is all that is wanted
+
+    @cached_property
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(_EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if _is_remote(self._uri) else self._artifacts.as_uri()
+        return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location))
+
+    @property
+    def _client(self) -> MlflowClient:
+        with self._opening:
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> MlflowClient:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise Unavailable(f"MLflow can't be imported: {error}; install auditsvc again") from error
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        store = _sqlite_file(self._uri)
+        if store is not None:
+            _prepare(store)
+        with _mlflow_errors(self._uri):
+            return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        _ = self._client  # opens the store with its own messages, before MLflow's errors can be named
+        with _mlflow_errors(self._uri):
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One registration at a time on this machine, so that a digest never gets two versions."""
+        try:
+            self._artifacts.mkdir(parents=True, exist_ok=True)
+            lock = (self._artifacts / ".registering").open("ab")
+        except OSError as error:
+            raise Unavailable(_disk(self._artifacts, error)) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _params(recipe: Recipe | None) -> dict[str, str]:
+    if recipe is None:
+        return {}
+    targets = {f"recipe.{key}": f"{value:g}" for key, value in recipe.targets.items()}
+    recovery = {f"recovery.{key}": _short(value) for key, value in recipe.recovery.items()}
+    return {"recipe.method": recipe.method, "recipe.seed": str(recipe.seed), **targets, **recovery}
+
+
+def _short(value: Any) -> str:
+    """A parameter for readers; the whole recipe is in its tag."""
+    words = value if isinstance(value, str) else canonical_json(value).decode()
+    return words[:500]
+
+
+def _plain(name: str) -> str:
+    return _ODD.sub("_", name)
+
+
+def _is_remote(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _prepare(store: Path) -> None:
+    """Look at the store before MLflow does, which would try fifteen times over many minutes.
+
+    Raises:
+        Unavailable: the file can't be opened, or is not a database; or a new one can't be made.
+    """
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        if not store.exists():
+            _build(store)
+        with closing(sqlite3.connect(store, timeout=30)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except OSError as error:
+        raise Unavailable(_disk(store, error)) from error
+    except sqlite3.Error as error:
+        raise Unavailable(f"the MLflow store {store} can't be opened: {error}; restore it from a backup") from error
+
+
+def _build(store: Path) -> None:
+    """Make a new store in memory, or in the folder for temporary files, and link it into its place whole."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    memory = Path("/dev/shm")  # noqa: S108 - only a folder with a random name of our own inside it is used
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
+        built = Path(place) / "mlflow.db"
+        with _mlflow_errors(f"sqlite:///{built}"):
+            SqlAlchemyStore(f"sqlite:///{built}", str(store.parent)).engine.dispose()
+        with tempfile.NamedTemporaryFile(prefix=".unfinished-", dir=store.parent) as beside:
+            with built.open("rb") as source:
+                shutil.copyfileobj(source, beside)
+            beside.flush()
+            os.fsync(beside.fileno())
+            Path(beside.name).chmod(0o644)
+            try:
+                store.hardlink_to(beside.name)
+            except FileExistsError:
+                return  # another process was faster, and its store is as good
+
+
+@contextmanager
+def _mlflow_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow, its database and the disk raise into ours."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    kinds = {
+        "RESOURCE_DOES_NOT_EXIST": NotFound,
+        "RESOURCE_ALREADY_EXISTS": Conflict,
+        "RESOURCE_CONFLICT": Conflict,
+        "INVALID_PARAMETER_VALUE": InvalidInput,
+    }
+    try:
+        yield
+    except MlflowException as error:
+        first = next(iter(str(error).splitlines()), "no reason given")
+        kind = kinds.get(error.error_code)
+        if kind is not None:
+            raise kind(f"MLflow: {first}") from error
+        raise Unavailable(f"the MLflow store {_shown(uri)} failed: {first}") from error
+    except SQLAlchemyError as error:
+        first = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise Unavailable(f"the MLflow store {_shown(uri)} failed: {first}") from error
+    except OSError as error:
+        raise Unavailable(_disk(Path(error.filename or "artifacts"), error)) from error
+
+
+def _shown(uri: str) -> str:
+    """The address without a password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def _disk(path: Path, error: OSError) -> str:
+    return f"can't write {path}: {error.strerror or error}; free space or choose another folder, and run this again"
