@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from auditsvc.compliance import plots, words
-from auditsvc.compliance.model import Counts, Report, SliceTable
+from auditsvc.compliance.figures import Counts
+from auditsvc.compliance.model import Report, SliceTable
 from auditsvc.settings import shipped
-
-STANDING_WORDS = {"met": "met", "violated": "violated", "unknown": "unknown", "waived": "waived"}
 
 
 def render_html(report: Report) -> str:
@@ -18,13 +17,19 @@ def render_html(report: Report) -> str:
 
     folder = shipped("templates")
     page = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page.globals.update(
         amount=words.amount,
         condition_words=words.condition_words,
         value_text=words.value_text,
         interval_text=words.interval_text,
+        metric_words=words.metric_words,
+        slice_words=words.slice_words,
         day=words.day,
         minute=words.minute,
         plural=words.plural,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from auditsvc.compliance.model import Figure, Gap, Number
+from auditsvc.compliance.figures import Figure, Gap, Number
 from auditsvc.compliance.words import unit_of
 from auditsvc.errors import InvalidInput
 from auditsvc.records import (

@@ -7,44 +7,12 @@ Each number carries its interval, the images behind it and the digest of its evi
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field
-
+from auditsvc.compliance.figures import Counts, Fact, Figure, Standing, Unit
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, Verdict, VerificationVerdict
 
-Unit = Literal["share", "points", "plain"]
-"""``share``: a fraction, printed in per cent; ``points``: a difference of two shares; ``plain``: as it is."""
-
-Standing = Literal["met", "violated", "unknown", "waived"]
-"""A verdict as it is drawn: a waived one is never drawn as met."""
-
 Change = Literal["right to wrong", "wrong to right", "wrong to other wrong"]
-
-
-class Number(Value):
-    """A measured value with its interval; ``level`` is the share of such intervals that hold the truth."""
-
-    state: Literal["measured"] = "measured"
-    value: float
-    low: float
-    high: float
-    images: int
-    level: float
-    unit: Unit
-    evidence: Digest
-
-
-class Gap(Value):
-    """No number, and why."""
-
-    state: Literal["unmeasured"] = "unmeasured"
-    reason: str
-    images: int = 0
-    evidence: Digest | None = None
-
-
-Figure = Annotated[Number | Gap, Field(discriminator="state")]
 
 
 class Subject(Value):
@@ -108,15 +76,6 @@ class Sentence(Value):
     evidence: tuple[Digest, ...] = ()
 
 
-class Counts(Value):
-    """How many rule lines stand how; never added up to a score."""
-
-    met: int
-    violated: int
-    unknown: int
-    waived: int
-
-
 class OpenItem(Value):
     """One rule that is not settled, and where; ``owner`` and ``until`` are empty where nobody took it."""
 
@@ -177,6 +136,7 @@ class RulePart(Value):
 
     rule: str
     sentence: str
+    source: str
     why: str
     severity: Severity
     counts: Counts
@@ -230,13 +190,6 @@ class Picture(Value):
     title: str
     change: Change
     alt: str
-
-
-class Fact(Value):
-    """A label and what stands behind it."""
-
-    label: str
-    value: str
 
 
 class Lineage(Value):

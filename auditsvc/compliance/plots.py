@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from auditsvc.compliance.model import Curve, CurvePoint, Figure, Number
+from auditsvc.compliance.figures import Figure, Number
+from auditsvc.compliance.model import Curve, CurvePoint
 from auditsvc.compliance.words import full_text
 
 
@@ -55,7 +56,9 @@ def interval_row(parent: Figure, candidate: Figure, scale: Scale, label: str) ->
     else:
         parts.append('<text class="none" x="0" y="22">not measured</text>')
     words = f"{label}: parent {full_text(parent)}, candidate {full_text(candidate)}"
-    return f'<svg class="interval" role="img" aria-label="{escape(words)}" height="34" width="100%">{"".join(parts)}</svg>'
+    return (
+        f'<svg class="interval" role="img" aria-label="{escape(words)}" height="34" width="100%">{"".join(parts)}</svg>'
+    )
 
 
 def _interval(figure: Number, scale: Scale, y: int, who: str) -> str:
@@ -84,7 +87,9 @@ def curve_plot(curve: Curve) -> str:
 
     parts = [_grid_line(tick) for tick in (0.0, 0.25, 0.5, 0.75, 1.0)]
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts += [f'<text x="{x(s)}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{_short(s)}</text>' for s in _apart(xs, x)]
+    parts += [
+        f'<text x="{x(s)}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{_short(s)}</text>' for s in _apart(xs, x)
+    ]
     parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(curve.axis)}</text>')
     parts += [_series(curve.points, who, x_of={s: x(s) for s in xs}) for who in ("parent", "candidate")]
     return (
@@ -119,7 +124,9 @@ def _series(points: tuple[CurvePoint, ...], who: str, x_of: dict[float, float]) 
     line = " ".join(f"{x},{_y(figure.value)}" for x, figure in found)
     parts = [f'<polyline class="line {who}" points="{line}"/>'] if len(found) > 1 else []
     for x, figure in found:
-        parts.append(f'<line class="bar {who}" x1="{x + shift}" x2="{x + shift}" y1="{_y(figure.low)}" y2="{_y(figure.high)}"/>')
+        parts.append(
+            f'<line class="bar {who}" x1="{x + shift}" x2="{x + shift}" y1="{_y(figure.low)}" y2="{_y(figure.high)}"/>'
+        )
         y = _y(figure.value)
         parts.append(
             f'<path class="mark parent" d="M{x} {y - 5}l5 5-5 5-5-5z"/>'
@@ -134,5 +141,8 @@ def _short(value: float) -> str:
 
 
 def _curve_words(curve: Curve) -> str:
-    each = "; ".join(f"at {_short(p.severity)}: parent {full_text(p.parent)}, candidate {full_text(p.candidate)}" for p in curve.points)
+    each = "; ".join(
+        f"at {_short(p.severity)}: parent {full_text(p.parent)}, candidate {full_text(p.candidate)}"
+        for p in curve.points
+    )
     return f"{curve.title}, {curve.axis}. {each}"

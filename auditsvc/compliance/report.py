@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from auditsvc import __version__
+from auditsvc.compliance.damage import flip_counts, pictures
+from auditsvc.compliance.figures import Fact
+from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs, figure_of
 from auditsvc.compliance.model import (
     DecisionPart,
-    Fact,
     Lineage,
     MarkPart,
     MarkReading,
@@ -23,10 +25,10 @@ from auditsvc.compliance.model import (
     VerificationStep,
     WaiverPart,
 )
-from auditsvc.compliance.sections import curves, evidence_index, flip_counts, pictures, rules, slice_tables
+from auditsvc.compliance.sections import curves, evidence_index, rules, slice_tables
 from auditsvc.compliance.summary import summarise
-from auditsvc.compliance.words import GLOSSARY, day
-from auditsvc.records import Moment, Parent
+from auditsvc.compliance.words import day, metric_words
+from auditsvc.records import Moment, Parent, Verdict
 
 __all__ = ["GalleryItem", "Report", "ReportInputs", "compose"]
 
@@ -44,7 +46,7 @@ def compose(inputs: ReportInputs, *, at: Moment) -> Report:
         at=at.replace(microsecond=0),
         tool=f"auditsvc {__version__}",
         subject=_subject(inputs),
-        decision=_decision(inputs, at),
+        decision=_decision(inputs),
         summary=summarise(inputs, readings, flips),
         slices=slice_tables(readings),
         rules=rules(inputs),
@@ -74,8 +76,8 @@ def _subject(inputs: ReportInputs) -> Subject:
     )
 
 
-def _decision(inputs: ReportInputs, at: Moment) -> DecisionPart:
-    headline, explanation = _headline(inputs, at)
+def _decision(inputs: ReportInputs) -> DecisionPart:
+    headline, explanation = _headline(inputs)
     approvals = (Signature(person=a.approver, at=a.at, comment=a.comment, record=a.digest) for a in inputs.approvals)
     return DecisionPart(
         headline=headline,
@@ -96,22 +98,36 @@ def _decision(inputs: ReportInputs, at: Moment) -> DecisionPart:
     )
 
 
-def _headline(inputs: ReportInputs, at: Moment) -> tuple[str, str]:
+def _headline(inputs: ReportInputs) -> tuple[str, str]:
     """The state of the release in one or two words and a sentence; a person's consent is part of it."""
     if inputs.verification and inputs.verification.verdict == "REVOKED":
         return "Revoked", "This release was withdrawn. Do not use it."
     if inputs.decision.outcome == "rejected":
-        return "Not released", "At least one rule that must hold is violated."
+        return "Not released", f"Violated, though it must hold: {_blocking(inputs, 'violated')}."
     if inputs.decision.outcome == "inconclusive":
-        return "On hold", "Nothing that blocks is known to be violated, but too little is known about some of it."
+        return (
+            "On hold",
+            f"Nothing that must hold is known to be violated, but too little is known: {_blocking(inputs, 'unknown')}.",
+        )
     if inputs.release is None:
         missing = inputs.policy.approvals - len(inputs.approvals)
         if missing > 0:
-            return "Waiting for approval", f"Every rule that blocks is settled; {missing} of {inputs.policy.approvals} approvals are missing."
+            return (
+                "Waiting for approval",
+                f"Every rule that blocks is settled; {missing} of {inputs.policy.approvals} approvals are missing.",
+            )
         return "Approved", "Every rule that blocks is settled and enough people approved; it is not sealed yet."
     if _conditions(inputs):
-        return "Released with conditions", "Every rule that blocks is settled; some lines are waived or only warn, see below."
+        return (
+            "Released with conditions",
+            "Every rule that blocks is settled; some lines are waived or only warn, see below.",
+        )
     return "Released", "Every rule that must hold does, at the worse end of its interval."
+
+
+def _blocking(inputs: ReportInputs, verdict: Verdict) -> str:
+    found = [j for j in inputs.decision.findings if j.severity == "block" and j.verdict == verdict and not j.waiver]
+    return ", ".join(dict.fromkeys(judgement.rule for judgement in found)) or "see the rules below"
 
 
 def _conditions(inputs: ReportInputs) -> tuple[str, ...]:
@@ -198,23 +214,23 @@ MARK_NOTE = (
 def _watermark(inputs: ReportInputs) -> MarkPart | None:
     mark = inputs.candidate.mark
     readings = tuple(
-        MarkReading(metric=reading.metric, title=_mark_words(reading.metric), measured=figure_of(reading.metric, reading.outcome, run))
+        MarkReading(
+            metric=reading.metric,
+            title=metric_words(reading.metric).capitalize(),
+            measured=figure_of(reading.metric, reading.outcome, run),
+        )
         for run in inputs.evidence
         if run.key.check == "watermark"
         for reading in run.readings
     )
     if mark is None and not readings:
         return None
-    facts = _facts({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked}) if mark else ()
+    facts = (
+        _facts({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked})
+        if mark
+        else ()
+    )
     return MarkPart(facts=facts, readings=readings, note=MARK_NOTE)
-
-
-def _mark_words(metric: str) -> str:
-    words = {
-        "detected.log10_p": "Chance that an unmarked model looks like this (power of ten)",
-        "fidelity.flips": "Share of answers that the mark changed",
-    }
-    return words.get(metric, metric.replace(".", " ").replace("_", " "))
 
 
 def _verification(inputs: ReportInputs) -> VerificationPart | None:

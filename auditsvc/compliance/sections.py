@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 from collections import Counter
 from collections.abc import Iterable
 
-from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs
+from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
+from auditsvc.compliance.inputs import Readings, ReportInputs
 from auditsvc.compliance.model import (
-    Change,
-    Counts,
     Curve,
     CurvePoint,
     EvidenceRow,
-    Figure,
-    FlipCount,
-    Gap,
-    Number,
-    Picture,
     RulePart,
     RuleRow,
     SliceRow,
     SliceTable,
-    Standing,
 )
 from auditsvc.compliance.topics import topic_of
-from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, unit_of
-from auditsvc.records import OVERALL, Evidence, Flip, Judgement, Moment
+from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, rule_words, unit_of
+from auditsvc.records import OVERALL, Evidence, Judgement, Moment
 
 
 def standing_of(judgement: Judgement) -> Standing:
@@ -89,7 +81,9 @@ def _family_topics(evidence: tuple[Evidence, ...]) -> dict[str, str]:
     for run in evidence:
         topic = topic_of(run)
         for reading in run.readings:
-            found.setdefault(reading.metric.partition(".")[2].partition("@")[0], topic.title if topic else run.key.check)
+            found.setdefault(
+                reading.metric.partition(".")[2].partition("@")[0], topic.title if topic else run.key.check
+            )
     return found
 
 
@@ -120,64 +114,6 @@ def weakest_slice(metric: str, readings: Readings) -> tuple[str, Figure]:
     return name, figure
 
 
-def change_of(parent: str, candidate: str, target: str) -> Change:
-    """What happened to the answer."""
-    if parent == target:
-        return "right to wrong"
-    return "wrong to right" if candidate == target else "wrong to other wrong"
-
-
-def flip_counts(evidence: tuple[Evidence, ...]) -> tuple[FlipCount, ...]:
-    """How many answers changed under each condition of each run."""
-    made = []
-    for run in evidence:
-        for condition in dict.fromkeys(flip.condition for flip in run.flips):
-            found = Counter(_change(flip) for flip in run.flips if flip.condition == condition)
-            made.append(
-                FlipCount(
-                    condition=condition,
-                    title=condition_words(condition),
-                    broke=found["right to wrong"],
-                    mended=found["wrong to right"],
-                    other=found["wrong to other wrong"],
-                    evidence=run.digest,
-                )
-            )
-    return tuple(made)
-
-
-def _change(flip: Flip) -> Change:
-    return change_of(flip.parent, flip.candidate, flip.target)
-
-
-_ORDER: tuple[Change, ...] = ("right to wrong", "wrong to other wrong", "wrong to right")
-
-
-def pictures(gallery: tuple[GalleryItem, ...]) -> tuple[Picture, ...]:
-    """The gallery, what broke first."""
-    made = [_picture(item) for item in gallery]
-    return tuple(sorted(made, key=lambda picture: (_ORDER.index(picture.change), picture.condition != "clean")))
-
-
-def _picture(item: GalleryItem) -> Picture:
-    title = condition_words(item.condition)
-    groups = ", ".join(item.slices) or "no group"
-    return Picture(
-        image=item.image,
-        media_type="image/jpeg" if item.data[:2] == b"\xff\xd8" else "image/png",
-        data=base64.b64encode(item.data).decode("ascii"),
-        parent=item.parent,
-        candidate=item.candidate,
-        target=item.target,
-        slices=item.slices,
-        condition=item.condition,
-        title=title,
-        change=change_of(item.parent, item.candidate, item.target),
-        alt=f"Test image {item.image} ({groups}; {title}): truth {item.target}, "
-        f"parent said {item.parent}, candidate said {item.candidate}",
-    )
-
-
 def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
     """Every rule of the policy with every line that it judged, what does not hold first."""
     parts = []
@@ -187,7 +123,8 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
         parts.append(
             RulePart(
                 rule=rule.rule,
-                sentence=rule.sentence(),
+                sentence=rule_words(rule),
+                source=rule.sentence(),
                 why=rule.why,
                 severity=rule.severity,
                 counts=count(row.standing for row in rows),
@@ -273,5 +210,3 @@ def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
         expires=until,
         expired=at.date() > until,
     )
-
-

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from auditsvc.compliance.figures import Number
 from auditsvc.compliance.inputs import Readings, ReportInputs
-from auditsvc.compliance.model import FlipCount, Number, OpenItem, Sentence, Summary
+from auditsvc.compliance.model import FlipCount, OpenItem, Sentence, Summary
 from auditsvc.compliance.sections import count, expiry, standing_of, weakest_slice
 from auditsvc.compliance.topics import NEVER_TESTED, untested
-from auditsvc.compliance.words import SCORE_WORDS, amount, condition_words, full_text, interval_text, plural
+from auditsvc.compliance.words import (
+    SCORE_WORDS,
+    amount,
+    condition_words,
+    full_text,
+    interval_text,
+    plural,
+    slice_words,
+)
 from auditsvc.records import OVERALL, Judgement
 
 
@@ -147,4 +156,4 @@ def _open_item(found: list[Judgement], inputs: ReportInputs) -> OpenItem:
 def _place(judgement: Judgement, several: bool) -> str:
     """The slice, and the condition where the rule has more than one."""
     condition = condition_words(judgement.metric.partition(".")[2])
-    return f"{judgement.slice}, {condition}" if several else judgement.slice
+    return f"{slice_words(judgement.slice)}, {condition}" if several else slice_words(judgement.slice)

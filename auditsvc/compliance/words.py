@@ -8,11 +8,14 @@ from __future__ import annotations
 import datetime
 import re
 
-from auditsvc.compliance.model import Fact, Figure, Number, Unit
+from auditsvc.compliance.figures import Figure, Number, Unit
+from auditsvc.records import EACH, OVERALL, Rule
 
 NARROW = "\u00a0"
 
-_CONDITION = re.compile(r"^(?P<family>[A-Za-z][A-Za-z0-9_.-]*)@(?P<severity>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?P<unit>[A-Za-z]*)$")
+_CONDITION = re.compile(
+    r"^(?P<family>[A-Za-z][A-Za-z0-9_.-]*)@(?P<severity>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?P<unit>[A-Za-z]*)$"
+)
 
 FAMILIES: dict[str, tuple[str, str, float | None]] = {
     "exposure": ("Exposure", "exposure in stops (EV), 0 is the photo as it is", 0.0),
@@ -46,6 +49,20 @@ MEASURE_WORDS = {
 }
 
 
+SHARES = frozenset({"fidelity.flips"})
+"""Metrics outside ``score``, ``parent`` and ``drop`` that are fractions of 1."""
+
+METRIC_WORDS = {
+    "detected.log10_p": "the chance that an unmarked model looks like this (as a power of ten)",
+    "fidelity.flips": "the share of answers that the mark changed",
+}
+
+
+def metric_words(metric: str) -> str:
+    """A metric that is no score under a condition, for a reader."""
+    return METRIC_WORDS.get(metric, metric.replace(".", " ").replace("_", " "))
+
+
 def unit_of(metric: str) -> Unit:
     """How a metric is printed."""
     head = metric.partition(".")[0]
@@ -53,7 +70,7 @@ def unit_of(metric: str) -> Unit:
         return "share"
     if head == "drop":
         return "points"
-    return "plain"
+    return "share" if metric in SHARES else "plain"
 
 
 def amount(value: float, unit: Unit) -> str:
@@ -108,12 +125,46 @@ def condition_words(condition: str) -> str:
     if family == "exposure":
         return f"exposure {signed(severity)}{NARROW}EV"
     if FAMILIES.get(family, ("", "", None))[1].startswith("attack budget"):
-        return f"{FAMILIES[family][0].lower()} at {severity:g}/255" if family not in _NAMED else f"{_NAMED[family]} at {severity:g}/255"
-    title = FAMILIES[family][0] if family in FAMILIES else family.replace("_", " ")
-    return f"{title.lower() if family in FAMILIES and family != 'jpeg' else title} {_minus(f'{severity:g}')}{unit}"
+        return f"{_ATTACKS[family]} at {severity:g}/255"
+    return f"{family.replace('_', ' ')} {_minus(f'{severity:g}')}{unit}"
 
 
-_NAMED = {"pgd": "PGD attack", "fgsm": "FGSM attack", "apgd": "Auto-PGD attack", "square": "Square attack", "autoattack": "AutoAttack"}
+_ATTACKS = {
+    "pgd": "PGD attack",
+    "fgsm": "FGSM attack",
+    "apgd": "Auto-PGD attack",
+    "square": "Square attack",
+    "autoattack": "AutoAttack",
+}
+
+
+def slice_words(name: str) -> str:
+    """A slice for a reader."""
+    return "all images" if name == OVERALL else name
+
+
+def rule_words(rule: Rule) -> str:
+    """A rule as a sentence without code words."""
+    head, _, condition = rule.metric.partition(".")
+    kinds = {"score": "The score", "drop": "The loss against the parent", "parent": "The parent's score"}
+    what = kinds.get(head, f"{metric_words(rule.metric).capitalize()} (check {rule.check})")
+    slices = (rule.slices,) if isinstance(rule.slices, str) else rule.slices
+    groups = {OVERALL: "over all images", EACH: "for each group"}
+    where = " and ".join(groups.get(name, f"for {name}") for name in slices)
+    under = _rule_condition(condition) if head in kinds else ""
+    bound = "at least" if rule.at_least is not None else "at most"
+    few = f" A group of fewer than {rule.min_images} images is never judged." if rule.min_images > 1 else ""
+    return f"{what} {where}{under} must be {bound} {amount(rule.limit, unit_of(rule.metric))}.{few}"
+
+
+def _rule_condition(condition: str) -> str:
+    family = condition.partition("@")[0]
+    if condition == "clean":
+        return ", images as they are,"
+    if "*" not in condition:
+        return f", {condition_words(condition)},"
+    title = FAMILIES.get(family, (family.replace("*", "").replace("_", " "), "", None))[0]
+    return f", at every severity of “{title}”," if title else ", under every condition,"
 
 
 def signed(value: float) -> str:
@@ -139,20 +190,3 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
-
-
-GLOSSARY: tuple[Fact, ...] = (
-    Fact(label="Candidate", value="The pruned model that asks for release: one exact set of files, named by its digest."),
-    Fact(label="Condition", value="A change made to every image before both models see it, such as less light or a hidden part."),
-    Fact(label="Digest", value="A fingerprint of a file or record. If one bit changes, so does the digest."),
-    Fact(label="Evidence", value="The stored result of one run of one check, with all that is needed to run it again."),
-    Fact(label="Interval", value="The range in which the true value is expected, given how few or many images were tested. Rules are judged by its worse end."),
-    Fact(label="Met, violated, unknown", value="A rule holds even at the worse end of the interval; it does not; or too little is known to say. Unknown blocks a release like violated does."),
-    Fact(label="Parent", value="The model before pruning. Every image was shown to both models."),
-    Fact(label="Points", value="Percentage points: from 95 % to 92 % is a loss of 3 points."),
-    Fact(label="Pruning", value="Removing weights from a model so that it is smaller or faster."),
-    Fact(label="Slice", value="A named group of the test images, for instance all photos of women."),
-    Fact(label="Waiver", value="A named person takes one rule that does not hold upon themselves, with a reason and an end date. It is not a pass."),
-    Fact(label="Watermark", value="A hidden mark in the weights that lets the owner recognise the model. It says nothing about its quality."),
-)
-"""Terms that the report uses."""

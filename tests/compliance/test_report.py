@@ -1,0 +1,127 @@
+"""The report says what the records say, and nothing more."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+
+import pytest
+
+from auditsvc.compliance import Report, compose, render_html
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Measured, Reading, Unmeasured
+from tests.compliance import sample
+
+AT = sample.EVENING
+
+
+def test_the_same_records_give_the_same_bytes() -> None:
+    first, second = (render_html(compose(sample.released(), at=AT)) for _ in range(2))
+    assert first == second
+
+
+def test_the_report_is_plain_data_that_reads_back() -> None:
+    report = compose(sample.released(), at=AT)
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_the_weakest_group_is_named_with_its_number_interval_and_size() -> None:
+    report = compose(sample.rejected(), at=AT)
+    found = next(r.outcome for r in sample.readings("clean") if r.metric == "score.clean" and r.slice == "gender=F")
+    assert isinstance(found, Measured)
+    text = report.summary.sentences[1].text
+    assert "gender=F (157 images)" in text
+    assert all(f"{share * 100:.1f}" in text for share in (found.value, found.low, found.high))
+
+
+def test_a_group_too_small_is_not_tested_and_never_drawn() -> None:
+    report = compose(sample.rejected(), at=AT)
+    assert any("region=Territory (8 images)" in line for line in report.summary.not_tested)
+    row = next(row for row in report.slices[0].rows if row.slice == "region=Territory")
+    assert row.candidate.state == "unmeasured"
+
+
+def test_topics_that_no_check_measured_are_listed_as_not_tested() -> None:
+    line = compose(sample.rejected(), at=AT).summary.not_tested[0]
+    assert "poisoned data" in line and "deliberate attacks" not in line
+
+
+def test_a_check_that_measured_nothing_does_not_cover_its_topic() -> None:
+    inputs = sample.rejected()
+    blind = tuple(
+        run.model_copy(
+            update={
+                "readings": tuple(
+                    Reading(metric=r.metric, slice=r.slice, outcome=Unmeasured(reason="no gradient"))
+                    for r in run.readings
+                )
+            }
+        )
+        if run.key.check == "adversarial"
+        else run
+        for run in inputs.evidence
+    )
+    decided = inputs.decision.model_copy(update={"evidence": tuple(run.digest for run in blind)})
+    report = compose(dataclasses.replace(inputs, evidence=blind, decision=decided), at=AT)
+    assert "deliberate attacks" in report.summary.not_tested[0]
+
+
+def test_a_waived_line_is_counted_apart_and_never_as_met() -> None:
+    plain, waived = (compose(inputs, at=AT).summary.counts for inputs in (sample.rejected(), sample.released()))
+    assert waived.waived == 3
+    assert waived.met == plain.met
+    assert waived.violated == plain.violated - 3
+
+
+def test_a_decision_without_its_approvals_waits_for_them() -> None:
+    inputs = dataclasses.replace(sample.released(), approvals=(), release=None, verification=None)
+    report = compose(inputs, at=AT)
+    assert report.decision.headline == "Waiting for approval"
+    assert "2 of 2 approvals are missing" in report.decision.explanation
+
+
+def test_evidence_past_its_time_is_said_to_be_expired() -> None:
+    late = AT + datetime.timedelta(days=91)
+    assert all(row.expired for row in compose(sample.released(), at=late).evidence)
+    assert "expired on" in render_html(compose(sample.released(), at=late))
+
+
+def test_records_about_something_else_are_refused_all_at_once() -> None:
+    inputs, other = sample.released(), sample.candidate(0.9)
+    with pytest.raises(InvalidInput) as caught:
+        compose(dataclasses.replace(inputs, candidate=other), at=AT)
+    assert len(caught.value.reasons) >= 2 + len(inputs.evidence)
+
+
+def test_missing_evidence_of_the_decision_is_refused() -> None:
+    inputs = sample.rejected()
+    with pytest.raises(InvalidInput, match="rests on"):
+        compose(dataclasses.replace(inputs, evidence=inputs.evidence[1:]), at=AT)
+
+
+@pytest.mark.parametrize("inputs", [sample.rejected(), sample.released()], ids=["rejected", "released"])
+def test_every_link_of_the_page_leads_somewhere(inputs: object) -> None:
+    page = render_html(compose(inputs, at=AT))  # type: ignore[arg-type]
+    targets = set(re.findall(r' id="([^"]+)"', page))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= targets
+
+
+def test_the_page_is_self_contained_and_runs_no_script() -> None:
+    page = render_html(compose(sample.released(), at=AT))
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!data:image/|#)', page)
+    assert "url(" not in page
+
+
+def test_hostile_names_stay_text() -> None:
+    inputs = dataclasses.replace(sample.rejected(), submitter="<script>alert(1)</script>", where={'"><img>': "<b>"})
+    page = render_html(compose(inputs, at=AT))
+    assert "<script" not in page and '"><img>' not in page
+
+
+def test_the_first_page_is_short() -> None:
+    page = render_html(compose(sample.rejected(), at=AT))
+    first = page[page.index('<section class="first"') : page.index("<nav")]
+    words = re.sub(r"<[^>]+>", " ", first).split()
+    assert len(words) < 320
