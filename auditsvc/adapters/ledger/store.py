@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from auditsvc.adapters.ledger.opening import open_engine, place, reading, writing
 from auditsvc.adapters.ledger.people import guard
 from auditsvc.adapters.ledger.schema import leaf, record, subject
-from auditsvc.adapters.ledger.tree import Tree
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
-from auditsvc.provenance import tlog
 from auditsvc.records import Digest, Record, canonical_json, digest_of
+
+if TYPE_CHECKING:
+    from auditsvc.adapters.ledger.tree import Tree
 
 R = TypeVar("R", bound=Record)
 
@@ -75,7 +76,7 @@ class SqlLedger:
     def _add(self, connection: Connection, new: dict[Digest, Record], actor: str) -> None:
         for digest, one in new.items():
             guard(connection, digest, one)
-        tree = Tree(connection)
+        tree = _tree(connection)
         first = tree.size
         tree.grow([(self._event(digest, one, actor), digest) for digest, one in new.items()])
         numbered = list(enumerate(new.items(), start=first))
@@ -165,7 +166,7 @@ class SqlLedger:
     def append_leaf(self, data: bytes) -> int:
         """Log these bytes and return the index; the same bytes keep their index."""
         with writing(self._engine) as connection:
-            tree = Tree(connection)
+            tree = _tree(connection)
             index = tree.index_of(data)
             if index is None:
                 index = tree.size
@@ -175,29 +176,26 @@ class SqlLedger:
     def size(self) -> int:
         """The number of leaves."""
         with reading(self._engine) as connection:
-            return Tree(connection).size
+            return _tree(connection).size
 
     def root(self, size: int) -> bytes:
         """The root hash of the first ``size`` leaves.  Raises ``NotFound`` if the log is smaller."""
         with reading(self._engine) as connection:
-            tree = Tree(connection)
-            tree.must_hold(size)
-            return tlog.root(size, tree.node)
+            return _tree(connection).root(size)
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """The audit path of one leaf in the tree of this size.  Raises ``NotFound`` if it has no such leaf."""
         with reading(self._engine) as connection:
-            tree = Tree(connection)
-            tree.must_hold(size)
-            if not 0 <= index < size:
-                raise NotFound(f"a log of {size} leaves has no leaf {index}")
-            return tlog.inclusion(index, size, tree.node)
+            return _tree(connection).inclusion(index, size)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """The proof that the tree of size ``new`` continues that of size ``old``.  Raises ``NotFound``."""
         with reading(self._engine) as connection:
-            tree = Tree(connection)
-            tree.must_hold(new)
-            if not 0 <= old <= new:
-                raise NotFound(f"a log of {new} leaves does not continue one of {old}")
-            return tlog.consistency(old, new, tree.node)
+            return _tree(connection).consistency(old, new)
+
+
+def _tree(connection: Connection) -> Tree:
+    """Imported here: the hashing brings a crypto library along, which a look-up doesn't need."""
+    from auditsvc.adapters.ledger.tree import Tree
+
+    return Tree(connection)

@@ -57,11 +57,25 @@ class Tree:
         self._made.update({(level, at): value for level, at, value in found})
         return [{"level": level, "idx": at, "hash": value} for level, at, value in found]
 
-    def must_hold(self, size: int) -> None:
-        """Refuse to speak about leaves that are not there.
+    def root(self, size: int) -> bytes:
+        """The root of the first ``size`` leaves.  Raises ``NotFound`` if there are fewer."""
+        self._must_hold(size)
+        return tlog.root(size, self.node)
 
-        Raises:
-            NotFound: the log is smaller.
-        """
+    def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The audit path of one leaf in the tree of this size.  Raises ``NotFound`` if it has no such leaf."""
+        self._must_hold(size)
+        if not 0 <= index < size:
+            raise NotFound(f"a log of {size} leaves has no leaf {index}")
+        return tlog.inclusion(index, size, self.node)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """The proof that the tree of ``new`` leaves continues that of ``old``.  Raises ``NotFound`` if it can't."""
+        self._must_hold(new)
+        if not 0 <= old <= new:
+            raise NotFound(f"a log of {new} leaves does not continue one of {old}")
+        return tlog.consistency(old, new, self.node)
+
+    def _must_hold(self, size: int) -> None:
         if not 0 <= size <= self.size:
             raise NotFound(f"the log has {self.size} leaves, not {size}")
