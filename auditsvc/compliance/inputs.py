@@ -12,6 +12,7 @@ from auditsvc.records import (
     Approval,
     Candidate,
     Decision,
+    Digest,
     Evidence,
     Measured,
     Parent,
@@ -96,11 +97,11 @@ class Readings:
     def __init__(self, evidence: tuple[Evidence, ...]) -> None:
         self._found: dict[tuple[str, str], Figure] = {}
         for run in evidence:
+            digest = run.digest
             for reading in run.readings:
                 key = (reading.metric, reading.slice)
-                if isinstance(self._found.get(key), Number):
-                    continue
-                self._found[key] = figure_of(reading.metric, reading.outcome, run)
+                if not isinstance(self._found.get(key), Number):
+                    self._found[key] = figure_of(reading.metric, reading.outcome, digest, run.key.alpha)
 
     def get(self, metric: str, slice_name: str) -> Figure:
         """The figure, or a gap that says that no check gave it."""
@@ -115,16 +116,16 @@ class Readings:
         return tuple(dict.fromkeys(name for found, name in self._found if found == metric))
 
 
-def figure_of(metric: str, outcome: Measured | Unmeasured, run: Evidence) -> Figure:
-    """A reading with its evidence, as the report holds it."""
+def figure_of(metric: str, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:
+    """A reading with its evidence, as the report holds it; ``alpha`` is that of each end of the interval."""
     if isinstance(outcome, Unmeasured):
-        return Gap(reason=outcome.reason, images=outcome.images, evidence=run.digest)
+        return Gap(reason=outcome.reason, images=outcome.images, evidence=evidence)
     return Number(
         value=outcome.value,
         low=outcome.low,
         high=outcome.high,
         images=outcome.images,
-        level=round(1 - 2 * run.key.alpha, 6),
+        level=round(1 - 2 * alpha, 6),
         unit=unit_of(metric),
-        evidence=run.digest,
+        evidence=evidence,
     )

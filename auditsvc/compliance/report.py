@@ -217,10 +217,11 @@ def _watermark(inputs: ReportInputs) -> MarkPart | None:
         MarkReading(
             metric=reading.metric,
             title=metric_words(reading.metric).capitalize(),
-            measured=figure_of(reading.metric, reading.outcome, run),
+            measured=figure_of(reading.metric, reading.outcome, digest, run.key.alpha),
         )
         for run in inputs.evidence
         if run.key.check == "watermark"
+        for digest in (run.digest,)
         for reading in run.readings
     )
     if mark is None and not readings:

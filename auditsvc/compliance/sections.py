@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
-from auditsvc.compliance.inputs import Readings, ReportInputs
+from auditsvc.compliance.inputs import Readings, ReportInputs, figure_of
 from auditsvc.compliance.model import (
     Curve,
     CurvePoint,
@@ -116,10 +116,14 @@ def weakest_slice(metric: str, readings: Readings) -> tuple[str, Figure]:
 
 def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
     """Every rule of the policy with every line that it judged, what does not hold first."""
+    alphas = {run.digest: run.key.alpha for run in inputs.evidence}
     parts = []
     for rule in inputs.policy.rules:
         found = [judgement for judgement in inputs.decision.judgements if judgement.rule == rule.rule]
-        rows = tuple(_rule_row(judgement, inputs) for judgement in sorted(found, key=_worst_first))
+        rows = tuple(
+            _rule_row(judgement, alphas.get(judgement.evidence or "", inputs.policy.alpha))
+            for judgement in sorted(found, key=_worst_first)
+        )
         parts.append(
             RulePart(
                 rule=rule.rule,
@@ -141,14 +145,14 @@ def _worst_first(judgement: Judgement) -> int:
     return _STANDINGS.index(standing_of(judgement))
 
 
-def _rule_row(judgement: Judgement, inputs: ReportInputs) -> RuleRow:
+def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
     metric = judgement.metric.rpartition("/")[2]
     return RuleRow(
         metric=metric,
         slice=judgement.slice,
         verdict=judgement.verdict,
         standing=standing_of(judgement),
-        measured=_judged(judgement, metric, inputs),
+        measured=_judged(judgement, metric, alpha),
         bound=judgement.bound,
         limit=judgement.limit,
         unit=unit_of(metric),
@@ -157,22 +161,12 @@ def _rule_row(judgement: Judgement, inputs: ReportInputs) -> RuleRow:
     )
 
 
-def _judged(judgement: Judgement, metric: str, inputs: ReportInputs) -> Figure:
+def _judged(judgement: Judgement, metric: str, alpha: float) -> Figure:
+    if judgement.evidence is not None:
+        return figure_of(metric, judgement.outcome, judgement.evidence, alpha)
     outcome = judgement.outcome
-    if outcome.state == "unmeasured":
-        return Gap(reason=outcome.reason, images=outcome.images, evidence=judgement.evidence)
-    if judgement.evidence is None:
-        return Gap(reason="a number without evidence counts as none", images=outcome.images)
-    alpha = next((run.key.alpha for run in inputs.evidence if run.digest == judgement.evidence), inputs.policy.alpha)
-    return Number(
-        value=outcome.value,
-        low=outcome.low,
-        high=outcome.high,
-        images=outcome.images,
-        level=round(1 - 2 * alpha, 6),
-        unit=unit_of(metric),
-        evidence=judgement.evidence,
-    )
+    reason = outcome.reason if outcome.state == "unmeasured" else "a number without evidence counts as none"
+    return Gap(reason=reason, images=outcome.images)
 
 
 def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
