@@ -1,0 +1,167 @@
+"""A small release and everything that it is made of."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.provenance import Sealing
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    CheckSpec,
+    DatasetRef,
+    Decision,
+    Evidence,
+    EvidenceKey,
+    FileEntry,
+    Judgement,
+    Mark,
+    Measured,
+    Parent,
+    Policy,
+    Reading,
+    Recipe,
+    Rule,
+    digest_of,
+)
+from tests.fakes.log import MemoryLog
+
+AT = datetime.datetime(2026, 11, 22, 13, 0, 0, tzinfo=datetime.UTC)
+FILES = {"weights.safetensors": b"\x10\0\0\0\0\0\0\0" + bytes(range(200)), "config.json": b'{"architecture":"tiny"}'}
+DATASET = DatasetRef(
+    name="faces",
+    digest=digest_of(b"faces"),
+    task="classification",
+    images=200,
+    slices=("overall", "gender=F"),
+    source="public domain",
+    licence="CC0",
+)
+
+
+def entries(files: dict[str, bytes]) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(name=name, size=len(data), digest=digest_of(data)) for name, data in sorted(files.items()))
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def policy(checks: tuple[str, ...] = ("accuracy", "lighting"), approvals: int = 2) -> Policy:
+    return Policy(
+        policy="standard",
+        version=1,
+        why="to show",
+        seed=1,
+        approvals=approvals,
+        checks={check: CheckSpec(version=1) for check in checks},
+        rules=tuple(
+            Rule(rule=f"{check}-kept", reading=f"{check}/score", slices="each", at_least=0.5, why="must see")
+            for check in checks
+        ),
+    )
+
+
+def evidence(candidate: Candidate, check: str, value: float = 0.9) -> Evidence:
+    outcome = Measured(value=value, low=value - 0.05, high=value + 0.05, images=200)
+    return Evidence(
+        key=EvidenceKey(
+            candidate=candidate.digest,
+            parent=candidate.parent,
+            dataset=DATASET.digest,
+            check=check,
+            version=1,
+            parameters={},
+            seed=1,
+            alpha=0.05,
+            code="1.0",
+        ),
+        dataset=DATASET,
+        readings=tuple(Reading(metric="score", slice=name, outcome=outcome) for name in DATASET.slices),
+        environment={"torch": "2.13.0"},
+        started=AT,
+        finished=AT,
+    )
+
+
+def judged(rule: Rule, found: Evidence) -> list[Judgement]:
+    made = []
+    for reading in found.readings:
+        low = reading.outcome.low
+        made.append(
+            Judgement(
+                rule=rule.rule,
+                metric=reading.metric,
+                slice=reading.slice,
+                verdict="met" if low >= rule.limit else "violated",
+                severity=rule.severity,
+                bound="at_least",
+                limit=rule.limit,
+                outcome=reading.outcome,
+                evidence=found.digest,
+                words="as measured",
+            )
+        )
+    return made
+
+
+def sealing(files: dict[str, bytes] = FILES, *, value: float = 0.9, approvals: int = 2, marked: bool = True) -> Sealing:
+    """An approved candidate with these files; with a low ``value``, a rejected one."""
+    parent = Parent(
+        model="faces",
+        task="classification",
+        architecture="tiny",
+        files=entries({"weights.safetensors": b"dense"}),
+        source="https://example.org/faces",
+        licence="MIT",
+    )
+    mark = Mark(scheme="nullspace", commitment=digest_of(b"c"), unmarked=digest_of(b"u"), parameters={"epsilon": 0.01})
+    candidate = Candidate(
+        model="faces",
+        task="classification",
+        architecture="tiny",
+        files=entries(files),
+        parent=parent.digest,
+        recipe=Recipe(method="magnitude", targets={"sparsity": 0.3}, seed=7, recovery={"epochs": 1}),
+        mark=mark if marked else None,
+        card={"parameters": 420000.0},
+    )
+    rules = policy()
+    found = tuple(evidence(candidate, check, value) for check in rules.checks)
+    judgements = [j for rule, item in zip(rules.rules, found, strict=True) for j in judged(rule, item)]
+    decision = Decision(
+        candidate=candidate.digest,
+        policy=rules.digest,
+        policy_name=rules.policy,
+        outcome="approved" if all(j.verdict == "met" for j in judgements) else "rejected",
+        judgements=tuple(judgements),
+        evidence=tuple(item.digest for item in found),
+        at=AT,
+    )
+    people = ["ada", "ben", "eva"][:approvals]
+    consents = tuple(
+        Approval(decision=decision.digest, candidate=candidate.digest, approver=person, at=AT) for person in people
+    )
+    return Sealing(
+        model="faces",
+        version="3",
+        candidate=candidate,
+        parent=parent,
+        policy=rules,
+        decision=decision,
+        evidence=found,
+        approvals=consents,
+        waivers=(),
+        submitter="sam",
+    )
+
+
+def house(folder: Path) -> tuple[FileKeys, MemoryLog]:
+    """Keys and a log that holds a few other things already."""
+    return FileKeys(folder / "keys"), MemoryLog([b"one", b"two", b"three"])
