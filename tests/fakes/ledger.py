@@ -1,0 +1,126 @@
+"""The ledger in memory, with the same constraints as the one in SQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+from auditsvc.errors import Conflict, InvalidInput, NotFound
+from auditsvc.ports import Clock
+from auditsvc.records import (
+    Approval,
+    Decision,
+    Digest,
+    Record,
+    Revocation,
+    Submission,
+    canonical_json,
+    digest_of,
+)
+from tests.fakes.clock import FixedClock
+from tests.fakes.log import MemoryLog
+
+R = TypeVar("R", bound=Record)
+
+
+class MemoryLedger(MemoryLog):
+    """``ports.Ledger`` and ``ports.Log``: records in a dictionary, in order, each with its event in the log."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__()
+        self._clock = clock or FixedClock()
+        self._records: dict[Digest, Record] = {}
+        self._one_writer = threading.RLock()
+
+    def append(self, *records: Record, actor: str) -> None:
+        if not actor.strip():
+            raise InvalidInput("an entry in the ledger needs the name of who made it")
+        with self._one_writer:
+            after = dict(self._records)
+            for one in records:
+                if one.digest not in after:
+                    _allow(one, tuple(after.values()))
+                    after[one.digest] = one
+            new = [digest for digest in after if digest not in self._records]
+            self._records = after
+            for digest in new:
+                self.note_object(digest, super().append_leaf(self._event(after[digest], actor)))
+
+    def _event(self, one: Record, actor: str) -> bytes:
+        at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = {"kind": "auditsvc.event", "apiVersion": "1", "type": one.kind, "actor": actor, "at": at}
+        return canonical_json({**event, "object": one.digest})
+
+    def get(self, kind: type[R], digest: Digest) -> R:
+        found = self._records.get(digest)
+        if not isinstance(found, kind):
+            raise NotFound(f"no {kind.kind} record {digest}")
+        return found
+
+    def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
+        return tuple(one for one in self.all(kind) if subject in one.subjects())
+
+    def all(self, kind: type[R]) -> Iterator[R]:
+        return (one for one in tuple(self._records.values()) if isinstance(one, kind))
+
+    def leaf(self, index: int) -> bytes:
+        if not 0 <= index < self.size():
+            raise NotFound(f"the log has no leaf {index}")
+        return self.leaves[index]
+
+    def append_leaf(self, data: bytes) -> int:
+        with self._one_writer:
+            index = super().append_leaf(data)
+            self.note_object(digest_of(data), index)
+            return index
+
+    def root(self, size: int) -> bytes:
+        self._must_hold(size)
+        return super().root(size)
+
+    def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        self._must_hold(size)
+        if not 0 <= index < size:
+            raise NotFound(f"a log of {size} leaves has no leaf {index}")
+        return super().inclusion(index, size)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        self._must_hold(new)
+        if not 0 <= old <= new:
+            raise NotFound(f"a log of {new} leaves does not continue one of {old}")
+        return super().consistency(old, new)
+
+    def _must_hold(self, size: int) -> None:
+        if not 0 <= size <= self.size():
+            raise NotFound(f"the log has {self.size()} leaves, not {size}")
+
+
+def _allow(one: Record, there: tuple[Record, ...]) -> None:
+    """Raise ``Conflict`` where the SQL ledger's constraints would."""
+    match one:
+        case Submission():
+            others = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
+            if others and not _same(others[0], one.submitter):
+                raise Conflict(f"{one.candidate} was submitted by {others[0]} already")
+        case Approval():
+            _allow_approval(one, there)
+        case Revocation() if _same(one.requested_by, one.confirmed_by):
+            raise Conflict("who asked for a revocation can't confirm it")
+
+
+def _allow_approval(one: Approval, there: tuple[Record, ...]) -> None:
+    submitted = [s for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
+    if not submitted:
+        raise Conflict("never submitted")
+    if not any(isinstance(d, Decision) and (d.digest, d.candidate) == (one.decision, one.candidate) for d in there):
+        raise Conflict("no such decision about this candidate")
+    if _same(submitted[0].submitter, one.approver):
+        raise Conflict("who submitted a candidate can't approve it")
+    before = [a for a in there if isinstance(a, Approval) and a.decision == one.decision]
+    if any(_same(a.approver, one.approver) for a in before):
+        raise Conflict("this person has approved this decision already")
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower() == other.lower()
