@@ -1,0 +1,222 @@
+"""How the answers depend on each weight: per-image gradients, the Gram matrix of them, in bounded memory.
+
+For one image and one random mixture of its logits, the gradient over all weights is one *row*.  A mark
+that is orthogonal to the rows leaves the answers where they are.  All that is needed of the rows ``J`` is
+``J J'`` and ``J s``, so they are made for a group of filters at a time, at most ``MEMORY`` bytes; a model
+whose rows don't fit is run once more for each further group.
+
+The gradient of one image is made from the layer's input and the gradient at its output, both caught in
+passing, so a whole batch costs one backward pass instead of one for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.grad import conv2d_weight
+
+from auditsvc.errors import InvalidInput
+
+MEMORY = 1 << 30
+"""Bytes of rows held at once.  The Gram matrix, the weights (a few copies) and one batch come on top."""
+
+BATCH = 8
+"""Images in one pass; small batches stay in the processor's cache."""
+
+Logits = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer whose weights can be marked; ``name`` is that of its weight tensor."""
+
+    name: str
+    module: nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some output filters of one layer."""
+
+    layer: Layer
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Weights in it."""
+        return (self.stop - self.start) * self.layer.module.weight[0].numel()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Images and the mixtures of logits that are looked at: ``(N, R, C)``, one of R rows for each image."""
+
+    logits: Logits
+    images: Tensor
+    mixtures: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return self.mixtures.shape[0] * self.mixtures.shape[1]
+
+    def batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The first image's number, images and mixtures, a batch at a time."""
+        for start in range(0, len(self.images), BATCH):
+            batch = self.images[start : start + BATCH].contiguous(memory_format=torch.channels_last)
+            yield start, batch, self.mixtures[start : start + BATCH]
+
+
+def layers_of(model: nn.Module) -> tuple[Layer, ...]:
+    """All two-dimensional convolutions and linear layers, in the order of the state dict; shared weights once."""
+    found: dict[int, Layer] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            found.setdefault(id(module.weight), Layer(f"{name}.weight" if name else "weight", module))
+    return tuple(found.values())
+
+
+def reached(layers: Sequence[Layer], logits: Logits, image: Tensor) -> tuple[Layer, ...]:
+    """The layers that the logits depend on; the others can't be marked with care, so they are not marked."""
+    weights = [layer.module.weight for layer in layers]
+    with torch.enable_grad():
+        answers = logits(image)
+    if not (layers and answers.requires_grad):
+        return ()
+    slopes = torch.autograd.grad(answers.sum(), weights, allow_unused=True)
+    return tuple(layer for layer, slope in zip(layers, slopes, strict=True) if slope is not None)
+
+
+def parts_of(layers: Sequence[Layer], rows: int, memory: int = MEMORY) -> list[list[Part]]:
+    """The layers cut into groups of filters whose rows fit into ``memory`` bytes (or are one filter)."""
+    groups: list[list[Part]] = [[]]
+    room = memory // (4 * max(rows, 1))
+    left = room
+    for layer in layers:
+        per_filter = layer.module.weight[0].numel()
+        start, filters = 0, layer.module.weight.shape[0]
+        while start < filters:
+            fitting = min(filters - start, left // per_filter)
+            if fitting <= 0 and groups[-1]:
+                groups.append([])
+                left = room
+                continue
+            stop = start + max(fitting, 1)
+            groups[-1].append(Part(layer, start, stop))
+            left -= (stop - start) * per_filter
+            start = stop
+    return groups
+
+
+def rows_of(parts: Sequence[Part], probe: Probe) -> Tensor:
+    """``(rows, weights of these parts)`` float32: the gradients of every image and mixture."""
+    rows = torch.empty(probe.rows, sum(part.size for part in parts))
+    per_image = probe.mixtures.shape[1]
+    modules = list({id(part.layer.module): part.layer.module for part in parts}.values())
+    for start, batch, mixtures in probe.batches():
+        with _caught(modules) as calls:
+            answers = probe.logits(batch)
+        for mixture in range(per_image):
+            mixed = (answers * mixtures[:, mixture]).sum()
+            outputs = [call.output for call in calls]
+            slopes = torch.autograd.grad(mixed, outputs, retain_graph=mixture + 1 < per_image, allow_unused=True)
+            first = start * per_image + mixture
+            into = rows[first : first + len(batch) * per_image : per_image]
+            _fill(into, parts, calls, slopes)
+    return rows
+
+
+def pulled_back(layers: Sequence[Layer], probe: Probe, amounts: Tensor) -> list[Tensor]:
+    """For each layer, ``J' amounts`` in the shape of its weight, ``amounts`` being ``(rows,)``."""
+    weights = [layer.module.weight for layer in layers]
+    totals = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
+    by_image = amounts.float().reshape(len(probe.images), -1, 1)
+    for start, batch, mixtures in probe.batches():
+        with torch.enable_grad():
+            mixed = (probe.logits(batch)[:, None] * mixtures * by_image[start : start + len(batch)]).sum()
+        for total, slope in zip(totals, torch.autograd.grad(mixed, weights, allow_unused=True), strict=True):
+            if slope is not None:
+                total += slope.float()
+    return totals
+
+
+@dataclass
+class _Call:
+    """One use of a layer: what went in, what came out."""
+
+    module: nn.Conv2d | nn.Linear
+    inputs: Tensor
+    output: Tensor
+    version: int
+
+
+@contextmanager
+def _caught(modules: Sequence[nn.Conv2d | nn.Linear]) -> Iterator[list[_Call]]:
+    """Note every use of these layers while the model runs with gradients on."""
+    calls: list[_Call] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            calls.append(_Call(module, inputs[0].detach(), output, inputs[0]._version))
+        return output.clone()  # what follows may work in place; the noted output must stay as it is
+
+    handles = [module.register_forward_hook(note) for module in modules]
+    try:
+        with torch.enable_grad():
+            yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _fill(into: Tensor, parts: Sequence[Part], calls: Sequence[_Call], slopes: Sequence[Tensor | None]) -> None:
+    """Write the gradients of one batch: ``into`` is ``(batch, weights of these parts)``."""
+    into.zero_()
+    for call, slope in zip(calls, slopes, strict=True):
+        if slope is None:
+            continue
+        if call.inputs._version != call.version:
+            raise InvalidInput("a layer's input is changed in place after use, so its gradients can't be taken")
+        offset = 0
+        for part in parts:
+            if part.layer.module is call.module:
+                into[:, offset : offset + part.size] += _per_image(call, slope, part.start, part.stop)
+            offset += part.size
+
+
+def _per_image(call: _Call, slope: Tensor, start: int, stop: int) -> Tensor:
+    """``(batch, weights)``: the gradient of each image over the filters from ``start`` to ``stop``."""
+    module = call.module
+    if isinstance(module, nn.Linear):
+        batch = len(slope)
+        outer = torch.einsum("bpo,bpi->boi", slope[..., start:stop].reshape(batch, -1, stop - start),
+                             call.inputs.reshape(batch, -1, module.in_features))  # fmt: skip
+        return outer.reshape(batch, -1).float()
+    return _convolution(module, call.inputs, slope, start, stop)
+
+
+def _convolution(module: nn.Conv2d, inputs: Tensor, slope: Tensor, start: int, stop: int) -> Tensor:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        inputs, padding = functional.pad(inputs, list(module._reversed_padding_repeated_twice), mode=mode), (0, 0)
+    else:
+        padding = (int(module.padding[0]), int(module.padding[1]))
+    if module.groups == 1:
+        slope, first, shape = slope[:, start:stop], 0, (stop - start, *module.weight.shape[1:])
+    else:
+        first, shape = start, tuple(module.weight.shape)
+    if module.kernel_size == (1, 1) and padding == (0, 0) and module.groups == 1:
+        seen = inputs[:, :, :: module.stride[0], :: module.stride[1]]
+        return torch.matmul(slope.flatten(2), seen.flatten(2).transpose(1, 2)).flatten(1).float()
+    settings = (module.stride, padding, module.dilation, module.groups)
+    each = [
+        conv2d_weight(inputs[i : i + 1], shape, slope[i : i + 1], *settings)  # type: ignore[no-untyped-call]
+        for i in range(len(slope))
+    ]
+    return torch.stack(each)[:, first : first + stop - start].flatten(1).float()

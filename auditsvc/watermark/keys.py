@@ -1,0 +1,171 @@
+"""Secrets, signs and the message: everything of the mark that is computed from bytes alone.
+
+One master secret gives a seed for each unmarked model, release and recipient; a seed gives sixteen
+sub-keys, and each sub-key the signs of one sixteenth of the weights.  Showing one sub-key in a dispute
+proves the mark and leaves fifteen untouched.
+
+Every stream is bound to the digest of the unmarked weights.  Without that binding anybody can subtract
+their own pattern from a stranger's model and call the result their original; with it, the pattern
+changes with every byte of the claimed original.
+
+All streams are SHAKE-256: bit for bit the same on every machine, and no floating point in them.
+
+Reference: NIST (2015), "SHA-3 Standard", FIPS 202; H. Krawczyk and P. Eronen (2010), "HKDF", RFC 5869.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Digest, canonical_json, digest_of
+
+SCHEME = "nsk-sign-v1"
+"""Null-space keyed sign residual, first version."""
+
+SLOTS = 64
+"""Bits of the message; each weight carries one of them."""
+
+LANES = 16
+"""Sub-keys; each weight belongs to one of them, in public."""
+
+_TAG = b"auditsvc-wm/v1|"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The message in the mark: which release, for whom, and a check sum (CRC-16) over both."""
+
+    release: int
+    recipient: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.release < 2**32 and 0 <= self.recipient < 2**16):
+            raise InvalidInput(
+                f"a payload holds a release number of 32 bits and a recipient number of 16 bits, "
+                f"not {self.release} and {self.recipient}"
+            )
+
+    @property
+    def words(self) -> bytes:
+        """Eight bytes: release, recipient, check sum, most significant first."""
+        body = self.release.to_bytes(4, "big") + self.recipient.to_bytes(2, "big")
+        return body + binascii.crc_hqx(body, 0xFFFF).to_bytes(2, "big")
+
+    @property
+    def signs(self) -> NDArray[np.float32]:
+        """``(64,)``: +1 for a zero bit, -1 for a one."""
+        bits = np.unpackbits(np.frombuffer(self.words, np.uint8))
+        return (1 - 2 * bits.astype(np.float32)).astype(np.float32)
+
+    @classmethod
+    def from_signs(cls, signs: NDArray[np.floating[Any]]) -> Self | None:
+        """The message behind these 64 signs, or None where the check sum does not fit: no message, an ordinary case."""
+        words = np.packbits(np.asarray(signs) < 0).tobytes()
+        found = cls(int.from_bytes(words[:4], "big"), int.from_bytes(words[4:6], "big"))
+        return found if found.words == words else None
+
+
+def derive_seed(master: bytes, unmarked: Digest, release: str, recipient: str = "") -> bytes:
+    """32 bytes that mark this unmarked model for this release and recipient; nothing in it can be chosen freely.
+
+    Raises:
+        InvalidInput: a master secret of fewer than 32 bytes.
+    """
+    if len(master) < 32:
+        raise InvalidInput("the watermark's master secret must have at least 32 bytes")
+    info = _TAG + canonical_json([release, recipient])
+    return HKDF(algorithm=SHA256(), length=32, salt=digest_bytes(unmarked), info=info).derive(master)
+
+
+def derive_subkeys(seed: bytes) -> tuple[bytes, ...]:
+    """The sixteen sub-keys of a seed, 32 bytes each; none tells anything about another."""
+    return tuple(hmac.new(seed, _TAG + b"subkey|%d" % lane, hashlib.sha256).digest() for lane in range(LANES))
+
+
+def digest_bytes(digest: Digest) -> bytes:
+    """The 32 bytes behind ``sha256:...``."""
+    return bytes.fromhex(digest.removeprefix("sha256:"))
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> Digest:
+    """The name of a set of weights: SHA-256 of its plain safetensors file (no metadata, contiguous tensors)."""
+    return digest_of(weights_file(weights))
+
+
+def weights_file(weights: Mapping[str, Tensor]) -> bytes:
+    """The weights as a plain safetensors file: same names, dtypes and values, no metadata."""
+    return bytes(save({name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}))
+
+
+def require_bound(weights: Mapping[str, Tensor], unmarked: Digest) -> None:
+    """Refuse weights that are not the ones a mark is bound to.
+
+    Raises:
+        InvalidInput: the digest is of something else.
+    """
+    actual = weights_digest(weights)
+    if actual != unmarked:
+        raise InvalidInput(
+            f"the unmarked weights have the digest {actual}, not {unmarked}; "
+            "a mark is bound to auditsvc.watermark.weights_digest() of the exact weights before marking"
+        )
+
+
+def lanes(unmarked: Digest, layer: str, size: int) -> NDArray[np.uint8]:
+    """``(size,)`` in 0..15: which sub-key each weight of a layer belongs to.  Public: it needs no secret."""
+    return _stream(b"lane|", digest_bytes(unmarked), layer, size) % LANES
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Signs and message slots of one layer; ``signs`` is 0 where the sub-key is not at hand."""
+
+    signs: NDArray[np.float32]
+    slots: NDArray[np.uint8]
+
+    def carrying(self, payload: Payload) -> NDArray[np.float32]:
+        """``(size,)`` in -1, 0, +1: the signs with the message on them."""
+        return (self.signs * payload.signs[self.slots]).astype(np.float32)
+
+
+def carrier(subkeys: Mapping[int, bytes], unmarked: Digest, layer: str, size: int) -> Carrier:
+    """Signs and slots of all weights of one layer that belong to these sub-keys (lane number to key)."""
+    bound = digest_bytes(unmarked)
+    lane_of = lanes(unmarked, layer, size)
+    signs = np.zeros(size, np.float32)
+    slots = np.zeros(size, np.uint8)
+    for lane, key in subkeys.items():
+        mine = np.flatnonzero(lane_of == lane)
+        bits = np.unpackbits(_stream(b"sign|" + key, bound, layer, -(-len(mine) // 8)), count=len(mine))
+        signs[mine] = 1 - 2 * bits.astype(np.float32)
+        slots[mine] = _stream(b"slot|" + key, bound, layer, len(mine)) % SLOTS
+    return Carrier(signs, slots)
+
+
+def all_subkeys(seed: bytes) -> dict[int, bytes]:
+    """Lane number to sub-key, for all sixteen."""
+    return dict(enumerate(derive_subkeys(seed)))
+
+
+def _stream(purpose: bytes, bound: bytes, layer: str, size: int) -> NDArray[np.uint8]:
+    return np.frombuffer(hashlib.shake_256(_TAG + purpose + bound + layer.encode()).digest(size), np.uint8)
+
+
+def commitment(seed: bytes, unmarked: Digest, payload: Payload, parameters: Mapping[str, Any]) -> Digest:
+    """What can be published before any dispute: it fixes key, payload, original and parameters, and shows none."""
+    return digest_of(
+        b"auditsvc-wm-commit/v1" + seed + digest_bytes(unmarked) + payload.words + canonical_json(dict(parameters))
+    )
