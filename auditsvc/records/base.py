@@ -84,7 +84,7 @@ class Record(Value):
         try:
             fields = json.loads(data)
             found = fields.pop("kind", None)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise InvalidInput(f"not a {cls.kind} record: {error}") from error
         if found != cls.kind:
             raise InvalidInput(f"expected a {cls.kind} record, found {found!r}")
