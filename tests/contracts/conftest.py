@@ -1,0 +1,48 @@
+"""Each port twice: the fake, and the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from auditsvc.adapters.blobs import FileBlobs
+from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.adapters.mlflow_registry import MlflowRegistry
+from auditsvc.ports import Blobs, Keys, Registry
+from tests.adapters.postgres import new_database
+from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry
+
+Both = MemoryLedger | SqlLedger
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
+    if request.param == "memory":
+        yield MemoryLedger(FixedClock())
+        return
+    url = new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/ledger.db"
+    opened = SqlLedger(url, FixedClock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["memory", "files"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    return MemoryBlobs() if request.param == "memory" else FileBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture(scope="session", params=["memory", "mlflow"])
+def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """One for all tests, as an MLflow store takes a second to make: each test has its own model."""
+    if request.param == "memory":
+        return MemoryRegistry()
+    folder = tmp_path_factory.mktemp("mlflow")
+    return MlflowRegistry(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+
+
+@pytest.fixture(params=["memory", "files"])
+def keys(request: pytest.FixtureRequest, tmp_path: Path) -> Keys:
+    return MemoryKeys() if request.param == "memory" else FileKeys(tmp_path / "keys")

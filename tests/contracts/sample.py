@@ -1,0 +1,75 @@
+"""Small records, each with its own digest."""
+
+from __future__ import annotations
+
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Digest,
+    FileEntry,
+    Parent,
+    Recipe,
+    Revocation,
+    Submission,
+    digest_of,
+)
+from tests.fakes import NOON
+
+WEIGHTS = b"weights" * 1000
+
+
+def a_digest(number: int) -> Digest:
+    return digest_of(f"thing {number}".encode())
+
+
+def a_file(data: bytes = WEIGHTS, name: str = "model.safetensors") -> FileEntry:
+    return FileEntry(name=name, size=len(data), digest=digest_of(data))
+
+
+def a_parent(model: str = "net") -> Parent:
+    return Parent(
+        model=model,
+        task="classification",
+        architecture="tiny",
+        files=(a_file(),),
+        source="https://example.org/net",
+        licence="MIT",
+    )
+
+
+def a_candidate(number: int = 0, model: str = "net") -> Candidate:
+    return Candidate(
+        model=model,
+        task="classification",
+        architecture="tiny",
+        files=(a_file(),),
+        parent=a_parent(model).digest,
+        recipe=Recipe(method="magnitude", targets={"sparsity": 0.3}, seed=number, recovery={"epochs": 2}),
+        card={"parameters": 420.0, "nonzeros": 294.0},
+    )
+
+
+def a_submission(number: int = 0, submitter: str = "ann", version: str = "1") -> Submission:
+    return Submission(candidate=a_digest(number), model="net", version=version, submitter=submitter, at=NOON)
+
+
+def a_decision(number: int = 0) -> Decision:
+    return Decision(
+        candidate=a_digest(number),
+        policy=a_digest(-1),
+        policy_name="standard",
+        outcome="approved",
+        judgements=(),
+        evidence=(),
+        at=NOON,
+    )
+
+
+def an_approval(number: int = 0, approver: str = "bob", decision: Decision | None = None) -> Approval:
+    about = (decision or a_decision(number)).digest
+    return Approval(decision=about, candidate=a_digest(number), approver=approver, at=NOON)
+
+
+def a_revocation(asks: str = "ann", confirms: str = "bob") -> Revocation:
+    return Revocation(release=a_digest(7), reason="a flaw", requested_by=asks, confirmed_by=confirms, at=NOON)
