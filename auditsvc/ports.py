@@ -5,13 +5,13 @@ Nothing above this line names MLflow, SQLAlchemy or a file system: a verb is giv
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from auditsvc.records import Candidate, Digest, FileEntry, Moment, Parent, Record, Submission
+from auditsvc.records import Candidate, Digest, FileEntry, Moment, Parent, Record
 
 if TYPE_CHECKING:
     from auditsvc.measuring import Dataset
@@ -172,8 +172,8 @@ class Keys(Protocol):
 class Datasets(Protocol):
     """Data sets by content."""
 
-    def open(self, folder: Path) -> Dataset:
-        """Read a data set folder and check it.  Raises ``InvalidDataset`` with every fault."""
+    def open(self, path: Path) -> Dataset:
+        """Read a data set folder, or one description in it, and check it.  Raises ``InvalidDataset`` with every fault."""
         ...
 
 
@@ -215,8 +215,3 @@ class Ports:
     progress: Progress
     folder: Path
     """Where releases and reports are written."""
-
-
-def submissions_of(ledger: Ledger, model: str, version: str) -> Iterable[Submission]:
-    """The submissions of one registry version, oldest first."""
-    return ledger.find(Submission, f"{model}/{version}")

@@ -168,14 +168,14 @@ class _ImageArray(_Images):
 class FolderDatasets:
     """Opens data set folders; implements ``ports.Datasets``."""
 
-    def open(self, folder: Path) -> FolderDataset:
-        """Read and check a folder.
+    def open(self, path: Path) -> FolderDataset:
+        """Read and check a folder, or one of several descriptions (``*.yaml``) in it.
 
         Raises:
             InvalidDataset: with every fault of the description, the table and the images.
             Unavailable: the folder can't be read.
         """
-        description = _described(folder)
+        folder, description = _described(path)
         table = _rows(folder, description)
         faults: list[str] = []
         kept = np.array([number for number, row in enumerate(table) if _wanted(row, description.where)], np.int64)
@@ -199,18 +199,19 @@ class FolderDatasets:
         )
 
 
-def _described(folder: Path) -> _Description:
+def _described(path: Path) -> tuple[Path, _Description]:
+    """The folder and its description."""
+    source = path if path.suffix in {".yaml", ".yml"} else path / "dataset.yaml"
     try:
-        text = (folder / "dataset.yaml").read_text("utf-8")
-        return _Description.model_validate(yaml.safe_load(text))
+        return source.parent, _Description.model_validate(yaml.safe_load(source.read_text("utf-8")))
     except FileNotFoundError as error:
-        raise InvalidDataset(f"{folder} is not a data set folder: it has no dataset.yaml") from error
+        raise InvalidDataset(f"{path} is not a data set: there is no {source}") from error
     except OSError as error:
-        raise Unavailable(f"{folder / 'dataset.yaml'} can't be read: {error.strerror}") from error
+        raise Unavailable(f"{source} can't be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDataset(f"{folder / 'dataset.yaml'} is not YAML: {error}") from error
+        raise InvalidDataset(f"{source} is not YAML: {error}") from error
     except ValidationError as error:
-        raise InvalidDataset(f"{folder / 'dataset.yaml'} can't be used", faults_of(error)) from error
+        raise InvalidDataset(f"{source} can't be used", faults_of(error)) from error
 
 
 def _rows(folder: Path, description: _Description) -> list[dict[str, str]]:
@@ -236,8 +237,9 @@ def _wanted(row: dict[str, str], where: dict[str, str]) -> bool:
 
 
 def _faults_of_rows(rows: list[dict[str, str]], description: _Description) -> list[str]:
+    known = ", ".join(description.classes)
     return [
-        f"row {number}: {description.target} is {row[description.target]!r}, not one of {', '.join(description.classes)}"
+        f"row {number}: {description.target} is {row[description.target]!r}, not one of {known}"
         for number, row in enumerate(rows, 2)
         if row[description.target] not in description.classes
     ]

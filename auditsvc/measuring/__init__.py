@@ -1,6 +1,6 @@
 """How anything is measured: the case, slices, pairing, statistics, chance, and the base class of checks."""
 
-from auditsvc.measuring.case import Attack, Case, Disturbance, MarkReading
+from auditsvc.measuring.case import Answers, Attack, Case, Disturbance, MarkReading
 from auditsvc.measuring.check import Check, code_version
 from auditsvc.measuring.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
 from auditsvc.measuring.randomness import image_seeds, normal, uniform
@@ -8,6 +8,7 @@ from auditsvc.measuring.statistics import Interval, images_needed, student, tang
 
 __all__ = [
     "MISSING",
+    "Answers",
     "Attack",
     "Batch",
     "Case",

@@ -106,6 +106,10 @@ class Dataset(Protocol):
         """The image's name in the metadata."""
         ...
 
+    def index_of(self, name: str) -> int:
+        """The number of the image of this name."""
+        ...
+
     def thumbnail(self, index: int) -> bytes:
         """The image as a small PNG or JPEG, for people."""
         ...

@@ -1,0 +1,100 @@
+"""Release, and revoke.  Nothing carries the alias before it is sealed, logged and verified.
+
+The order is: files laid out, signed and logged (``provenance.seal`` verifies its own work), the release
+recorded, and only then the alias moved.  Killed anywhere, the same call finishes the rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from auditsvc.errors import NotApproved, NotFound
+from auditsvc.pipeline.deciding import ALIAS
+from auditsvc.ports import Ports
+from auditsvc.provenance import Sealing, seal
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Evidence,
+    Parent,
+    Policy,
+    Release,
+    Revocation,
+    Submission,
+    Waiver,
+)
+
+
+def release_folder(ports: Ports, submission: Submission) -> Path:
+    """Where a release lies: ``release/`` (the files), ``attest/`` (what is signed about them)."""
+    return ports.folder / "releases" / submission.model / submission.version
+
+
+def release(candidate: Candidate, decision: Decision, ports: Ports, approvals: int | None = None) -> Release:
+    """Seal an approved candidate and move the alias to it.
+
+    ``approvals`` is for callers that want to insist on more than the policy does.
+
+    Raises:
+        NotApproved: the decision does not approve, or too few others consented.
+        Conflict: what was sealed does not verify.
+        Unavailable: a disk, the keys or the registry failed; run it again.
+    """
+    submission = _submission(candidate, ports)
+    if any(ports.ledger.find(Revocation, known.digest) for known in ports.ledger.find(Release, candidate.digest)):
+        raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
+    policy = ports.ledger.get(Policy, decision.policy)
+    given = ports.ledger.find(Approval, decision.digest)
+    wanted = max(policy.approvals, approvals or 0)
+    if decision.outcome == "approved" and len(given) < wanted:
+        raise NotApproved(f"{len(given)} of {wanted} approvals; who submitted ({submission.submitter}) can't approve")
+    folder = release_folder(ports, submission)
+    files = folder / "release"
+    if not files.exists():
+        ports.blobs.checkout(candidate.files, files)
+    sealing = Sealing(
+        model=submission.model,
+        version=submission.version,
+        candidate=candidate,
+        parent=ports.ledger.get(Parent, candidate.parent),
+        policy=policy,
+        decision=decision,
+        evidence=tuple(ports.ledger.get(Evidence, digest) for digest in decision.evidence),
+        approvals=given,
+        waivers=tuple(ports.ledger.get(Waiver, digest) for digest in decision.waivers),
+        submitter=submission.submitter,
+    )
+    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now())
+    ports.ledger.append(sealed, actor="auditsvc")
+    ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
+    ports.registry.move_alias(submission.model, ALIAS, submission.version)
+    return sealed
+
+
+def _submission(candidate: Candidate, ports: Ports) -> Submission:
+    known = ports.ledger.find(Submission, candidate.digest)
+    if not known:
+        raise NotFound(f"the candidate {candidate.digest} was never submitted")
+    return known[0]
+
+
+def revoke(sealed: Release, reason: str, requested_by: str, confirmed_by: str, ports: Ports) -> Revocation:
+    """Take a release back: the alias is dropped first, so that nothing new picks it up.
+
+    Raises:
+        Conflict: one person can't both ask and confirm.
+    """
+    known = ports.ledger.find(Revocation, sealed.digest)
+    revocation = known[0] if known else Revocation(
+        release=sealed.digest,
+        reason=reason,
+        requested_by=requested_by,
+        confirmed_by=confirmed_by,
+        at=ports.clock.now(),
+    )  # fmt: skip
+    ports.ledger.append(revocation, actor=confirmed_by)
+    if ports.registry.aliased(sealed.model, ALIAS) == sealed.version:
+        ports.registry.drop_alias(sealed.model, ALIAS)
+    ports.registry.tag(sealed.model, sealed.version, {"auditsvc.revoked": reason[:200]})
+    return revocation
