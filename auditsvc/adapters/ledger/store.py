@@ -128,13 +128,13 @@ class SqlLedger:
             for digest, body, after in rows:  # noqa: B007 - the last position is where the next page starts
                 yield self._parse(kind, digest, body)
 
-    def _page(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes, int]]:
+    def _page(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes | str, int]]:
         with reading(self._engine) as connection:
             rows = connection.execute(_NEXT, {"kind": kind.kind, "after": after})
             return [(digest, body, position) for digest, body, position in rows]
 
-    def _parse(self, kind: type[R], digest: Digest, body: bytes) -> R:
-        data = bytes(body)
+    def _parse(self, kind: type[R], digest: Digest, body: bytes | str) -> R:
+        data = body.encode() if isinstance(body, str) else bytes(body)  # SQLite gives text where somebody wrote text
         where = place(self._engine)
         if digest_of(data) != digest:
             raise Unavailable(f"the ledger at {where} is damaged: {digest} has other bytes; restore it from a backup")
