@@ -1,0 +1,287 @@
+"""The SQL ledger as its own database sees it: constraints, migrations, damage, and what the user is told."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, event
+
+from auditsvc.adapters.ledger import SqlLedger, opening
+from auditsvc.adapters.ledger.schema import HEAD, VERSION_TABLE, metadata
+from auditsvc.errors import Conflict, InvalidInput, Unavailable
+from auditsvc.records import Candidate, Submission
+from tests.adapters.unprivileged import read_only
+from tests.contracts.sample import (
+    a_candidate,
+    a_decision,
+    a_digest,
+    a_revocation,
+    a_submission,
+    an_approval,
+)
+from tests.fakes import FixedClock
+
+TABLES = ("record", "subject", "submission", "decision", "approval", "revocation", "leaf", "node")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[SqlLedger]:
+    opened = _open(path)
+    opened.append(a_submission(), a_decision(), an_approval(), a_revocation(), a_candidate(), actor="ann")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def raw(ledger: SqlLedger, path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program's connection, with nothing switched on that the database doesn't switch on itself."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        yield connection
+
+
+def _open(path: Path) -> SqlLedger:
+    return SqlLedger(f"sqlite:///{path}", FixedClock())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_program_changes_or_deletes_a_row(raw: sqlite3.Connection, table: str) -> None:
+    before = raw.execute(f"SELECT * FROM {table}").fetchall()
+    assert before
+    column = raw.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchone()[0]
+    places = ", ".join("?" for _ in before[0])
+    for statement, values in (
+        (f"UPDATE {table} SET {column} = {column}", ()),
+        (f"UPDATE OR REPLACE {table} SET {column} = {column}", ()),
+        (f"DELETE FROM {table}", ()),
+        (f"INSERT OR REPLACE INTO {table} VALUES ({places})", before[0]),
+        (f"REPLACE INTO {table} VALUES ({places})", before[0]),
+    ):
+        with pytest.raises(sqlite3.IntegrityError):
+            raw.execute(statement, values)
+    assert raw.execute(f"SELECT * FROM {table}").fetchall() == before
+
+
+def test_a_replacing_insert_cannot_take_another_unique_key(raw: sqlite3.Connection) -> None:
+    """``INSERT OR REPLACE`` under a new primary key would delete the row that holds the same unique values."""
+    kind, position = raw.execute("SELECT kind, position FROM record WHERE kind = 'submission'").fetchone()
+    decision, candidate, submitter = raw.execute("SELECT decision, candidate, submitter FROM approval").fetchone()
+    leaf_hash = raw.execute("SELECT hash FROM node WHERE level = 0").fetchone()[0]
+    for statement, values in (
+        ("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", (a_digest(50), kind, b"{}", position)),
+        (
+            "INSERT OR REPLACE INTO approval VALUES (?, ?, ?, ?, ?)",
+            (a_digest(50), decision, candidate, submitter, "BOB"),
+        ),
+        ("INSERT OR REPLACE INTO node VALUES (0, 1000, ?)", (leaf_hash,)),
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="there already"):
+            raw.execute(statement, values)
+
+
+def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
+    about = (a_decision().digest, a_decision().candidate)
+    approve = "INSERT INTO approval VALUES (?, ?, ?, ?, ?)"
+    for name, values in (
+        ("two_people_approve", (a_digest(50), *about, "ann", "ann")),
+        ("two_people_approve", (a_digest(50), *about, "ann", "Ann")),
+        ("FOREIGN KEY", (a_digest(50), *about, "somebody else", "ann")),  # ann submitted it, whatever this row says
+        ("FOREIGN KEY", (a_digest(50), a_digest(51), about[1], "ann", "cho")),
+        ("one_approval_each", (a_digest(50), *about, "ann", "Bob")),
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match=name):
+            raw.execute(approve, values)
+    with pytest.raises(sqlite3.IntegrityError, match="submission_once"):
+        raw.execute("INSERT OR REPLACE INTO submission VALUES (?, 'cho')", (about[1],))
+    with pytest.raises(sqlite3.IntegrityError, match="two_people_revoke"):
+        raw.execute("INSERT INTO revocation VALUES (?, ?, 'ann', 'ANN')", (a_digest(50), a_digest(7)))
+
+
+@pytest.mark.parametrize("kind", ["approval", "decision", "revocation"])
+def test_no_program_adds_a_record_past_its_constraints(raw: sqlite3.Connection, kind: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="guarded"):
+        raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (a_digest(60), kind, b"{}"))
+
+
+def test_the_tables_are_what_the_migrations_make() -> None:
+    engine = opening.open_engine("sqlite://")
+    with engine.connect() as connection, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SQLite can't reflect the index over lower(approver); a contract tests it
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+    assert ScriptDirectory.from_config(opening._alembic()).get_current_head() == HEAD
+
+
+def test_the_store_survives_a_crash_of_the_machine(ledger: SqlLedger) -> None:
+    with opening.reading(ledger._engine) as connection:
+        modes = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert modes == ["wal", 2, 1, 30_000]
+
+
+def test_a_newer_store_is_refused_and_left_alone(ledger: SqlLedger, path: Path) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    before = path.read_bytes()
+    with pytest.raises(Unavailable, match=r"newer auditsvc.*9999.*install the newer version"):
+        _open(path)
+    assert path.read_bytes() == before
+
+
+def test_a_migration_that_was_interrupted_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+
+    whole = command.upgrade
+
+    def interrupted(settings: object, revision: str) -> None:
+        whole(settings, revision)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(command, "upgrade", interrupted)
+        _open(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert _open(path).size() == 0
+
+
+def test_eight_processes_open_a_new_store_at_once(path: Path) -> None:
+    script = f"""
+from auditsvc.adapters.ledger import SqlLedger
+from tests.contracts.sample import a_candidate
+from tests.fakes import FixedClock
+import os
+SqlLedger("sqlite:///{path}", FixedClock()).append(a_candidate(os.getpid()), actor="ann")
+"""
+    started = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(8)]
+    assert [process.wait() for process in started] == [0] * 8
+    assert len(list(_open(path).all(Candidate))) == 8
+
+
+def test_a_body_that_was_tampered_with_is_not_believed(ledger: SqlLedger, raw: sqlite3.Connection) -> None:
+    raw.execute("DROP TRIGGER record_no_update")
+    raw.execute("UPDATE record SET body = replace(body, 'ann', 'eve') WHERE kind = 'submission'")
+    for ask in (
+        lambda: ledger.get(Submission, a_submission().digest),
+        lambda: ledger.find(Submission, "net/1"),
+        lambda: list(ledger.all(Submission)),
+    ):
+        with pytest.raises(Unavailable, match="damaged"):
+            ask()
+
+
+def test_a_damaged_file_is_named(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database at all" * 100)
+    with pytest.raises(Unavailable, match=rf"{path} is not a database"):
+        _open(path)
+
+
+def test_a_file_that_was_cut_off_is_named(ledger: SqlLedger, path: Path) -> None:
+    ledger.append(*(a_candidate(number) for number in range(500)), actor="ann")
+    ledger.close()
+    with path.open("r+b") as store:
+        store.truncate(path.stat().st_size // 2)
+    with pytest.raises(Unavailable, match=rf"{path} is damaged: restore it from a backup"):
+        list(_open(path).all(Candidate))
+
+
+def test_a_full_disk_keeps_what_was_there(ledger: SqlLedger, path: Path) -> None:
+    ledger.close()
+
+    def fill(connection: sqlite3.Connection, _: object) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    event.listen(Engine, "connect", fill)
+    try:
+        small = _open(path)
+        with pytest.raises(Unavailable, match="full disk: free some space"):
+            small.append(*(a_candidate(number) for number in range(500)), actor="ann")
+        small.close()
+    finally:
+        event.remove(Engine, "connect", fill)
+    assert tuple(_open(path).all(Candidate)) == (a_candidate(),)
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir()
+    with read_only(tmp_path / "locked"):
+        with pytest.raises(Unavailable, match=r"locked.*can't be opened: check that its folder"):
+            _open(tmp_path / "locked" / "ledger.db")
+        with pytest.raises(Unavailable, match=r"folder .*deeper can't be made: Permission denied"):
+            _open(tmp_path / "locked" / "deeper" / "ledger.db")
+
+
+def test_a_store_that_may_not_be_written_is_named(ledger: SqlLedger, path: Path) -> None:
+    with read_only(path.parent):
+        guest = _open(path)
+        assert guest.get(Candidate, a_candidate().digest) == a_candidate()
+        with pytest.raises(Unavailable, match=r"can't be written: give this user write access"):
+            guest.append(a_candidate(1), actor="ann")
+        guest.close()
+
+
+def test_a_store_that_is_locked_says_so(
+    ledger: SqlLedger, raw: sqlite3.Connection, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "WAIT_S", 0.1)
+    impatient = _open(path)
+    raw.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="is locked by another process"):
+        impatient.append(a_candidate(1), actor="ann")
+    assert impatient.get(Candidate, a_candidate().digest) == a_candidate()  # readers don't wait
+    raw.execute("ROLLBACK")
+    impatient.append(a_candidate(1), actor="ann")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "nosuchdatabase://x/y", ""])
+def test_what_is_no_address_is_bad_input(url: str) -> None:
+    with pytest.raises(InvalidInput, match="sqlite:///"):
+        SqlLedger(url, FixedClock())
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(Unavailable, match="can't be reached") as caught:
+        SqlLedger("postgresql+psycopg://me:secret@127.0.0.1:9/x", FixedClock())
+    assert "secret" not in str(caught.value)
+
+
+def test_an_approval_that_is_refused_leaves_no_event(ledger: SqlLedger) -> None:
+    size, root = ledger.size(), ledger.root(ledger.size())
+    with pytest.raises(Conflict):
+        ledger.append(a_candidate(5), an_approval(approver="ann"), actor="ann")
+    assert (ledger.size(), ledger.root(ledger.size())) == (size, root)
+
+
+def test_a_look_up_loads_nothing_heavy(ledger: SqlLedger, path: Path) -> None:
+    """The gate's command answers well under a second."""
+    script = f"""
+import sys
+from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.records import Submission
+assert len(SqlLedger("sqlite:///{path}", None).find(Submission, "net/1")) == 1
+print([name for name in ("alembic", "cryptography", "mlflow", "numpy", "torch") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,75 @@
+"""PostgreSQL refuses by itself what SQLite refuses by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from auditsvc.adapters.ledger import SqlLedger, opening
+from tests.adapters.postgres import new_database
+from tests.adapters.test_ledger import TABLES
+from tests.contracts.sample import a_candidate, a_decision, a_digest, a_revocation, a_submission, an_approval
+from tests.fakes import FixedClock
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def ledger() -> Iterator[SqlLedger]:
+    opened = SqlLedger(new_database(), FixedClock())
+    opened.append(a_submission(), a_decision(), an_approval(), a_revocation(), a_candidate(), actor="ann")
+    yield opened
+    opened.close()
+
+
+def _raw(ledger: SqlLedger, statement: str, **values: object) -> None:
+    with ledger._engine.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_program_changes_or_deletes_a_row(ledger: SqlLedger, table: str) -> None:
+    column = {"leaf": "idx", "node": "idx", "submission": "candidate", "subject": "kind"}.get(table, "digest")
+    for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
+        with pytest.raises(IntegrityError, match="append_only"):
+            _raw(ledger, statement)
+
+
+def test_no_program_lets_one_person_be_two(ledger: SqlLedger) -> None:
+    approve = "INSERT INTO approval VALUES (:digest, :decision, :candidate, :submitter, :approver)"
+    about = {"digest": a_digest(50), "decision": a_decision().digest, "candidate": a_decision().candidate}
+    for name, submitter, approver in (
+        ("two_people_approve", "ann", "Ann"),
+        ("foreign key", "somebody else", "ann"),
+        ("one_approval_each", "ann", "Bob"),
+    ):
+        with pytest.raises(IntegrityError, match=name):
+            _raw(ledger, approve, **about, submitter=submitter, approver=approver)
+    with pytest.raises(IntegrityError, match="two_people_revoke"):
+        _raw(ledger, "INSERT INTO revocation VALUES (:digest, :digest, 'ann', 'ANN')", digest=a_digest(50))
+
+
+@pytest.mark.parametrize("kind", ["approval", "decision", "revocation"])
+def test_no_program_adds_a_record_past_its_constraints(ledger: SqlLedger, kind: str) -> None:
+    with pytest.raises(IntegrityError, match="guarded"):
+        _raw(ledger, "INSERT INTO record VALUES (:digest, :kind, ''::bytea, 99)", digest=a_digest(60), kind=kind)
+
+
+def test_an_interrupted_migration_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import command
+
+    url, whole = new_database(), command.upgrade
+
+    def interrupted(settings: object, revision: str) -> None:
+        whole(settings, revision)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(command, "upgrade", interrupted)
+        opening.open_engine(url)
+    opened = SqlLedger(url, FixedClock())
+    assert opened.size() == 0
+    opened.close()
