@@ -38,6 +38,8 @@ def render_html(report: Report) -> str:
         segments=segments,
         level=level,
         scale=_scale,
+        status_words=lambda status: status.replace("_", " "),
+        known={row.record for row in report.evidence},
         axis_row=lambda scale: Markup(plots.axis_row(scale)),  # noqa: S704 - numbers only
         interval_row=lambda *given: Markup(plots.interval_row(*given)),  # noqa: S704 - escapes its labels
         curve_plot=lambda curve: Markup(plots.curve_plot(curve)),  # noqa: S704 - escapes its labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -129,3 +130,8 @@ def figure_of(metric: str, outcome: Measured | Unmeasured, evidence: Digest, alp
         unit=unit_of(metric),
         evidence=evidence,
     )
+
+
+def expiry(run: Evidence, max_age_days: int) -> datetime.date:
+    """The last day on which the policy still takes this run."""
+    return (run.finished + datetime.timedelta(days=max_age_days)).date()

@@ -10,6 +10,9 @@ import datetime
 from typing import Any, Literal
 
 from auditsvc.compliance.figures import Counts, Fact, Figure, Standing, Unit
+from auditsvc.compliance.framework import Status
+from auditsvc.compliance.human import Risk
+from auditsvc.compliance.states import Assessment
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, Verdict, VerificationVerdict
 
 Change = Literal["right to wrong", "wrong to right", "wrong to other wrong"]
@@ -259,6 +262,64 @@ class VerificationPart(Value):
     notes: tuple[str, ...]
 
 
+class StatusCount(Value):
+    """How many requirements stand at one status."""
+
+    status: Status
+    rows: int
+
+
+class LawDates(Value):
+    """From when one part of a law applies; where readings differ, all of them and why."""
+
+    part: str
+    dates: tuple[Fact, ...]
+    disputed: str
+
+
+class FrameworkPart(Value):
+    """One framework: how many rows stand how, and all of them.
+
+    ``counts`` holds the rows in scope and due, ``aside`` the others; they are never added up to a share.
+    ``by_whom`` says how many rows a test can show alone, with documents, or not at all.
+    """
+
+    framework: str
+    name: str
+    version: str
+    standing: str
+    data_checked: datetime.date
+    stale: bool
+    headline: str
+    counts: tuple[StatusCount, ...]
+    aside: tuple[StatusCount, ...]
+    by_whom: str
+    dates: tuple[LawDates, ...]
+    groups: dict[str, str]
+    rows: tuple[Assessment, ...]
+
+
+class Paper(Value):
+    """A document, a set of answers or a plan that a named person stands behind."""
+
+    kind: str
+    title: str
+    person: str
+    reviewer: str
+    at: Moment
+    expires: datetime.date | None
+    expired: bool
+    record: Digest
+
+
+class ChangeRow(Value):
+    """One figure in the previous report and in this one."""
+
+    label: str
+    before: str
+    after: str
+
+
 class Report(Value):
     """Everything that any rendering prints about one decision."""
 
@@ -277,6 +338,11 @@ class Report(Value):
     watermark: MarkPart | None
     evidence: tuple[EvidenceRow, ...]
     waivers: tuple[WaiverPart, ...]
+    risk: Risk
+    law: tuple[str, ...]
+    frameworks: tuple[FrameworkPart, ...]
+    papers: tuple[Paper, ...]
+    changes: tuple[ChangeRow, ...]
     verification: VerificationPart | None
     where: tuple[Fact, ...]
     glossary: tuple[Fact, ...]

@@ -6,18 +6,18 @@ come from the decision, and what was not measured is said to be so.
 
 from __future__ import annotations
 
-from typing import Any
-
 from auditsvc import __version__
+from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
+from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.figures import Fact
+from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
-from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs, figure_of
+from auditsvc.compliance.human import Risk
+from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs
+from auditsvc.compliance.lineage import lineage, watermark
 from auditsvc.compliance.model import (
     DecisionPart,
-    Lineage,
-    MarkPart,
-    MarkReading,
     Report,
     Signature,
     Subject,
@@ -27,19 +27,37 @@ from auditsvc.compliance.model import (
 )
 from auditsvc.compliance.sections import curves, evidence_index, rules, slice_tables
 from auditsvc.compliance.summary import summarise
-from auditsvc.compliance.words import day, metric_words
-from auditsvc.records import Moment, Parent, Verdict
+from auditsvc.compliance.words import day
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Moment, Verdict
 
 __all__ = ["GalleryItem", "Report", "ReportInputs", "compose"]
 
 
-def compose(inputs: ReportInputs, *, at: Moment) -> Report:
+UNASKED = Risk(declared="unknown", because=("nobody has answered the questionnaire",))
+
+
+def compose(
+    inputs: ReportInputs,
+    *,
+    at: Moment,
+    dossier: Dossier | None = None,
+    frameworks: tuple[Framework, ...] = (),
+    previous: Report | None = None,
+) -> Report:
     """The report of one decision, as of ``at``.
+
+    ``dossier`` holds what people added, ``frameworks`` what all of it is held against (nothing without a dossier),
+    ``previous`` is the report of the release before this one.
 
     Raises:
         InvalidInput: records that are not about this decision, all of them listed.
     """
     inputs.check()
+    if dossier and (dossier.inputs != inputs or dossier.at != at):
+        raise InvalidInput("the dossier is about other records or another moment; make both from the same")
+    risk = dossier.risk() if dossier else UNASKED
+    parts = tuple(checklist(framework, dossier) for framework in frameworks) if dossier else ()
     readings = Readings(inputs.evidence)
     flips = flip_counts(inputs.evidence)
     return Report(
@@ -53,10 +71,15 @@ def compose(inputs: ReportInputs, *, at: Moment) -> Report:
         curves=curves(readings, inputs.evidence),
         flips=flips,
         pictures=pictures(inputs.gallery),
-        lineage=_lineage(inputs),
-        watermark=_watermark(inputs),
+        lineage=lineage(inputs),
+        watermark=watermark(inputs),
         evidence=evidence_index(inputs, at),
         waivers=_waivers(inputs, at),
+        risk=risk,
+        law=law_box(risk, parts, at.date()),
+        frameworks=parts,
+        papers=papers(dossier) if dossier else (),
+        changes=changes(inputs, previous),
         verification=_verification(inputs),
         where=tuple(Fact(label=label, value=value) for label, value in inputs.where.items()),
         glossary=GLOSSARY,
@@ -155,83 +178,6 @@ def _waivers(inputs: ReportInputs, at: Moment) -> tuple[WaiverPart, ...]:
         )
         for waiver in inputs.waivers
     )
-
-
-def _facts(pairs: dict[str, Any]) -> tuple[Fact, ...]:
-    return tuple(Fact(label=label, value=_plain(value)) for label, value in pairs.items())
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}".replace(",", "\u202f") if value.is_integer() else f"{value:g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) or "none"
-    return str(value)
-
-
-def _lineage(inputs: ReportInputs) -> Lineage:
-    parent, recipe = inputs.parent, inputs.candidate.recipe
-    made: dict[str, Any] = {"Recipe": "none: this candidate was not pruned here"}
-    if recipe:
-        made = {
-            "Method": recipe.method,
-            "Targets": recipe.targets,
-            "Seed": recipe.seed,
-            "Recovery": recipe.recovery,
-            "Data seen": recipe.data or "none",
-            "Recipe record": recipe.digest,
-        }
-    return Lineage(
-        parent=_facts(_parent_facts(parent)),
-        recipe=_facts(made),
-        candidate=_facts(
-            {
-                "Digest": inputs.candidate.digest,
-                **{name.replace("_", " ").capitalize(): float(value) for name, value in inputs.candidate.card.items()},
-                **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in inputs.candidate.files},
-            }
-        ),
-    )
-
-
-def _parent_facts(parent: Parent) -> dict[str, Any]:
-    return {
-        "Name": parent.model,
-        "Architecture": parent.architecture,
-        "Source": parent.source,
-        "Licence": parent.licence,
-        "Digest": parent.digest,
-        **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in parent.files},
-    }
-
-
-MARK_NOTE = (
-    "This mark lets the owner recognise the model. It is not the marking of synthetic content that Art. 50(2) of the "
-    "EU AI Act asks for, and it raises no line of any framework."
-)
-
-
-def _watermark(inputs: ReportInputs) -> MarkPart | None:
-    mark = inputs.candidate.mark
-    readings = tuple(
-        MarkReading(
-            metric=reading.metric,
-            title=metric_words(reading.metric).capitalize(),
-            measured=figure_of(reading.metric, reading.outcome, digest, run.key.alpha),
-        )
-        for run in inputs.evidence
-        if run.key.check == "watermark"
-        for digest in (run.digest,)
-        for reading in run.readings
-    )
-    if mark is None and not readings:
-        return None
-    facts = (
-        _facts({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked})
-        if mark
-        else ()
-    )
-    return MarkPart(facts=facts, readings=readings, note=MARK_NOTE)
 
 
 def _verification(inputs: ReportInputs) -> VerificationPart | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from collections.abc import Iterable
 
 from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
-from auditsvc.compliance.inputs import Readings, ReportInputs, figure_of
+from auditsvc.compliance.inputs import Readings, ReportInputs, expiry, figure_of
 from auditsvc.compliance.model import (
     Curve,
     CurvePoint,
@@ -172,11 +171,6 @@ def _judged(judgement: Judgement, metric: str, alpha: float) -> Figure:
 def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
     """One line for each run, in the order in which they were given."""
     return tuple(_evidence_row(run, inputs.policy.max_age_days, at) for run in inputs.evidence)
-
-
-def expiry(run: Evidence, max_age_days: int) -> datetime.date:
-    """The last day on which the policy still takes this run."""
-    return (run.finished + datetime.timedelta(days=max_age_days)).date()
 
 
 def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:

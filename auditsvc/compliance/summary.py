@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from auditsvc.compliance.figures import Number
-from auditsvc.compliance.inputs import Readings, ReportInputs
+from auditsvc.compliance.inputs import Readings, ReportInputs, expiry
 from auditsvc.compliance.model import FlipCount, OpenItem, Sentence, Summary
-from auditsvc.compliance.sections import count, expiry, standing_of, weakest_slice
+from auditsvc.compliance.sections import count, standing_of, weakest_slice
 from auditsvc.compliance.topics import NEVER_TESTED, untested
 from auditsvc.compliance.words import (
     SCORE_WORDS,

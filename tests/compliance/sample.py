@@ -12,6 +12,9 @@ import math
 from PIL import Image, ImageDraw
 
 from auditsvc.compliance import GalleryItem, ReportInputs
+from auditsvc.compliance.dossier import Dossier
+from auditsvc.compliance.framework import load_questionnaire
+from auditsvc.compliance.human import Answers, ChangePlan, Document
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -40,6 +43,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
+from auditsvc.settings import shipped
 
 MORNING = datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.UTC)
 EVENING = datetime.datetime(2026, 11, 22, 18, 30, tzinfo=datetime.UTC)
@@ -398,4 +402,59 @@ def released() -> ReportInputs:
             "Verify the release offline": "auditsvc verify releases/face-attribute-3 --key release.pub",
             "Release folder": "releases/face-attribute-3",
         },
+    )
+
+
+def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> Dossier:
+    """What people added: a plan, a word on the change, some documents, and answers to every question."""
+    questionnaire = load_questionnaire(shipped("policies"))
+    no = {question.question: "no" for question in questionnaire.questions}
+    year = datetime.date(2027, 11, 21)
+    return Dossier(
+        inputs=inputs,
+        questionnaire=questionnaire,
+        at=at,
+        policy_at=MORNING - datetime.timedelta(days=3),
+        answers=(
+            Answers(
+                model="face-attribute",
+                questionnaire=questionnaire.questionnaire,
+                version=questionnaire.version,
+                answers={**no, "role.provider": "yes", "anx3.1.b": "unknown"},
+                person="lena.legal",
+                at=MORNING,
+                expires=year,
+            ),
+        ),
+        documents=tuple(
+            Document(
+                model="face-attribute",
+                document=kind,
+                title=title,
+                statement=statement,
+                owner="mia.engineer",
+                reviewer=reviewer,
+                at=MORNING,
+                expires=year,
+            )
+            for kind, title, statement, reviewer in (
+                ("doc.intended_use", "Intended use", "Shows how an audit works; no decision about people.", "rosa.risk"),
+                ("doc.limitations", "Known limits", "Trained on celebrities; two answers only.", "rosa.risk"),
+                ("doc.test_plan", "Test plan", "The policy “standard” and its checks.", ""),
+            )
+        ),
+        plans=(
+            ChangePlan(
+                model="face-attribute",
+                methods=("magnitude",),
+                max_targets={"sparsity": 0.5},
+                max_loss=0.03,
+                max_loss_of_a_group=0.05,
+                words="Magnitude pruning up to half of the weights",
+                person="mia.engineer",
+                reviewer="otto.owner",
+                at=MORNING,
+                expires=year,
+            ),
+        ),
     )
