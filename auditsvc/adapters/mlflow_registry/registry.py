@@ -1,33 +1,25 @@
-"""Models in MLflow: versions, lineage, tags, aliases, through MLflow's own client.
+"""What is registered, and how.
 
 A version is a run with the model's files as artifacts, and a model version that points at them.  It is never
 logged as an MLflow *model*: that would pickle, or trace the network and infer requirements, for nothing, because
 what is released is the files.  The digest tag says which version holds what; everything that was done is looked up
 by it first, so that a registration that was killed is finished by the next one, under the same version.
-
-MLflow takes over a second to import, so the module does it on first use only.  A new SQLite store is built in
-memory and put in its place whole: MLflow's own first start runs some seventy migrations, each with its own commit,
-and doesn't survive being killed among them.
 """
 
 from __future__ import annotations
 
 import fcntl
-import logging
-import os
 import re
-import shutil
-import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditsvc.adapters.mlflow_registry.opening import disk_fault, is_remote, open_client, translated
+from auditsvc.errors import Conflict, NotFound, Unavailable
 from auditsvc.records import Candidate, Digest, Parent, Recipe, canonical_json
 
 if TYPE_CHECKING:
@@ -180,7 +172,7 @@ class MlflowRegistry:
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        location = None if _is_remote(self._uri) else self._artifacts.as_uri()
+        location = None if is_remote(self._uri) else self._artifacts.as_uri()
         return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location))
 
     @property
@@ -190,23 +182,12 @@ class MlflowRegistry:
 
     @cached_property
     def _opened(self) -> MlflowClient:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-        try:
-            from mlflow import MlflowClient
-        except ImportError as error:
-            raise Unavailable(f"MLflow can't be imported: {error}; install auditsvc again") from error
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        store = _sqlite_file(self._uri)
-        if store is not None:
-            _prepare(store)
-        with _mlflow_errors(self._uri):
-            return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return open_client(self._uri, self._artifacts)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         _ = self._client  # opens the store with its own messages, before MLflow's errors can be named
-        with _mlflow_errors(self._uri):
+        with translated(self._uri, self._artifacts):
             yield
 
     @contextmanager
@@ -216,7 +197,7 @@ class MlflowRegistry:
             self._artifacts.mkdir(parents=True, exist_ok=True)
             lock = (self._artifacts / ".registering").open("ab")
         except OSError as error:
-            raise Unavailable(_disk(self._artifacts, error)) from error
+            raise Unavailable(disk_fault(self._artifacts, error)) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -238,86 +219,3 @@ def _short(value: Any) -> str:
 
 def _plain(name: str) -> str:
     return _ODD.sub("_", name)
-
-
-def _is_remote(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def _prepare(store: Path) -> None:
-    """Look at the store before MLflow does, which would try fifteen times over many minutes.
-
-    Raises:
-        Unavailable: the file can't be opened, or is not a database; or a new one can't be made.
-    """
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        if not store.exists():
-            _build(store)
-        with closing(sqlite3.connect(store, timeout=30)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except OSError as error:
-        raise Unavailable(_disk(store, error)) from error
-    except sqlite3.Error as error:
-        raise Unavailable(f"the MLflow store {store} can't be opened: {error}; restore it from a backup") from error
-
-
-def _build(store: Path) -> None:
-    """Make a new store in memory, or in the folder for temporary files, and link it into its place whole."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    memory = Path("/dev/shm")  # noqa: S108 - only a folder with a random name of our own inside it is used
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
-        built = Path(place) / "mlflow.db"
-        with _mlflow_errors(f"sqlite:///{built}"):
-            SqlAlchemyStore(f"sqlite:///{built}", str(store.parent)).engine.dispose()
-        with tempfile.NamedTemporaryFile(prefix=".unfinished-", dir=store.parent) as beside:
-            with built.open("rb") as source:
-                shutil.copyfileobj(source, beside)
-            beside.flush()
-            os.fsync(beside.fileno())
-            Path(beside.name).chmod(0o644)
-            try:
-                store.hardlink_to(beside.name)
-            except FileExistsError:
-                return  # another process was faster, and its store is as good
-
-
-@contextmanager
-def _mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its database and the disk raise into ours."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    kinds = {
-        "RESOURCE_DOES_NOT_EXIST": NotFound,
-        "RESOURCE_ALREADY_EXISTS": Conflict,
-        "RESOURCE_CONFLICT": Conflict,
-        "INVALID_PARAMETER_VALUE": InvalidInput,
-    }
-    try:
-        yield
-    except MlflowException as error:
-        first = next(iter(str(error).splitlines()), "no reason given")
-        kind = kinds.get(error.error_code)
-        if kind is not None:
-            raise kind(f"MLflow: {first}") from error
-        raise Unavailable(f"the MLflow store {_shown(uri)} failed: {first}") from error
-    except SQLAlchemyError as error:
-        first = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(f"the MLflow store {_shown(uri)} failed: {first}") from error
-    except OSError as error:
-        raise Unavailable(_disk(Path(error.filename or "artifacts"), error)) from error
-
-
-def _shown(uri: str) -> str:
-    """The address without a password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
-
-
-def _disk(path: Path, error: OSError) -> str:
-    return f"can't write {path}: {error.strerror or error}; free space or choose another folder, and run this again"
