@@ -4,7 +4,7 @@
 Nothing here measures or judges, and nothing here imports torch, a server or a database.
 """
 
-from auditsvc.compliance.html import render_html
+from auditsvc.compliance.renderings.html import render_html
 from auditsvc.compliance.report import GalleryItem, Report, ReportInputs, compose
 
 __all__ = ["GalleryItem", "Report", "ReportInputs", "compose", "render_html"]

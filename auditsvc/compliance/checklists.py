@@ -76,7 +76,7 @@ def law_box(risk: Risk, parts: tuple[FrameworkPart, ...], today: datetime.date) 
     lines = [f"Risk class under the EU AI Act: {risk.declared}{who} ({'; '.join(risk.because)})."]
     for part in parts:
         later = [dates for dates in part.dates if all(_parse(fact.value) > today for fact in dates.dates)]
-        for dates in later[:2]:
+        for dates in sorted(later, key=lambda dates: -len(dates.dates))[:1]:
             told = "; ".join(f"{day(_parse(fact.value))} ({fact.label})" for fact in dates.dates)
             lines.append(f"{part.name}, {dates.part}: from {told}.")
         disputed = [dates.part for dates in part.dates if dates.disputed]

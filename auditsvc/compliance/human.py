@@ -164,6 +164,6 @@ def risk_of(questionnaire: Questionnaire, answers: Answers | None, today: dateti
             return Risk(declared="prohibited" if meaning == "prohibited" else "high-risk", because=yes, **who)
         open_ones = [question for question in asked if answers.answer(question) == "unknown"]
         if open_ones:
-            first = f"{len(open_ones)} questions are open, for instance: {open_ones[0].text}"
+            first = f"{len(open_ones)} not answered yet, for instance: {open_ones[0].text}"
             return Risk(declared="unknown", because=(first,), **who)
     return Risk(declared="not high-risk", because=("every question of both screens was answered with no",), **who)

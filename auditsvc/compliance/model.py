@@ -126,6 +126,7 @@ class RuleRow(Value):
     slice: str
     verdict: Verdict
     standing: Standing
+    severity: Severity
     measured: Figure
     bound: Literal["at_least", "at_most"]
     limit: float

@@ -151,6 +151,7 @@ def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
         slice=judgement.slice,
         verdict=judgement.verdict,
         standing=standing_of(judgement),
+        severity=judgement.severity,
         measured=_judged(judgement, metric, alpha),
         bound=judgement.bound,
         limit=judgement.limit,

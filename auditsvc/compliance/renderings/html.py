@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditsvc.compliance import plots, words
+from auditsvc.compliance import words
 from auditsvc.compliance.figures import Counts
 from auditsvc.compliance.model import Report, SliceTable
+from auditsvc.compliance.renderings import plots
 from auditsvc.settings import shipped
 
 
