@@ -1,28 +1,58 @@
 """A watermark that survives what thieves do to weights, and a test with an exact p-value.
 
-* ``embed`` marks the surviving weights of a network, without labels, in seconds;
-* ``detect`` tests a suspect's weights against the stored original;
-* ``derive_seed``, ``Payload`` and ``weights_digest`` make what both need.
+At release
+    ``embed`` marks the surviving weights of a network, without labels, in seconds; ``trace_wiring`` notes which
+    channels hang together; ``lock`` encrypts the unmarked weights, which are a secret; ``prepare_queries``
+    readies a test that needs a suspect's answers only.  The public part is a ``records.Mark``: a commitment.
+Afterwards
+    ``read_suspect`` reads a found file, ``identify`` searches it among all releases, ``identify_answers`` does
+    the same from answers alone.  ``detect`` is the test of one key.  In a dispute ``reveal_subkey`` shows one key
+    of sixteen, ``verify_reveal`` tests with it, and the other fifteen stay secret.
+
+How to read: ``keys`` (bytes to signs), ``gradients`` and ``embedding`` (the mark), ``wiring``, ``tracing``
+and ``aligning`` (undoing renumbered channels), ``statistics`` and ``detecting`` (the test), ``identifying``
+(the search).
 
 A mark in weights dies with the weights: a network trained anew on the answers of a marked one
 (distillation) carries nothing, and a change of structure that can't be undone hides it.  So the absence
 of a mark is never evidence that a model is *not* ours, and nothing here says so.
 """
 
-from auditsvc.watermark.detecting import Detection, detect
+from auditsvc.watermark.detecting import Detection, detect, verify_reveal
 from auditsvc.watermark.embedding import embed
-from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, weights_digest
-from auditsvc.watermark.merkle import Reveal, require_revealed, reveal_subkey
+from auditsvc.watermark.identifying import Found, Identification, Known, identify, identify_answers
+from auditsvc.watermark.keeping import Unmarked, lock, unlock
+from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
+from auditsvc.watermark.merkle import Reveal, reveal_subkey
+from auditsvc.watermark.queries import Answered, Queries, prepare_queries
+from auditsvc.watermark.suspects import read_suspect
+from auditsvc.watermark.tracing import trace_wiring
+from auditsvc.watermark.wiring import Wiring
 
 __all__ = [
+    "Answered",
     "Detection",
+    "Found",
+    "Identification",
+    "Known",
     "Payload",
+    "Queries",
     "Reveal",
+    "Unmarked",
+    "Wiring",
     "derive_seed",
     "derive_subkeys",
     "detect",
     "embed",
-    "require_revealed",
+    "identify",
+    "identify_answers",
+    "lock",
+    "prepare_queries",
+    "read_suspect",
     "reveal_subkey",
+    "trace_wiring",
+    "unlock",
+    "verify_commitment",
+    "verify_reveal",
     "weights_digest",
 ]

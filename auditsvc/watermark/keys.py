@@ -30,7 +30,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.records import Digest, canonical_json, digest_of
+from auditsvc.records import Digest, Mark, canonical_json, digest_of
 
 SCHEME = "nsk-sign-v1"
 """Null-space keyed sign residual, first version."""
@@ -169,3 +169,8 @@ def commitment(seed: bytes, unmarked: Digest, payload: Payload, parameters: Mapp
     return digest_of(
         b"auditsvc-wm-commit/v1" + seed + digest_bytes(unmarked) + payload.words + canonical_json(dict(parameters))
     )
+
+
+def verify_commitment(mark: Mark, seed: bytes, payload: Payload) -> bool:
+    """Whether the published mark is that of this seed and payload."""
+    return hmac.compare_digest(commitment(seed, mark.unmarked, payload, mark.parameters), mark.commitment)

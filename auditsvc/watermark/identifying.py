@@ -1,0 +1,155 @@
+"""Whose model is this?  Search a found model, or its answers, among all registered releases.
+
+Every key that is tried is a chance to be wrong, so ``p`` is multiplied by the number of keys tried
+(Bonferroni).  The answer is MATCH, INCONCLUSIVE or NO EVIDENCE; there is no answer "not ours", because a mark
+can be lost, and each answer that finds nothing says how.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Digest
+from auditsvc.watermark.detecting import Comparison, Detection, compare
+from auditsvc.watermark.keeping import Unmarked
+from auditsvc.watermark.keys import Payload, all_subkeys, require_bound
+from auditsvc.watermark.queries import Answered, Queries
+
+MATCH_BELOW = -12.0
+"""log10 p, after correction, for MATCH."""
+
+UNSURE_BELOW = -6.0
+"""log10 p, after correction, for INCONCLUSIVE."""
+
+DISPUTE_BELOW = -128 * math.log10(2)
+"""log10 p, after correction, that also holds against a claimant who may have tried keys by the billion."""
+
+Verdict = Literal["MATCH", "INCONCLUSIVE", "NO EVIDENCE"]
+
+BREAKS = (
+    "This does not show that the model is not a copy: a mark is lost when a network is trained anew on the answers "
+    "of the marked one (distillation), and can't be read when layers were split, merged, inserted or otherwise "
+    "changed so that the channels can't be aligned."
+)
+"""Where the test of weights breaks; part of every answer that finds nothing."""
+
+BREAKS_ASKING = (
+    "This does not show that the model is not a copy: from answers alone a mark is often no longer seen after "
+    "fine-tuning, further pruning or distillation.  If its weights can be had, test those."
+)
+"""Where the test of answers breaks."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A registered release for one recipient, with the key to its mark; ``load`` opens what is kept encrypted."""
+
+    release: str
+    recipient: str
+    seed: bytes
+    unmarked: Digest
+    payload: Payload
+    load: Callable[[], Unmarked]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found for one release and recipient; ``log10_p`` is before correction."""
+
+    release: str
+    recipient: str
+    evidence: Detection | Answered
+
+    @property
+    def log10_p(self) -> float:
+        """The p-value of this key alone."""
+        return self.evidence.log10_p
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The answer, the keys that were found (several, if recipients mixed their copies), and all that was tried.
+
+    ``log10_p`` is that of the best key, corrected for the number tried.  ``dispute`` says whether it would also
+    hold against a claimant who could try keys freely (p under 2**-128).
+    """
+
+    verdict: Verdict
+    log10_p: float
+    matches: tuple[Found, ...]
+    tried: tuple[Found, ...]
+    dispute: bool
+    sentence: str
+
+
+def identify(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Identification:
+    """Test the weights of a found model for the marks of all these releases.
+
+    Releases with the same unmarked weights are compared once, whatever the number of recipients.
+
+    Raises:
+        InvalidInput: no release to compare with, or kept weights that are not the ones a mark is bound to.
+    """
+    return _answer(tuple(_tested(suspect, releases)), BREAKS)
+
+
+def identify_answers(tests: Iterable[tuple[str, str, Queries]], answers: Callable[[Queries], Tensor]) -> Identification:
+    """The same from answers alone: ``(release, recipient, queries)``, and a function that asks the suspect.
+
+    Raises:
+        InvalidInput: no release to compare with, or answers that do not fit the queries.
+    """
+    found = tuple(Found(release, recipient, queries.test(answers(queries))) for release, recipient, queries in tests)
+    return _answer(found, BREAKS_ASKING)
+
+
+def _tested(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Iterator[Found]:
+    by_weights: dict[Digest, list[Known]] = {}
+    for known in releases:
+        by_weights.setdefault(known.unmarked, []).append(known)
+    for unmarked, group in by_weights.items():
+        comparison = _compared(suspect, group[0].load(), unmarked)
+        for known in group:
+            evidence = comparison.judge(all_subkeys(known.seed), unmarked, known.payload)
+            yield Found(known.release, known.recipient, evidence)
+
+
+def _compared(suspect: Mapping[str, Tensor], original: Unmarked, unmarked: Digest) -> Comparison:
+    require_bound(original.weights, unmarked)
+    return compare(suspect, original.weights, original.wiring)
+
+
+def _answer(tried: Sequence[Found], breaks: str) -> Identification:
+    if not tried:
+        raise InvalidInput("no release is registered with a mark, so there is nothing to compare with")
+    ordered = sorted(tried, key=lambda found: found.log10_p)
+    tries = math.log10(len(ordered))
+    best = min(0.0, ordered[0].log10_p + tries)
+    matches = tuple(found for found in ordered if found.log10_p + tries < MATCH_BELOW)
+    verdict: Verdict = "MATCH" if matches else "INCONCLUSIVE" if best < UNSURE_BELOW else "NO EVIDENCE"
+    return Identification(
+        verdict=verdict,
+        log10_p=best,
+        matches=matches,
+        tried=tuple(ordered),
+        dispute=best < DISPUTE_BELOW,
+        sentence=_sentence(verdict, ordered, matches, best, breaks),
+    )
+
+
+def _sentence(verdict: Verdict, tried: Sequence[Found], matches: Sequence[Found], best: float, breaks: str) -> str:
+    chance = f"p below 10^{math.ceil(best):d} after correction for {len(tried)} keys tried"
+    if verdict == "MATCH":
+        names = " and ".join(
+            f"release {one.release}" + (f" given to {one.recipient}" * bool(one.recipient)) for one in matches
+        )
+        return f"The model carries the mark of {names} ({chance})."
+    if verdict == "INCONCLUSIVE":
+        return f"There is a trace of release {tried[0].release}, too weak to count on ({chance}).  {breaks}"
+    return f"No evidence of a mark among {len(tried)} keys tried.  {breaks}"

@@ -1,0 +1,169 @@
+"""Find the mark through answers alone: ordinary images, no trigger set, labels or logits.
+
+At release up to a thousand images are chosen on which the unmarked model hesitates most, and it is noted how the
+margin between its two best answers depends on each weight (``J``).  A suspect's answers show in which direction its
+weights moved, as far as ``J`` can see it: ``a = (J J' + ridge)^-1 t``, where ``t`` is what the suspect answers
+differently.  The test is the same as for weights, with ``v = J' a``, and as exact: ``a`` knows nothing of the key.
+Only ``J J'`` and ``J xi`` are needed for it, so neither the model nor its gradients are kept.
+
+The images must not be the ones that ``embed`` held still: on those there is nothing to see.
+
+Limits: weak after fine-tuning or further pruning, nothing after distillation.  A negative result means nothing.
+
+Reference: the test of outputs through gradients is that of A. Block et al. (2025), "GaussMark", arXiv:2501.13941; the
+ridge, which whitens ``J``, is what makes it strong on small networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Digest, digest_of
+from auditsvc.watermark.gradients import Logits, Probe, parts_of, rows_of
+from auditsvc.watermark.keys import Payload, require_bound
+from auditsvc.watermark.statistics import log10_p
+from auditsvc.watermark.target import Target, answers_of, evaluating, flat, one_thread, prepare
+
+QUERIES = 1000
+"""Images that are chosen, at most."""
+
+RIDGE_LABELS = 0.1
+RIDGE_LOGITS = 0.01
+"""Times the mean of the diagonal of ``J J'``; fixed in the specification, never tuned on a suspect."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How strongly a suspect's answers show one key's mark.  ``agreement`` is the share of equal first answers."""
+
+    z: float
+    log10_p: float
+    queries: int
+    by: str
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Images and what is needed to judge the answers to them; secret, because it tells of the key.
+
+    ``images`` are ``(N, C, H, W)``; ``first`` and ``second`` the unmarked model's two best answers, ``(N,)``;
+    ``margin`` the difference of their logits; ``gram`` is ``J J'``, ``(N, N)``, and ``carried`` ``J xi``, ``(N,)``.
+    """
+
+    images: Tensor
+    first: Tensor
+    second: Tensor
+    margin: Tensor
+    gram: Tensor
+    carried: Tensor
+
+    def as_bytes(self) -> bytes:
+        """One safetensors file."""
+        return bytes(save({name: getattr(self, name).contiguous() for name in _FIELDS}))
+
+    @property
+    def digest(self) -> Digest:
+        """What is published at release: it fixes the set and shows nothing of it."""
+        return digest_of(self.as_bytes())
+
+    def test(self, answers: Tensor) -> Answered:
+        """Judge a suspect's answers: labels ``(N,)``, or logits or probabilities ``(N, classes)``.
+
+        Raises:
+            InvalidInput: answers that don't fit the queries.
+        """
+        if answers.shape[:1] != self.first.shape or answers.dim() > 2:
+            raise InvalidInput(f"{len(self.first)} queries need as many answers, (N,) or (N, classes)")
+        labels = answers if answers.dim() == 1 else answers.argmax(1)
+        told = self._by_label(labels) if answers.dim() == 1 else self._by_margin(answers) - self.margin.double()
+        ridge = RIDGE_LABELS if answers.dim() == 1 else RIDGE_LOGITS
+        gram = self.gram.double()
+        damped = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+        amounts = torch.linalg.solve(damped, told)
+        length = float(amounts @ gram @ amounts)
+        z = float(amounts @ self.carried.double()) / length**0.5 if length > 0 else 0.0
+        by = "labels" if answers.dim() == 1 else "logits"
+        return Answered(z, log10_p(z), len(labels), by, float((labels == self.first).double().mean()))
+
+    def _by_label(self, labels: Tensor) -> Tensor:
+        told = (labels == self.first).double() - (labels == self.second).double()
+        return told - told.mean()
+
+    def _by_margin(self, answers: Tensor) -> Tensor:
+        full = answers.double()
+        if full.min() >= 0 and torch.allclose(full.sum(1), torch.ones(len(full), dtype=torch.float64), atol=1e-2):
+            full = full.clamp(min=1e-6).log()
+        if full.shape[1] <= int(torch.maximum(self.first, self.second).max()):
+            raise InvalidInput(f"the answers have {full.shape[1]} classes, fewer than the model that is compared with")
+        return _margin(full, self.first, self.second)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Queries:
+        """The queries back from their file.  Raises ``InvalidInput`` for anything else."""
+        try:
+            fields = load(data)
+            return cls(**{name: fields[name] for name in _FIELDS})
+        except (SafetensorError, KeyError) as error:
+            raise InvalidInput(f"not a file of queries: {error}") from error
+
+
+_FIELDS = ("images", "first", "second", "margin", "gram", "carried")
+
+
+def prepare_queries(
+    model: nn.Module,
+    logits: Logits,
+    pool: Tensor,
+    *,
+    seed: bytes,
+    unmarked: Digest,
+    payload: Payload,
+    count: int = QUERIES,
+) -> Queries:
+    """Choose the images of the pool on which the *unmarked* model hesitates most, and prepare the test.
+
+    Cost: one pass over the pool, one backward pass for each query, and ``count**2 * weights`` multiplications.
+
+    Raises:
+        InvalidInput: weights other than ``unmarked``, fewer than two classes, or an empty pool.
+    """
+    require_bound(model.state_dict(), unmarked)
+    if not len(pool):
+        raise InvalidInput("no images to choose queries from")
+    with evaluating(model), one_thread():
+        answers = answers_of(logits, pool)
+        if answers.shape[1] < 2:
+            raise InvalidInput("queries need a model that chooses between at least two answers")
+        best = answers.topk(2, dim=1)
+        chosen = torch.argsort(best.values[:, 0] - best.values[:, 1], stable=True)[:count]
+        first, second = best.indices[chosen, 0], best.indices[chosen, 1]
+        sides = torch.zeros(len(chosen), 1, answers.shape[1])
+        sides[:, 0].scatter_(1, first[:, None], 1.0)
+        sides[:, 0].scatter_(1, second[:, None], -1.0)
+        target = prepare(model, logits, pool, seed, unmarked, payload)
+        gram, carried = _sums(target, Probe(logits, pool[chosen], sides))
+    margin = _margin(answers[chosen], first, second)
+    return Queries(pool[chosen].clone(), first, second, margin, gram, carried)
+
+
+def _sums(target: Target, probe: Probe) -> tuple[Tensor, Tensor]:
+    gram = torch.zeros(probe.rows, probe.rows, dtype=torch.float64)
+    carried = torch.zeros(probe.rows, dtype=torch.float64)
+    for parts in parts_of(target.layers, probe.rows):
+        rows = rows_of(parts, probe)
+        rows *= flat(target.scales, parts)
+        gram += (rows @ rows.T).double()
+        carried += (rows @ flat(target.signs, parts)).double()
+    return gram, carried
+
+
+def _margin(answers: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    rows = torch.arange(len(answers))
+    return answers[rows, first] - answers[rows, second]
