@@ -11,7 +11,8 @@ request, file, policy or signature, or a tool that is missing, is an *error*::
     |-- NotFound                   not-found         404     2   no such record, model or file
     |-- Conflict                   conflict          409     2   somebody else did it first, or it is too late
     |-- Forbidden                  forbidden         403     2   this person may not do this
-    |   `-- NotApproved            not-approved      403     2   a release without its decision or approvals
+    |   |-- NotApproved            not-approved      403     2   a release without its decision or approvals
+    |   `-- NotVerified            not-verified      403     2   a release that was to be loaded and is not valid
     |-- Unauthenticated            unauthenticated   401     2   no token, or one that is not known
     |-- Cancelled                  cancelled         409     4   the job was stopped before its end
     `-- Unavailable                unavailable       503     4   a disk, server or library that is needed failed
@@ -92,6 +93,16 @@ class NotApproved(Forbidden):
     """A release was asked for without an approved decision or without enough approvals."""
 
     code = "not-approved"
+
+
+class NotVerified(Forbidden):
+    """A release that was to be loaded is not ``VALID``; ``reasons`` lists every reason."""
+
+    code = "not-verified"
+
+    def __init__(self, message: str, reasons: Iterable[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join((message, *(f"  - {reason}" for reason in self.reasons))))
 
 
 class Unauthenticated(AuditError):

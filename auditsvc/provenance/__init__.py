@@ -1,19 +1,22 @@
 """How a stranger checks it all again: signed statements over a release, in a transparency log.
 
 Nothing here is of our own invention but the order of the steps.  What leaves the house is an OMS v1.0
-signature over the files, in-toto statements in Sigstore bundles (how it was made, what each check found,
-what was decided), and a proof for each that the log has it.
+signature over the files; in-toto statements in Sigstore bundles (how it was made, what each check found,
+what it consists of, what was decided); a proof for each that the log has it; and TUF metadata that says
+which keys count and what was recalled.
 
 The parts, from the bottom up
 -----------------------------
 strict, signatures, tlog, notes, dsse
     Bytes: JSON that is read one way only, ECDSA and Ed25519, the Merkle tree, checkpoints, envelopes.
-manifest, oms, statements, summary
+manifest, oms, statements, bom, summary
     Words: which files there are, and what is said about them.
-trust, attested, judging, transcript
-    Belief: whom one trusts for what, whether one attestation holds, whether all fit together.
-approved, sealing, verifying
-    Verbs: ``seal`` makes a release and ``verify`` checks one; both use all of the above.
+metadata, repository, recalls, timestamps, trust
+    Belief: whom one trusts for what, how fresh that is, what was recalled.
+attested, judging, examination, fitting, transcript
+    Judgement: whether each attestation holds, and whether all fit together.
+approved, attesting, sealing, verifying, loading
+    Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked.
 
 >>> verification = verify(folder / "release", folder / "attest", trust=TrustRoot.load(key), at=now)  # doctest: +SKIP
 >>> verification.verdict  # doctest: +SKIP
@@ -21,8 +24,18 @@ approved, sealing, verifying
 """
 
 from auditsvc.provenance.approved import Sealing
-from auditsvc.provenance.sealing import seal
+from auditsvc.provenance.loading import VerifiedRelease, load_verified
+from auditsvc.provenance.sealing import attest_refusal, seal
 from auditsvc.provenance.trust import TrustRoot
-from auditsvc.provenance.verifying import verify
+from auditsvc.provenance.verifying import release_in, verify
 
-__all__ = ["Sealing", "TrustRoot", "seal", "verify"]
+__all__ = [
+    "Sealing",
+    "TrustRoot",
+    "VerifiedRelease",
+    "attest_refusal",
+    "load_verified",
+    "release_in",
+    "seal",
+    "verify",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from auditsvc import __version__
@@ -35,16 +35,35 @@ class Sealing:
         """Everything belongs together, and two people stand behind it.
 
         Raises:
-            InvalidInput: records that belong to another candidate, policy or decision.
             NotApproved: no approved decision on this candidate under this policy, too few approvals, an
-                approval by the submitter, or a waiver that has run out.
+                approval by the submitter or of another decision, or a waiver that has run out.
+            InvalidInput: evidence, waivers or a parent that the decision does not rest on.
         """
-        strangers = tuple(self._strangers())
-        if strangers:
-            raise InvalidInput(f"cannot seal {self.model} version {self.version}: the records do not fit", strangers)
-        missing = tuple(self._missing(at))
+        missing = (*self._unbound(), *self._missing(at))
         if missing:
             raise NotApproved(f"{self.model} version {self.version} is not approved: {'; '.join(missing)}")
+        self._check_fit(())
+
+    def check_refused(self) -> None:
+        """Everything belongs together, and the decision is against a release.
+
+        Raises:
+            InvalidInput: records that do not fit together, or an approved decision.
+        """
+        self._check_fit(self._unbound())
+        if self.decision.outcome == "approved":
+            raise InvalidInput(f"the decision on {self.model} version {self.version} is approved; seal it instead")
+
+    def _check_fit(self, more: Iterable[str]) -> None:
+        strangers = (*more, *self._strangers())
+        if strangers:
+            raise InvalidInput(f"{self.model} version {self.version}: the records do not fit together", strangers)
+
+    def _unbound(self) -> Iterator[str]:
+        if self.decision.candidate != self.candidate.digest:
+            yield "the decision is about another candidate"
+        if self.decision.policy != self.policy.digest:
+            yield "the decision was made under another policy"
 
     def _strangers(self) -> Iterator[str]:
         if not 0 < len(self.candidate.files) <= MAX_FILES:
@@ -62,12 +81,8 @@ class Sealing:
 
     def _missing(self, at: Moment) -> Iterator[str]:
         decision = self.decision
-        if decision.candidate != self.candidate.digest:
-            yield "the decision is about another candidate"
         if decision.outcome != "approved":
             yield f"the decision is {decision.outcome}"
-        if decision.policy != self.policy.digest:
-            yield "the decision was made under another policy"
         valid = [approval for approval in self.approvals if approval.decision == decision.digest]
         if len(valid) != len(self.approvals) or any(a.candidate != decision.candidate for a in valid):
             yield "an approval is of another decision"
@@ -82,14 +97,15 @@ class Sealing:
 
     def summary(self, inputs: Mapping[str, Digest], beside: Mapping[str, Digest], sealed: Moment) -> Summary:
         """The verification summary; ``inputs`` are payload digests, ``beside`` digests of files in ``attest``."""
+        passed = self.decision.outcome == "approved"
         return Summary(
             verifier=Verifier(id=VERIFIER_ID, version={"auditsvc": __version__}),
             time_verified=self.decision.at,
             resource_uri=resource_uri(self.model, self.version),
             policy=PolicyRef(uri=policy_uri(self.policy), digest=DigestSet(sha256=bare(self.policy.digest))),
             inputs=_named(inputs),
-            result="PASSED",
-            levels=("SLSA_BUILD_LEVEL_1", *_levels(self.evidence)),
+            result="PASSED" if passed else "FAILED",
+            levels=("SLSA_BUILD_LEVEL_1", *_levels(self.evidence)) if passed else ("FAILED",),
             release=ReleaseField(
                 model=self.model,
                 version=self.version,

@@ -4,10 +4,12 @@
 
     release/                     the model's files, and nothing else: what is signed
     attest/oms.sigstore.json     which files          provenance.sigstore.json  how it was made
-          /audit-*.sigstore.json what checks found    vsa.sigstore.json         the decision
+          /audit-*.sigstore.json what checks found    bom.sigstore.json         bill of materials
+          /vsa.sigstore.json     the decision
           /candidate.json, parent.json, policy.json, evidence/*.json, waivers/*.json, decision.json
                                  the records, so that anyone can make the decision again
           /trust-policy.json     the public keys at the time of sealing
+    refusal/                     the same for a decision against a release, without oms.sigstore.json
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from auditsvc.records import Evidence
 
 RELEASE = "release"
 ATTEST = "attest"
-PARTIAL = "attest.partial"
+REFUSAL = "refusal"
 SUFFIX = ".sigstore.json"
 DECISION = "decision.json"
 CANDIDATE = "candidate.json"
 PARENT = "parent.json"
 POLICY = "policy.json"
 TRUST_POLICY = "trust-policy.json"
+REVOCATIONS = "revocations.json"
 EVIDENCE = "evidence"
 WAIVERS = "waivers"
 AUDIT = "audit-"

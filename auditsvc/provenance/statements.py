@@ -187,6 +187,11 @@ def result_statement(
     return _statement(TEST_TYPE, subjects_of(candidate), predicate)
 
 
+def bom_statement(candidate: Candidate, document: Mapping[str, Any]) -> bytes:
+    """The bill of materials."""
+    return _statement(BOM_TYPE, subjects_of(candidate), document)
+
+
 def _sorted_tests(judgements: Iterable[Judgement]) -> tuple[list[str], list[str], list[str]]:
     passed, warned, failed = [], [], []
     for judgement in judgements:

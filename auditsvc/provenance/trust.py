@@ -15,12 +15,15 @@ from pydantic.alias_generators import to_camel
 
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import KeyRole, Keys
+from auditsvc.provenance.layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.notes import NoteKey
 from auditsvc.provenance.oms import OMS_TYPE
+from auditsvc.provenance.recalls import Recalls
+from auditsvc.provenance.repository import TrustRepository, Versions
 from auditsvc.provenance.signatures import check_p256, hint_of
 from auditsvc.provenance.statements import BOM_TYPE, BUILDER_ID, PROVENANCE_TYPE, TEST_TYPE, VERIFIER_ID, VSA_TYPE
 from auditsvc.provenance.strict import Fault, parse_json
-from auditsvc.records import Digest, canonical_json, faults_of
+from auditsvc.records import Digest, Moment, canonical_json, faults_of
 from auditsvc.records.base import Value
 
 StatementRole = Literal["build", "audit", "release"]
@@ -67,6 +70,13 @@ class TrustedLog(_Part):
     witnesses: tuple[str, ...] = ()
 
 
+class Trouble(_Part):
+    """Why less is known than should be: old, missing or withdrawn metadata."""
+
+    code: Literal["STALE_TRUST", "TRUST_ROLLBACK"]
+    detail: str
+
+
 class Requirements(_Part):
     """What a release must bring beyond signatures."""
 
@@ -82,9 +92,14 @@ class TrustRoot(_Part):
     """All that a reader trusts."""
 
     version: Annotated[int, Field(ge=1)] = 1
-    keys: Annotated[tuple[TrustedKey, ...], Field(min_length=1)]
+    keys: tuple[TrustedKey, ...]
     log: TrustedLog | None = None
     require: Requirements = Requirements()
+    timestamp_authorities: tuple[str, ...] = ()
+    """Certificate chains in PEM of those whose timestamps count."""
+    recalls: Annotated[Recalls | None, Field(exclude=True)] = None
+    """What is known to be revoked; None where nothing is known."""
+    trouble: Annotated[tuple[Trouble, ...], Field(exclude=True)] = ()
 
     @classmethod
     def from_pem(cls, pem: bytes) -> TrustRoot:
@@ -114,13 +129,38 @@ class TrustRoot(_Part):
             raise InvalidInput(f"not a trust policy: {fault}") from fault
         except ValidationError as error:
             raise InvalidInput("not a trust policy", faults_of(error)) from error
-        wrong = [key.hint for key in root.keys if hint_of(key.pem.encode()) != key.hint]
         hints = [key.hint for key in root.keys]
-        if wrong or len(set(hints)) != len(hints):
-            raise InvalidInput(
-                "a key of the trust policy is listed twice or does not have the hint that it claims", wrong
-            )
+        wrong = [f"{key.hint} is not the hint of its key" for key in root.keys if hint_of(key.pem.encode()) != key.hint]
+        wrong += [f"{hint} is listed twice" for hint in sorted({h for h in hints if hints.count(h) > 1})]
+        wrong += ["no key is trusted"] * (not hints)
+        wrong += ["recalls and trouble come from a repository, not from a policy"] * bool(root.recalls or root.trouble)
+        if wrong:
+            raise InvalidInput("the trust policy can't be used", wrong)
         return root
+
+    @classmethod
+    def from_repository(cls, folder: Path, pinned: bytes, at: Moment, seen: Versions | None = None) -> TrustRoot:
+        """Trust and recalls as a published repository (TUF) says, from what the reader pinned.
+
+        ``pinned`` is the first root metadata, or the release public key that signs it.  A repository that is
+        old, incomplete or not signed gives a trust in which nothing is ``VALID``; it is no error.
+
+        Raises:
+            InvalidInput: a target that is signed but no trust policy or list of recalls.
+            Unavailable: the disk can't be read.
+        """
+        found = TrustRepository.read(folder, pinned, at, seen)
+        trouble = tuple(Trouble.model_validate({"code": f.step_code, "detail": f.detail}) for f in found.faults)
+        if TRUST_POLICY not in found.targets or REVOCATIONS not in found.targets:
+            missing = Trouble(code="STALE_TRUST", detail="the repository gives no trust policy or no list of recalls")
+            return cls(keys=(), trouble=trouble or (missing,))
+        recalls = Recalls.parse(found.targets[REVOCATIONS])
+        policy = cls.from_policy(found.targets[TRUST_POLICY])
+        return policy.model_copy(update={"recalls": recalls, "trouble": trouble})
+
+    def with_recalls(self, recalls: Recalls) -> TrustRoot:
+        """The same trust, with this list of recalls."""
+        return self.model_copy(update={"recalls": recalls})
 
     @classmethod
     def load(cls, path: Path) -> TrustRoot:
@@ -165,7 +205,7 @@ class TrustRoot(_Part):
         """This trust, with the build, audit and log keys that its release key vouches for."""
         others = tuple(key for key in vouched.keys if key.role != "release" and not self.key(key.hint))
         require = self.require.model_copy(update={"tlog": vouched.require.tlog})
-        return TrustRoot(keys=(*self.keys, *others), log=vouched.log, require=require)
+        return self.model_copy(update={"keys": (*self.keys, *others), "log": vouched.log, "require": require})
 
 
 def log_origin(keys: Keys) -> str:

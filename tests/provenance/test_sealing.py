@@ -35,6 +35,7 @@ def test_a_sealed_release_is_valid_under_the_trust_policy(folder: Path) -> None:
     assert [file.name for file in release.attestations] == [
         "audit-accuracy.sigstore.json",
         "audit-lighting.sigstore.json",
+        "bom.sigstore.json",
         "oms.sigstore.json",
         "provenance.sigstore.json",
         "vsa.sigstore.json",
@@ -85,7 +86,7 @@ class FailingLog(MemoryLog):
         return super().append_leaf(data)
 
 
-@pytest.mark.parametrize("done", range(5))
+@pytest.mark.parametrize("done", range(6))
 def test_an_interrupted_seal_is_finished_with_the_signatures_that_it_has(folder: Path, done: int) -> None:
     keys, _ = house(folder)
     log = FailingLog(done)
@@ -98,7 +99,7 @@ def test_an_interrupted_seal_is_finished_with_the_signatures_that_it_has(folder:
     log.left = 100
     release = seal(folder, sealing(), keys=keys, log=log, at=AT.replace(year=2027))
     now = {p.name: Bundle.parse(p.read_bytes()).signature for p in (folder / "attest").glob("*.sigstore.json")}
-    assert (stored, release.at, log.size()) == (now, AT, 6)
+    assert (stored, release.at, log.size()) == (now, AT, 7)
     assert checked(folder).verdict == "VALID"
 
 

@@ -1,0 +1,49 @@
+"""RFC 3161 timestamps over signatures: proof of time from somebody who is neither signer nor log.
+
+Needs the package ``rfc3161-client`` (the extra ``timestamps``); it reads strict DER only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from auditsvc.provenance.dsse import Bundle
+from auditsvc.provenance.strict import Fault
+from auditsvc.records import Moment
+
+
+def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
+    """When a trusted authority saw the signature, at the latest.
+
+    ``authorities`` are certificate chains in PEM, the authority's own first and its root last.
+
+    Raises:
+        Fault: ``TIMESTAMP``.
+    """
+    if not bundle.timestamps:
+        raise Fault("TIMESTAMP", "no timestamp, but one is required")
+    try:
+        from cryptography.x509 import load_pem_x509_certificates
+        from rfc3161_client import VerifierBuilder, decode_timestamp_response
+        from rfc3161_client.errors import VerificationError
+    except ImportError as error:
+        raise Fault("TIMESTAMP", "timestamps can't be checked; pip install rfc3161-client") from error
+    why = "no authority is trusted"
+    for stamp in bundle.timestamps:
+        for pem in authorities:
+            try:
+                leaf, *others = load_pem_x509_certificates(pem.encode())
+                builder = VerifierBuilder().tsa_certificate(leaf)
+                for certificate in others[:-1]:
+                    builder = builder.add_intermediate_certificate(certificate)
+                response = decode_timestamp_response(stamp)
+                root = others[-1] if others else leaf
+                builder.add_root_certificate(root).build().verify_message(response, bundle.signature)
+                time: Moment = response.tst_info.gen_time
+            except (VerificationError, ValueError) as error:
+                why = str(error)
+                continue
+            if leaf.not_valid_before_utc <= time <= leaf.not_valid_after_utc:
+                return time
+            why = "the timestamp was made outside the validity of the authority's certificate"
+    raise Fault("TIMESTAMP", f"no timestamp by a trusted authority: {why[:200]}")
