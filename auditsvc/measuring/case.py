@@ -2,15 +2,15 @@
 
 Batching, seeds, slices, pairing and intervals are here, once.  A check says what to do to the images; the
 case says what that did to both models, for every slice.  What is remembered of the parent is bound to the
-parent's digest, the data set and the condition, so auditing a second candidate costs half of the first.
+parent's digest, the data set and what was done, so auditing a second candidate costs half of the first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,25 +18,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditsvc.measuring.dataset import Batch, Dataset
-from auditsvc.measuring.pairs import paired_readings
+from auditsvc.measuring.fusing import fused
+from auditsvc.measuring.identity import identity_of
+from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, paired_readings
 from auditsvc.measuring.randomness import image_seeds
 from auditsvc.models import Model
 from auditsvc.records import Digest, Flip, Reading
 from auditsvc.tasks import Task
 
+CLEAN = "clean"
+"""The condition in which nothing is done to the images."""
+
 Disturbance = Callable[[Tensor, Tensor], Tensor]
 """``(images (N, C, H, W) in 0..1, seeds (N,)) -> images``; an image's result depends on its own seed alone."""
 
-Attack = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], Tensor]
+Outputs = Callable[[Tensor], Tensor]
+"""The outputs of one model: ``(N, C, H, W) -> (N, classes)``."""
+
+Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 """``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
-
-Answers = NDArray[Any]
-"""Structured ``(N,)``: ``score`` float32 in 0..1 and ``answer`` int64."""
-
-ANSWER = np.dtype([("score", "<f4"), ("answer", "<i8")])
 
 MAX_FLIPS = 200
 """Flips kept for people to look at, for each check; all of them are counted."""
+
+
+class Attacks(Protocol):
+    """One attack at several budgets at once, so that what falls to a small one is not tried at a larger."""
+
+    def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Sequence[Tensor]:
+        """For each budget the attacked images."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,24 +79,68 @@ class Case:
     tick: Callable[[int], None] = lambda _images: None
     read_mark: Callable[[], MarkReading] | None = None
     flips: list[Flip] = field(default_factory=list)
+    device: str = "cpu"
+    """Where both models already are; images are moved there, batch by batch."""
 
     def compare(self, name: str, disturb: Disturbance | None = None) -> Iterator[Reading]:
         """Both models on the same disturbed images: ``score.NAME``, ``parent.NAME`` and ``drop.NAME``."""
-
-        def disturbed(_model: Model, batch: Batch) -> Tensor:
-            return batch.images if disturb is None else disturb(batch.images, self._seeds(name, batch))
-
-        yield from self._compared(name, disturbed, None)
+        yield from self.readings(self.pair(name, disturb))
 
     def compare_attacked(self, name: str, attack: Attack, images: int | None = None) -> Iterator[Reading]:
         """Each model under its own attack; ``images`` bounds how many are tried, drawn once from the seed."""
+        (pair,) = self.pairs_attacked((name,), OneBudget(attack), images)
+        yield from self.readings(pair)
 
-        def attacked(model: Model, batch: Batch) -> Tensor:
-            with torch.inference_mode(mode=False):
-                clones = batch.images.clone(), batch.targets.clone()
-                return attack(model, *clones, self._seeds("attack", batch))
+    def readings(self, pair: Pair, *, errors_apart: bool = False) -> Iterator[Reading]:
+        """The readings of one condition on every slice; with ``errors_apart`` also misses and false alarms."""
+        yield from paired_readings(
+            pair.name, pair.parent["score"], pair.candidate["score"], self.dataset.slices, pair.chosen, self.alpha
+        )
+        if errors_apart:
+            yield from error_readings(pair, len(self.dataset.classes), self.dataset.slices, self.alpha)
 
-        yield from self._compared(name, attacked, self.sample(images))
+    def pair(self, name: str, disturb: Disturbance | None = None) -> Pair:
+        """Both models' answers to every image under one condition; the disturbed images are made once."""
+        done = identity_of(disturb)
+        parent = self._recall(self.parent_digest, name, done)
+        candidate = self._recall(self.candidate_digest, name, done) if name == CLEAN else None
+        missing = [model for model, known in ((self.candidate, candidate), (self.parent, parent)) if known is None]
+        found = self._disturbed(missing, name, disturb) if missing else []
+        if candidate is None:
+            candidate = found.pop(0)
+            if name == CLEAN:
+                self._remember(self.candidate_digest, name, done, candidate)
+        if parent is None:
+            parent = found.pop(0)
+            self._remember(self.parent_digest, name, done, parent)
+        return self._paired(name, parent, candidate, None)
+
+    def pairs_attacked(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
+        """Each model under its own attacks, one pair for each budget."""
+        chosen = self.sample(images)
+        done = identity_of((attacks, tuple(names)))
+        words = [f"{name}|{self._part(chosen)}" for name in names]
+        parents = [self._recall(self.parent_digest, word, done) for word in words]
+        known = [answers for answers in parents if answers is not None]
+        if len(known) < len(names):
+            known = self._attacked(self.parent, self.parent, names, attacks, chosen)
+            for word, answers in zip(words, known, strict=True):
+                self._remember(self.parent_digest, word, done, answers)
+        candidates = self._attacked(self.candidate, self.candidate, names, attacks, chosen)
+        return tuple(
+            self._paired(name, before, after, chosen)
+            for name, before, after in zip(names, known, candidates, strict=True)
+        )
+
+    def pairs_crossed(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
+        """Each model on images that were made against the other one."""
+        chosen = self.sample(images)
+        parents = self._attacked(self.candidate, self.parent, names, attacks, chosen)
+        candidates = self._attacked(self.parent, self.candidate, names, attacks, chosen)
+        return tuple(
+            self._paired(name, before, after, chosen)
+            for name, before, after in zip(names, parents, candidates, strict=True)
+        )
 
     def sample(self, images: int | None) -> NDArray[np.int64] | None:
         """The numbers of ``images`` images drawn without replacement from the seed; None means all of them."""
@@ -94,48 +149,67 @@ class Case:
         draw = np.random.default_rng(self.seed).permutation(self.dataset.ref.images)
         return np.sort(draw[:images])
 
-    def _seeds(self, name: str, batch: Batch) -> Tensor:
+    def batches(self, chosen: NDArray[np.int64] | None) -> Iterator[Batch]:
+        """The images, or the chosen ones, on the case's device, in batches; the progress is told."""
+        for batch in self.dataset.batches(self.batch_size, chosen):
+            yield Batch(batch.images.to(self.device), batch.targets.to(self.device), batch.indices.to(self.device))
+            self.tick(len(batch.indices))
+
+    def seeds(self, name: str, batch: Batch) -> Tensor:
+        """The seeds of a batch's images for one purpose."""
         return image_seeds(self.seed, name, batch.indices)
 
-    def _compared(
-        self, name: str, prepare: Callable[[Model, Batch], Tensor], chosen: NDArray[np.int64] | None
-    ) -> Iterator[Reading]:
-        """Run what is not remembered, pair it, and give the readings of every slice."""
-        known = self._parent_key(name, chosen)
-        parent = self.remembered.get(known)
-        models = (self.candidate,) if parent is not None else (self.candidate, self.parent)
-        found = self._answers(models, prepare, chosen)
-        if parent is None:
-            parent = self.remembered[known] = found[1]
-        self._keep_flips(name, parent, found[0], chosen)
-        yield from paired_readings(name, parent["score"], found[0]["score"], self.dataset.slices, chosen, self.alpha)
-
-    def _answers(
-        self, models: tuple[Model, ...], prepare: Callable[[Model, Batch], Tensor], chosen: NDArray[np.int64] | None
-    ) -> list[Answers]:
-        """Every model's scores and answers; a disturbed batch is made once where both models see the same."""
-        total = self.dataset.ref.images if chosen is None else len(chosen)
-        found = [np.zeros(total, ANSWER) for _ in models]
+    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Answers]:
+        found = [np.zeros(self.dataset.ref.images, ANSWER) for _ in models]
         start = 0
         with torch.inference_mode():
-            for batch in self.dataset.batches(self.batch_size, chosen):
-                end = start + len(batch.indices)
+            for batch in self.batches(None):
+                images = batch.images if disturb is None else disturb(batch.images, self.seeds(name, batch))
                 for model, answers in zip(models, found, strict=True):
-                    outputs = model(prepare(model, batch))
-                    answers["score"][start:end] = self.task.scores(outputs, batch.targets).numpy()
-                    answers["answer"][start:end] = self.task.answers(outputs).numpy()
-                start = end
-                self.tick(len(batch.indices))
+                    self._write(answers, start, model(images), batch.targets)
+                start += len(batch.indices)
         return found
 
-    def _parent_key(self, name: str, chosen: NDArray[np.int64] | None) -> str:
-        part = "all" if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()
-        return f"{self.parent_digest}|{self.dataset.ref.digest}|{self.seed}|{name}|{part}"
+    def _attacked(
+        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
+    ) -> list[Answers]:
+        """Attack one model and let another one, or the same, answer; the attack sees a fused copy, the judge is
+        the model as it is deployed."""
+        total = self.dataset.ref.images if chosen is None else len(chosen)
+        found = [np.zeros(total, ANSWER) for _ in names]
+        quick, start = fused(victim), 0
+        for batch in self.batches(chosen):
+            versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
+            with torch.inference_mode():
+                for images, answers in zip(versions, found, strict=True):
+                    self._write(answers, start, judge(images), batch.targets)
+            start += len(batch.indices)
+        return found
 
-    def _keep_flips(self, name: str, parent: Answers, candidate: Answers, chosen: NDArray[np.int64] | None) -> None:
-        """Remember which images changed from right to wrong, as far as there is room."""
-        lost = np.flatnonzero(parent["score"] > candidate["score"])
-        for place in lost[: MAX_FLIPS - len(self.flips)]:
+    def _write(self, answers: Answers, start: int, outputs: Tensor, targets: Tensor) -> None:
+        part = answers[start : start + len(targets)]
+        part["score"] = self.task.scores(outputs, targets).cpu().numpy()
+        part["answer"] = self.task.answers(outputs).cpu().numpy()
+        part["target"] = targets.cpu().numpy()
+
+    def _recall(self, model: Digest, name: str, done: str | None) -> Answers | None:
+        return None if done is None else self.remembered.get(self._key(model, name, done))
+
+    def _remember(self, model: Digest, name: str, done: str | None, answers: Answers) -> None:
+        if done is not None:
+            self.remembered[self._key(model, name, done)] = answers
+
+    def _key(self, model: Digest, name: str, done: str) -> str:
+        return f"{model}|{self.dataset.ref.digest}|{self.seed}|{name}|{hashlib.sha256(done.encode()).hexdigest()}"
+
+    @staticmethod
+    def _part(chosen: NDArray[np.int64] | None) -> str:
+        return "all" if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()
+
+    def _paired(self, name: str, parent: Answers, candidate: Answers, chosen: NDArray[np.int64] | None) -> Pair:
+        """The pair; what changed from right to wrong is remembered for people, as far as there is room."""
+        pair = Pair(name, parent, candidate, chosen)
+        for place in pair.lost()[: MAX_FLIPS - len(self.flips)]:
             index = int(place if chosen is None else chosen[place])
             self.flips.append(
                 Flip(
@@ -147,3 +221,15 @@ class Case:
                     slices=self.dataset.slices.of(index),
                 )
             )
+        return pair
+
+
+@dataclass(frozen=True)
+class OneBudget:
+    """An attack without a choice of budgets, as ``Attacks`` of one."""
+
+    attack: Attack
+
+    def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> tuple[Tensor, ...]:
+        """The attacked images."""
+        return (self.attack(outputs, images, targets, seeds),)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-import auditsvc
 from auditsvc.measuring.case import Case
 from auditsvc.records import Reading
 
@@ -47,15 +43,3 @@ class Check(BaseModel, ABC):
     def parameters(self) -> dict[str, Any]:
         """The parameters in full, defaults filled in: what the evidence is bound to."""
         return self.model_dump(mode="json")
-
-
-@cache
-def code_version() -> str:
-    """The version of the code that readings come from, with a digest of its sources.
-
-    Evidence is bound to it, so that a changed check is never answered from yesterday's evidence.
-    """
-    root = Path(auditsvc.__file__).parent
-    sources = sorted(path for part in ("checks", "measuring", "models", "tasks") for path in (root / part).glob("*.py"))
-    text = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sources)
-    return f"{auditsvc.__version__}+{hashlib.sha256(text).hexdigest()[:12]}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,25 @@ from numpy.typing import NDArray
 from auditsvc.measuring.dataset import Slices
 from auditsvc.measuring.statistics import Interval, student, tango, wilson
 from auditsvc.records import Measured, Reading, Unmeasured
+
+Answers = NDArray[Any]
+"""Structured ``(N,)``: ``score`` float32 in 0..1, ``answer`` and ``target`` as numbers."""
+
+ANSWER = np.dtype([("score", "<f4"), ("answer", "<i8"), ("target", "<i4")])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both models' answers to the same images under one condition; ``chosen`` are their numbers, None all."""
+
+    name: str
+    parent: Answers
+    candidate: Answers
+    chosen: NDArray[np.int64] | None
+
+    def lost(self) -> NDArray[np.int64]:
+        """The places of images that the parent got better than the candidate."""
+        return np.flatnonzero(self.parent["score"] > self.candidate["score"])
 
 
 def paired_readings(
@@ -64,3 +84,40 @@ def _outcome(interval: Interval, place: int, images: int) -> Measured | Unmeasur
         high=float(interval.high[place]),
         images=images,
     )
+
+
+ERRORS = ("missed", "alarm", "parent_missed", "parent_alarm")
+"""What ``error_readings`` emits before the condition's name."""
+
+
+def error_readings(pair: Pair, classes: int, slices: Slices, alpha: float) -> Iterator[Reading]:
+    """False negatives and false positives apart, on every slice: ``missed.NAME`` and ``alarm.NAME``.
+
+    With two classes the second is the positive one: ``missed`` is the share of its images that were answered
+    otherwise, ``alarm`` the share of the others that were answered as it.  With more, each class is the positive
+    one in turn, and the worst is given; its interval is for one class and does not know that it was picked.
+    """
+    positives = range(1, 2) if classes == 2 else range(classes)
+    for kind, answers in (("", pair.candidate), ("parent_", pair.parent)):
+        counts = [_error_counts(answers, positive, slices, pair.chosen) for positive in positives]
+        for place, (name, title) in enumerate((("missed", "positive"), ("alarm", "negative"))):
+            wrong = np.array([count[2 * place] for count in counts])
+            total = np.array([count[2 * place + 1] for count in counts])
+            share = np.where(total > 0, wrong / np.maximum(total, 1), -1.0)
+            worst = share.argmax(axis=0)[None]
+            bad, seen = np.take_along_axis(wrong, worst, 0)[0], np.take_along_axis(total, worst, 0)[0]
+            interval = wilson(bad, np.maximum(seen, 1), alpha)
+            for spot, slice_name in enumerate(slices.names):
+                found = _outcome(interval, spot, int(seen[spot]))
+                if isinstance(found, Unmeasured):
+                    found = Unmeasured(reason=f"no image of this slice has a {title} target")
+                yield Reading(metric=f"{kind}{name}.{pair.name}", slice=slice_name, outcome=found)
+
+
+def _error_counts(
+    answers: Answers, positive: int, slices: Slices, chosen: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float64], ...]:
+    """For each slice: positives missed, positives, false alarms, negatives."""
+    is_it, said_it = answers["target"] == positive, answers["answer"] == positive
+    parts = (is_it & ~said_it, is_it, ~is_it & said_it, ~is_it)
+    return tuple(slices.sums(part.astype(np.float64), chosen) for part in parts)
