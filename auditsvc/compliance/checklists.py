@@ -39,6 +39,7 @@ def checklist(framework: Framework, dossier: Dossier) -> FrameworkPart:
     return FrameworkPart(
         framework=framework.framework,
         name=framework.name,
+        short=framework.short,
         version=framework.version,
         standing=framework.standing,
         data_checked=framework.data_checked,
@@ -59,7 +60,7 @@ def headline(rows: tuple[Assessment, ...]) -> str:
     looked_at = [row for row in counted if row.status not in {"missing", "not_assessed"}]
     if not looked_at:
         return "nothing assessed"
-    return f"{len(looked_at)} of {len(counted)} rows in scope and due have a record to look at"
+    return f"{len(looked_at)} of {len(counted)} rows that are due have a record"
 
 
 def _dates(placement: Placement) -> LawDates:
@@ -78,10 +79,10 @@ def law_box(risk: Risk, parts: tuple[FrameworkPart, ...], today: datetime.date) 
         later = [dates for dates in part.dates if all(_parse(fact.value) > today for fact in dates.dates)]
         for dates in sorted(later, key=lambda dates: -len(dates.dates))[:1]:
             told = "; ".join(f"{day(_parse(fact.value))} ({fact.label})" for fact in dates.dates)
-            lines.append(f"{part.name}, {dates.part}: from {told}.")
+            lines.append(f"{part.short}, {dates.part}: from {told}.")
         disputed = [dates.part for dates in part.dates if dates.disputed]
         if disputed:
-            lines.append(f"When {' and '.join(disputed)} start is disputed; both readings are printed below.")
+            lines.append(f"The start of {' and '.join(disputed)} is disputed; both readings are below.")
         if part.stale:
             lines.append(f"The data on {part.name} were last checked on {day(part.data_checked)}: too long ago.")
     return tuple(lines)

@@ -111,6 +111,7 @@ class Framework(Value):
 
     framework: Name
     name: Text
+    short: Text
     version: Text
     standing: Text
     data_checked: datetime.date

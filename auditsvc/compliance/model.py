@@ -287,6 +287,7 @@ class FrameworkPart(Value):
 
     framework: str
     name: str
+    short: str
     version: str
     standing: str
     data_checked: datetime.date

@@ -14,6 +14,7 @@ from auditsvc.compliance.words import (
     full_text,
     interval_text,
     plural,
+    short_text,
     slice_words,
 )
 from auditsvc.records import OVERALL, Judgement
@@ -47,12 +48,12 @@ def _weakest(readings: Readings) -> Sentence:
     group, figure = weakest_slice("score.clean", readings)
     parts, evidence = [], []
     if isinstance(figure, Number) and group != OVERALL:
-        parts.append(f"for {group} ({plural(figure.images, 'image')}): {full_text(figure)}")
+        parts.append(f"for {group} ({plural(figure.images, 'image')}): {short_text(figure)}")
         evidence.append(figure.evidence)
     worst = _worst_condition(readings)
     if worst:
         condition, number = worst
-        parts.append(f"under the condition “{condition_words(condition)}”: {full_text(number)}")
+        parts.append(f"under “{condition_words(condition)}”: {short_text(number)}")
         evidence.append(number.evidence)
     if not parts:
         return Sentence(text="Where it is weakest is not known: no group and no difficult condition was measured.")
@@ -111,22 +112,22 @@ def _loss_words(figure: Number) -> str:
     unclear = "" if figure.low > 0 or figure.high < 0 else ", which may be chance"
     verb = "lost" if figure.value >= 0 else "gained"
     note = "" if figure.value >= 0 else " as a loss"
-    return f"{verb} {amount(lost, figure.unit)} ({figure.level * 100:.0f}\u00a0% interval {interval}{note}{unclear})"
+    return f"{verb} {amount(lost, figure.unit)} ({interval}{note}{unclear})"
 
 
 def _not_tested(inputs: ReportInputs, readings: Readings) -> tuple[str, ...]:
     lines = []
     topics = untested(inputs.evidence)
     if topics:
-        lines.append(f"Not tested at all: {'; '.join(topics)}.")
+        lines.append(f"Not at all: {', '.join(topics)}.")
     small = [
         f"{name} ({plural(figure.images, 'image')})"
         for name in readings.slices("score.clean")
         if not isinstance(figure := readings.get("score.clean", name), Number)
     ]
     if small:
-        lines.append(f"Too little to tell for: {', '.join(small)}.")
-    lines.append(f"No test of a model can cover {', nor '.join(NEVER_TESTED)}.")
+        lines.append(f"Too few images: {', '.join(small)}.")
+    lines.append(f"No test can cover {', nor '.join(NEVER_TESTED)}.")
     return tuple(lines)
 
 

@@ -27,26 +27,26 @@ def _topic(kind: str, title: str, words: str) -> Topic:
 
 TOPICS: tuple[Topic, ...] = (
     _topic("ip.watermark", "ownership watermark", r"watermark|^mark"),
-    _topic("robust.adversarial", "deliberate attacks on the image", r"advers|attack|pgd|fgsm|square|deepfool|^patch"),
-    _topic("robust.lighting", "poor or odd lighting", r"light|exposure|gamma|dark|glare|shadow"),
-    _topic("robust.occlusion", "partly hidden objects", r"occlu|hidden|cutout"),
-    _topic("robust.corruption", "noise, blur and compression", r"corrupt|noise|blur|jpeg"),
-    _topic("robust.shift", "other cameras and places", r"shift|domain"),
-    _topic("robust.ood", "images outside the intended use", r"ood|out[-_]of"),
-    _topic("perf.calibration", "whether its confidence can be trusted", r"calib|confiden|selective"),
-    _topic("perf.latency", "speed and memory", r"latency|speed|throughput|memory"),
-    _topic("env.energy", "energy use", r"energy|carbon"),
-    _topic("explain.attribution", "why it gives an answer", r"explain|attribut|salien"),
-    _topic("privacy.membership", "leaks of training images", r"privacy|member|invers"),
-    _topic("sec.poisoning", "poisoned data and back doors", r"poison|backdoor|trojan"),
-    _topic("sec.extraction", "copying by asking questions", r"extract|steal"),
+    _topic("robust.adversarial", "deliberate attacks", r"advers|attack|pgd|fgsm|square|deepfool|^patch"),
+    _topic("robust.lighting", "lighting", r"light|exposure|gamma|dark|glare|shadow"),
+    _topic("robust.occlusion", "occlusion", r"occlu|hidden|cutout"),
+    _topic("robust.corruption", "noise and blur", r"corrupt|noise|blur|jpeg"),
+    _topic("robust.shift", "other cameras", r"shift|domain"),
+    _topic("robust.ood", "images outside its use", r"ood|out[-_]of"),
+    _topic("perf.calibration", "confidence", r"calib|confiden|selective"),
+    _topic("perf.latency", "speed", r"latency|speed|throughput|memory"),
+    _topic("env.energy", "energy", r"energy|carbon"),
+    _topic("explain.attribution", "explanations", r"explain|attribut|salien"),
+    _topic("privacy.membership", "privacy", r"privacy|member|invers"),
+    _topic("sec.poisoning", "back doors", r"poison|backdoor|trojan"),
+    _topic("sec.extraction", "theft by questions", r"extract|steal"),
     _topic("fairness.slices", "differences between groups", r"fair|slice|group|damage"),
     _topic("perf.accuracy", "accuracy", r"accura|clean|score|quality|compress|delta"),
 )
 """In order of precedence; ``perf.accuracy`` and ``fairness.slices`` are also given by any clean score."""
 
 NEVER_TESTED = (
-    "the system around the model, the people who use it, and what its answers lead to",
+    "the system around the model and the people who use it",
     "images unlike those of the test set",
 )
 """What no check of a model can look at; printed in every report."""

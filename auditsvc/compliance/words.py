@@ -106,6 +106,13 @@ def full_text(figure: Figure) -> str:
     return f"{value_text(figure)} ({figure.level * 100:.0f}{NARROW}% interval {interval_text(figure)})"
 
 
+def short_text(figure: Figure) -> str:
+    """Value and interval where the level of the interval was said before."""
+    if not isinstance(figure, Number) or figure.low == figure.high:
+        return full_text(figure)
+    return f"{value_text(figure)} ({interval_text(figure)})"
+
+
 def condition_parts(condition: str) -> tuple[str, float, str] | None:
     """Family, severity and unit of a condition such as ``exposure@-2EV``; None where it has no severity."""
     match = _CONDITION.match(condition)

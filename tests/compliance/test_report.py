@@ -44,7 +44,7 @@ def test_a_group_too_small_is_not_tested_and_never_drawn() -> None:
 
 def test_topics_that_no_check_measured_are_listed_as_not_tested() -> None:
     line = compose(sample.rejected(), at=AT).summary.not_tested[0]
-    assert "poisoned data" in line and "deliberate attacks" not in line
+    assert "back doors" in line and "deliberate attacks" not in line
 
 
 def test_a_check_that_measured_nothing_does_not_cover_its_topic() -> None:
@@ -124,4 +124,4 @@ def test_the_first_page_is_short() -> None:
     page = render_html(compose(sample.rejected(), at=AT))
     first = page[page.index('<section class="first"') : page.index("<nav")]
     words = re.sub(r"<[^>]+>", " ", first).split()
-    assert len(words) < 320
+    assert len(words) < 300
