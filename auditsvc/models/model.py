@@ -21,7 +21,9 @@ class Model:
     def __post_init__(self) -> None:
         """Freeze the parameters: measuring needs no parameter gradients, and attacks pay for them twice."""
         self.module.eval().requires_grad_(False)
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(N, C, H, W)`` float32 in 0..1 to the audited output: logits ``(N, classes)``."""

@@ -15,11 +15,30 @@ from torch import nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.small_cnn import SmallCnn
+from auditsvc.models.small_families import (
+    SmallAttention,
+    SmallConcat,
+    SmallFixedView,
+    SmallGrouped,
+    SmallMobile,
+    SmallSplit,
+)
+from auditsvc.models.small_resnet import SmallResNet
 from auditsvc.models.tiny_xception import TinyXception
 
 GROUP = "auditsvc.architectures"
 
-_OWN: dict[str, Callable[..., nn.Module]] = {"tiny_xception": TinyXception, "small_cnn": SmallCnn}
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    "small_attention": SmallAttention,
+    "small_cnn": SmallCnn,
+    "small_concat": SmallConcat,
+    "small_fixed_view": SmallFixedView,
+    "small_grouped": SmallGrouped,
+    "small_mobile": SmallMobile,
+    "small_resnet": SmallResNet,
+    "small_split": SmallSplit,
+    "tiny_xception": TinyXception,
+}
 
 
 def architecture_names() -> tuple[str, ...]:

@@ -20,22 +20,13 @@ from auditsvc.records import Recipe
 
 def prunable(module: nn.Module) -> tuple[str, ...]:
     """The names of the weights that may be zeroed, in the module's own order."""
-    layers = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    convolutions = [path for path, layer in layers if isinstance(layer, nn.Conv2d)]
-    inner_linears = [path for path, layer in layers if isinstance(layer, nn.Linear) and _feeds_another(path, layers)]
-    chosen = {
-        path
-        for path, layer in layers
-        if (isinstance(layer, nn.Conv2d) and layer.groups == 1 and path != convolutions[0]) or path in inner_linears
-    }
-    return tuple(f"{path}.weight" for path, _ in layers if path in chosen)
-
-
-def _feeds_another(path: str, layers: list[tuple[str, nn.Module]]) -> bool:
-    """Whether another linear layer takes exactly what this one gives, so that it is not a head."""
-    own = dict(layers)[path]
-    after = [layer for other, layer in layers[[name for name, _ in layers].index(path) + 1 :]]
-    return any(isinstance(layer, nn.Linear) and layer.in_features == own.weight.shape[0] for layer in after)
+    convolutions = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
+    linears = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    chosen = [path for path, layer in convolutions[1:] if layer.groups == 1]
+    for place, (path, layer) in enumerate(linears):
+        if any(later.in_features == layer.out_features for _, later in linears[place + 1 :]):
+            chosen.append(path)
+    return tuple(f"{path}.weight" for path in chosen)
 
 
 def magnitude_global(parent: Model, recipe: Recipe) -> dict[str, Tensor]:
@@ -43,7 +34,7 @@ def magnitude_global(parent: Model, recipe: Recipe) -> dict[str, Tensor]:
     weights, names, sparsity = _prepared(parent, recipe)
     sizes = [weights[name].numel() for name in names]
     zeros = _smallest(torch.cat([weights[name].abs().flatten() for name in names]), sparsity)
-    for name, mask in zip(names, zeros.split(sizes), strict=True):
+    for name, mask in zip(names, torch.split(zeros, sizes), strict=True):
         weights[name] = weights[name].masked_fill(mask.view_as(weights[name]), 0)
     return weights
 

@@ -1,0 +1,9 @@
+"""Intake: which files are admitted, and proof that they load the same in a clean process.
+
+Nothing here opens a pickle, and nothing that was sent is trusted because of its name.
+"""
+
+from auditsvc.intake.limits import inspect_folder
+from auditsvc.intake.round_trip import Trip, round_trip, round_trip_all
+
+__all__ = ["Trip", "inspect_folder", "round_trip", "round_trip_all"]
