@@ -201,6 +201,15 @@ def test_two_processes_at_once_make_one_version_in_silence(tmp_path: Path, files
     assert len(_open(tmp_path / "new")._client.search_model_versions("name='shared'")) == 1
 
 
+def test_a_server_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(
+        Unavailable, match=r"http://127\.0\.0\.1:9 can't be reached.*check that the server runs"
+    ) as caught:
+        MlflowRegistry("http://me:secret@127.0.0.1:9", tmp_path).aliased("net", "approved")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("wait_s", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
 def test_a_first_start_that_was_killed_is_done_again(tmp_path: Path, files: Path, wait_s: float) -> None:
@@ -227,6 +236,21 @@ def test_a_folder_that_may_not_be_written_is_named(registry: MlflowRegistry, tmp
     (tmp_path / "locked").mkdir()
     with read_only(tmp_path / "locked"), pytest.raises(Unavailable, match=r"locked.*Permission denied"):
         _open(tmp_path / "locked" / "deeper").register_parent(a_parent(), files)
+
+
+def test_a_store_that_may_not_be_written_is_named_without_a_traceback(
+    store: Path, registry: MlflowRegistry, model: str, files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    registry.register_parent(a_parent(model), files)
+    (tmp_path / "copy").mkdir()
+    with closing(sqlite3.connect(store / "mlflow.db")) as ours:
+        ours.execute("VACUUM INTO ?", (str(tmp_path / "copy" / "mlflow.db"),))
+    with (
+        read_only(tmp_path / "copy"),
+        pytest.raises(Unavailable, match="can't be written: give this user write access"),
+    ):
+        _open(tmp_path / "copy").move_alias(model, "approved", "1")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_store_of_another_mlflow_is_named(store: Path, registry: MlflowRegistry, tmp_path: Path) -> None:

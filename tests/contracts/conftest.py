@@ -12,6 +12,7 @@ from auditsvc.adapters.filekeys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.mlflow_registry import MlflowRegistry
 from auditsvc.ports import Blobs, Keys, Registry
+from tests.adapters.mlflow_server import mlflow_server
 from tests.adapters.postgres import new_database
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry
 
@@ -34,13 +35,17 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     return MemoryBlobs() if request.param == "memory" else FileBlobs(tmp_path / "blobs")
 
 
-@pytest.fixture(scope="session", params=["memory", "mlflow"])
-def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+@pytest.fixture(scope="session", params=["memory", "mlflow", pytest.param("server", marks=pytest.mark.slow)])
+def registry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """One for all tests, as an MLflow store takes a second to make: each test has its own model."""
-    if request.param == "memory":
-        return MemoryRegistry()
     folder = tmp_path_factory.mktemp("mlflow")
-    return MlflowRegistry(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+    if request.param == "memory":
+        yield MemoryRegistry()
+    elif request.param == "mlflow":
+        yield MlflowRegistry(f"sqlite:///{folder}/mlflow.db", folder / "artifacts")
+    else:
+        with mlflow_server(folder) as uri:
+            yield MlflowRegistry(uri, folder / "artifacts")
 
 
 @pytest.fixture(params=["memory", "files"])
