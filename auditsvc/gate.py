@@ -192,11 +192,13 @@ def _words(rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasu
     """The judgement as a sentence that somebody can act on."""
     place = f"{rule.check}/{metric} on {slice_name}"
     bound = "at least" if rule.at_least is not None else "at most"
-    wanted = f"{bound} {_number(metric, rule.limit)} wanted"
+    unit = " points" if metric.startswith("drop.") else " %" if _is_share(metric) else ""
+    wanted = f"{bound} {_number(metric, rule.limit)}{unit} wanted"
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
-    ends = f"{_number(metric, outcome.low)} to {_number(metric, outcome.high)}, {outcome.images} images"
-    return f"{place}: {_number(metric, outcome.value)} ({ends}); {wanted}{_more_images(rule, outcome, verdict)}"
+    value, low, high = (_number(metric, number) for number in (outcome.value, outcome.low, outcome.high))
+    ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
+    return f"{place}: {value}{unit} {ends}; {wanted}{_more_images(rule, outcome, verdict)}"
 
 
 def _more_images(rule: Rule, outcome: Measured, verdict: Verdict) -> str:
@@ -212,7 +214,9 @@ def _more_images(rule: Rule, outcome: Measured, verdict: Verdict) -> str:
 
 def _number(metric: str, value: float) -> str:
     if metric.startswith("drop."):
-        return f"{100 * value:+.1f} points"
-    if metric.startswith(("score.", "parent.")) or metric in ("flips", "bits"):
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g}"
+        return f"{100 * value:+.1f}"
+    return f"{100 * value:.1f}" if _is_share(metric) else f"{value:.4g}"
+
+
+def _is_share(metric: str) -> bool:
+    return metric.startswith(("score.", "parent.")) or metric in ("flips", "bits")

@@ -173,7 +173,7 @@ class Datasets(Protocol):
     """Data sets by content."""
 
     def open(self, path: Path) -> Dataset:
-        """Read a data set folder, or one description in it, and check it.  Raises ``InvalidDataset`` with every fault."""
+        """Read a data set folder, or one description in it, and check it.  Raises ``InvalidDataset``."""
         ...
 
 

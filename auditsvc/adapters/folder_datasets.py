@@ -184,7 +184,7 @@ class FolderDatasets:
             faults.append(f"no row of metadata.csv has {description.where or 'any content'}")
         faults += _faults_of_rows(rows, description)
         _refuse(folder, faults)
-        names, images = _images(folder, rows, kept, description, faults)
+        names, images = _images(folder, table, kept, description, faults)
         _refuse(folder, faults)
         places = {name: number for number, name in enumerate(description.classes)}
         return FolderDataset(
@@ -246,17 +246,19 @@ def _faults_of_rows(rows: list[dict[str, str]], description: _Description) -> li
 
 
 def _images(
-    folder: Path, rows: list[dict[str, str]], kept: NDArray[np.int64], description: _Description, faults: list[str]
+    folder: Path, table: list[dict[str, str]], kept: NDArray[np.int64], description: _Description, faults: list[str]
 ) -> tuple[tuple[str, ...], _Images]:
-    """The names of the images and where their pixels come from."""
+    """The names of the kept images and where their pixels come from; every image of the folder needs a row."""
     if (folder / "images.npz").is_file():
         return tuple(f"#{number}" for number in kept), _ImageArray(folder / "images.npz", kept, faults)
-    names = tuple(row.get(description.image) or "" for row in rows)
-    faults += _faults_of_names(names)
-    paths = [folder / name for name in names]
-    if not faults and not description.where:
-        faults += [f"image {path.name} has no row in metadata.csv" for path in _spare(paths)]
-    return names, _ImageFiles(paths if not faults else [], faults)
+    every = tuple(row.get(description.image) or "" for row in table)
+    faults += _faults_of_names(every)
+    if not faults:
+        faults += [
+            f"image {path.name} has no row in metadata.csv" for path in _spare([folder / name for name in every])
+        ]
+    names = tuple(every[number] for number in kept)
+    return names, _ImageFiles([] if faults else [folder / name for name in names], faults)
 
 
 def _faults_of_names(names: tuple[str, ...]) -> list[str]:

@@ -78,19 +78,40 @@ def make(parent: Parent, recipe: Recipe, calibration: Dataset, ports: Ports) -> 
         for file in parent.files:
             if file.name in BESIDE:
                 (folder / file.name).write_bytes(ports.blobs.read(file.digest))
-        round_trip(folder, marked, next(calibration.batches(8)).images)
-        files = tuple(ports.blobs.put_file(path) for path in sorted(folder.iterdir()))
+        return _admitted(folder, marked, parent, calibration, ports, recipe, mark)
+
+
+def admit(folder: Path, parent: Parent, probe: Dataset, ports: Ports) -> Candidate:
+    """Admit a model folder that was pruned elsewhere, as it is: without a recipe and without our mark.
+
+    Raises:
+        Refused: files that are not a model of the parent's kind, or that do not load alike twice.
+    """
+    model = load_model(folder)
+    dense = load_stored(parent.files, ports)
+    if (model.card.task, model.card.classes) != (dense.card.task, dense.card.classes):
+        raise Refused(f"{folder} answers another question than its parent: other task or other classes")
+    return _admitted(folder, model, parent, probe, ports, None, None)
+
+
+def _admitted(
+    folder: Path, model: Model, parent: Parent, probe: Dataset, ports: Ports, recipe: Recipe | None, mark: Mark | None
+) -> Candidate:
+    """The round trip in a clean process, then files into the blobs and the record into the ledger."""
+    round_trip(folder, model, next(probe.batches(8)).images)
+    paths = [folder / name for name in (WEIGHTS, CARD, *BESIDE) if (folder / name).is_file()]
+    files = tuple(ports.blobs.put_file(path) for path in sorted(paths))
     candidate = Candidate(
         model=parent.model,
         task=parent.task,
-        architecture=parent.architecture,
+        architecture=model.card.architecture,
         files=files,
         parent=parent.digest,
         recipe=recipe,
         mark=mark,
-        card=marked.counts() | {"bytes": float(sum(file.size for file in files if file.name == WEIGHTS))},
+        card=model.counts() | {"bytes": float(sum(file.size for file in files if file.name == WEIGHTS))},
     )
-    ports.ledger.append(recipe, candidate, actor="auditsvc")
+    ports.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
     return candidate
 
 

@@ -31,10 +31,8 @@ def release_folder(ports: Ports, submission: Submission) -> Path:
     return ports.folder / "releases" / submission.model / submission.version
 
 
-def release(candidate: Candidate, decision: Decision, ports: Ports, approvals: int | None = None) -> Release:
+def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
     """Seal an approved candidate and move the alias to it.
-
-    ``approvals`` is for callers that want to insist on more than the policy does.
 
     Raises:
         NotApproved: the decision does not approve, or too few others consented.
@@ -46,9 +44,10 @@ def release(candidate: Candidate, decision: Decision, ports: Ports, approvals: i
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
     policy = ports.ledger.get(Policy, decision.policy)
     given = ports.ledger.find(Approval, decision.digest)
-    wanted = max(policy.approvals, approvals or 0)
-    if decision.outcome == "approved" and len(given) < wanted:
-        raise NotApproved(f"{len(given)} of {wanted} approvals; who submitted ({submission.submitter}) can't approve")
+    if decision.outcome == "approved" and len(given) < policy.approvals:
+        raise NotApproved(
+            f"{len(given)} of {policy.approvals} approvals; who submitted ({submission.submitter}) can't approve"
+        )
     folder = release_folder(ports, submission)
     files = folder / "release"
     if not files.exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def _written(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(text, "utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise Unavailable(f"the report {path} can't be written: {error.strerror}") from error
     return path

@@ -1,0 +1,5 @@
+"""``python -m auditsvc``."""
+
+from auditsvc.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""``python -m auditsvc.cli``."""
+
+from auditsvc.cli import main
+
+main()

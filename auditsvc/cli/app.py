@@ -1,0 +1,28 @@
+"""All commands.  Each file of this package holds one group; heavy libraries are imported when a command runs."""
+
+from __future__ import annotations
+
+import typer
+
+from auditsvc.cli import asking, deciding, making, serving, telling
+
+app = typer.Typer(
+    name="auditsvc",
+    help="Decides, with evidence that anyone can check, whether a pruned vision model may be released.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(telling.demo)
+app.command()(making.prune)
+app.command()(making.audit)
+app.command()(asking.gate)
+app.command()(deciding.approve)
+app.command()(deciding.waive)
+app.command()(deciding.release)
+app.command()(telling.report)
+app.command()(asking.verify)
+app.command()(deciding.revoke)
+app.command()(serving.serve)
+app.add_typer(telling.policy_app, name="policy")

@@ -1,0 +1,64 @@
+"""``gate`` and ``verify``: questions, answered fast.  Neither torch nor MLflow is imported here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditsvc.cli.options import Json, Model, Store, Version, settings_for
+from auditsvc.cli.output import print_json
+from auditsvc.errors import InvalidInput
+
+VERDICT_CODES = {"VALID": 0, "INVALID": 1, "UNKNOWN": 3, "REVOKED": 5}
+
+
+def gate(
+    model: Model,
+    version: Version,
+    policy: Annotated[str | None, typer.Option(help="Only decisions under this policy (name or digest).")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """May this version go out?  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
+    from auditsvc.bootstrap import open_ledger
+    from auditsvc.pipeline.answering import ask
+
+    answer = ask(open_ledger(settings_for(store)), model, version, policy)
+    if json:
+        print_json(answer)
+    else:
+        under = f" under {answer.policy}" if answer.policy else ""
+        print(f"{answer.model} version {answer.version}: {answer.answer}{under}")
+        for reason in answer.reasons:
+            print(f"  {reason}")
+    raise typer.Exit(answer.exit_code)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A release: a folder with release/ and attest/.")],
+    key: Annotated[Path, typer.Option(help="The release key (PEM), or a trust policy (JSON), got from elsewhere.")],
+    attest: Annotated[Path | None, typer.Option(help="The attestations, if not in FOLDER/attest.")] = None,
+    json: Json = False,
+) -> None:
+    """Is this what was approved?  Offline, without a server.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
+    from auditsvc.provenance import TrustRoot
+    from auditsvc.provenance import verify as check
+
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder; give the release's folder, the one that holds release/")
+    files = folder / "release" if (folder / "release").is_dir() else folder
+    found = check(files, attest or folder / "attest", trust=TrustRoot.load(key), at=datetime.now(UTC))
+    if json:
+        print_json(found)
+    else:
+        print(f"{found.verdict} {folder}")
+        for step in found.steps:
+            print(
+                f"  {'ok    ' if step.ok else 'FAILED'} {step.step}: {step.detail if step.ok else step.code + ' ' + step.detail}"
+            )
+        for note in found.notes:
+            print(f"  note   {note}")
+    raise typer.Exit(VERDICT_CODES[found.verdict])

@@ -1,0 +1,107 @@
+"""``approve``, ``waive``, ``release``, ``revoke``: what named people do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.options import Json, Model, Person, Store, Version, ports_for
+from auditsvc.cli.output import print_json
+from auditsvc.errors import NotFound
+
+if TYPE_CHECKING:
+    from auditsvc.ports import Ports
+    from auditsvc.records import Candidate, Release
+
+
+def _candidate(model: str, version: str, ports: Ports) -> Candidate:
+    from auditsvc.records import Candidate, Submission
+
+    known = ports.ledger.find(Submission, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    return ports.ledger.get(Candidate, known[-1].candidate)
+
+
+def approve(
+    model: Model, version: Version, person: Person, comment: str = "", store: Store = None, json: Json = False
+) -> None:
+    """Consent to the newest decision on a version.  Who submitted it can't."""
+    from auditsvc.pipeline.deciding import approve as consent
+    from auditsvc.pipeline.deciding import latest_decision
+
+    ports = ports_for(store, quiet=json)
+    approval = consent(latest_decision(_candidate(model, version, ports), None, ports), person, ports, comment)
+    if json:
+        print_json(approval)
+    else:
+        print(f"{person} approved {model} version {version} ({approval.decision})")
+
+
+def waive(
+    model: Model,
+    version: Version,
+    rule: Annotated[str, typer.Option(help="The rule that is waived.")],
+    reason: Annotated[str, typer.Option(help="Why; it is printed in every report.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day that it holds.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Take one open rule of one version upon yourself, until a day.  Audit again for a new decision."""
+    from auditsvc.pipeline.deciding import latest_decision
+    from auditsvc.pipeline.deciding import waive as take
+
+    ports = ports_for(store, quiet=json)
+    decision = latest_decision(_candidate(model, version, ports), None, ports)
+    waiver = take(decision, rule, person, reason, until.date(), ports)
+    if json:
+        print_json(waiver)
+    else:
+        print(f"{person} waived {rule} of {model} version {version} until {waiver.until}")
+
+
+def release(model: Model, version: Version, store: Store = None, json: Json = False) -> None:
+    """Sign, attest and log an approved version, and move the alias ``approved`` to it."""
+    from auditsvc.pipeline.deciding import latest_decision
+    from auditsvc.pipeline.releasing import release as seal
+
+    ports = ports_for(store, quiet=json)
+    candidate = _candidate(model, version, ports)
+    with ports.progress.step("sign, attest, log, verify"):
+        sealed = seal(candidate, latest_decision(candidate, None, ports), ports)
+    if json:
+        print_json(sealed)
+    else:
+        print(f"released {model} version {version}: {ports.folder / 'releases' / model / version}")
+
+
+def revoke(
+    model: Model,
+    version: Version,
+    reason: Annotated[str, typer.Option(help="Why it must not be used any more.")],
+    requested_by: Annotated[str, typer.Option(help="Who asks for it.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Take a release back.  One person asks, another confirms."""
+    from auditsvc.pipeline.releasing import revoke as take_back
+
+    ports = ports_for(store, quiet=json)
+    revocation = take_back(_sealed(model, version, ports), reason, requested_by, person, ports)
+    if json:
+        print_json(revocation)
+    else:
+        print(f"revoked {model} version {version}: {reason}")
+
+
+def _sealed(model: str, version: str, ports: Ports) -> Release:
+    from auditsvc.records import Release
+
+    known = ports.ledger.find(Release, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"{model} version {version} was never released")
+    return known[-1]

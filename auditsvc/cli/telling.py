@@ -1,0 +1,76 @@
+"""``demo``, ``report`` and ``policy``: what tells people something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditsvc.cli.options import Json, Model, PolicyName, Store, Version, ports_for, settings_for
+from auditsvc.cli.output import print_json
+from auditsvc.errors import NotFound
+
+policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def demo(
+    case: Annotated[str, typer.Option(help="faces or digits.")] = "faces",
+    policy: PolicyName = "standard",
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Run the main job on a real model and real images that ship with the package."""
+    from rich.console import Console
+
+    from auditsvc.adapters.console import ConsoleProgress, NoProgress
+    from auditsvc.adapters.policy_files import read_policy
+    from auditsvc.demo.story import run_demo
+
+    console = Console(quiet=json)
+    progress = NoProgress() if json else ConsoleProgress(console)
+    rows = run_demo(case, read_policy(policy), settings_for(store), progress, console)
+    if json:
+        versions = {row.submission.version: row.decision.outcome for row in rows}
+        print_json({"model": rows[0].submission.model, "decisions": versions, "store": str(settings_for(store).store)})
+
+
+def report(
+    model: Model,
+    version: Version,
+    data: Annotated[Path, typer.Option(help="The data set that was audited, for its pictures.")],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the report of the newest decision on a version again."""
+    from auditsvc.pipeline.deciding import latest_decision
+    from auditsvc.pipeline.reporting import write_report
+    from auditsvc.records import Candidate, Submission
+
+    ports = ports_for(store, quiet=json)
+    known = ports.ledger.find(Submission, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    candidate = ports.ledger.get(Candidate, known[-1].candidate)
+    path = write_report(candidate, latest_decision(candidate, None, ports), ports.datasets.open(data), ports)
+    if json:
+        print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+@policy_app.command("check")
+def policy_check(
+    policy: Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")], json: Json = False
+) -> None:
+    """Read a policy and report every fault with its line."""
+    from auditsvc.adapters.policy_files import read_policy
+
+    found = read_policy(policy)
+    if json:
+        print_json({"policy": found.policy, "version": found.version, "digest": found.digest})
+        return
+    print(f"{found.policy} version {found.version}: {len(found.rules)} rules, {len(found.checks)} checks")
+    print(f"  {found.digest}")
+    for rule in found.rules:
+        print(f"  {rule.severity:<5} {rule.rule}: {rule.sentence()}")

@@ -1,0 +1,133 @@
+"""What the demo prints: the decisions as a table, overall first and then the slice, and the findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from auditsvc.records import (
+    OVERALL,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Evidence,
+    Judgement,
+    Measured,
+    Submission,
+    Unmeasured,
+    Verification,
+)
+
+_STYLES = {"approved": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
+
+SHOWN = 6
+"""Findings printed for each candidate; the report has all of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate and what became of it."""
+
+    candidate: Candidate
+    submission: Submission
+    evidence: tuple[Evidence | CheckFailed, ...]
+    decision: Decision
+
+
+def decisions_table(rows: Iterable[Row]) -> Table:
+    """One line for each candidate."""
+    table = Table(title="Decisions", title_justify="left", caption_justify="left")
+    for title in ("version", "recipe", "zeros", "right, overall", "lost against the parent", "worst loss", "decision"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.submission.version,
+            _recipe(row.candidate),
+            f"{100 * (1 - row.candidate.card['nonzero'] / row.candidate.card['parameters']):.0f} %",
+            _shown(_reading(row, "score.clean", OVERALL)),
+            _shown(_reading(row, "drop.clean", OVERALL), points=True),
+            _worst(row),
+            Text(row.decision.outcome, style=_STYLES[row.decision.outcome]),
+        )
+    table.caption = (
+        "In brackets: 90 % interval, each end a one-sided 95 % bound. Worst loss: the finding or slice furthest down."
+    )
+    return table
+
+
+def _recipe(candidate: Candidate) -> str:
+    if candidate.recipe is None:
+        return "pruned elsewhere"
+    targets = ", ".join(f"{name} {value:g}" for name, value in candidate.recipe.targets.items())
+    return f"{candidate.recipe.method}, {targets}"
+
+
+def _reading(row: Row, metric: str, slice_name: str) -> Measured | Unmeasured:
+    for item in row.evidence:
+        if isinstance(item, Evidence) and item.key.check == "accuracy":
+            return item.reading(metric, slice_name)
+    return Unmeasured(reason="accuracy was not measured")
+
+
+def _shown(outcome: Measured | Unmeasured, *, points: bool = False) -> str:
+    if isinstance(outcome, Unmeasured):
+        return "not known"
+    sign = "+" if points else ""
+    return f"{100 * outcome.value:{sign}.1f} ({100 * outcome.low:{sign}.1f} to {100 * outcome.high:{sign}.1f})"
+
+
+def _worst(row: Row) -> str:
+    """The judged slice and condition with the largest loss."""
+    losses = [
+        (item.outcome.value, item)
+        for item in row.decision.judgements
+        if "/drop." in item.metric and isinstance(item.outcome, Measured) and item.metric.split("/")[0] != "adversarial"
+    ]
+    if not losses:
+        return "not known"
+    _, worst = max(losses, key=lambda pair: pair[0])
+    return f"{_shown(worst.outcome, points=True)} on {worst.slice}, {worst.metric.split('drop.')[1]}"
+
+
+def print_findings(console: Console, row: Row) -> None:
+    """The findings of one candidate: what blocks in full, what is only unknown in one line each kind."""
+    findings = row.decision.findings
+    blocking = [item for item in findings if item.severity == "block"]
+    style = _STYLES[row.decision.outcome]
+    console.print(
+        f"  version {row.submission.version} [{style}]{row.decision.outcome}[/]"
+        + (f": {len(blocking)} finding{'s' if len(blocking) != 1 else ''} against it" if blocking else "")
+    )
+    for item in blocking[:SHOWN]:
+        console.print(f"    {item.verdict:<9} {item.rule}: {item.words}", highlight=False)
+    if len(blocking) > SHOWN:
+        console.print(f"    and {len(blocking) - SHOWN} more, in the report", highlight=False)
+    _print_small(console, [item for item in findings if item.severity == "warn"])
+    for failed in row.evidence:
+        if isinstance(failed, CheckFailed):
+            console.print(f"    [bold red]check {failed.key.check} crashed[/]: {failed.error}", highlight=False)
+
+
+def _print_small(console: Console, warnings: list[Judgement]) -> None:
+    slices: dict[str, int] = {}
+    for item in warnings:
+        slices.setdefault(item.slice, item.outcome.images)
+    if slices:
+        named = ", ".join(f"{name} ({images} images)" for name, images in list(slices.items())[:SHOWN])
+        more = f" and {len(slices) - SHOWN} more slices" if len(slices) > SHOWN else ""
+        console.print(f"    unknown   too small to judge, not passed: {named}{more}", highlight=False)
+
+
+def print_verification(console: Console, title: str, found: Verification) -> None:
+    """The verdict, and every reason where it is not VALID."""
+    style = "bold green" if found.verdict == "VALID" else "bold red"
+    held = sum(step.ok for step in found.steps)
+    console.print(f"  {title}: [{style}]{found.verdict}[/] ({held} of {len(found.steps)} steps held)", highlight=False)
+    for step in found.reasons:
+        console.print(f"    {step.code}: {step.detail}", highlight=False)
+    for note in found.notes:
+        console.print(f"    note: {note}", style="dim", highlight=False)
