@@ -93,7 +93,7 @@ def curve_plot(curve: Curve) -> str:
     parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(curve.axis)}</text>')
     parts += [_series(curve.points, who, x_of={s: x(s) for s in xs}) for who in ("parent", "candidate")]
     return (
-        f'<svg class="curve" role="img" aria-label="{escape(_curve_words(curve))}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        f'<svg class="curve" role="img" aria-label="{escape(curve_words(curve))}" viewBox="0 0 {WIDTH} {HEIGHT}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -140,7 +140,8 @@ def _short(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def _curve_words(curve: Curve) -> str:
+def curve_words(curve: Curve) -> str:
+    """The picture in words: every point with its interval."""
     each = "; ".join(
         f"at {_short(p.severity)}: parent {full_text(p.parent)}, candidate {full_text(p.candidate)}"
         for p in curve.points
