@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditsvc.provenance.dsse import Bundle, LogEntry, entry_body
-from auditsvc.provenance.notes import Checkpoint, Note, NoteKey, open_checkpoint
-from auditsvc.provenance.signatures import check_ed25519, check_p256, der_of
+from auditsvc.provenance.notes import Checkpoint, NoteKey, open_checkpoint
+from auditsvc.provenance.signatures import check_p256, der_of
 from auditsvc.provenance.statements import Statement
 from auditsvc.provenance.strict import Fault
 from auditsvc.provenance.tlog import includes, leaf_hash
 from auditsvc.provenance.trust import TrustedKey, TrustedLog, TrustRoot
+from auditsvc.provenance.witness import count_witnesses
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def check_logged(attested: Attested, log: TrustedLog) -> LogEntry:
     """The attestation's place in the log, proved.
 
     Raises:
-        Fault: ``LOG_MISSING``, ``LOG_PROOF``, ``LOG_CHECKPOINT``, ``LOG_FORK``, ``WITNESS``.
+        Fault: ``LOG_MISSING``, ``LOG_PROOF``, ``LOG_CHECKPOINT``, ``WITNESS``.
     """
     bundle = attested.bundle
     if not bundle.entries:
@@ -86,31 +87,10 @@ def _check_entry(entry: LogEntry, bundle: Bundle, key: TrustedKey, checkpoint: C
 
 
 def _check_witnesses(envelope: str, log: TrustedLog) -> None:
-    """Enough known witnesses cosigned this checkpoint (C2SP tlog-cosignature v1)."""
-    if not log.quorum:
-        return
-    note = Note.parse(envelope)
-    seen = {
-        vkey for vkey in log.witnesses if any(_cosigned(note, NoteKey.parse(vkey), data) for data in _of(note, vkey))
-    }
-    if len(seen) < log.quorum:
-        raise Fault("WITNESS", f"{len(seen)} known witnesses cosigned the checkpoint; {log.quorum} must")
-
-
-def _of(note: Note, vkey: str) -> list[bytes]:
-    return list(note.signatures_of(NoteKey.parse(vkey)))
-
-
-def _cosigned(note: Note, witness: NoteKey, data: bytes) -> bool:
-    if len(data) != 72:
-        return False
-    time = int.from_bytes(data[:8], "big")
-    return check_ed25519(witness.raw, data[8:], cosigned_bytes(note.text, time))
-
-
-def cosigned_bytes(text: str, time: int) -> bytes:
-    """What a witness signs: the checkpoint, and when it saw it (seconds since 1970)."""
-    return f"cosignature/v1\ntime {time}\n{text}".encode()
+    """Enough known witnesses cosigned this checkpoint."""
+    seen = count_witnesses(envelope, log.witnesses) if log.quorum else 0
+    if seen < log.quorum:
+        raise Fault("WITNESS", f"{seen} known witnesses cosigned the checkpoint; {log.quorum} must")
 
 
 def check_window(attested: Attested, index: int | None) -> None:

@@ -8,13 +8,14 @@ and nothing that was not logged is ever published.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Keys, Log
 from auditsvc.provenance import layout
 from auditsvc.provenance.approved import Sealing
-from auditsvc.provenance.attesting import Attesting
+from auditsvc.provenance.attesting import Attesting, Cosign, unwitnessed
 from auditsvc.provenance.manifest import differences, read_folder
 from auditsvc.provenance.trust import TrustRoot
 from auditsvc.provenance.verifying import release_in, verify
@@ -23,11 +24,11 @@ from auditsvc.records import FileEntry, Moment, Release, Verification
 _EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
 
 
-def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment) -> Release:
+def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, cosign: Cosign = unwitnessed) -> Release:
     """Sign, attest and log the candidate in ``folder/release``; its release.
 
     Doing it again gives the same release: a finished one is verified and returned, an interrupted one is
-    finished with the signatures that it has.
+    finished with the signatures that it has.  ``cosign`` brings the checkpoint to witnesses, if there are any.
 
     Raises:
         NotApproved: the decision or the approvals do not allow it.
@@ -42,7 +43,7 @@ def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment) ->
     def check(attestations: Path) -> None:
         _must_be_valid(verify(folder / layout.RELEASE, attestations, trust=trust, at=at), attestations)
 
-    _attest(folder / layout.ATTEST, sealing, keys, log, at, check)
+    _attest(Attesting(folder / layout.ATTEST, sealing, keys, cosign), log, at, check)
     release = release_in(folder / layout.RELEASE, folder / layout.ATTEST)
     wanted = (sealing.model, sealing.version, sealing.candidate.digest, sealing.decision.digest)
     if (release.model, release.version, release.candidate, release.decision) != wanted:
@@ -70,16 +71,17 @@ def attest_refusal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: 
         if "NOT_PASSED" not in codes or not codes <= _EXPECTED_OF_A_REFUSAL | {"MISSING"}:
             raise Conflict(f"the refusal in {attestations} does not verify: {', '.join(sorted(codes))}")
 
-    _attest(folder / layout.REFUSAL, sealing, keys, log, at, check)
+    _attest(Attesting(folder / layout.REFUSAL, sealing, keys), log, at, check)
     return read_folder(folder / layout.REFUSAL).files
 
 
-def _attest(final: Path, sealing: Sealing, keys: Keys, log: Log, at: Moment, check: Callable[[Path], None]) -> None:
+def _attest(attesting: Attesting, log: Log, at: Moment, check: Callable[[Path], None]) -> None:
     """Make the folder of attestations, unless it is there; it gets its name when it is whole and checked."""
+    final = attesting.folder
     if final.exists():
         return
     partial = final.with_name(f"{final.name}.partial")
-    Attesting(partial, sealing, keys).finish(log, at)
+    replace(attesting, folder=partial).finish(log, at)
     check(partial)
     layout.publish(partial, final)
 

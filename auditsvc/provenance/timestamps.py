@@ -23,7 +23,8 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
     if not bundle.timestamps:
         raise Fault("TIMESTAMP", "no timestamp, but one is required")
     try:
-        from cryptography.x509 import load_pem_x509_certificates
+        from cryptography.x509 import ExtendedKeyUsage, ExtensionNotFound, load_pem_x509_certificates
+        from cryptography.x509.oid import ExtendedKeyUsageOID
         from rfc3161_client import VerifierBuilder, decode_timestamp_response
         from rfc3161_client.errors import VerificationError
     except ImportError as error:
@@ -33,6 +34,9 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
         for pem in authorities:
             try:
                 leaf, *others = load_pem_x509_certificates(pem.encode())
+                usage = leaf.extensions.get_extension_for_class(ExtendedKeyUsage).value
+                if list(usage) != [ExtendedKeyUsageOID.TIME_STAMPING]:
+                    raise ValueError("the authority's certificate is not for time stamping alone")
                 builder = VerifierBuilder().tsa_certificate(leaf)
                 for certificate in others[:-1]:
                     builder = builder.add_intermediate_certificate(certificate)
@@ -40,7 +44,7 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
                 root = others[-1] if others else leaf
                 builder.add_root_certificate(root).build().verify_message(response, bundle.signature)
                 time: Moment = response.tst_info.gen_time
-            except (VerificationError, ValueError) as error:
+            except (VerificationError, ExtensionNotFound, ValueError) as error:
                 why = str(error)
                 continue
             if leaf.not_valid_before_utc <= time <= leaf.not_valid_after_utc:

@@ -163,7 +163,7 @@ def test_a_folder_holds_one_release_only(folder: Path) -> None:
 def test_a_full_disk_is_one_clear_error(folder: Path) -> None:
     keys, log = house(folder)
     (folder / "attest.partial").write_text("a file where a folder is needed")
-    with pytest.raises(Unavailable, match="attest.partial"):
+    with pytest.raises(Unavailable, match=r"attest\.partial"):
         seal(folder, sealing(), keys=keys, log=log, at=AT)
 
 
