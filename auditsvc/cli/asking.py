@@ -56,9 +56,8 @@ def verify(
     else:
         print(f"{found.verdict} {folder}")
         for step in found.steps:
-            print(
-                f"  {'ok    ' if step.ok else 'FAILED'} {step.step}: {step.detail if step.ok else step.code + ' ' + step.detail}"
-            )
+            held, code = ("ok    ", "") if step.ok else ("FAILED", f"{step.code} ")
+            print(f"  {held} {step.step}: {code}{step.detail}")
         for note in found.notes:
             print(f"  note   {note}")
     raise typer.Exit(VERDICT_CODES[found.verdict])

@@ -13,7 +13,7 @@ from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.ports import Ports
-    from auditsvc.records import Candidate, Decision, Parent, Submission
+    from auditsvc.records import Candidate, Decision
 
 ParentFolder = Annotated[
     Path, typer.Option("--parent", help="The dense model: model.safetensors and architecture.json.")

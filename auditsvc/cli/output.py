@@ -12,7 +12,7 @@ from auditsvc.errors import AuditError, InvalidInput
 
 
 def wants_json() -> bool:
-    """Whether this call asked for JSON; looked up in the arguments, because an error may come before they are parsed."""
+    """Whether this call asked for JSON; taken from the arguments, as an error may come before they are parsed."""
     return "--json" in sys.argv
 
 

@@ -103,7 +103,7 @@ def print_findings(console: Console, row: Row) -> None:
         + (f": {len(blocking)} finding{'s' if len(blocking) != 1 else ''} against it" if blocking else "")
     )
     for item in blocking[:SHOWN]:
-        console.print(f"    {item.verdict:<9} {item.rule}: {item.words}", highlight=False)
+        _hang(console, item.verdict, f"{item.rule}: {item.words}")
     if len(blocking) > SHOWN:
         console.print(f"    and {len(blocking) - SHOWN} more, in the report", highlight=False)
     _print_small(console, [item for item in findings if item.severity == "warn"])
@@ -119,7 +119,16 @@ def _print_small(console: Console, warnings: list[Judgement]) -> None:
     if slices:
         named = ", ".join(f"{name} ({images} images)" for name, images in list(slices.items())[:SHOWN])
         more = f" and {len(slices) - SHOWN} more slices" if len(slices) > SHOWN else ""
-        console.print(f"    unknown   too small to judge, not passed: {named}{more}", highlight=False)
+        _hang(console, "unknown", f"too small to judge, not passed: {named}{more}")
+
+
+def _hang(console: Console, label: str, text: str) -> None:
+    """A label and a text whose further lines keep to the text's own column."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=13)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(f"    {label}"), Text(text))
+    console.print(grid)
 
 
 def print_verification(console: Console, title: str, found: Verification) -> None:
@@ -129,5 +138,3 @@ def print_verification(console: Console, title: str, found: Verification) -> Non
     console.print(f"  {title}: [{style}]{found.verdict}[/] ({held} of {len(found.steps)} steps held)", highlight=False)
     for step in found.reasons:
         console.print(f"    {step.code}: {step.detail}", highlight=False)
-    for note in found.notes:
-        console.print(f"    note: {note}", style="dim", highlight=False)

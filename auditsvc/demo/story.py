@@ -111,6 +111,8 @@ def _sealed_and_verified(row: Row, settings: Settings, ports: Ports, console: Co
     trust = TrustRoot.load(key)
     found = verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now())
     print_verification(console, "verified from its folder and the public key alone", found)
+    for note in found.notes:
+        console.print(f"    note: {note}", style="dim", highlight=False)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         copy = Path(scratch) / "copy"
         shutil.copytree(folder, copy)
