@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,23 @@ def test_a_killed_writer_leaves_whole_blobs_and_folders_only(tmp_path: Path, see
     for folder in (tmp_path / "out").glob("[0-9]*"):
         assert (folder / "big").read_bytes() == (folder / "again" / "big").read_bytes()
         assert blobs.has(digest_of((folder / "big").read_bytes()))
+
+
+def test_a_reader_never_meets_half_a_blob(tmp_path: Path) -> None:
+    """A second thread looks all the while; in place, 30 MB would be seen growing."""
+    blobs, seen, done = FileBlobs(tmp_path / "blobs"), set[int](), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.update(path.stat().st_size for path in (tmp_path / "blobs").glob("??/*"))
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        for number in range(4):
+            blobs.put(bytes([number]) * 30_000_000)
+        done.set()
+        looking.result()
+    assert seen <= {30_000_000}
 
 
 def test_what_a_killed_writer_left_long_ago_is_removed(tmp_path: Path) -> None:
