@@ -63,6 +63,7 @@ class DecisionPart(Value):
     policy_version: int
     policy_record: Digest
     policy_why: str
+    policy_at: Moment | None
     at: Moment
     submitter: str
     approvals: tuple[Signature, ...]

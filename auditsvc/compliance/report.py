@@ -14,7 +14,7 @@ from auditsvc.compliance.figures import Fact
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
-from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs
+from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs, expiry
 from auditsvc.compliance.lineage import lineage, watermark
 from auditsvc.compliance.model import (
     DecisionPart,
@@ -64,7 +64,7 @@ def compose(
         at=at.replace(microsecond=0),
         tool=f"auditsvc {__version__}",
         subject=_subject(inputs),
-        decision=_decision(inputs),
+        decision=_decision(inputs, at, dossier.policy_at if dossier else None),
         summary=summarise(inputs, readings, flips),
         slices=slice_tables(readings),
         rules=rules(inputs),
@@ -99,8 +99,11 @@ def _subject(inputs: ReportInputs) -> Subject:
     )
 
 
-def _decision(inputs: ReportInputs) -> DecisionPart:
+def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> DecisionPart:
     headline, explanation = _headline(inputs)
+    if any(at.date() > expiry(run, inputs.policy.max_age_days) for run in inputs.evidence):
+        headline += ", evidence expired"
+        explanation += " The verdicts are of that day; the evidence is too old to be relied on now."
     approvals = (Signature(person=a.approver, at=a.at, comment=a.comment, record=a.digest) for a in inputs.approvals)
     return DecisionPart(
         headline=headline,
@@ -111,6 +114,7 @@ def _decision(inputs: ReportInputs) -> DecisionPart:
         policy_version=inputs.policy.version,
         policy_record=inputs.policy.digest,
         policy_why=inputs.policy.why,
+        policy_at=policy_at,
         at=inputs.decision.at,
         submitter=inputs.submitter,
         approvals=tuple(approvals),
