@@ -1,1 +1,1 @@
-"""The outside world: one file, or one folder, for each thing that a port stands for.  Adapters do not know each other."""
+"""The outside world: one file or folder for each thing that a port stands for.  Adapters do not know each other."""
