@@ -1,122 +1,149 @@
 """How small a change, chosen by somebody who knows the model, turns its answer?
 
-Projected gradient descent in the L-infinity ball.  An undefended model falls to zero at the customary 8/255,
-and so does its parent, which would say nothing about pruning: so a curve of small budgets is measured, and the
-two models are compared at each.  An image counts as broken if any iterate breaks it; broken images leave the
-batch, so what is already lost costs nothing.  This is one attack, not an ensemble: its numbers are upper bounds
-of what survives.
+An undefended model falls to zero at the customary 8/255, and so does its parent, which would say nothing about
+pruning: so a curve of budgets is measured, and the two models are compared at each.  Every image is attacked in
+float32; an attack sees a copy of the model with its batch normalisation folded in, and what it finds counts only
+if the model itself gets it wrong.  Numbers are upper bounds of what survives a stronger attack.
 
-Each run tests its own strength: the loss must rise over the steps, or every reading is ``Unmeasured``, because
-an attack that does not climb proves nothing about the model.
+Each run tests its own strength on both models first: the loss must rise, a change without a bound must break
+every image, a search without gradients must not do better, and the gradient must lead somewhere.  Otherwise every
+reading that rests on gradients is ``Unmeasured``, because an attack that does not climb proves nothing.
 
-Reference: A. Madry et al. (2017), "Towards Deep Learning Models Resistant to Adversarial Attacks",
-arXiv:1706.06083.
+Reference: A. Madry et al. (2017), arXiv:1706.06083; F. Croce and M. Hein (2020), arXiv:2003.01690; N. Carlini et
+al. (2019), "On Evaluating Adversarial Robustness", arXiv:1902.06705.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from auditsvc.measuring import Case, Check, uniform
+from auditsvc.measuring import Case, Check
+from auditsvc.measuring.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, weaknesses
+from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
+from auditsvc.models import Model
 from auditsvc.records import Reading, Unmeasured
-from auditsvc.tasks import Task
 
 Budget = Annotated[float, Field(gt=0, le=64)]
+Length = Annotated[float, Field(gt=0, le=64)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Degrees = Annotated[float, Field(gt=0, le=90)]
+
+TRIED_FOR_STRENGTH = 16
+"""Images on which the attack must show that it can break these models."""
 
 
 class Adversarial(Check):
-    """Attack each model by itself with PGD and compare what survives.
+    """Attack each model by itself and compare what survives.
 
-    Emits ``score.pgd@B``, ``parent.`` and ``drop.`` for every budget ``B`` in 1/255; ``images`` bounds how many
-    images are attacked, drawn once from the seed.
+    Emits ``score.M@B``, ``parent.`` and ``drop.`` for every method ``M`` and budget ``B``: in 1/255 in the
+    L-infinity ball, in image units for ``M-l2``.  ``patch@F`` repaints a square of that fraction of the area,
+    ``spatial@D`` turns by up to so many degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
+    is the candidate on images made against its parent, ``parent.transfer@B`` the parent on the candidate's.  With
+    ``curve``, ``area.M``, ``area_loss.M`` and ``breaking.M`` (the budget at which half of the images are lost).
+    ``images`` bounds how many images are attacked, drawn once from the seed.
     """
 
     id = "adversarial"
     version = 1
 
     budgets: Annotated[tuple[Budget, ...], Field(min_length=1)] = (0.5, 1.0)
+    l2_budgets: tuple[Length, ...] = ()
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)] = ("pgd",)
     steps: Annotated[int, Field(ge=2, le=1000)] = 5
+    restarts: Annotated[int, Field(ge=1, le=100)] = 1
+    queries: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    patches: tuple[Share, ...] = ()
+    turns: tuple[Degrees, ...] = ()
+    transfer: bool = False
+    curve: bool = False
     images: Annotated[int, Field(ge=1)] = 256
 
     def conditions(self) -> tuple[str, ...]:
-        """One for each budget: ``pgd@0.5``."""
-        return tuple(f"pgd@{budget:g}" for budget in self.budgets)
+        """One for each method and budget: ``pgd@0.5``."""
+        names = list(chain.from_iterable(names for _, _, names in self._families()))
+        names += [f"patch@{fraction:g}" for fraction in self.patches]
+        names += [f"spatial@{degrees:g}" for degrees in self.turns]
+        return (*names, *self._transfer_names())
 
-    def measure(self, case: Case) -> Iterator[Reading]:
-        """Attack once for each budget."""
-        for name, budget in zip(self.conditions(), self.budgets, strict=True):
-            attack = Pgd(case.task, budget / 255, self.steps)
-            readings = tuple(case.compare_attacked(name, attack, self.images))
-            yield from readings if attack.climbed else _unmeasured(readings)
+    def metrics(self) -> tuple[str, ...]:
+        """The conditions' metrics, and the curves'."""
+        families = [_family(method, norm) for method, norm, _ in self._families()] if self.curve else []
+        return (*super().metrics(), *chain.from_iterable(curve_metrics(name) for name in families))
 
     def cost(self) -> float:
-        """A step is a forward and a backward pass: about three passes."""
-        return 3.0 * self.steps * len(self.budgets)
+        """A step is a forward and a backward pass: about three passes for each model."""
+        steps = {"fgsm": 1, "square": self.queries / 3, "autoattack": 10 * self.steps + self.queries / 3}
+        each = [steps.get(method, self.steps * self.restarts) * len(names) for method, _, names in self._families()]
+        more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transfer_names())
+        return 3.0 * (sum(each) + more)
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """Test the strength, then attack."""
+        doubts = self._doubts(case)
+        if doubts:
+            yield from self._unmeasured(case, doubts)
+        else:
+            yield from self._by_gradient(case)
+        for degrees in self.turns:
+            yield from case.compare_attacked(f"spatial@{degrees:g}", Spatial(case.task, degrees), self.images)
+
+    def _by_gradient(self, case: Case) -> Iterator[Reading]:
+        for method, norm, names in self._families():
+            radii = self._radii(norm)
+            attacks = Budgets(case.task, norm, radii, method, self.steps, self.restarts, self.queries)
+            pairs = case.pairs_attacked(names, attacks, self.images)
+            for pair in pairs:
+                yield from case.readings(pair)
+            if self.curve:
+                severities = tuple(sorted(self.budgets if norm == "Linf" else self.l2_budgets))
+                yield from curve_readings(case, Curve(_family(method, norm), severities, pairs, 0.5, relative=True))
+        for fraction in self.patches:
+            yield from case.compare_attacked(f"patch@{fraction:g}", Patch(case.task, fraction), self.images)
+        if self.transfer:
+            attacks = Budgets(case.task, "Linf", self._radii("Linf"), "pgd", self.steps)
+            for pair in case.pairs_crossed(self._transfer_names(), attacks, self.images):
+                yield from case.readings(pair)
+
+    def _families(self) -> Iterator[tuple[Method, Norm, tuple[str, ...]]]:
+        """Every method in every ball, with the names of its conditions, smallest budget first."""
+        for method in self.methods:
+            yield method, "Linf", tuple(f"{method}@{budget:g}" for budget in sorted(self.budgets))
+            if self.l2_budgets:
+                yield method, "L2", tuple(f"{method}-l2@{budget:g}" for budget in sorted(self.l2_budgets))
+
+    def _transfer_names(self) -> tuple[str, ...]:
+        return tuple(f"transfer@{budget:g}" for budget in sorted(self.budgets)) if self.transfer else ()
+
+    def _radii(self, norm: Norm) -> tuple[float, ...]:
+        """The budgets in image units."""
+        if norm == "Linf":
+            return tuple(budget / 255 for budget in sorted(self.budgets))
+        return tuple(sorted(self.l2_budgets))
+
+    def _doubts(self, case: Case) -> tuple[str, ...]:
+        """Why gradient attacks can't be trusted on one of the two models."""
+        ball = Ball("Linf", max(self.budgets) / 255)
+        models: tuple[tuple[str, Model], ...] = (("candidate", case.candidate), ("parent", case.parent))
+        found: list[str] = []
+        for batch in case.batches(case.sample(min(self.images, TRIED_FOR_STRENGTH))):
+            seeds = case.seeds("strength", batch)
+            for name, model in models:
+                reasons = weaknesses(model, case.task, ball, batch.images, batch.targets, seeds)
+                found += [f"{name}: {reason}" for reason in reasons]
+        return tuple(found)
+
+    def _unmeasured(self, case: Case, doubts: tuple[str, ...]) -> Iterator[Reading]:
+        outcome = Unmeasured(reason=("the attack proves nothing about these models. " + "; ".join(doubts))[:4000])
+        without = tuple(f".spatial@{degrees:g}" for degrees in self.turns)
+        for metric in self.metrics():
+            if not metric.endswith(without) or not without:
+                for name in case.dataset.slices.names:
+                    yield Reading(metric=metric, slice=name, outcome=outcome)
 
 
-def _unmeasured(readings: tuple[Reading, ...]) -> Iterator[Reading]:
-    reason = "the attack did not raise the loss of the images it could not break, so it says nothing about the model"
-    for reading in readings:
-        yield Reading(metric=reading.metric, slice=reading.slice, outcome=Unmeasured(reason=reason))
-
-
-class Pgd:
-    """One PGD attack in the L-infinity ball of radius ``radius`` (in image units, 0..1).
-
-    Starts at a random point of the ball, drawn from the image's seed; the step is half of the radius at first
-    and falls linearly to a tenth.  Returns, for each image, the first iterate that breaks it, or
-    the last one.
-    """
-
-    def __init__(self, task: Task, radius: float, steps: int) -> None:
-        self.task, self.radius, self.steps = task, radius, steps
-        self.before = self.after = 0.0
-
-    @property
-    def climbed(self) -> bool:
-        """Whether the summed loss of unbroken images rose from the first step to the last, or none was left."""
-        return self.after > self.before or self.before == self.after == 0.0
-
-    def __call__(self, outputs: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
-        """``(N, C, H, W)`` in 0..1, each within the radius of its original."""
-        result = images.clone()
-        places = torch.nonzero(self.task.scores(outputs(images), targets) > 0).flatten()
-        start = 2 * uniform(seeds[places], images.shape[1:], stream=3) - 1
-        current = (images[places] + self.radius * start).clamp(0, 1)
-        opening = loss = torch.zeros(0)
-        for step in range(self.steps):
-            loss, gradient, standing = self._look(outputs, current, targets[places])
-            result[places] = current
-            opening = loss if step == 0 else opening
-            places, current, gradient = places[standing], current[standing], gradient[standing]
-            opening, loss = opening[standing], loss[standing]
-            if not len(places):
-                return result
-            current = self._stepped(current, gradient, images[places], step)
-        result[places] = current
-        self.before += float(opening.sum())
-        self.after += float(loss.sum())
-        return result
-
-    def _stepped(self, current: Tensor, gradient: Tensor, originals: Tensor, step: int) -> Tensor:
-        """One step up the loss, back into the ball and into 0..1."""
-        size = self.radius * (0.5 - 0.4 * step / self.steps)
-        moved = current + size * gradient.sign()
-        moved = torch.minimum(torch.maximum(moved, originals - self.radius), originals + self.radius)
-        return moved.clamp(0, 1)
-
-    def _look(
-        self, outputs: Callable[[Tensor], Tensor], current: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, its gradient by the image, and which images still stand."""
-        with torch.enable_grad():
-            moving = current.detach().requires_grad_(True)
-            answers = outputs(moving)
-            loss = self.task.loss(answers, targets)
-            (gradient,) = torch.autograd.grad(loss.sum(), moving)
-        return loss.detach(), gradient, self.task.scores(answers.detach(), targets) > 0
+def _family(method: str, norm: Norm) -> str:
+    return method if norm == "Linf" else f"{method}-l2"

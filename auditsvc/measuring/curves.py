@@ -1,0 +1,137 @@
+"""Accuracy against severity: the area under the curve, and the severity at which a floor is broken.
+
+One severity says little: two models can meet there and part before it.  The area is taken image by image, so it
+is paired and can be sliced like any other score; the untouched images are the curve's first point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.measuring.case import Case
+from auditsvc.measuring.dataset import Slices
+from auditsvc.measuring.pairs import Answers, Pair
+from auditsvc.measuring.statistics import Interval, student, wilson
+from auditsvc.records import Measured, Reading, Unmeasured
+
+CURVE = ("area", "parent_area", "area_loss", "breaking", "parent_breaking")
+"""What ``curve_readings`` emits before the curve's name."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Pairs in the order of their ``severities``, which grow away from 0, the untouched images.
+
+    ``floor`` is the score that must hold; with ``relative`` it is that share of each slice's untouched score.
+    """
+
+    name: str
+    severities: tuple[float, ...]
+    pairs: Sequence[Pair]
+    floor: float
+    relative: bool = False
+
+
+def curve_metrics(name: str) -> tuple[str, ...]:
+    """The metrics of one curve."""
+    return tuple(f"{kind}.{name}" for kind in CURVE)
+
+
+def curve_readings(case: Case, curve: Curve) -> Iterator[Reading]:
+    """On every slice: ``area`` and ``breaking`` of the candidate, the same of the parent, and ``area_loss``.
+
+    ``area`` is the mean score over severity from 0 to the largest, by the trapezoidal rule; in 0..1.  ``breaking``
+    is in the unit of the severities: where the score, interpolated, first falls under the floor; its ends are where
+    the interval's ends do.  A floor that never breaks gives the largest severity, which then means: at least.
+    """
+    clean, slices = case.pair("clean"), case.dataset.slices
+    chosen = curve.pairs[0].chosen
+    steps = np.diff(np.array((0.0, *np.abs(curve.severities))))
+    levels = {}
+    for kind in ("candidate", "parent"):
+        first: Answers = getattr(clean, kind)
+        answers = [first if chosen is None else first[chosen], *(getattr(pair, kind) for pair in curve.pairs)]
+        levels[kind] = [item["score"].astype(np.float64) for item in answers]
+    areas = {kind: _area(scores, steps) for kind, scores in levels.items()}
+    images = slices.sums(np.ones_like(areas["parent"]), chosen)
+    yield from _graded("area", curve.name, areas["candidate"], images, slices, chosen, case.alpha, 0.0)
+    yield from _graded("parent_area", curve.name, areas["parent"], images, slices, chosen, case.alpha, 0.0)
+    change = areas["parent"] - areas["candidate"]
+    yield from _graded("area_loss", curve.name, change, images, slices, chosen, case.alpha, -1.0)
+    yield from _broken("breaking", curve, levels["candidate"], images, slices, chosen, case.alpha)
+    yield from _broken("parent_breaking", curve, levels["parent"], images, slices, chosen, case.alpha)
+
+
+def _area(scores: list[NDArray[np.float64]], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(N,)``: each image's mean score over severity."""
+    parts = [(before + after) / 2 * step for before, after, step in zip(scores, scores[1:], steps, strict=False)]
+    return np.asarray(np.sum(parts, axis=0) / steps.sum())
+
+
+def _graded(
+    kind: str, name: str, values: NDArray[np.float64], images: NDArray[np.float64], slices: Slices,
+    chosen: NDArray[np.int64] | None, alpha: float, floor: float,
+) -> Iterator[Reading]:  # fmt: skip
+    total, squares = slices.sums(values, chosen), slices.sums(values * values, chosen)
+    found = student(total, squares, np.maximum(images, 1), alpha, floor, 1.0)
+    for place, slice_name in enumerate(slices.names):
+        yield _reading(f"{kind}.{name}", slice_name, int(images[place]), found, place)
+
+
+def _broken(
+    kind: str, curve: Curve, scores: list[NDArray[np.float64]], images: NDArray[np.float64], slices: Slices,
+    chosen: NDArray[np.int64] | None, alpha: float,
+) -> Iterator[Reading]:  # fmt: skip
+    """Where value, low end and high end of each slice's curve cross the floor."""
+    populated = np.maximum(images, 1)
+    levels = [_level(values, populated, slices, chosen, alpha) for values in scores]
+    floor = curve.floor * levels[0].value if curve.relative else np.full_like(images, curve.floor)
+    axis = np.array((0.0, *np.abs(curve.severities)))
+    ends = [
+        crossing(axis, np.stack([getattr(level, end) for level in levels]), floor) for end in ("value", "low", "high")
+    ]
+    ordered = Interval(ends[0], np.minimum(ends[1], ends[0]), np.maximum(ends[2], ends[0]))
+    for place, slice_name in enumerate(slices.names):
+        yield _reading(f"{kind}.{curve.name}", slice_name, int(images[place]), ordered, place)
+
+
+def _level(
+    values: NDArray[np.float64],
+    images: NDArray[np.float64],
+    slices: Slices,
+    chosen: NDArray[np.int64] | None,
+    alpha: float,
+) -> Interval:
+    if np.isin(values, (0, 1)).all():
+        return wilson(slices.sums(values, chosen), images, alpha)
+    return student(slices.sums(values, chosen), slices.sums(values * values, chosen), images, alpha, 0.0, 1.0)
+
+
+def crossing(
+    axis: NDArray[np.float64], heights: NDArray[np.float64], floor: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where on ``axis`` (K,) each column of ``heights`` (K, S) first falls under ``floor`` (S,), interpolated."""
+    found = np.full(heights.shape[1], axis[-1])
+    for column in range(heights.shape[1]):
+        under = np.flatnonzero(heights[:, column] < floor[column])
+        if not len(under):
+            continue
+        place = int(under[0])
+        if place == 0:
+            found[column] = axis[0]
+            continue
+        before, after = heights[place - 1, column], heights[place, column]
+        share = (before - floor[column]) / (before - after)
+        found[column] = axis[place - 1] + share * (axis[place] - axis[place - 1])
+    return found
+
+
+def _reading(metric: str, slice_name: str, images: int, interval: Interval, place: int) -> Reading:
+    if images == 0:
+        return Reading(metric=metric, slice=slice_name, outcome=Unmeasured(reason="no image of this slice was tried"))
+    value, low, high = (float(part[place]) for part in (interval.value, interval.low, interval.high))
+    return Reading(metric=metric, slice=slice_name, outcome=Measured(value=value, low=low, high=high, images=images))
