@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,7 +164,7 @@ class Comparison:
         )
 
     def _sums(self, subkeys: Mapping[int, bytes], unmarked: Digest) -> _Sums:
-        even = self._even()
+        even = self._even
         totals, blind_totals = np.zeros(SLOTS), np.zeros(SLOTS)
         squares = blind_squares = 0.0
         used = 0
@@ -178,6 +179,7 @@ class Comparison:
             used += int(mine.sum())
         return _Sums(totals, squares, blind_totals, blind_squares, used)
 
+    @cached_property
     def _even(self) -> list[Floats]:
         return evened([one.values for one in self.residuals], [one.filters for one in self.residuals])
 

@@ -145,10 +145,11 @@ def carrier(subkeys: Mapping[int, bytes], unmarked: Digest, layer: str, size: in
     """Signs and slots of all weights of one layer that belong to these sub-keys (lane number to key)."""
     bound = digest_bytes(unmarked)
     lane_of = lanes(unmarked, layer, size)
+    by_lane = np.split(np.argsort(lane_of, kind="stable"), np.cumsum(np.bincount(lane_of, minlength=LANES))[:-1])
     signs = np.zeros(size, np.float32)
     slots = np.zeros(size, np.uint8)
     for lane, key in subkeys.items():
-        mine = np.flatnonzero(lane_of == lane)
+        mine = by_lane[lane]
         bits = np.unpackbits(_stream(b"sign|" + key, bound, layer, -(-len(mine) // 8)), count=len(mine))
         signs[mine] = 1 - 2 * bits.astype(np.float32)
         slots[mine] = _stream(b"slot|" + key, bound, layer, len(mine)) % SLOTS

@@ -33,6 +33,9 @@ from auditsvc.watermark.target import Target, answers_of, evaluating, flat, one_
 QUERIES = 1000
 """Images that are chosen, at most."""
 
+HALVINGS = 8
+"""Steps in the search for the turning point between two images."""
+
 RIDGE_LABELS = 0.1
 RIDGE_LOGITS = 0.01
 """Times the mean of the diagonal of ``J J'``; fixed in the specification, never tuned on a suspect."""
@@ -126,10 +129,16 @@ def prepare_queries(
     unmarked: Digest,
     payload: Payload,
     count: int = QUERIES,
+    halfway: bool = False,
 ) -> Queries:
     """Choose the images of the pool on which the *unmarked* model hesitates most, and prepare the test.
 
-    Cost: one pass over the pool, one backward pass for each query, and ``count**2 * weights`` multiplications.
+    A model that is right 99 times of 100 hesitates on few images, and then its labels alone tell too little.
+    ``halfway`` makes images on which it hesitates, each a mixture of two of the pool that it answers
+    differently.  They look like double exposures, which a thief's filter might refuse.
+
+    Cost: one pass over the pool (``halfway``: ``HALVINGS`` more over the queries), one backward pass for each query,
+    and ``count**2 * weights`` multiplications.
 
     Raises:
         InvalidInput: weights other than ``unmarked``, fewer than two classes, or an empty pool.
@@ -141,16 +150,45 @@ def prepare_queries(
         answers = answers_of(logits, pool)
         if answers.shape[1] < 2:
             raise InvalidInput("queries need a model that chooses between at least two answers")
-        best = answers.topk(2, dim=1)
-        chosen = torch.argsort(best.values[:, 0] - best.values[:, 1], stable=True)[:count]
-        first, second = best.indices[chosen, 0], best.indices[chosen, 1]
+        chosen = _halfway(logits, pool, answers, count) if halfway else _hesitant(pool, answers, count)
+        before = answers_of(logits, chosen)
+        best = before.topk(2, dim=1).indices
+        first, second = best[:, 0], best[:, 1]
         sides = torch.zeros(len(chosen), 1, answers.shape[1])
         sides[:, 0].scatter_(1, first[:, None], 1.0)
         sides[:, 0].scatter_(1, second[:, None], -1.0)
         target = prepare(model, logits, pool, seed, unmarked, payload)
-        gram, carried = _sums(target, Probe(logits, pool[chosen], sides))
-    margin = _margin(answers[chosen], first, second)
-    return Queries(pool[chosen].clone(), first, second, margin, gram, carried)
+        gram, carried = _sums(target, Probe(logits, chosen, sides))
+    return Queries(chosen, first.contiguous(), second.contiguous(), _margin(before, first, second), gram, carried)
+
+
+def _hesitant(pool: Tensor, answers: Tensor, count: int) -> Tensor:
+    """The images with the smallest difference between the two best answers."""
+    best = answers.topk(2, dim=1).values
+    return pool[torch.argsort(best[:, 0] - best[:, 1], stable=True)[:count]].clone()
+
+
+def _halfway(logits: Logits, pool: Tensor, answers: Tensor, count: int) -> Tensor:
+    """Mixtures of two images at the point where the model turns from the one's answer to the other's."""
+    labels = answers.argmax(1)
+    draw = torch.Generator().manual_seed(0)
+    left, right = (torch.randint(0, len(pool), (4 * count,), generator=draw) for _ in range(2))
+    differ = labels[left] != labels[right]
+    left, right = left[differ][:count], right[differ][:count]
+    if not len(left):
+        raise InvalidInput("the model answers all images of the pool alike, so nothing lies between them")
+    low, high = torch.zeros(len(left)), torch.ones(len(left))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        found = answers_of(logits, _mixed(pool, left, right, middle))
+        still = _margin(found, labels[left], labels[right]) > 0
+        low, high = torch.where(still, middle, low), torch.where(still, high, middle)
+    return _mixed(pool, left, right, (low + high) / 2)
+
+
+def _mixed(pool: Tensor, left: Tensor, right: Tensor, share: Tensor) -> Tensor:
+    part = share.reshape(-1, 1, 1, 1)
+    return (1 - part) * pool[left] + part * pool[right]
 
 
 def _sums(target: Target, probe: Probe) -> tuple[Tensor, Tensor]:
