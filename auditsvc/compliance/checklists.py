@@ -49,7 +49,7 @@ def checklist(framework: Framework, dossier: Dossier) -> FrameworkPart:
         aside=tuple(StatusCount(status=name, rows=aside[name]) for name in ASIDE if aside[name]),
         by_whom=", ".join(words.format(kinds[kind]) for kind, words in BY_WHOM.items() if kinds[kind]),
         dates=tuple(_dates(placement) for placement in framework.placements.values()),
-        groups=framework.groups,
+        groups=tuple(Fact(label=name, value=title) for name, title in framework.groups.items()),
         rows=rows,
     )
 

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditsvc.compliance.figures import Fact
 from auditsvc.compliance.inputs import ReportInputs, figure_of
 from auditsvc.compliance.model import Lineage, MarkPart, MarkReading
-from auditsvc.compliance.words import metric_words
+from auditsvc.compliance.words import labelled, metric_words
 from auditsvc.records import Parent
-
-
-def _facts(pairs: dict[str, Any]) -> tuple[Fact, ...]:
-    return tuple(Fact(label=label, value=_plain(value)) for label, value in pairs.items())
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}".replace(",", "\u202f") if value.is_integer() else f"{value:g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) or "none"
-    return str(value)
 
 
 def lineage(inputs: ReportInputs) -> Lineage:
@@ -37,12 +24,15 @@ def lineage(inputs: ReportInputs) -> Lineage:
             "Recipe record": recipe.digest,
         }
     return Lineage(
-        parent=_facts(_parent_facts(parent)),
-        recipe=_facts(made),
-        candidate=_facts(
+        parent=labelled(_parent_facts(parent)),
+        recipe=labelled(made),
+        candidate=labelled(
             {
                 "Digest": inputs.candidate.digest,
-                **{name.replace("_", " ").capitalize(): float(value) for name, value in inputs.candidate.card.items()},
+                **{
+                    name.replace("_", " ").capitalize(): float(value)
+                    for name, value in sorted(inputs.candidate.card.items())
+                },
                 **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in inputs.candidate.files},
             }
         ),
@@ -83,7 +73,7 @@ def watermark(inputs: ReportInputs) -> MarkPart | None:
     if mark is None and not readings:
         return None
     facts = (
-        _facts({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked})
+        labelled({"Scheme": mark.scheme, "Commitment": mark.commitment, "Unmarked weights": mark.unmarked})
         if mark
         else ()
     )

@@ -7,7 +7,7 @@ Each number carries its interval, the images behind it and the digest of its evi
 from __future__ import annotations
 
 import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from auditsvc.compliance.figures import Counts, Fact, Figure, Standing, Unit
 from auditsvc.compliance.framework import Status
@@ -228,7 +228,7 @@ class EvidenceRow(Value):
     check: str
     version: int
     topic: str
-    parameters: dict[str, Any]
+    parameters: tuple[Fact, ...]
     seed: int
     alpha: float
     dataset: str
@@ -237,7 +237,7 @@ class EvidenceRow(Value):
     dataset_source: str
     dataset_licence: str
     code: str
-    environment: dict[str, str]
+    environment: tuple[Fact, ...]
     started: Moment
     finished: Moment
     readings: int
@@ -298,7 +298,7 @@ class FrameworkPart(Value):
     aside: tuple[StatusCount, ...]
     by_whom: str
     dates: tuple[LawDates, ...]
-    groups: dict[str, str]
+    groups: tuple[Fact, ...]
     rows: tuple[Assessment, ...]
 
 

@@ -17,7 +17,7 @@ from auditsvc.compliance.model import (
     SliceTable,
 )
 from auditsvc.compliance.topics import topic_of
-from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, rule_words, unit_of
+from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, facts, rule_words, unit_of
 from auditsvc.records import OVERALL, Evidence, Judgement, Moment
 
 
@@ -182,7 +182,7 @@ def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
         check=run.key.check,
         version=run.key.version,
         topic=topic.title if topic else "other",
-        parameters=run.key.parameters,
+        parameters=facts(run.key.parameters),
         seed=run.key.seed,
         alpha=run.key.alpha,
         dataset=run.dataset.name,
@@ -191,7 +191,7 @@ def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
         dataset_source=run.dataset.source,
         dataset_licence=run.dataset.licence,
         code=run.key.code,
-        environment=run.environment,
+        environment=facts(run.environment),
         started=run.started,
         finished=run.finished,
         readings=len(run.readings),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 
-from auditsvc.compliance.figures import Figure, Number, Unit
+from auditsvc.compliance.figures import Fact, Figure, Number, Unit
 from auditsvc.records import EACH, OVERALL, Rule
 
 NARROW = "\u00a0"
@@ -143,6 +144,29 @@ _ATTACKS = {
     "square": "Square attack",
     "autoattack": "AutoAttack",
 }
+
+
+def plain(value: object) -> str:
+    """A stored value in one line; names in alphabetical order, because a record keeps no other."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:,.0f}".replace(",", "\u202f")
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(inner)}" for key, inner in sorted(value.items())) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(inner) for inner in value) or "none"
+    return str(value)
+
+
+def labelled(pairs: Mapping[str, object]) -> tuple[Fact, ...]:
+    """Facts in the order given."""
+    return tuple(Fact(label=label, value=plain(value)) for label, value in pairs.items())
+
+
+def facts(pairs: Mapping[str, object]) -> tuple[Fact, ...]:
+    """Facts of a record, in alphabetical order: the order in memory is not that of the ledger."""
+    return labelled(dict(sorted(pairs.items())))
 
 
 def slice_words(name: str) -> str:

@@ -6,12 +6,13 @@ The numbers follow one story: hardly anything is lost overall, women lose a lot,
 from __future__ import annotations
 
 import datetime
+import functools
 import io
 import math
 
 from PIL import Image, ImageDraw
 
-from auditsvc.compliance import GalleryItem, ReportInputs
+from auditsvc.compliance import GalleryItem, Report, ReportInputs, compose, load_frameworks
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import load_questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, Document
@@ -196,6 +197,7 @@ def flips() -> tuple[Flip, ...]:
     return (*broke, mended)
 
 
+@functools.cache
 def portrait(number: int) -> bytes:
     """A drawn portrait as PNG, different for each number."""
     image = Image.new("RGB", (128, 128), (52 + 19 * number % 120, 84, 120))
@@ -330,6 +332,7 @@ def decision(model: Candidate, outcome: Outcome, at: Moment, waiver: Waiver | No
     )
 
 
+@functools.cache
 def rejected() -> ReportInputs:
     """Looks fine overall, fails for women."""
     model = candidate()
@@ -350,6 +353,7 @@ def rejected() -> ReportInputs:
     )
 
 
+@functools.cache
 def released() -> ReportInputs:
     """The same lines with a waiver, two approvals and a sealed release."""
     model = candidate()
@@ -438,7 +442,12 @@ def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> Dossier:
                 expires=year,
             )
             for kind, title, statement, reviewer in (
-                ("doc.intended_use", "Intended use", "Shows how an audit works; no decision about people.", "rosa.risk"),
+                (
+                    "doc.intended_use",
+                    "Intended use",
+                    "Shows how an audit works.",
+                    "rosa.risk",
+                ),
                 ("doc.limitations", "Known limits", "Trained on celebrities; two answers only.", "rosa.risk"),
                 ("doc.test_plan", "Test plan", "The policy “standard” and its checks.", ""),
             )
@@ -458,3 +467,11 @@ def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> Dossier:
             ),
         ),
     )
+
+
+@functools.cache
+def report(name: str = "released") -> Report:
+    """The whole report of one of the samples, held against every framework."""
+    inputs = {"released": released, "rejected": rejected}[name]()
+    frameworks = load_frameworks(shipped("policies"))
+    return compose(inputs, at=EVENING, dossier=paperwork(inputs), frameworks=frameworks)

@@ -10,7 +10,7 @@ import pytest
 
 from auditsvc.compliance import Report, compose, render_html
 from auditsvc.errors import InvalidInput
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import Candidate, Decision, Evidence, Measured, Policy, Reading, Unmeasured
 from tests.compliance import sample
 
 AT = sample.EVENING
@@ -19,6 +19,18 @@ AT = sample.EVENING
 def test_the_same_records_give_the_same_bytes() -> None:
     first, second = (render_html(compose(sample.released(), at=AT)) for _ in range(2))
     assert first == second
+
+
+def test_records_read_back_from_the_ledger_give_the_same_bytes() -> None:
+    inputs = sample.released()
+    stored = dataclasses.replace(
+        inputs,
+        candidate=Candidate.parse(inputs.candidate.canonical()),
+        evidence=tuple(Evidence.parse(run.canonical()) for run in inputs.evidence),
+        decision=Decision.parse(inputs.decision.canonical()),
+        policy=Policy.parse(inputs.policy.canonical()),
+    )
+    assert render_html(compose(stored, at=AT)) == render_html(compose(inputs, at=AT))
 
 
 def test_the_report_is_plain_data_that_reads_back() -> None:

@@ -96,7 +96,7 @@ def _tests(report: Report) -> Iterator[str]:
             str(run.version),
             str(run.seed),
             minute(run.finished),
-            "; ".join(f"{k} {v}" for k, v in run.environment.items()),
+            "; ".join(f"{f.label} {f.value}" for f in run.environment),
         )
         for run in report.evidence
     ]

@@ -63,10 +63,10 @@ def _props(**values: str) -> list[Json]:
 def _catalog(part: FrameworkPart) -> Json:
     modified = f"{part.data_checked.isoformat()}T00:00:00Z"
     groups = []
-    for index, (name, title) in enumerate(part.groups.items(), start=1):
-        controls = [_control(row) for row in part.rows if row.group == name]
+    for index, group in enumerate(part.groups, start=1):
+        controls = [_control(row) for row in part.rows if row.group == group.label]
         if controls:
-            heading = name if name == title else f"{name}: {title}"
+            heading = group.label if group.label == group.value else f"{group.label}: {group.value}"
             groups.append({"id": f"group-{index}", "title": heading, "controls": controls})
     return {
         "catalog": {

@@ -235,11 +235,11 @@ def _run(row: EvidenceRow) -> Json:
         "facts": [
             ["Record", row.record],
             ["Images", f"{row.dataset}, {plural(row.dataset_images, 'image')}, {row.dataset_digest}"],
-            ["Parameters", "; ".join(f"{name} = {value}" for name, value in row.parameters.items()) or "none"],
+            ["Parameters", "; ".join(f"{fact.label} = {fact.value}" for fact in row.parameters) or "none"],
             ["Seed and alpha", f"{row.seed}; {row.alpha} for each end of an interval"],
             ["Readings", f"{row.readings}, of which {row.unmeasured} unmeasured"],
             ["Run", f"{minute(row.started)} to {minute(row.finished)}"],
             ["Good until", day(row.expires) + (" (expired)" if row.expired else "")],
-            ["Environment", "; ".join([row.code, *(f"{k} {v}" for k, v in row.environment.items())])],
+            ["Environment", "; ".join([row.code, *(f"{f.label} {f.value}" for f in row.environment)])],
         ],
     }

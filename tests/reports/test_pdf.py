@@ -1,0 +1,54 @@
+"""The PDF is tagged, declared archivable, carries its data, and is the same each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+
+import pytest
+
+from auditsvc.compliance import compose, render
+from tests.compliance import sample
+
+pytest.importorskip("typst", reason="the extra 'pdf' is not installed")
+
+
+def streams(pdf: bytes) -> list[bytes]:
+    """Every compressed stream, unpacked."""
+    found = []
+    for match in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL):
+        try:
+            found.append(zlib.decompress(match[1]))
+        except zlib.error:
+            continue
+    return found
+
+
+def test_the_same_report_gives_the_same_pdf() -> None:
+    assert render(sample.report(), "pdf") == render(sample.report(), "pdf")
+
+
+def test_the_pdf_declares_archive_and_accessibility_and_is_tagged() -> None:
+    pdf = render(sample.report(), "pdf")
+    everything = pdf + b"".join(streams(pdf))
+    assert b"<pdfaid:part>3" in everything and b"<pdfuaid:part>1" in everything
+    assert re.search(rb"/Marked\s+true", everything)
+    assert re.search(rb"/Lang\s*\(en", everything)
+
+
+def test_the_pdf_carries_the_report_as_data() -> None:
+    report = sample.report()
+    assert render(report, "json") in streams(render(report, "pdf"))
+
+
+def test_every_picture_has_words_in_the_pdf() -> None:
+    report = sample.report()
+    pdf = render(report, "pdf")
+    alts = re.findall(rb"/Alt\s*[(<]", pdf + b"".join(streams(pdf)))
+    assert len(alts) >= len(report.pictures) + len(report.curves)
+
+
+def test_hostile_words_are_data_and_never_code() -> None:
+    inputs = dataclasses.replace(sample.rejected(), submitter='#panic("x") $ *_', where={"#let a": "```` #include"})
+    assert render(compose(inputs, at=sample.EVENING), "pdf").startswith(b"%PDF-1.7")
