@@ -61,7 +61,7 @@ _DIGITS = DemoCase(
         "intended_use": "Showing the audit of a small model by writer.",
         "not_for": "Reading digits in earnest.",
     },
-    recipes=_recipes(0.6, 0.9, 0.97),
+    recipes=_recipes(0.3, 0.6, 0.9),
     audited=HERE / "digits" / "dataset.yaml",
     calibration=HERE / "digits" / "train.yaml",
     opening="A small network trained now, and 5,015 digits of writers whom it never saw.",

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from auditsvc.checks import check_named
-from auditsvc.errors import AuditError, InvalidInput
+from auditsvc.errors import Cancelled, InvalidInput, Unavailable
 from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
 from auditsvc.pipeline.making import load_stored, read_mark
 from auditsvc.ports import Ports
@@ -101,7 +101,7 @@ def _require_same_world(candidate: Candidate, dataset: Dataset, classes: tuple[s
 
 
 def _run(check: Check, key: EvidenceKey, case: Case, ports: Ports) -> Evidence | CheckFailed:
-    """One check; whatever it raises, other than an error of ours, is a record."""
+    """One check; whatever it raises is a record, unless the machine failed or somebody stopped it."""
     started = ports.clock.now()
     case.flips.clear()
     passes = max(1, round(check.cost()))
@@ -110,7 +110,7 @@ def _run(check: Check, key: EvidenceKey, case: Case, ports: Ports) -> Evidence |
         try:
             readings = tuple(check.measure(case))
             _require_complete(check, readings, case.dataset)
-        except AuditError:
+        except (Unavailable, Cancelled):
             raise
         except Exception as error:  # noqa: BLE001 - a crashed check is a record
             text = f"{type(error).__name__}: {error}"[:4000]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from auditsvc.pipeline.making import make, register_parent, submit
+from tests.pipeline.line import FACTS, GOOD, data_in, parent_in, ports_in
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("line")
+    return {
+        "parent": parent_in(base / "parent"),
+        "audited": data_in(base / "audited"),
+        "calibration": data_in(base / "calibration", 30, seed=1),
+    }
+
+
+@pytest.fixture(scope="session")
+def made_once(folders, tmp_path_factory):
+    """One candidate, made and submitted; session-wide, because a clean process takes seconds to start."""
+    ports = ports_in(tmp_path_factory.mktemp("store"))
+    parent, version = register_parent(folders["parent"], FACTS, ports)
+    candidate = make(parent, GOOD, ports.datasets.open(folders["calibration"]), ports)
+    return ports, parent, version, candidate, submit(candidate, version, "sue", ports)
+
+
+@pytest.fixture
+def line(made_once, folders, tmp_path):
+    """A fresh store with the same parent, candidate and submission in it."""
+    old, parent, version, candidate, _ = made_once
+    ports = ports_in(tmp_path)
+    register_parent(folders["parent"], FACTS, ports)
+    for file in candidate.files:
+        ports.blobs.put(old.blobs.read(file.digest))
+    ports.ledger.append(candidate.recipe, candidate, actor="test")
+    submit(candidate, version, "sue", ports)
+    return ports, parent, candidate, ports.datasets.open(folders["audited"])
