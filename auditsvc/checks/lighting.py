@@ -1,59 +1,121 @@
-"""Does the model still see when there is less light, or more?
+"""Does the model still see when there is less light, or more, or light of another kind?
 
-Exposure is changed as a camera changes it: in linear light, by whole stops (one stop is a factor of two),
-then clipped where the sensor would clip.  Scaling the stored sRGB values instead would be another disturbance,
-weaker in the shadows.  No sensor noise is added here, so this is the well-behaved half of low light.
+Exposure, lamps, shadows, glare and sensor noise are changed as they change in front of a camera: in linear light
+and in physical units, then clipped where the sensor would clip.  Scaling the stored sRGB values instead would be
+another disturbance, weaker in the shadows.
 
-Reference: IEC 61966-2-1:1999 (the sRGB transfer function).
+Exposure alone has no sensor noise, so it is the well-behaved half of low light; ``low_light_stops`` adds photons
+that arrive one by one and a camera that amplifies them.
+
+Reference: see ``auditsvc.measuring.light``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check
+from auditsvc.measuring import Case, Check, light
+from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
 from auditsvc.records import Reading
 
 Stops = Annotated[float, Field(ge=-8, le=8)]
-
-
-def to_linear(images: Tensor) -> Tensor:
-    """sRGB values in 0..1 to linear light in 0..1."""
-    return torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(light: Tensor) -> Tensor:
-    """Linear light in 0..1 to sRGB values in 0..1."""
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-12) ** (1 / 2.4) - 0.055)
-
-
-def expose(images: Tensor, _seeds: Tensor, *, stops: float) -> Tensor:
-    """The same scene exposed by ``stops`` more (or less): ``(N, C, H, W)`` in 0..1."""
-    return to_srgb((to_linear(images) * 2.0**stops).clamp(0, 1))
+Darker = Annotated[float, Field(ge=-12, lt=0)]
+Depth = Annotated[float, Field(gt=0, le=8)]
+Kelvin = Annotated[float, Field(ge=1700, le=25000)]
 
 
 class Lighting(Check):
-    """Expose every image by so many stops (EV) and compare candidate with parent.
+    """Change the light on every image and compare candidate with parent.
 
-    Emits ``score.exposure@SEV``, ``parent.`` and ``drop.`` for every number of stops ``S``.
+    Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``exposure@SEV``, ``gamma@G``,
+    ``kelvin@TK``, ``lowlight@SEV``, ``shadow@SEV``, ``uneven@SEV``, ``glare@Px`` (times white), ``backlight@SEV``,
+    ``flicker@D``.  With ``curve`` also ``area``, ``area_loss`` and ``breaking`` of ``darker``, ``brighter``,
+    ``lowlight`` and so on, over stops (or mired for ``warmer`` and ``colder``); ``floor`` is what must hold.
     """
 
     id = "lighting"
     version = 1
 
     exposure_stops: Annotated[tuple[Stops, ...], Field(min_length=1)] = (-2.0, -1.0, 1.0)
+    gammas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
+    kelvins: tuple[Kelvin, ...] = ()
+    low_light_stops: tuple[Darker, ...] = ()
+    full_well: Annotated[float, Field(ge=100, le=200_000)] = 5000.0
+    read_noise: Annotated[float, Field(ge=0, le=100)] = 3.0
+    regain: bool = True
+    shadow_stops: tuple[Depth, ...] = ()
+    penumbra: Annotated[float, Field(gt=0, le=1)] = 0.03
+    uneven_stops: tuple[Depth, ...] = ()
+    glare_peaks: tuple[Annotated[float, Field(gt=0, le=16)], ...] = ()
+    glare_area: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    backlight_stops: tuple[Depth, ...] = ()
+    veil: Annotated[float, Field(ge=0, lt=1)] = 0.02
+    flicker_depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    flicker_periods: Annotated[float, Field(gt=0, le=1000)] = 4.0
+    curve: bool = False
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    errors_apart: bool = False
 
     def conditions(self) -> tuple[str, ...]:
-        """One for each exposure: ``exposure@-2EV``."""
-        return tuple(f"exposure@{stops:+g}EV" for stops in self.exposure_stops)
+        """One for each strength of each kind of light: ``exposure@-2EV``."""
+        return tuple(chain.from_iterable(axis.names for axis in self._axes()))
+
+    def metrics(self) -> tuple[str, ...]:
+        """The conditions' metrics, and the curves'."""
+        return swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
 
     def measure(self, case: Case) -> Iterator[Reading]:
-        """Compare once for each exposure."""
-        for name, stops in zip(self.conditions(), self.exposure_stops, strict=True):
-            yield from case.compare(name, partial(expose, stops=stops))
+        """Compare once for each condition."""
+        for axis in self._axes():
+            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+
+    def _axes(self) -> tuple[Axis, ...]:
+        """Every kind of light with its strengths, weakest first."""
+        below, above = [s for s in self.exposure_stops if s <= 0], [s for s in self.exposure_stops if s > 0]
+        warm, cold = [k for k in self.kelvins if k < light.DAYLIGHT], [k for k in self.kelvins if k >= light.DAYLIGHT]
+        flat, steep = [g for g in self.gammas if g < 1], [g for g in self.gammas if g >= 1]
+        dim = partial(light.dim, full_well=self.full_well, read_noise=self.read_noise, regain=self.regain)
+        shadow, glare = partial(light.shadow, penumbra=self.penumbra), partial(light.glare, area=self.glare_area)
+        behind = partial(light.backlight, veil=self.veil)
+        lamp = partial(light.flicker, periods=self.flicker_periods)
+        made = (
+            _axis("darker", "exposure@{:+g}EV", below, light.expose, "stops"),
+            _axis("brighter", "exposure@{:+g}EV", above, light.expose, "stops"),
+            _axis("flatter", "gamma@{:g}", flat, light.bend, "gamma", math.log2),
+            _axis("steeper", "gamma@{:g}", steep, light.bend, "gamma", math.log2),
+            _axis("warmer", "kelvin@{:g}K", warm, light.tint, "kelvin", _mired),
+            _axis("colder", "kelvin@{:g}K", cold, light.tint, "kelvin", _mired),
+            _axis("lowlight", "lowlight@{:+g}EV", self.low_light_stops, dim, "stops"),
+            _axis("shadow", "shadow@{:g}EV", self.shadow_stops, shadow, "stops"),
+            _axis("uneven", "uneven@{:g}EV", self.uneven_stops, light.slope, "stops"),
+            _axis("glare", "glare@{:g}x", self.glare_peaks, glare, "peak"),
+            _axis("backlight", "backlight@{:g}EV", self.backlight_stops, behind, "stops"),
+            _axis("flicker", "flicker@{:g}", self.flicker_depths, lamp, "depth"),
+        )
+        return tuple(axis for axis in made if axis.names)
+
+
+def _axis(
+    name: str,
+    pattern: str,
+    strengths: Sequence[float],
+    disturb: Callable[..., Tensor],
+    parameter: str,
+    severity: Callable[[float], float] = float,
+) -> Axis:
+    """An axis whose strengths are one parameter of one disturbance; its severity is the size of that."""
+    return axis_of(
+        name, pattern, {value: (abs(severity(value)), partial(disturb, **{parameter: value})) for value in strengths}
+    )
+
+
+def _mired(kelvin: float) -> float:
+    """How far a colour temperature is from daylight as the eye counts it: in reciprocal megakelvin."""
+    return 1e6 / kelvin - 1e6 / light.DAYLIGHT

@@ -3,65 +3,88 @@
 Pruning removes redundancy, and redundancy is what carries a network past a hand, a sticker or a lamp post.
 Clean accuracy can't show the loss: with nothing hidden, the few features that are left may be enough.
 
-Each image loses one square, drawn once from its seed, so a run costs one forward pass per model and fraction,
-and repeats exactly.  This is a random probe, not a search: it says what ordinary clutter does, and nothing
-about an adversary who chooses the place.
+Random covers are drawn once from each image's seed, so a run costs one forward pass per model and fraction, and
+repeats exactly.  They say what ordinary clutter does; ``worst`` searches for the place that hurts most, which
+average covers are blind to.
 
-Reference: T. DeVries and G. W. Taylor (2017), "Improved Regularization of Convolutional Neural Networks with
-Cutout", arXiv:1708.04552 (there a training aid, here a probe).
+Reference: see ``auditsvc.measuring.hiding``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated
+from itertools import chain
+from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check, uniform
+from auditsvc.measuring import Case, Check
+from auditsvc.measuring.attacks import WorstCover
+from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
+from auditsvc.measuring.hiding import hide_cells, hide_edge, hide_object, hide_square, hide_texture
 from auditsvc.records import Reading
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-def hide_square(images: Tensor, seeds: Tensor, *, fraction: float, grey: float) -> Tensor:
-    """Hide one square of this fraction of each image's area; ``(N, C, H, W)``.
-
-    The square lies wholly inside the image; where it would be taller or wider than the image it is cut to it.
-    """
-    height, width = images.shape[-2:]
-    side = max(1, round((fraction * height * width) ** 0.5))
-    tall, wide = min(side, height), min(side, width)
-    place = uniform(seeds, (2,))
-    top = (place[:, 0] * (height - tall + 1)).long()[:, None]
-    left = (place[:, 1] * (width - wide + 1)).long()[:, None]
-    rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
-    inside = ((rows >= top) & (rows < top + tall))[:, :, None] & ((columns >= left) & (columns < left + wide))[
-        :, None, :
-    ]
-    return torch.where(inside[:, None], torch.full_like(images, grey), images)
+Cover = Literal["hidden", "cells", "texture", "object", "edge"]
 
 
 class Occlusion(Check):
-    """Hide one grey square of each image and compare candidate with parent.
+    """Hide part of each image and compare candidate with parent.
 
-    Emits ``score.hidden@F``, ``parent.`` and ``drop.`` for every hidden area fraction ``F``.
+    Emits ``score.K@F``, ``parent.`` and ``drop.`` for every kind of cover ``K`` and hidden fraction ``F`` of the area:
+    ``hidden`` (one grey square), ``cells`` of a grid, ``texture`` (the picture's own pixels, shuffled), ``object``
+    (a round shape), ``edge`` (a bar along one side); and ``worst@F``, for each model the worst place of a grey square,
+    with at most ``tries`` tries on ``images`` images.  With ``curve`` also ``area``, ``area_loss`` and ``breaking``
+    over the hidden fraction; ``floor`` is what must hold.
     """
 
     id = "occlusion"
     version = 1
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.25)
+    covers: Annotated[tuple[Cover, ...], Field(min_length=1)] = ("hidden",)
+    worst: tuple[Fraction, ...] = ()
+    tries: Annotated[int, Field(ge=1, le=100_000)] = 32
+    images: Annotated[int, Field(ge=1)] = 256
     grey: Annotated[float, Field(ge=0, le=1)] = 0.5
+    curve: bool = False
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    errors_apart: bool = False
 
     def conditions(self) -> tuple[str, ...]:
-        """One for each fraction: ``hidden@0.25``."""
-        return tuple(f"hidden@{fraction:g}" for fraction in self.fractions)
+        """One for each cover and fraction: ``hidden@0.25``."""
+        return (*chain.from_iterable(axis.names for axis in self._axes()), *self._worst_names())
+
+    def metrics(self) -> tuple[str, ...]:
+        """The conditions' metrics, and the curves'."""
+        random = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
+        return (*random, *(f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in self._worst_names()))
+
+    def cost(self) -> float:
+        """One pass for each random cover, ``tries`` and a gradient for each searched one."""
+        return float(len(self._axes()) * len(self.fractions) + (self.tries + 3) * len(self.worst))
 
     def measure(self, case: Case) -> Iterator[Reading]:
-        """Compare once for each fraction."""
-        for name, fraction in zip(self.conditions(), self.fractions, strict=True):
-            yield from case.compare(name, partial(hide_square, fraction=fraction, grey=self.grey))
+        """Compare once for each cover and fraction, then search."""
+        for axis in self._axes():
+            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+        for name, fraction in zip(self._worst_names(), self.worst, strict=True):
+            yield from case.compare_attacked(name, WorstCover(case.task, fraction, self.grey, self.tries), self.images)
+
+    def _worst_names(self) -> tuple[str, ...]:
+        return tuple(f"worst@{fraction:g}" for fraction in self.worst)
+
+    def _axes(self) -> tuple[Axis, ...]:
+        makers: dict[str, Callable[..., Tensor]] = {
+            "hidden": partial(hide_square, grey=self.grey),
+            "cells": partial(hide_cells, grey=self.grey),
+            "texture": hide_texture,
+            "object": partial(hide_object, grey=self.grey),
+            "edge": partial(hide_edge, grey=self.grey),
+        }
+        return tuple(
+            axis_of(cover, cover + "@{:g}", {f: (f, partial(makers[cover], fraction=f)) for f in self.fractions})
+            for cover in self.covers
+        )

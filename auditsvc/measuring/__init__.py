@@ -5,7 +5,7 @@ from auditsvc.measuring.check import Check
 from auditsvc.measuring.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
 from auditsvc.measuring.identity import code_version, identity_of
 from auditsvc.measuring.pairs import Answers, Pair
-from auditsvc.measuring.randomness import image_seeds, normal, uniform
+from auditsvc.measuring.randomness import image_seeds, normal, poisson, uniform
 from auditsvc.measuring.statistics import Interval, images_needed, student, tango, wilson
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "image_seeds",
     "images_needed",
     "normal",
+    "poisson",
     "student",
     "tango",
     "uniform",

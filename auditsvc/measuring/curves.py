@@ -6,15 +6,15 @@ is paired and can be sliced like any other score; the untouched images are the c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.measuring.case import Case
+from auditsvc.measuring.case import CLEAN, Case, Disturbance
 from auditsvc.measuring.dataset import Slices
-from auditsvc.measuring.pairs import Answers, Pair
+from auditsvc.measuring.pairs import ERRORS, Answers, Pair
 from auditsvc.measuring.statistics import Interval, student, wilson
 from auditsvc.records import Measured, Reading, Unmeasured
 
@@ -48,7 +48,7 @@ def curve_readings(case: Case, curve: Curve) -> Iterator[Reading]:
     is in the unit of the severities: where the score, interpolated, first falls under the floor; its ends are where
     the interval's ends do.  A floor that never breaks gives the largest severity, which then means: at least.
     """
-    clean, slices = case.pair("clean"), case.dataset.slices
+    clean, slices = case.pair(CLEAN), case.dataset.slices
     chosen = curve.pairs[0].chosen
     steps = np.diff(np.array((0.0, *np.abs(curve.severities))))
     levels = {}
@@ -135,3 +135,41 @@ def _reading(metric: str, slice_name: str, images: int, interval: Interval, plac
         return Reading(metric=metric, slice=slice_name, outcome=Unmeasured(reason="no image of this slice was tried"))
     value, low, high = (float(part[place]) for part in (interval.value, interval.low, interval.high))
     return Reading(metric=metric, slice=slice_name, outcome=Measured(value=value, low=low, high=high, images=images))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One kind of disturbance at several strengths, weakest first; ``severities`` are in its physical unit."""
+
+    name: str
+    names: tuple[str, ...]
+    severities: tuple[float, ...]
+    disturbances: tuple[Disturbance, ...]
+
+
+def axis_of(name: str, pattern: str, makers: Mapping[float, tuple[float, Disturbance]]) -> Axis:
+    """An axis from its strengths: each gives its severity and its disturbance, and its name by ``pattern``."""
+    ordered = sorted(makers, key=lambda strength: makers[strength][0])
+    return Axis(
+        name=name,
+        names=tuple(pattern.format(strength) for strength in ordered),
+        severities=tuple(makers[strength][0] for strength in ordered),
+        disturbances=tuple(makers[strength][1] for strength in ordered),
+    )
+
+
+def swept(case: Case, axis: Axis, floor: float, *, curve: bool, errors_apart: bool) -> Iterator[Reading]:
+    """Compare under every strength of an axis; with ``curve`` also over all of them."""
+    pairs = []
+    for name, disturb in zip(axis.names, axis.disturbances, strict=True):
+        pairs.append(case.pair(name, disturb))
+        yield from case.readings(pairs[-1], errors_apart=errors_apart)
+    if curve:
+        yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, floor))
+
+
+def swept_metrics(axes: Sequence[Axis], *, curve: bool, errors_apart: bool) -> tuple[str, ...]:
+    """Every metric that ``swept`` emits for these axes."""
+    kinds = ("score", "parent", "drop", *(ERRORS if errors_apart else ()))
+    each = [f"{kind}.{name}" for kind in kinds for axis in axes for name in axis.names]
+    return (*each, *(metric for axis in axes if curve for metric in curve_metrics(axis.name)))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditsvc.measuring.dataset import Slices
-from auditsvc.measuring.statistics import Interval, student, tango, wilson
+from auditsvc.measuring.statistics import Interval, mcnemar, student, student_p, tango, wilson
 from auditsvc.records import Measured, Reading, Unmeasured
 
 Answers = NDArray[Any]
@@ -51,28 +51,49 @@ def paired_readings(
     """
     before, after = parent.astype(np.float64), candidate.astype(np.float64)
     images = slices.sums(np.ones_like(before), chosen)
-    populated = np.maximum(images, 1)
     binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
+    found = {
+        "score": _level(after, slices, chosen, images, alpha, binary=binary),
+        "parent": _level(before, slices, chosen, images, alpha, binary=binary),
+        "drop": _loss(before - after, slices, chosen, images, alpha, binary=binary),
+    }
+    for kind, outcomes in found.items():
+        for slice_name, outcome in zip(slices.names, outcomes, strict=True):
+            yield Reading(metric=f"{kind}.{name}", slice=slice_name, outcome=outcome)
 
-    def sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return slices.sums(values, chosen)
 
-    def level(values: NDArray[np.float64]) -> Interval:
-        if binary:
-            return wilson(sums(values), populated, alpha)
-        return student(sums(values), sums(values * values), populated, alpha, 0.0, 1.0)
+Outcomes = list[Measured | Unmeasured]
+Chosen = NDArray[np.int64] | None
+Numbers = NDArray[np.float64]
 
-    def loss() -> Interval:
-        change = before - after
-        if binary:
-            return tango(sums((change > 0).astype(float)), sums((change < 0).astype(float)), populated, alpha)
-        return student(sums(change), sums(change * change), populated, alpha, -1.0, 1.0)
 
-    for kind, interval in (("score", level(after)), ("parent", level(before)), ("drop", loss())):
-        for place, slice_name in enumerate(slices.names):
-            yield Reading(
-                metric=f"{kind}.{name}", slice=slice_name, outcome=_outcome(interval, place, int(images[place]))
-            )
+def _level(values: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
+    """A mean score on every slice."""
+    total, populated = slices.sums(values, chosen), np.maximum(images, 1)
+    if binary:
+        return _outcomes(wilson(total, populated, alpha), images)
+    return _outcomes(student(total, slices.sums(values * values, chosen), populated, alpha, 0.0, 1.0), images)
+
+
+def _loss(change: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
+    """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
+    populated = np.maximum(images, 1)
+    lost = slices.sums((change > 0).astype(float), chosen)
+    won = slices.sums((change < 0).astype(float), chosen)
+    if binary:
+        interval, p = tango(lost, won, populated, alpha), mcnemar(lost, won)
+    else:
+        total, squares = slices.sums(change, chosen), slices.sums(change * change, chosen)
+        interval, p = student(total, squares, populated, alpha, -1.0, 1.0), student_p(total, squares, populated)
+    shown = zip(_outcomes(interval, images), lost, won, p, strict=True)
+    return [
+        one.model_copy(update={"lost": int(b), "won": int(c), "p": float(q)}) if isinstance(one, Measured) else one
+        for one, b, c, q in shown
+    ]
+
+
+def _outcomes(interval: Interval, images: Numbers) -> Outcomes:
+    return [_outcome(interval, place, int(number)) for place, number in enumerate(images)]
 
 
 def _outcome(interval: Interval, place: int, images: int) -> Measured | Unmeasured:

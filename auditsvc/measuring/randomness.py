@@ -60,3 +60,37 @@ def normal(seeds: Tensor, shape: Sequence[int] = (), stream: int = 0) -> Tensor:
     """``(N, *shape)`` float32, standard normal (Box-Muller on two uniform draws)."""
     radius = torch.sqrt(-2 * torch.log1p(-uniform(seeds, shape, 2 * stream + 1000)))
     return radius * torch.cos(2 * torch.pi * uniform(seeds, shape, 2 * stream + 1001))
+
+
+_FEW = 20.0
+"""Below this rate Poisson's law is followed exactly, above it by its first three moments."""
+
+
+def poisson(seeds: Tensor, rates: Tensor, stream: int = 0) -> Tensor:
+    """Counts ``(N, ...)`` float32 of the shape of ``rates`` (N, ...), each by Poisson's law of its own rate.
+
+    Few are counted by inverting the law on one uniform draw.  Many are a normal draw with the law's mean, variance
+    and skew, rounded: at 20 the variance is then within one per cent.
+    """
+    shape = rates.shape[1:]
+    draw = normal(seeds, shape, stream)
+    many = (rates + rates.clamp(min=0).sqrt() * draw + (draw * draw - 1) / 6).round().clamp_(min=0)
+    few = rates < _FEW
+    if not bool(few.any()):
+        return many
+    many[few] = _inverted(rates[few], uniform(seeds, shape, 2 * stream + 2000)[few])
+    return many
+
+
+def _inverted(rates: Tensor, draws: Tensor) -> Tensor:
+    """The smallest count whose cumulated probability exceeds the draw."""
+    chance = torch.exp(-rates)
+    reached, counts = chance.clone(), torch.zeros_like(rates)
+    for number in range(1, 64):
+        open_ones = draws > reached
+        if not bool(open_ones.any()):
+            break
+        counts += open_ones
+        chance = chance * rates / number
+        reached += chance
+    return counts

@@ -99,6 +99,24 @@ def student(total: Any, squares: Any, images: Any, alpha: float, floor: float, c
     return Interval(value, low, high)
 
 
+def student_p(total: Any, squares: Any, images: Any) -> Numbers:
+    """The one-sided p-value of a mean this far above zero; 1 where a slice says nothing about its own spread."""
+    s, q, n = (np.asarray(count, float) for count in np.broadcast_arrays(total, squares, images))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = np.maximum(q - s * s / n, 0) / (n - 1)
+        p = stats.t.sf(s / n / np.sqrt(variance / n), n - 1)
+    return np.where(np.isfinite(p) & (variance > 0), p, 1.0)
+
+
+def mcnemar(lost: Any, won: Any) -> Numbers:
+    """The exact one-sided p-value of so many losses, if losing and winning an image are equally likely.
+
+    Reference: Q. McNemar (1947), doi:10.1007/BF02295996, in its exact binomial form.
+    """
+    b, c = np.asarray(lost, float), np.asarray(won, float)
+    return np.asarray(stats.binom.sf(b - 1, b + c, 0.5), float)
+
+
 def images_needed(discordant: float, images: int, margin: float, alpha: float, power: float = 0.8) -> int:
     """How many images would show, with this power, that a loss stays under ``margin``.
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from auditsvc.checks.occlusion import hide_square
+from auditsvc.measuring.hiding import hide_square
 from auditsvc.records import OVERALL
 from tests.fakes.models import NeverWrong, SeesMeanBrightness, SeesOneCorner, array_dataset, case_of, grey_dataset
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from auditsvc.measuring import MISSING, Slices, column_from, student, tango, wilson
 from auditsvc.measuring.pairs import paired_readings
+from auditsvc.measuring.statistics import mcnemar
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 SCORES = st.lists(st.tuples(st.sampled_from((0.0, 1.0)), st.sampled_from((0.0, 1.0)), st.sampled_from("FM")),
@@ -32,7 +33,11 @@ def test_right_and_wrong_answers_are_counted_slice_by_slice(rows):
             won = int((inside & (parent < candidate)).sum())
             total = int(inside.sum())
             interval = tango(lost, won, total, 0.05) if score is None else wilson(score[inside].sum(), total, 0.05)
-            expected.append(Reading(metric=metric, slice=name, outcome=as_outcome(interval, total)))
+            outcome = as_outcome(interval, total)
+            if score is None:
+                p = float(mcnemar(lost, won))
+                outcome = outcome.model_copy(update={"lost": lost, "won": won, "p": p})
+            expected.append(Reading(metric=metric, slice=name, outcome=outcome))
     assert list(paired_readings("x", parent, candidate, slices, None, 0.05)) == expected
 
 

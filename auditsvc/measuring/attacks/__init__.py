@@ -10,6 +10,7 @@ All run in float32 on the tensors they are given, on any device; no attack keeps
 
 from auditsvc.measuring.attacks.apgd import Apgd, TargetedApgd
 from auditsvc.measuring.attacks.ball import Ball, Norm
+from auditsvc.measuring.attacks.covering import WorstCover
 from auditsvc.measuring.attacks.ensemble import AutoAttack, Budgets, Method
 from auditsvc.measuring.attacks.gradient import Fgsm, Pgd
 from auditsvc.measuring.attacks.minimal import MinimalNorm
@@ -32,5 +33,6 @@ __all__ = [
     "Spatial",
     "Square",
     "TargetedApgd",
+    "WorstCover",
     "weaknesses",
 ]
