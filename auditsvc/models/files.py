@@ -14,6 +14,7 @@ from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.card import ArchitectureCard
+from auditsvc.models.int8 import install_int8
 from auditsvc.models.model import Model
 from auditsvc.models.reading import read_weights
 from auditsvc.models.resizing import resize
@@ -39,12 +40,14 @@ def read_card(data: bytes) -> ArchitectureCard:
 
 
 def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:
-    """The model of these weights: the class by name, resized to the tensors.
+    """The model of these weights: the class by name, resized to the tensors, INT8 where they are integers.
 
     Raises:
         Refused: tensors that do not belong to the architecture, with their names.
     """
     module = build(card.architecture, card.arguments)
+    resize(module, weights)
+    install_int8(module, weights)
     wanted = module.state_dict()
     reasons = [f"missing tensor: {key}" for key in wanted if key not in weights]
     reasons += [f"tensor that the architecture does not have: {key}" for key in weights if key not in wanted]
@@ -56,7 +59,6 @@ def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:
     reasons += [f"not a finite number in {key}" for key, tensor in weights.items() if not _finite(tensor)]
     if reasons:
         raise Refused(f"these weights are not a {card.architecture}", reasons)
-    resize(module, weights)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

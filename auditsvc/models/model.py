@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.card import ArchitectureCard
+from auditsvc.models.int8 import Int8Layer
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,16 @@ class Model:
 
     def __call__(self, images: Tensor) -> Tensor:
         """``(N, C, H, W)`` float32 in 0..1 to the audited output: logits ``(N, classes)``."""
-        answers = self.module(_channels_last(images))
-        return answers if isinstance(answers, Tensor) else self._chosen(answers)
+        return self.audited(self.module(_channels_last(images)))
 
-    def _chosen(self, answers: tuple[Tensor, ...]) -> Tensor:
+    def audited(self, answers: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """The answer that is audited, of all that the module gives.
+
+        Raises:
+            InvalidInput: there are several and the card names none of them.
+        """
+        if isinstance(answers, Tensor):
+            return answers
         names = getattr(self.module, "outputs", ())
         if self.card.output not in names:
             raise InvalidInput(
@@ -45,6 +52,7 @@ class Model:
     def counts(self) -> dict[str, float]:
         """What was counted: parameters, and how many of them are not zero."""
         tensors = [parameter.detach() for parameter in self.module.parameters()]
+        tensors += [layer.weight for layer in self.module.modules() if isinstance(layer, Int8Layer)]
         return {
             "parameters": float(sum(tensor.numel() for tensor in tensors)),
             "nonzero": float(sum(int(torch.count_nonzero(tensor)) for tensor in tensors)),
@@ -57,7 +65,7 @@ def _channels_last(images: Tensor) -> Tensor:
     Torch calls a one-channel tensor contiguous in both orders and then picks its kernel by the strides, so the
     last bit of an answer would depend on how the images were loaded.  Here the strides are always the same.
     """
-    _, channels, height, width = images.shape
+    _, channels, _, width = images.shape
     if images.stride()[1:] == (1, width * channels, channels):
         return images
     return torch.empty_like(images, memory_format=torch.channels_last).copy_(images)

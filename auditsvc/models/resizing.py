@@ -45,7 +45,7 @@ def _replace(layer: nn.Module, name: str, prefix: str, weights: dict[str, Tensor
     if new.dim() != old.dim():
         reasons.append(f"{prefix}{name} has {new.dim()} dimensions; the architecture has {old.dim()}")
         return False
-    empty = torch.zeros(new.shape, dtype=old.dtype)
+    empty = torch.zeros(new.shape, dtype=old.dtype, device=new.device)
     setattr(layer, name, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
     return True
 

@@ -1,35 +1,64 @@
 """Pruning: a dense parent and a recipe in, smaller weights out.  The same recipe gives the same bits.
 
-Each family of methods is one file; a recipe names a method of one of them.
+Each family of methods is one file; a recipe names a method of one of them:
+
+``structured-l1`` and the other criteria
+    Whole channels go; the model is smaller and faster.  Targets ``macs``, ``parameters`` or ``latency``, each "so
+    many times less".
+``magnitude-global``, ``magnitude-per-layer``, ``n-m``
+    Single weights become zero; the file is smaller when compressed, and nothing is faster.
+``none``
+    Nothing goes; for a recipe that only changes the number format.
+
+Recovery follows each step, the number format comes last.  Two runs of one recipe are equal bit for bit on the same
+machine with the same number of torch threads; without training the threads do not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models import Model
-from auditsvc.pruning.unstructured import magnitude_global, magnitude_per_layer
+from auditsvc.measuring import Dataset
+from auditsvc.models import Model, assemble
+from auditsvc.ports import Progress
+from auditsvc.pruning.formats import FORMATS, in_format
+from auditsvc.pruning.methods import METHODS, Work
+from auditsvc.pruning.plan import recovery_of, sources_of
+from auditsvc.pruning.recovery import AfterStep
+from auditsvc.pruning.silence import Silence
 from auditsvc.records import Recipe
 
-METHODS: dict[str, Callable[[Model, Recipe], dict[str, Tensor]]] = {
-    "magnitude-global": magnitude_global,
-    "magnitude-per-layer": magnitude_per_layer,
-}
 
+def prune(
+    parent: Model,
+    recipe: Recipe,
+    data: Dataset | Sequence[Dataset] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The parent's weights, pruned by this recipe, as they are saved; the parent is left as it is.
 
-def prune(parent: Model, recipe: Recipe) -> dict[str, Tensor]:
-    """The parent's weights, pruned by this recipe; the parent is left as it is.
+    ``data`` are the data sets that the recipe names by digest: for recovery, for criteria that look at labelled
+    images, and for the ranges of ``int8``.
 
     Raises:
-        InvalidInput: an unknown method, or targets that it does not take.
+        InvalidInput: an unknown method, targets or recovery that it does not take, data that is missing, or a
+            target that is out of reach; says what would work.
+        Refused: the pruned model is not what it should be and is not handed out.
+        Unavailable: a library that the method needs is not installed.
     """
     method = METHODS.get(recipe.method)
     if method is None:
         raise InvalidInput(f"no pruning method named {recipe.method!r}; known: {', '.join(sorted(METHODS))}")
-    return method(parent, recipe)
+    work = Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or Silence())
+    weights = method(work)
+    if recipe.number_format is None:
+        return weights
+    images = work.sources.of(None, "int8") if recipe.number_format == "int8" else None
+    return in_format(assemble(weights, parent.card), recipe.number_format, images, recipe.seed)
 
 
-__all__ = ["METHODS", "prune"]
+__all__ = ["FORMATS", "METHODS", "AfterStep", "in_format", "prune"]

@@ -2,20 +2,28 @@
 
 Depthwise filters, the first convolution and the last linear layers are left alone: they hold few weights, and
 losing one of nine costs far more than losing one of thousands.  Zeros make a file smaller when it is
-compressed.  They bring no speed in dense kernels, and none is claimed.
+compressed.  They bring no speed in dense kernels, and none is claimed; nor does N:M on a processor without a
+kernel for it.
 
 Reference: S. Han et al. (2015), "Learning both Weights and Connections for Efficient Neural Networks",
-arXiv:1506.02626.
+arXiv:1506.02626.  M. Zhu and S. Gupta (2017), "To prune, or not to prune", arXiv:1710.01878 (cubic schedule).
+A. Mishra et al. (2021), "Accelerating Sparse Deep Neural Networks", arXiv:2104.08378 (N:M).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
-from auditsvc.records import Recipe
+from auditsvc.pruning.surgery import with_weights
+from auditsvc.pruning.training import Masks, masks_of
+
+Between = Callable[[Model, int, Masks], Model]
+"""Recovery after a step: the pruned model, the number of the step from 0, and where weights may be other than 0."""
 
 
 def prunable(module: nn.Module) -> tuple[str, ...]:
@@ -29,34 +37,61 @@ def prunable(module: nn.Module) -> tuple[str, ...]:
     return tuple(f"{path}.weight" for path in chosen)
 
 
-def magnitude_global(parent: Model, recipe: Recipe) -> dict[str, Tensor]:
-    """Zero the ``sparsity`` share of all prunable weights with the smallest absolute value."""
-    weights, names, sparsity = _prepared(parent, recipe)
+def sparse(parent: Model, sparsity: float, steps: int, between: Between, *, everywhere: bool) -> dict[str, Tensor]:
+    """Zero this share of the prunable weights with the smallest absolute value, by a cubic schedule.
+
+    ``everywhere``: the share is one of all prunable weights together, else one of each layer.
+
+    Raises:
+        InvalidInput: the model has no weight that may be zeroed.
+    """
+    names = _prunable(parent)
+    model = parent
+    for step in range(steps):
+        share = sparsity * (1 - (1 - (step + 1) / steps) ** 3)
+        weights = (_together if everywhere else _apart)(model.weights(), names, share)
+        model = between(with_weights(parent, weights), step, masks_of(weights, names))
+    return model.weights()
+
+
+def n_of_m(parent: Model, keep: int, of: int, between: Between) -> dict[str, Tensor]:
+    """Keep the largest ``keep`` of every ``of`` consecutive input channels, at each place of a filter.
+
+    Raises:
+        InvalidInput: nothing would go, or no layer has a number of input channels that ``of`` divides.
+    """
+    weights = parent.weights()
+    names = tuple(name for name in _prunable(parent) if weights[name].shape[1] % of == 0)
+    if keep >= of or not names:
+        raise InvalidInput(f"{keep} of {of} can't be kept: keep must be smaller, and {of} must divide input channels")
+    for name in names:
+        runs = torch.unflatten(weights[name].movedim(1, -1).contiguous(), -1, (-1, of))
+        order = torch.argsort(runs.abs(), dim=-1, descending=True, stable=True)
+        mask = torch.zeros_like(runs, dtype=torch.bool).scatter_(-1, order[..., :keep], value=True)
+        weights[name] = (runs * mask).flatten(-2).movedim(-1, 1).contiguous()
+    return between(with_weights(parent, weights), 0, masks_of(weights, names)).weights()
+
+
+def _prunable(parent: Model) -> tuple[str, ...]:
+    names = prunable(parent.module)
+    if not names:
+        raise InvalidInput(f"{parent.card.architecture} has no weight that may be zeroed; int8 or float16 still work")
+    return names
+
+
+def _together(weights: dict[str, Tensor], names: tuple[str, ...], share: float) -> dict[str, Tensor]:
     sizes = [weights[name].numel() for name in names]
-    zeros = _smallest(torch.cat([weights[name].abs().flatten() for name in names]), sparsity)
+    zeros = _smallest(torch.cat([weights[name].abs().flatten() for name in names]), share)
     for name, mask in zip(names, torch.split(zeros, sizes), strict=True):
         weights[name] = weights[name].masked_fill(mask.view_as(weights[name]), 0)
     return weights
 
 
-def magnitude_per_layer(parent: Model, recipe: Recipe) -> dict[str, Tensor]:
-    """Zero the ``sparsity`` share of each layer's weights with the smallest absolute value."""
-    weights, names, sparsity = _prepared(parent, recipe)
+def _apart(weights: dict[str, Tensor], names: tuple[str, ...], share: float) -> dict[str, Tensor]:
     for name in names:
-        mask = _smallest(weights[name].abs().flatten(), sparsity).view_as(weights[name])
+        mask = _smallest(weights[name].abs().flatten(), share).view_as(weights[name])
         weights[name] = weights[name].masked_fill(mask, 0)
     return weights
-
-
-def _prepared(parent: Model, recipe: Recipe) -> tuple[dict[str, Tensor], tuple[str, ...], float]:
-    if set(recipe.targets) != {"sparsity"} or not 0 < recipe.targets["sparsity"] < 1:
-        raise InvalidInput(f"{recipe.method} takes one target, sparsity, between 0 and 1; got {recipe.targets}")
-    if recipe.recovery:
-        raise InvalidInput(f"{recipe.method} knows no recovery; got {recipe.recovery}")
-    names = prunable(parent.module)
-    if not names:
-        raise InvalidInput(f"{parent.card.architecture} has no weight that {recipe.method} may zero")
-    return parent.weights(), names, recipe.targets["sparsity"]
 
 
 def _smallest(magnitudes: Tensor, share: float) -> Tensor:

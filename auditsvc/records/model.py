@@ -52,6 +52,7 @@ class Recipe(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     recovery: dict[str, Any] = {}
     data: Digest | None = None
+    number_format: Literal["int8", "float16", "bfloat16"] | None = None
 
 
 class Mark(Value):

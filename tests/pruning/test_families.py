@@ -1,0 +1,137 @@
+"""Which methods work on which families of networks; ``python -m tests.pruning.test_families`` prints the table."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from auditsvc import pruning
+from auditsvc.errors import AuditError
+from auditsvc.intake import Trip, round_trip_all
+from auditsvc.models import Model, assemble, load_model, model_files
+from auditsvc.models.counting import macs
+from auditsvc.models.exporting import compare_onnx, onnx_bytes
+from auditsvc.pruning.importance import CRITERIA
+from auditsvc.pruning.wiring import wiring_of
+from auditsvc.records import Recipe
+from tests.models.families import FAMILIES, model_of
+from tests.pruning.toy import Toy
+
+TOY = Toy(128)
+RECIPES = {
+    **{f"structured-{name}": {"macs": 1.5, "round_to": 1} for name in CRITERIA},
+    "magnitude-global": {"sparsity": 0.5},
+    "magnitude-per-layer": {"sparsity": 0.5},
+    "n-m": {"keep": 2, "of": 4},
+}
+FORMATS = ("int8", "float16", "bfloat16")
+
+LEFT_ALONE = {
+    "plain": {"head"},
+    "residual": {"head"},
+    "depthwise": {"head"},
+    "grouped": {"head"},
+    "concat": {"head"},
+    "attention": {"head", "down"},
+    "split": {"head", "detour.0"},
+    "fixed view": {"head", "before.0"},
+}
+"""The layers in front of a split, a fixed view or a normalisation across channels keep all of their channels."""
+
+
+def recipe(method: str, number_format: str | None = None) -> Recipe:
+    return Recipe(
+        method=method, targets=RECIPES.get(method, {}), data=TOY.ref.digest, number_format=number_format, seed=3
+    )
+
+
+@cache
+def parent(family: str) -> Model:
+    return model_of(FAMILIES[family])
+
+
+def candidate(family: str, wanted: Recipe, folder: Path) -> Trip:
+    """The candidate, saved; the trip compares the files with the model in memory."""
+    model = assemble(pruning.prune(parent(family), wanted, TOY), parent(family).card)
+    folder.mkdir()
+    for name, data in model_files(model.weights(), model.card).items():
+        (folder / name).write_bytes(data)
+    return Trip(folder, model, TOY.images[:50])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_cannot_be_narrowed_are_left_alone(family: str) -> None:
+    wiring = wiring_of(parent(family))
+    assert {reason.split(":")[0] for reason in wiring.left_alone} == LEFT_ALONE[family]
+
+
+def test_a_candidate_of_each_family_comes_back_in_a_clean_process_and_in_onnx_runtime(tmp_path: Path) -> None:
+    wanted = recipe("structured-l1", "int8")
+    all_come_back([candidate(family, wanted, tmp_path / family) for family in FAMILIES])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_candidate_comes_back_in_a_clean_process_and_in_onnx_runtime(family: str, tmp_path: Path) -> None:
+    wanted = [recipe(method) for method in RECIPES] + [recipe("none", number_format) for number_format in FORMATS]
+    all_come_back([candidate(family, item, tmp_path / str(number)) for number, item in enumerate(wanted)])
+
+
+def all_come_back(trips: list[Trip]) -> None:
+    round_trip_all(trips)
+    for trip in trips:
+        assert compare_onnx(onnx_bytes(trip.model, trip.images), trip.model, trip.images) == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_structured_pruning_meets_its_target(family: str) -> None:
+    model = parent(family)
+    for criterion in ("l1", "random"):
+        smaller = assemble(pruning.prune(model, recipe(f"structured-{criterion}"), TOY), model.card)
+        assert macs(smaller) / (macs(model) / 1.5) == pytest.approx(1, abs=0.02)
+        assert smaller.counts()["parameters"] < model.counts()["parameters"]
+
+
+@pytest.mark.parametrize("family", ["grouped", "attention"])
+def test_groups_and_heads_stay_equal(family: str) -> None:
+    model = parent(family)
+    smaller = assemble(pruning.prune(model, recipe("structured-l2"), TOY), model.card)
+    for layer in smaller.module.modules():
+        if getattr(layer, "groups", 1) > 1:
+            assert layer.groups == 4
+            assert layer.weight.shape[0] % 4 == 0
+        if hasattr(layer, "heads"):
+            assert layer.q.out_features == layer.k.out_features == layer.out.in_features
+            assert layer.q.out_features % layer.heads == 0
+
+
+def test_the_reloaded_folder_is_pruned_again_without_its_parent(tmp_path: Path) -> None:
+    """A candidate can be a parent: the class is rebuilt from the shapes that pruning left."""
+    trip = candidate("residual", recipe("structured-l1"), tmp_path / "once")
+    again = load_model(trip.folder)
+    twice = assemble(pruning.prune(again, recipe("structured-l1"), TOY), again.card)
+    assert macs(again) / macs(twice) == pytest.approx(1.5, rel=0.02)
+    assert bool(torch.isfinite(twice(TOY.images[:2])).all())
+
+
+def table() -> str:
+    """Families by methods: how it ended, and which layers keep all of their channels."""
+    lines = ["| family | " + " | ".join((*RECIPES, *FORMATS)) + " | left alone |"]
+    lines.append("|---" * (len(RECIPES) + len(FORMATS) + 2) + "|")
+    for family in FAMILIES:
+        model, cells = parent(family), []
+        for wanted in (*(recipe(method) for method in RECIPES), *(recipe("none", name) for name in FORMATS)):
+            try:
+                onnx_bytes(assemble(pruning.prune(model, wanted, TOY), model.card), TOY.images[:50])
+                cells.append("works")
+            except AuditError as error:
+                cells.append(type(error).__name__)
+        lines.append(f"| {family} | " + " | ".join(cells) + f" | {', '.join(sorted(LEFT_ALONE[family]))} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
