@@ -45,6 +45,9 @@ class Settings:
     port: int = field(default_factory=lambda: _number("PORT", 8600))
     """The port that ``serve`` binds to."""
 
+    hosts: str = field(default_factory=lambda: _from_environment("HOSTS", ""))
+    """Further names that ``serve`` answers for, with commas between; a proxy's public name belongs here."""
+
     threads: int = field(default_factory=lambda: _number("THREADS", 0))
     """Torch threads for measuring; 0 means one for each core."""
 

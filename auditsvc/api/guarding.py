@@ -1,0 +1,129 @@
+"""The door: what is done with every request before any route sees it, and with every answer.
+
+- A ``Host`` that is not ours is refused, so that a web page can't reach a service on loopback by a name of its own
+  that it lets point here (DNS rebinding).
+- A body is never larger than its route allows, whether it says so or not.
+- Every answer carries the headers that keep browsers from doing more with it than show it.
+- Every request has an id, is counted, and what was changed or refused is logged: method, path without query, status,
+  time, id.  No header and no body is ever logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auditsvc.api.problems import problem, response_of
+
+if TYPE_CHECKING:
+    from auditsvc.api.site import Site
+
+BODY_LIMIT = 256 * 1024
+"""Bytes in a request's body, where its route does not take more."""
+
+LARGE_BODIES = {"/v1/verify": 8 * 1024**3}
+"""Routes that stream what they are sent, and keep none of it in memory."""
+
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+POLICY += "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+_POLICY = (b"content-security-policy", POLICY.encode())
+_NO_STORE = (b"cache-control", b"no-cache")
+
+_log = logging.getLogger("auditsvc.requests")
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, site: Site) -> None:
+        self._app, self._site = app, site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, pass on, count, log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+        identity = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = identity
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, identity.encode())
+            await send(message)
+
+        try:
+            refused = self._refusal(scope)
+            if refused is not None:
+                await refused(scope, receive, answer)
+            else:
+                await self._app(scope, _limited(scope, receive), answer)
+        finally:
+            self._note(scope, status, time.perf_counter() - began, identity)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        host, length = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"content-length":
+                length = value
+        if not self._site.answers_for(host):
+            told = "this service does not answer for that host; name it in AUDITSVC_HOSTS if it should"
+            return response_of(problem(421, "wrong-host", told))
+        if length.isdigit() and int(length) > _limit(scope):
+            return response_of(problem(413, "too-large", f"the body may have {_limit(scope)} bytes at most"))
+        return None
+
+    def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._site.metrics.count(scope["method"], route, status, seconds)
+        if status >= 400 or scope["method"] not in ("GET", "HEAD"):
+            told = {"method": scope["method"], "path": scope["path"], "status": status, "request": identity}
+            _log.info(json.dumps(told | {"ms": round(seconds * 1000, 1)}))
+
+
+def _add_headers(message: Message, identity: bytes) -> None:
+    headers = message["headers"] = list(message.get("headers", ()))
+    given = {name for name, _ in headers}
+    headers.extend(HEADERS)
+    headers.append((b"x-request-id", identity))
+    headers.extend(header for header in (_POLICY, _NO_STORE) if header[0] not in given)
+
+
+def _limit(scope: Scope) -> int:
+    return LARGE_BODIES.get(scope["path"], BODY_LIMIT)
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """A body without a length is counted as it comes."""
+    if scope["method"] in ("GET", "HEAD"):
+        return receive
+    limit, seen = _limit(scope), 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise HTTPException(413, f"the body may have {limit} bytes at most")
+        return message
+
+    return counted

@@ -1,0 +1,82 @@
+"""Who is calling: the bearer of a token, or, on this machine only, a reader without one.
+
+A token comes in ``Authorization: Bearer ...``, or from a browser in a cookie that no other site can send along.
+While the service is bound to loopback, a request from this machine without a token has the role ``reader``; one
+that a proxy passed on comes from elsewhere and has none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from auditsvc.errors import Forbidden, Unauthenticated
+
+if TYPE_CHECKING:
+    from auditsvc.api.site import Site
+
+COOKIE = "auditsvc_token"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A person or program with a role; ``name`` is what stands in the ledger."""
+
+    name: str
+    role: str
+    token: str = ""
+    """The id of the token (not the token); empty for a reader without one."""
+
+
+LOCAL = Caller("local", "reader")
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sent this request.
+
+    Raises:
+        Unauthenticated: no token where one is needed, or one that is unknown, expired or revoked.
+        Forbidden: another site tries to act with the token in the browser's cookie.
+    """
+    site: Site = request.app.state.site
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme:
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("give the token as: Authorization: Bearer TOKEN")
+        return site.access.caller(token.strip())
+    if "cookie" in request.headers and COOKIE in request.cookies:
+        if request.method not in _SAFE and not _from_own_page(request):
+            raise Forbidden("another site tried to act in your name; nothing was done")
+        return site.access.caller(request.cookies[COOKIE])
+    if site.local and is_loopback(request.client.host if request.client else "") and not _passed_on(request):
+        return LOCAL
+    raise Unauthenticated("a token is needed: Authorization: Bearer TOKEN; an admin gives you one")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this address reaches no further than this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _passed_on(request: Request) -> bool:
+    return any(name in request.headers for name in _PASSED_ON)
+
+
+def _from_own_page(request: Request) -> bool:
+    """Whether the browser says that one of our own pages sent this."""
+    fetched = request.headers.get("sec-fetch-site")
+    if fetched is not None:
+        return fetched == "same-origin"
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == request.headers.get("host")

@@ -1,0 +1,77 @@
+"""The OpenAPI document: FastAPI's, with what it can't know: roles, tokens, and how errors look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from auditsvc.api.problems import MEDIA_TYPE, Problem
+
+DESCRIPTION = """Deny by default: every route names the role it needs (`x-role`), and a token carries one role.
+`reader` is in every role.  While the service is bound to loopback, readers on the same machine need no token.
+
+Errors are Problem Details (RFC 9457) with a stable `code`.  Lists are paged by an opaque `cursor`.
+A write with an `Idempotency-Key` can be sent again without being done twice."""
+
+TAGS = (
+    ("gate", "The question that a pipeline asks."),
+    ("candidates", "Pruned models that ask for release, and what was measured of them."),
+    ("decisions", "Verdicts under a policy, consent, waivers."),
+    ("releases", "What was sealed, what was recalled, and how anyone checks it."),
+    ("policies", "What is demanded."),
+    ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
+    ("tokens", "Who may come in."),
+    ("operation", "Health, metrics, this document."),
+)
+
+_ERRORS = {"401": "No token, or not a good one.", "403": "The token's role may not do this.", "404": "Not there."}
+
+
+def install(app: FastAPI) -> None:
+    """Let ``app.openapi()`` give the finished document, made once."""
+
+    def document() -> dict[str, Any]:
+        if not app.openapi_schema:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=DESCRIPTION,
+        routes=app.router.routes,
+        tags=[{"name": name, "description": words} for name, words in TAGS],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    parts = made.setdefault("components", {})
+    parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    parts["schemas"].pop("HTTPValidationError", None)
+    parts["schemas"].pop("ValidationError", None)
+    parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "auditsvc_..."}}
+    for path, methods in made["paths"].items():
+        for operation in methods.values():
+            _declare_errors(path, operation)
+    return made
+
+
+def _declare_errors(path: str, operation: dict[str, Any]) -> None:
+    """Every way in which an operation can fail, as a problem."""
+    responses = operation["responses"]
+    wanted = dict(_ERRORS) if operation["x-role"] != "anyone" else {}
+    if "{" not in path and path != "/v1/gate":
+        wanted.pop("404", None)
+    if "422" in responses:
+        wanted["422"] = "The request can't be used; `reasons` lists every fault."
+    if "requestBody" in operation:
+        wanted["413"] = "The body is too large."
+    wanted["503"] = "Something that is needed failed; try again."
+    for status, words in wanted.items():
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        responses[status] = {"description": words, "content": content}

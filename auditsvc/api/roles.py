@@ -1,0 +1,89 @@
+"""Who may do what: every route and the role it needs, in one table.  What is not in it is refused.
+
+A role is what a token carries.  ``reader`` is in all of them; beyond that none includes another: who asks for a
+release (``submitter``), who measures and seals (``auditor``), who consents (``approver``) and who hands out tokens
+(``admin``) are to be different people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, get_args
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from auditsvc.api.idempotency import answered_once
+from auditsvc.api.identity import Caller, caller_of
+from auditsvc.errors import Forbidden, InvalidInput
+
+Needed = Literal["anyone", "reader", "submitter", "auditor", "approver", "admin"]
+
+ROUTES: dict[tuple[str, str], Needed] = {
+    ("GET", "/"): "reader",
+    ("GET", "/healthz"): "anyone",
+    ("GET", "/readyz"): "anyone",
+    ("GET", "/metrics"): "reader",
+    ("GET", "/openapi.json"): "anyone",
+    ("GET", "/docs"): "anyone",
+    ("GET", "/static/{name}"): "anyone",
+    ("GET", "/v1/gate"): "reader",
+}
+"""Method and path, and the role that a caller needs; ``anyone`` needs no token at all."""
+
+
+def role_for(method: str, path: str) -> Needed:
+    """The role that this route needs.
+
+    Raises:
+        InvalidInput: the route is not in the table.
+    """
+    try:
+        return ROUTES[method, path]
+    except KeyError:
+        raise InvalidInput(f"the route {method} {path} has no role: give it one in auditsvc/api/roles.py") from None
+
+
+def allow(caller: Caller, needed: Needed) -> None:
+    """Let the caller pass.
+
+    Raises:
+        Forbidden: the caller's role does not include the one that is needed.
+    """
+    if needed != "reader" and caller.role != needed:
+        raise Forbidden(f"this needs the role {needed}; {caller.name} has the role {caller.role}")
+
+
+class RoleRoute(APIRoute):
+    """A route that looks up its role when it is made, and asks for it before anything else is read."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        methods = options.get("methods") or ["GET"]
+        needs = {role_for(method, path) for method in methods}
+        if len(needs) != 1:
+            raise InvalidInput(f"the methods of {path} need different roles: give each a route of its own")
+        self.needs: Needed = needs.pop()
+        extra: dict[str, Any] = {"x-role": self.needs, "security": [] if self.needs == "anyone" else [{"token": []}]}
+        options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **extra}
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler behind the check."""
+        inner, needed = super().get_route_handler(), self.needs
+        if needed == "anyone":
+            return inner
+
+        async def checked(request: Request) -> Response:
+            caller = caller_of(request)
+            allow(caller, needed)
+            request.state.caller = caller
+            if "idempotency-key" in request.headers and request.method not in ("GET", "HEAD"):
+                return await answered_once(request, caller, inner)
+            return await inner(request)
+
+        return checked
+
+
+ROLES = get_args(Needed)[1:]
+"""The roles that a token can carry."""

@@ -1,0 +1,91 @@
+"""Serving: open the store, bind the address, tell how to come in, stop gracefully."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from auditsvc import __version__
+from auditsvc.api import create_app
+from auditsvc.api.site import Site, open_site
+from auditsvc.errors import Unavailable
+from auditsvc.settings import Settings
+
+FIRST_TOKEN_DAYS = 30
+"""How long the first admin token is good: long enough to hand out others."""
+
+GRACE_S = 20
+"""How long requests that are being answered may take at the end, in seconds."""
+
+
+def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = False) -> None:
+    """Serve until a signal comes; then finish what was begun, and close.
+
+    Raises:
+        Unavailable: the store can't be opened, or the address can't be bound.
+    """
+    listening = _bound(host, port)
+    site = open_site(settings, host)
+    try:
+        _welcome(site, host, listening.getsockname()[1], new_admin_token=new_admin_token)
+        config = uvicorn.Config(
+            create_app(site),
+            log_config=_logging(),
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=GRACE_S,
+            h11_max_incomplete_event_size=32 * 1024,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        site.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(f"can't listen on {host} port {port}: {error.strerror or error}; try --port") from error
+
+
+def _welcome(site: Site, host: str, port: int, *, new_admin_token: bool) -> None:
+    """What whoever started it needs to know; a token that is made here is shown here only."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"auditsvc {__version__} serves {site.folder}", f"  pages   {address}/", f"  API     {address}/docs"]
+    if site.local:
+        lines.append("  readers on this machine need no token; everything else does")
+    if new_admin_token or not site.access.tokens():
+        token = first_token(site)
+        lines.append(f"  admin token, shown this once, good for {FIRST_TOKEN_DAYS} days:\n    {token}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def first_token(site: Site) -> str:
+    """An admin token, with its event in the log."""
+    secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
+    site.note("token-issued", "auditsvc", token=token.id, name=token.name, role=token.role)
+    return secret
+
+
+def _logging() -> dict[str, object]:
+    """Lines on standard error: time, level, logger, words; requests as JSON in the words."""
+    logging.captureWarnings(True)
+    form = {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    handler = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+    quiet = {"handlers": ["err"], "level": "WARNING", "propagate": False}
+    ours = {"handlers": ["err"], "level": "INFO", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": form},
+        "handlers": {"err": handler},
+        "loggers": {"uvicorn": quiet, "auditsvc": ours, "py.warnings": quiet},
+    }
