@@ -11,7 +11,7 @@ from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.figures import Fact, Figure
 from auditsvc.compliance.framework import WORST_FIRST, Framework, Placement, Status
 from auditsvc.compliance.human import Risk
-from auditsvc.compliance.inputs import Readings, ReportInputs
+from auditsvc.compliance.inputs import ReportInputs
 from auditsvc.compliance.model import ChangeRow, FrameworkPart, LawDates, Paper, Report, StatusCount
 from auditsvc.compliance.sections import weakest_slice
 from auditsvc.compliance.states import Assessment
@@ -149,7 +149,7 @@ def changes(inputs: ReportInputs, previous: Report | None) -> tuple[ChangeRow, .
     """The main figures of the previous report beside those of this one."""
     if previous is None:
         return ()
-    readings = Readings(inputs.evidence)
+    readings = inputs.readings
     group, weakest = weakest_slice("score.clean", readings)
     clean = next((table for table in previous.slices if table.condition == "clean"), None)
     old = {row.slice: row.candidate for row in clean.rows} if clean else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Mapping
 
 from auditsvc.compliance.inputs import GalleryItem
 from auditsvc.compliance.model import Change, FlipCount, Picture
 from auditsvc.compliance.words import condition_words
-from auditsvc.records import Evidence, Flip
+from auditsvc.records import Digest, Evidence, Flip
 
 
 def change_of(parent: str, candidate: str, target: str) -> Change:
@@ -18,10 +19,10 @@ def change_of(parent: str, candidate: str, target: str) -> Change:
     return "wrong to right" if candidate == target else "wrong to other wrong"
 
 
-def flip_counts(evidence: tuple[Evidence, ...]) -> tuple[FlipCount, ...]:
+def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
     """How many answers changed under each condition of each run."""
     made = []
-    for run in evidence:
+    for digest, run in runs.items():
         for condition in dict.fromkeys(flip.condition for flip in run.flips):
             found = Counter(_change(flip) for flip in run.flips if flip.condition == condition)
             made.append(
@@ -31,7 +32,7 @@ def flip_counts(evidence: tuple[Evidence, ...]) -> tuple[FlipCount, ...]:
                     broke=found["right to wrong"],
                     mended=found["wrong to right"],
                     other=found["wrong to other wrong"],
-                    evidence=run.digest,
+                    evidence=digest,
                 )
             )
     return tuple(made)

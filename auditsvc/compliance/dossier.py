@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.framework import Questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
-from auditsvc.compliance.inputs import Readings, ReportInputs
+from auditsvc.compliance.inputs import ReportInputs
 from auditsvc.records import CheckFailed, Moment
 
 
@@ -76,7 +76,7 @@ class Dossier:
             limit = plan.max_targets.get(name)
             if limit is None or value > limit:
                 faults.append(f"{name} {value:g} is " + ("not planned" if limit is None else f"over {limit:g}"))
-        readings = Readings(self.inputs.evidence)
+        readings = self.inputs.readings
         for name in readings.slices("drop.clean") or ("overall",):
             loss = readings.get("drop.clean", name)
             limit = plan.max_loss if name == "overall" else plan.max_loss_of_a_group

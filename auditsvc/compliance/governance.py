@@ -38,11 +38,8 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 def ml_bom(dossier: Dossier) -> KindState:
     """A bill of materials among the sealed files."""
     release = dossier.inputs.release
-    found = (
-        [f.digest for f in (*release.files, *release.attestations) if "cdx" in f.name or "bom" in f.name]
-        if release
-        else []
-    )
+    sealed = (*release.files, *release.attestations) if release else ()
+    found = [file.digest for file in sealed if file.name.endswith((".cdx.json", "bom.json"))]
     if not found:
         return state("sec.mlbom", "missing", "no bill of materials is sealed with the release")
     return state("sec.mlbom", *_signed(dossier, "a bill of materials is sealed with the release"), found)
@@ -108,8 +105,10 @@ def decided(dossier: Dossier) -> KindState:
     decision = dossier.inputs.decision
     late = [run.key.check for run in dossier.inputs.evidence if run.finished > decision.at]
     if late:
-        return state("gov.decision", "contradicted", f"decided before {late[0]} was measured", [decision.digest])
-    return state("gov.decision", *_signed(dossier, f"the decision “{decision.outcome}” is recorded"), [decision.digest])
+        return state("gov.decision", "contradicted", f"decided before {late[0]} was measured", [dossier.inputs.decided])
+    return state(
+        "gov.decision", *_signed(dossier, f"the decision “{decision.outcome}” is recorded"), [dossier.inputs.decided]
+    )
 
 
 def approvals(dossier: Dossier) -> KindState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from auditsvc.compliance.figures import Figure, Gap, Number
 from auditsvc.compliance.words import unit_of
@@ -57,6 +58,21 @@ class ReportInputs:
     verification: Verification | None = None
     where: Mapping[str, str] = field(default_factory=dict)
 
+    @cached_property
+    def runs(self) -> dict[Digest, Evidence]:
+        """The evidence by digest, in the order given; taking a digest of many readings is slow, so it is done once."""
+        return {run.digest: run for run in self.evidence}
+
+    @cached_property
+    def readings(self) -> Readings:
+        """All readings by metric and slice."""
+        return Readings(self.runs)
+
+    @cached_property
+    def decided(self) -> Digest:
+        """The digest of the decision, taken once."""
+        return self.decision.digest
+
     def check(self) -> None:
         """Refuse records that do not belong together: evidence of another model explains nothing.
 
@@ -68,19 +84,18 @@ class ReportInputs:
             raise InvalidInput("these records are not about the same decision; give the ones that are", faults)
 
     def _faults(self) -> Iterator[str]:
-        candidate, decision = self.candidate.digest, self.decision.digest
+        candidate, decision = self.candidate.digest, self.decided
         if self.decision.candidate != candidate:
             yield f"the decision is about {self.decision.candidate}, not about {candidate}"
         if self.decision.policy != self.policy.digest:
             yield f"the decision was made under the policy {self.decision.policy}, not under {self.policy.digest}"
         if self.candidate.parent != self.parent.digest:
             yield f"the candidate's parent is {self.candidate.parent}, not {self.parent.digest}"
-        for run in self.evidence:
+        for name, run in self.runs.items():
             if run.key.candidate != candidate:
-                yield f"the evidence {run.digest} is about {run.key.candidate}"
-        given = {run.digest for run in self.evidence}
+                yield f"the evidence {name} is about {run.key.candidate}"
         for digest in self.decision.evidence:
-            if digest not in given:
+            if digest not in self.runs:
                 yield f"the evidence {digest}, which the decision rests on, is not here"
         for approval in self.approvals:
             if approval.decision != decision:
@@ -95,10 +110,9 @@ class ReportInputs:
 class Readings:
     """All readings by metric and slice, each with its evidence; a measured one goes before an unmeasured one."""
 
-    def __init__(self, evidence: tuple[Evidence, ...]) -> None:
+    def __init__(self, runs: Mapping[Digest, Evidence]) -> None:
         self._found: dict[tuple[str, str], Figure] = {}
-        for run in evidence:
-            digest = run.digest
+        for digest, run in runs.items():
             for reading in run.readings:
                 key = (reading.metric, reading.slice)
                 if not isinstance(self._found.get(key), Number):

@@ -63,7 +63,7 @@ def kind_state(kind: str, dossier: Dossier) -> KindState:
 
 
 def _measured(kind: str, dossier: Dossier) -> KindState:
-    runs = {run.digest: run for run in dossier.inputs.evidence if _is(kind, run)}
+    runs = {digest: run for digest, run in dossier.inputs.runs.items() if _is(kind, run)}
     if not runs:
         crashed = [failed.digest for failed in dossier.failed if kind.partition(".")[2] in failed.key.check]
         reason = "the check crashed" if crashed else "no check of this kind was run on this candidate"

@@ -65,9 +65,8 @@ def watermark(inputs: ReportInputs) -> MarkPart | None:
             title=metric_words(reading.metric).capitalize(),
             measured=figure_of(reading.metric, reading.outcome, digest, run.key.alpha),
         )
-        for run in inputs.evidence
+        for digest, run in inputs.runs.items()
         if run.key.check == "watermark"
-        for digest in (run.digest,)
         for reading in run.readings
     )
     if mark is None and not readings:

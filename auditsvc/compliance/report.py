@@ -14,7 +14,7 @@ from auditsvc.compliance.figures import Fact
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
-from auditsvc.compliance.inputs import GalleryItem, Readings, ReportInputs, expiry
+from auditsvc.compliance.inputs import GalleryItem, ReportInputs, expiry
 from auditsvc.compliance.lineage import lineage, watermark
 from auditsvc.compliance.model import (
     DecisionPart,
@@ -58,8 +58,8 @@ def compose(
         raise InvalidInput("the dossier is about other records or another moment; make both from the same")
     risk = dossier.risk() if dossier else UNASKED
     parts = tuple(checklist(framework, dossier) for framework in frameworks) if dossier else ()
-    readings = Readings(inputs.evidence)
-    flips = flip_counts(inputs.evidence)
+    readings = inputs.readings
+    flips = flip_counts(inputs.runs)
     return Report(
         at=at.replace(microsecond=0),
         tool=f"auditsvc {__version__}",
@@ -109,7 +109,7 @@ def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> Dec
         headline=headline,
         explanation=explanation,
         outcome=inputs.decision.outcome,
-        record=inputs.decision.digest,
+        record=inputs.decided,
         policy=inputs.policy.policy,
         policy_version=inputs.policy.version,
         policy_record=inputs.policy.digest,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import Requirement, Status
-from auditsvc.compliance.inputs import Readings
 from auditsvc.compliance.kinds import worst
 from auditsvc.compliance.states import KindState
 from auditsvc.compliance.words import minute
@@ -100,7 +99,7 @@ def _match(row: Row) -> Found:
     claims = [claim for paper in papers for claim in paper.claims]
     if not claims:
         return worst((status, "insufficient")), f"{words}; no document states numbers to compare"
-    readings = Readings(row.dossier.inputs.evidence)
+    readings = row.dossier.inputs.readings
     wrong = []
     for claim in claims:
         figure = readings.get(claim.metric, claim.slice)

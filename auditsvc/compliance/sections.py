@@ -18,7 +18,7 @@ from auditsvc.compliance.model import (
 )
 from auditsvc.compliance.topics import topic_of
 from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, facts, rule_words, unit_of
-from auditsvc.records import OVERALL, Evidence, Judgement, Moment
+from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Moment
 
 
 def standing_of(judgement: Judgement) -> Standing:
@@ -115,7 +115,7 @@ def weakest_slice(metric: str, readings: Readings) -> tuple[str, Figure]:
 
 def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
     """Every rule of the policy with every line that it judged, what does not hold first."""
-    alphas = {run.digest: run.key.alpha for run in inputs.evidence}
+    alphas = {digest: run.key.alpha for digest, run in inputs.runs.items()}
     parts = []
     for rule in inputs.policy.rules:
         found = [judgement for judgement in inputs.decision.judgements if judgement.rule == rule.rule]
@@ -171,14 +171,14 @@ def _judged(judgement: Judgement, metric: str, alpha: float) -> Figure:
 
 def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
     """One line for each run, in the order in which they were given."""
-    return tuple(_evidence_row(run, inputs.policy.max_age_days, at) for run in inputs.evidence)
+    return tuple(_evidence_row(digest, run, inputs.policy.max_age_days, at) for digest, run in inputs.runs.items())
 
 
-def _evidence_row(run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
+def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
     topic = topic_of(run)
     until = expiry(run, max_age_days)
     return EvidenceRow(
-        record=run.digest,
+        record=digest,
         check=run.key.check,
         version=run.key.version,
         topic=topic.title if topic else "other",

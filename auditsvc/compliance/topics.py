@@ -54,12 +54,11 @@ NEVER_TESTED = (
 
 def topic_of(evidence: Evidence) -> Topic | None:
     """The topic of one run; None for a check that no topic names."""
-    families = " ".join(sorted({_family(reading.metric) for reading in evidence.readings}))
-    for text in (evidence.key.check, families):
-        for topic in TOPICS:
-            if any(topic.words.search(word) for word in text.split()):
-                return topic
-    return None
+    by_name = next((topic for topic in TOPICS if topic.words.search(evidence.key.check)), None)
+    if by_name:
+        return by_name
+    families = sorted({_family(reading.metric) for reading in evidence.readings})
+    return next((topic for topic in TOPICS if any(topic.words.search(family) for family in families)), None)
 
 
 def _family(metric: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from auditsvc.compliance import words
 from auditsvc.compliance.figures import Counts
-from auditsvc.compliance.model import Report, SliceTable
+from auditsvc.compliance.model import Report, SliceRow, SliceTable
 from auditsvc.compliance.renderings import plots
 from auditsvc.settings import shipped
 
@@ -29,6 +29,7 @@ def render_html(report: Report) -> str:
         condition_words=words.condition_words,
         value_text=words.value_text,
         interval_text=words.interval_text,
+        shown=shown,
         metric_words=words.metric_words,
         slice_words=words.slice_words,
         day=words.day,
@@ -64,6 +65,18 @@ def level(report: Report) -> str:
     """The level of the report's intervals in per cent."""
     levels = {f"{(1 - 2 * row.alpha) * 100:.3g}" for row in report.evidence}
     return " or ".join(sorted(levels)) or "90"
+
+
+MANY = 40
+"""A table with more groups than this shows the weakest half of it only; the data files hold all."""
+
+
+def shown(table: SliceTable) -> tuple[SliceRow, ...]:
+    """The rows of a table that a page has room for: all, or the first and those with the lowest worse end."""
+    if len(table.rows) <= MANY:
+        return table.rows
+    rest = sorted(table.rows[1:], key=lambda row: row.candidate.low if row.candidate.state == "measured" else -1.0)
+    return (*table.rows[:1], *rest[: MANY // 2])
 
 
 def _scale(table: SliceTable) -> Any:

@@ -22,6 +22,9 @@ from auditsvc.compliance.words import (
 
 Json = dict[str, Any]
 
+MANY = 40
+"""A rule with more lines met than this prints only those that are not, and how many are."""
+
 
 def picture_name(number: int, picture: Picture) -> str:
     """The file that the template shows for a picture."""
@@ -158,7 +161,10 @@ def _rule(rule: RulePart) -> Json:
         head, _, condition = metric.partition(".")
         return condition_words(condition) if head in {"score", "drop", "parent"} else metric_words(metric)
 
+    held = [row for row in rule.rows if row.standing == "met"]
+    rows = rule.rows if len(held) <= MANY else [row for row in rule.rows if row.standing != "met"]
     return {
+        "left_out": f"{len(held)} more lines are met; the attached data hold them." if len(held) > MANY else "",
         "name": rule.rule + (" (warns only)" if rule.severity == "warn" else ""),
         "sentence": rule.sentence,
         "why": rule.why,
@@ -172,7 +178,7 @@ def _rule(rule: RulePart) -> Json:
                 str(row.measured.images),
                 _short(row.measured.evidence),
             ]
-            for row in rule.rows
+            for row in rows
         ],
     }
 
