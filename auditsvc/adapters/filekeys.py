@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import KeyRole
 from auditsvc.provenance import TrustRoot
+from auditsvc.provenance.sigstore_root import trusted_root
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -38,7 +39,8 @@ build.key, audit.key, release.key   sign what was made, measured and released (E
 log.key                             signs the checkpoints of the transparency log (Ed25519)
 watermark.secret                    32 bytes from which the marks in models are derived
 *.pub                               the public halves; release.pub is what others need to verify
-trust-policy.json                   all public keys with their roles, for `auditsvc verify --trust`
+trust-policy.json                   all public keys with their roles: whom to trust, and for what
+trusted_root.json                   the log, for clients of Sigstore
 
 What they are not: proof to strangers. Whoever can read this folder can sign as every role.
 Give release.pub or trust-policy.json to others on a way that does not lead through a release.
@@ -115,7 +117,9 @@ class FileKeys:
                 self._create(f"{role}.pub", public, 0o644)
                 self._signers[role] = FileSigner(role, self._load(role))
             self._create("README.txt", _README.encode(), 0o644)
-            self._create("trust-policy.json", TrustRoot.of_keys(self).to_json(), 0o644)
+            trust = TrustRoot.of_keys(self)
+            self._create("trust-policy.json", trust.to_json(), 0o644)
+            self._create("trusted_root.json", trusted_root(trust), 0o644)
         except OSError as error:
             raise Unavailable(f"cannot write keys into {self.folder}: {error.strerror}") from error
 
@@ -170,4 +174,4 @@ def _new_key(role: KeyRole) -> PrivateKey:
 
 def _names(roles: tuple[KeyRole, ...]) -> list[str]:
     pairs = [f"{role}.{end}" for role in roles for end in ("key", "pub")]
-    return [*pairs, "watermark.secret", "README.txt", "trust-policy.json"]
+    return [*pairs, "watermark.secret", "README.txt", "trust-policy.json", "trusted_root.json"]

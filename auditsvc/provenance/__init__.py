@@ -11,11 +11,11 @@ strict, signatures, tlog, notes, dsse
     Bytes: JSON that is read one way only, ECDSA and Ed25519, the Merkle tree, checkpoints, envelopes.
 manifest, oms, statements, bom, summary
     Words: which files there are, and what is said about them.
-metadata, repository, recalls, timestamps, trust
+metadata, repository, recalls, timestamps, trust, sigstore_root
     Belief: whom one trusts for what, how fresh that is, what was recalled.
 attested, judging, examination, fitting, transcript
     Judgement: whether each attestation holds, and whether all fit together.
-approved, attesting, sealing, verifying, loading
+approved, attesting, sealing, verifying, loading, plain
     Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked.
 
 >>> verification = verify(folder / "release", folder / "attest", trust=TrustRoot.load(key), at=now)  # doctest: +SKIP
@@ -25,6 +25,7 @@ approved, attesting, sealing, verifying, loading
 
 from auditsvc.provenance.approved import Sealing
 from auditsvc.provenance.loading import VerifiedRelease, load_verified
+from auditsvc.provenance.plain import sign_folder, verify_folder
 from auditsvc.provenance.sealing import attest_refusal, seal
 from auditsvc.provenance.trust import TrustRoot
 from auditsvc.provenance.verifying import release_in, verify
@@ -37,5 +38,7 @@ __all__ = [
     "load_verified",
     "release_in",
     "seal",
+    "sign_folder",
     "verify",
+    "verify_folder",
 ]

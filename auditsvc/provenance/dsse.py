@@ -14,6 +14,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from auditsvc.provenance.signatures import hint_of
 from auditsvc.provenance.strict import Fault, base64_of, count_of, fields_of, list_of, parse_json, text_of, unbase64
 from auditsvc.records import Digest, canonical_json, digest_of
 
@@ -101,8 +102,10 @@ class Bundle:
         return canonical_json({"mediaType": MEDIA_TYPE, "verificationMaterial": material, "dsseEnvelope": envelope})
 
     @classmethod
-    def parse(cls, data: bytes) -> Bundle:
+    def parse(cls, data: bytes, old_keys: bool = False) -> Bundle:
         """Read a bundle file; says nothing yet about who signed.
+
+        With ``old_keys``, a key inside the bundle is read as its hint; it still has to be trusted.
 
         Raises:
             Fault: ``MEDIA_TYPE``, ``BUNDLE_SHAPE``, ``METHOD_NOT_ALLOWED``, ``UNKNOWN_KEY``, ``PAYLOAD_TYPE``,
@@ -113,7 +116,7 @@ class Bundle:
             raise Fault("MEDIA_TYPE", f"the media type must be {MEDIA_TYPE}")
         fields_of(value, "the bundle", _SHAPE, {"mediaType", "verificationMaterial", "dsseEnvelope"})
         material = value["verificationMaterial"]
-        hint = _hint(material)
+        hint = _hint(material, old_keys)
         payload, signature = _envelope(value["dsseEnvelope"])
         entries = list_of(material.get("tlogEntries", []), "tlogEntries", _SHAPE)
         if len(entries) > 16:
@@ -122,7 +125,7 @@ class Bundle:
         return cls(hint, payload, signature, tuple(_entry(entry) for entry in entries), stamps)
 
 
-def _hint(material: Any) -> str:
+def _hint(material: Any, old_keys: bool) -> str:
     if isinstance(material, dict) and material.keys() & (_MATERIALS - {"publicKey"}):
         raise Fault("METHOD_NOT_ALLOWED", "only a public key that the reader already trusts is accepted")
     fields_of(
@@ -133,6 +136,8 @@ def _hint(material: Any) -> str:
         frozenset({"tlogEntries", "timestampVerificationData"}),
     )
     key = material["publicKey"]
+    if old_keys and isinstance(key, dict) and "rawBytes" in key and "hint" not in key:
+        return hint_of(unbase64(key["rawBytes"], "rawBytes"))
     hint = key.get("hint") if isinstance(key, dict) else None
     if not isinstance(hint, str) or not hint or key.keys() != {"hint"}:
         raise Fault("UNKNOWN_KEY", "the bundle must name its key by a hint, and carry no key of its own")

@@ -38,11 +38,12 @@ def oms_root(files: Sequence[FileEntry]) -> str:
     return root_digest([bare(file.digest) for file in sorted(files, key=lambda file: file.name)])
 
 
-def resources_of(subject: Sequence[tuple[str, str]], predicate: Any) -> dict[str, str]:
+def resources_of(subject: Sequence[tuple[str, str]], predicate: Any, own: Sequence[str] = ()) -> dict[str, str]:
     """The files that an OMS statement signs: name to digest (``sha256:...``).
 
     Both orders are read: by code point, as the specification says, and by path part, as
-    ``model-signing`` 1.1.1 writes; the root is recomputed in the order listed.
+    ``model-signing`` 1.1.1 writes; the root is recomputed in the order listed.  ``own`` names what the
+    signature may leave out: itself, where it lies among the files.
 
     Raises:
         Fault: ``SUBJECT``, ``SERIALIZATION``, ``IGNORE_PATHS``, ``EMPTY_MANIFEST``, ``DIGEST_FORM``, ``NAME_BAD``,
@@ -51,7 +52,7 @@ def resources_of(subject: Sequence[tuple[str, str]], predicate: Any) -> dict[str
     if len(subject) != 1:
         raise Fault("SUBJECT", f"an OMS statement has one subject, not {len(subject)}")
     fields_of(predicate, "the OMS predicate", "SERIALIZATION", {"resources", "serialization"})
-    _check_serialization(predicate["serialization"])
+    _check_serialization(predicate["serialization"], own)
     resources = list_of(predicate["resources"], "resources", "SERIALIZATION")
     if not resources:
         raise Fault("EMPTY_MANIFEST", "no file is signed")
@@ -66,13 +67,13 @@ def resources_of(subject: Sequence[tuple[str, str]], predicate: Any) -> dict[str
     return {name: f"sha256:{digest}" for name, digest in pairs}
 
 
-def _check_serialization(value: Any) -> None:
+def _check_serialization(value: Any, own: Sequence[str]) -> None:
     optional = frozenset({"allow_symlinks", "ignore_paths"})
     fields_of(value, "serialization", "SERIALIZATION", {"method", "hash_type"}, optional)
     if value["method"] != "files" or value["hash_type"] != "sha256" or value.get("allow_symlinks", False) is not False:
         raise Fault("SERIALIZATION", "only whole files, SHA-256 and no symbolic links are accepted")
     hidden = list_of(value.get("ignore_paths", []), "ignore_paths", "IGNORE_PATHS")
-    wrong = sorted(str(path)[:80] for path in hidden if path not in _GIT_NAMES)
+    wrong = sorted(str(path)[:80] for path in hidden if path not in _GIT_NAMES and path not in own)
     if wrong:
         raise Fault("IGNORE_PATHS", f"the signature leaves out {', '.join(wrong)}")
 

@@ -45,6 +45,11 @@ def ed25519_raw(pem: bytes) -> bytes:
     return key.public_bytes_raw()
 
 
+def ed25519_der(raw: bytes) -> bytes:
+    """The DER SubjectPublicKeyInfo of 32 bytes of an Ed25519 key."""
+    return ed25519.Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def check_p256(pem: bytes, signature: bytes, data: bytes) -> None:
     """Hold this ECDSA P-256, SHA-256 signature (DER) against the data.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from auditsvc.provenance.oms import OMS_TYPE, bare, oms_predicate, oms_root
 from auditsvc.provenance.strict import Fault, fields_of, list_of, parse_json, text_of
-from auditsvc.records import Candidate, Decision, Evidence, Judgement, Parent, Policy, canonical_json
+from auditsvc.records import Candidate, Decision, Evidence, FileEntry, Judgement, Parent, Policy, canonical_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -113,9 +113,14 @@ def _statement(predicate_type: str, subject: Sequence[Mapping[str, Any]], predic
     return canonical_json(fields)
 
 
+def folder_statement(name: str, files: Sequence[FileEntry]) -> bytes:
+    """Which files there are, under a name that is for people only."""
+    return _statement(OMS_TYPE, [{"name": name, "digest": {"sha256": oms_root(files)}}], oms_predicate(files))
+
+
 def oms_statement(candidate: Candidate) -> bytes:
     """Which files the model consists of."""
-    return _statement(OMS_TYPE, [_whole(candidate)], oms_predicate(candidate.files))
+    return folder_statement(f"{WHOLE}{candidate.model}", candidate.files)
 
 
 def provenance_statement(candidate: Candidate, parent: Parent, software: str) -> bytes:
