@@ -1,8 +1,8 @@
 """Time, memory and validity of reports: ``python -m tests.bench.reports`` prints one JSON line.
 
 ``demo_s`` is all forms of the sample report, ``large_s`` all forms for 200 slices under 40 conditions, each judged
-on every slice, in wall seconds.  ``large_cpu_s`` is the same in CPU seconds.  ``peak_mb`` is the peak memory of the process over both.  A key is left out where
-its tool is not here: the validators of the extra ``test``, Chromium, axe.
+on every slice, in wall seconds; ``large_cpu_s`` is the same in CPU seconds.  ``peak_mb`` is the peak memory of the
+process over both.  A key is left out where its tool is not here: the validators of the extra ``test``, Chromium, axe.
 """
 
 from __future__ import annotations
