@@ -1,29 +1,29 @@
 """The gate: policy and evidence in, decision out.  A pure function: no clock, no file, no registry.
 
 A rule is ``met`` only if the *pessimistic* end of the interval keeps its limit, so doubt counts against the
-candidate.  It is ``violated`` if the other end breaks it too, or, for a loss against the parent, if the loss
-itself is shown (its lower bound is above zero) and its estimate is over the limit.  Everything else, and
-everything that was not measured, is too old, or belongs to another candidate, is ``unknown``.
+candidate.  It is ``violated`` if the other end breaks it too, or, for a loss against the parent, if the estimate
+is over the limit and the loss itself is shown: its p-value holds under Holm's correction over the rule's
+family.  Everything else, and everything that was not measured, is too old, contradicts itself or belongs to
+another candidate, is ``unknown``.
 
 Approval needs every blocking rule: an intersection-union test, so that the chance of approving a candidate
 that breaks any one of them is at most alpha, without correction for their number.
 
-Reference: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
-doi:10.1080/00401706.1982.10487790.
+References: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
+doi:10.1080/00401706.1982.10487790; S. Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure",
+Scandinavian Journal of Statistics 6, 65-70.
 """
 
 from __future__ import annotations
 
-import datetime
-import math
-from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from auditsvc.records import (
-    EACH,
     OVERALL,
     Candidate,
     Decision,
+    Digest,
     Evidence,
     Judgement,
     Measured,
@@ -35,7 +35,12 @@ from auditsvc.records import (
     Unmeasured,
     Verdict,
     Waiver,
+    matches,
 )
+from auditsvc.records.sentences import images_to_decide, sentence_of
+from auditsvc.records.standing import Standing, standing_evidence
+
+Readings = Mapping[tuple[str, str], Measured | Unmeasured]
 
 
 def decide(
@@ -46,177 +51,202 @@ def decide(
     waivers: Iterable[Waiver] = (),
     at: Moment,
 ) -> Decision:
-    """Judge one candidate by every rule of the policy.
+    """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
 
-    Evidence that is not this candidate's, not of the pinned check, version, parameters and seed, or too old, is
-    left out, and the rules that needed it say so.
+    Evidence that does not count (``records.standing``) is left out, and the rules that needed it say why.
     """
-    given = tuple(evidence)
-    fitting = {check: _fitting(policy, candidate, given, check, at) for check in policy.checks}
-    in_force = {waiver.rule: waiver for waiver in waivers if _in_force(waiver, policy, candidate, at)}
+    standing = standing_evidence(policy, candidate, evidence, at)
+    places = [place for rule in policy.rules for place in _places(rule, standing)]
+    in_force, notes = _sorted_waivers(policy, candidate, waivers, at)
+    shown = _adjusted(places)
     judgements = tuple(
-        _waived(judgement, in_force)
-        for rule in policy.rules
-        for judgement in _judged(rule, fitting.get(rule.check, f"the policy does not run {rule.check}"))
+        _waived(_judgement(place, adjusted, policy.alpha), in_force)
+        for place, adjusted in zip(places, shown, strict=True)
     )
-    used = sorted({judgement.evidence for judgement in judgements if judgement.evidence})
+    open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
+    notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
     return Decision(
         candidate=candidate.digest,
         policy=policy.digest,
         policy_name=f"{policy.policy}-{policy.version}",
         outcome=_outcome(judgements),
         judgements=judgements,
-        evidence=tuple(used),
+        evidence=tuple(sorted({judgement.evidence for judgement in judgements if judgement.evidence})),
         waivers=tuple(sorted({judgement.waiver for judgement in judgements if judgement.waiver})),
+        notes=tuple(notes) or None,
         at=at,
     )
 
 
-def _fitting(
-    policy: Policy, candidate: Candidate, evidence: tuple[Evidence, ...], check: str, at: Moment
-) -> Evidence | str:
-    """The newest evidence of this check that the policy accepts, or why there is none."""
-    spec = policy.checks[check]
-    why = f"no evidence of {check} for this candidate"
-    best: Evidence | None = None
-    for item in evidence:
-        key = item.key
-        if key.check != check:
-            continue
-        if (key.candidate, key.parent) != (candidate.digest, candidate.parent):
-            why = f"the evidence of {check} is another candidate's"
-        elif (key.version, key.parameters, key.seed, key.alpha) != (
-            spec.version,
-            spec.parameters,
-            policy.seed,
-            policy.alpha,
-        ):
-            why = f"the evidence of {check} is not of the version, parameters, seed and alpha that the policy pins"
-        elif policy.datasets and key.dataset not in policy.datasets:
-            why = f"the evidence of {check} is of a data set that the policy does not name"
-        elif at - item.finished > datetime.timedelta(days=policy.max_age_days) or item.finished > at:
-            why = f"the evidence of {check} is not from the {policy.max_age_days} days before this decision"
-        elif best is None or item.finished > best.finished:
-            best = item
-    return best or why
+@dataclass(frozen=True)
+class _Place:
+    """One metric on one slice under one rule."""
+
+    rule: Rule
+    metric: str
+    slice: str
+    outcome: Measured | Unmeasured
+    severity: Severity
+    evidence: Digest | None
+    too_small: bool = False
 
 
-def _judged(rule: Rule, evidence: Evidence | str) -> Iterator[Judgement]:
-    """One judgement for each metric and slice that the rule names; at least one, always."""
-    if isinstance(evidence, str):
-        yield _judgement(rule, rule.metric, _named(rule), Unmeasured(reason=evidence), None)
-        return
-    metrics = sorted({item.metric for item in evidence.readings if fnmatchcase(item.metric, rule.metric)})
+def _places(rule: Rule, standing: Mapping[str, Standing | str]) -> list[_Place]:
+    """Where the rule is judged: one place for each metric and slice that it names; at least one, always."""
+    found = standing.get(rule.check, f"the policy does not run {rule.check}")
+    if isinstance(found, str):
+        return [_nowhere(rule, found, None)]
+    readings = _readings(found.evidence)
+    metrics = sorted({metric for metric, _ in readings if matches(rule.metric, metric)})
     if not metrics:
-        reason = f"{rule.check} gave no reading named {rule.metric}"
-        yield _judgement(rule, rule.metric, _named(rule), Unmeasured(reason=reason), evidence)
-    for metric in metrics:
-        known = [item.slice for item in evidence.readings if item.metric == metric]
-        for name in _chosen(rule, known):
-            yield _judgement(rule, metric, name, evidence.reading(metric, name), evidence)
+        return [_nowhere(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
+    sizes = _slice_sizes(standing, found.evidence)
+    places = [
+        _place(rule, metric, name, readings.get((metric, name)), sizes.get(name, 0), found.digest)
+        for metric in metrics
+        for name in rule.chosen(sizes)
+    ]
+    if all(place.too_small for place in places):
+        return [replace(place, severity=rule.severity) for place in places]
+    return places
 
 
-def _named(rule: Rule) -> str:
-    return rule.slices if isinstance(rule.slices, str) else ", ".join(rule.slices)
+def _nowhere(rule: Rule, reason: str, evidence: Digest | None) -> _Place:
+    return _Place(rule, rule.metric, ", ".join(rule.selectors), Unmeasured(reason=reason), rule.severity, evidence)
 
 
-def _chosen(rule: Rule, known: list[str]) -> list[str]:
-    """The slices of a rule; a name that the evidence lacks stays in the list and will be unknown."""
-    if rule.slices == EACH:
-        return [name for name in known if name != OVERALL] or [EACH]
-    patterns = (rule.slices,) if isinstance(rule.slices, str) else rule.slices
-    chosen = [[name for name in known if fnmatchcase(name, pattern)] or [pattern] for pattern in patterns]
-    return list(dict.fromkeys(name for names in chosen for name in names))
+def _readings(evidence: Evidence) -> Readings:
+    """Every reading by metric and slice; one that is given twice is no reading."""
+    found: dict[tuple[str, str], Measured | Unmeasured] = {}
+    for item in evidence.readings:
+        place = (item.metric, item.slice)
+        found[place] = (
+            item.outcome if place not in found else Unmeasured(reason="the evidence gives this reading more than once")
+        )
+    return found
 
 
-def _judgement(
-    rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasured, evidence: Evidence | None
-) -> Judgement:
-    severity: Severity = rule.severity
-    if outcome.images < rule.min_images and slice_name != OVERALL and evidence is not None:
-        severity = "warn" if "warn" in (rule.severity, rule.below_minimum) else "block"
-        seen = f"{outcome.images} images; the rule judges slices of at least {rule.min_images}"
-        outcome = Unmeasured(reason=seen, images=outcome.images)
-    verdict = _verdict(rule, metric, outcome)
+def _slice_sizes(standing: Mapping[str, Standing | str], evidence: Evidence) -> dict[str, int]:
+    """Every slice that any evidence of this data set knows, with the most images that were tried of it.
+
+    A check that leaves a slice out can't hide it: the others have told of it.
+    """
+    sizes: dict[str, int] = {}
+    for other in standing.values():
+        if isinstance(other, Standing) and other.evidence.key.dataset == evidence.key.dataset:
+            for item in other.evidence.readings:
+                sizes[item.slice] = max(sizes.get(item.slice, 0), item.outcome.images)
+    return sizes
+
+
+def _place(
+    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, evidence: Digest
+) -> _Place:
+    """The reading at one place; where the slice is too small to be judged, what follows from that."""
+    if outcome is None or (size == 0 and name != OVERALL):
+        reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric} for {name}"
+        return _Place(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
+    if outcome.images >= rule.min_images or _is_broken(rule, outcome):
+        return _Place(rule, metric, name, outcome, rule.severity, evidence)
+    seen = f"{outcome.images} images; the rule judges slices of at least {rule.min_images}"
+    if isinstance(outcome, Unmeasured):
+        seen = f"{outcome.reason}; the rule judges slices of at least {rule.min_images} images"
+    unknown = Unmeasured(reason=seen, images=outcome.images)
+    if name == OVERALL:
+        return _Place(rule, metric, name, unknown, rule.severity, evidence)
+    severity: Severity = "warn" if "warn" in (rule.severity, rule.below_minimum) else "block"
+    return _Place(rule, metric, name, unknown, severity, evidence, too_small=True)
+
+
+def _is_broken(rule: Rule, outcome: Measured | Unmeasured) -> bool:
+    """Whether even the candidate's best case breaks the limit."""
+    if isinstance(outcome, Unmeasured):
+        return False
+    return outcome.high < rule.limit if rule.at_least is not None else outcome.low > rule.limit
+
+
+def _adjusted(places: Sequence[_Place]) -> list[float | None]:
+    """Holm's adjusted p-value of each loss, over the family of its rule; None where there is no p-value."""
+    families: dict[str, list[tuple[float, int]]] = {}
+    for number, place in enumerate(places):
+        if isinstance(place.outcome, Measured) and place.outcome.p is not None and place.metric.startswith("drop."):
+            families.setdefault(place.rule.family or place.rule.rule, []).append((place.outcome.p, number))
+    adjusted: list[float | None] = [None] * len(places)
+    for family in families.values():
+        largest = 0.0
+        for rank, (p, number) in enumerate(sorted(family)):
+            largest = max(largest, min(1.0, p * (len(family) - rank)))
+            adjusted[number] = largest
+    return adjusted
+
+
+def _judgement(place: _Place, adjusted: float | None, alpha: float) -> Judgement:
+    rule, outcome = place.rule, place.outcome
+    verdict, needed = _verdict(place, adjusted, alpha), None
+    if verdict == "unknown" and isinstance(outcome, Measured):
+        needed = images_to_decide(rule, place.metric, outcome, alpha)
     return Judgement(
         rule=rule.rule,
-        metric=f"{rule.check}/{metric}",
-        slice=slice_name,
+        metric=f"{rule.check}/{place.metric}",
+        slice=place.slice,
         verdict=verdict,
-        severity=severity,
+        severity=place.severity,
         bound="at_least" if rule.at_least is not None else "at_most",
         limit=rule.limit,
         outcome=outcome,
-        evidence=evidence.digest if evidence else None,
-        words=_words(rule, metric, slice_name, outcome, verdict),
+        evidence=place.evidence,
+        adjusted_p=adjusted,
+        words=sentence_of(rule, place.metric, place.slice, outcome, needed),
     )
 
 
-def _verdict(rule: Rule, metric: str, outcome: Measured | Unmeasured) -> Verdict:
+def _verdict(place: _Place, adjusted: float | None, alpha: float) -> Verdict:
+    rule, outcome = place.rule, place.outcome
     if isinstance(outcome, Unmeasured):
         return "unknown"
+    if _is_broken(rule, outcome):
+        return "violated"
     if rule.at_least is not None:
-        if outcome.low >= rule.limit:
-            return "met"
-        return "violated" if outcome.high < rule.limit else "unknown"
+        return "met" if outcome.low >= rule.limit else "unknown"
     if outcome.high <= rule.limit:
         return "met"
-    shown = metric.startswith("drop.") and outcome.low > 0 and outcome.value > rule.limit
-    return "violated" if outcome.low > rule.limit or shown else "unknown"
+    shown = outcome.low > 0 if adjusted is None else adjusted <= alpha
+    is_loss = place.metric.startswith("drop.")
+    return "violated" if is_loss and shown and outcome.value > rule.limit else "unknown"
 
 
-def _in_force(waiver: Waiver, policy: Policy, candidate: Candidate, at: Moment) -> bool:
-    return (
-        waiver.candidate == candidate.digest
-        and waiver.policy == policy.digest
-        and waiver.at <= at
-        and at.date() <= waiver.until
-    )
+def _sorted_waivers(
+    policy: Policy, candidate: Candidate, waivers: Iterable[Waiver], at: Moment
+) -> tuple[dict[str, Waiver], list[str]]:
+    """The waivers in force, by rule, and a note for each one of this candidate that does not count."""
+    rules = {rule.rule: rule for rule in policy.rules}
+    in_force: dict[str, Waiver] = {}
+    notes = []
+    for waiver in sorted(waivers, key=lambda one: (one.until, one.digest)):
+        if waiver.candidate != candidate.digest or waiver.policy != policy.digest:
+            continue
+        rule = rules.get(waiver.rule)
+        if rule is None:
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} matches no rule of the policy")
+        elif rule.waivers == "never":
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} does not count: the policy allows none")
+        elif waiver.at > at or at.date() > waiver.until:
+            when = f"ended on {waiver.until}" if at.date() > waiver.until else "is from after this decision"
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} {when}")
+        else:
+            in_force[waiver.rule] = waiver
+    return in_force, notes
 
 
-def _waived(judgement: Judgement, waivers: dict[str, Waiver]) -> Judgement:
+def _waived(judgement: Judgement, waivers: Mapping[str, Waiver]) -> Judgement:
     waiver = waivers.get(judgement.rule)
     if waiver is None or judgement.verdict == "met":
         return judgement
     return judgement.model_copy(update={"waiver": waiver.digest})
 
 
-def _outcome(judgements: tuple[Judgement, ...]) -> Outcome:
+def _outcome(judgements: Sequence[Judgement]) -> Outcome:
     open_ones = {item.verdict for item in judgements if item.severity == "block" and item.waiver is None}
     if "violated" in open_ones:
         return "rejected"
     return "inconclusive" if "unknown" in open_ones else "approved"
-
-
-def _words(rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasured, verdict: Verdict) -> str:
-    """The judgement as a sentence that somebody can act on."""
-    place = f"{rule.check}/{metric} on {slice_name}"
-    bound = "at least" if rule.at_least is not None else "at most"
-    unit = " points" if metric.startswith("drop.") else " %" if _is_share(metric) else ""
-    wanted = f"{bound} {_number(metric, rule.limit)}{unit} wanted"
-    if isinstance(outcome, Unmeasured):
-        return f"{place}: not known, {outcome.reason}; {wanted}"
-    value, low, high = (_number(metric, number) for number in (outcome.value, outcome.low, outcome.high))
-    ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
-    return f"{place}: {value}{unit} {ends}; {wanted}{_more_images(rule, outcome, verdict)}"
-
-
-def _more_images(rule: Rule, outcome: Measured, verdict: Verdict) -> str:
-    """For an unknown: how many images would decide it, if the estimate stays (the width falls as 1/sqrt(n))."""
-    if verdict != "unknown":
-        return ""
-    gap = abs(rule.limit - outcome.value)
-    reach = (outcome.high - outcome.value) if outcome.value <= rule.limit else (outcome.value - outcome.low)
-    if gap <= 0 or reach <= 0:
-        return "; the estimate lies on the limit, no number of images would decide it"
-    return f"; about {math.ceil(outcome.images * (reach / gap) ** 2)} images would decide it"
-
-
-def _number(metric: str, value: float) -> str:
-    if metric.startswith("drop."):
-        return f"{100 * value:+.1f}"
-    return f"{100 * value:.1f}" if _is_share(metric) else f"{value:.4g}"
-
-
-def _is_share(metric: str) -> bool:
-    return metric.startswith(("score.", "parent.")) or metric in ("flips", "bits")

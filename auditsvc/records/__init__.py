@@ -23,7 +23,7 @@ from auditsvc.records.model import (
     TaskName,
     recipe_key,
 )
-from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity
+from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, matches
 from auditsvc.records.release import Release, Revocation, Step, Verification, VerificationVerdict
 
 __all__ = [
@@ -68,5 +68,6 @@ __all__ = [
     "canonical_json",
     "digest_of",
     "faults_of",
+    "matches",
     "recipe_key",
 ]

@@ -28,6 +28,8 @@ class Judgement(Value):
     outcome: Annotated[Measured | Unmeasured, Field(discriminator="state")]
     evidence: Digest | None = None
     waiver: Digest | None = None
+    adjusted_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """For a loss: the p-value of no loss at all, after Holm's correction over the rule's family."""
     words: Text
 
 
@@ -61,6 +63,8 @@ class Decision(Record):
     judgements: tuple[Judgement, ...]
     evidence: tuple[Digest, ...]
     waivers: tuple[Digest, ...] = ()
+    notes: tuple[Text, ...] | None = None
+    """What a reader must know beside the judgements: waivers that were given and do not count, and why."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:

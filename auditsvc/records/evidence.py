@@ -14,13 +14,20 @@ OVERALL = "overall"
 
 
 class Measured(Value):
-    """A number with its interval.  Each end is a one-sided bound at the evidence's ``alpha``."""
+    """A number with its interval.  Each end is a one-sided bound at the evidence's ``alpha``.
+
+    A loss against the parent may also say how many images were ``lost`` (right, then wrong) and ``won``, and
+    the one-sided ``p`` of seeing it where nothing is lost: what naming harmed slices needs.
+    """
 
     state: Literal["measured"] = "measured"
     value: float
     low: float
     high: float
     images: Annotated[int, Field(ge=1)]
+    lost: Annotated[int, Field(ge=0)] | None = None
+    won: Annotated[int, Field(ge=0)] | None = None
+    p: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

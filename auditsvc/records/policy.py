@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +18,14 @@ EACH = "each"
 """The slice selector for every slice of the data set."""
 
 
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern, in which ``*`` stands for any run of characters and nothing else is special.
+
+    Brackets and question marks mean themselves: slices of binned numbers carry them in their names.
+    """
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
+
+
 class CheckSpec(Value):
     """One check of a policy, pinned to its version and parameters, so that nobody can re-roll it."""
 
@@ -28,7 +38,12 @@ class Rule(Value):
 
     ``reading`` is ``check/metric``; a ``*`` stands for any run of characters and must match at least one
     metric that the check declares.  A slice with fewer than ``min_images`` images is never judged: its
-    verdict is ``unknown``, at the severity ``below_minimum``.
+    verdict is ``unknown``, at the severity ``below_minimum``; but a loss that even those few images show is
+    ``violated``, and a rule for which *no* slice is large enough is ``unknown`` at its own severity.
+
+    ``family`` names the rules whose losses are tested together when harmed slices are named (Holm); a rule is
+    a family of its own unless it says otherwise.  ``waivers: never`` means that nobody can take this rule upon
+    themselves.
     """
 
     rule: Name
@@ -39,6 +54,8 @@ class Rule(Value):
     severity: Severity = "block"
     min_images: Annotated[int, Field(ge=1)] = 1
     below_minimum: Severity = "block"
+    family: Name | None = None
+    waivers: Literal["never"] | None = None
     why: Text
 
     @model_validator(mode="after")
@@ -64,9 +81,23 @@ class Rule(Value):
         """The number that the reading is compared with."""
         return self.at_least if self.at_least is not None else self.at_most or 0.0
 
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """The slices that are named: names, patterns, ``each``."""
+        return (self.slices,) if isinstance(self.slices, str) else self.slices
+
+    def chosen(self, known: Iterable[str]) -> tuple[str, ...]:
+        """The slices, of those that are known, that this rule judges; a selector that fits none stays as it is."""
+        names = tuple(known)
+        chosen: list[str] = []
+        for selector in self.selectors:
+            found = [name for name in names if (name != OVERALL if selector == EACH else matches(selector, name))]
+            chosen += found or [selector]
+        return tuple(dict.fromkeys(chosen))
+
     def sentence(self) -> str:
         """The rule in words."""
-        where = self.slices if isinstance(self.slices, str) else ", ".join(self.slices)
+        where = ", ".join(self.selectors)
         bound = "at least" if self.at_least is not None else "at most"
         return f"{self.reading} on {where} must be {bound} {self.limit:g}"
 

@@ -1,0 +1,74 @@
+"""Which evidence counts for a decision, and why the rest does not.
+
+Evidence counts if it is this candidate's beside this parent, of one data set that the policy names (or of one
+and the same, where it names none), of the check, version, parameters, seed and alpha that the policy pins, and
+recent.  Of several runs with one key the first counts, so that measuring again until it passes changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from auditsvc.records.base import Digest, Moment, canonical_json
+from auditsvc.records.evidence import Evidence
+from auditsvc.records.model import Candidate
+from auditsvc.records.policy import Policy
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Evidence that counts, with its digest."""
+
+    evidence: Evidence
+    digest: Digest
+
+
+def standing_evidence(
+    policy: Policy, candidate: Candidate, evidence: Iterable[Evidence], at: Moment
+) -> dict[str, Standing | str]:
+    """For each check of the policy the evidence that counts, or why there is none; in any order given the same."""
+    given = [Standing(item, item.digest) for item in evidence if item.key.check in policy.checks]
+    misses: dict[str, list[tuple[int, str]]] = {check: [] for check in policy.checks}
+    first: dict[str, Standing] = {}
+    for item in sorted(given, key=lambda one: (one.evidence.finished, one.digest)):
+        objection = _objection(policy, candidate, item.evidence, at)
+        if objection:
+            misses[item.evidence.key.check].append(objection)
+        else:
+            first.setdefault(item.evidence.key.text(), item)
+    found: dict[str, Standing | str] = {
+        check: max(reasons)[1] if reasons else f"no evidence of {check} for this candidate"
+        for check, reasons in misses.items()
+    }
+    found |= {item.evidence.key.check: item for item in first.values()}
+    if policy.datasets or len({item.evidence.key.dataset for item in first.values()}) < 2:
+        return found
+    why = "the evidence is of more than one data set, and the policy does not say which one counts"
+    return {check: item if isinstance(item, str) else why for check, item in found.items()}
+
+
+def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment) -> tuple[int, str] | None:
+    """Why this evidence does not count; the number says how near it came, so that the nearest miss is told."""
+    key, spec = evidence.key, policy.checks[evidence.key.check]
+    pinned = {"version": spec.version, "parameters": spec.parameters, "seed": policy.seed, "alpha": policy.alpha}
+    found = {"version": key.version, "parameters": key.parameters, "seed": key.seed, "alpha": key.alpha}
+    other = [name for name in pinned if canonical_json(pinned[name]) != canonical_json(found[name])]
+    age = at - evidence.finished
+    objections = (
+        (key.candidate != candidate.digest, "is another candidate's"),
+        (key.parent != candidate.parent, "compares with another parent than the candidate's"),
+        (key.dataset != evidence.dataset.digest, "names two different data sets"),
+        (
+            bool(policy.datasets) and key.dataset not in policy.datasets,
+            "is of a data set that the policy does not name",
+        ),
+        (bool(other), f"is not of the {' and '.join(other)} that the policy pins"),
+        (age < datetime.timedelta(0), "is from after this decision"),
+        (age > datetime.timedelta(days=policy.max_age_days), f"is older than {policy.max_age_days} days"),
+    )
+    for nearness, (fails, words) in enumerate(objections):
+        if fails:
+            return nearness, f"the evidence of {key.check} {words}"
+    return None
