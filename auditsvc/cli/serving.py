@@ -15,9 +15,10 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind to. [default: 8600]", show_default=False)] = None,
     store: Store = None,
+    admin_token: Annotated[bool, typer.Option("--admin-token", help="Make and show a new admin token.")] = False,
 ) -> None:
-    """Start the API: GET /v1/gate, /healthz, and the OpenAPI page at /docs."""
+    """Start the API and its pages: GET /v1/gate, /docs.  The first start shows an admin token, once."""
     from auditsvc.api.serving import run
 
     settings = settings_for(store)
-    run(settings, host or settings.host, port or settings.port)
+    run(settings, host or settings.host, port or settings.port, new_admin_token=admin_token)

@@ -1,0 +1,73 @@
+"""A service on fakes, and clients of every role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from auditsvc.api import create_app
+from auditsvc.api.access import Access
+from auditsvc.api.answers import Answers
+from auditsvc.api.site import Site
+from auditsvc.ports import Ports
+from tests.api import sample
+from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+
+LOOPBACK = ("127.0.0.1", 50000)
+Clients = Callable[..., TestClient]
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
+    ledger, keys = MemoryLedger(clock), MemoryKeys()
+    sample.fill(ledger)
+    ports = Ports(
+        ledger=ledger,
+        log=ledger,
+        blobs=MemoryBlobs(),
+        registry=MemoryRegistry(),
+        datasets=None,  # type: ignore[arg-type]
+        keys=keys,
+        clock=clock,
+        progress=QuietProgress(),
+        folder=tmp_path,
+    )
+    made = Site(
+        ledger=ledger,
+        access=Access(tmp_path / "access.db", clock),
+        answers=Answers(ledger, None),
+        clock=clock,
+        keys=keys,
+        folder=tmp_path,
+        ports=ports,
+        local=True,
+        hosts=frozenset({"127.0.0.1", "localhost"}),
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clients(site: Site) -> Clients:
+    """A client with a token of this role; without a role one without a token, on this machine."""
+    app = create_app(site)
+
+    def made(role: str | None = None, name: str = "dan", client: tuple[str, int] = LOOPBACK) -> TestClient:
+        headers = {"authorization": f"Bearer {site.access.issue(name, role, 1)[0]}"} if role else {}
+        options = {"client": client, "raise_server_exceptions": False, "follow_redirects": False}
+        return TestClient(app, "http://127.0.0.1", headers=headers, **options)  # type: ignore[arg-type]
+
+    return made
+
+
+@pytest.fixture
+def reader(clients: Clients) -> TestClient:
+    return clients()
