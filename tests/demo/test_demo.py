@@ -1,0 +1,72 @@
+"""The demo as a new user runs it: from an empty folder to a verified release, and again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.bench.demo import kill_demo, outcome, run_demo
+
+CLI = [sys.executable, "-m", "auditsvc"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    store = tmp_path_factory.mktemp("faces") / "store"
+    done = subprocess.run([*CLI, "demo", "--store", store], capture_output=True, text=True, env=None)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return store, done.stdout
+
+
+def gate(store, version):
+    done = subprocess.run(
+        [*CLI, "gate", "face-gender", version, "--store", store, "--json"], capture_output=True, text=True
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_the_good_one_is_released_and_the_others_are_rejected(faces):
+    store, _ = faces
+    assert gate(store, "2")[0] == 0
+    for version in ("3", "4"):
+        code, answer = gate(store, version)
+        assert (code, answer["answer"]) == (1, "rejected")
+
+
+def test_a_rejection_names_slice_condition_numbers_and_interval(faces):
+    reasons = gate(faces[0], "3")[1]["reasons"]
+    assert any(
+        "gender=F" in reason and "hidden@0.1" in reason and " to " in reason and "images" in reason
+        for reason in reasons
+    )
+
+
+def test_what_is_shown_is_what_was_found(faces):
+    _, text = faces
+    for words in ("approved", "rejected", "VALID", "INVALID", "DIGEST_MISMATCH", "Territory", "auditsvc serve"):
+        assert words in text
+
+
+def test_a_second_run_measures_nothing_again(faces):
+    store, _ = faces
+    before = outcome(store)
+    done = subprocess.run([*CLI, "demo", "--store", store], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("found again") == 3
+    assert outcome(store) == before
+
+
+def test_a_killed_demo_ends_like_an_unharmed_one(tmp_path):
+    reference, killed = tmp_path / "reference", tmp_path / "killed"
+    wall = run_demo(reference, "digits")
+    shutil.copytree(reference / "keys", killed / "keys")
+    for share in (0.15, 0.5):
+        kill_demo(killed, "digits", share * wall)
+    run_demo(killed, "digits")
+    assert outcome(killed) == outcome(reference)
