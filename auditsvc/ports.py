@@ -58,6 +58,12 @@ class Ledger(Protocol):
         """All records of this kind, oldest first."""
         ...
 
+    def page(
+        self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
+    ) -> tuple[tuple[int, R], ...]:
+        """At most ``limit`` records with their positions, newest first, older than ``before``, about ``subject``."""
+        ...
+
 
 class Log(Protocol):
     """The transparency log over the ledger."""

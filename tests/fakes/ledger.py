@@ -64,6 +64,15 @@ class MemoryLedger(MemoryLog):
     def all(self, kind: type[R]) -> Iterator[R]:
         return (one for one in tuple(self._records.values()) if isinstance(one, kind))
 
+    def page(
+        self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
+    ) -> tuple[tuple[int, R], ...]:
+        found = [
+            (self.leaf_index(one.digest), one) for one in self.all(kind) if not subject or subject in one.subjects()
+        ]
+        newest = sorted(found, key=lambda item: item[0], reverse=True)
+        return tuple(item for item in newest if before is None or item[0] < before)[:limit]
+
     def leaf(self, index: int) -> bytes:
         if not 0 <= index < self.size():
             raise NotFound(f"the log has no leaf {index}")

@@ -35,6 +35,23 @@ _NEXT = (
     .order_by(record.c.position)
     .limit(_PAGE)
 )
+_NEWEST = (
+    select(record.c.digest, record.c.body, record.c.position)
+    .where(record.c.kind == bindparam("kind"), record.c.position < bindparam("before"))
+    .order_by(record.c.position.desc())
+    .limit(bindparam("most"))
+)
+_NEWEST_ABOUT = (
+    select(record.c.digest, record.c.body, record.c.position)
+    .join_from(subject, record, subject.c.digest == record.c.digest)
+    .where(
+        subject.c.kind == bindparam("kind"),
+        subject.c.subject == bindparam("about"),
+        subject.c.position < bindparam("before"),
+    )
+    .order_by(subject.c.position.desc())
+    .limit(bindparam("most"))
+)
 _LOGGED = select(func.min(leaf.c.idx)).where(leaf.c.object == bindparam("about"))
 _LEAF = select(leaf.c.data).where(leaf.c.idx == bindparam("idx"))
 
@@ -127,6 +144,15 @@ class SqlLedger:
         while rows := self._page(kind, after):
             for digest, body, after in rows:  # noqa: B007 - the last position is where the next page starts
                 yield self._parse(kind, digest, body)
+
+    def page(
+        self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
+    ) -> tuple[tuple[int, R], ...]:
+        """At most ``limit`` records with their positions, newest first; see ``ports.Ledger.page``."""
+        values = {"kind": kind.kind, "about": subject, "before": 2**62 if before is None else before, "most": limit}
+        with reading(self._engine) as connection:
+            rows = connection.execute(_NEWEST_ABOUT if subject else _NEWEST, values).all()
+        return tuple((position, self._parse(kind, digest, body)) for digest, body, position in rows)
 
     def _page(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes | str, int]]:
         with reading(self._engine) as connection:
