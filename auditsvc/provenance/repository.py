@@ -21,6 +21,7 @@ from typing import Any
 
 from auditsvc.provenance.layout import read_or_none, write_whole
 from auditsvc.provenance.metadata import ROLES, SPEC, Metadata, Threshold, TufRole, TufSigner, signed_file, tuf_key
+from auditsvc.provenance.signatures import plain_pem
 from auditsvc.provenance.strict import Fault
 from auditsvc.records import Moment
 
@@ -158,7 +159,7 @@ class _Reader:
 
     def _root(self, pinned: bytes) -> Metadata:
         if pinned.lstrip().startswith(b"-----BEGIN"):
-            keyid, key = tuf_key(pinned.strip() + b"\n")
+            keyid, key = tuf_key(_pinned_pem(pinned))
             root = Metadata.parse(self._file("metadata/1.root.json"), "root")
             Threshold({keyid: key["keyval"]["public"]}, 1).check(root)
         else:
@@ -217,6 +218,13 @@ class _Reader:
         if data is None:
             raise Fault(_STALE, f"{name} is not there")
         return data
+
+
+def _pinned_pem(pinned: bytes) -> bytes:
+    try:
+        return plain_pem(pinned)
+    except Fault as fault:
+        raise Fault(_STALE, f"what was pinned is no key: {fault.detail}") from fault
 
 
 def _meta(metadata: Metadata, name: str) -> int:

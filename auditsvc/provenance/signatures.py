@@ -33,6 +33,15 @@ def der_of(pem: bytes) -> bytes:
     return _load(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def plain_pem(pem: bytes) -> bytes:
+    """The same public key as PEM text and nothing around it: what a hint is taken of.
+
+    Raises:
+        Fault: ``KEY_TYPE`` where it is no public key.
+    """
+    return _load(pem).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 def ed25519_raw(pem: bytes) -> bytes:
     """The 32 bytes of an Ed25519 public key.
 

@@ -20,7 +20,7 @@ from auditsvc.provenance.notes import NoteKey
 from auditsvc.provenance.oms import OMS_TYPE
 from auditsvc.provenance.recalls import Recalls
 from auditsvc.provenance.repository import TrustRepository, Versions
-from auditsvc.provenance.signatures import check_p256, hint_of
+from auditsvc.provenance.signatures import check_p256, hint_of, plain_pem
 from auditsvc.provenance.statements import BOM_TYPE, BUILDER_ID, PROVENANCE_TYPE, TEST_TYPE, VERIFIER_ID, VSA_TYPE
 from auditsvc.provenance.strict import Fault, parse_json
 from auditsvc.records import Digest, Moment, canonical_json, faults_of
@@ -108,8 +108,8 @@ class TrustRoot(_Part):
         Raises:
             InvalidInput: no ECDSA P-256 public key.
         """
-        text = pem.replace(b"\r\n", b"\n").strip() + b"\n"
         try:
+            text = plain_pem(pem)
             check_p256(text, b"", b"")
         except Fault as fault:
             if fault.step_code == "KEY_TYPE":

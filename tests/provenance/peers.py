@@ -71,3 +71,12 @@ def or_skip(provide):
         return provide()
     except LookupError as error:
         pytest.skip(str(error))
+
+
+def provided(provide):
+    """What ``provide`` gives, or None after saying why not."""
+    try:
+        return provide()
+    except LookupError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return None

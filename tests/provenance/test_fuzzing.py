@@ -1,0 +1,66 @@
+"""No input makes a parser fail in another way than it says."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.provenance.fuzzing import feed, fuzz, mutate, targets
+
+NAMES = ["bundle", "checkpoint", "json", "manifest", "metadata", "note", "note key", "recalls", "record"]
+NAMES += ["release key", "signature", "summary", "tile", "trust policy"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def test_every_parser_is_fuzzed_and_takes_its_own_example() -> None:
+    assert sorted(targets()) == NAMES
+    taken = {name for name in NAMES if feed(name, targets()[name][1])}
+    assert taken == set(NAMES) - {"signature"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.binary(max_size=200) | st.integers().map(lambda seed: seed.to_bytes(40, "big", signed=True)))
+def test_random_bytes_are_refused_in_words(name: str, data: bytes) -> None:
+    feed(name, data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_bent_examples_are_refused_in_words(name: str, seed: int) -> None:
+    feed(name, mutate(targets()[name][1], random.Random(seed)))
+
+
+@pytest.mark.parametrize("name", ["bundle", "manifest", "metadata", "recalls", "record", "summary", "trust policy"])
+@settings(max_examples=60, deadline=None)
+@given(value=VALUES, path=st.lists(st.integers(0, 10), max_size=5))
+def test_any_value_in_any_place_is_refused_in_words(name: str, value: object, path: list[int]) -> None:
+    document = json.loads(targets()[name][1])
+    here, key, parent = document, None, None
+    for step in path:
+        if isinstance(here, dict) and here:
+            parent, key = here, sorted(here)[step % len(here)]
+        elif isinstance(here, list) and here:
+            parent, key = here, step % len(here)
+        else:
+            break
+        here = parent[key]
+    if parent is None:
+        document = value
+    else:
+        parent[key] = value
+    feed(name, json.dumps(document).encode())
+
+
+@pytest.mark.slow
+def test_many_bent_examples_are_refused_in_words() -> None:
+    assert fuzz(30) > 10_000
