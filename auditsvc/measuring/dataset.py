@@ -28,16 +28,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class SliceColumn:
-    """One metadata column as a partition: ``codes`` (N,) int32 into ``labels``."""
+    """One metadata column as a partition: ``codes`` (N,) int32 into ``labels``; -1 is in no slice of it."""
 
     column: str
     labels: tuple[str, ...]
     codes: NDArray[np.int32]
+    titles: tuple[str, ...] | None = None
+    """The slices' names, where they are not ``column=label``."""
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The slices of this column: ``gender=F``."""
-        return tuple(f"{self.column}={label}" for label in self.labels)
+        return self.titles or tuple(f"{self.column}={label}" for label in self.labels)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Slices:
 
     images: int
     columns: tuple[SliceColumn, ...]
+    clusters: NDArray[np.int64] | None = None
+    """``(N,)``: which video, patient or writer each image is of, where images are not independent."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -57,12 +61,12 @@ class Slices:
         parts = [np.array([values.sum()])]
         for column in self.columns:
             codes = column.codes if chosen is None else column.codes[chosen]
-            parts.append(np.bincount(codes, weights=values, minlength=len(column.labels)))
+            parts.append(np.bincount(codes + 1, weights=values, minlength=len(column.labels) + 1)[1:])
         return np.concatenate(parts)
 
     def of(self, index: int) -> tuple[str, ...]:
         """The slices that one image belongs to, without ``overall``."""
-        return tuple(column.names[column.codes[index]] for column in self.columns)
+        return tuple(column.names[column.codes[index]] for column in self.columns if column.codes[index] >= 0)
 
 
 def column_from(name: str, values: Sequence[str]) -> SliceColumn:

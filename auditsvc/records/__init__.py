@@ -23,7 +23,7 @@ from auditsvc.records.model import (
     TaskName,
     recipe_key,
 )
-from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, matches
+from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
 from auditsvc.records.release import Release, Revocation, Step, Verification, VerificationVerdict
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Revocation",
     "Rule",
     "Severity",
+    "Slicing",
     "Step",
     "Submission",
     "TaskName",

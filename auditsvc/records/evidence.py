@@ -78,6 +78,7 @@ class EvidenceKey(Value):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     code: Text
+    slicing: dict[str, Any] | None = None
 
     def text(self) -> str:
         """The key as one digest, for look-ups."""

@@ -33,6 +33,22 @@ class CheckSpec(Value):
     parameters: dict[str, Any] = {}
 
 
+class Slicing(Value):
+    """Slices beside those of the data set's own columns: products, measured properties, expressions.
+
+    ``depth`` is how many columns are crossed at most, ``columns`` which ones (all, if none is named); a product
+    is formed where at least ``min_images`` images lie in it.  ``image`` gives for each property measured of the
+    images (brightness, contrast, sharpness, colourfulness) into how many bins of equal size they are put.
+    ``named`` are expressions over the others: ``{older-women: "gender=F & age_group=65+"}``.
+    """
+
+    depth: Annotated[int, Field(ge=1, le=3)] = 1
+    min_images: Annotated[int, Field(ge=1)] = 30
+    columns: tuple[str, ...] | None = None
+    image: dict[Name, Annotated[int, Field(ge=2, le=20)]] = {}
+    named: dict[Name, Text] = {}
+
+
 class Rule(Value):
     """One sentence: this reading, on these slices, must be at least or at most this limit.
 
@@ -117,6 +133,7 @@ class Policy(Record):
     max_age_days: Annotated[int, Field(ge=1)] = 90
     datasets: tuple[Digest, ...] = ()
     """Data sets that evidence may come from; none named means: the one that the audit was given."""
+    slicing: Slicing | None = None
     checks: Annotated[dict[Name, CheckSpec], Field(min_length=1)]
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
 

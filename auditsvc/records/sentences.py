@@ -32,9 +32,9 @@ def sentence_of(rule: Rule, metric: str, slice_name: str, outcome: Measured | Un
 def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -> int | None:
     """How many images would decide an unknown with power 0.8, if the estimate and its spread stay as they are.
 
-    None where the estimate lies so near the limit that no number would that anybody has.  The variance of one image is that of a paired
-    difference where the images lost and won are known, of a proportion for a share, and else the one that the
-    interval's width tells.
+    None where the estimate lies so near the limit that nobody has so many.  The variance of one image is that
+    of a paired difference where the images lost and won are known, of a proportion for a share, and else the
+    one that the interval's width tells.
 
     Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012 (the paired case).
     """

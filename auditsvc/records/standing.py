@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from auditsvc.records.base import Digest, Moment, canonical_json
 from auditsvc.records.evidence import Evidence
@@ -23,6 +24,11 @@ class Standing:
 
     evidence: Evidence
     digest: Digest
+
+
+def slicing_of(policy: Policy) -> dict[str, Any] | None:
+    """The policy's slices as evidence is bound to them."""
+    return policy.slicing.model_dump(mode="json") if policy.slicing else None
 
 
 def standing_evidence(
@@ -52,8 +58,14 @@ def standing_evidence(
 def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment) -> tuple[int, str] | None:
     """Why this evidence does not count; the number says how near it came, so that the nearest miss is told."""
     key, spec = evidence.key, policy.checks[evidence.key.check]
-    pinned = {"version": spec.version, "parameters": spec.parameters, "seed": policy.seed, "alpha": policy.alpha}
-    found = {"version": key.version, "parameters": key.parameters, "seed": key.seed, "alpha": key.alpha}
+    pinned = {
+        "version": spec.version,
+        "parameters": spec.parameters,
+        "seed": policy.seed,
+        "alpha": policy.alpha,
+        "slicing": slicing_of(policy),
+    }
+    found = key.model_dump(mode="json", include=set(pinned))
     other = [name for name in pinned if canonical_json(pinned[name]) != canonical_json(found[name])]
     age = at - evidence.finished
     objections = (

@@ -1,0 +1,119 @@
+"""Data sets as folders: ``dataset.yaml``, ``metadata.csv`` or ``.parquet``, and the images as files or in one
+``images.npz``.
+
+Everything is checked when the folder is opened, and every fault is reported at once.  The digest covers each
+image and each row that is used, so the same content has the same name wherever it lies.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from auditsvc.adapters.folder_datasets.description import Description, described
+from auditsvc.adapters.folder_datasets.images import Images, images_of
+from auditsvc.adapters.folder_datasets.table import Row, faults_of_targets, picked, read_table, refuse, slices_of
+from auditsvc.measuring import Batch, Slices
+from auditsvc.records import DatasetRef, canonical_json, digest_of
+
+
+@dataclass
+class FolderDataset:
+    """A data set folder that was checked; implements ``measuring.Dataset``."""
+
+    ref: DatasetRef
+    slices: Slices
+    classes: tuple[str, ...]
+    images: Images
+    names: tuple[str, ...]
+    targets: NDArray[np.int64]
+
+    def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """All images, or the chosen ones, in order, ``size`` at a time."""
+        numbers = np.arange(self.ref.images) if chosen is None else chosen
+        for start in range(0, len(numbers), size):
+            part = numbers[start : start + size]
+            pixels = torch.from_numpy(self.images.read(part)).permute(0, 3, 1, 2).float().div_(255)
+            yield Batch(pixels, torch.from_numpy(self.targets[part]), torch.from_numpy(part))
+
+    def target_of(self, index: int) -> int:
+        """The class number of one image."""
+        return int(self.targets[index])
+
+    def name_of(self, index: int) -> str:
+        """The image's name in the metadata."""
+        return self.names[index]
+
+    def index_of(self, name: str) -> int:
+        """The number of the image of this name."""
+        return self.names.index(name)
+
+    def thumbnail(self, index: int) -> bytes:
+        """The image as PNG."""
+        pixels = self.images.read(np.array([index]))[0]
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.squeeze() if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+class FolderDatasets:
+    """Opens data set folders; implements ``ports.Datasets``."""
+
+    def open(self, path: Path) -> FolderDataset:
+        """Read and check a folder, or one of several descriptions (``*.yaml``) in it.
+
+        Raises:
+            InvalidDataset: with every fault of the description, the table and the images.
+            Unavailable: the folder can't be read.
+        """
+        folder, description = described(path)
+        table = read_table(folder, description)
+        kept = picked(table, description.where)
+        rows = tuple(table[number] for number in kept)
+        refuse(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
+        faults = faults_of_targets(rows, description)
+        slices = slices_of(rows, description, faults)
+        names, images = images_of(folder, table, kept, description.image, faults)
+        refuse(folder, faults)
+        places = {name: number for number, name in enumerate(description.classes)}
+        return FolderDataset(
+            ref=_reference(description, rows, images.digests),
+            slices=slices,
+            classes=description.classes,
+            images=images,
+            names=names,
+            targets=np.array([places[row[description.target]] for row in rows], np.int64),
+        )
+
+
+def _reference(description: Description, rows: tuple[Row, ...], digests: tuple[str, ...]) -> DatasetRef:
+    """The data set by content: every image, and every field that is read of its row."""
+    cluster = (description.cluster,) if description.cluster else ()
+    used = (description.target, *description.slices, *description.bins, *cluster)
+    content: dict[str, Any] = {
+        "task": description.task,
+        "classes": description.classes,
+        "columns": used,
+        "rows": [[digest, *(row[column] for column in used)] for digest, row in zip(digests, rows, strict=True)],
+    }
+    if description.bins:
+        content["bins"] = dict(description.bins)
+    if description.cluster:
+        content["cluster"] = description.cluster
+    return DatasetRef(
+        name=description.name,
+        digest=digest_of(canonical_json(content)),
+        task=description.task,
+        images=len(rows),
+        slices=(*description.slices, *description.bins),
+        source=description.source,
+        licence=description.licence,
+    )

@@ -1,0 +1,74 @@
+"""``dataset.yaml``: what a data set is, in its owner's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from auditsvc.errors import InvalidDataset, Unavailable
+from auditsvc.records import OVERALL, Name, TaskName, Text, faults_of
+
+Edges = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+class Description(BaseModel):
+    """The fields of ``dataset.yaml``.
+
+    ``slices`` are columns of words, ``bins`` columns of numbers: into how many bins of about equal size, or the
+    inner edges.  ``cluster`` is the column that says which video, patient or writer an image is of; images of one
+    are not independent, and the intervals know it.  ``where`` picks rows.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    task: TaskName
+    image: str = "image"
+    target: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    slices: tuple[str, ...] = ()
+    bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
+    cluster: str | None = None
+    where: dict[str, str] = {}
+    source: Text
+    licence: Text
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        columns = (*self.slices, *self.bins)
+        for what, names in (("classes", self.classes), ("slice columns", columns)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+        if OVERALL in columns:
+            raise ValueError(f"a slice column can't be named {OVERALL!r}: that is the slice of all images")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of the metadata that is read, but for the image's name."""
+        cluster = (self.cluster,) if self.cluster else ()
+        return tuple(dict.fromkeys((self.target, *self.slices, *self.bins, *cluster, *self.where)))
+
+
+def described(path: Path) -> tuple[Path, Description]:
+    """The folder and its description; ``path`` is the folder, or one of several descriptions in it.
+
+    Raises:
+        InvalidDataset: no description, or one with faults.
+        Unavailable: it can't be read.
+    """
+    source = path if path.suffix in {".yaml", ".yml"} else path / "dataset.yaml"
+    try:
+        return source.parent, Description.model_validate(yaml.safe_load(source.read_text("utf-8")))
+    except FileNotFoundError as error:
+        raise InvalidDataset(f"{path} is not a data set: there is no {source}") from error
+    except OSError as error:
+        raise Unavailable(f"{source} can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidDataset(f"{source} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise InvalidDataset(f"{source} can't be used", faults_of(error)) from error
