@@ -26,9 +26,11 @@ from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
 from auditsvc.pruning.formats import FORMATS, in_format
 from auditsvc.pruning.methods import METHODS, Work
-from auditsvc.pruning.plan import recovery_of, sources_of
+from auditsvc.pruning.plan import Sources, recovery_of, sources_of
 from auditsvc.pruning.recovery import AfterStep
 from auditsvc.pruning.silence import Silence
+from auditsvc.pruning.sweep import Frontier, Ladder, Outcome, Trial, ladder, rows, sweep
+from auditsvc.pruning.timing import concrete
 from auditsvc.records import Recipe
 
 
@@ -61,4 +63,21 @@ def prune(
     return in_format(assemble(weights, parent.card), recipe.number_format, images, recipe.seed)
 
 
-__all__ = ["FORMATS", "METHODS", "AfterStep", "in_format", "prune"]
+__all__ = [
+    "FORMATS",
+    "METHODS",
+    "AfterStep",
+    "Frontier",
+    "Ladder",
+    "Outcome",
+    "Silence",
+    "Sources",
+    "Trial",
+    "concrete",
+    "in_format",
+    "ladder",
+    "prune",
+    "recovery_of",
+    "rows",
+    "sweep",
+]

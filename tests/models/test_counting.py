@@ -1,0 +1,65 @@
+"""Counts that one can check by hand, and against Torch-Pruning's own counter."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+import torch
+import torch_pruning
+
+from auditsvc.models import WEIGHTS, model_files
+from auditsvc.models.counting import ShapeCounter, facts, macs
+from auditsvc.models.latency import Latency, time_in_turns
+from tests.models.families import FAMILIES, grey_images, model_of
+
+
+def test_macs_of_a_plain_network_are_those_of_pencil_and_paper() -> None:
+    first, second = 28 * 28 * 9 * (1 * 8 + 8 * 8), 14 * 14 * 9 * (8 * 16 + 16 * 16)
+    assert macs(model_of("small_cnn", width=8)) == first + second + 16 * 49 * 10
+
+
+@pytest.mark.parametrize("architecture", ["small_resnet", "small_mobile", "small_grouped", "small_concat"])
+def test_macs_agree_with_another_counter(architecture: str) -> None:
+    """Torch-Pruning also counts normalisation, two for each number; that part is small."""
+    model = model_of(architecture)
+    theirs, _ = torch_pruning.utils.count_ops_and_params(model.module, grey_images(1))
+    assert macs(model) == pytest.approx(theirs, rel=0.2)
+    assert macs(model) <= theirs
+
+
+def test_attention_counts_its_products_of_tokens() -> None:
+    tokens, width = 49, 32
+    linears = tokens * (4 * width * width + 2 * 4 * width * width) + 28 * 28 * width
+    products = 2 * tokens * tokens * width
+    assert macs(model_of("small_attention")) == linears + products + width * 10
+
+
+@pytest.mark.parametrize("architecture", FAMILIES.values())
+def test_other_shapes_are_counted_without_changing_the_model(architecture: str) -> None:
+    model = model_of(architecture)
+    counter, own = ShapeCounter(model), macs(model)
+    shapes = {name: tensor.shape for name, tensor in model.weights().items() if name.startswith("head")}
+    classes = {"head.weight": torch.Size((20, shapes["head.weight"][1])), "head.bias": torch.Size((20,))}
+    assert counter.macs(classes) == own + 10 * shapes["head.weight"][1]
+    assert counter.parameters(classes) == model.counts()["parameters"] + 10 * (shapes["head.weight"][1] + 1)
+    assert (counter.macs({}), macs(model)) == (own, own)
+
+
+def test_facts_are_of_the_bytes_that_are_saved() -> None:
+    model = model_of("small_cnn", width=8)
+    with torch.no_grad():
+        model.module.head.weight[:, ::2] = 0
+    data = model_files(model.weights(), model.card)[WEIGHTS]
+    found = facts(model)
+    assert found["bytes_dense"] == len(data)
+    assert found["bytes_compressed"] == len(zlib.compress(data, 6)) < 0.8 * len(data)
+    assert found["parameters"] - found["nonzero"] == 10 * 16 * 49 / 2
+
+
+def test_work_is_timed_in_turns() -> None:
+    order: list[str] = []
+    first, second = time_in_turns([lambda: order.append("a"), lambda: order.append("b")], 5)
+    assert order == ["a", "b"] * 8
+    assert isinstance(first, Latency) and first.runs == second.runs == 5
+    assert first.median_ms >= 0 and first.iqr_ms >= 0
