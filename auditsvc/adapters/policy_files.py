@@ -7,7 +7,8 @@ digest pins them, and every reading that a rule names is one that its check decl
 from __future__ import annotations
 
 import contextlib
-from fnmatch import fnmatchcase
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from auditsvc.checks import check_named
 from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
-from auditsvc.records import EACH, OVERALL, CheckSpec, Policy
+from auditsvc.measuring.properties import PROPERTIES
+from auditsvc.records import EACH, OVERALL, CheckSpec, Policy, Rule, matches
 from auditsvc.settings import shipped
 
 Lines = dict[tuple[str | int, ...], int]
@@ -52,6 +54,7 @@ def _located(name_or_path: str) -> Path:
 def parse_policy(text: str, origin: str) -> Policy:
     """A policy from its text; ``origin`` names it in messages."""
     try:
+        _refuse_aliases(text, origin)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -63,7 +66,7 @@ def parse_policy(text: str, origin: str) -> Policy:
     try:
         policy = Policy.model_validate(fields)
     except ValidationError as error:
-        faults += [(_line(lines, fault["loc"]), f"{_path(fault['loc'])}{fault['msg']}") for fault in error.errors()]
+        faults += _faults_of_fields(error, lines)
         _complete_checks(_readable_checks(fields), lines, faults)
         raise _refused(origin, faults) from error
     checks = _complete_checks(policy.checks, lines, faults)
@@ -71,6 +74,39 @@ def parse_policy(text: str, origin: str) -> Policy:
     if faults:
         raise _refused(origin, faults)
     return policy.model_copy(update={"checks": checks})
+
+
+def _refuse_aliases(text: str, origin: str) -> None:
+    """A rule that stands elsewhere than where it is read is easily misread; and aliases can blow up a small file."""
+    found = [token for token in yaml.scan(text, Loader=yaml.SafeLoader) if isinstance(token, yaml.AliasToken)]
+    faults = [(token.start_mark.line + 1, f"the alias *{token.value}; write it out") for token in found]
+    if faults:
+        raise _refused(origin, faults)
+
+
+def _faults_of_fields(error: ValidationError, lines: Lines) -> list[tuple[int, str]]:
+    """What pydantic found; that a list is empty because its items are at fault is not told beside them."""
+    found = error.errors()
+    inside = {fault["loc"][:depth] for fault in found for depth in range(len(fault["loc"]))}
+    return [
+        (_line(lines, fault["loc"]), f"{_path(fault['loc'])}{fault['msg']}{_meant(fault['type'], fault['loc'])}")
+        for fault in found
+        if not (fault["type"] == "too_short" and fault["loc"] in inside)
+    ]
+
+
+def _meant(kind: str, place: tuple[Any, ...]) -> str:
+    """For an unknown field the one that was probably meant."""
+    if kind != "extra_forbidden":
+        return ""
+    fields = CheckSpec.model_fields if place[0] == "checks" else Policy.model_fields
+    fields = Rule.model_fields if place[0] == "rules" else fields
+    return _nearest(str(place[-1]), fields)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _refused(origin: str, faults: list[tuple[int, str]]) -> InvalidPolicy:
@@ -140,7 +176,7 @@ def _complete_checks(checks: dict[str, CheckSpec], lines: Lines, faults: list[tu
 
 
 def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines) -> list[tuple[int, str]]:
-    """Rules that name a check the policy does not run, or a metric that the check does not give."""
+    """Rules that could never be judged or never fail, checks that no rule looks at, properties nobody measures."""
     faults: list[tuple[int, str]] = []
     for number, rule in enumerate(policy.rules):
         line = _line(lines, ("rules", number, "reading"))
@@ -151,20 +187,43 @@ def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines)
         if rule.check not in checks:
             continue
         metrics = check_named(rule.check, checks[rule.check]).metrics()
-        if not any(fnmatchcase(metric, rule.metric) for metric in metrics):
+        if not any(matches(rule.metric, metric) for metric in metrics):
             known = ", ".join(metrics)
-            faults.append((line, f"rule {rule.rule}: {rule.check} gives no {rule.metric!r}; it gives {known}"))
+            meant = _nearest(rule.metric, metrics)
+            faults.append((line, f"rule {rule.rule}: {rule.check} gives no {rule.metric!r}{meant}; it gives {known}"))
+        faults += [(line, f"rule {rule.rule}: {fault}") for fault in _empty_promise(rule)]
+    judged = {rule.check for rule in policy.rules}
+    faults += [
+        (_line(lines, ("checks", name)), f"checks.{name}: no rule looks at it; add one, with severity: warn if it "
+         "is only to be shown") for name in policy.checks if name not in judged
+    ]  # fmt: skip
+    for name in policy.slicing.image if policy.slicing else ():
+        if name not in PROPERTIES:
+            line = _line(lines, ("slicing", "image", name))
+            faults.append((line, f"slicing.image: nothing measures {name!r}; there are {', '.join(PROPERTIES)}"))
     return faults
+
+
+_SCALES = {"drop.": (-1.0, 1.0), "score.": (0.0, 1.0), "parent.": (0.0, 1.0)}
+"""The ends of the scale that a reading of this name is on."""
+
+
+def _empty_promise(rule: Rule) -> Iterable[str]:
+    """A limit at or beyond the end of the scale always holds: a percentage where a fraction was meant."""
+    for prefix, (lowest, highest) in _SCALES.items():
+        if rule.metric.startswith(prefix):
+            if rule.at_most is not None and rule.at_most >= highest:
+                yield f"at most {rule.at_most:g} always holds, {prefix}* is never over {highest:g}; 0.05 is 5 points"
+            if rule.at_least is not None and rule.at_least <= lowest:
+                yield f"at least {rule.at_least:g} always holds, {prefix}* is never under {lowest:g}"
 
 
 def faults_of_slices(policy: Policy, slices: tuple[str, ...]) -> tuple[str, ...]:
     """Slices that a rule names and the data set does not have: they could only ever be unknown."""
-    faults = []
-    for rule in policy.rules:
-        patterns = (rule.slices,) if isinstance(rule.slices, str) else rule.slices
-        faults += [
-            f"rule {rule.rule}: the data set has no slice {pattern!r}; it has {', '.join(slices)}"
-            for pattern in patterns
-            if pattern not in (EACH, OVERALL) and not any(fnmatchcase(name, pattern) for name in slices)
-        ]
-    return tuple(faults)
+    return tuple(
+        f"rule {rule.rule}: the data set has no slice {selector!r}{_nearest(selector, slices)}; "
+        f"it has {', '.join(slices)}"
+        for rule in policy.rules
+        for selector in rule.selectors
+        if selector not in (EACH, OVERALL) and not any(matches(selector, name) for name in slices)
+    )
