@@ -71,6 +71,7 @@ class DecisionPart(Value):
     released: Moment | None
     release_record: Digest | None
     conditions: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Sentence(Value):
@@ -133,6 +134,7 @@ class RuleRow(Value):
     limit: float
     unit: Unit
     waiver: Digest | None
+    adjusted_p: float | None
     words: str
 
 

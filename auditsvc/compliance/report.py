@@ -122,6 +122,7 @@ def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> Dec
         released=inputs.release.at if inputs.release else None,
         release_record=inputs.release.digest if inputs.release else None,
         conditions=_conditions(inputs),
+        notes=inputs.decision.notes or (),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from auditsvc.compliance.conditions import FAMILIES, Family
 from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
 from auditsvc.compliance.inputs import Readings, ReportInputs, expiry, figure_of
 from auditsvc.compliance.model import (
@@ -17,7 +18,7 @@ from auditsvc.compliance.model import (
     SliceTable,
 )
 from auditsvc.compliance.topics import topic_of
-from auditsvc.compliance.words import FAMILIES, condition_parts, condition_words, facts, rule_words, unit_of
+from auditsvc.compliance.words import condition_parts, condition_words, facts, rule_words, unit_of
 from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Moment
 
 
@@ -66,12 +67,17 @@ def curves(readings: Readings, evidence: tuple[Evidence, ...]) -> tuple[Curve, .
     topics = _family_topics(evidence)
     made = []
     for family, severities in families.items():
-        title, axis, neutral = FAMILIES.get(family, (family.replace("_", " "), family.replace("_", " "), None))
-        if neutral is not None and "clean" in readings.conditions():
-            severities.append((neutral, "clean"))
+        plain = family.replace("_", " ")
+        known = FAMILIES.get(family, Family(plain, plain, "", neutral=None))
+        if known.neutral is not None and "clean" in readings.conditions():
+            severities.append((known.neutral, "clean"))
         points = tuple(_point(severity, condition, readings) for severity, condition in sorted(severities))
         if len(points) > 1:
-            made.append(Curve(family=family, topic=topics.get(family, "other"), title=title, axis=axis, points=points))
+            made.append(
+                Curve(
+                    family=family, topic=topics.get(family, "other"), title=known.title, axis=known.axis, points=points
+                )
+            )
     return tuple(made)
 
 
@@ -157,6 +163,7 @@ def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
         limit=judgement.limit,
         unit=unit_of(metric),
         waiver=judgement.waiver,
+        adjusted_p=judgement.adjusted_p,
         words=judgement.words,
     )
 

@@ -9,6 +9,7 @@ import datetime
 import re
 from collections.abc import Mapping
 
+from auditsvc.compliance.conditions import CURVE_WORDS, FAMILIES, METRIC_WORDS, POINTS, SHARES
 from auditsvc.compliance.figures import Fact, Figure, Number, Unit
 from auditsvc.records import EACH, OVERALL, Rule
 
@@ -17,21 +18,6 @@ NARROW = "\u00a0"
 _CONDITION = re.compile(
     r"^(?P<family>[A-Za-z][A-Za-z0-9_.-]*)@(?P<severity>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?P<unit>[A-Za-z]*)$"
 )
-
-FAMILIES: dict[str, tuple[str, str, float | None]] = {
-    "exposure": ("Exposure", "exposure in stops (EV), 0 is the photo as it is", 0.0),
-    "gamma": ("Gamma", "gamma, 1 is the photo as it is", 1.0),
-    "hidden": ("Part of the image hidden", "share of the image hidden", 0.0),
-    "fgsm": ("One-step attack (FGSM)", "attack budget in 1/255 of the brightness range", 0.0),
-    "pgd": ("Step-by-step attack (PGD)", "attack budget in 1/255 of the brightness range", 0.0),
-    "apgd": ("Adaptive attack (Auto-PGD)", "attack budget in 1/255 of the brightness range", 0.0),
-    "square": ("Black-box attack (Square)", "attack budget in 1/255 of the brightness range", 0.0),
-    "autoattack": ("Attack ensemble (AutoAttack)", "attack budget in 1/255 of the brightness range", 0.0),
-    "jpeg": ("JPEG compression", "JPEG quality", None),
-    "blur": ("Blur", "blur radius in pixels", 0.0),
-    "noise": ("Noise", "standard deviation of the noise", 0.0),
-}
-"""For a family of conditions: its title, the words of its axis, and the severity at which nothing is changed."""
 
 SCORE_WORDS = {
     "classification": "gave the right answer for {}",
@@ -50,28 +36,26 @@ MEASURE_WORDS = {
 }
 
 
-SHARES = frozenset({"fidelity.flips"})
-"""Metrics outside ``score``, ``parent`` and ``drop`` that are fractions of 1."""
-
-METRIC_WORDS = {
-    "detected.log10_p": "the chance that an unmarked model looks like this (as a power of ten)",
-    "fidelity.flips": "the share of answers that the mark changed",
-}
-
-
 def metric_words(metric: str) -> str:
     """A metric that is no score under a condition, for a reader."""
+    head, _, name = metric.partition(".")
+    if name and head in CURVE_WORDS:
+        title = FAMILIES[name].title if name in FAMILIES else name
+        return f"{CURVE_WORDS[head]}, {title.lower()}"
     return METRIC_WORDS.get(metric, metric.replace(".", " ").replace("_", " "))
+
+
+def is_score(metric: str) -> bool:
+    """Whether a metric is a score, or a change of one, under a condition."""
+    return metric.partition(".")[0] in {"score", "parent", "drop"}
 
 
 def unit_of(metric: str) -> Unit:
     """How a metric is printed."""
     head = metric.partition(".")[0]
-    if head in {"score", "parent"}:
-        return "share"
-    if head == "drop":
+    if head in POINTS:
         return "points"
-    return "share" if metric in SHARES else "plain"
+    return "share" if head in SHARES else "plain"
 
 
 def amount(value: float, unit: Unit) -> str:
@@ -128,22 +112,12 @@ def condition_words(condition: str) -> str:
     if parts is None:
         return condition.replace("_", " ")
     family, severity, unit = parts
-    if family == "hidden":
-        return f"{severity * 100:.3g}{NARROW}% of the image hidden"
-    if family == "exposure":
-        return f"exposure {signed(severity)}{NARROW}EV"
-    if FAMILIES.get(family, ("", "", None))[1].startswith("attack budget"):
-        return f"{_ATTACKS[family]} at {severity:g}/255"
-    return f"{family.replace('_', ' ')} {_minus(f'{severity:g}')}{unit}"
-
-
-_ATTACKS = {
-    "pgd": "PGD attack",
-    "fgsm": "FGSM attack",
-    "apgd": "Auto-PGD attack",
-    "square": "Square attack",
-    "autoattack": "AutoAttack",
-}
+    known = FAMILIES.get(family)
+    if known is None:
+        return f"{family.replace('_', ' ')} {_minus(f'{severity:g}')}{unit}"
+    if known.signed:
+        return known.words.format(signed(severity))
+    return known.words.format(f"{severity * 100:.3g}" if known.per_cent else _minus(f"{severity:g}"))
 
 
 def plain(value: object) -> str:
@@ -194,7 +168,7 @@ def _rule_condition(condition: str) -> str:
         return ", images as they are,"
     if "*" not in condition:
         return f", {condition_words(condition)},"
-    title = FAMILIES.get(family, (family.replace("*", "").replace("_", " "), "", None))[0]
+    title = FAMILIES[family].title if family in FAMILIES else family.replace("*", "").replace("_", " ")
     return f", at every severity of “{title}”," if title else ", under every condition,"
 
 

@@ -263,7 +263,7 @@ POLICY = Policy(
         ),
         Rule(
             rule="watermark-found",
-            reading="watermark/detected.log10_p",
+            reading="watermark/log10_p",
             at_most=-12.0,
             why="The owner must be able to recognise the release.",
         ),
@@ -274,10 +274,8 @@ POLICY = Policy(
 def runs(model: Candidate) -> tuple[Evidence, ...]:
     """All evidence about the candidate."""
     marked = (
-        Reading(
-            metric="detected.log10_p", slice="overall", outcome=Measured(value=-58.3, low=-58.3, high=-58.3, images=1)
-        ),
-        Reading(metric="fidelity.flips", slice="overall", outcome=wilson(0.0023, 879)),
+        Reading(metric="log10_p", slice="overall", outcome=Measured(value=-58.3, low=-58.3, high=-58.3, images=1)),
+        Reading(metric="flips", slice="overall", outcome=wilson(0.0023, 879)),
     )
     disturbed = tuple(
         evidence(

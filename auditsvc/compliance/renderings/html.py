@@ -30,6 +30,7 @@ def render_html(report: Report) -> str:
         value_text=words.value_text,
         interval_text=words.interval_text,
         shown=shown,
+        is_score=words.is_score,
         metric_words=words.metric_words,
         slice_words=words.slice_words,
         day=words.day,

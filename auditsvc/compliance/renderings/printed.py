@@ -13,6 +13,7 @@ from auditsvc.compliance.words import (
     condition_words,
     day,
     interval_text,
+    is_score,
     metric_words,
     minute,
     plural,
@@ -156,11 +157,11 @@ def _curve(curve: Curve) -> Json:
     }
 
 
-def _rule(rule: RulePart) -> Json:
-    def about(metric: str) -> str:
-        head, _, condition = metric.partition(".")
-        return condition_words(condition) if head in {"score", "drop", "parent"} else metric_words(metric)
+def _about(metric: str) -> str:
+    return condition_words(metric.partition(".")[2]) if is_score(metric) else metric_words(metric)
 
+
+def _rule(rule: RulePart) -> Json:
     held = [row for row in rule.rows if row.standing == "met"]
     rows = rule.rows if len(held) <= MANY else [row for row in rule.rows if row.standing != "met"]
     return {
@@ -171,7 +172,7 @@ def _rule(rule: RulePart) -> Json:
         "rows": [
             [
                 row.standing,
-                f"{slice_words(row.slice)}, {about(row.metric)}",
+                f"{slice_words(row.slice)}, {_about(row.metric)}",
                 value_text(row.measured),
                 interval_text(row.measured),
                 f"{'at least' if row.bound == 'at_least' else 'at most'} {amount(row.limit, row.unit)}",
