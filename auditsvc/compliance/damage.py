@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from auditsvc.compliance.inputs import GalleryItem
-from auditsvc.compliance.model import Change, FlipCount, Picture
+from auditsvc.compliance.parts import Change, FlipCount, Picture
 from auditsvc.compliance.words import condition_words
 from auditsvc.records import Digest, Evidence, Flip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auditsvc.compliance.inputs import ReportInputs, figure_of
-from auditsvc.compliance.model import Lineage, MarkPart, MarkReading
+from auditsvc.compliance.parts import Lineage, MarkPart, MarkReading
 from auditsvc.compliance.words import labelled, metric_words
 from auditsvc.records import Parent
 

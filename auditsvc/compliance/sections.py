@@ -8,15 +8,7 @@ from collections.abc import Iterable
 from auditsvc.compliance.conditions import FAMILIES, Family
 from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
 from auditsvc.compliance.inputs import Readings, ReportInputs, expiry, figure_of
-from auditsvc.compliance.model import (
-    Curve,
-    CurvePoint,
-    EvidenceRow,
-    RulePart,
-    RuleRow,
-    SliceRow,
-    SliceTable,
-)
+from auditsvc.compliance.parts import Curve, CurvePoint, EvidenceRow, RulePart, RuleRow, SliceRow, SliceTable
 from auditsvc.compliance.topics import topic_of
 from auditsvc.compliance.words import condition_parts, condition_words, facts, rule_words, unit_of
 from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Moment

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from auditsvc.compliance.figures import Number
 from auditsvc.compliance.inputs import Readings, ReportInputs, expiry
-from auditsvc.compliance.model import FlipCount, OpenItem, Sentence, Summary
+from auditsvc.compliance.model import OpenItem, Sentence, Summary
+from auditsvc.compliance.parts import FlipCount
 from auditsvc.compliance.sections import count, standing_of, weakest_slice
 from auditsvc.compliance.topics import NEVER_TESTED, untested
 from auditsvc.compliance.words import (

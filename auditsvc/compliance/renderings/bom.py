@@ -6,7 +6,8 @@ import uuid
 from typing import Any
 
 from auditsvc.compliance.figures import Number
-from auditsvc.compliance.model import EvidenceRow, Report, SliceRow, SliceTable
+from auditsvc.compliance.model import Report
+from auditsvc.compliance.parts import EvidenceRow, SliceRow, SliceTable
 from auditsvc.compliance.words import MEASURE_WORDS
 from auditsvc.records import canonical_json
 

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from auditsvc.compliance.figures import Number
-from auditsvc.compliance.model import Report, SliceTable
+from auditsvc.compliance.model import Report
+from auditsvc.compliance.parts import SliceTable
 from auditsvc.compliance.renderings.markdown import cell, fence, table
 from auditsvc.compliance.words import (
     MEASURE_WORDS,

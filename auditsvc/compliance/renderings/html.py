@@ -6,7 +6,8 @@ from typing import Any
 
 from auditsvc.compliance import words
 from auditsvc.compliance.figures import Counts
-from auditsvc.compliance.model import Report, SliceRow, SliceTable
+from auditsvc.compliance.model import Report
+from auditsvc.compliance.parts import SliceRow, SliceTable
 from auditsvc.compliance.renderings import plots
 from auditsvc.settings import shipped
 

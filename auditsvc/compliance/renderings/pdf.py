@@ -14,7 +14,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from auditsvc.compliance.model import Curve, Report
+from auditsvc.compliance.model import Report
+from auditsvc.compliance.parts import Curve
 from auditsvc.compliance.renderings import plots
 from auditsvc.compliance.renderings.printed import picture_name, view
 from auditsvc.compliance.renderings.tables import render_json

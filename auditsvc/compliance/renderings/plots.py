@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 
 from auditsvc.compliance.figures import Figure, Number
-from auditsvc.compliance.model import Curve, CurvePoint
+from auditsvc.compliance.parts import Curve, CurvePoint
 from auditsvc.compliance.words import full_text
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from auditsvc.compliance.figures import Counts, Figure, Number
-from auditsvc.compliance.model import Curve, EvidenceRow, FrameworkPart, Picture, Report, RulePart, SliceTable
+from auditsvc.compliance.model import FrameworkPart, Report
+from auditsvc.compliance.parts import Curve, EvidenceRow, Picture, RulePart, SliceTable
 from auditsvc.compliance.renderings import plots
 from auditsvc.compliance.words import (
     amount,

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 from auditsvc.compliance.figures import Figure
-from auditsvc.compliance.model import Report, RulePart, RuleRow
+from auditsvc.compliance.model import Report
+from auditsvc.compliance.parts import RulePart, RuleRow
 from auditsvc.compliance.words import value_text
 from auditsvc.records import canonical_json
 
