@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from auditsvc.api.identity import Caller
-from auditsvc.errors import NotFound, Unauthenticated, Unavailable
+from auditsvc.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 
@@ -74,11 +74,14 @@ class Access:
         """A transaction of its own: kept whole, or not at all.
 
         Raises:
+            Conflict: somebody else was faster.
             Unavailable: the file can't be read or written.
         """
         try:
             with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
                 yield connection
+        except sqlite3.IntegrityError as error:
+            raise Conflict("somebody else did this a moment ago; look again") from error
         except sqlite3.OperationalError as error:
             raise Unavailable(f"{self.path} can't be read or written: {error}") from error
 

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from auditsvc.api.origins import KINDS
 from auditsvc.api.problems import MEDIA_TYPE, Problem
 
 DESCRIPTION = """Deny by default: every route names the role it needs (`x-role`), and a token carries one role.
@@ -54,11 +55,19 @@ def _document(app: FastAPI) -> dict[str, Any]:
     parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
     parts["schemas"].pop("HTTPValidationError", None)
     parts["schemas"].pop("ValidationError", None)
+    for kind in KINDS:
+        _name_kind(parts["schemas"][kind.__name__], kind.kind)
     parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "auditsvc_..."}}
     for path, methods in made["paths"].items():
         for operation in methods.values():
             _declare_errors(path, operation)
     return made
+
+
+def _name_kind(schema: dict[str, Any], kind: str) -> None:
+    """A record's canonical JSON names its kind, which is no field of the record itself."""
+    schema["properties"] = {"kind": {"const": kind, "type": "string", "title": "Kind"}} | schema["properties"]
+    schema["required"] = ["kind", *schema.get("required", ())]
 
 
 def _declare_errors(path: str, operation: dict[str, Any]) -> None:

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from auditsvc.api import docs, gate, health
+from auditsvc.api import (
+    candidates,
+    decisions,
+    docs,
+    gate,
+    health,
+    keys,
+    log,
+    policies,
+    provenance,
+    releases,
+    tokens,
+    verify,
+)
 
-ROUTERS = (gate.router, health.router, docs.router)
+ROUTERS = tuple(
+    module.router
+    for module in (
+        gate, candidates, decisions, releases, provenance, verify, policies, log, keys, tokens, health, docs
+    )
+)  # fmt: skip
 
 
 def all_routes() -> list[BaseRoute]:

@@ -26,10 +26,11 @@ def test_every_link_on_the_page_leads_somewhere(reader: TestClient) -> None:
 
 def test_the_document_names_the_role_and_the_errors_of_every_operation(reader: TestClient) -> None:
     document = reader.get("/openapi.json").json()
+    table = {(method, path.replace(":path", "")): needed for (method, path), needed in ROUTES.items()}
     assert document["openapi"].startswith("3.1")
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            assert operation["x-role"] == ROUTES[method.upper(), path]
+            assert operation["x-role"] == table[method.upper(), path]
             assert operation["summary"] and operation["description"]
             assert "application/problem+json" in operation["responses"]["503"]["content"]
 

@@ -1,0 +1,131 @@
+"""Is this file, or this release, one of ours, and may it still be used?
+
+A single file is hashed while it arrives and never stored.  A release's tar is unpacked into a folder that goes away,
+and runs through the same verifier that strangers use offline; here it also knows what this installation recalled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from auditsvc.api.bundling import unpack
+from auditsvc.api.origins import Origin, origins_of
+from auditsvc.api.roles import RoleRoute
+from auditsvc.api.site import Site
+from auditsvc.errors import NotFound
+from auditsvc.pipeline.releasing import release_folder
+from auditsvc.provenance import TrustRoot, verify
+from auditsvc.provenance.recalls import Recalls, recalls_of
+from auditsvc.records import Digest, Release, Revocation, Submission, Verification, VerificationVerdict
+
+router = APIRouter(route_class=RoleRoute, tags=["releases"])
+
+TAR = "application/x-tar"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+class Checked(BaseModel):
+    """What was found, in words too; `VALID` only if the release verifies and was not recalled."""
+
+    verdict: VerificationVerdict
+    words: str
+    digest: Digest
+    size: int
+    model: str | None = None
+    version: str | None = None
+    release: Digest | None = None
+    origins: list[Origin] = []
+    verification: Verification | None = None
+
+
+@router.post(
+    "/v1/verify",
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, TAR: _BINARY}}},
+    summary="Verify a file or a release",
+)
+async def check(request: Request) -> Checked:
+    """Send a model file as it is, or a release's tar as `application/x-tar`.
+
+    A file is looked up by its digest; the release that holds it is verified in this store.  A tar is verified as
+    it was sent.
+    """
+    site: Site = request.app.state.site
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        is_tar = request.headers.get("content-type", "").partition(";")[0].strip() == TAR
+        kept = Path(scratch) / "release.tar" if is_tar else Path("/dev/null")
+        hashed, size = hashlib.sha256(), 0
+        with kept.open("wb") as file:
+            async for chunk in request.stream():
+                hashed.update(chunk)
+                size += len(chunk)
+                if is_tar:
+                    await run_in_threadpool(file.write, chunk)
+        digest = f"sha256:{hashed.hexdigest()}"
+        if is_tar:
+            return await run_in_threadpool(_check_tar, site, kept, Path(scratch), digest, size)
+    return await run_in_threadpool(check_digest, site, digest, size)
+
+
+def trust_of(site: Site) -> TrustRoot:
+    """This installation's keys, and everything that it recalled."""
+    recalls = [
+        recall
+        for revocation in site.ledger.all(Revocation)
+        for recall in recalls_of(revocation, site.ledger.get(Release, revocation.release))
+    ]
+    return TrustRoot.of_keys(site.keys).with_recalls(Recalls(issued=site.clock.now(), recalls=tuple(recalls)))
+
+
+def check_digest(site: Site, digest: Digest, size: int) -> Checked:
+    """What is known of a file with this digest."""
+    found = [*origins_of(site.ledger, digest)]
+    releases = site.ledger.find(Release, digest)
+    if not releases:
+        words = (
+            "known here, but not part of any release" if found else "no file of any release, as far as is known here"
+        )
+        return Checked(verdict="UNKNOWN", words=words, digest=digest, size=size, origins=found)
+    release = releases[-1]
+    verification = _verified(site, release)
+    return Checked(
+        verdict=verification.verdict,
+        words=_words(verification, f"a file of {release.model} version {release.version}"),
+        digest=digest,
+        size=size,
+        model=release.model,
+        version=release.version,
+        release=release.digest,
+        origins=found,
+        verification=verification,
+    )
+
+
+def _verified(site: Site, release: Release) -> Verification:
+    submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
+    if not submissions:
+        raise NotFound(f"{release.model} version {release.version} was never submitted here")
+    folder = release_folder(site.ports, submissions[-1])
+    resource = f"pkg:mlflow/{release.model}@{release.version}"
+    return verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now(), resource=resource)
+
+
+def _check_tar(site: Site, tar: Path, scratch: Path, digest: Digest, size: int) -> Checked:
+    folder = scratch / "unpacked"
+    folder.mkdir()
+    unpack(tar, folder)
+    verification = verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now())
+    words = _words(verification, "a release of this installation")
+    return Checked(verdict=verification.verdict, words=words, digest=digest, size=size, verification=verification)
+
+
+def _words(verification: Verification, what: str) -> str:
+    if verification.verdict == "VALID":
+        return f"{what}; it verifies"
+    reasons = "; ".join(f"{step.code}: {step.detail}" for step in verification.reasons)
+    return f"{what}, but {reasons}" if verification.verdict == "REVOKED" else reasons or "not enough is known"
