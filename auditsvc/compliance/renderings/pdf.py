@@ -17,7 +17,7 @@ from pathlib import Path
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.parts import Curve
 from auditsvc.compliance.renderings import plots
-from auditsvc.compliance.renderings.printed import picture_name, view
+from auditsvc.compliance.renderings.paper import picture_name, view
 from auditsvc.compliance.renderings.tables import render_json
 from auditsvc.errors import Unavailable
 from auditsvc.settings import shipped

@@ -1,4 +1,4 @@
-"""Everything that the paper template prints, as finished text: no rounding and no choice is left to Typst."""
+"""Parts of the paper report as finished text: no rounding and no choice is left to Typst."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from auditsvc.compliance.figures import Counts, Figure, Number
 from auditsvc.compliance.model import FrameworkPart, Report
-from auditsvc.compliance.parts import Curve, EvidenceRow, Picture, RulePart, SliceTable
+from auditsvc.compliance.parts import Curve, EvidenceRow, RulePart, SliceTable
 from auditsvc.compliance.renderings import plots
 from auditsvc.compliance.words import (
     amount,
@@ -28,88 +28,13 @@ MANY = 40
 """A rule with more lines met than this prints only those that are not, and how many are."""
 
 
-def picture_name(number: int, picture: Picture) -> str:
-    """The file that the template shows for a picture."""
-    return f"picture-{number}.{'jpg' if picture.media_type == 'image/jpeg' else 'png'}"
-
-
-def _short(digest: str | None) -> str:
+def short(digest: str | None) -> str:
+    """The first twelve digits of a digest."""
     return (digest or "").removeprefix("sha256:")[:12]
 
 
-def view(report: Report) -> Json:
-    """Everything that the template prints, as finished text."""
-    subject, decision, summary = report.subject, report.decision, report.summary
-    approved = " and ".join(one.person for one in decision.approvals)
-    who = f"Approved by {approved} on {day(decision.approvals[-1].at)}." if approved else "Nobody has approved it."
-    submitted = f" Submitted by {decision.submitter}." if decision.submitter else ""
-    until = f" · evidence good until {day(summary.evidence_expires)}" if summary.evidence_expires else ""
-    return {
-        "title": f"{decision.headline}: {subject.model} version {subject.version}",
-        "model": subject.model,
-        "version": f"version {subject.version}",
-        "date": [report.at.year, report.at.month, report.at.day],
-        "byline": f"A pruned {subject.task} model, {_short(subject.candidate)} · {day(report.at)}{until}",
-        "use": [["For", subject.intended_use], ["Not for", subject.not_for]],
-        "outcome": decision.outcome,
-        "headline": decision.headline,
-        "explanation": decision.explanation,
-        "who": f"{who}{submitted} Judged on {day(decision.at)} under the policy “{decision.policy}”, "
-        f"version {decision.policy_version}.",
-        "counts": _counts(summary.counts),
-        "sentences": [[one.text, [_short(digest) for digest in one.evidence]] for one in summary.sentences],
-        "not_tested": list(summary.not_tested),
-        "open": [
-            [
-                item.standing,
-                item.rule,
-                "; ".join(item.where),
-                f"{item.owner}, until {day(item.until)}" if item.until else "no owner",
-            ]
-            for item in summary.open_items
-        ],
-        "where": [[fact.label, fact.value] for fact in report.where],
-        "held": [f"{part.short}: {part.headline}." for part in report.frameworks],
-        "law": [*report.law, "This report is no conformity assessment, no certificate and no legal advice."],
-        "slices": [_slices(table) for table in report.slices[:1]],
-        "flips": [[f.title, str(f.broke), str(f.mended), str(f.other), _short(f.evidence)] for f in report.flips],
-        "pictures": [
-            [
-                picture_name(n, p),
-                p.alt,
-                p.change,
-                f"parent {p.parent}, candidate {p.candidate}, truth {p.target}",
-                ", ".join(p.slices),
-            ]
-            for n, p in enumerate(report.pictures)
-        ],
-        "curves": [_curve(curve) for curve in report.curves],
-        "rules": [_rule(rule) for rule in report.rules],
-        "frameworks": [_framework(part) for part in report.frameworks],
-        "people": _people(report),
-        "papers": [[p.title, p.kind, p.person, p.reviewer or "nobody else", _short(p.record)] for p in report.papers],
-        "changes": [[row.label, row.before, row.after] for row in report.changes],
-        "lineage": [
-            [name, [[fact.label, fact.value] for fact in facts]]
-            for name, facts in (
-                ("Parent", report.lineage.parent),
-                ("Recipe", report.lineage.recipe),
-                ("Candidate", report.lineage.candidate),
-            )
-        ],
-        "mark": _mark(report),
-        "steps": [
-            [step.step, "held" if step.held else "did not hold", step.detail]
-            for step in (report.verification.steps if report.verification else ())
-        ],
-        "verdict": report.verification.verdict if report.verification else "not verified here",
-        "evidence": [_run(row) for row in report.evidence],
-        "glossary": [[fact.label, fact.value] for fact in report.glossary],
-        "foot": f"Written by {report.tool} on {minute(report.at)}",
-    }
-
-
-def _counts(counts: Counts) -> list[list[Any]]:
+def counted(counts: Counts) -> list[list[Any]]:
+    """Names and numbers of the parts of the counts bar."""
     order = ("violated", "unknown", "waived", "met")
     return [[name, number] for name in order if (number := getattr(counts, name))]
 
@@ -118,7 +43,8 @@ def _cells(figures: Iterable[Figure]) -> list[list[str]]:
     return [[value_text(figure), interval_text(figure)] for figure in figures]
 
 
-def _slices(table: SliceTable) -> Json:
+def slices(table: SliceTable) -> Json:
+    """One table of groups, with the places of its intervals in per cent of the width."""
     scale = plots.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))
 
     def span(figure: Figure) -> list[float]:
@@ -134,14 +60,15 @@ def _slices(table: SliceTable) -> Json:
                 "parent": span(row.parent),
                 "candidate": span(row.candidate),
                 "cells": _cells((row.parent, row.candidate, row.loss)),
-                "evidence": _short(row.candidate.evidence),
+                "evidence": short(row.candidate.evidence),
             }
             for row in table.rows
         ],
     }
 
 
-def _curve(curve: Curve) -> Json:
+def curve(curve: Curve) -> Json:
+    """One family of conditions."""
     return {
         "title": curve.title,
         "alt": plots.curve_words(curve),
@@ -151,7 +78,7 @@ def _curve(curve: Curve) -> Json:
                 "cells": _cells((point.parent, point.candidate, point.loss)),
                 "weakest": slice_words(point.weakest),
                 "weakest_cells": _cells((point.weakest_value,)),
-                "evidence": _short(point.candidate.evidence),
+                "evidence": short(point.candidate.evidence),
             }
             for point in curve.points
         ],
@@ -162,7 +89,8 @@ def _about(metric: str) -> str:
     return condition_words(metric.partition(".")[2]) if is_score(metric) else metric_words(metric)
 
 
-def _rule(rule: RulePart) -> Json:
+def rule(rule: RulePart) -> Json:
+    """One rule and its lines; too many met ones are counted only."""
     held = [row for row in rule.rows if row.standing == "met"]
     rows = rule.rows if len(held) <= MANY else [row for row in rule.rows if row.standing != "met"]
     return {
@@ -178,14 +106,15 @@ def _rule(rule: RulePart) -> Json:
                 interval_text(row.measured),
                 f"{'at least' if row.bound == 'at_least' else 'at most'} {amount(row.limit, row.unit)}",
                 str(row.measured.images),
-                _short(row.measured.evidence),
+                short(row.measured.evidence),
             ]
             for row in rows
         ],
     }
 
 
-def _framework(part: FrameworkPart) -> Json:
+def framework(part: FrameworkPart) -> Json:
+    """One framework with all its rows."""
     stale = " This data was checked too long ago." if part.stale else ""
     aside = ", ".join(f"{count.rows} {count.status.replace('_', ' ')}" for count in part.aside)
     return {
@@ -211,35 +140,38 @@ def _framework(part: FrameworkPart) -> Json:
                     f" (evidence: {row.evidence_status.replace('_', ' ')})" if row.status != row.evidence_status else ""
                 ),
                 row.words,
-                " ".join(_short(digest) for digest in row.records),
+                " ".join(short(digest) for digest in row.records),
             ]
             for row in part.rows
         ],
     }
 
 
-def _people(report: Report) -> list[list[str]]:
+def people(report: Report) -> list[list[str]]:
+    """Who submitted, approved and waived."""
     decision = report.decision
     rows = [[decision.submitter, "submitted", "", "", ""]] if decision.submitter else []
-    rows += [[o.person, "approved", minute(o.at), o.comment, _short(o.record)] for o in decision.approvals]
+    rows += [[o.person, "approved", minute(o.at), o.comment, short(o.record)] for o in decision.approvals]
     rows += [
-        [w.person, f"waived {w.rule} until {day(w.until)}", minute(w.at), w.reason, _short(w.record)]
+        [w.person, f"waived {w.rule} until {day(w.until)}", minute(w.at), w.reason, short(w.record)]
         for w in report.waivers
     ]
     return rows
 
 
-def _mark(report: Report) -> list[list[str]]:
+def mark(report: Report) -> list[list[str]]:
+    """The watermark, or nothing."""
     if report.watermark is None:
         return []
     found = [[r.title, f"{value_text(r.measured)} ({interval_text(r.measured)})"] for r in report.watermark.readings]
     return [*([fact.label, fact.value] for fact in report.watermark.facts), *found, ["Note", report.watermark.note]]
 
 
-def _run(row: EvidenceRow) -> Json:
+def run(row: EvidenceRow) -> Json:
+    """One line of the evidence index."""
     return {
         "name": f"{row.check}, version {row.version}",
-        "short": _short(row.record),
+        "short": short(row.record),
         "facts": [
             ["Record", row.record],
             ["Images", f"{row.dataset}, {plural(row.dataset_images, 'image')}, {row.dataset_digest}"],
