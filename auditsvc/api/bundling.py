@@ -57,8 +57,8 @@ def unpack(tar: Path, folder: Path) -> None:
 
 
 def _check(member: tarfile.TarInfo, number: int) -> None:
-    top = member.name.removeprefix("./").partition("/")[0]
+    top, inside = member.name.removeprefix("./").partition("/")[0], member.name not in (".", "./")
     if number >= MOST_MEMBERS:
         raise InvalidInput(f"a release has at most {MOST_MEMBERS} files")
-    if not (member.isreg() or member.isdir()) or top not in ("release", "attest", ".", ""):
+    if not (member.isreg() or member.isdir()) or (inside and top not in ("release", "attest")):
         raise InvalidInput(f"a release's tar holds files in release/ and attest/ only, not {member.name[:200]!r}")

@@ -1,0 +1,118 @@
+"""A release from consent to recall, over HTTP alone."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+from starlette.testclient import TestClient
+
+from auditsvc.api.site import Site
+from auditsvc.records import Release, Submission
+from tests.api.conftest import Clients
+from tests.fakes import MemoryRegistry
+from tests.provenance.sample import FILES, sealing
+
+TAR = {"content-type": "application/x-tar"}
+FILE = {"content-type": "application/octet-stream"}
+
+
+@pytest.fixture
+def released(clients: Clients, site: Site) -> Release:
+    """What was decided elsewhere, consented to by two and sealed over HTTP."""
+    about = sealing()
+    registry = site.ports.registry
+    assert isinstance(registry, MemoryRegistry)
+    registry.tags[about.model, about.version] = {}
+    for data in FILES.values():
+        site.ports.blobs.put(data)
+    submission = Submission(
+        candidate=about.candidate.digest,
+        model=about.model,
+        version=about.version,
+        submitter=about.submitter,
+        at=site.clock.now(),
+    )
+    site.ledger.append(about.parent, about.candidate, submission, about.policy, *about.evidence, actor=about.submitter)
+    site.ledger.append(about.decision, actor="auditsvc")
+    for name in ("gus", "hal"):
+        path = f"/v1/decisions/{about.decision.digest}/approvals"
+        assert clients("approver", name).post(path, json={}).status_code == 201
+    got = clients("auditor").post(f"/v1/decisions/{about.decision.digest}/release")
+    assert got.status_code == 201, got.text
+    return Release.parse(got.content)
+
+
+def _tar(reader: TestClient, released: Release) -> bytes:
+    return reader.get(f"/v1/releases/{released.digest}/bundle").content
+
+
+def test_the_bundle_verifies_wherever_it_goes(reader: TestClient, released: Release) -> None:
+    bundle = _tar(reader, released)
+    assert bundle == _tar(reader, released)
+    names = tarfile.open(fileobj=io.BytesIO(bundle)).getnames()
+    assert {f"release/{name}" for name in FILES} <= set(names)
+    found = reader.post("/v1/verify", content=bundle, headers=TAR).json()
+    assert (found["verdict"], found["verification"]["verdict"]) == ("VALID", "VALID")
+
+
+def test_one_changed_byte_is_invalid(reader: TestClient, released: Release) -> None:
+    bundle = _tar(reader, released)
+    changed = bundle.replace(b'"tiny"', b'"tinz"', 1)
+    found = reader.post("/v1/verify", content=changed, headers=TAR).json()
+    assert found["verdict"] == "INVALID"
+
+
+def test_a_single_file_tells_its_release(reader: TestClient, released: Release) -> None:
+    found = reader.post("/v1/verify", content=FILES["weights.safetensors"], headers=FILE).json()
+    assert (found["verdict"], found["release"]) == ("VALID", released.digest)
+    assert reader.post("/v1/verify", content=b"something else", headers=FILE).json()["verdict"] == "UNKNOWN"
+
+
+def test_what_was_recalled_says_so(clients: Clients, reader: TestClient, released: Release) -> None:
+    bundle = _tar(reader, released)
+    path = f"/v1/releases/{released.digest}/recall"
+    assert clients("approver", "gus").post(path, json={"reason": "fails at night"}).status_code == 202
+    assert clients("approver", "hal").post(path, json={}).status_code == 201
+    for content, headers in ((bundle, TAR), (FILES["config.json"], FILE)):
+        assert reader.post("/v1/verify", content=content, headers=headers).json()["verdict"] == "REVOKED"
+
+
+def test_attestations_are_read_by_name_and_nothing_else_is(reader: TestClient, released: Release) -> None:
+    for file in released.attestations:
+        got = reader.get(f"/v1/releases/{released.digest}/attestations/{file.name}")
+        assert len(got.content) == file.size
+    for name in ("../release/config.json", "..%2f..%2f..%2faccess.db", "none.json"):
+        assert reader.get(f"/v1/releases/{released.digest}/attestations/{name}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "elsewhere/x", "release/../../x"])
+def test_a_tar_that_leaves_its_folder_is_refused(reader: TestClient, name: str) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    got = reader.post("/v1/verify", content=made.getvalue(), headers=TAR)
+    assert (got.status_code, got.json()["code"]) == (422, "invalid-input")
+
+
+def test_a_tar_with_a_link_is_refused(reader: TestClient) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("release/link")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+    assert reader.post("/v1/verify", content=made.getvalue(), headers=TAR).status_code == 422
+
+
+def test_a_report_may_show_itself_and_do_nothing_else(reader: TestClient, site: Site, released: Release) -> None:
+    path = f"/v1/releases/{released.digest}/report"
+    assert reader.get(path).status_code == 404
+    folder = site.folder / "reports" / released.model / released.version
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<h1>report</h1>")
+    got = reader.get(path)
+    assert got.text == "<h1>report</h1>"
+    assert "sandbox" in got.headers["content-security-policy"]
