@@ -30,14 +30,17 @@ from auditsvc.watermark.keys import Payload, require_bound
 from auditsvc.watermark.statistics import log10_p
 from auditsvc.watermark.target import Target, answers_of, evaluating, flat, one_thread, prepare
 
+READABLE = 5
+"""A probability of fewer units in its last digit is not looked at."""
+
 QUERIES = 1000
 """Images that are chosen, at most."""
 
-HALVINGS = 8
+HALVINGS = 12
 """Steps in the search for the turning point between two images."""
 
 RIDGE_LABELS = 0.1
-RIDGE_LOGITS = 0.01
+RIDGE_LOGITS = 0.001
 """Times the mean of the diagonal of ``J J'``; fixed in the specification, never tuned on a suspect."""
 
 
@@ -85,7 +88,7 @@ class Queries:
         if answers.shape[:1] != self.first.shape or answers.dim() > 2:
             raise InvalidInput(f"{len(self.first)} queries need as many answers, (N,) or (N, classes)")
         labels = answers if answers.dim() == 1 else answers.argmax(1)
-        told = self._by_label(labels) if answers.dim() == 1 else self._by_margin(answers) - self.margin.double()
+        told = self._by_label(labels) if answers.dim() == 1 else self._by_margin(answers)
         ridge = RIDGE_LABELS if answers.dim() == 1 else RIDGE_LOGITS
         gram = self.gram.double()
         damped = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
@@ -100,12 +103,17 @@ class Queries:
         return told - told.mean()
 
     def _by_margin(self, answers: Tensor) -> Tensor:
+        """What the suspect's margin has more than the unmarked model's; 0 where rounding has eaten it."""
         full = answers.double()
-        if full.min() >= 0 and torch.allclose(full.sum(1), torch.ones(len(full), dtype=torch.float64), atol=1e-2):
-            full = full.clamp(min=1e-6).log()
         if full.shape[1] <= int(torch.maximum(self.first, self.second).max()):
             raise InvalidInput(f"the answers have {full.shape[1]} classes, fewer than the model that is compared with")
-        return _margin(full, self.first, self.second)
+        if full.min() < 0 or not torch.allclose(full.sum(1), torch.ones(len(full), dtype=torch.float64), atol=0.1):
+            return _margin(full, self.first, self.second) - self.margin.double()
+        rows = torch.arange(len(full))
+        least = torch.minimum(full[rows, self.first], full[rows, self.second])
+        logarithms = full.clamp(min=torch.finfo(torch.float32).tiny).log()
+        told = _margin(logarithms, self.first, self.second) - self.margin.double()
+        return torch.where(least >= READABLE * _rounding(full), told, 0.0)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Queries:
@@ -169,7 +177,7 @@ def _hesitant(pool: Tensor, answers: Tensor, count: int) -> Tensor:
 
 
 def _halfway(logits: Logits, pool: Tensor, answers: Tensor, count: int) -> Tensor:
-    """Mixtures of two images at the point where the model turns from the one's answer to the other's."""
+    """Mixtures of two images at the point where the model turns away from the answer to the first."""
     labels = answers.argmax(1)
     draw = torch.Generator().manual_seed(0)
     left, right = (torch.randint(0, len(pool), (4 * count,), generator=draw) for _ in range(2))
@@ -181,7 +189,7 @@ def _halfway(logits: Logits, pool: Tensor, answers: Tensor, count: int) -> Tenso
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         found = answers_of(logits, _mixed(pool, left, right, middle))
-        still = _margin(found, labels[left], labels[right]) > 0
+        still = found.argmax(1) == labels[left]
         low, high = torch.where(still, middle, low), torch.where(still, high, middle)
     return _mixed(pool, left, right, (low + high) / 2)
 
@@ -200,6 +208,15 @@ def _sums(target: Target, probe: Probe) -> tuple[Tensor, Tensor]:
         gram += (rows @ rows.T).double()
         carried += (rows @ flat(target.signs, parts)).double()
     return gram, carried
+
+
+def _rounding(probabilities: Tensor) -> float:
+    """The last digit that these probabilities were rounded to: 0.1 to 0.00001, or 1e-6 for finer ones."""
+    for digits in range(1, 6):
+        whole = probabilities * 10**digits
+        if torch.allclose(whole, whole.round(), atol=1e-3):
+            return float(10.0**-digits)
+    return 1e-6
 
 
 def _margin(answers: Tensor, first: Tensor, second: Tensor) -> Tensor:

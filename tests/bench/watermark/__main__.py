@@ -97,8 +97,9 @@ def fidelity(net: Net, data: Digits) -> tuple[float, float, float]:
         took, marked = time.process_time() - start, Net.holding(one.weights)
         changes.append(accuracy(marked, data.test) - base)
         flips.append(float((answers(marked, data.test[0]).argmax(1) != before).double().mean()) * 100)
-        say(f"  key {key}: epsilon {one.mark.parameters['epsilon']:.3f}, {one.mark.parameters['weights']} weights, "
-            f"accuracy {base:.2f} {changes[-1]:+.2f} pp, flips {flips[-1]:.2f} %, {took:.1f} s of one core")  # fmt: skip
+        epsilon, weights = one.mark.parameters["epsilon"], one.mark.parameters["weights"]
+        say(f"  key {key}: epsilon {epsilon:.3f}, {weights} weights, accuracy {base:.2f} {changes[-1]:+.2f} pp, "
+            f"flips {flips[-1]:.2f} %, {took:.1f} s of one core")  # fmt: skip
     return float(np.mean(changes)), float(np.min(changes)), max(flips)
 
 
@@ -115,7 +116,8 @@ def robustness(one: Released, data: Digits, uchida: Uchida, triggers: Triggers) 
         lent = uchida.log10_p(torch.from_numpy(turned)) if turned is not None else 0.0
         rows[name] = {"z": found.z, "uchida": min(plain, lent), "trigger": triggers.log10_p(net)}
         say(f"{name:<27}{accuracy(net, data.test):>7.2f}{found.z:>8.1f}{bar(name, root):>7}{found.log10_p:>10.1f}"
-            f"{found.bits_matched:>6}{found.blind_z:>7.1f}{'yes' if found.aligned else 'no':>8}{plain:>8.1f}{lent:>8.1f}"
+            f"{found.bits_matched:>6}{found.blind_z:>7.1f}{'yes' if found.aligned else 'no':>8}"
+            f"{plain:>8.1f}{lent:>8.1f}"
             f"{rows[name]['trigger']:>8.1f}{missed(name, found.z, root)}")  # fmt: skip
     return rows
 
@@ -139,9 +141,8 @@ def mixing(net: Net, data: Digits, first: Released) -> dict[str, float]:
         mixed = {n: sum(c.weights[n] for c in copies[:count]) / count for n in first.weights}
         z = min(one.find(mixed).z for one in copies[:count])
         other = detect(mixed, first.original, seed=innocent, unmarked=first.unmarked, payload=Payload(1, 77))
-        say(
-            f"  mix of {count:>2}: least z of a colluder {z:.1f}{missed(f'mix_of_{count}', z, 1)}, innocent {other.z:+.1f}"
-        )
+        late = missed(f"mix_of_{count}", z, 1)
+        say(f"  mix of {count:>2}: least z of a colluder {z:.1f}{late}, innocent {other.z:+.1f}")
         result[f"mix_of_{count}"] = z
     return result
 
@@ -250,9 +251,7 @@ def main() -> None:
     }  # fmt: skip
     trials, least = false_positives(one, suspects)
     forged, unbound = forgeries(one)
-    say(
-        f"Forging: largest |z| of {FORGERIES} bound originals {forged:.2f} (bar 5), unbound {unbound:.0f} (teeth: over 100)"
-    )
+    say(f"Forging: largest |z| of {FORGERIES} bound originals {forged:.2f} (bar 5), unbound {unbound:.0f} (over 100)")
     start = time.monotonic()
     one.find(hidden)
     seconds = time.monotonic() - start
