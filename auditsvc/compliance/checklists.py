@@ -10,7 +10,7 @@ from auditsvc.compliance.assess import assess
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.figures import Fact, Figure
 from auditsvc.compliance.framework import WORST_FIRST, Framework, Placement, Status
-from auditsvc.compliance.human import Risk
+from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk
 from auditsvc.compliance.inputs import ReportInputs
 from auditsvc.compliance.model import ChangeRow, FrameworkPart, LawDates, Paper, Report, StatusCount
 from auditsvc.compliance.sections import weakest_slice
@@ -98,51 +98,31 @@ def papers(dossier: Dossier) -> tuple[Paper, ...]:
 
 
 def _papers(dossier: Dossier) -> Iterator[Paper]:
-    today = dossier.today
-    for document in dossier.documents:
-        yield Paper(
-            kind=document.document,
-            title=document.title,
-            person=document.owner,
-            reviewer=document.reviewer,
-            at=document.at,
-            expires=document.expires,
-            expired=today > document.expires,
-            record=document.digest,
-        )
+    for one in dossier.documents:
+        yield _paper(dossier, one.document, one.title, one.owner, one)
     for answers in dossier.answers:
-        yield Paper(
-            kind="answers",
-            title=f"Questionnaire {answers.questionnaire}, version {answers.version}",
-            person=answers.person,
-            reviewer="",
-            at=answers.at,
-            expires=answers.expires,
-            expired=today > answers.expires,
-            record=answers.digest,
-        )
+        title = f"Questionnaire {answers.questionnaire}, version {answers.version}"
+        yield _paper(dossier, "answers", title, answers.person, answers)
     for plan in dossier.plans:
-        yield Paper(
-            kind="change plan",
-            title=plan.words,
-            person=plan.person,
-            reviewer=plan.reviewer,
-            at=plan.at,
-            expires=plan.expires,
-            expired=today > plan.expires,
-            record=plan.digest,
-        )
+        yield _paper(dossier, "change plan", plan.words, plan.person, plan)
     for verdict in dossier.verdicts:
-        yield Paper(
-            kind="change verdict",
-            title=f"{verdict.verdict}: {verdict.reason}",
-            person=verdict.person,
-            reviewer=verdict.reviewer,
-            at=verdict.at,
-            expires=None,
-            expired=False,
-            record=verdict.digest,
-        )
+        yield _paper(dossier, "change verdict", f"{verdict.verdict}: {verdict.reason}", verdict.person, verdict)
+
+
+def _paper(
+    dossier: Dossier, kind: str, title: str, person: str, record: Document | Answers | ChangePlan | ChangeVerdict
+) -> Paper:
+    expires = None if isinstance(record, ChangeVerdict) else record.expires
+    return Paper(
+        kind=kind,
+        title=title,
+        person=person,
+        reviewer="" if isinstance(record, Answers) else record.reviewer,
+        at=record.at,
+        expires=expires,
+        expired=expires is not None and dossier.today > expires,
+        record=record.digest,
+    )
 
 
 def changes(inputs: ReportInputs, previous: Report | None) -> tuple[ChangeRow, ...]:

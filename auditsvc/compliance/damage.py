@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from auditsvc.compliance.inputs import GalleryItem
 from auditsvc.compliance.parts import Change, FlipCount, Picture
-from auditsvc.compliance.words import condition_words
+from auditsvc.compliance.words import condition_order, condition_words
 from auditsvc.records import Digest, Evidence, Flip
 
 
@@ -35,7 +35,7 @@ def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
                     evidence=digest,
                 )
             )
-    return tuple(made)
+    return tuple(sorted(made, key=lambda count: condition_order(count.condition)))
 
 
 def _change(flip: Flip) -> Change:
@@ -48,7 +48,7 @@ _ORDER: tuple[Change, ...] = ("right to wrong", "wrong to other wrong", "wrong t
 def pictures(gallery: tuple[GalleryItem, ...]) -> tuple[Picture, ...]:
     """The gallery, what broke first."""
     made = [_picture(item) for item in gallery]
-    return tuple(sorted(made, key=lambda picture: (_ORDER.index(picture.change), picture.condition != "clean")))
+    return tuple(sorted(made, key=lambda picture: (_ORDER.index(picture.change), condition_order(picture.condition))))
 
 
 def _picture(item: GalleryItem) -> Picture:

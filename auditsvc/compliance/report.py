@@ -10,7 +10,6 @@ from auditsvc import __version__
 from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
 from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.figures import Fact
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
@@ -27,7 +26,7 @@ from auditsvc.compliance.model import (
 )
 from auditsvc.compliance.sections import curves, evidence_index, rules, slice_tables
 from auditsvc.compliance.summary import summarise
-from auditsvc.compliance.words import day
+from auditsvc.compliance.words import day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Moment, Verdict
 
@@ -47,8 +46,7 @@ def compose(
 ) -> Report:
     """The report of one decision, as of ``at``.
 
-    ``dossier`` holds what people added, ``frameworks`` what all of it is held against (nothing without a dossier),
-    ``previous`` is the report of the release before this one.
+    ``dossier`` holds what people added, ``frameworks`` what it is held against, ``previous`` is the last release's.
 
     Raises:
         InvalidInput: records that are not about this decision, all of them listed.
@@ -58,17 +56,16 @@ def compose(
         raise InvalidInput("the dossier is about other records or another moment; make both from the same")
     risk = dossier.risk() if dossier else UNASKED
     parts = tuple(checklist(framework, dossier) for framework in frameworks) if dossier else ()
-    readings = inputs.readings
     flips = flip_counts(inputs.runs)
     return Report(
         at=at.replace(microsecond=0),
         tool=f"auditsvc {__version__}",
         subject=_subject(inputs),
         decision=_decision(inputs, at, dossier.policy_at if dossier else None),
-        summary=summarise(inputs, readings, flips),
-        slices=slice_tables(readings),
+        summary=summarise(inputs, inputs.readings, flips),
+        slices=slice_tables(inputs.readings),
         rules=rules(inputs),
-        curves=curves(readings, inputs.evidence),
+        curves=curves(inputs.readings, inputs.evidence),
         flips=flips,
         pictures=pictures(inputs.gallery),
         lineage=lineage(inputs),
@@ -81,7 +78,7 @@ def compose(
         papers=papers(dossier) if dossier else (),
         changes=changes(inputs, previous),
         verification=_verification(inputs),
-        where=tuple(Fact(label=label, value=value) for label, value in inputs.where.items()),
+        where=labelled(inputs.where),
         glossary=GLOSSARY,
     )
 

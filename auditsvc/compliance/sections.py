@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from auditsvc.compliance.conditions import FAMILIES, Family
 from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
 from auditsvc.compliance.inputs import Readings, ReportInputs, expiry, figure_of
 from auditsvc.compliance.parts import Curve, CurvePoint, EvidenceRow, RulePart, RuleRow, SliceRow, SliceTable
 from auditsvc.compliance.topics import topic_of
-from auditsvc.compliance.words import condition_parts, condition_words, facts, rule_words, unit_of
+from auditsvc.compliance.words import condition_order, condition_parts, condition_words, facts, rule_words, unit_of
 from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Moment
 
 
@@ -27,7 +27,7 @@ def count(standings: Iterable[Standing]) -> Counts:
 
 def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
     """One table for each condition, the unchanged images first."""
-    conditions = sorted(readings.conditions(), key=lambda name: name != "clean")
+    conditions = sorted(readings.conditions(), key=condition_order)
     return tuple(
         SliceTable(condition=name, title=condition_words(name), rows=_slice_rows(name, readings)) for name in conditions
     )
@@ -98,12 +98,12 @@ def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
     )
 
 
-def weakest_slice(metric: str, readings: Readings) -> tuple[str, Figure]:
-    """The measured group with the lowest value; ``overall`` where no group was measured."""
+def weakest_slice(metric: str, readings: Readings, leave: Container[str] = ()) -> tuple[str, Figure]:
+    """The measured group with the lowest value, but for those to leave out; ``overall`` where there is none."""
     measured = [
         (figure.value, name, figure)
         for name in readings.slices(metric)
-        if name != OVERALL and isinstance(figure := readings.get(metric, name), Number)
+        if name != OVERALL and name not in leave and isinstance(figure := readings.get(metric, name), Number)
     ]
     if not measured:
         return OVERALL, readings.get(metric, OVERALL)

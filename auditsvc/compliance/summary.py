@@ -24,9 +24,10 @@ from auditsvc.records import OVERALL, Judgement
 def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...]) -> Summary:
     """What a person who isn't technical should know first."""
     expiries = [expiry(run, inputs.policy.max_age_days) for run in inputs.evidence]
+    small = _small(inputs, readings)
     return Summary(
-        sentences=(_works(inputs, readings), _weakest(readings), _lost(readings, flips)),
-        not_tested=_not_tested(inputs, readings),
+        sentences=(_works(inputs, readings), _weakest(readings, small), _lost(readings, flips, small)),
+        not_tested=_not_tested(inputs, small),
         counts=count(standing_of(judgement) for judgement in inputs.decision.judgements),
         open_items=_open_items(inputs),
         evidence_expires=min(expiries, default=None),
@@ -45,8 +46,8 @@ def _works(inputs: ReportInputs, readings: Readings) -> Sentence:
     )
 
 
-def _weakest(readings: Readings) -> Sentence:
-    group, figure = weakest_slice("score.clean", readings)
+def _weakest(readings: Readings, small: dict[str, int]) -> Sentence:
+    group, figure = weakest_slice("score.clean", readings, small)
     parts, evidence = [], []
     if isinstance(figure, Number) and group != OVERALL:
         parts.append(f"for {group} ({plural(figure.images, 'image')}): {short_text(figure)}")
@@ -73,13 +74,13 @@ def _worst_condition(readings: Readings) -> tuple[str, Number] | None:
     return condition, figure
 
 
-def _lost(readings: Readings, flips: tuple[FlipCount, ...]) -> Sentence:
+def _lost(readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int]) -> Sentence:
     overall = readings.get("drop.clean", OVERALL)
     if not isinstance(overall, Number):
         return Sentence(text=f"What was lost against the parent is not known: {overall.reason}.")
     evidence = [overall.evidence]
     text = f"Against its parent it {_loss_words(overall)} overall"
-    group, worst = _largest_loss(readings)
+    group, worst = _largest_loss(readings, small)
     if worst and worst.value > overall.value:
         text += f"; for {group} it {_loss_words(worst)}"
         evidence.append(worst.evidence)
@@ -95,11 +96,11 @@ def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _largest_loss(readings: Readings) -> tuple[str, Number | None]:
+def _largest_loss(readings: Readings, small: dict[str, int]) -> tuple[str, Number | None]:
     found = [
         (-figure.value, name, figure)
         for name in readings.slices("drop.clean")
-        if name != OVERALL and isinstance(figure := readings.get("drop.clean", name), Number)
+        if name != OVERALL and name not in small and isinstance(figure := readings.get("drop.clean", name), Number)
     ]
     if not found:
         return OVERALL, None
@@ -110,24 +111,38 @@ def _largest_loss(readings: Readings) -> tuple[str, Number | None]:
 def _loss_words(figure: Number) -> str:
     """The change in words, with its interval as a loss; an interval over zero is no proven change."""
     lost, interval = abs(figure.value), interval_text(figure)
+    if amount(lost, figure.unit) == amount(0.0, figure.unit):
+        return f"lost nothing that could be measured ({interval})"
     unclear = "" if figure.low > 0 or figure.high < 0 else ", which may be chance"
     verb = "lost" if figure.value >= 0 else "gained"
     note = "" if figure.value >= 0 else " as a loss"
     return f"{verb} {amount(lost, figure.unit)} ({interval}{note}{unclear})"
 
 
-def _not_tested(inputs: ReportInputs, readings: Readings) -> tuple[str, ...]:
+def _small(inputs: ReportInputs, readings: Readings) -> dict[str, int]:
+    """Groups that nothing can be said about on unchanged images, with their size: not measured, or not judged."""
+    judged = [
+        (line.slice, line.outcome.images)
+        for line in inputs.decision.judgements
+        if line.slice != OVERALL and line.metric.endswith(".clean") and line.outcome.state == "unmeasured"
+    ]
+    measured = [
+        (name, figure.images)
+        for name in readings.slices("score.clean")
+        if name != OVERALL and not isinstance(figure := readings.get("score.clean", name), Number)
+    ]
+    return dict(judged + measured)
+
+
+def _not_tested(inputs: ReportInputs, small: dict[str, int]) -> tuple[str, ...]:
     lines = []
     topics = untested(inputs.evidence)
     if topics:
         lines.append(f"Not at all: {', '.join(topics)}.")
-    small = [
-        f"{name} ({plural(figure.images, 'image')})"
-        for name in readings.slices("score.clean")
-        if not isinstance(figure := readings.get("score.clean", name), Number)
-    ]
     if small:
-        lines.append(f"Too few images: {', '.join(small)}.")
+        named = [f"{name} ({plural(images, 'image')})" for name, images in small.items()]
+        more = f" and {len(named) - 6} more groups" if len(named) > 6 else ""
+        lines.append(f"Too few images: {', '.join(named[:6])}{more}.")
     lines.append(f"No test can cover {', nor '.join(NEVER_TESTED)}.")
     return tuple(lines)
 

@@ -104,6 +104,12 @@ def condition_parts(condition: str) -> tuple[str, float, str] | None:
     return (match["family"], float(match["severity"]), match["unit"]) if match else None
 
 
+def condition_order(condition: str) -> tuple[bool, str, float]:
+    """Sorts conditions: unchanged images first, then by family and severity."""
+    family, severity, _ = condition_parts(condition) or (condition, 0.0, "")
+    return (condition != "clean", family, severity)
+
+
 def condition_words(condition: str) -> str:
     """A condition for a reader: ``hidden@0.25`` is ``25 % of the image hidden``."""
     if condition == "clean":

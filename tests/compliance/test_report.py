@@ -137,3 +137,33 @@ def test_the_first_page_is_short() -> None:
     first = page[page.index('<section class="first"') : page.index("<nav")]
     words = re.sub(r"<[^>]+>", " ", first).split()
     assert len(words) < 300
+
+
+def test_a_group_that_the_rule_does_not_judge_is_not_called_the_weakest() -> None:
+    inputs = sample.rejected()
+    odd = "region=Territory"
+    tiny = Measured(value=0.1, low=0.01, high=0.5, images=8)
+    run = inputs.evidence[0]
+    seen = tuple(r.model_copy(update={"outcome": tiny}) if r.slice == odd else r for r in run.readings)
+    measured = run.model_copy(update={"readings": seen})
+    lines = tuple(
+        line.model_copy(update={"evidence": measured.digest}) if line.evidence == run.digest else line
+        for line in inputs.decision.judgements
+    )
+    evidence = (measured, *inputs.evidence[1:])
+    decided = inputs.decision.model_copy(
+        update={"evidence": tuple(one.digest for one in evidence), "judgements": lines}
+    )
+    report = compose(dataclasses.replace(inputs, evidence=evidence, decision=decided), at=AT)
+    assert "gender=F" in report.summary.sentences[1].text
+    assert any(f"{odd} (8 images)" in line for line in report.summary.not_tested)
+
+
+def test_unchanged_images_come_first_and_severities_in_order() -> None:
+    tables = [table.condition for table in compose(sample.rejected(), at=AT).slices]
+    assert tables[0] == "clean"
+    assert [name for name in tables if name.startswith("exposure")] == [
+        "exposure@-4EV",
+        "exposure@-2EV",
+        "exposure@2EV",
+    ]
