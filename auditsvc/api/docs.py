@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from auditsvc.api import rendering
 from auditsvc.api.describing import groups_of, roles_of, shapes_of
@@ -31,6 +31,7 @@ async def docs(request: Request) -> HTMLResponse:
     """The document as a page."""
     found = request.app.openapi()
     return rendering.page(
+        request,
         "docs.html",
         "/docs",
         info=found["info"],
@@ -40,12 +41,6 @@ async def docs(request: Request) -> HTMLResponse:
         roles=roles_of(found),
         codes=[(code, status, words) for code, (status, words) in all_codes().items()],
     )
-
-
-@router.get("/", include_in_schema=False)
-async def start() -> Response:
-    """Where a visitor begins."""
-    return RedirectResponse("/docs", 303)
 
 
 @router.get("/static/{name}", include_in_schema=False)

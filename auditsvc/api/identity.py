@@ -51,7 +51,7 @@ def caller_of(request: Request) -> Caller:
             raise Unauthenticated("give the token as: Authorization: Bearer TOKEN")
         return site.access.caller(token.strip())
     if "cookie" in request.headers and COOKIE in request.cookies:
-        if request.method not in _SAFE and not _from_own_page(request):
+        if request.method not in _SAFE and not from_own_page(request):
             raise Forbidden("another site tried to act in your name; nothing was done")
         return site.access.caller(request.cookies[COOKIE])
     if site.local and is_loopback(request.client.host if request.client else "") and not _passed_on(request):
@@ -73,7 +73,7 @@ def _passed_on(request: Request) -> bool:
     return any(name in request.headers for name in _PASSED_ON)
 
 
-def _from_own_page(request: Request) -> bool:
+def from_own_page(request: Request) -> bool:
     """Whether the browser says that one of our own pages sent this."""
     fetched = request.headers.get("sec-fetch-site")
     if fetched is not None:

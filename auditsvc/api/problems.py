@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc import errors
+from auditsvc.api.rendering import page
 from auditsvc.errors import AuditError
 
 MEDIA_TYPE = "application/problem+json"
@@ -100,13 +101,21 @@ async def _ours(request: Request, error: Exception) -> Response:
     found = problem_of(error, request.url.path) if isinstance(error, AuditError) else _internal(request)
     if found.status >= 500:
         logging.getLogger("auditsvc.api").warning("%s %s: %s", request.method, request.url.path, error)
-    return response_of(found)
+    return _shown(request, found)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else ()
     reasons = tuple(_fault_line(fault) for fault in faults)
-    return response_of(problem(422, "invalid-input", "the request can't be used", reasons, request.url.path))
+    return _shown(request, problem(422, "invalid-input", "the request can't be used", reasons, request.url.path))
+
+
+def _shown(request: Request, found: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The problem as JSON, or for a browser on our pages as a page."""
+    browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
+    if not browser:
+        return response_of(found, headers)
+    return page(request, "problem.html", "", status=found.status, problem=found)
 
 
 def _fault_line(fault: dict[str, Any]) -> str:
@@ -120,7 +129,7 @@ async def _of_http(request: Request, error: Exception) -> Response:
     code = _CODES.get(error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "-"))
     words = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not possible here"}
     detail = words.get(error.status_code, str(error.detail))
-    return response_of(problem(error.status_code, code, detail, (), request.url.path), dict(error.headers or {}))
+    return _shown(request, problem(error.status_code, code, detail, (), request.url.path), dict(error.headers or {}))
 
 
 async def _fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the server logs it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from functools import cache
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
-MENU: tuple[tuple[str, str], ...] = (("/docs", "API"),)
+MENU = (("/", "Releases"), ("/log", "Log"), ("/verify", "Verify"), ("/docs", "API"))
 
 
 @cache
@@ -25,7 +27,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["code"] = code
+    made.filters.update(code=code, percent=percent, points=points, short=short, moment=moment)
     return made
 
 
@@ -34,7 +36,28 @@ def code(text: str) -> Markup:
     return Markup(re.sub(r"(`{1,2})([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # noqa: S704 - escaped above
 
 
-def page(template: str, here: str, status: int = 200, who: str = "", **facts: Any) -> HTMLResponse:
-    """One page; ``here`` is its entry in the menu."""
-    text = environment().get_template(template).render(menu=MENU, here=here, who=who, **facts)
+def page(request: Request, template: str, here: str, status: int = 200, **facts: Any) -> HTMLResponse:
+    """One page; ``here`` is its entry in the menu, and the masthead says who is looking."""
+    caller = getattr(request.state, "caller", None)
+    text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **facts)
     return HTMLResponse(text, status)
+
+
+def percent(value: float) -> str:
+    """A share of 1 as people read it."""
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    """A difference of shares, with its sign; what is lost is positive."""
+    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def short(digest: str) -> str:
+    """The beginning of a digest, enough to tell it from others."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def moment(at: datetime.datetime) -> str:
+    """A time, to the minute, in UTC."""
+    return at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M")

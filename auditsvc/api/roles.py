@@ -22,6 +22,17 @@ Needed = Literal["anyone", "reader", "submitter", "auditor", "approver", "admin"
 
 ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/"): "reader",
+    ("GET", "/candidates/{digest}"): "reader",
+    ("GET", "/decisions/{digest}"): "reader",
+    ("GET", "/decisions/{digest}/report"): "reader",
+    ("POST", "/decisions/{digest}/approve"): "approver",
+    ("POST", "/decisions/{digest}/waive"): "approver",
+    ("POST", "/decisions/{digest}/release"): "auditor",
+    ("GET", "/log"): "reader",
+    ("GET", "/verify"): "reader",
+    ("GET", "/login"): "anyone",
+    ("POST", "/login"): "anyone",
+    ("POST", "/logout"): "anyone",
     ("GET", "/healthz"): "anyone",
     ("GET", "/readyz"): "anyone",
     ("GET", "/metrics"): "reader",

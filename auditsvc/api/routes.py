@@ -12,6 +12,7 @@ from auditsvc.api import (
     health,
     keys,
     log,
+    pages,
     policies,
     provenance,
     releases,
@@ -19,12 +20,8 @@ from auditsvc.api import (
     verify,
 )
 
-ROUTERS = tuple(
-    module.router
-    for module in (
-        gate, candidates, decisions, releases, provenance, verify, policies, log, keys, tokens, health, docs
-    )
-)  # fmt: skip
+_KINDS = (gate, candidates, decisions, releases, provenance, verify, policies, log, keys, tokens, health, docs)
+ROUTERS = (*(module.router for module in _KINDS), *pages.routers)
 
 
 def all_routes() -> list[BaseRoute]:

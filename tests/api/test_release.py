@@ -51,7 +51,8 @@ def _tar(reader: TestClient, released: Release) -> bytes:
 def test_the_bundle_verifies_wherever_it_goes(reader: TestClient, released: Release) -> None:
     bundle = _tar(reader, released)
     assert bundle == _tar(reader, released)
-    names = tarfile.open(fileobj=io.BytesIO(bundle)).getnames()
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+        names = archive.getnames()
     assert {f"release/{name}" for name in FILES} <= set(names)
     found = reader.post("/v1/verify", content=bundle, headers=TAR).json()
     assert (found["verdict"], found["verification"]["verdict"]) == ("VALID", "VALID")

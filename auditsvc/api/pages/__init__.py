@@ -1,0 +1,11 @@
+"""The pages: what waits for whom, a candidate beside its parent, a decision with its rules, the log, verifying.
+
+Server-rendered, no build step, nothing from other hosts.  A page reads what the API reads, and its buttons end in the
+same verbs under the same roles.
+"""
+
+from auditsvc.api.pages import candidate, decision, door, logbook, overview
+
+routers = (overview.router, candidate.router, decision.router, logbook.router, door.router)
+
+__all__ = ["routers"]
