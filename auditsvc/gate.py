@@ -58,11 +58,8 @@ def decide(
     standing = standing_evidence(policy, candidate, evidence, at)
     places = [place for rule in policy.rules for place in _places(rule, standing)]
     in_force, notes = _sorted_waivers(policy, candidate, waivers, at)
-    shown = _adjusted(places)
-    judgements = tuple(
-        _waived(_judgement(place, adjusted, policy.alpha), in_force)
-        for place, adjusted in zip(places, shown, strict=True)
-    )
+    judged = zip(places, _adjusted(places), strict=True)
+    judgements = tuple(_waived(_judgement(place, p, policy.alpha), in_force) for place, p in judged)
     open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
     notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
     return Decision(
@@ -169,14 +166,14 @@ def _adjusted(places: Sequence[_Place]) -> list[float | None]:
     """Holm's adjusted p-value of each loss, over the family of its rule; None where there is no p-value."""
     families: dict[str, list[tuple[float, int]]] = {}
     for number, place in enumerate(places):
-        if isinstance(place.outcome, Measured) and place.outcome.p is not None and place.metric.startswith("drop."):
-            families.setdefault(place.rule.family or place.rule.rule, []).append((place.outcome.p, number))
+        p = place.outcome.p if isinstance(place.outcome, Measured) and place.metric.startswith("drop.") else None
+        if p is not None:
+            families.setdefault(place.rule.family or place.rule.rule, []).append((p, number))
     adjusted: list[float | None] = [None] * len(places)
     for family in families.values():
         largest = 0.0
         for rank, (p, number) in enumerate(sorted(family)):
-            largest = max(largest, min(1.0, p * (len(family) - rank)))
-            adjusted[number] = largest
+            largest = adjusted[number] = max(largest, min(1.0, p * (len(family) - rank)))
     return adjusted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, serving, telling
+from auditsvc.cli import asking, deciding, making, policies, serving, telling
 
 app = typer.Typer(
     name="auditsvc",
@@ -25,4 +25,4 @@ app.command()(telling.report)
 app.command()(asking.verify)
 app.command()(deciding.revoke)
 app.command()(serving.serve)
-app.add_typer(telling.policy_app, name="policy")
+app.add_typer(policies.policy_app, name="policy")

@@ -115,9 +115,7 @@ def resliced(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[
     wanted = slicing.columns if slicing.columns is not None else tuple(known)
     absent = [name for name in wanted if name not in known]
     if absent:
-        raise InvalidInput(
-            f"the policy crosses {', '.join(absent)}; there are {', '.join(known) or 'none'}"
-        )
+        raise InvalidInput(f"the policy crosses {', '.join(absent)}; there are {', '.join(known) or 'none'}")
     own = tuple(named(name, expression, single) for name, expression in sorted(slicing.named.items()))
     products = crossed([known[name] for name in wanted], slicing.depth, slicing.min_images)
     return Slices(slices.images, (*single.columns, *products, *own), slices.clusters)

@@ -17,8 +17,10 @@ from auditsvc.checks import check_named
 from auditsvc.errors import Cancelled, InvalidInput, Unavailable
 from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
 from auditsvc.pipeline.making import load_stored, read_mark
+from auditsvc.pipeline.planning import sliced_for, undecidable
 from auditsvc.ports import Ports
 from auditsvc.records import OVERALL, Candidate, CheckFailed, Evidence, EvidenceKey, Parent, Policy, Reading
+from auditsvc.records.standing import slicing_of
 from auditsvc.tasks import task_named
 
 
@@ -36,7 +38,11 @@ def audit(
     Raises:
         InvalidInput: a data set of another task or other classes than the model's.
     """
+    ports.ledger.append(policy, actor="auditsvc")
     parent = ports.ledger.get(Parent, candidate.parent)
+    dataset = sliced_for(policy, dataset)
+    for line in undecidable(policy, dataset):
+        ports.progress.say(f"can't be approved on this data set: {line}")
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
     keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
     found = {name: ports.ledger.find(Evidence, key.text()) for name, key in keys.items()}
@@ -63,6 +69,7 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
         seed=policy.seed,
         alpha=policy.alpha,
         code=code_version(),
+        slicing=slicing_of(policy),
     )
 
 

@@ -150,3 +150,9 @@ class Policy(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by its name and by ``name/version``."""
         return (self.policy, f"{self.policy}/{self.version}")
+
+
+def policy_schema() -> dict[str, Any]:
+    """The JSON Schema of policy files, for editors: the grammar as it is checked."""
+    schema = Policy.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "auditsvc policy", **schema}

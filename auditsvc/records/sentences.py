@@ -35,23 +35,39 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     None where the estimate lies so near the limit that nobody has so many.  The variance of one image is that
     of a paired difference where the images lost and won are known, of a proportion for a share, and else the
     one that the interval's width tells.
-
-    Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012 (the paired case).
     """
+    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(POWER)
     gap = abs(rule.limit - outcome.value)
-    z_alpha = NormalDist().inv_cdf(1 - alpha)
-    z = z_alpha + NormalDist().inv_cdf(POWER)
     if outcome.lost is not None and outcome.won is not None:
-        share = max(outcome.lost + outcome.won, 1) / outcome.images
-        variance = share - outcome.value**2 if share > outcome.value**2 else share
+        changing = max(outcome.lost + outcome.won, 1) / outcome.images
+        reach = reach_of_loss(changing, outcome.value, rule.limit, alpha, POWER)
     elif _is_share(metric) and 0 < outcome.value < 1:
-        variance = outcome.value * (1 - outcome.value)
+        at_limit = min(max(rule.limit, 0.0), 1.0)
+        reach = z_alpha * math.sqrt(at_limit * (1 - at_limit)) + z_power * math.sqrt(
+            outcome.value * (1 - outcome.value)
+        )
     else:
-        reach = max(outcome.high - outcome.value, outcome.value - outcome.low)
-        variance = outcome.images * (reach / z_alpha) ** 2
-    if z * z * variance >= _MOST_IMAGES * gap * gap:
+        width = max(outcome.high - outcome.value, outcome.value - outcome.low)
+        reach = (z_alpha + z_power) * math.sqrt(outcome.images) * width / z_alpha
+    if reach >= math.sqrt(_MOST_IMAGES) * gap:
         return None
-    return max(math.ceil(z * z * variance / (gap * gap)), outcome.images + 1)
+    return max(math.ceil((reach / gap) ** 2), outcome.images + 1)
+
+
+def reach_of_loss(changing: float, loss: float, limit: float, alpha: float, power: float) -> float:
+    """The square root of the images that a paired loss needs, times its distance from the limit.
+
+    ``changing`` is the share of images whose answer changes, ``loss`` the share lost on balance.  The spread is
+    Tango's on the limit and the ordinary one at the truth.
+
+    Reference: T. Tango (1998), as in ``measuring.statistics``; J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
+    """
+    won = max(changing - loss, 0.0) / 2
+    linear = -changing + (2 - loss) * limit
+    rarer = (math.sqrt(max(linear * linear + 8 * won * limit * (1 - limit), 0.0)) - linear) / 4
+    on_the_limit = max(2 * rarer + limit * (1 - limit), 0.0)
+    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(power)
+    return z_alpha * math.sqrt(on_the_limit) + z_power * math.sqrt(max(changing - loss * loss, 0.0))
 
 
 _SHARES = frozenset(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auditsvc.gate import decide
+from auditsvc.measuring import tango
 from auditsvc.records import EACH, OVERALL, Unmeasured
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
@@ -126,11 +128,13 @@ def test_rules_of_one_family_share_the_correction():
 
 
 def test_an_unknown_says_how_many_images_would_decide_it():
-    """5 % of the images change, none is lost on balance: 495 images show less than 2.5 points lost (z = 2.486)."""
+    """Told so many images, four in five candidates of this kind are shown to lose less than the limit."""
     rule = a_rule(at_most=0.025)
     evidence = an_evidence(losses(overall=measured(0.0, -0.026, 0.026, 200, lost=5, won=5, p=0.6)))
     (finding,) = decide(a_policy(rule), a_candidate(), [evidence], at=NOON).findings
-    assert finding.words.endswith("about 495 images would decide it")
+    needed = int(finding.words.rpartition("about ")[2].partition(" ")[0])
+    drawn = np.random.default_rng(1).multinomial(needed, [0.025, 0.025, 0.95], size=4000)
+    assert (tango(drawn[:, 0], drawn[:, 1], needed, 0.05).high <= 0.025).mean() == pytest.approx(0.8, abs=0.02)
     on_the_limit = an_evidence(losses(overall=measured(0.025, 0.0, 0.05, 200, p=0.06)))
     (finding,) = decide(a_policy(rule), a_candidate(), [on_the_limit], at=NOON).findings
     assert finding.words.endswith("at most +2.5 points wanted")

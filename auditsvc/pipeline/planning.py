@@ -1,0 +1,132 @@
+"""Whether a data set is large enough for a policy, before any compute is spent.
+
+A rule about a loss or a share can be judged on a slice only if enough images lie in it.  ``fewest`` is the number
+below which nothing could meet the rule, not even a candidate that changes no answer and makes no mistake.
+``wanted`` is the number that meets it with the given power, if the share ``changing`` of the images changes its
+answer and as many are won as lost.  Checks that try a part of the images only say so in their own parameters; the
+plan counts the images that there are.
+
+Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from auditsvc.checks import check_named
+from auditsvc.measuring import Dataset
+from auditsvc.measuring.properties import properties_of
+from auditsvc.measuring.slicing import Resliced, resliced
+from auditsvc.records import OVERALL, Policy, Rule, Value, matches
+from auditsvc.records.sentences import reach_of_loss
+
+State = Literal["enough", "doubtful", "too few", "no formula"]
+
+
+class Planned(Value):
+    """One rule on one slice: the images there are, and the images that it takes."""
+
+    rule: str
+    slice: str
+    severity: str
+    images: int
+    fewest: int | None
+    wanted: int | None
+    state: State
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the policy can't approve anything because of this line."""
+        return self.state == "too few" and self.severity == "block"
+
+
+def sliced_for(policy: Policy, dataset: Dataset) -> Dataset:
+    """The data set with the slices that the policy asks for; itself, if it asks for none.
+
+    Raises:
+        InvalidInput: a column, slice or property that is not there.
+    """
+    if policy.slicing is None:
+        return dataset
+    measured = properties_of(dataset, policy.slicing.image)
+    return Resliced(dataset, resliced(dataset.slices, policy.slicing, measured))
+
+
+def slice_sizes(dataset: Dataset) -> dict[str, int]:
+    """How many images each slice has."""
+    counts = dataset.slices.sums(np.ones(dataset.ref.images))
+    return {name: int(count) for name, count in zip(dataset.slices.names, counts, strict=True)}
+
+
+def plan(
+    policy: Policy, sizes: Mapping[str, int], *, changing: float = 0.05, power: float = 0.8
+) -> tuple[Planned, ...]:
+    """Every rule on every slice that it judges; ``sizes`` are the images of each slice, ``overall`` among them."""
+    return tuple(line for rule in policy.rules for line in _planned(policy, rule, sizes, changing, power))
+
+
+def _planned(policy: Policy, rule: Rule, sizes: Mapping[str, int], changing: float, power: float) -> Iterator[Planned]:
+    metric = next(name for name in _metrics(policy, rule) if matches(rule.metric, name))
+    fewest, wanted = _fewest(rule, metric, policy.alpha), _wanted(rule, metric, policy.alpha, changing, power)
+    chosen = {name: sizes.get(name, 0) for name in rule.chosen(sizes)}
+    judged = any(images >= rule.min_images for images in chosen.values())
+    for name, images in chosen.items():
+        small = images < rule.min_images
+        excused = small and judged and name != OVERALL and rule.below_minimum == "warn"
+        yield Planned(
+            rule=rule.rule,
+            slice=name,
+            severity="warn" if excused else rule.severity,
+            images=images,
+            fewest=fewest,
+            wanted=wanted,
+            state="too few" if small else _state(images, fewest, wanted),
+        )
+
+
+def _metrics(policy: Policy, rule: Rule) -> tuple[str, ...]:
+    return (*check_named(rule.check, policy.checks[rule.check]).metrics(), rule.metric)
+
+
+def _state(images: int, fewest: int | None, wanted: int | None) -> State:
+    if fewest is None or wanted is None:
+        return "no formula"
+    if images < fewest:
+        return "too few"
+    return "enough" if images >= wanted else "doubtful"
+
+
+def _fewest(rule: Rule, metric: str, alpha: float) -> int | None:
+    """Below so many images the interval of a perfect result is still wider than the limit."""
+    z = NormalDist().inv_cdf(1 - alpha)
+    if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
+        return math.ceil(z * z * (1 - rule.at_most) / rule.at_most)
+    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
+        return math.ceil(z * z * rule.at_least / (1 - rule.at_least))
+    return None
+
+
+def _wanted(rule: Rule, metric: str, alpha: float, changing: float, power: float) -> int | None:
+    """So many images meet the rule with this power; for a floor, if the truth is half-way between it and 1."""
+    if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
+        return math.ceil((reach_of_loss(changing, 0.0, rule.at_most, alpha, power) / rule.at_most) ** 2)
+    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
+        normal, truth = NormalDist(), (1 + rule.at_least) / 2
+        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_least * (1 - rule.at_least))
+        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
+        return math.ceil((reach / (truth - rule.at_least)) ** 2)
+    return None
+
+
+def undecidable(policy: Policy, dataset: Dataset) -> tuple[str, ...]:
+    """Why this policy can't approve anything on this data set, whatever is measured; empty if it could."""
+    return tuple(
+        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.fewest or 'the minimum'} are needed"
+        for line in plan(policy, slice_sizes(dataset))
+        if line.blocks
+    )

@@ -1,0 +1,66 @@
+"""Policies and decisions in words for somebody who has to answer for them and has read no code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditsvc.records.decision import Decision, Judgement
+from auditsvc.records.evidence import OVERALL
+from auditsvc.records.policy import EACH, Policy, Rule
+
+_OUTCOMES = {
+    "approved": "The gate approves: every rule that can block is shown to hold.",
+    "rejected": "The gate rejects: at least one rule that can block is shown to be broken.",
+    "inconclusive": "The gate does not approve: nothing that blocks is shown to be broken, but not everything is "
+    "shown to hold, and what is not known is not passed.",
+}
+
+
+def explain_policy(policy: Policy) -> Iterator[str]:
+    """The policy, line by line."""
+    yield f"{policy.policy}, version {policy.version}: {policy.why.strip()}"
+    yield (
+        f"Each rule is judged by the pessimistic end of its interval: a candidate that breaks a rule passes it with a "
+        f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must consent. "
+        f"Evidence counts for {policy.max_age_days} days."
+    )
+    for rule in policy.rules:
+        yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {_sentence(rule)}"
+        yield f"    because: {rule.why.strip()}"
+
+
+def _sentence(rule: Rule) -> str:
+    words = [OVERALL if name == OVERALL else "every slice" if name == EACH else name for name in rule.selectors]
+    bound = "at least" if rule.at_least is not None else "at most"
+    text = f"{rule.reading} must be {bound} {rule.limit:g} on {', '.join(words)}"
+    if rule.min_images > 1:
+        soft = rule.below_minimum == "warn"
+        text += f"; slices under {rule.min_images} images are {'shown as unknown' if soft else 'unknown, and block'}"
+    return text + ("; nobody can waive it" if rule.waivers == "never" else "")
+
+
+def explain_decision(decision: Decision, policy: Policy) -> Iterator[str]:
+    """The decision, line by line: the outcome, what speaks against it with the rule's reason, what was waived."""
+    rules = {rule.rule: rule for rule in policy.rules}
+    held = sum(item.verdict == "met" for item in decision.judgements)
+    yield _OUTCOMES[decision.outcome]
+    total, day = len(decision.judgements), f"{decision.at:%d %B %Y}"
+    yield f"{held} of {total} judgements hold, under {decision.policy_name}, on {day}."
+    against = [item for item in decision.findings if item.severity == "block" and item.waiver is None]
+    waived = [item for item in decision.findings if item.waiver is not None]
+    warned = [item for item in decision.findings if item.severity == "warn" and item.waiver is None]
+    yield from _group("Against it:", against, rules)
+    yield from _group("Broken or unknown, and taken upon themselves by a named person:", waived, rules)
+    yield from _group("Shown, without blocking:", warned, rules)
+    yield from (f"Note: {note}." for note in decision.notes or ())
+
+
+def _group(title: str, items: list[Judgement], rules: dict[str, Rule]) -> Iterator[str]:
+    if not items:
+        return
+    yield title
+    for item in items:
+        yield f"  {item.verdict}: {item.words}"
+    for name in dict.fromkeys(item.rule for item in items):
+        if name in rules:
+            yield f"  {name} is asked for because: {rules[name].why.strip()}"
