@@ -72,6 +72,10 @@ class Log(Protocol):
         """Where this object was logged first.  Raises ``NotFound``."""
         ...
 
+    def leaf(self, index: int) -> bytes:
+        """The bytes of one leaf.  Raises ``NotFound``."""
+        ...
+
     def append_leaf(self, data: bytes) -> int:
         """Log these bytes (an attestation's entry) and return the index; the same bytes keep their index."""
         ...

@@ -88,7 +88,7 @@ def audit(
     facts = {"model": model, "source": source, "licence": licence}
     chosen = _chosen(version, candidate, parent, facts, person, data, ports)
     decision = judge(chosen, rules, measure(chosen, rules, dataset, ports), ports)
-    report = write_report(chosen, decision, dataset, ports)
+    (report,) = write_report(chosen, decision, dataset, ports)
     _print_decision(decision, report, json=json)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[decision.outcome])
 

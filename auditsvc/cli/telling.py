@@ -9,7 +9,7 @@ import typer
 
 from auditsvc.cli.options import Json, Model, PolicyName, Store, Version, ports_for, settings_for
 from auditsvc.cli.output import print_json
-from auditsvc.errors import NotFound
+from auditsvc.errors import InvalidInput, NotFound
 
 policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,10 +39,14 @@ def report(
     model: Model,
     version: Version,
     data: Annotated[Path, typer.Option(help="The data set that was audited, for its pictures.")],
+    formats: Annotated[
+        list[str], typer.Option("--format", help="html, pdf, json, rules-csv, oscal, bom, ... or all; may be repeated.")
+    ] = ["html"],  # noqa: B006 - typer reads the default, nobody changes it
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Write the report of the newest decision on a version again."""
+    """Write the report of the newest decision on a version again; the same records give the same bytes."""
+    from auditsvc.compliance import FORMATS
     from auditsvc.pipeline.deciding import latest_decision
     from auditsvc.pipeline.reporting import write_report
     from auditsvc.records import Candidate, Submission
@@ -52,11 +56,16 @@ def report(
     if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
     candidate = ports.ledger.get(Candidate, known[-1].candidate)
-    path = write_report(candidate, latest_decision(candidate, None, ports), ports.datasets.open(data), ports)
+    decision, dataset = latest_decision(candidate, None, ports), ports.datasets.open(data)
+    names = tuple(FORMATS) if "all" in formats else tuple(formats)
+    unknown = sorted(set(names) - set(FORMATS))
+    if unknown:
+        raise InvalidInput(f"no report format {', '.join(unknown)}; there are: {', '.join(FORMATS)}, all")
+    paths = write_report(candidate, decision, dataset, ports, formats=names)
     if json:
-        print_json({"report": str(path)})
+        print_json({"reports": [str(path) for path in paths]})
     else:
-        print(path)
+        print("\n".join(str(path) for path in paths))
 
 
 @policy_app.command("check")

@@ -92,7 +92,8 @@ def _release(rows: tuple[Row, ...], dataset: Dataset, settings: Settings, ports:
         for row in rows:
             checked = verification if row is chosen else None
             where = _where(row, settings, ports)
-            reports[row.submission.version] = write_report(row.candidate, row.decision, dataset, ports, checked, where)
+            (path,) = write_report(row.candidate, row.decision, dataset, ports, checked, where)
+            reports[row.submission.version] = path
     _print_end(chosen, reports, settings, ports, console)
 
 

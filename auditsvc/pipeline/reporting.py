@@ -1,20 +1,41 @@
-"""Write the report of one decision: gather its records, compose, render, put the file in place."""
+"""Write the report of one decision: gather its records, compose, render, put the files in place.
+
+A report is dated by the newest record that it rests on, not by the clock, so that it can be made again from the
+ledger, byte for byte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
-from auditsvc.compliance import GalleryItem, ReportInputs, compose, render_html
-from auditsvc.errors import Unavailable
+from auditsvc.compliance import (
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+    Document,
+    Dossier,
+    GalleryItem,
+    ReportInputs,
+    compose,
+    load_frameworks,
+    load_questionnaire,
+    render_files,
+)
+from auditsvc.errors import NotFound, Unavailable
 from auditsvc.measuring import Dataset
-from auditsvc.ports import Ports
+from auditsvc.ports import Log, Ports
 from auditsvc.records import (
     Approval,
     Candidate,
+    CheckFailed,
     Decision,
+    Digest,
     Evidence,
     Flip,
+    Moment,
     Parent,
     Policy,
     Release,
@@ -22,6 +43,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.settings import shipped
 
 GALLERY = 24
 """Pictures in a report; all flips are counted in the evidence."""
@@ -34,32 +56,77 @@ def write_report(
     ports: Ports,
     verification: Verification | None = None,
     where: Mapping[str, str] | None = None,
-) -> Path:
-    """The HTML report of one decision, in ``reports/MODEL/VERSION/report.html`` of the ports' folder."""
-    submission = ports.ledger.find(Submission, candidate.digest)[0]
-    evidence = tuple(ports.ledger.get(Evidence, digest) for digest in decision.evidence)
-    releases = ports.ledger.find(Release, decision.digest)
-    inputs = ReportInputs(
+    formats: tuple[str, ...] = ("html",),
+) -> tuple[Path, ...]:
+    """The report of one decision, one file for each format, in ``reports/MODEL/VERSION`` of the ports' folder.
+
+    Raises:
+        Unavailable: the folder can't be written, or a format needs a package that is not installed.
+    """
+    inputs = _inputs(candidate, decision, dataset, ports, verification, where or {})
+    dossier = _dossier(inputs, ports)
+    report = compose(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(shipped("policies")))
+    folder = ports.folder / "reports" / inputs.model / inputs.version
+    return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
+
+
+def _inputs(
+    candidate: Candidate,
+    decision: Decision,
+    dataset: Dataset,
+    ports: Ports,
+    verification: Verification | None,
+    where: Mapping[str, str],
+) -> ReportInputs:
+    ledger = ports.ledger
+    submission = ledger.find(Submission, candidate.digest)[0]
+    evidence = tuple(ledger.get(Evidence, digest) for digest in decision.evidence)
+    releases = ledger.find(Release, decision.digest)
+    return ReportInputs(
         model=submission.model,
         version=submission.version,
         candidate=candidate,
-        parent=ports.ledger.get(Parent, candidate.parent),
-        policy=ports.ledger.get(Policy, decision.policy),
+        parent=ledger.get(Parent, candidate.parent),
+        policy=ledger.get(Policy, decision.policy),
         decision=decision,
         evidence=evidence,
-        approvals=ports.ledger.find(Approval, decision.digest),
-        waivers=tuple(ports.ledger.get(Waiver, digest) for digest in decision.waivers),
+        approvals=ledger.find(Approval, decision.digest),
+        waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
         release=releases[-1] if releases else None,
         submitter=submission.submitter,
         gallery=_gallery(evidence, dataset),
         verification=verification,
-        where=where or {},
+        where=where,
     )
-    page = render_html(compose(inputs, at=ports.clock.now()))
-    return _written(ports.folder / "reports" / submission.model / submission.version / "report.html", page)
 
 
-def _gallery(evidence: tuple[Evidence, ...], dataset: Dataset) -> tuple[GalleryItem, ...]:
+def _dossier(inputs: ReportInputs, ports: Ports) -> Dossier:
+    """What people said about the model, and when the policy was first held."""
+    ledger = ports.ledger
+    moments = [inputs.decision.at, *(approval.at for approval in inputs.approvals)]
+    return Dossier(
+        inputs=inputs,
+        questionnaire=load_questionnaire(shipped("policies")),
+        at=max([*moments, inputs.release.at] if inputs.release else moments),
+        documents=ledger.find(Document, inputs.model),
+        answers=ledger.find(Answers, inputs.model),
+        plans=ledger.find(ChangePlan, inputs.model),
+        verdicts=ledger.find(ChangeVerdict, inputs.candidate.digest),
+        failed=ledger.find(CheckFailed, inputs.candidate.digest),
+        policy_at=_logged_at(ports.log, inputs.policy.digest),
+    )
+
+
+def _logged_at(log: Log, digest: Digest) -> Moment | None:
+    """When the log first held this record; None for one that was never logged."""
+    try:
+        event = json.loads(log.leaf(log.leaf_index(digest)))
+    except NotFound:
+        return None
+    return datetime.fromisoformat(event["at"])
+
+
+def _gallery(evidence: Iterable[Evidence], dataset: Dataset) -> tuple[GalleryItem, ...]:
     """The first flips of every check, clean ones before disturbed ones, each image once."""
     flips: dict[str, Flip] = {}
     for flip in sorted((flip for item in evidence for flip in item.flips), key=lambda flip: flip.condition != "clean"):
@@ -78,12 +145,12 @@ def _gallery(evidence: tuple[Evidence, ...], dataset: Dataset) -> tuple[GalleryI
     )
 
 
-def _written(path: Path, text: str) -> Path:
+def _written(path: Path, data: bytes) -> Path:
     """The file, whole or not at all."""
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, "utf-8")
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
         raise Unavailable(f"the report {path} can't be written: {error.strerror}") from error

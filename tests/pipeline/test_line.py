@@ -185,7 +185,7 @@ def test_a_waiver_lets_one_rule_pass_until_its_day(line):
 
 def test_the_report_is_written_whole(line):
     ports, _, candidate, dataset = line
-    path = write_report(candidate, decided(line), dataset, ports)
+    (path,) = write_report(candidate, decided(line), dataset, ports)
     text = path.read_text()
     assert text.lstrip().startswith("<!") and text.rstrip().endswith("</html>")
     assert "compliant" not in text.lower()
