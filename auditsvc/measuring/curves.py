@@ -72,14 +72,29 @@ def _area(scores: list[NDArray[np.float64]], steps: NDArray[np.float64]) -> NDAr
     return np.asarray(np.sum(parts, axis=0) / steps.sum())
 
 
+def unseen(images: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """The largest share of images that can behave otherwise where none of ``images`` did: about ``3 / images``.
+
+    Reference: J. A. Hanley and A. Lippman-Hand (1983), doi:10.1001/jama.1983.03330370053031 (the rule of three).
+    """
+    return np.asarray(1 - alpha ** (1 / np.maximum(images, 1)))
+
+
 def _graded(
     kind: str, name: str, values: NDArray[np.float64], images: NDArray[np.float64], slices: Slices,
     chosen: NDArray[np.int64] | None, alpha: float, floor: float,
 ) -> Iterator[Reading]:  # fmt: skip
+    """Student's interval of the mean; where all images of a slice agree, what a share of unseen ones could change."""
     total, squares = slices.sums(values, chosen), slices.sums(values * values, chosen)
-    found = student(total, squares, np.maximum(images, 1), alpha, floor, 1.0)
+    populated = np.maximum(images, 1)
+    found = student(total, squares, populated, alpha, floor, 1.0)
+    agreed = squares - total * total / populated <= 1e-12 * populated
+    few = unseen(images, alpha)
+    low = np.where(agreed, found.value - few * (found.value - floor), found.low)
+    high = np.where(agreed, found.value + few * (1.0 - found.value), found.high)
+    interval = Interval(found.value, low, high)
     for place, slice_name in enumerate(slices.names):
-        yield _reading(f"{kind}.{name}", slice_name, int(images[place]), found, place)
+        yield _reading(f"{kind}.{name}", slice_name, int(images[place]), interval, place)
 
 
 def _broken(

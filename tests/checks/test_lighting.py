@@ -61,9 +61,9 @@ def test_the_severity_at_which_the_floor_breaks_lies_between_the_stops():
 def test_a_candidate_that_needs_more_light_loses_in_the_dark_only():
     dataset = array_dataset(photographs() * 0.5 + 0.5, np.ones(64, np.int64))
     found = outcomes(
-        Lighting(exposure_stops=(-0.5, 1)), case_of(SeesMeanBrightness(0.65), SeesMeanBrightness(0.4), dataset)
+        Lighting(exposure_stops=(-1, 1)), case_of(SeesMeanBrightness(0.65), SeesMeanBrightness(0.4), dataset)
     )
-    assert found["drop.exposure@-0.5EV", OVERALL].value == 1
+    assert found["drop.exposure@-1EV", OVERALL].value == 1
     assert found["drop.exposure@+1EV", OVERALL].value == 0
 
 

@@ -107,7 +107,7 @@ ALIKE: dict[str, float] = {
     "snow": 0.08,
     "fog": 0.12,
     "frost": 0.12,
-    "spatter": 0.20,
+    "spatter": 0.10,
 }
 """Corruptions with chance: by what share the mean and the spread of the change that they make may differ from the
 authors' code over some hundred images.  Fog, frost and snow vary much from image to image; frost is a stand-in."""

@@ -14,7 +14,11 @@ from auditsvc.measuring.corruptions.bank import layer_seeds, sheets
 from auditsvc.measuring.corruptions.blur import both_sides, gaussian_matrix, moved, zoomed
 from auditsvc.measuring.randomness import normal, uniform
 
-_LAYERS = 32
+
+def _layers(height: int, width: int) -> int:
+    """How many sheets of weather are made: more of small ones, which hold less of it each."""
+    return 256 if height * width <= 4096 else 32
+
 
 _FROST_MEAN = ((78, 149, 166), (201, 205, 215), (201, 205, 215), (138, 153, 165), (112, 123, 135), (71, 95, 105))
 _FROST_SPREAD = ((27, 17, 15), (21, 22, 23), (21, 22, 23), (29, 29, 30), (44, 43, 42), (35, 43, 47))
@@ -38,8 +42,9 @@ def _clouds(size: int, decay: float) -> Tensor:
 
     Reference: A. Fournier, D. Fussell and L. Carpenter (1982), doi:10.1145/358523.358553.
     """
-    seeds = layer_seeds(f"fog {size} {decay}", _LAYERS)
-    sheet = torch.zeros(_LAYERS, size, size, dtype=torch.float64)
+    layers = _layers(size, size)
+    seeds = layer_seeds(f"fog {size} {decay}", layers)
+    sheet = torch.zeros(layers, size, size, dtype=torch.float64)
     step, wobble, stream = size, 100.0, 40
 
     def moved_mean(total: Tensor) -> Tensor:
@@ -116,7 +121,7 @@ def _flakes(
     height: int, width: int, mean: float, spread: float, zoom: float, least: float, radius: float, sigma: float
 ) -> Tensor:
     """``(K, 2 H, 2 W)``: layers of flakes, each falling in a direction of its own."""
-    seeds = layer_seeds(f"snow {mean} {spread} {zoom}", _LAYERS)
+    seeds = layer_seeds(f"snow {mean} {spread} {zoom}", _layers(height, width))
     layer = mean + spread * normal(seeds, (1, 2 * height, 2 * width), 28)
     layer = zoomed(layer, zoom)
     layer = torch.where(layer < least, torch.zeros_like(layer), layer.clamp(0, 1))
@@ -144,7 +149,7 @@ def _drops(
     height: int, width: int, mean: float, spread: float, blur: float, least: float, strength: float, mud: int
 ) -> Tensor:
     """``(K, H, W)``: how much each pixel is covered, 0..1."""
-    seeds = layer_seeds(f"spatter {mean} {spread} {blur}", _LAYERS)
+    seeds = layer_seeds(f"spatter {mean} {spread} {blur}", _layers(height, width))
     liquid = mean + spread * normal(seeds, (height, width), 32)
     liquid = both_sides(liquid, gaussian_matrix(height, blur), gaussian_matrix(width, blur))
     wet = liquid >= least
@@ -159,10 +164,9 @@ def _drops(
 def _shine(liquid: NDArray[np.float32]) -> NDArray[np.float64]:
     """The gleam of one layer of water, at most 1: bright where the relief of the distance to the rim rises."""
     bytes_of = (liquid * 255).astype(np.uint8)
-    wet = bytes_of > 0
-    rim = wet & ~ndimage.binary_erosion(wet, border_value=1)
-    distance = np.minimum(ndimage.distance_transform_edt(~rim), 20) if rim.any() else np.full(wet.shape, 20.0)
-    smooth = ndimage.uniform_filter(distance, 3, mode="mirror").astype(np.uint8)
+    rim = _rim(bytes_of.astype(np.float64))
+    distance = np.minimum(ndimage.distance_transform_edt(~rim), 20) if rim.any() else np.full(rim.shape, 20.0)
+    smooth = np.floor(ndimage.uniform_filter(distance, 3, mode="mirror") + 1e-6).astype(np.uint8)
     counts = np.bincount(smooth.ravel(), minlength=256)
     first = counts[np.flatnonzero(counts)[0]]
     levels = (np.cumsum(counts) - first) / max(smooth.size - first, 1) * 255
@@ -170,3 +174,36 @@ def _shine(liquid: NDArray[np.float32]) -> NDArray[np.float64]:
     relief = ndimage.correlate(evened, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]), mode="mirror").clip(0, 255)
     gleam = bytes_of * ndimage.uniform_filter(relief, 3, mode="mirror")
     return np.asarray(gleam / max(float(gleam.max()), 1e-9))
+
+
+def _rim(liquid: NDArray[np.float64], weak: float = 50, strong: float = 150) -> NDArray[np.bool_]:
+    """Canny's edges of one layer in 0..255, as the authors' library finds them without a blur of its own.
+
+    Reference: J. Canny (1986), doi:10.1109/TPAMI.1986.4767851.
+    """
+    across, down = ndimage.sobel(liquid, 1, mode="nearest"), ndimage.sobel(liquid, 0, mode="nearest")
+    steep = np.abs(across) + np.abs(down)
+    height, width = steep.shape
+    around = np.pad(steep, 1)
+
+    def beside(row: int, column: int) -> NDArray[np.float64]:
+        return around[1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    flat, level = np.abs(down), np.abs(across)
+    low, high = np.tan(np.pi / 8), np.tan(3 * np.pi / 8)
+    ridge = np.where(
+        flat < level * low,
+        (steep > beside(0, -1)) & (steep >= beside(0, 1)),
+        np.where(
+            flat > level * high,
+            (steep > beside(-1, 0)) & (steep >= beside(1, 0)),
+            np.where(
+                across * down >= 0,
+                (steep > beside(-1, -1)) & (steep > beside(1, 1)),
+                (steep > beside(-1, 1)) & (steep > beside(1, -1)),
+            ),
+        ),
+    )
+    labels, _ = ndimage.label(ridge & (steep > weak), np.ones((3, 3)))
+    firm = np.unique(labels[ridge & (steep > strong)])
+    return np.isin(labels, firm[firm > 0])

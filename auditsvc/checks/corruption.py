@@ -1,0 +1,69 @@
+"""Does the model still see through noise, blur, weather and bad storage?
+
+The corruptions of ImageNet-C, with the authors' parameters and severities.  A pruned network often keeps its clean
+accuracy and loses here, because what it lost is what it did not need on clean images.
+
+Reference: D. Hendrycks and T. Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations", arXiv:1903.12261; L. Liebenwein et al. (2021), "Lost in Pruning", arXiv:2103.03014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+
+from auditsvc.measuring import CLEAN, Case, Check
+from auditsvc.measuring.corruption_error import ERRORS_OF, error_ratios, summed
+from auditsvc.measuring.corruptions import JUDGED, Corruption, TableName, corrupt
+from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
+from auditsvc.measuring.pairs import ERRORS
+from auditsvc.records import Reading
+
+Severity = Annotated[int, Field(ge=1, le=5)]
+
+
+class Corruptions(Check):
+    """Corrupt every image and compare candidate with parent.
+
+    Emits ``score.N@S``, ``parent.`` and ``drop.`` for every corruption ``N`` and severity ``S`` of 1 to 5, and over all
+    of them ``mce`` and ``relative_mce`` (the parent's is 1).  ``table`` ``auto`` takes the CIFAR parameters for images
+    under 64 pixels, else the ImageNet ones.  With ``curve`` also ``area.N``, ``area_loss.N`` and ``breaking.N``, the
+    severity at which the score falls under ``floor``.
+    """
+
+    id = "corruption"
+    version = 1
+
+    corruptions: Annotated[tuple[Corruption, ...], Field(min_length=1)] = JUDGED
+    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    table: TableName = "auto"
+    curve: bool = False
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    errors_apart: bool = False
+
+    def conditions(self) -> tuple[str, ...]:
+        """One for each corruption and severity: ``fog@3``."""
+        return tuple(f"{name}@{severity}" for name in self.corruptions for severity in sorted(self.severities))
+
+    def metrics(self) -> tuple[str, ...]:
+        """The conditions' metrics, the curves', and the two ratios."""
+        apart = [f"{kind}.{name}" for kind in ERRORS for name in self.conditions()] if self.errors_apart else []
+        curves = [metric for name in self.corruptions if self.curve for metric in curve_metrics(name)]
+        return (*super().metrics(), *apart, *curves, *ERRORS_OF)
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """Compare once for each corruption and severity."""
+        severities, errors = sorted(self.severities), []
+        for name in self.corruptions:
+            pairs = []
+            for severity in severities:
+                disturb = partial(corrupt, name=name, severity=severity, table=self.table)
+                pairs.append(case.pair(f"{name}@{severity}", disturb))
+                yield from case.readings(pairs[-1], errors_apart=self.errors_apart)
+            errors.append(summed(pairs))
+            if self.curve:
+                yield from curve_readings(case, Curve(name, tuple(map(float, severities)), pairs, self.floor))
+        yield from error_ratios(errors, case.pair(CLEAN), len(severities), case.dataset.slices, case.alpha)

@@ -1,0 +1,141 @@
+"""Does the model still see when the world around it changes a little: another camera, codec, pipeline or day?
+
+Two ways.  Known changes are applied to the audit's own images: resolution and resizing, JPEG, lens and hand, sensor
+noise, colour matrix, bit depth, haze, mist and rain.  And the user can name one slice of the data set as the other
+domain (``other``: ``camera=B``): then the loss there against the rest is measured, and how far it lies from the
+rest as the parent sees it, so that "no loss" is not read from a domain that is not another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput
+from auditsvc.measuring import CLEAN, Case, Check, shifting
+from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
+from auditsvc.measuring.distance import mean_discrepancy
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+
+LEAST = 20
+"""Images that each side needs for a distance."""
+
+
+class DomainShift(Check):
+    """Change camera, codec, pipeline or weather, and compare candidate with parent.
+
+    Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``resolution@SHARE``, ``jpeg@Q``,
+    ``blur@SHARE``, ``shake@SHARE`` (of the width), ``grain@E`` (electrons of white), ``matrix@X``, ``bits@B``,
+    ``haze@D`` (optical depth), ``mist@A``, ``rain@SHARE``.  With ``other``, on ``overall``: ``distance.other`` (how far
+    that slice is from the rest, as the parent sees it; 0 is no distance), ``distance_p.other`` (the chance of one as
+    large by accident) and ``drop.other`` on that slice alone.  ``curve``, ``floor``, ``errors_apart`` as elsewhere.
+    """
+
+    id = "domain_shift"
+    version = 1
+
+    resolutions: tuple[Share, ...] = (0.75, 0.5)
+    kernel: shifting.Kernel = "bilinear"
+    qualities: tuple[Quality, ...] = (80, 50, 20)
+    blurs: tuple[Share, ...] = (0.01,)
+    shakes: tuple[Share, ...] = (0.04,)
+    full_wells: tuple[Annotated[float, Field(ge=50, le=200_000)], ...] = (1000.0,)
+    matrices: tuple[Annotated[float, Field(gt=0, le=8)], ...] = (1.0,)
+    bits: tuple[Annotated[int, Field(ge=1, le=7)], ...] = (5,)
+    hazes: tuple[Annotated[float, Field(gt=0, le=8)], ...] = (1.0,)
+    mists: tuple[Annotated[float, Field(gt=0, le=4)], ...] = ()
+    rains: tuple[Share, ...] = (0.05,)
+    other: str = ""
+    curve: bool = False
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    errors_apart: bool = False
+
+    def conditions(self) -> tuple[str, ...]:
+        """One for each strength of each change."""
+        return tuple(chain.from_iterable(axis.names for axis in self._axes()))
+
+    def metrics(self) -> tuple[str, ...]:
+        """The conditions' metrics, the curves', and what is said of the other domain."""
+        known = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
+        return (*known, *(("distance.other", "distance_p.other", "drop.other") if self.other else ()))
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """Compare once for each condition, then look at the other domain."""
+        for axis in self._axes():
+            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+        if self.other:
+            yield from self._other(case)
+
+    def _axes(self) -> tuple[Axis, ...]:
+        resample = partial(shifting.resample, kernel=self.kernel)
+        made = (
+            _axis("resolution", self.resolutions, resample, "share", lambda share: 1 - share),
+            _axis("jpeg", self.qualities, shifting.compress, "quality", lambda quality: 100 - quality),
+            _axis("blur", self.blurs, shifting.defocus, "share"),
+            _axis("shake", self.shakes, shifting.shake, "share"),
+            _axis("grain", self.full_wells, shifting.grain, "full_well", lambda well: 1e3 / well),
+            _axis("matrix", self.matrices, shifting.recolour, "strength"),
+            _axis("bits", self.bits, shifting.reduce, "bits", lambda bits: 8 - bits),
+            _axis("haze", self.hazes, shifting.haze, "depth"),
+            _axis("mist", self.mists, shifting.mist, "amount"),
+            _axis("rain", self.rains, shifting.rain, "share"),
+        )
+        return tuple(axis for axis in made if axis.names)
+
+    def _other(self, case: Case) -> Iterator[Reading]:
+        """The other domain: how far it is, and what the candidate loses there."""
+        inside = _members(case, self.other)
+        for reading in case.readings(case.pair(CLEAN)):
+            if reading.metric == f"drop.{CLEAN}" and reading.slice == self.other:
+                yield Reading(metric="drop.other", slice=OVERALL, outcome=reading.outcome)
+        counts = int(inside.sum()), int((~inside).sum())
+        if min(counts) < LEAST:
+            reason = f"a distance needs {LEAST} images on each side; there are {counts[0]} and {counts[1]}"
+            outcomes: tuple[Measured | Unmeasured, ...] = (Unmeasured(reason=reason, images=sum(counts)),) * 2
+        else:
+            seen = _descriptions(case)
+            found = mean_discrepancy(seen[~inside], seen[inside], case.alpha, case.seed)
+            chance = found.chance
+            outcomes = (
+                Measured(value=found.value, low=found.low, high=found.high, images=found.images),
+                Measured(value=chance, low=chance, high=chance, images=found.images),
+            )
+        for metric, outcome in zip(("distance.other", "distance_p.other"), outcomes, strict=True):
+            yield Reading(metric=metric, slice=OVERALL, outcome=outcome)
+
+
+def _axis(
+    name: str,
+    strengths: Sequence[float],
+    disturb: Callable[..., Tensor],
+    parameter: str,
+    severity: Callable[[float], float] = float,
+) -> Axis:
+    makers = {value: (severity(value), partial(disturb, **{parameter: value})) for value in strengths}
+    return axis_of(name, name + "@{:g}", makers)
+
+
+def _members(case: Case, name: str) -> NDArray[np.bool_]:
+    """Which images are in the slice of this name."""
+    for column in case.dataset.slices.columns:
+        if name in column.names:
+            return np.asarray(column.codes == column.names.index(name))
+    known = ", ".join(case.dataset.slices.names[1:]) or "none"
+    raise InvalidInput(f"the data set has no slice {name!r} to take as the other domain; it has {known}")
+
+
+def _descriptions(case: Case) -> Tensor:
+    """``(N, classes)``: the parent's outputs for every image."""
+    with torch.inference_mode():
+        return torch.cat([case.parent(batch.images).flatten(1).cpu() for batch in case.batches(None)])
