@@ -1,0 +1,312 @@
+"""How fast the gate question is answered over HTTP: ``python -m tests.bench.gate_api [--candidates 100000] [--mlflow]``.
+
+A ledger of its own is filled, the service is started on it as ``auditsvc serve`` does it, and a second process asks
+over kept connections.  Latency is taken open-loop: questions are sent when they are due, whether or not earlier ones
+were answered, and counted from when they were due.  Throughput is taken closed-loop and alternates with a bare
+FastAPI route that gives an answer of the same size without looking at anything.
+
+Two ways of asking: ``deployed`` asks about 500 versions again and again, as pipelines and clusters do; ``cold`` asks
+about another version each time, so that nothing is ever remembered.  One line of JSON per run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.api.serving import run
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    FileEntry,
+    Judgement,
+    Measured,
+    Recipe,
+    Record,
+    Release,
+    Submission,
+    digest_of,
+)
+from auditsvc.settings import Settings
+from tests.api.sample import PARENT, POLICY
+from tests.fakes import NOON, FixedClock
+
+RATE = 500
+DEPLOYED = 500
+BATCH = 400
+
+
+def records_of(number: int) -> list[Record]:
+    """A candidate with its submission and decision; every tenth is released."""
+    weights = FileEntry(name="model.safetensors", size=7, digest=digest_of(f"weights {number}".encode()))
+    recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.3}, seed=number)
+    candidate = Candidate(
+        model="net", task="classification", architecture="tiny", files=(weights,), parent=PARENT.digest, recipe=recipe
+    )
+    version = str(number + 1)
+    submission = Submission(candidate=candidate.digest, model="net", version=version, submitter="ann", at=NOON)
+    released = number % 10 == 0
+    decision = Decision(
+        candidate=candidate.digest,
+        policy=POLICY.digest,
+        policy_name="standard-1",
+        outcome="approved" if released else "rejected",
+        judgements=tuple(_judgement(f"slice={place}", released) for place in range(10)),
+        evidence=(),
+        at=NOON,
+    )
+    made: list[Record] = [candidate, submission, decision]
+    if released:
+        about = {"decision": decision.digest, "candidate": candidate.digest}
+        approvals = [Approval(approver=name, at=NOON, **about) for name in ("bob", "cyd")]
+        consents = tuple(item.digest for item in approvals)
+        files = {"files": (weights,), "attestations": (weights,)}
+        made += [*approvals, Release(model="net", version=version, approvals=consents, at=NOON, **about, **files)]
+    return made
+
+
+def _judgement(name: str, met: bool) -> Judgement:
+    return Judgement(
+        rule="slice-loss",
+        metric="accuracy/drop.clean",
+        slice=name,
+        verdict="met" if met else "violated",
+        severity="block",
+        bound="at_most",
+        limit=0.02,
+        outcome=Measured(value=0.01, low=0.0, high=0.02, images=300),
+        words=f"accuracy/drop.clean on {name}: +1.0 points (0.0 to +2.0 points, 300 images); at most +2.0 points wanted",
+    )
+
+
+def fill(store: Path, candidates: int) -> int:
+    """The ledger's size in bytes."""
+    ledger = SqlLedger(f"sqlite:///{store / 'ledger.db'}", FixedClock())
+    ledger.append(PARENT, POLICY, actor="auditsvc")
+    for first in range(0, candidates, BATCH):
+        last = min(first + BATCH, candidates)
+        ledger.append(*(one for number in range(first, last) for one in records_of(number)), actor="bench")
+    ledger.close()
+    return sum(file.stat().st_size for file in store.glob("ledger.db*"))
+
+
+def serve_gate(store: str, port: int) -> None:
+    """The service, as ``auditsvc serve`` starts it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    run(Settings(store=Path(store)), "127.0.0.1", port)
+
+
+def serve_bare(answer: dict[str, Any], port: int) -> None:
+    """A route that does nothing, under the same server."""
+    app = FastAPI()
+
+    @app.get("/v1/gate")
+    async def bare(model: str, version: str) -> dict[str, Any]:
+        return answer
+
+    uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="error", server_header=False)
+
+
+@contextmanager
+def serving(target: Callable[..., None], *arguments: Any) -> Iterator[int]:
+    """A port on which the target answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, port))
+    process.start()
+    try:
+        for _ in range(600):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                yield port
+                return
+            time.sleep(0.1)
+        raise RuntimeError("the server did not start")
+    finally:
+        process.terminate()
+        process.join(30)
+
+
+class Connection:
+    """One kept connection that asks one question at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        self._reader, self._writer, self._host = reader, writer, f"127.0.0.1:{port}"
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        return cls(reader, writer, port)
+
+    async def ask(self, path: str) -> bytes:
+        self._writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+        body = await self._reader.readexactly(length)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{path}: {head.decode()}{body.decode()}")
+        return body
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def latencies(port: int, questions: Iterator[str], rate: int, seconds: float) -> list[float]:
+    """Milliseconds from when each question was due to its answer."""
+    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    for _ in range(64):
+        idle.put_nowait(await Connection.open(port))
+    took: list[float] = []
+    began = time.perf_counter() + 0.05
+
+    async def one(number: int) -> None:
+        due = began + number / rate
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        connection = await idle.get()
+        await connection.ask(next(questions))
+        idle.put_nowait(connection)
+        took.append((time.perf_counter() - due) * 1000)
+
+    await asyncio.gather(*(one(number) for number in range(int(rate * seconds))))
+    while not idle.empty():
+        idle.get_nowait().close()
+    return took
+
+
+async def throughput(port: int, questions: Iterator[str], seconds: float, connections: int = 16) -> float:
+    """Answers a second when every connection asks again at once."""
+    until = time.perf_counter() + seconds
+    done = 0
+
+    async def asking() -> None:
+        nonlocal done
+        connection = await Connection.open(port)
+        while time.perf_counter() < until:
+            await connection.ask(next(questions))
+            done += 1
+        connection.close()
+
+    await asyncio.gather(*(asking() for _ in range(connections)))
+    return done / seconds
+
+
+def path_of(number: int) -> str:
+    return f"/v1/gate?model=net&version={number + 1}"
+
+
+def deployed(candidates: int) -> Iterator[str]:
+    """The same few versions, in a random order that repeats."""
+    chosen = random.Random(1).sample(range(candidates), min(DEPLOYED, candidates))
+    return cycle([path_of(number) for number in chosen])
+
+
+def cold(candidates: int) -> Iterator[str]:
+    """Every version once, in a random order; runs out rather than asking twice."""
+    order = list(range(candidates))
+    random.Random(2).shuffle(order)
+    return iter([path_of(number) for number in order])
+
+
+def p99(found: list[float]) -> float:
+    return statistics.quantiles(found, n=100)[98]
+
+
+async def measure(gate: int, bare: int, candidates: int, seconds: float, rounds: int) -> dict[str, float]:
+    hot, new = deployed(candidates), cold(candidates)
+    for _ in range(DEPLOYED):
+        await throughput(gate, hot, 0.002, 1)
+    found: dict[str, list[float]] = {"gate": [], "cold": [], "bare": []}
+    for _ in range(rounds):
+        found["bare"].append(await throughput(bare, hot, seconds / rounds))
+        found["gate"].append(await throughput(gate, hot, seconds / rounds))
+    found["cold"].append(await throughput(gate, new, min(seconds, candidates / 4000)))
+    rps = {name: statistics.median(values) for name, values in found.items()}
+    at_rate = {
+        "": await latencies(gate, hot, RATE, seconds),
+        "_bare": await latencies(bare, hot, RATE, seconds),
+        "_cold": await latencies(gate, new, RATE, min(seconds, candidates / 4 / RATE)),
+    }
+    told = {f"p99_ms_{RATE}rps{name}": round(p99(values), 2) for name, values in at_rate.items()}
+    told |= {f"p50_ms_{RATE}rps{name}": round(statistics.median(values), 2) for name, values in at_rate.items()}
+    ratios = {
+        "throughput_ratio_bare": rps["gate"] / rps["bare"],
+        "throughput_ratio_bare_cold": rps["cold"] / rps["bare"],
+    }
+    return (
+        told
+        | {name: round(value, 3) for name, value in ratios.items()}
+        | {f"rps_{n}": round(v) for n, v in rps.items()}
+    )
+
+
+async def beside_mlflow(gate: int, candidates: int, folder: Path) -> dict[str, float]:
+    """p99 of both at 20 questions a second, which MLflow's own server can follow."""
+    from urllib.parse import urlsplit
+
+    from mlflow import MlflowClient
+
+    from tests.adapters.mlflow_server import mlflow_server
+
+    with mlflow_server(folder) as address:
+        client = MlflowClient(address)
+        client.create_registered_model("net")
+        for _ in range(20):
+            client.create_model_version("net", "mlflow-artifacts:/net")
+        path = "/api/2.0/mlflow/model-versions/get?name=net&version="
+        port = urlsplit(address).port or 0
+        theirs = await latencies(port, cycle([f"{path}{number + 1}" for number in range(20)]), 20, 10)
+        ours = await latencies(gate, deployed(candidates), 20, 10)
+    figures = {
+        "p99_ms_20rps_mlflow": p99(theirs),
+        "p99_ms_20rps": p99(ours),
+        "p99_ratio_mlflow": p99(ours) / p99(theirs),
+    }
+    return {name: round(value, 3) for name, value in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="alternations of the throughput measurement")
+    parser.add_argument("--mlflow", action="store_true", help="ask MLflow's own server too")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="auditsvc-bench-") as scratch:
+        store = Path(scratch)
+        began = time.perf_counter()
+        size = fill(store, chosen.candidates)
+        told: dict[str, Any] = {"bench": "gate_api", "candidates": chosen.candidates, "ledger_mb": round(size / 1e6)}
+        told["filled_s"] = round(time.perf_counter() - began, 1)
+        with serving(serve_gate, str(store)) as gate:
+            example = json.loads(asyncio.run(_first(gate)))
+            with serving(serve_bare, example) as bare:
+                told |= asyncio.run(measure(gate, bare, chosen.candidates, chosen.seconds, chosen.rounds))
+            if chosen.mlflow:
+                told |= asyncio.run(beside_mlflow(gate, chosen.candidates, store))
+        told |= {"cores": len(os.sched_getaffinity(0)), "load_1min": round(os.getloadavg()[0], 1)}
+        print(json.dumps(told))
+
+
+async def _first(port: int) -> bytes:
+    return await (await Connection.open(port)).ask(path_of(0))
+
+
+if __name__ == "__main__":
+    main()
