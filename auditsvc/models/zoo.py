@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from auditsvc.errors import InvalidInput
+from auditsvc.models.onnx_graph import OnnxGraph
 from auditsvc.models.small_cnn import SmallCnn
 from auditsvc.models.small_families import (
     SmallAttention,
@@ -29,6 +30,7 @@ from auditsvc.models.tiny_xception import TinyXception
 GROUP = "auditsvc.architectures"
 
 _OWN: dict[str, Callable[..., nn.Module]] = {
+    "onnx_graph": OnnxGraph,
     "small_attention": SmallAttention,
     "small_cnn": SmallCnn,
     "small_concat": SmallConcat,
@@ -61,5 +63,5 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
         factory = next(iter(points)).load()
     try:
         return factory(**arguments).eval()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise InvalidInput(f"the architecture {name!r} does not take {arguments}: {error}") from error
