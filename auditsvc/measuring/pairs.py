@@ -1,6 +1,7 @@
 """From per-image scores of parent and candidate to readings for every slice.
 
-0/1 scores get Wilson's and Tango's intervals; graded ones Student's, on the per-image differences.
+0/1 scores get Wilson's and Tango's intervals; graded ones Student's, on the per-image differences.  Where the
+images come in clusters, all of them count as the independent images that tell as much.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auditsvc.measuring.clusters import design_effects
 from auditsvc.measuring.dataset import Slices
 from auditsvc.measuring.statistics import Interval, mcnemar, student, student_p, tango, wilson
 from auditsvc.records import Measured, Reading, Unmeasured
@@ -69,22 +71,27 @@ Numbers = NDArray[np.float64]
 
 def _level(values: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
     """A mean score on every slice."""
+    worth = 1 / design_effects(values, slices, chosen, alpha)
     total, populated = slices.sums(values, chosen), np.maximum(images, 1)
     if binary:
-        return _outcomes(wilson(total, populated, alpha), images)
-    return _outcomes(student(total, slices.sums(values * values, chosen), populated, alpha, 0.0, 1.0), images)
+        return _outcomes(wilson(total * worth, populated * worth, alpha), images)
+    squares = slices.sums(values * values, chosen)
+    return _outcomes(student(total * worth, squares * worth, populated * worth, alpha, 0.0, 1.0), images)
 
 
 def _loss(change: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
     """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
+    worth = 1 / design_effects(change, slices, chosen, alpha)
     populated = np.maximum(images, 1)
     lost = slices.sums((change > 0).astype(float), chosen)
     won = slices.sums((change < 0).astype(float), chosen)
+    total, squares = slices.sums(change, chosen), slices.sums(change * change, chosen)
     if binary:
-        interval, p = tango(lost, won, populated, alpha), mcnemar(lost, won)
+        interval = tango(lost * worth, won * worth, populated * worth, alpha)
     else:
-        total, squares = slices.sums(change, chosen), slices.sums(change * change, chosen)
-        interval, p = student(total, squares, populated, alpha, -1.0, 1.0), student_p(total, squares, populated)
+        interval = student(total * worth, squares * worth, populated * worth, alpha, -1.0, 1.0)
+    exact = binary and slices.clusters is None
+    p = mcnemar(lost, won) if exact else student_p(total * worth, squares * worth, populated * worth)
     shown = zip(_outcomes(interval, images), lost, won, p, strict=True)
     return [
         one.model_copy(update={"lost": int(b), "won": int(c), "p": float(q)}) if isinstance(one, Measured) else one

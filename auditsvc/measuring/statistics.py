@@ -91,7 +91,7 @@ def student(total: Any, squares: Any, images: Any, alpha: float, floor: float, c
     s, q, n = (np.asarray(count, float) for count in np.broadcast_arrays(total, squares, images))
     value = np.clip(s / n, floor, ceiling)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = np.maximum(q - s * s / n, 0) / (n - 1)
+        variance = np.maximum(q - s * s / n, 0) / np.maximum(n - 1, 0)
         half = stats.t.isf(alpha, n - 1) * np.sqrt(variance / n)
     blind = ~np.isfinite(half) | (variance <= 0)
     low = np.where(blind, floor, np.maximum(value - half, floor))

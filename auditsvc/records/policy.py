@@ -154,5 +154,5 @@ class Policy(Record):
 
 def policy_schema() -> dict[str, Any]:
     """The JSON Schema of policy files, for editors: the grammar as it is checked."""
-    schema = Policy.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "auditsvc policy", **schema}
+    schema = Policy.model_json_schema() | {"title": "auditsvc policy"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
