@@ -63,15 +63,19 @@ class _Aligner:
 
     def __post_init__(self) -> None:
         steps = self.wiring.steps
-        self.wires = [
-            s for s in steps if isinstance(s, Wire) and s.weight in self.suspect and s.weight in self.original
-        ]
-        self.widths = dict(self.wiring.sizes)
-        for wire in self.wires:
-            self.widths[wire.writes.space] = self.suspect[wire.weight].shape[0]
+        both = [s for s in steps if isinstance(s, Wire) and s.weight in self.suspect and s.weight in self.original]
+        self.widths = {wire.writes.space: len(self.suspect[wire.weight]) for wire in reversed(both)}
+        self.widths = self.wiring.sizes | self.widths
+        self.wires = [wire for wire in both if self.fits(wire)]
         for space in self.wiring.pinned:
             if self.widths[space] == self.wiring.sizes[space]:
                 self.places[space] = np.arange(self.widths[space])
+
+    def fits(self, wire: Wire) -> bool:
+        """Whether the suspect's layer is as wide as what it reads and writes; a damaged one is left out."""
+        theirs, ours = self.suspect[wire.weight], self.original[wire.weight]
+        read = 1 if wire.depthwise else sum(self.widths[span.space] * span.repeat for span in wire.reads)
+        return theirs.shape == (self.widths[wire.writes.space], read, *ours.shape[2:])
 
     def run(self) -> None:
         for wire in self.wires:
@@ -140,8 +144,6 @@ class _Aligner:
             factors.append(np.repeat(self.factors.get(span.scale, np.ones(len(place))), span.repeat))
             start += self.widths[span.space] * span.repeat
         index = np.concatenate(indices)
-        if start != self.suspect[wire.weight].shape[1] or len(index) != self.original[wire.weight].shape[1]:
-            return None
         return index, np.concatenate(factors)
 
     def with_inputs(self, wire: Wire) -> Array | None:
@@ -160,7 +162,7 @@ class _Aligner:
         """The suspect's weight in the original's order and magnitude, or None where the shapes don't allow it."""
         seen, place = self.with_inputs(wire), self.places.get(wire.writes.space)
         ours = self.original[wire.weight]
-        if seen is None or place is None or len(place) != len(ours) or seen.shape[1:] != ours.shape[1:]:
+        if seen is None or place is None:
             return None
         factor = self.ratio(wire)
         missing = (place < 0).reshape(-1, *[1] * (ours.ndim - 1))
@@ -186,7 +188,7 @@ class _Aligner:
         """How many times larger each filter is than the original's, 1 where that can't be told."""
         ours, place = self.original[wire.weight], self.places[wire.writes.space]
         seen = self.with_inputs(wire)
-        if seen is None or seen.shape[1:] != ours.shape[1:]:
+        if seen is None:
             return np.ones(len(ours))
         one = ours.reshape(len(ours), -1).astype(np.float64)
         other = np.where((place >= 0)[:, None], seen[place].reshape(len(ours), -1), 0).astype(np.float64)
@@ -203,9 +205,13 @@ class _Aligner:
         tensors = (norm.gain, norm.variance)
         if place is None or any(name not in self.suspect or name not in self.original for name in tensors):
             return
-        ours = self.original[norm.gain] / np.sqrt(self.original[norm.variance] + norm.epsilon)
-        theirs = self.suspect[norm.gain] / np.sqrt(self.suspect[norm.variance] + norm.epsilon)
-        if len(ours) != len(place) or len(theirs) <= place.max(initial=-1):
+        if self.suspect[norm.gain].shape != self.suspect[norm.variance].shape:
+            return
+        ours, theirs = (
+            side[norm.gain] / np.sqrt(np.maximum(side[norm.variance], 0) + norm.epsilon)
+            for side in (self.original, self.suspect)
+        )
+        if ours.shape != place.shape or theirs.shape != (self.widths[norm.writes.space],):
             return
         told = (place >= 0) & (ours != 0) & (theirs[place] != 0)
         change = np.divide(theirs[place], ours, out=np.ones(len(ours)), where=told)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-BOUND = 1 / (4 * norm.sf(math.sqrt(2)))
+BOUND = float(1 / (4 * norm.sf(math.sqrt(2))))
 """3.178...: the smallest constant for which the bound holds."""
 
 HARD_CLIP = 4.0
@@ -55,6 +55,8 @@ def evened(residuals: list[NDArray[np.float32]], filters: list[NDArray[np.int64]
     to each filter's size: without it, filters of one or two weights, whose residual the scale fit
     swallows whole, would drown all the others.
     """
+    if not residuals:
+        return []
     sizes, counts = [], []
     for residual, filter_of in zip(residuals, filters, strict=True):
         count = np.bincount(filter_of).astype(np.float64)

@@ -28,7 +28,10 @@ Arrays = Mapping[str, NDArray[np.float32]]
 QUANTILES = 64
 """Points of the sorted weights that are compared."""
 
-FAR = 0.5
+BALANCING = 3
+"""Rounds of bringing all filters, then all channels, to the same size."""
+
+FAR = 0.02
 """How much the whole length of the network counts against a pair, in units of the spread's distance."""
 
 # Where each operation of ONNX has its weight, scale and zero point; -1 where it has none.
@@ -176,8 +179,9 @@ def renamed(suspect: Arrays, original: Arrays, weights: Sequence[str]) -> dict[s
     Tensors of one name and kernel are one layer.  The rest is paired so that the sorted sizes of the weights
     are nearest, and the order of layers is kept where that doesn't tell.
     """
-    kept = {name: array for name, array in suspect.items() if name in original}
-    missing = [name for name in weights if name not in kept or _kernel(kept[name]) != _kernel(original[name])]
+    same = {name: array for name, array in suspect.items() if name in original}
+    missing = [name for name in weights if name not in same or _kernel(same[name]) != _kernel(original[name])]
+    kept = {name: array for name, array in same.items() if name not in missing}
     taken = set(weights) - set(missing)
     spare = [name for name, array in suspect.items() if array.ndim in (2, 4) and name not in taken]
     for kernel in {_kernel(original[name]) for name in missing}:
@@ -193,8 +197,9 @@ def renamed(suspect: Arrays, original: Arrays, weights: Sequence[str]) -> dict[s
 
 def _kernel(array: NDArray[np.float32]) -> tuple[int, ...]:
     """The size of the window, and whether there is one filter for each channel."""
-    window = array.shape[2:] if array.ndim == 4 else (1, 1)
-    return (*window, int(array.ndim >= 2 and array.shape[1] == 1))
+    if array.ndim not in (2, 4):
+        return ()
+    return (*(array.shape[2:] if array.ndim == 4 else (1, 1)), int(array.shape[1] == 1))
 
 
 def _shaped(array: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,14 +210,22 @@ def _shaped(array: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np
 
 def _distance(theirs: NDArray[np.float32], their_place: float, ours: NDArray[np.float32], our_place: float) -> float:
     """How unlike two layers are, whatever the order and scale of their channels."""
-    shapes = sum(abs(np.log(one / other)) for one, other in zip(theirs.shape[:2], ours.shape[:2], strict=True))
+    shapes = sum(
+        abs(np.log((one + 1) / (other + 1))) for one, other in zip(theirs.shape[:2], ours.shape[:2], strict=True)
+    )
     spread = float(np.abs(_spread(theirs) - _spread(ours)).mean())
-    return float(shapes) + spread + FAR * abs(their_place - our_place)
+    return float(4 * shapes) + spread + FAR * abs(their_place - our_place)
 
 
 def _spread(array: NDArray[np.float32]) -> NDArray[np.float64]:
-    sizes = np.abs(array[array != 0]).astype(np.float64)
-    if not sizes.size:
+    """The sorted sizes of the weights, every filter and every channel brought to the same size first."""
+    sizes = np.abs(array.reshape(*array.shape[:2], -1)).astype(np.float64)
+    alive = sizes > 0
+    if not alive.any():
         return np.zeros(QUANTILES)
-    quantiles: NDArray[np.float64] = np.quantile(sizes / np.sqrt((sizes**2).mean()), np.linspace(0, 1, QUANTILES))
+    for _ in range(BALANCING):
+        for axes in ((1, 2), (0, 2)):
+            mean = (sizes**2).sum(axes, keepdims=True) / np.maximum(alive.sum(axes, keepdims=True), 1)
+            sizes /= np.sqrt(np.where(mean > 0, mean, 1))
+    quantiles: NDArray[np.float64] = np.quantile(sizes[alive], np.linspace(0, 1, QUANTILES))
     return quantiles

@@ -2,44 +2,49 @@ import pytest
 import torch
 
 from auditsvc.errors import InvalidInput
-from auditsvc.watermark import Payload, derive_seed, detect, embed, embedding, weights_digest
+from auditsvc.records import Mark
+from auditsvc.watermark import Payload, derive_seed, embed, embedding, verify_commitment, weights_digest
 from auditsvc.watermark.gradients import parts_of
-
-MASTER = bytes(range(32))
+from tests.watermark.conftest import MASTER, PAYLOAD
 
 
 @pytest.fixture
-def marked(odd, images):
+def marked_odd(odd, images):
     unmarked = weights_digest(odd.state_dict())
     seed = derive_seed(MASTER, unmarked, "toy-1")
     before = {name: tensor.clone() for name, tensor in odd.state_dict().items()}
-    weights, mark = embed(odd, odd, images, seed=seed, unmarked=unmarked, payload=Payload(5, 6), strength=0.05)
+    weights, mark = embed(odd, odd, images, seed=seed, unmarked=unmarked, payload=PAYLOAD, strength=0.05)
     return before, weights, mark, seed
 
 
-def test_names_dtypes_and_zeros_stay_as_they_were(marked):
-    before, weights, _, _ = marked
+def test_names_dtypes_and_zeros_stay_as_they_were(marked_odd):
+    before, weights, _, _ = marked_odd
     assert list(before) == list(weights)
     for name, tensor in before.items():
         assert (tensor.dtype, tensor.shape) == (weights[name].dtype, weights[name].shape)
         assert torch.equal(tensor == 0, weights[name] == 0)
 
 
-def test_biases_normalisation_and_unreached_layers_stay_as_they_were(marked):
-    before, weights, mark, _ = marked
+def test_biases_normalisation_and_unreached_layers_stay_as_they_were(marked_odd):
+    before, weights, mark, _ = marked_odd
     changed = [name for name in before if not torch.equal(before[name], weights[name])]
     assert changed == mark.parameters["layers"]
 
 
-def test_the_model_itself_is_left_as_it_was(marked, odd):
-    before = marked[0]
+def test_the_model_itself_is_left_as_it_was(odd, images):
+    before = {name: tensor.clone() for name, tensor in odd.state_dict().items()}
+    odd.train()
+    odd.first.weight.requires_grad_(False)
+    seed = derive_seed(MASTER, weights_digest(before), "toy-1")
+    embed(odd, odd, images, seed=seed, unmarked=weights_digest(before), payload=PAYLOAD, strength=0.05)
     assert all(torch.equal(before[name], tensor) for name, tensor in odd.state_dict().items())
-    assert not odd.training
+    assert odd.training
+    assert [p.requires_grad for p in odd.parameters()][:2] == [False, True]
 
 
-def test_marking_again_gives_the_same_bits(marked, odd, images):
-    _, weights, mark, seed = marked
-    again, same = embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=Payload(5, 6), strength=0.05)
+def test_marking_again_gives_the_same_bits(marked_odd, odd, images):
+    _, weights, mark, seed = marked_odd
+    again, same = embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=PAYLOAD, strength=0.05)
     assert same == mark
     assert weights_digest(again) == weights_digest(weights)
 
@@ -51,7 +56,7 @@ def test_the_answers_move_far_less_than_under_bare_signs(odd, images, monkeypatc
     def moved() -> float:
         odd.load_state_dict(before)
         seed = derive_seed(MASTER, unmarked, "toy-1")
-        weights, mark = embed(odd, odd, images, seed=seed, unmarked=unmarked, payload=Payload(5, 6), strength=0.01)
+        weights, mark = embed(odd, odd, images, seed=seed, unmarked=unmarked, payload=PAYLOAD, strength=0.01)
         held = images[: mark.parameters["images"]]
         with torch.no_grad():
             old = odd(held)
@@ -64,32 +69,50 @@ def test_the_answers_move_far_less_than_under_bare_signs(odd, images, monkeypatc
     assert still < 0.1 * moved()
 
 
-def test_a_model_in_many_groups_is_marked_as_one_in_a_single_group(marked, odd, images, monkeypatch):
-    _, weights, mark, seed = marked
+def test_a_model_in_many_groups_is_marked_as_one_in_a_single_group(marked_odd, odd, images, monkeypatch):
+    _, weights, mark, seed = marked_odd
     monkeypatch.setattr(embedding, "parts_of", lambda layers, rows: parts_of(layers, rows, memory=4 * rows * 100))
-    again, _ = embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=Payload(5, 6), strength=0.05)
+    again, _ = embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=PAYLOAD, strength=0.05)
     for name, tensor in weights.items():
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_the_mark_is_found_with_its_message(marked):
-    before, weights, mark, seed = marked
-    found = detect(weights, before, seed=seed, unmarked=mark.unmarked, payload=Payload(5, 6))
-    assert found.z > 0.5 * mark.parameters["weights"] ** 0.5
-    assert found.log10_p < -12
-    read = detect(weights, before, seed=seed, unmarked=mark.unmarked, payload=None)
-    assert read.log10_p > found.log10_p
+def test_the_mark_is_made_weaker_until_few_answers_change(marked, monkeypatch):
+    monkeypatch.setattr(embedding, "_usual", lambda _: 3.0)  # three times the weights' own size
+
+    def mark(limit: float) -> Mark:
+        monkeypatch.setattr(embedding, "CHANGED", limit)
+        net, seed = marked.net, marked.seed
+        return embed(net, net, marked.images[:90], seed=seed, unmarked=marked.unmarked, payload=PAYLOAD)[1]
+
+    rough = mark(1.0)
+    assert (rough.parameters["epsilon"], rough.fidelity["changed"] > 0) == (3.0, True)
+    gentle = mark(rough.fidelity["changed"] / 2)
+    assert gentle.parameters["epsilon"] < 3.0
+    assert gentle.fidelity["changed"] <= rough.fidelity["changed"] / 2
 
 
-def test_other_weights_than_the_bound_ones_are_refused(marked, odd, images):
-    _, weights, mark, seed = marked
-    with pytest.raises(InvalidInput, match="digest"):
-        detect(weights, weights, seed=seed, unmarked=mark.unmarked, payload=None)
+def test_a_mark_that_changes_too_much_is_refused(marked, monkeypatch):
+    monkeypatch.setattr(embedding, "CHANGED", -1.0)
+    with pytest.raises(InvalidInput, match="answers change"):
+        embed(marked.net, marked.net, marked.images[:30], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD)
+
+
+def test_the_published_mark_fits_its_seed_and_payload_only(marked):
+    assert verify_commitment(marked.mark, marked.seed, PAYLOAD)
+    assert not verify_commitment(marked.mark, bytes(32), PAYLOAD)
+    assert not verify_commitment(marked.mark, marked.seed, Payload(5, 7))
+    weaker = marked.mark.model_copy(update={"parameters": marked.mark.parameters | {"epsilon": 0.04}})
+    assert not verify_commitment(weaker, marked.seed, PAYLOAD)
+
+
+def test_other_weights_than_the_bound_ones_are_refused(marked_odd, odd, images):
+    _, weights, mark, seed = marked_odd
     odd.load_state_dict(weights)
     with pytest.raises(InvalidInput, match="digest"):
-        embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=Payload(1))
+        embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=PAYLOAD)
 
 
 def test_too_few_images_are_refused(odd, images):
     with pytest.raises(InvalidInput, match="at least 3 images"):
-        embed(odd, odd, images[:2], seed=bytes(32), unmarked=weights_digest(odd.state_dict()), payload=Payload(1))
+        embed(odd, odd, images[:2], seed=bytes(32), unmarked=weights_digest(odd.state_dict()), payload=PAYLOAD)

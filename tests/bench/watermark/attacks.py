@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auditsvc.watermark import Payload, Wiring, derive_seed, embed, weights_digest
-from auditsvc.watermark.wiring import Norm, Wire
+from auditsvc.watermark.wiring import Norm, Span, Wire
 from tests.bench.watermark.digits import Digits, Net, answers, copied, pruned, train
 
 Weights = dict[str, Tensor]
@@ -77,7 +77,7 @@ def disguised(weights: Weights, wiring: Wiring, seed: int = 2) -> Weights:
             weight = weights[step.weight]
             ends = [1] * (weight.dim() - 2)
             since = torch.cat([factor(span.space, span.scale).repeat_interleave(span.repeat) for span in step.reads])
-            inputs = torch.cat([torch.from_numpy(order[span.space]) for span in step.reads])
+            inputs = columns([(torch.from_numpy(order[span.space]), span) for span in step.reads], wiring)
             scaled = weight * to.reshape(-1, 1, *ends) / since.reshape(1, -1, *ends)
             result[step.weight] = scaled[place][:, inputs]
             continue
@@ -88,6 +88,15 @@ def disguised(weights: Weights, wiring: Wiring, seed: int = 2) -> Weights:
         spread = weights[step.variance] + step.epsilon
         result[step.variance] = (spread * since.square() - step.epsilon).clamp(min=0)[place]
     return result
+
+
+def columns(chosen: list[tuple[Tensor, Span]], wiring: Wiring) -> Tensor:
+    """Which inputs of a layer belong to these channels of the spaces that it reads."""
+    found, start = [], 0
+    for channels, span in chosen:
+        found.append((start + channels[:, None] * span.repeat + torch.arange(span.repeat)).flatten())
+        start += wiring.sizes[span.space] * span.repeat
+    return torch.cat(found)
 
 
 def narrowed(weights: Weights, wiring: Wiring, share: float) -> Weights:
@@ -103,7 +112,7 @@ def narrowed(weights: Weights, wiring: Wiring, share: float) -> Weights:
     result = dict(weights)
     for step in wiring.steps:
         if isinstance(step, Wire):
-            inputs = torch.cat([kept[span.space] for span in step.reads])
+            inputs = columns([(kept[span.space], span) for span in step.reads], wiring)
             result[step.weight] = weights[step.weight][kept[step.writes.space]][:, inputs]
         else:
             stem = step.gain.removesuffix("weight")
