@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
 from safetensors.numpy import load_file, save_file
@@ -52,12 +53,10 @@ def read(path: Path) -> onnx.ModelProto:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
         return inliner.inline_local_functions(model)
+    except DecodeError as error:
+        raise Refused("not an ONNX file") from error
     except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
         raise Refused(f"not a valid ONNX model: {str(error).splitlines()[0][:300]}") from error
-    except Exception as error:
-        if type(error).__name__ == "DecodeError":
-            raise Refused("not an ONNX file") from error
-        raise
 
 
 def evaluate(model: onnx.ModelProto, images: NDArray[np.float32], names: list[str]) -> list[NDArray[Any]]:

@@ -24,6 +24,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.measuring import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
+from auditsvc.pruning.drawing import draw
 from auditsvc.pruning.formats import FORMATS, in_format
 from auditsvc.pruning.methods import METHODS, Work
 from auditsvc.pruning.plan import Sources, recovery_of, sources_of
@@ -74,6 +75,7 @@ __all__ = [
     "Sources",
     "Trial",
     "concrete",
+    "draw",
     "in_format",
     "ladder",
     "prune",
