@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from auditsvc.api.idempotency import answered_once
 from auditsvc.api.identity import Caller, caller_of
-from auditsvc.errors import Forbidden, InvalidInput
+from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
 
 Needed = Literal["anyone", "reader", "submitter", "auditor", "approver", "admin"]
 
@@ -103,9 +103,12 @@ def allow(caller: Caller, needed: Needed) -> None:
     """Let the caller pass.
 
     Raises:
+        Unauthenticated: a role is needed that nobody has without a token.
         Forbidden: the caller's role does not include the one that is needed.
     """
     if needed != "reader" and caller.role != needed:
+        if not caller.token:
+            raise Unauthenticated(f"this needs a token with the role {needed}; an admin gives you one")
         raise Forbidden(f"this needs the role {needed}; {caller.name} has the role {caller.role}")
 
 

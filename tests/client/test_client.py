@@ -1,0 +1,146 @@
+"""The client against a service that runs, on fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from auditsvc.api import create_app
+from auditsvc.api.origins import KINDS
+from auditsvc.api.site import Site
+from auditsvc.client import AsyncClient, Client
+from auditsvc.client import transport as transport_module
+from auditsvc.client.synchronous import PLACES
+from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
+from auditsvc.records import Approval, Candidate, Decision, Release
+from tests.api import sample
+from tests.api.conftest import clock, site
+
+__all__ = ["clock", "site"]
+
+
+@pytest.fixture
+def url(site: Site) -> Iterator[str]:
+    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+def _client(url: str, site: Site, role: str, name: str) -> Client:
+    return Client(url, site.access.issue(name, role, 1)[0])
+
+
+def test_a_pipeline_that_requires_an_approval_stops_without_one(url: str) -> None:
+    client = Client(url)
+    assert client.require("net", "1").answer == "approved"
+    with pytest.raises(NotApproved, match="rejected: little-is-lost: loses 3 points"):
+        client.require("net", "3")
+    with pytest.raises(NotFound):
+        client.gate("net", "99")
+    with pytest.raises(InvalidInput, match="version"):
+        client.gate("net", "x")
+
+
+def test_records_come_back_as_they_are_kept(url: str, site: Site) -> None:
+    client = Client(url)
+    assert client.get(Decision, sample.decision(1).digest) == sample.decision(1)
+    assert list(client.find(Candidate)) == [sample.candidate(number) for number in (4, 3, 2, 1)]
+    assert list(client.find(Approval, of=sample.decision(1).digest)) == [
+        sample.approval(1, "cyd"),
+        sample.approval(1, "bob"),
+    ]
+    for kind in KINDS:
+        assert list(client.find(kind)) == [*site.ledger.all(kind)][::-1]
+
+
+def test_other_bytes_than_those_of_the_digest_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(url)
+    monkeypatch.setattr(transport_module.Transport, "send", lambda *_: sample.decision(2).canonical())
+    with pytest.raises(Unavailable, match="other bytes"):
+        client.get(Decision, sample.decision(1).digest)
+
+
+def test_what_the_service_refuses_is_raised_as_the_same_error(url: str, site: Site) -> None:
+    about = sample.decision(2).digest
+    with pytest.raises(Unauthenticated):
+        Client(url).approve(about)
+    with pytest.raises(Unauthenticated):
+        Client(url, "auditsvc_wrong").gate("net", "1")
+    with pytest.raises(Forbidden):
+        _client(url, site, "reader", "bob").approve(about)
+    with pytest.raises(Conflict):
+        _client(url, site, "approver", "ann").approve(about)
+    assert _client(url, site, "approver", "bob").approve(about, "fine").comment == "fine"
+
+
+def test_a_recall_is_asked_for_and_confirmed(url: str, site: Site) -> None:
+    site.ports.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
+    about = sample.released().digest
+    asked = _client(url, site, "approver", "bob").recall(about, "fails at night").asked
+    assert asked is not None and asked.person == "bob"
+    done = _client(url, site, "approver", "cyd").recall(about)
+    assert [item.confirmed_by for item in done.revocations] == ["cyd"]
+
+
+def test_a_file_that_nobody_knows_is_unknown(url: str, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 3_000_000)
+    assert Client(url).verify(tmp_path / "model.safetensors").verdict == "UNKNOWN"
+    with pytest.raises(InvalidInput):
+        Client(url).verify(tmp_path)
+
+
+def test_a_download_appears_whole_or_not_at_all(url: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Client(url).bundle(sample.released().digest, tmp_path / "r.tar")  # its files are not in this store
+    assert list(tmp_path.glob("r.tar")) == []
+
+
+def test_a_service_that_is_not_there_is_tried_again_and_then_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(transport_module.time, "sleep", waited.append)
+    with pytest.raises(Unavailable, match="does not answer"):
+        Client("http://127.0.0.1:9").gate("net", "1")
+    assert waited == list(transport_module.PAUSES_S)
+    with pytest.raises(InvalidInput):
+        Client("ftp://example.org")
+
+
+def test_the_token_is_not_shown(url: str) -> None:
+    client = Client(url, "auditsvc_secret")
+    assert "auditsvc_secret" not in repr(vars(client))
+
+
+def test_the_client_knows_every_place_that_the_service_has() -> None:
+    assert PLACES == KINDS
+
+
+def test_the_async_client_has_the_same_methods() -> None:
+    def public(kind: type) -> dict[str, list[str]]:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {name: list(inspect.signature(one).parameters) for name, one in methods if not name.startswith("_")}
+
+    assert public(AsyncClient) == public(Client)
+
+
+def test_the_async_client_asks_many_at_once(url: str) -> None:
+    async def asked() -> list[str]:
+        client = AsyncClient(url)
+        answers = await asyncio.gather(*(client.gate("net", str(number)) for number in (1, 2, 3)))
+        releases = [item async for item in client.find(Release)]
+        assert releases == [sample.released()]
+        return [item.answer for item in answers]
+
+    assert asyncio.run(asked()) == ["approved", "inconclusive", "rejected"]
