@@ -20,7 +20,7 @@ from torch import Tensor
 from auditsvc.measuring.dataset import Batch, Dataset
 from auditsvc.measuring.fusing import fused
 from auditsvc.measuring.identity import identity_of
-from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, paired_readings
+from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, packed, paired_readings
 from auditsvc.measuring.randomness import image_seeds
 from auditsvc.models import Model
 from auditsvc.records import Digest, Flip, Reading
@@ -168,7 +168,7 @@ class Case:
                 for model, answers in zip(models, found, strict=True):
                     self._write(answers, start, model(images), batch.targets)
                 start += len(batch.indices)
-        return found
+        return [packed(answers) for answers in found]
 
     def _attacked(
         self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
@@ -184,7 +184,7 @@ class Case:
                 for images, answers in zip(versions, found, strict=True):
                     self._write(answers, start, judge(images), batch.targets)
             start += len(batch.indices)
-        return found
+        return [packed(answers) for answers in found]
 
     def _write(self, answers: Answers, start: int, outputs: Tensor, targets: Tensor) -> None:
         part = answers[start : start + len(targets)]
