@@ -31,6 +31,9 @@ from auditsvc.ports import KeyRole
 from auditsvc.provenance import TrustRoot
 from auditsvc.provenance.sigstore_root import trusted_root
 
+_ROLES: tuple[KeyRole, ...] = get_args(KeyRole)
+_SECRETS = (*(f"{role}.key" for role in _ROLES), "watermark.secret")
+
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 _README = """These keys were made on first use, for this local installation only.
@@ -102,26 +105,28 @@ class FileKeys:
 
     def _make_missing(self) -> None:
         """Make what is not there; two processes that start at once end up with the same keys."""
-        roles: tuple[KeyRole, ...] = get_args(KeyRole)
-        if all((self.folder / name).exists() for name in _names(roles)):
+        if all((self.folder / name).exists() for name in _SECRETS):
             return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
-            for role in roles:
+            for role in _ROLES:
                 if not (self.folder / f"{role}.key").exists():
                     self._create(f"{role}.key", self._pem(_new_key(role)), 0o600)
             self._create("watermark.secret", secrets.token_bytes(32), 0o600)
-            for role in roles:
-                public = FileSigner(role, self._load(role)).public_pem
-                self._create(f"{role}.pub", public, 0o644)
-                self._signers[role] = FileSigner(role, self._load(role))
-            self._create("README.txt", _README.encode(), 0o644)
-            trust = TrustRoot.of_keys(self)
-            self._create("trust-policy.json", trust.to_json(), 0o644)
-            self._create("trusted_root.json", trusted_root(trust), 0o644)
+            self._publish()
         except OSError as error:
             raise Unavailable(f"cannot write keys into {self.folder}: {error.strerror}") from error
+
+    def _publish(self) -> None:
+        """Write the public halves beside the keys."""
+        self._signers = {role: FileSigner(role, self._load(role)) for role in _ROLES}
+        for role, signer in self._signers.items():
+            self._create(f"{role}.pub", signer.public_pem, 0o644)
+        trust = TrustRoot.of_keys(self)
+        self._create("README.txt", _README.encode(), 0o644)
+        self._create("trust-policy.json", trust.to_json(), 0o644)
+        self._create("trusted_root.json", trusted_root(trust), 0o644)
 
     def _create(self, name: str, data: bytes, mode: int) -> None:
         """Write a file whole, unless it is there: the first writer wins."""
@@ -170,8 +175,3 @@ class FileKeys:
 
 def _new_key(role: KeyRole) -> PrivateKey:
     return ed25519.Ed25519PrivateKey.generate() if role == "log" else ec.generate_private_key(ec.SECP256R1())
-
-
-def _names(roles: tuple[KeyRole, ...]) -> list[str]:
-    pairs = [f"{role}.{end}" for role in roles for end in ("key", "pub")]
-    return [*pairs, "watermark.secret", "README.txt", "trust-policy.json", "trusted_root.json"]

@@ -15,8 +15,9 @@ metadata, repository, recalls, timestamps, trust, sigstore_root
     Belief: whom one trusts for what, how fresh that is, what was recalled.
 attested, judging, examination, fitting, transcript
     Judgement: whether each attestation holds, and whether all fit together.
-approved, attesting, sealing, verifying, loading, plain
-    Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked.
+approved, attesting, sealing, verifying, loading, plain, publishing
+    Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked,
+    ``publish_trust`` tells the world whom to trust and what was recalled.
 
 >>> verification = verify(folder / "release", folder / "attest", trust=TrustRoot.load(key), at=now)  # doctest: +SKIP
 >>> verification.verdict  # doctest: +SKIP
@@ -26,6 +27,7 @@ approved, attesting, sealing, verifying, loading, plain
 from auditsvc.provenance.approved import Sealing
 from auditsvc.provenance.loading import VerifiedRelease, load_verified
 from auditsvc.provenance.plain import sign_folder, verify_folder
+from auditsvc.provenance.publishing import publish_trust
 from auditsvc.provenance.sealing import attest_refusal, seal
 from auditsvc.provenance.trust import TrustRoot
 from auditsvc.provenance.verifying import release_in, verify
@@ -36,6 +38,7 @@ __all__ = [
     "VerifiedRelease",
     "attest_refusal",
     "load_verified",
+    "publish_trust",
     "release_in",
     "seal",
     "sign_folder",

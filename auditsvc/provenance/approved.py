@@ -86,8 +86,8 @@ class Sealing:
         valid = [approval for approval in self.approvals if approval.decision == decision.digest]
         if len(valid) != len(self.approvals) or any(a.candidate != decision.candidate for a in valid):
             yield "an approval is of another decision"
-        people = {approval.approver for approval in valid}
-        if self.submitter in people:
+        people = {approval.approver.casefold() for approval in valid}
+        if self.submitter.casefold() in people:
             yield f"{self.submitter} submitted it and cannot approve it"
         if len(people) < self.policy.approvals:
             yield f"{len(people)} of {self.policy.approvals} people approved it"

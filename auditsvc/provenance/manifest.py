@@ -28,6 +28,7 @@ from auditsvc.records import FileEntry
 MAX_FILES = 100_000
 MAX_DEPTH = 32
 _CHUNK = 1 << 20
+_ALL_TOGETHER = 16
 _WORTH_A_THREAD = 8 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -49,7 +50,7 @@ def read_folder(folder: Path, keep: Keep | None = None, limit: int | None = None
 
     With ``keep``, each file is read into memory once, hashed there, and handed over: what is used later
     is then exactly what was hashed, whatever happens to the folder meanwhile.  Files over ``limit`` bytes
-    are a fault, and not read.
+    are a fault and not read, nor is anything where all together have more than 16 times that.
 
     Raises:
         Unavailable: the disk can't be read.
@@ -64,6 +65,11 @@ def read_folder(folder: Path, keep: Keep | None = None, limit: int | None = None
         faults += _collisions(sizes)
         large = {name for name, size in sizes.items() if limit is not None and size > limit}
         faults += (Fault("TOO_LARGE", f"{shown(name)} has {sizes.pop(name)} bytes") for name in sorted(large))
+        if limit is not None and sum(sizes.values()) > _ALL_TOGETHER * limit:
+            faults.append(
+                Fault("TOO_LARGE", f"{sum(sizes.values())} bytes in all; at most {_ALL_TOGETHER * limit} are read")
+            )
+            sizes.clear()
         names = sorted(name for name in sizes if _speakable(name, faults))
         files = tuple(_hashed(root, names, sum(sizes.values()), faults, keep))
     except OSError as error:

@@ -15,7 +15,7 @@ from auditsvc.records import FileEntry
 
 OMS_TYPE = "https://model_signing/signature/v1.0"
 
-_GIT_NAMES = frozenset({".git", ".gitignore", ".gitattributes", ".github"})
+_GIT_NAMES = (".git", ".gitignore", ".gitattributes", ".github")
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -73,7 +73,7 @@ def _check_serialization(value: Any, own: Sequence[str]) -> None:
     if value["method"] != "files" or value["hash_type"] != "sha256" or value.get("allow_symlinks", False) is not False:
         raise Fault("SERIALIZATION", "only whole files, SHA-256 and no symbolic links are accepted")
     hidden = list_of(value.get("ignore_paths", []), "ignore_paths", "IGNORE_PATHS")
-    wrong = sorted(str(path)[:80] for path in hidden if path not in _GIT_NAMES and path not in own)
+    wrong = sorted(str(path)[:80] for path in hidden if path not in (*_GIT_NAMES, *own))
     if wrong:
         raise Fault("IGNORE_PATHS", f"the signature leaves out {', '.join(wrong)}")
 

@@ -139,9 +139,9 @@ class Summary(Value):
 
     def check_consents(self) -> None:
         """Enough people consented, and the submitter is none of them.  Raises ``Fault`` (``APPROVALS``)."""
-        people = {consent.approver for consent in self.release.approvals}
+        people = {consent.approver.casefold() for consent in self.release.approvals}
         needed = max(1, int(self.release.approvals_needed))
-        if self.release.submitter in people:
+        if self.release.submitter.casefold() in people:
             raise Fault("APPROVALS", f"{self.release.submitter} submitted and approved")
         if len(people) < needed:
             raise Fault("APPROVALS", f"{len(people)} people approved; {needed} must")

@@ -7,19 +7,23 @@ makes the summary rest on it, so that only the fault that a case is about is lef
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from auditsvc.adapters.filekeys import FileKeys
-from auditsvc.provenance import Sealing, TrustRoot, seal, verify
+from auditsvc.provenance import TrustRoot, seal, verify
 from auditsvc.provenance.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.notes import Checkpoint, NoteKey, sign_checkpoint
 from auditsvc.provenance.signatures import der_of, hint_of
 from auditsvc.provenance.trust import TrustedKey, log_origin
-from auditsvc.records import Verification, canonical_json
+from auditsvc.records import Release, Verification, canonical_json
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write
 
@@ -31,17 +35,33 @@ def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def _seal(folder: Path, files: dict[str, bytes], keys: FileKeys) -> tuple[MemoryLog, Release]:
+    write(folder / "release", files)
+    log = MemoryLog([b"one", b"two", b"three"])
+    return log, seal(folder, sealing(files), keys=keys, log=log, at=AT)
+
+
+@cache
+def _template() -> tuple[Path, MemoryLog, Release]:
+    folder = Path(tempfile.mkdtemp(prefix="auditsvc-forge-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder, *_seal(folder, FILES, FileKeys(folder / "keys"))
+
+
 class Forge:
-    def __init__(
-        self, folder: Path, files: dict[str, bytes] = FILES, keys: FileKeys | None = None, made: Sealing | None = None
-    ) -> None:
+    """``files`` and ``keys`` other than the usual ones cost a seal; the usual release is sealed once and copied."""
+
+    def __init__(self, folder: Path, files: dict[str, bytes] = FILES, keys: FileKeys | None = None) -> None:
         self.folder = folder
-        self.release = write(folder / "release", files)
-        self.attest = folder / "attest"
+        self.release, self.attest = folder / "release", folder / "attest"
         self.keys = keys or FileKeys(folder / "keys")
-        self.log = MemoryLog([b"one", b"two", b"three"])
-        self.sealing = made or sealing(files)
-        self.sealed = seal(folder, self.sealing, keys=self.keys, log=self.log, at=AT)
+        self.sealing = sealing(files)
+        if files is FILES and keys is None:
+            template, self.log, self.sealed = _template()
+            shutil.copytree(template, folder, dirs_exist_ok=True)
+            self.log = MemoryLog(self.log.leaves)
+        else:
+            self.log, self.sealed = _seal(folder, files, self.keys)
         self.trust = TrustRoot.of_keys(self.keys)
 
     def role(self, name: str) -> str:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditsvc.provenance.dsse import Bundle
+from tests.provenance.forge import Forge
 from tests.provenance.fuzzing import feed, fuzz, mutate, targets
 
 NAMES = ["bundle", "checkpoint", "json", "manifest", "metadata", "note", "note key", "recalls", "record"]
@@ -45,6 +47,11 @@ def test_bent_examples_are_refused_in_words(name: str, seed: int) -> None:
 @given(value=VALUES, path=st.lists(st.integers(0, 10), max_size=5))
 def test_any_value_in_any_place_is_refused_in_words(name: str, value: object, path: list[int]) -> None:
     document = json.loads(targets()[name][1])
+    feed(name, json.dumps(put(document, path, value)).encode())
+
+
+def put(document: object, path: list[int], value: object) -> object:
+    """The document with this value somewhere in it."""
     here, key, parent = document, None, None
     for step in path:
         if isinstance(here, dict) and here:
@@ -55,10 +62,32 @@ def test_any_value_in_any_place_is_refused_in_words(name: str, value: object, pa
             break
         here = parent[key]
     if parent is None:
-        document = value
-    else:
-        parent[key] = value
-    feed(name, json.dumps(document).encode())
+        return value
+    parent[key] = value
+    return document
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
+    return Forge(tmp_path_factory.mktemp("forge"))
+
+
+@pytest.mark.parametrize("name", ["oms", "provenance", "audit-accuracy", "vsa"])
+@settings(max_examples=60, deadline=None)
+@given(value=VALUES, path=st.lists(st.integers(0, 10), min_size=1, max_size=6))
+def test_whatever_a_trusted_key_signs_is_judged_and_never_a_crash(
+    forge: Forge, name: str, value: object, path: list[int]
+) -> None:
+    before = forge.path(name).read_bytes()
+    statement = json.loads(Bundle.parse(before).payload)
+    payload = json.dumps(put(statement, [1, *path] if path[0] % 4 else path, value)).encode()
+    try:
+        forge.store(name, payload)
+        found = forge.verify()
+    finally:
+        forge.path(name).write_bytes(before)
+    assert found.verdict == "INVALID" or name == "vsa"
+    assert "VERIFIER_ERROR" not in {step.code for step in found.reasons}
 
 
 @pytest.mark.slow

@@ -183,3 +183,9 @@ def test_the_watermark_commitment_is_signed(folder: Path) -> None:
     bundle = Bundle.parse((folder / "attest" / "provenance.sigstore.json").read_bytes())
     byproducts = json.loads(bundle.payload)["predicate"]["runDetails"]["byproducts"]
     assert byproducts[0]["digest"]["sha256"] == made.candidate.mark.commitment.removeprefix("sha256:")
+
+
+def test_a_submitter_in_other_letters_is_the_same_person(folder: Path) -> None:
+    keys, log = house(folder)
+    with pytest.raises(NotApproved, match="cannot approve"):
+        seal(folder, replace(sealing(), submitter="ADA"), keys=keys, log=log, at=AT)

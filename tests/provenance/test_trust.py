@@ -10,11 +10,11 @@ import pytest
 
 from auditsvc.adapters.filekeys import FileKeys
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.provenance import TrustRoot
+from auditsvc.provenance import TrustRoot, publish_trust
 from auditsvc.provenance.metadata import ROLES, tuf_json
 from auditsvc.provenance.recalls import Recalls
 from auditsvc.provenance.repository import Offices, TrustRepository, publish, rotate
-from tests.provenance.cases_trust import offices, published, read
+from tests.provenance.cases_trust import offices, published, read, revocation
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
 
@@ -128,3 +128,19 @@ def test_tuf_json_escapes_only_quotes_and_backslashes() -> None:
 def test_one_key_may_hold_all_offices_and_the_thresholds_are_one(forge: Forge) -> None:
     assert set(offices(forge).signers) == set(ROLES)
     assert set(offices(forge).thresholds.values()) == {1}
+
+
+def test_a_recall_that_is_published_reaches_a_reader_who_comes_back(forge: Forge) -> None:
+    folder, pem = forge.folder / "public", forge.keys.signer("release").public_pem
+    publish_trust(folder, [], keys=forge.keys, at=AT)
+    assert forge.verify(TrustRoot.from_repository(folder, pem, AT)).verdict == "VALID"
+    publish_trust(folder, [(revocation(forge), forge.sealed)], keys=forge.keys, at=AT)
+    found = forge.verify(TrustRoot.from_repository(folder, pem, AT))
+    assert found.verdict == "REVOKED"
+    assert {step.detail for step in found.reasons} == {"recalled at 2026-11-22T13:00:00+00:00: fails at night"}
+
+
+def test_no_person_is_named_in_what_is_published(forge: Forge) -> None:
+    publish_trust(forge.folder / "public", [(revocation(forge), forge.sealed)], keys=forge.keys, at=AT)
+    published_bytes = b"".join(path.read_bytes() for path in (forge.folder / "public").rglob("*") if path.is_file())
+    assert not any(name in published_bytes for name in (b'"ada"', b'"ben"', b'"sam"'))
