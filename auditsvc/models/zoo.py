@@ -15,6 +15,7 @@ from torch import nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.onnx_graph import OnnxGraph
+from auditsvc.models.packages import from_timm, from_torchvision
 from auditsvc.models.small_cnn import SmallCnn
 from auditsvc.models.small_families import (
     SmallAttention,
@@ -39,7 +40,9 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "small_mobile": SmallMobile,
     "small_resnet": SmallResNet,
     "small_split": SmallSplit,
+    "timm": from_timm,
     "tiny_xception": TinyXception,
+    "torchvision": from_torchvision,
 }
 
 

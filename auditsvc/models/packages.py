@@ -1,0 +1,68 @@
+"""Architectures of installed packages: timm and torchvision, by the name that the package gives them.
+
+``architecture`` is ``timm`` or ``torchvision`` and ``arguments`` holds ``name`` and what the package's own factory takes
+(``{"name": "resnet18", "num_classes": 10}``).  Only the class is taken: weights come from the model folder, so nothing
+is ever downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from auditsvc.errors import Unavailable
+
+_FORBIDDEN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights", "weights_backbone",
+              "cache_dir", "scriptable", "progress")  # fmt: skip
+"""Arguments that make a factory read or fetch files."""
+
+
+def from_timm(name: str, **arguments: Any) -> nn.Module:
+    """A model of timm with random weights.
+
+    Raises:
+        ValueError: a name that timm does not have, or an argument that would read or fetch a file.
+        Unavailable: timm is not installed.
+    """
+    _check(name, arguments)
+    timm = _package("timm")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model named {name!r}")
+    module: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return module
+
+
+def from_torchvision(name: str, **arguments: Any) -> nn.Module:
+    """A model of torchvision with random weights.
+
+    Raises:
+        ValueError: a name that torchvision does not have, or an argument that would read or fetch a file.
+        Unavailable: torchvision is not installed.
+    """
+    _check(name, arguments)
+    models = _package("torchvision").models
+    if name not in models.list_models():
+        raise ValueError(f"torchvision has no model named {name!r}")
+    module: nn.Module = models.get_model(name, weights=None, **arguments)
+    return module
+
+
+def _check(name: str, arguments: dict[str, Any]) -> None:
+    """Plain names only: ``hf-hub:...`` would fetch a file from another machine."""
+    if not name.replace("_", "").replace(".", "").replace("-", "").isalnum():
+        raise ValueError(f"{name!r} is not a plain model name")
+    refused = sorted(set(arguments) & set(_FORBIDDEN))
+    if refused:
+        raise ValueError(f"{', '.join(refused)} can't be set: weights come from the model folder alone")
+    nested = sorted(key for key, value in arguments.items() if not isinstance(value, bool | int | float | str | None))
+    if nested:
+        raise ValueError(f"{', '.join(nested)}: only numbers, words and truth values can be given")
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Unavailable(f'{name} is not installed: pip install "auditsvc[{name}]"') from error
