@@ -1,8 +1,8 @@
 """Architectures of installed packages: timm and torchvision, by the name that the package gives them.
 
-``architecture`` is ``timm`` or ``torchvision`` and ``arguments`` holds ``name`` and what the package's own factory takes
+``architecture`` is ``timm`` or ``torchvision``; ``arguments`` holds ``name`` and what the package's own factory takes
 (``{"name": "resnet18", "num_classes": 10}``).  Only the class is taken: weights come from the model folder, so nothing
-is ever downloaded.
+is ever downloaded.  Of torchvision these are the classifiers; its detectors fetch a backbone unless told otherwise.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import nn
 
 from auditsvc.errors import Unavailable
 
-_FORBIDDEN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights", "weights_backbone",
-              "cache_dir", "scriptable", "progress")  # fmt: skip
+_FORBIDDEN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights",
+              "weights_backbone", "scriptable", "progress")  # fmt: skip
 """Arguments that make a factory read or fetch files."""
 
 
@@ -43,7 +43,7 @@ def from_torchvision(name: str, **arguments: Any) -> nn.Module:
     """
     _check(name, arguments)
     models = _package("torchvision").models
-    if name not in models.list_models():
+    if name not in models.list_models(module=models):
         raise ValueError(f"torchvision has no model named {name!r}")
     module: nn.Module = models.get_model(name, weights=None, **arguments)
     return module
