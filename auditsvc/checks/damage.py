@@ -1,0 +1,106 @@
+"""Which answers did pruning change, in both directions, and which class paid for it?
+
+Two models of equal accuracy may disagree on many images: what was lost on some is won on others.  Those who are
+lost do not care for the balance, so both directions are counted, and every changed answer, right or wrong
+(churn).  Accuracy over all classes hides a class that falls, so each class is compared with itself.
+
+The images themselves are kept as flips by the comparison; those with a changed answer are Hooker's compression
+identified exemplars, for one candidate.
+
+References: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248;
+H. Jiang et al. (2021), "Churn Reduction via Distillation", arXiv:2106.02654.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.measuring import CLEAN, Case, Check, Interval, Pair, tango, wilson
+from auditsvc.measuring.clusters import design_effects
+from auditsvc.records import Measured, Reading, Unmeasured
+
+_SHARES = ("lost", "won", "churn")
+_WORST = "drop.worst_class"
+
+Numbers = NDArray[np.float64]
+
+
+class Damage(Check):
+    """Count changed answers on the images as they are.
+
+    Emits on every slice the share of images ``lost`` (right, then wrong), ``won`` (wrong, then right) and of
+    ``churn`` (any other answer), and ``drop.worst_class``: the largest loss of recall of any one class.  The
+    upper end of that holds for every class; the lower end is corrected for their number (Bonferroni).
+    """
+
+    id = "damage"
+    version = 1
+
+    def conditions(self) -> tuple[str, ...]:
+        """One: the images untouched."""
+        return (CLEAN,)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Three shares and the worst class."""
+        return (*_SHARES, _WORST)
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """One pass, shared with every other check that looks at the images as they are."""
+        pair, slices = case.pair(CLEAN), case.dataset.slices
+        change = pair.parent["score"].astype(float) - pair.candidate["score"]
+        events = (change > 0, change < 0, pair.parent["answer"] != pair.candidate["answer"])
+        images = slices.sums(np.ones_like(change), pair.chosen)
+        for metric, event in zip(_SHARES, events, strict=True):
+            values = event.astype(float)
+            worth = 1 / design_effects(values, slices, pair.chosen, case.alpha)
+            found = wilson(slices.sums(values, pair.chosen) * worth, np.maximum(images, 1) * worth, case.alpha)
+            for place, name in enumerate(slices.names):
+                yield Reading(metric=metric, slice=name, outcome=_outcome(found, place, int(images[place])))
+        yield from _worst_class(case, pair)
+
+
+def _outcome(found: Interval, place: int, images: int) -> Measured | Unmeasured:
+    if images == 0:
+        return Unmeasured(reason="no image of this slice was tried")
+    value, low, high = (float(part[place]) for part in (found.value, found.low, found.high))
+    return Measured(value=value, low=low, high=high, images=images)
+
+
+@dataclass(frozen=True)
+class _ClassLoss:
+    """The loss of recall of one class on every slice, at alpha for its upper end and less for its lower one."""
+
+    images: Numbers
+    upper: Interval
+    lower: Interval
+
+
+def _worst_class(case: Case, pair: Pair) -> Iterator[Reading]:
+    losses = [_class_loss(case, pair, number) for number in range(len(case.dataset.classes))]
+    for place, name in enumerate(case.dataset.slices.names):
+        there = [loss for loss in losses if loss.images[place] > 0]
+        if not there:
+            yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason="no image of this slice was tried"))
+            continue
+        value = max(float(loss.upper.value[place]) for loss in there)
+        low = max(float(loss.lower.low[place]) for loss in there)
+        high = max(float(loss.upper.high[place]) for loss in there)
+        images = int(sum(loss.images[place] for loss in there))
+        yield Reading(metric=_WORST, slice=name, outcome=Measured(value=value, low=low, high=high, images=images))
+
+
+def _class_loss(case: Case, pair: Pair, number: int) -> _ClassLoss:
+    slices, alpha = case.dataset.slices, case.alpha
+    places = np.flatnonzero(pair.parent["target"] == number)
+    chosen = places if pair.chosen is None else pair.chosen[places]
+    change = pair.parent["score"][places].astype(float) - pair.candidate["score"][places]
+    images = slices.sums(np.ones_like(change), chosen)
+    worth = 1 / design_effects(change, slices, chosen, alpha)
+    lost, won = (slices.sums(side.astype(float), chosen) * worth for side in (change > 0, change < 0))
+    total = np.maximum(images, 1) * worth
+    corrected = alpha / len(case.dataset.classes)
+    return _ClassLoss(images, tango(lost, won, total, alpha), tango(lost, won, total, corrected))

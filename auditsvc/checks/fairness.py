@@ -1,0 +1,95 @@
+"""How far do the groups of one column lie apart: how often a class is said, found, and said where it is not?
+
+The definitions are fairlearn's: selection rate, true positive rate and false positive rate of one class against
+the rest; demographic parity compares the first between groups, equalised odds the other two.  With two classes
+the second is the positive one, with more each class is in turn and the worst is told.
+
+A difference between the best and the worst of many small groups is large by chance.  So each pair of groups gets
+an interval (Newcombe's, from Wilson's); the upper end of the largest difference holds as it is, its lower end
+is corrected for the number of pairs.  Groups with fewer images than ``min_images`` are not compared, and said.
+
+References: M. Hardt et al. (2016), "Equality of Opportunity in Supervised Learning", arXiv:1610.02413;
+R. G. Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from auditsvc.measuring import CLEAN, Answers, Case, Check
+from auditsvc.measuring.fairness import KINDS, Gap, Rates, gaps, rates_of, ratios
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+
+_ODDS, _PARITY = "equalised_odds_difference", "demographic_parity_ratio"
+
+
+class Fairness(Check):
+    """Compare the groups of every column, or of the ``columns`` that are named.
+
+    Emits ``selection_difference``, ``tpr_difference``, ``fpr_difference``, ``equalised_odds_difference`` (the
+    larger of the last two) and ``demographic_parity_ratio`` (least over greatest selection rate), and the same
+    with ``parent_`` before it.  On a slice it is how far that group lies from any other of its column; on
+    ``overall`` it is the worst column's, which is fairlearn's number.
+    """
+
+    id = "fairness"
+    version = 1
+
+    columns: tuple[str, ...] = ()
+    min_images: Annotated[int, Field(ge=2)] = 30
+
+    def conditions(self) -> tuple[str, ...]:
+        """One: the images untouched."""
+        return (CLEAN,)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Five for the candidate, five for the parent."""
+        own = (*(f"{kind}_difference" for kind in KINDS), _ODDS, _PARITY)
+        return (*own, *(f"parent_{metric}" for metric in own))
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """One pass, shared with every other check that looks at the images as they are."""
+        pair = case.pair(CLEAN)
+        yield from self._of("", pair.candidate, case)
+        yield from self._of("parent_", pair.parent, case)
+
+    def _of(self, prefix: str, answers: Answers, case: Case) -> Iterator[Reading]:
+        """The readings of one model."""
+        slices, classes = case.dataset.slices, len(case.dataset.classes)
+        positives = (1,) if classes == 2 else tuple(range(classes))
+        rates = {kind: [rates_of(kind, answers, one, slices, case.alpha) for one in positives] for kind in KINDS}
+        found: dict[str, dict[str, Gap]] = {f"{kind}_difference": self._gaps(rates[kind], case) for kind in KINDS}
+        found[_ODDS] = _larger(found["tpr_difference"], found["fpr_difference"])
+        found[_PARITY] = ratios(rates["selection"], slices, self._columns(case), case.alpha, self.min_images)
+        for metric, by_slice in found.items():
+            for name in slices.names:
+                yield Reading(metric=prefix + metric, slice=name, outcome=self._outcome(by_slice.get(name), name))
+
+    def _columns(self, case: Case) -> tuple[str, ...]:
+        return self.columns or tuple(column.column for column in case.dataset.slices.columns)
+
+    def _gaps(self, rates: list[Rates], case: Case) -> dict[str, Gap]:
+        return gaps(rates, case.dataset.slices, self._columns(case), case.alpha, self.min_images)
+
+    def _outcome(self, gap: Gap | None, name: str) -> Measured | Unmeasured:
+        if gap is None:
+            where = "no column" if name == OVERALL else "this slice's column"
+            return Unmeasured(reason=f"{where} has this group and another with {self.min_images} images to compare")
+        return Measured(value=gap.value, low=gap.low, high=gap.high, images=gap.images)
+
+
+def _larger(one: dict[str, Gap], other: dict[str, Gap]) -> dict[str, Gap]:
+    """The larger of two gaps on every slice, with the larger of their ends."""
+    both = {name: [side[name] for side in (one, other) if name in side] for name in (*one, *other)}
+    return {
+        name: Gap(
+            max(gap.value for gap in found),
+            max(gap.low for gap in found),
+            max(gap.high for gap in found),
+            min(gap.images for gap in found),
+        )
+        for name, found in both.items()
+    }

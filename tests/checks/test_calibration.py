@@ -1,0 +1,102 @@
+"""Calibration error without the bias of binning, and intervals that hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from auditsvc.checks.calibration import Calibration
+from auditsvc.measuring.calibration import Binned, error_interval
+from auditsvc.measuring.resampling import bca, bootstrap_weights
+from auditsvc.records import OVERALL, Unmeasured
+from tests.fakes.models import array_dataset, case_of
+
+
+def drawn(seed, images, excess=0.0):
+    """Confidences of 0.6 to 0.99, and answers that are right that often, less ``excess``."""
+    rng = np.random.default_rng(seed)
+    told = rng.uniform(0.6, 0.99, images)
+    return told, (rng.random(images) < told - excess).astype(float)
+
+
+def test_a_perfectly_calibrated_model_has_no_error_on_average():
+    """The plain binned error is 5 points here; squared and debiased it is zero on average."""
+    found = [Binned.of(*drawn(seed, 200), 15).squared_error(np.ones((1, 200)))[0] for seed in range(300)]
+    assert np.mean(found) == pytest.approx(0.0, abs=0.0006)
+    counts, told, right = Binned.of(*drawn(1, 200), 15).reliability()
+    assert np.sum(counts * np.abs(told - right)) / 200 > 0.04
+
+
+@pytest.mark.parametrize(("images", "excess"), [(300, 0.15), (1000, 0.08)])
+def test_the_ends_of_the_error_hold_the_truth(images, excess):
+    ends = []
+    for seed in range(200):
+        told, right = drawn(seed, images, excess)
+        weights = bootstrap_weights(images, None, 300, np.random.default_rng(seed))
+        ends.append(error_interval(weights, 0.05, Binned.of(told, right, 15)))
+    assert np.mean([end.low > excess for end in ends]) <= 0.09
+    assert np.mean([end.high < excess for end in ends]) <= 0.09
+
+
+def test_resampling_clusters_is_wider_than_resampling_images():
+    values = np.repeat(np.random.default_rng(0).random(40), 10)
+    clusters = np.repeat(np.arange(40), 10)
+    rng = np.random.default_rng(1)
+
+    def mean(weights):
+        return weights @ values / weights.sum(axis=1)
+
+    apart, together = (bca(mean, bootstrap_weights(400, which, 500, rng), which, 0.05) for which in (None, clusters))
+    assert together.high - together.low > 2.5 * (apart.high - apart.low)
+
+
+def test_bca_holds_the_mean_of_skewed_scores():
+    missed = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        values = rng.exponential(size=60)
+        found = bca(lambda w, v=values: w @ v / w.sum(axis=1), bootstrap_weights(60, None, 500, rng), None, 0.05)
+        missed.append((found.low > 1.0, found.high < 1.0))
+    assert np.mean(missed, axis=0)[0] <= 0.09
+    assert np.mean(missed, axis=0)[1] <= 0.11
+
+
+class Sure(nn.Module):
+    """Says class 1 with logits ``sharpness`` times what is written in the image."""
+
+    def __init__(self, sharpness):
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, images):
+        logit = images[:, 0, 0, 0] * 4 * self.sharpness
+        return torch.stack((torch.zeros_like(logit), logit), dim=1)
+
+
+def test_a_candidate_that_grew_too_sure_is_seen_though_every_answer_is_the_same():
+    rng = np.random.default_rng(5)
+    level = rng.uniform(0.05, 1, 1500)
+    right = rng.random(1500) < 1 / (1 + np.exp(-4 * level))
+    images = torch.tensor(level, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 4, 4).clone()
+    kinds = ["x"] * 1440 + ["y"] * 60
+    dataset = array_dataset(images, right.astype(np.int64), {"kind": kinds})
+    case = case_of(Sure(4.0), Sure(1.0), dataset)
+    found = {(item.metric, item.slice): item.outcome for item in Calibration().measure(case)}
+    assert found["parent_calibration_error", OVERALL].high < 0.06
+    assert found["calibration_error", OVERALL].low > 0.08
+    assert found["calibration_change", OVERALL].low > 0.05
+    assert found["confidence_change", OVERALL].low > 0.05
+    assert isinstance(found["calibration_error", "kind=y"], Unmeasured)
+    assert list(Calibration().measure(case)) == list(Calibration().measure(case))
+
+
+def test_an_output_that_is_no_number_is_wrong_and_unsure():
+    class Broken(nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 2), float("nan"))
+
+    dataset = array_dataset(torch.rand(120, 3, 4, 4), np.ones(120, np.int64))
+    found = {item.metric: item.outcome for item in Calibration().measure(case_of(Broken(), Sure(1.0), dataset))}
+    assert found["confidence_change"].value < -0.4

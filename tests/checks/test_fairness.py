@@ -1,0 +1,100 @@
+"""Fairness readings are fairlearn's numbers, with intervals that keep their promise and say what they left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fairlearn.metrics import demographic_parity_difference, demographic_parity_ratio, equalized_odds_difference
+
+from auditsvc.adapters.metric_frames import metric_frame
+from auditsvc.checks.fairness import Fairness
+from auditsvc.measuring import Slices, column_from
+from auditsvc.measuring.fairness import KINDS, Cells, gaps, rates_of, ratios
+from auditsvc.measuring.pairs import ANSWER
+from auditsvc.records import OVERALL, Measured, Unmeasured
+from tests.fakes.models import NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
+
+
+def drawn(seed, images=400, groups="abcd", classes=2, rates=None):
+    """Answers that depend on group and target, and the column of groups."""
+    rng = np.random.default_rng(seed)
+    answers = np.zeros(images, ANSWER)
+    which = rng.integers(0, len(groups), images)
+    answers["target"] = rng.integers(0, classes, images)
+    wrong = rng.random(images) < (np.linspace(0.05, 0.4, len(groups)) if rates is None else np.array(rates))[which]
+    answers["answer"] = np.where(wrong, rng.integers(0, classes, images), answers["target"])
+    return answers, Slices(images, (column_from("group", [groups[number] for number in which]),))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_differences_and_ratios_are_fairlearns(seed):
+    answers, slices = drawn(seed)
+    frame = metric_frame(answers, slices.columns[0], 1)
+    given = {"y_true": answers["target"], "y_pred": answers["answer"], "sensitive_features": slices.columns[0].codes}
+    differences = {
+        kind: gaps([rates_of(kind, answers, 1, slices, 0.05)], slices, ("group",), 0.05, 1)[OVERALL].value
+        for kind in KINDS
+    }
+    parity = ratios([rates_of("selection", answers, 1, slices, 0.05)], slices, ("group",), 0.05, 1)[OVERALL].value
+    assert differences == pytest.approx(frame.difference()[list(KINDS)].to_dict(), abs=1e-12)
+    assert differences["selection"] == pytest.approx(demographic_parity_difference(**given), abs=1e-12)
+    assert max(differences["tpr"], differences["fpr"]) == pytest.approx(equalized_odds_difference(**given), abs=1e-12)
+    assert parity == pytest.approx(demographic_parity_ratio(**given), abs=1e-12)
+
+
+def test_rates_by_group_are_fairlearns_for_every_class_against_the_rest():
+    answers, slices = drawn(7, classes=4)
+    for positive in range(4):
+        frame = metric_frame(answers, slices.columns[0], positive).by_group
+        for kind in KINDS:
+            ours = rates_of(kind, answers, positive, slices, 0.05).interval(0.05).value[1:]
+            assert ours == pytest.approx(frame[kind].to_numpy(), abs=1e-12)
+
+
+def test_resampling_counts_is_resampling_rows():
+    """Against fairlearn's own bootstrap of rows: quantiles of the rates equal within simulation error."""
+    from fairlearn.metrics import MetricFrame, selection_rate
+
+    answers, slices = drawn(3, images=600, groups="ab")
+    codes = slices.columns[0].codes
+    ours = Cells.of(codes, answers["answer"], (2, 2)).resampled((1,), (0, 1), 4000, np.random.default_rng(0))
+    frame = MetricFrame(metrics=selection_rate, y_true=answers["target"], y_pred=answers["answer"], n_boot=400,
+                        sensitive_features=codes, ci_quantiles=[0.05, 0.5, 0.95], random_state=1)  # fmt: skip
+    theirs = np.array([np.asarray(one) for one in frame.by_group_ci])
+    assert np.quantile(ours, (0.05, 0.5, 0.95), axis=0) == pytest.approx(theirs, abs=0.01)
+
+
+@pytest.mark.parametrize("rates", [[0.1, 0.1, 0.1, 0.1], [0.05, 0.1, 0.2, 0.35]])
+def test_the_ends_of_the_largest_difference_err_as_rarely_as_they_promise(rates):
+    """Selection of class 1 is one half in every group, however often the answer is wrong; the TPR is not."""
+    truth = (max(rates) - min(rates)) / 2
+    found = []
+    for seed in range(300):
+        answers, slices = drawn(seed, images=600, rates=rates)
+        found.append(gaps([rates_of("tpr", answers, 1, slices, 0.05)], slices, ("group",), 0.05, 30)[OVERALL])
+    assert np.mean([gap.low > truth + 1e-12 for gap in found]) <= 0.05
+    assert np.mean([gap.high < truth for gap in found]) <= 0.065
+
+
+def test_groups_that_are_too_small_are_not_compared_and_it_is_said():
+    levels = [0.1, 0.3, 0.45, 0.55, 0.7, 0.9] * 20
+    case = case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(), grey_dataset(levels))
+    found = {(item.metric, item.slice): item.outcome for item in Fairness(min_images=50).measure(case)}
+    assert found["selection_difference", OVERALL].value == pytest.approx(2 / 3)
+    assert found["parent_selection_difference", OVERALL].value == 1.0
+    assert isinstance(found["tpr_difference", OVERALL], Unmeasured)
+    assert "50 images to compare" in found["tpr_difference", "kind=dark"].reason
+    assert {metric for metric, _ in found} == set(Fairness().metrics())
+    assert len(found) == len(Fairness().metrics()) * 3
+
+
+def test_a_column_that_is_not_named_is_not_compared():
+    images = grey_dataset([0.1, 0.9] * 60).images
+    dataset = array_dataset(images, np.ones(120, np.int64), {"kind": ["x", "y"] * 60, "half": ["l"] * 60 + ["r"] * 60})
+    case = case_of(SeesMeanBrightness(), NeverWrong(), dataset)
+    found = {(item.metric, item.slice): item.outcome for item in Fairness(columns=("half",)).measure(case)}
+    assert found["tpr_difference", OVERALL].value == 0.0
+    assert isinstance(found["tpr_difference", "kind=x"], Unmeasured)
+    every = {(item.metric, item.slice): item.outcome for item in Fairness().measure(case)}
+    assert isinstance(every["tpr_difference", "kind=x"], Measured)
+    assert every["tpr_difference", OVERALL].value == every["equalised_odds_difference", "kind=y"].value == 1.0
