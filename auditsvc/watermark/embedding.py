@@ -8,10 +8,11 @@ zero, so a pruned network stays as sparse as it was.
 Biases, normalisation, layers that the logits don't depend on, and layers other than two-dimensional
 convolutions and linear ones are left alone.
 
-Limits: rows of gradients are held ``gradients.MEMORY`` bytes (1 GiB) at a time; the weights are needed
-about six times over in float32, so 25 M weights stay under 2 GiB.  Above some 2.5 M weights the model is
-run once more for each further gibibyte of rows.  One thread is used, whatever torch is set to: the bits
-then don't depend on it, and on busy cores two threads that wait for each other were ten times slower.
+Limits: rows of gradients are held ``gradients.MEMORY`` bytes (1 GiB) at a time, and the weights some ten times
+over in float32: 11 M weights took 29 s of one core and 2.9 GB at peak, so 25 M should need 5 GB.  Above some
+2.5 M weights the model is run once more for each further gibibyte of rows.  One thread is used, whatever torch
+is set to: the bits then don't depend on it, and on busy cores two threads that wait for each other were ten
+times slower.
 
 Reference: the projection is ridge regression on per-image gradients; the keyed sign pattern is spread
 spectrum marking, I. Cox et al. (1997), doi:10.1109/83.650120, as used on weights by G. Pagnotta et al.

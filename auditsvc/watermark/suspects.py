@@ -219,10 +219,10 @@ def _distance(theirs: NDArray[np.float32], their_place: float, ours: NDArray[np.
 
 def _spread(array: NDArray[np.float32]) -> NDArray[np.float64]:
     """The sorted sizes of the weights, every filter and every channel brought to the same size first."""
+    if not array.any():
+        return np.zeros(QUANTILES)
     sizes = np.abs(array.reshape(*array.shape[:2], -1)).astype(np.float64)
     alive = sizes > 0
-    if not alive.any():
-        return np.zeros(QUANTILES)
     for _ in range(BALANCING):
         for axes in ((1, 2), (0, 2)):
             mean = (sizes**2).sum(axes, keepdims=True) / np.maximum(alive.sum(axes, keepdims=True), 1)

@@ -9,20 +9,19 @@ So are those of grouped convolutions (other than depthwise ones), and the model'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from auditsvc.watermark.tracer import Label, Rule, Tracer
 from auditsvc.watermark.wiring import Norm, Span, Wire, Wiring
 
 
 def trace_wiring(model: nn.Module, images: Tensor) -> Wiring:
     """Follow the channels of two images or more through the model, which is left as it was."""
-    tracer = _Tracer({id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()})
+    tracer = Tracer({id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}, _RULES)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -40,136 +39,7 @@ def _values(outputs: Any) -> Any:
     return tuple(outputs.values()) if isinstance(outputs, dict) else outputs
 
 
-@dataclass(frozen=True)
-class _Label:
-    """Which dimension of a tensor holds channels, and which they are."""
-
-    dim: int
-    spans: tuple[Span, ...]
-
-
-class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation, in order, and carries labels from its arguments to its result."""
-
-    def __init__(self, names: dict[int, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.names = names
-        self.labels: dict[int, _Label] = {}
-        self.kept: list[Tensor] = []  # an id is only good while the tensor lives
-        self.steps: list[Wire | Norm] = []
-        self.sizes: list[int] = []
-        self.same: list[int] = []
-        self.pins: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation, then label what came out."""
-        result = func(*args, **(kwargs or {}))
-        name = func._schema.name.removeprefix("aten::")
-        rule = _RULES.get(name.rstrip("_") if not name.startswith("_") else name)
-        first = result[0] if isinstance(result, tuple | list) else result
-        if rule is None:
-            self.pin_all(args)
-        elif isinstance(first, Tensor):
-            self.kept.append(first)
-            label = rule(self, first, args)
-            if label is not None:
-                self.labels[id(first)] = label
-        return result
-
-    def fresh(self, size: int) -> Span:
-        """A new space of so many channels."""
-        return Span(self._node(size), self._node(size))
-
-    def _node(self, size: int) -> int:
-        self.sizes.append(size)
-        self.same.append(len(self.same))
-        return len(self.same) - 1
-
-    def root(self, node: int) -> int:
-        """The node that stands for all that are the same."""
-        while self.same[node] != node:
-            self.same[node] = self.same[self.same[node]]
-            node = self.same[node]
-        return node
-
-    def label(self, tensor: Tensor, label: _Label) -> None:
-        """Remember what a tensor's channels are."""
-        self.kept.append(tensor)
-        self.labels[id(tensor)] = label
-
-    def of(self, value: object) -> _Label | None:
-        """The label of a tensor, if it has one."""
-        return self.labels.get(id(value)) if isinstance(value, Tensor) else None
-
-    def pin(self, label: _Label | None) -> None:
-        """These channels keep their order."""
-        self.pins.update(span.space for span in label.spans) if label else None
-
-    def pin_all(self, values: object) -> None:
-        """Pin every labelled tensor in a nest of arguments."""
-        if isinstance(values, Tensor):
-            self.pin(self.of(values))
-        elif isinstance(values, tuple | list):
-            for value in values:
-                self.pin_all(value)
-
-    def fixed(self, size: int, dim: int) -> _Label:
-        """New channels whose order has a meaning: of images, of answers, of what nothing is known of."""
-        label = _Label(dim, (self.fresh(size),))
-        self.pin(label)
-        return label
-
-    def write(self, wire: Wire, dim: int) -> _Label:
-        """Note a layer; one that is used twice has the same channels both times."""
-        reads, writes = _Label(dim, wire.reads), _Label(dim, (wire.writes,))
-        for step in self.steps:
-            if isinstance(step, Wire) and step.weight == wire.weight:
-                self.join(_Label(dim, step.reads), reads)
-                return self.join(_Label(dim, (step.writes,)), writes)
-        self.steps.append(wire)
-        return writes
-
-    def join(self, left: _Label, right: _Label) -> _Label:
-        """Two tensors are added or multiplied: their channels are the same channels."""
-        fits = left.dim == right.dim and [self._width(s) for s in left.spans] == [self._width(s) for s in right.spans]
-        if not fits:
-            self.pin(left)
-            self.pin(right)
-            return left
-        for one, other in zip(left.spans, right.spans, strict=True):
-            self.same[self.root(other.space)] = self.root(one.space)
-            self.same[self.root(other.scale)] = self.root(one.scale)
-        return left
-
-    def _width(self, span: Span) -> tuple[int, int]:
-        return self.sizes[span.space], span.repeat
-
-    def wiring(self) -> Wiring:
-        """What was found, every space under one number."""
-
-        def settled(span: Span) -> Span:
-            return Span(self.root(span.space), self.root(span.scale), span.repeat)
-
-        steps: list[Wire | Norm] = []
-        for step in self.steps:
-            writes = settled(step.writes)
-            if isinstance(step, Wire):
-                steps.append(Wire(step.weight, tuple(map(settled, step.reads)), writes, step.depthwise))
-            else:
-                steps.append(Norm(step.gain, step.variance, step.epsilon, settled(step.reads), writes))
-        spaces = {span.space for step in steps for span in (*_reads(step), step.writes)}
-        pinned = {self.root(space) for space in self.pins}
-        return Wiring(tuple(steps), {space: self.sizes[space] for space in spaces}, frozenset(pinned & spaces))
-
-
-def _reads(step: Wire | Norm) -> tuple[Span, ...]:
-    return step.reads if isinstance(step, Wire) else (step.reads,)
-
-
-Rule = Callable[[_Tracer, Tensor, Any], "_Label | None"]
-
-
-def _kept(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _kept(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     """Channels stay what they are: activations, pooling, padding, resizing."""
     label = tracer.of(args[0])
     if label and (result.dim() <= label.dim or result.shape[label.dim] != args[0].shape[label.dim]):
@@ -178,7 +48,7 @@ def _kept(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     return label
 
 
-def _both(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _both(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     left, right = tracer.of(args[0]), tracer.of(args[1])
     if left and right:
         return tracer.join(left, right)
@@ -186,7 +56,7 @@ def _both(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     return label if label and result.dim() > label.dim else None
 
 
-def _mean(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _mean(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     label = tracer.of(args[0])
     dims = args[1] if len(args) > 1 and args[1] is not None else list(range(args[0].dim()))
     axes = [dim % args[0].dim() for dim in ([dims] if isinstance(dims, int) else dims)]
@@ -194,10 +64,10 @@ def _mean(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
         tracer.pin(label)
         return None
     gone = 0 if result.dim() == args[0].dim() else sum(axis < label.dim for axis in axes)
-    return _Label(label.dim - gone, label.spans)
+    return Label(label.dim - gone, label.spans)
 
 
-def _convolved(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _convolved(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     weight, transposed, groups = args[1], args[6], args[8]
     label, name = tracer.of(args[0]), tracer.names.get(id(weight))
     if name is None or transposed or (label and label.dim != 1):
@@ -214,7 +84,7 @@ def _convolved(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     return tracer.write(Wire(name, label.spans, writes, depthwise=True), 1)
 
 
-def _multiplied(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _multiplied(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     left, weight = (args[1], args[2]) if len(args) > 2 else (args[0], args[1])
     label, name = tracer.of(left), tracer.names.get(id(weight))
     if name is None or (label and label.dim != left.dim() - 1):
@@ -224,7 +94,7 @@ def _multiplied(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     return tracer.write(Wire(name, label.spans, tracer.fresh(result.shape[-1]), depthwise=False), result.dim() - 1)
 
 
-def _turned(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _turned(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     """The transpose of a weight goes by the weight's name."""
     if id(args[0]) in tracer.names:
         tracer.names[id(result)] = tracer.names[id(args[0])]
@@ -232,22 +102,22 @@ def _turned(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     return _moved(tracer, result, (args[0], [1, 0]))
 
 
-def _moved(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _moved(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     label = tracer.of(args[0])
     if label is None:
         return None
     order = [dim % result.dim() for dim in args[1]]
-    return _Label(order.index(label.dim), label.spans)
+    return Label(order.index(label.dim), label.spans)
 
 
-def _swapped(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _swapped(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     order = list(range(result.dim()))
     one, other = args[1] % result.dim(), args[2] % result.dim()
     order[one], order[other] = order[other], order[one]
     return _moved(tracer, result, (args[0], order))
 
 
-def _normalised(tracer: _Tracer, _result: Tensor, args: Any) -> _Label | None:
+def _normalised(tracer: Tracer, _result: Tensor, args: Any) -> Label | None:
     label = tracer.of(args[0])
     gain, variance = tracer.names.get(id(args[1])), tracer.names.get(id(args[4]))
     if label is None or gain is None or variance is None or len(label.spans) != 1:
@@ -256,10 +126,10 @@ def _normalised(tracer: _Tracer, _result: Tensor, args: Any) -> _Label | None:
     (read,) = label.spans
     writes = Span(read.space, tracer.fresh(tracer.sizes[read.space]).scale, read.repeat)
     tracer.steps.append(Norm(gain, variance, float(args[-1]), read, writes))
-    return _Label(label.dim, (writes,))
+    return Label(label.dim, (writes,))
 
 
-def _joined(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _joined(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     labels = [tracer.of(value) for value in args[0]]
     dim = (args[1] if len(args) > 1 else 0) % result.dim()
     known = [label for label in labels if label]
@@ -267,10 +137,10 @@ def _joined(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
         for label in known:
             tracer.pin(label)
         return None
-    return _Label(dim, tuple(span for label in known for span in label.spans))
+    return Label(dim, tuple(span for label in known for span in label.spans))
 
 
-def _viewed(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
+def _viewed(tracer: Tracer, result: Tensor, args: Any) -> Label | None:
     """Flattening repeats each channel for every place; adding or dropping places of size one changes nothing."""
     label, old, new = tracer.of(args[0]), tuple(args[0].shape), tuple(result.shape)
     if label is None:
@@ -279,10 +149,10 @@ def _viewed(tracer: _Tracer, result: Tensor, args: Any) -> _Label | None:
     if old[: dim + 1] == new[: dim + 1]:
         return label
     if dim == len(old) - 1 and old[-1] == new[-1]:
-        return _Label(len(new) - 1, label.spans)
+        return Label(len(new) - 1, label.spans)
     places = torch.Size(old[dim + 1 :]).numel()
     if len(new) == dim + 1 and old[:dim] == new[:dim]:
-        return _Label(dim, tuple(Span(span.space, span.scale, span.repeat * places) for span in label.spans))
+        return Label(dim, tuple(Span(span.space, span.scale, span.repeat * places) for span in label.spans))
     tracer.pin(label)
     return None
 
