@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditsvc.measuring.dataset import Batch, Dataset
-from auditsvc.measuring.fusing import fused
+from auditsvc.measuring.fusing import fused, quickened
 from auditsvc.measuring.identity import identity_of
 from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, packed, paired_readings
 from auditsvc.measuring.randomness import image_seeds
@@ -37,6 +37,9 @@ Outputs = Callable[[Tensor], Tensor]
 
 Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 """``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
+
+COMPILE_FROM = 2000
+"""Data sets of so many images are worth a compiled copy of each model."""
 
 MAX_FLIPS = 200
 """Flips kept for people to look at, for each check; all of them are counted."""
@@ -81,6 +84,7 @@ class Case:
     flips: list[Flip] = field(default_factory=list)
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""
+    compiled: dict[int, Outputs] = field(default_factory=dict, repr=False)
 
     def compare(self, name: str, disturb: Disturbance | None = None) -> Iterator[Reading]:
         """Both models on the same disturbed images: ``score.NAME``, ``parent.NAME`` and ``drop.NAME``."""
@@ -166,9 +170,18 @@ class Case:
             for batch in self.batches(None):
                 images = batch.images if disturb is None else disturb(batch.images, self.seeds(name, batch))
                 for model, answers in zip(models, found, strict=True):
-                    self._write(answers, start, model(images), batch.targets)
+                    self._write(answers, start, self._quick(model, images)(images), batch.targets)
                 start += len(batch.indices)
         return [packed(answers) for answers in found]
+
+    def _quick(self, model: Model, sample: Tensor) -> Outputs:
+        """The model, compiled once for long runs."""
+        if self.dataset.ref.images < COMPILE_FROM:
+            return model
+        if id(model) not in self.compiled:
+            with torch.inference_mode(mode=False):
+                self.compiled[id(model)] = quickened(model, sample.clone())
+        return self.compiled[id(model)]
 
     def _attacked(
         self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None

@@ -1,12 +1,14 @@
-"""A model with its batch normalisation folded into the convolutions: the same answers for a fifth less time.
+"""Quicker copies of a model whose last bits can never decide.
 
-Attacks ask a model thousands of times for each image.  They work on the fused copy; what they find is judged
-by the model as it is, so a difference in the last bits can never decide.
+Attacks ask a model thousands of times for each image: they work on a copy with its batch normalisation folded into
+the convolutions, and what they find is judged by the model as it is.  Long runs over large data sets use a compiled
+copy, and every answer that its rounding could turn is asked of the model itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
@@ -14,6 +16,12 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from auditsvc.models import Model
+
+CLOSE = 1e-3
+"""Two best outputs nearer than this, relative to the larger, are too near for a copy to tell apart."""
+
+_WARM = 3
+"""Runs until the compiler has settled."""
 
 
 def fused(model: Model) -> Callable[[Tensor], Tensor]:
@@ -33,3 +41,48 @@ def fused(model: Model) -> Callable[[Tensor], Tensor]:
         expected, found = model(noise.to(device)), copy(noise.to(device))
     near = torch.allclose(expected, found, rtol=0, atol=1e-4 * float(expected.abs().max().clamp(min=1)))
     return copy if near else model
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A compiled copy that answers, and the model that is asked again wherever rounding could turn an answer."""
+
+    model: Model
+    copy: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Outputs of ``(N, C, H, W)``; rows whose two best are within ``CLOSE`` of each other are the model's own."""
+        outputs = self.copy(images.contiguous(memory_format=torch.channels_last))
+        best = outputs.topk(2, dim=1).values
+        close = best[:, 0] - best[:, 1] <= CLOSE * best[:, 0].abs().clamp(min=1)
+        if bool(close.any()):
+            outputs = outputs.clone()
+            outputs[close] = self.model(images[close])
+        return outputs
+
+
+def quickened(model: Model, sample: Tensor) -> Callable[[Tensor], Tensor]:
+    """The model compiled for batches like ``sample``, or itself where that is not safe or not a CPU.
+
+    Only modules without data-dependent branches are compiled (tracing them symbolically would fail), and only
+    class outputs; the copy must agree with the model on the sample to a tenth of what ``CLOSE`` allows.
+    """
+    if sample.device.type != "cpu" or hasattr(model.module, "outputs"):
+        return model
+    shaped = sample.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = model(sample)
+        if expected.dim() != 2 or expected.shape[1] < 2:
+            return model
+        try:
+            graph = fx.symbolic_trace(model.module)
+            torch.jit.enable_onednn_fusion(True)
+            copy = torch.jit.freeze(torch.jit.trace(graph.eval(), shaped, check_trace=False))  # type: ignore[no-untyped-call]
+            for _ in range(_WARM):
+                found = copy(shaped)
+        except (TraceError, TypeError, ValueError, NotImplementedError, RuntimeError, AttributeError):
+            return model
+        finally:
+            torch.jit.enable_onednn_fusion(False)
+    near = torch.allclose(expected, found, rtol=0, atol=CLOSE / 10 * float(expected.abs().max().clamp(min=1)))
+    return Quick(model, copy) if near else model

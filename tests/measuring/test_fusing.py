@@ -1,0 +1,62 @@
+"""Quicker copies never give another answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from auditsvc.measuring.fusing import Quick, fused, quickened
+from tests.fakes.models import as_model
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    for layer in module:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+    return as_model(module, (3, 16, 16), ("a", "b", "c", "d"))
+
+
+def test_folding_batch_normalisation_keeps_the_outputs():
+    model, images = network(), torch.rand(9, 3, 16, 16)
+    quick = fused(model)
+    assert quick is not model
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in quick.module.modules())
+    assert torch.allclose(quick(images), model(images), atol=1e-5)
+
+
+def test_a_compiled_copy_gives_the_models_answers_at_any_batch_size():
+    model = network(1)
+    quick = quickened(model, torch.rand(8, 3, 16, 16))
+    assert isinstance(quick, Quick)
+    for size in (1, 5, 8, 30):
+        images = torch.rand(size, 3, 16, 16)
+        assert torch.allclose(quick(images), model(images), atol=1e-4)
+        assert torch.equal(quick(images).argmax(1), model(images).argmax(1))
+
+
+def test_where_two_classes_are_close_the_model_itself_is_asked():
+    model, images = network(2), torch.rand(6, 3, 16, 16)
+
+    def wrong(given):
+        return torch.tensor([[1.0, 1.0001, 0, 0], [5.0, 0, 0, 0]]).repeat(3, 1)
+
+    found = Quick(model, wrong)(images)
+    assert torch.equal(found[::2], model(images[::2]))
+    assert torch.equal(found[1::2], wrong(images)[1::2])
+
+
+def test_a_module_that_branches_on_its_data_is_not_compiled():
+    class Branching(nn.Module):
+        def forward(self, images):
+            mean = images.mean(dim=(1, 2, 3))
+            return torch.stack((mean, 1 - mean), 1) if images.mean() > 0.5 else torch.stack((1 - mean, mean), 1)
+
+    model = as_model(Branching())
+    assert quickened(model, torch.rand(4, 3, 16, 16)) is model
+    assert fused(model) is model
