@@ -26,10 +26,14 @@ router = APIRouter(route_class=RoleRoute, tags=["log"])
 
 Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree's size; the newest if left out.")]
 Index = Annotated[int, Path(ge=0, le=2**53, description="The entry's number, from 0.")]
+_TILE = r"^(entries|[0-9]|[1-5][0-9]|6[0-3])/(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"
+TilePath = Annotated[str, Path(pattern=_TILE, max_length=100, description="As in C2SP tlog-tiles: `0/000`.")]
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
+
+_ENTRY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, **_BYTES[200]["content"]}}}
 
 
 class Inclusion(BaseModel):
@@ -99,7 +103,7 @@ def consistency(
     return Consistency(old=old, new=now, path=[_text(node) for node in path], **roots)
 
 
-@router.get("/v1/log/entries/{index}", response_class=Response, responses=_BYTES, summary="One entry")
+@router.get("/v1/log/entries/{index}", response_class=Response, responses=_ENTRY, summary="One entry")
 def entry(request: Request, index: Index) -> Response:
     """The bytes of an entry: an event (JSON: who did what to which record, when), or a signature that was logged."""
     site: Site = request.app.state.site
@@ -109,7 +113,7 @@ def entry(request: Request, index: Index) -> Response:
 
 
 @router.get("/v1/log/tile/{path:path}", response_class=Response, responses=_BYTES, summary="One tile")
-def tile(request: Request, path: Annotated[str, Path(description="As in C2SP tlog-tiles: `0/000`.")]) -> Response:
+def tile(request: Request, path: TilePath) -> Response:
     """256 hashes, or entries, that never change; a client makes its own proofs of them."""
     ledger: LoggedLedger = request.app.state.site.ledger
     wanted, size = Tile.parse(f"tile/{path}"), ledger.size()

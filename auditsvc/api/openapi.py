@@ -29,6 +29,11 @@ TAGS = (
 
 _ERRORS = {"401": "No token, or not a good one.", "403": "The token's role may not do this.", "404": "Not there."}
 
+_LOOKED_UP = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
+"""Operations without a name in their path that look something up all the same."""
+
+_CONFLICTING = ("/v1/log/checkpoint", "/v1/decisions/{digest}/release")
+
 
 def install(app: FastAPI) -> None:
     """Let ``app.openapi()`` give the finished document, made once."""
@@ -74,8 +79,10 @@ def _declare_errors(path: str, operation: dict[str, Any]) -> None:
     """Every way in which an operation can fail, as a problem."""
     responses = operation["responses"]
     wanted = dict(_ERRORS) if operation["x-role"] != "anyone" else {}
-    if "{" not in path and path != "/v1/gate":
+    if "{" not in path and path not in _LOOKED_UP:
         wanted.pop("404", None)
+    if "requestBody" in operation or path in _CONFLICTING:
+        wanted["409"] = "The state of things forbids it; `detail` says what."
     if "422" in responses:
         wanted["422"] = "The request can't be used; `reasons` lists every fault."
     if "requestBody" in operation:

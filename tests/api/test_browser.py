@@ -1,0 +1,106 @@
+"""The pages in a real Chromium: buttons, the dropped file, no console errors, nothing that axe finds."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from auditsvc.api import create_app
+from auditsvc.api.site import Site
+from auditsvc.records import Approval
+from tests.api import sample
+
+pytestmark = pytest.mark.browser
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture
+def url(site: Site) -> Iterator[str]:
+    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: str, width: int) -> None:
+    context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page, told = context.new_page(), []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(url) else None)
+    about = (f"/candidates/{sample.candidate(3).digest}", f"/decisions/{sample.decision(2).digest}")
+    for path in (
+        "/",
+        *about,
+        f"/decisions/{sample.decision(3, 'rejected').digest}",
+        "/log",
+        "/verify",
+        "/login",
+        "/docs",
+    ):
+        page.goto(url + path)
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the screen"
+    assert (told, outside) == ([], [])
+    context.close()
+
+
+def test_an_approver_comes_in_and_consents_with_the_button(chromium, url: str, site: Site) -> None:
+    secret, _ = site.access.issue("bob", "approver", 1)
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/login")
+    page.fill("#token", secret)
+    page.click("main button")
+    page.wait_for_url(f"{url}/")
+    assert "bob, approver" in page.inner_text("header")
+    page.goto(f"{url}/decisions/{sample.decision(2).digest}")
+    page.fill("#comment", "looked at it")
+    page.click("text=Consent as bob")
+    page.wait_for_selector("text=bob consents")
+    approvals = site.ledger.find(Approval, sample.decision(2).digest)
+    assert [(item.approver, item.comment) for item in approvals] == [("bob", "looked at it")]
+    page.click("text=go out")
+    page.wait_for_selector("text=reading without a token")
+    context.close()
+
+
+def test_a_dropped_file_is_verified(chromium, url: str, tmp_path: Path) -> None:
+    (tmp_path / "<b>model.safetensors").write_bytes(b"not ours")
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/verify")
+    page.set_input_files("#file", tmp_path / "<b>model.safetensors")
+    page.wait_for_selector("#found .standing.UNKNOWN")
+    assert "<b>model.safetensors" in page.inner_text("#found")
+    context.close()

@@ -1,0 +1,116 @@
+"""Every operation of the OpenAPI document, called with thousands of generated requests: it keeps what it says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from auditsvc.api import create_app
+from auditsvc.api.access import Access
+from auditsvc.api.answers import Answers
+from auditsvc.api.site import Site
+from auditsvc.ports import Ports
+from tests.api import sample
+from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = int(os.environ.get("AUDITSVC_EXAMPLES", "40"))
+"""Requests for each operation and kind of data."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder: Path = tmp_path_factory.mktemp("site")
+    clock = FixedClock()
+    ledger, keys, registry = MemoryLedger(clock), MemoryKeys(), MemoryRegistry()
+    sample.fill(ledger)
+    registry.tags.update({("net", str(number)): {} for number in (1, 2, 3, 4)})
+    ports = Ports(
+        ledger=ledger,
+        log=ledger,
+        blobs=MemoryBlobs(),
+        registry=registry,
+        datasets=None,  # type: ignore[arg-type]
+        keys=keys,
+        clock=clock,
+        progress=QuietProgress(),
+        folder=folder,
+    )
+    return Site(
+        ledger=ledger,
+        access=Access(folder / "access.db", clock),
+        answers=Answers(ledger, None),
+        clock=clock,
+        keys=keys,
+        folder=folder,
+        ports=ports,
+        local=False,
+        hosts=frozenset({"127.0.0.1", "localhost", "testserver"}),
+    )
+
+
+@pytest.fixture(scope="module")
+def tokens(served: Site) -> dict[str, str]:
+    """A token for each role."""
+    roles = ("reader", "submitter", "auditor", "approver", "admin")
+    return {role: served.access.issue(f"a-{role}", role, 30)[0] for role in roles}
+
+
+@pytest.fixture(scope="module")
+def document(served: Site) -> schemathesis.BaseSchema:
+    return schemathesis.openapi.from_asgi("/openapi.json", create_app(served))
+
+
+def _tried(operation: Any, headers: dict[str, str], mode: GenerationMode) -> tuple[int, list[str]]:
+    """The number of requests that were sent, and what was wrong with the answers."""
+    sent = 0
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    def asked(case: Case) -> None:
+        nonlocal sent
+        sent += 1
+        case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
+
+    try:
+        asked()
+    except Unsatisfiable:
+        return sent, []  # nothing can be wrong with an operation that takes nothing
+    except FailureGroup as group:
+        return sent, [f"{operation.label}: {fault}" for fault in group.exceptions]
+    except Failure as fault:
+        return sent, [f"{operation.label}: {fault}"]
+    return sent, []
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_the_service_keeps_what_its_document_says(
+    document: schemathesis.BaseSchema, tokens: dict[str, str], mode: GenerationMode
+) -> None:
+    """No server error; only the statuses, types and bodies that are declared; nothing without its token.
+
+    Left out is the check that whatever fits the schema is accepted: what makes sense is more than a schema can say.
+    """
+    sent, faults = 0, []
+    for found in document.get_all_operations():
+        operation = found.ok()
+        needed = operation.definition.raw["x-role"]
+        headers = {"Authorization": f"Bearer {tokens[needed]}"} if needed in tokens else {}
+        number, wrong = _tried(operation, headers, mode)
+        sent += number
+        faults += wrong
+    print(f"{mode.value}: {sent} requests")
+    assert not faults, "\n".join(faults)
+    assert sent > 10 * EXAMPLES
