@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -68,8 +69,8 @@ def put(document: object, path: list[int], value: object) -> object:
 
 
 @pytest.fixture(scope="module")
-def forge(tmp_path_factory: pytest.TempPathFactory) -> Forge:
-    return Forge(tmp_path_factory.mktemp("forge"))
+def forge(house_path: Path) -> Forge:
+    return Forge(house_path / "forge")
 
 
 @pytest.mark.parametrize("name", ["oms", "provenance", "audit-accuracy", "vsa"])
