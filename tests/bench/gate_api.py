@@ -6,7 +6,8 @@ were answered, and counted from when they were due.  Throughput is taken closed-
 FastAPI route that gives an answer of the same size without looking at anything.
 
 Two ways of asking: ``deployed`` asks about 500 versions again and again, as pipelines and clusters do; ``cold`` asks
-about another version each time, so that nothing is ever remembered.  One line of JSON per run.
+about another version each time, so that nothing is ever remembered.  ``cpu_us_*`` is the server's own computing time
+for one answer, which other work on the machine hardly changes.  One line of JSON per run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -133,9 +135,22 @@ def serve_bare(answer: dict[str, Any], port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="error", server_header=False)
 
 
+@dataclass(frozen=True)
+class Server:
+    """Where a server answers, and the process that it is."""
+
+    port: int
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Seconds that it has computed so far, in all its threads; other work on the machine does not count."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def serving(target: Callable[..., None], *arguments: Any) -> Iterator[int]:
-    """A port on which the target answers."""
+def serving(target: Callable[..., None], *arguments: Any) -> Iterator[Server]:
+    """A server of its own process that answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     process = multiprocessing.get_context("spawn").Process(target=target, args=(*arguments, port))
@@ -143,7 +158,7 @@ def serving(target: Callable[..., None], *arguments: Any) -> Iterator[int]:
     try:
         for _ in range(600):
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                yield port
+                yield Server(port, process.pid or 0)
                 return
             time.sleep(0.1)
         raise RuntimeError("the server did not start")
@@ -198,21 +213,23 @@ async def latencies(port: int, questions: Iterator[str], rate: int, seconds: flo
     return took
 
 
-async def throughput(port: int, questions: Iterator[str], seconds: float, connections: int = 16) -> float:
-    """Answers a second when every connection asks again at once."""
-    until = time.perf_counter() + seconds
+async def throughput(
+    server: Server, questions: Iterator[str], seconds: float, connections: int = 16
+) -> tuple[float, float]:
+    """Answers a second when every connection asks again at once, and the server's own microseconds for each."""
+    until, before = time.perf_counter() + seconds, server.cpu_s()
     done = 0
 
     async def asking() -> None:
         nonlocal done
-        connection = await Connection.open(port)
+        connection = await Connection.open(server.port)
         while time.perf_counter() < until:
             await connection.ask(next(questions))
             done += 1
         connection.close()
 
     await asyncio.gather(*(asking() for _ in range(connections)))
-    return done / seconds
+    return done / seconds, (server.cpu_s() - before) / done * 1e6
 
 
 def path_of(number: int) -> str:
@@ -236,29 +253,34 @@ def p99(found: list[float]) -> float:
     return statistics.quantiles(found, n=100)[98]
 
 
-async def measure(gate: int, bare: int, candidates: int, seconds: float, rounds: int) -> dict[str, float]:
+async def measure(gate: Server, bare: Server, candidates: int, seconds: float, rounds: int) -> dict[str, float]:
     hot, new = deployed(candidates), cold(candidates)
+    warming = await Connection.open(gate.port)
     for _ in range(DEPLOYED):
-        await throughput(gate, hot, 0.002, 1)
-    found: dict[str, list[float]] = {"gate": [], "cold": [], "bare": []}
+        await warming.ask(next(hot))
+    warming.close()
+    found: dict[str, list[tuple[float, float]]] = {"gate": [], "cold": [], "bare": []}
     for _ in range(rounds):
         found["bare"].append(await throughput(bare, hot, seconds / rounds))
         found["gate"].append(await throughput(gate, hot, seconds / rounds))
     found["cold"].append(await throughput(gate, new, min(seconds, candidates / 4000)))
-    rps = {name: statistics.median(values) for name, values in found.items()}
+    rps = {name: statistics.median(value for value, _ in values) for name, values in found.items()}
+    cpu = {name: statistics.median(value for _, value in values) for name, values in found.items()}
     at_rate = {
-        "": await latencies(gate, hot, RATE, seconds),
-        "_bare": await latencies(bare, hot, RATE, seconds),
-        "_cold": await latencies(gate, new, RATE, min(seconds, candidates / 4 / RATE)),
+        "": await latencies(gate.port, hot, RATE, seconds),
+        "_bare": await latencies(bare.port, hot, RATE, seconds),
+        "_cold": await latencies(gate.port, new, RATE, min(seconds, candidates / 4 / RATE)),
     }
     told = {f"p99_ms_{RATE}rps{name}": round(p99(values), 2) for name, values in at_rate.items()}
     told |= {f"p50_ms_{RATE}rps{name}": round(statistics.median(values), 2) for name, values in at_rate.items()}
     shares = {"": rps["gate"] / rps["bare"], "_cold": rps["cold"] / rps["bare"]}
     told |= {f"throughput_ratio_bare{name}": round(value, 3) for name, value in shares.items()}
+    told |= {f"cpu_us_{name}": round(value) for name, value in cpu.items()}
+    told |= {"cpu_ratio_bare": round(cpu["bare"] / cpu["gate"], 3)}
     return told | {f"rps_{name}": round(value) for name, value in rps.items()}
 
 
-async def beside_mlflow(gate: int, candidates: int, folder: Path) -> dict[str, float]:
+async def beside_mlflow(gate: Server, candidates: int, folder: Path) -> dict[str, float]:
     """p99 of both at 20 questions a second, which MLflow's own server can follow."""
     from urllib.parse import urlsplit
 
@@ -274,7 +296,7 @@ async def beside_mlflow(gate: int, candidates: int, folder: Path) -> dict[str, f
         path = "/api/2.0/mlflow/model-versions/get?name=net&version="
         port = urlsplit(address).port or 0
         theirs = await latencies(port, cycle([f"{path}{number + 1}" for number in range(20)]), 20, 10)
-        ours = await latencies(gate, deployed(candidates), 20, 10)
+        ours = await latencies(gate.port, deployed(candidates), 20, 10)
     figures = {
         "p99_ms_20rps_mlflow": p99(theirs),
         "p99_ms_20rps": p99(ours),
@@ -299,7 +321,7 @@ def main() -> None:
         told: dict[str, Any] = {"bench": "gate_api", "candidates": chosen.candidates, "ledger_mb": round(size / 1e6)}
         told["filled_s"] = round(time.perf_counter() - began, 1)
         with serving(serve_gate, str(store)) as gate:
-            example = json.loads(asyncio.run(_first(gate)))
+            example = json.loads(asyncio.run(_first(gate.port)))
             with serving(serve_bare, example) as bare:
                 told |= asyncio.run(measure(gate, bare, chosen.candidates, chosen.seconds, chosen.rounds))
             if chosen.mlflow:
