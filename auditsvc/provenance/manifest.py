@@ -15,18 +15,17 @@ import errno
 import hashlib
 import os
 import stat
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditsvc.errors import Unavailable
+from auditsvc.provenance.filenames import MAX_DEPTH, collisions, name_fault, shown
 from auditsvc.provenance.strict import Fault
 from auditsvc.records import FileEntry
 
 MAX_FILES = 100_000
-MAX_DEPTH = 32
 _CHUNK = 1 << 20
 _ALL_TOGETHER = 16
 _WORTH_A_THREAD = 8 << 20
@@ -62,7 +61,7 @@ def read_folder(folder: Path, keep: Keep | None = None, limit: int | None = None
         return Folder((), (_root_fault(folder, error),))
     try:
         sizes = dict(_walk(root, "", 0, faults))
-        faults += _collisions(sizes)
+        faults += collisions(sizes)
         large = {name for name, size in sizes.items() if limit is not None and size > limit}
         faults += (Fault("TOO_LARGE", f"{shown(name)} has {sizes.pop(name)} bytes") for name in sorted(large))
         if limit is not None and sum(sizes.values()) > _ALL_TOGETHER * limit:
@@ -129,48 +128,11 @@ def _opened(name: str, flags: int, directory: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def shown(name: str) -> str:
-    """A file name that is safe to print."""
-    return name.encode("utf-8", "backslashreplace").decode()[:200]
-
-
-def name_fault(name: str) -> Fault | None:
-    """Why this can't be the name of a file in a release, if so."""
-    parts = name.split("/")
-    if (
-        any(part in ("", ".", "..") for part in parts)
-        or "\\" in name
-        or any(ord(c) < 32 or ord(c) == 127 for c in name)
-    ):
-        return Fault("NAME_BAD", f"{shown(name)!r} is not a plain relative path")
-    if len(name) > 1024 or len(parts) > MAX_DEPTH:
-        return Fault("NAME_BAD", f"{shown(name)[:80]!r}... is too long")
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return Fault("NAME_BAD", f"{shown(name)!r} is not UTF-8")
-    if unicodedata.normalize("NFC", name) != name:
-        return Fault("NAME_BAD", f"{shown(name)!r} is not in Unicode normal form C")
-    return None
-
-
 def _speakable(name: str, faults: list[Fault]) -> bool:
     fault = name_fault(name)
     if fault:
         faults.append(fault)
     return fault is None
-
-
-def _collisions(names: Iterable[str]) -> list[Fault]:
-    """Names that some file systems or readers can't tell apart."""
-    seen: dict[str, str] = {}
-    faults = []
-    for name in names:
-        key = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        other = seen.setdefault(key, name)
-        if other != name:
-            faults.append(Fault("NAME_COLLISION", f"{shown(name)} and {shown(other)} are one name to some readers"))
-    return faults
 
 
 def _hashed(root: int, names: Sequence[str], total: int, faults: list[Fault], keep: Keep | None) -> Iterator[FileEntry]:

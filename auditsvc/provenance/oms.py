@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from auditsvc.provenance.manifest import name_fault, root_digest, shown
+from auditsvc.provenance.filenames import name_fault, shown
+from auditsvc.provenance.manifest import root_digest
 from auditsvc.provenance.strict import Fault, fields_of, list_of, text_of
 from auditsvc.records import FileEntry
 

@@ -56,17 +56,27 @@ def test_no_module_is_named_after_nothing():
     assert [path for path in SOURCES if path.stem in FORBIDDEN_NAMES] == []
 
 
+EXCUSED = {"intake/onnx_nodes.py": "one short converter for each ONNX operator, and nothing else"}
+
+
+def body_lines(function: ast.FunctionDef) -> int:
+    """The lines of a function below its signature and docstring."""
+    first = function.body[1] if ast.get_docstring(function) and len(function.body) > 1 else function.body[0]
+    return (function.end_lineno or 0) - first.lineno + 1
+
+
 def test_files_and_functions_stay_small():
-    long_files = {
-        path.relative_to(ROOT).as_posix() for path in SOURCES if len(path.read_text().splitlines()) > LONGEST_FILE
-    }
+    sizes = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
+    long_files = {name for name, lines in sizes.items() if lines > LONGEST_FILE}
     long_functions = {
         f"{path.relative_to(ROOT).as_posix()}:{node.name}"
         for path in SOURCES
+        if "migrations" not in path.parts
         for node in functions(path)
-        if (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION and "migrations" not in path.parts
+        if body_lines(node) > LONGEST_FUNCTION
     }
-    assert (long_files, long_functions) == (set(), set())
+    assert (long_files - set(EXCUSED), long_functions) == (set(), set())
+    assert set(EXCUSED) <= long_files, "an excuse that is no longer needed"
 
 
 def test_no_assert_validates_anything():
