@@ -65,9 +65,7 @@ class Generated:
 def network(seed: int) -> Model:
     """A tiny convolutional network that sees brightness, a little differently for each seed."""
     torch.manual_seed(seed)
-    module = nn.Sequential(
-        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
-    )
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     spec = InputSpec(channels=1, height=SIDE, width=SIDE)
     return Model(module, ArchitectureCard(architecture="bench", task="classification", classes=CLASSES, input=spec))
 
