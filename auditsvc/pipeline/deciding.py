@@ -90,16 +90,22 @@ def waive(decision: Decision, rule: str, person: str, reason: str, until: dateti
     """A named person takes one open rule of one candidate upon themselves until a day.
 
     Raises:
-        InvalidInput: no such open rule in the decision (a waiver that matches nothing), or a day in the past.
+        InvalidInput: no such open rule in the decision (a waiver that matches nothing), a rule that the policy lets
+            nobody waive, or a day in the past.
         Conflict: the person submitted the candidate.
     """
     now = ports.clock.now()
     open_rules = {item.rule for item in decision.findings}
     if rule not in open_rules:
         raise InvalidInput(f"the decision has no open finding under {rule!r}; open: {', '.join(sorted(open_rules))}")
+    policy = ports.ledger.get(Policy, decision.policy)
+    if any(item.rule == rule and item.waivers == "never" for item in policy.rules):
+        raise InvalidInput(f"the policy {decision.policy_name} lets nobody waive the rule {rule}")
     if until < now.date():
         raise InvalidInput(f"a waiver until {until} would be over already")
-    if any(item.submitter == person for item in ports.ledger.find(Submission, decision.candidate)):
+    if any(
+        item.submitter.casefold() == person.casefold() for item in ports.ledger.find(Submission, decision.candidate)
+    ):
         raise Conflict(f"{person} submitted this candidate and can't waive its rules")
     waiver = Waiver(
         candidate=decision.candidate,

@@ -224,7 +224,7 @@ def spoiled_models(lab: Lab, good: nn.Module) -> Iterator[tuple[str, str, nn.Mod
 def noisy(good: nn.Module) -> nn.Module:
     chance = torch.Generator().manual_seed(0)
     weights = {
-        name: value + 0.5 * value.std() * torch.randn(value.shape, generator=chance) if value.ndim > 1 else value
+        name: value + 0.8 * value.std() * torch.randn(value.shape, generator=chance) if value.ndim > 1 else value
         for name, value in good.state_dict().items()
     }
     other = copy.deepcopy(good)
