@@ -30,5 +30,6 @@ def test_pages_follow_each_other_newest_first_and_miss_nothing(ledger: Ledger) -
         seen += [one for _, one in page]
         before = page[-1][0]
     assert seen == made[::-1]
-    assert [one for _, one in ledger.page(Candidate, subject="net")] == [one for one in made[::-1] if one.model == "net"]
+    found = [one for _, one in ledger.page(Candidate, subject="net")]
+    assert found == [one for one in made[::-1] if one.model == "net"]
     assert ledger.page(Submission, subject="nobody/1") == ()
