@@ -29,7 +29,7 @@ def test_a_plan_as_json_gives_every_rule_on_every_slice():
     found = json.loads(run("plan", "standard", "--data", FACES, "--json").output)
     assert found["decidable"] is True
     assert {"rule": "overall-loss", "slice": "overall", "severity": "block", "images": 729, "fewest": 268,
-            "state": "doubtful"}.items() <= next(x for x in found["plan"] if x["rule"] == "overall-loss").items()  # fmt: skip
+            "state": "doubtful"}.items() <= next(x for x in found["plan"] if x["rule"] == "overall-loss").items()  # fmt: skip  # noqa: E501
 
 
 def test_a_policy_is_compared_and_explained():
