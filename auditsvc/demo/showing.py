@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -40,21 +41,21 @@ class Row:
 
 def decisions_table(rows: Iterable[Row]) -> Table:
     """One line for each candidate."""
-    table = Table(title="Decisions", title_justify="left", caption_justify="left")
-    for title in ("version", "recipe", "zeros", "right, overall", "lost against the parent", "worst loss", "decision"):
-        table.add_column(title, overflow="fold")
+    table = Table(caption_justify="left", box=SIMPLE, padding=(0, 0, 1, 0), pad_edge=False, show_edge=False)
+    for title in ("version", "recipe", "right,\noverall", "lost against\nthe parent", "worst loss", "decision"):
+        table.add_column(title, no_wrap=True)
     for row in rows:
         table.add_row(
             row.submission.version,
             _recipe(row.candidate),
-            f"{100 * (1 - row.candidate.card['nonzero'] / row.candidate.card['parameters']):.0f} %",
             _shown(_reading(row, "score.clean", OVERALL)),
             _shown(_reading(row, "drop.clean", OVERALL), points=True),
             _worst(row),
             Text(row.decision.outcome, style=_STYLES[row.decision.outcome]),
         )
     table.caption = (
-        "In brackets: 90 % interval, each end a one-sided 95 % bound. Worst loss: the finding or slice furthest down."
+        "\nIn percent and points; below each number its 90 % interval: each end is a one-sided 95 % bound.\n"
+        "Worst loss: the judged slice and condition furthest down."
     )
     return table
 
@@ -63,7 +64,8 @@ def _recipe(candidate: Candidate) -> str:
     if candidate.recipe is None:
         return "pruned elsewhere"
     targets = ", ".join(f"{name} {value:g}" for name, value in candidate.recipe.targets.items())
-    return f"{candidate.recipe.method}, {targets}"
+    zeros = 100 * (1 - candidate.card["nonzero"] / candidate.card["parameters"])
+    return f"{candidate.recipe.method}\n{targets}\n{zeros:.0f} % zeros"
 
 
 def _reading(row: Row, metric: str, slice_name: str) -> Measured | Unmeasured:
@@ -77,7 +79,7 @@ def _shown(outcome: Measured | Unmeasured, *, points: bool = False) -> str:
     if isinstance(outcome, Unmeasured):
         return "not known"
     sign = "+" if points else ""
-    return f"{100 * outcome.value:{sign}.1f} ({100 * outcome.low:{sign}.1f} to {100 * outcome.high:{sign}.1f})"
+    return f"{100 * outcome.value:{sign}.1f}\n{100 * outcome.low:{sign}.1f} to {100 * outcome.high:{sign}.1f}"
 
 
 def _worst(row: Row) -> str:
@@ -90,7 +92,7 @@ def _worst(row: Row) -> str:
     if not losses:
         return "not known"
     _, worst = max(losses, key=lambda pair: pair[0])
-    return f"{_shown(worst.outcome, points=True)} on {worst.slice}, {worst.metric.split('drop.')[1]}"
+    return f"{_shown(worst.outcome, points=True)}\n{worst.slice}\n{worst.metric.split('drop.')[1]}"
 
 
 def print_findings(console: Console, row: Row) -> None:
