@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.settings import shipped
+from tests.adapters.unprivileged import obey_file_modes, read_only
 from tests.pipeline.line import data_in, parent_in
 
 CLI = [sys.executable, "-m", "auditsvc"]
@@ -25,6 +26,7 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subp
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
         stdin=subprocess.DEVNULL,
+        preexec_fn=obey_file_modes,
     )
 
 
@@ -97,10 +99,11 @@ def test_a_folder_that_is_no_data_set_is_refused(models, tmp_path):
     refused(audit(models, tmp_path, data=tmp_path), 2, "dataset.yaml")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_store_is_one_clear_line(models, tmp_path):
-    (tmp_path / "store").mkdir(mode=0o500)
-    refused(audit(models, tmp_path), 4, "store")
+    (tmp_path / "store").mkdir()
+    with read_only(tmp_path / "store"):
+        refused(audit(models, tmp_path), 4, "store")
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_store_below_a_file_is_one_clear_line(models, tmp_path):
