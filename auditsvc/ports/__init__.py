@@ -11,10 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
+from auditsvc.ports.jobs import Jobs, Result, Runner
 from auditsvc.records import Candidate, Digest, FileEntry, Moment, Parent, Record
 
 if TYPE_CHECKING:
     from auditsvc.measuring import Dataset
+
+__all__ = [
+    "Blobs",
+    "Clock",
+    "Datasets",
+    "Jobs",
+    "KeyRole",
+    "Keys",
+    "Ledger",
+    "Log",
+    "Ports",
+    "Progress",
+    "Registry",
+    "Result",
+    "Runner",
+    "Signer",
+    "Tick",
+]
 
 R = TypeVar("R", bound=Record)
 

@@ -1,0 +1,117 @@
+"""Background work: what is asked for, how it stands, and what is told of it while it runs.
+
+Jobs are no records of the ledger: what a job does ends there, how it got there does not matter to anybody who checks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from auditsvc.records.base import Digest, Moment, Name, Text, Value
+from auditsvc.records.model import Recipe
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+"""The last three are ends; a job that failed or was cancelled can be tried again."""
+
+ENDS: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}-[0-9a-f]{16}$")]
+"""The time of asking in ms, then chance: later jobs have larger ids."""
+
+
+def _within(path: str) -> str:
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("a data set is named by its path below the service's data folder, without . and ..")
+    return path
+
+
+DataName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"), AfterValidator(_within)]
+"""A data set's folder or description below the service's data folder."""
+
+
+class PruneOrder(Value):
+    """Prune a registered parent, mark the result, and submit it in the name of whoever asked."""
+
+    kind: Literal["prune"] = "prune"
+    parent: Digest
+    recipe: Recipe
+    calibration: DataName
+
+
+class AuditOrder(Value):
+    """Measure a candidate beside its parent, judge it, write its report."""
+
+    kind: Literal["audit"] = "audit"
+    candidate: Digest
+    policy: Annotated[Name | Digest, Field(description="A policy of the ledger by digest, or a shipped one by name.")]
+    data: DataName
+
+
+class ReleaseOrder(Value):
+    """Seal the candidate of an approved decision and move the alias to it."""
+
+    kind: Literal["release"] = "release"
+    decision: Digest
+
+
+class ReportOrder(Value):
+    """Write the report of a decision again, in these formats."""
+
+    kind: Literal["report"] = "report"
+    decision: Digest
+    data: DataName
+    formats: Annotated[tuple[Name, ...], Field(min_length=1)] = ("html",)
+
+
+Order = Annotated[PruneOrder | AuditOrder | ReleaseOrder | ReportOrder, Field(discriminator="kind")]
+"""What a job is asked to do."""
+
+JOB_KINDS = ("prune", "audit", "release", "report")
+
+
+class Fault(Value):
+    """Why a job failed: the stable code of ``auditsvc.errors`` and the words."""
+
+    code: str
+    message: Text
+
+
+class Job(Value):
+    """One piece of background work, as it stands."""
+
+    id: JobId
+    order: Order
+    by: str
+    state: JobState
+    asked: Moment
+    changed: Moment
+    result: dict[str, Any] = {}
+    """What was made, by name: digests, a version, the outcome of a decision."""
+    fault: Fault | None = None
+
+
+class JobEvent(Value):
+    """One line of what a job tells while it runs; ``number`` counts from 1 for each job."""
+
+    number: int
+    at: Moment
+    step: str
+    done: int | None = None
+    total: int | None = None
+    words: str = ""
+
+
+class Shard(Value):
+    """A part of an audit that can be measured alone: some checks on one part of every pass over the images."""
+
+    job: JobId
+    candidate: Digest
+    policy: Digest
+    data: DataName
+    dataset: Digest
+    """What the data set must be by content; another one is refused."""
+    checks: tuple[Name, ...]
+    part: Annotated[int, Field(ge=0)]
+    parts: Annotated[int, Field(ge=1)]
