@@ -66,7 +66,21 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for path, methods in made["paths"].items():
         for operation in methods.values():
             _declare_errors(path, operation)
+    _link(made["paths"])
     return made
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """From every list to what can be done with one of its records: OpenAPI links, which programs can follow."""
+    for path, methods in paths.items():
+        inside = [(name, found) for name, found in paths.items() if name.startswith(f"{path}/{{digest}}")]
+        if "get" not in methods or not inside:
+            continue
+        links = methods["get"]["responses"]["200"].setdefault("links", {})
+        for _, found in inside:
+            for operation in found.values():
+                name = operation["operationId"]
+                links[name] = {"operationId": name, "parameters": {"digest": "$response.body#/items/0/digest"}}
 
 
 def _name_kind(schema: dict[str, Any], kind: str) -> None:
@@ -83,9 +97,10 @@ def _declare_errors(path: str, operation: dict[str, Any]) -> None:
         wanted.pop("404", None)
     if "requestBody" in operation or path in _CONFLICTING:
         wanted["409"] = "The state of things forbids it; `detail` says what."
-    if "422" in responses:
+    if "422" in responses or operation["x-role"] != "anyone":
         wanted["422"] = "The request can't be used; `reasons` lists every fault."
     if "requestBody" in operation:
+        wanted["400"] = "The body can't be read: not JSON, or not UTF-8."
         wanted["413"] = "The body is too large."
     wanted["503"] = "Something that is needed failed; try again."
     for status, words in wanted.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, get_args
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -112,6 +113,25 @@ def allow(caller: Caller, needed: Needed) -> None:
         raise Forbidden(f"this needs the role {needed}; {caller.name} has the role {caller.role}")
 
 
+def _query_names(dependant: Dependant) -> set[str]:
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*(_query_names(inner) for inner in dependant.dependencies))
+
+
+def _refuse_unknown(request: Request, taken: frozenset[str]) -> None:
+    """A misspelt filter that is ignored gives another answer than was asked for: ``polcy=strict`` would approve.
+
+    Raises:
+        InvalidInput: parameters that this route does not take; names them all.
+    """
+    unknown = sorted(set(request.query_params) - taken)
+    if unknown:
+        known = ", ".join(sorted(taken)) or "none"
+        raise InvalidInput(
+            "the request can't be used", [f"query {name[:100]}: not taken here; known: {known}" for name in unknown]
+        )
+
+
 class RoleRoute(APIRoute):
     """A route that looks up its role when it is made, and asks for it before anything else is read."""
 
@@ -130,11 +150,15 @@ class RoleRoute(APIRoute):
         inner, needed = super().get_route_handler(), self.needs
         if needed == "anyone":
             return inner
+        taken = frozenset(_query_names(self.dependant))
+        programs = self.path_format.startswith("/v1/")
 
         async def checked(request: Request) -> Response:
             caller = caller_of(request)
             allow(caller, needed)
             request.state.caller = caller
+            if programs and request.scope["query_string"]:
+                _refuse_unknown(request, taken)
             if "idempotency-key" in request.headers and request.method not in ("GET", "HEAD"):
                 return await answered_once(request, caller, inner)
             return await inner(request)
