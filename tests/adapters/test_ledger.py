@@ -11,15 +11,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event, insert
 
 from auditsvc.adapters.ledger import SqlLedger, opening
 from auditsvc.adapters.ledger.schema import HEAD, VERSION_TABLE, metadata
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
-from auditsvc.records import Candidate, Submission
+from auditsvc.records import Candidate, Submission, Waiver
 from tests.adapters.unprivileged import read_only
 from tests.contracts.sample import (
     a_candidate,
@@ -27,11 +28,12 @@ from tests.contracts.sample import (
     a_digest,
     a_revocation,
     a_submission,
+    a_waiver,
     an_approval,
 )
 from tests.fakes import FixedClock
 
-TABLES = ("record", "subject", "submission", "decision", "approval", "revocation", "leaf", "node")
+TABLES = ("record", "subject", "submission", "decision", "approval", "waiver", "revocation", "leaf", "node")
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[SqlLedger]:
     opened = _open(path)
-    opened.append(a_submission(), a_decision(), an_approval(), a_revocation(), a_candidate(), actor="ann")
+    opened.append(a_submission(), a_decision(), an_approval(), a_waiver(), a_revocation(), a_candidate(), actor="ann")
     yield opened
     opened.close()
 
@@ -108,14 +110,38 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
             raw.execute(approve, values)
     with pytest.raises(sqlite3.IntegrityError, match="submission_once"):
         raw.execute("INSERT OR REPLACE INTO submission VALUES (?, 'cho')", (about[1],))
+    waive = "INSERT INTO waiver VALUES (?, ?, ?, ?)"
+    with pytest.raises(sqlite3.IntegrityError, match="two_people_waive"):
+        raw.execute(waive, (a_digest(50), about[1], "ann", "Ann"))
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        raw.execute(waive, (a_digest(50), about[1], "somebody else", "ann"))
     with pytest.raises(sqlite3.IntegrityError, match="two_people_revoke"):
         raw.execute("INSERT INTO revocation VALUES (?, ?, 'ann', 'ANN')", (a_digest(50), a_digest(7)))
 
 
-@pytest.mark.parametrize("kind", ["approval", "decision", "revocation"])
+@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation"])
 def test_no_program_adds_a_record_past_its_constraints(raw: sqlite3.Connection, kind: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="guarded"):
         raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (a_digest(60), kind, b"{}"))
+
+
+def test_an_older_store_is_migrated_and_keeps_its_waivers(path: Path) -> None:
+    """Waivers of the first revision had no row of their own; they are still read, and new ones are guarded."""
+    path.parent.mkdir()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        settings = opening._alembic()
+        settings.attributes["connection"] = connection
+        command.upgrade(settings, "0001")
+        old = a_waiver(person="ann")
+        row = {"digest": old.digest, "kind": "waiver", "body": old.canonical(), "position": 0}
+        connection.execute(insert(metadata.tables["record"]), row)
+    engine.dispose()
+    ledger = _open(path)
+    assert list(ledger.all(Waiver)) == [old]
+    with closing(sqlite3.connect(path)) as raw, pytest.raises(sqlite3.IntegrityError, match="guarded"):
+        raw.execute("INSERT INTO record VALUES (?, 'waiver', ?, 99)", (a_digest(60), b"{}"))
+    ledger.close()
 
 
 def test_the_tables_are_what_the_migrations_make() -> None:

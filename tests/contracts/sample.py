@@ -12,6 +12,7 @@ from auditsvc.records import (
     Recipe,
     Revocation,
     Submission,
+    Waiver,
     digest_of,
 )
 from tests.fakes import NOON
@@ -73,3 +74,15 @@ def an_approval(number: int = 0, approver: str = "bob", decision: Decision | Non
 
 def a_revocation(asks: str = "ann", confirms: str = "bob") -> Revocation:
     return Revocation(release=a_digest(7), reason="a flaw", requested_by=asks, confirmed_by=confirms, at=NOON)
+
+
+def a_waiver(number: int = 0, person: str = "bob") -> Waiver:
+    return Waiver(
+        candidate=a_digest(number),
+        policy=a_digest(-1),
+        rule="little-is-lost",
+        person=person,
+        reason="a trial",
+        until=NOON.date(),
+        at=NOON,
+    )

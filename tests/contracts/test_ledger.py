@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.records import Approval, Candidate, Decision, Submission
+from auditsvc.records import Approval, Candidate, Decision, Submission, Waiver
 from tests.contracts.conftest import Both
-from tests.contracts.sample import a_candidate, a_decision, a_digest, a_revocation, a_submission, an_approval
+from tests.contracts.sample import a_candidate, a_decision, a_digest, a_revocation, a_submission, a_waiver, an_approval
 
 
 def test_a_record_reads_back_as_it_was_written(ledger: Both) -> None:
@@ -105,6 +105,17 @@ def test_a_candidate_has_one_submitter(ledger: Both) -> None:
     with pytest.raises(Conflict, match="submitted by ann"):
         ledger.append(a_submission(submitter="bob", version="3"), actor="bob")
     assert [one.version for one in ledger.all(Submission)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("person", ["ann", "Ann"])
+def test_who_submitted_cannot_waive(ledger: Both, person: str) -> None:
+    with pytest.raises(Conflict):
+        ledger.append(a_waiver(person=person), actor=person)  # never submitted
+    ledger.append(a_submission(submitter="ann"), actor="ann")
+    with pytest.raises(Conflict, match="can't waive"):
+        ledger.append(a_waiver(person=person), actor=person)
+    ledger.append(a_waiver(person="bob"), actor="bob")
+    assert tuple(ledger.all(Waiver)) == (a_waiver(person="bob"),)
 
 
 def test_who_asks_for_a_revocation_cannot_confirm_it(ledger: Both) -> None:

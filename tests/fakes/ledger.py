@@ -15,6 +15,7 @@ from auditsvc.records import (
     Record,
     Revocation,
     Submission,
+    Waiver,
     canonical_json,
     digest_of,
 )
@@ -114,6 +115,12 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
                 raise Conflict(f"{one.candidate} was submitted by {others[0]} already")
         case Approval():
             _allow_approval(one, there)
+        case Waiver():
+            submitted = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
+            if not submitted:
+                raise Conflict("never submitted")
+            if _same(submitted[0], one.person):
+                raise Conflict("who submitted a candidate can't waive its rules")
         case Revocation() if _same(one.requested_by, one.confirmed_by):
             raise Conflict("who asked for a revocation can't confirm it")
 

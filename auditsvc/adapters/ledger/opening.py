@@ -39,10 +39,11 @@ _WRITER_LOCK = 0x61756469747376
 
 _CONFLICTS = {
     "two_people_approve": "who submitted a candidate can't approve it: ask somebody else",
+    "two_people_waive": "who submitted a candidate can't waive its rules: ask somebody else",
     "two_people_revoke": "who asked for a revocation can't confirm it: ask somebody else",
     "one_approval_each": "this person has approved this decision already: a second approval must be another person's",
     "submission_once": "this candidate was submitted by somebody else already",
-    "guarded": "the ledger refuses a decision, approval or revocation that goes past its constraints",
+    "guarded": "the ledger refuses a decision, approval, waiver or revocation that goes past its constraints",
     "append_only": "the ledger is append-only: nothing in it is changed or deleted",
 }
 

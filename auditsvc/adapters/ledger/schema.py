@@ -1,9 +1,9 @@
 """The tables of the ledger, as the newest migration leaves them.
 
 ``record`` holds every record's canonical bytes.  ``subject`` is the index behind ``find``.  ``submission``,
-``decision``, ``approval`` and ``revocation`` repeat the few fields that the database itself must compare, so that
-the two-person rule is a constraint: whoever writes to these tables, by whatever program, can't break it.  A record
-of the last three kinds can't be added before its row is there (a trigger says so).
+``decision``, ``approval``, ``waiver`` and ``revocation`` repeat the few fields that the database itself must compare,
+so that the two-person rule is a constraint: whoever writes to these tables, by whatever program, can't break it.  A
+record of the last four kinds can't be added before its row is there (a trigger says so).
 ``leaf`` and ``node`` are the Merkle tree (RFC 6962) over everything that happened.
 
 Names of people are compared without regard to case: ``Bob`` can't approve what ``bob`` submitted.
@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code reads and writes; a test compares it with the migrations."""
 
 VERSION_TABLE = "auditsvc_revision"
@@ -88,6 +88,17 @@ approval = Table(
     CheckConstraint("lower(approver) <> lower(submitter)", name="two_people_approve"),
 )
 Index("one_approval_each", approval.c.decision, func.lower(approval.c.approver), unique=True)
+
+waiver = Table(
+    "waiver",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("candidate", _Digest, nullable=False),
+    Column("submitter", _Person, nullable=False),
+    Column("person", _Person, nullable=False),
+    ForeignKeyConstraint(["candidate", "submitter"], ["submission.candidate", "submission.submitter"]),
+    CheckConstraint("lower(person) <> lower(submitter)", name="two_people_waive"),
+)
 
 revocation = Table(
     "revocation",
