@@ -33,10 +33,12 @@ from auditsvc.records.model import (
     FileEntry,
     Mark,
     MarkedCopy,
+    Original,
     Parent,
     Recipe,
     Submission,
     TaskName,
+    Timing,
     recipe_key,
 )
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
@@ -70,6 +72,7 @@ __all__ = [
     "Measured",
     "Moment",
     "Name",
+    "Original",
     "Order",
     "Outcome",
     "Parent",
@@ -90,6 +93,7 @@ __all__ = [
     "Submission",
     "TaskName",
     "Text",
+    "Timing",
     "Unmeasured",
     "Value",
     "Verdict",

@@ -69,6 +69,30 @@ class Mark(Value):
     fidelity: dict[str, float] = {}
 
 
+class MarkedCopy(Record):
+    """For whom a candidate was marked, and where what finds its mark again is kept, encrypted.
+
+    Found by the commitment in the candidate's mark.  ``release`` and ``recipient`` are the words that the key of
+    the mark is derived with, the numbers are those in its message.  ``original`` (the unmarked weights) and
+    ``queries`` are blobs that only the master secret opens.
+    """
+
+    kind: ClassVar[str] = "marked-copy"
+
+    commitment: Digest
+    unmarked: Digest
+    release: Name
+    recipient: Annotated[str, Field(max_length=128)] = ""
+    release_number: Annotated[int, Field(ge=0, lt=2**32)]
+    recipient_number: Annotated[int, Field(ge=0, lt=2**16)] = 0
+    original: Digest
+    queries: Digest
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the commitment of the mark."""
+        return (self.commitment,)
+
+
 class Candidate(Record):
     """One exact set of model files, with its parent and recipe, asking for release.
 
@@ -92,6 +116,48 @@ class Candidate(Record):
         """Found by its model, its parent, its recipe, and each of its files."""
         recipe = (recipe_key(self.parent, self.recipe),) if self.recipe else ()
         return (self.model, self.parent, *recipe, *(file.digest for file in self.files))
+
+
+class Original(Record):
+    """Where the encrypted unmarked weights of a marked candidate are kept."""
+
+    kind: ClassVar[str] = "original"
+
+    unmarked: Digest
+    file: Digest
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the digest of the unmarked weights."""
+        return (self.unmarked,)
+
+
+class Timing(Record):
+    """The latency of one image, a candidate beside its parent in one run, in ms: medians and interquartile ranges.
+
+    It is no part of the candidate, because time is measured and not counted: the same bytes take another time on
+    another machine.
+    """
+
+    kind: ClassVar[str] = "timing"
+
+    candidate: Digest
+    parent: Digest
+    median_ms: Annotated[float, Field(gt=0)]
+    iqr_ms: Annotated[float, Field(ge=0)]
+    parent_median_ms: Annotated[float, Field(gt=0)]
+    parent_iqr_ms: Annotated[float, Field(ge=0)]
+    runs: Annotated[int, Field(ge=4)]
+    how: Text
+    at: Moment
+
+    @property
+    def times_faster(self) -> float:
+        """How many times faster than its parent the candidate is, by the medians."""
+        return self.parent_median_ms / self.median_ms
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate."""
+        return (self.candidate,)
 
 
 def recipe_key(parent: Digest, recipe: Recipe) -> str:

@@ -2,8 +2,9 @@
 
 At release
     ``embed`` marks the surviving weights of a network, without labels, in seconds; ``trace_wiring`` notes which
-    channels hang together; ``lock`` encrypts the unmarked weights, which are a secret; ``prepare_queries``
-    readies a test that needs a suspect's answers only.  The public part is a ``records.Mark``: a commitment.
+    channels hang together; ``prepare_queries`` readies a test that needs a suspect's answers only; ``lock`` and
+    ``lock_queries`` encrypt the unmarked weights and that test, which are secrets.  The public part is a
+    ``records.Mark``: a commitment.
 Afterwards
     ``read_suspect`` reads a found file, ``identify`` searches it among all releases, ``identify_answers`` does
     the same from answers alone.  ``detect`` is the test of one key.  In a dispute ``reveal_subkey`` shows one key
@@ -20,8 +21,8 @@ of a mark is never evidence that a model is *not* ours, and nothing here says so
 
 from auditsvc.watermark.detecting import Detection, detect, verify_reveal
 from auditsvc.watermark.embedding import embed
-from auditsvc.watermark.identifying import Found, Identification, Known, identify, identify_answers
-from auditsvc.watermark.keeping import Unmarked, lock, unlock
+from auditsvc.watermark.identifying import Found, Identification, Known, Untried, identify, identify_answers
+from auditsvc.watermark.keeping import Unmarked, lock, lock_queries, unlock, unlock_queries
 from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
 from auditsvc.watermark.merkle import Reveal, reveal_subkey
 from auditsvc.watermark.queries import Answered, Queries, prepare_queries
@@ -39,6 +40,7 @@ __all__ = [
     "Queries",
     "Reveal",
     "Unmarked",
+    "Untried",
     "Wiring",
     "derive_seed",
     "derive_subkeys",
@@ -47,11 +49,13 @@ __all__ = [
     "identify",
     "identify_answers",
     "lock",
+    "lock_queries",
     "prepare_queries",
     "read_suspect",
     "reveal_subkey",
     "trace_wiring",
     "unlock",
+    "unlock_queries",
     "verify_commitment",
     "verify_reveal",
     "weights_digest",

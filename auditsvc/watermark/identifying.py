@@ -14,9 +14,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from auditsvc.errors import InvalidInput
+from auditsvc.errors import AuditError, InvalidInput
 from auditsvc.records import Digest
-from auditsvc.watermark.detecting import Comparison, Detection, compare
+from auditsvc.watermark.detecting import Detection, compare
 from auditsvc.watermark.keeping import Unmarked
 from auditsvc.watermark.keys import Payload, all_subkeys, require_bound
 from auditsvc.watermark.queries import Answered, Queries
@@ -73,11 +73,20 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Untried:
+    """A release that could not be compared with, and why: its kept file is gone, damaged, or under another secret."""
+
+    release: str
+    recipient: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Identification:
     """The answer, the keys that were found (several, if recipients mixed their copies), and all that was tried.
 
     ``log10_p`` is that of the best key, corrected for the number tried.  ``dispute`` says whether it would also
-    hold against a claimant who could try keys freely (p under 2**-128).
+    hold against a claimant who could try keys freely (p under 2**-128).  ``untried`` is part of every sentence.
     """
 
     verdict: Verdict
@@ -86,6 +95,7 @@ class Identification:
     tried: tuple[Found, ...]
     dispute: bool
     sentence: str
+    untried: tuple[Untried, ...] = ()
 
 
 def identify(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Identification:
@@ -94,9 +104,11 @@ def identify(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Identi
     Releases with the same unmarked weights are compared once, whatever the number of recipients.
 
     Raises:
-        InvalidInput: no release to compare with, or kept weights that are not the ones a mark is bound to.
+        InvalidInput: no release that could be compared with.
     """
-    return _answer(tuple(_tested(suspect, releases)), BREAKS)
+    found = tuple(_tested(suspect, releases))
+    untried = [one for one in found if isinstance(one, Untried)]
+    return _answer([one for one in found if isinstance(one, Found)], BREAKS, untried)
 
 
 def identify_answers(tests: Iterable[tuple[str, str, Queries]], answers: Callable[[Queries], Tensor]) -> Identification:
@@ -109,25 +121,27 @@ def identify_answers(tests: Iterable[tuple[str, str, Queries]], answers: Callabl
     return _answer(found, BREAKS_ASKING)
 
 
-def _tested(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Iterator[Found]:
+def _tested(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Iterator[Found | Untried]:
     by_weights: dict[Digest, list[Known]] = {}
     for known in releases:
         by_weights.setdefault(known.unmarked, []).append(known)
     for unmarked, group in by_weights.items():
-        comparison = _compared(suspect, group[0].load(), unmarked)
+        try:
+            original = group[0].load()
+            require_bound(original.weights, unmarked)
+        except AuditError as error:
+            yield from (Untried(known.release, known.recipient, str(error)) for known in group)
+            continue
+        comparison = compare(suspect, original.weights, original.wiring)
         for known in group:
             evidence = comparison.judge(all_subkeys(known.seed), unmarked, known.payload)
             yield Found(known.release, known.recipient, evidence)
 
 
-def _compared(suspect: Mapping[str, Tensor], original: Unmarked, unmarked: Digest) -> Comparison:
-    require_bound(original.weights, unmarked)
-    return compare(suspect, original.weights, original.wiring)
-
-
-def _answer(tried: Sequence[Found], breaks: str) -> Identification:
+def _answer(tried: Sequence[Found], breaks: str, untried: Sequence[Untried] = ()) -> Identification:
     if not tried:
-        raise InvalidInput("no release is registered with a mark, so there is nothing to compare with")
+        reasons = (f"{one.release}: {one.reason}" for one in untried)
+        raise InvalidInput("no release is registered with a mark that could be compared with", reasons)
     ordered = sorted(tried, key=lambda found: found.log10_p)
     tries = math.log10(len(ordered))
     best = min(0.0, ordered[0].log10_p + tries)
@@ -139,8 +153,14 @@ def _answer(tried: Sequence[Found], breaks: str) -> Identification:
         matches=matches,
         tried=tuple(ordered),
         dispute=best < DISPUTE_BELOW,
-        sentence=_sentence(verdict, ordered, matches, best, breaks),
+        sentence=_sentence(verdict, ordered, matches, best, breaks) + _gap(untried),
+        untried=tuple(untried),
     )
+
+
+def _gap(untried: Sequence[Untried]) -> str:
+    names = ", ".join(sorted({one.release for one in untried}))
+    return f"  Not compared, because what finds their marks can't be opened: {names}." if untried else ""
 
 
 def _sentence(verdict: Verdict, tried: Sequence[Found], matches: Sequence[Found], best: float, breaks: str) -> str:

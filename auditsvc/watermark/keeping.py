@@ -1,6 +1,6 @@
-"""Keep the unmarked candidate: encrypted, because whoever has it can take every mark off.
+"""Keep what finds a mark: encrypted, because whoever has the unmarked candidate can take every mark off.
 
-AES-256-GCM with a key from the master secret and the digest of the weights; the digest is authenticated too, so
+AES-256-GCM with a key from the master secret and the digest of what is kept; the digest is authenticated too, so
 one release's file can't be passed off as another's.
 
 Reference: M. Dworkin (2007), "Galois/Counter Mode (GCM)", NIST SP 800-38D.
@@ -21,11 +21,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.records import Digest
+from auditsvc.records import Digest, digest_of
 from auditsvc.watermark.keys import digest_bytes, require_bound, weights_file
+from auditsvc.watermark.queries import Queries
 from auditsvc.watermark.wiring import Wiring
 
-_MAGIC = b"auditsvc-unmarked/v1\n"
+_ORIGINAL, _QUERIES = b"auditsvc-unmarked/v1\n", b"auditsvc-queries/v1\n"
 _NONCE = 12
 
 
@@ -46,9 +47,7 @@ def lock(master: bytes, unmarked: Digest, original: Unmarked) -> bytes:
     require_bound(original.weights, unmarked)
     wiring = original.wiring.as_json() if original.wiring else b""
     header = json.dumps({"wiring": len(wiring)}).encode() + b"\n"
-    nonce = os.urandom(_NONCE)
-    plain = header + wiring + weights_file(original.weights)
-    return _MAGIC + nonce + AESGCM(_key(master, unmarked)).encrypt(nonce, plain, digest_bytes(unmarked))
+    return _closed(master, _ORIGINAL, digest_bytes(unmarked), header + wiring + weights_file(original.weights))
 
 
 def unlock(master: bytes, unmarked: Digest, data: bytes) -> Unmarked:
@@ -57,16 +56,7 @@ def unlock(master: bytes, unmarked: Digest, data: bytes) -> Unmarked:
     Raises:
         InvalidInput: another master secret, another candidate's file, or a changed byte.
     """
-    start = len(_MAGIC) + _NONCE
-    if not data.startswith(_MAGIC) or len(data) < start:
-        raise InvalidInput("this is not the encrypted file of an unmarked candidate")
-    nonce = data[len(_MAGIC) : start]
-    try:
-        plain = AESGCM(_key(master, unmarked)).decrypt(nonce, data[start:], digest_bytes(unmarked))
-    except InvalidTag as error:
-        raise InvalidInput(
-            f"the unmarked candidate {unmarked} can't be decrypted: a changed file, or another master secret"
-        ) from error
+    plain = _opened(master, _ORIGINAL, digest_bytes(unmarked), data, f"the unmarked candidate {unmarked}")
     header, _, rest = plain.partition(b"\n")
     size = int(json.loads(header)["wiring"])
     wiring = Wiring.from_json(rest[:size]) if size else None
@@ -75,6 +65,36 @@ def unlock(master: bytes, unmarked: Digest, data: bytes) -> Unmarked:
     return Unmarked(weights, wiring)
 
 
-def _key(master: bytes, unmarked: Digest) -> bytes:
-    info = b"auditsvc-wm/v1|at-rest"
-    return HKDF(algorithm=SHA256(), length=32, salt=digest_bytes(unmarked), info=info).derive(master)
+def lock_queries(master: bytes, queries: Queries) -> tuple[Digest, bytes]:
+    """The digest that a mark commits to, and the encrypted file: queries tell of the key, so they are a secret too."""
+    plain = queries.as_bytes()
+    digest = digest_of(plain)
+    return digest, _closed(master, _QUERIES, digest_bytes(digest), plain)
+
+
+def unlock_queries(master: bytes, digest: Digest, data: bytes) -> Queries:
+    """The queries that a mark committed to, from their encrypted file.
+
+    Raises:
+        InvalidInput: another master secret, other queries, or a changed byte.
+    """
+    return Queries.from_bytes(_opened(master, _QUERIES, digest_bytes(digest), data, f"the queries {digest}"))
+
+
+def _closed(master: bytes, kind: bytes, bound: bytes, plain: bytes) -> bytes:
+    nonce = os.urandom(_NONCE)
+    return kind + nonce + AESGCM(_key(master, bound)).encrypt(nonce, plain, kind + bound)
+
+
+def _opened(master: bytes, kind: bytes, bound: bytes, data: bytes, what: str) -> bytes:
+    start = len(kind) + _NONCE
+    if not data.startswith(kind) or len(data) < start:
+        raise InvalidInput(f"this is not the encrypted file of {what}")
+    try:
+        return AESGCM(_key(master, bound)).decrypt(data[len(kind) : start], data[start:], kind + bound)
+    except InvalidTag as error:
+        raise InvalidInput(f"{what} can't be decrypted: a changed file, or another master secret") from error
+
+
+def _key(master: bytes, bound: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=bound, info=b"auditsvc-wm/v1|at-rest").derive(master)

@@ -145,6 +145,8 @@ def prepare_queries(
     ``halfway`` makes images on which it hesitates, each a mixture of two of the pool that it answers
     differently.  They look like double exposures, which a thief's filter might refuse.
 
+    All are rounded to 8 bits, so that they can be handed out as picture files.
+
     Cost: one pass over the pool (``halfway``: ``HALVINGS`` more over the queries), one backward pass for each query,
     and ``count**2 * weights`` multiplications.
 
@@ -159,6 +161,7 @@ def prepare_queries(
         if answers.shape[1] < 2:
             raise InvalidInput("queries need a model that chooses between at least two answers")
         chosen = _halfway(logits, pool, answers, count) if halfway else _hesitant(pool, answers, count)
+        chosen = (chosen * 255).round() / 255
         before = answers_of(logits, chosen)
         best = before.topk(2, dim=1).indices
         first, second = best[:, 0], best[:, 1]

@@ -1,6 +1,7 @@
 import pytest
 
 from auditsvc.errors import InvalidInput
+from auditsvc.records import digest_of
 from auditsvc.watermark import (
     Detection,
     Found,
@@ -83,3 +84,16 @@ def test_answers_alone_can_match(marked):
     nothing = identify_answers([("toy-1", "", queries)], lambda asked: answers(drawn(3), asked.images))
     assert nothing.verdict == "NO EVIDENCE"
     assert "answers alone" in nothing.sentence
+
+
+def test_a_release_whose_kept_file_cannot_be_opened_is_named_and_the_others_are_searched(marked, releases):
+    def gone():
+        raise InvalidInput("another master secret")
+
+    lost = Known("toy-3", "", bytes(32), digest_of(b"lost"), Payload(7), gone)
+    found = identify(marked.weights, [*releases, lost])
+    assert found.verdict == "MATCH"
+    assert [(one.release, one.reason) for one in found.untried] == [("toy-3", "another master secret")]
+    assert "toy-3" in found.sentence
+    with pytest.raises(InvalidInput, match="toy-3"):
+        identify(marked.weights, [lost])

@@ -5,8 +5,16 @@ from hypothesis import strategies as st
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import digest_of
-from auditsvc.watermark import Unmarked, lock, unlock, weights_digest
-from tests.watermark.conftest import MASTER
+from auditsvc.watermark import (
+    Unmarked,
+    lock,
+    lock_queries,
+    prepare_queries,
+    unlock,
+    unlock_queries,
+    weights_digest,
+)
+from tests.watermark.conftest import MASTER, PAYLOAD
 
 WEIGHTS = {"conv.weight": torch.arange(24.0).reshape(2, 3, 2, 2), "conv.bias": torch.ones(2)}
 DIGEST = weights_digest(WEIGHTS)
@@ -44,3 +52,25 @@ def test_another_master_secret_or_candidate_is_refused():
 def test_weights_under_another_digest_are_not_locked_away():
     with pytest.raises(InvalidInput, match="digest"):
         lock(MASTER, digest_of(b"other"), Unmarked(WEIGHTS))
+
+
+def test_queries_are_kept_as_a_secret_that_the_mark_commits_to(marked):
+    queries = prepare_queries(
+        marked.net, marked.net, marked.images[200:], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD
+    )
+    digest, data = lock_queries(MASTER, queries)
+    assert digest == queries.digest
+    assert queries.as_bytes()[200:216] not in data
+    assert unlock_queries(MASTER, digest, data).digest == digest
+    with pytest.raises(InvalidInput, match="master secret"):
+        unlock_queries(bytes(32), digest, data)
+    with pytest.raises(InvalidInput, match="not the encrypted file"):
+        unlock_queries(MASTER, digest, LOCKED)
+
+
+def test_queries_can_be_handed_out_as_picture_files(marked):
+    queries = prepare_queries(
+        marked.net, marked.net, marked.images[200:], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD,
+        count=20, halfway=True,
+    )  # fmt: skip
+    assert torch.equal((queries.images * 255).round() / 255, queries.images)
