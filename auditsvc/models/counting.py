@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from auditsvc.models.card import InputSpec
@@ -24,8 +24,11 @@ COMPRESSION = 6
 
 
 def macs(model: Model) -> float:
-    """Multiply-accumulates for one image."""
-    return ShapeCounter(model).macs({})
+    """Multiply-accumulates for one image; a module that needs numbers to run is counted while it computes."""
+    try:
+        return ShapeCounter(model).macs({})
+    except (NotImplementedError, RuntimeError):
+        return _counted(model.module, model.card.input, "cpu")
 
 
 class ShapeCounter:
@@ -51,19 +54,19 @@ class ShapeCounter:
         return float(sum({**self._own, **shapes}[name].numel() for name in self._names))
 
 
-def _counted(module: nn.Module, spec: InputSpec) -> float:
+def _counted(module: nn.Module, spec: InputSpec, device: str = "meta") -> float:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        module(torch.empty(1, spec.channels, spec.height, spec.width, device="meta"))
+        module(torch.zeros(1, spec.channels, spec.height, spec.width, device=device))
     return counter.get_total_flops() / 2
 
 
-def facts(model: Model, weights: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+def facts(model: Model, saved: bytes | None = None) -> dict[str, float]:
     """The card of a candidate: parameters, non-zeros, MACs, bytes as saved and bytes when compressed.
 
-    ``weights`` are the tensors as they are saved, where that is another number format than the model computes in.
+    ``saved`` is the weights' file, where that is in another number format than the model computes in.
     """
-    data = model_files(dict(weights) if weights is not None else model.weights(), model.card)[WEIGHTS]
+    data = model_files(model.weights(), model.card)[WEIGHTS] if saved is None else saved
     return model.counts() | {
         "macs": macs(model),
         "bytes_dense": float(len(data)),

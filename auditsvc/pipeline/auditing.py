@@ -16,8 +16,9 @@ import torch
 from auditsvc.checks import check_named
 from auditsvc.errors import Cancelled, InvalidInput, Unavailable
 from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
-from auditsvc.pipeline.making import load_stored, read_mark
+from auditsvc.pipeline.marking import read_mark
 from auditsvc.pipeline.planning import sliced_for, undecidable
+from auditsvc.pipeline.stored import load_stored
 from auditsvc.ports import Ports
 from auditsvc.records import OVERALL, Candidate, CheckFailed, Evidence, EvidenceKey, Parent, Policy, Reading
 from auditsvc.records.standing import slicing_of
@@ -93,7 +94,7 @@ def _case(
         seed=policy.seed,
         alpha=policy.alpha,
         remembered=remembered,
-        read_mark=partial(read_mark, candidate, parent, dataset, ports) if candidate.mark else None,
+        read_mark=partial(read_mark, candidate, dataset, ports) if candidate.mark else None,
     )
 
 

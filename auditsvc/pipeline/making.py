@@ -1,29 +1,32 @@
 """From a parent to submitted candidates: register, prune, mark, admit, submit.
 
-The mark goes in before the digest is taken, so what is audited and signed is what was marked.  The unmarked
-weights are never stored: they follow from parent and recipe, and the seed of the mark from them and the master
-secret.
+The mark goes into the float weights, the number format comes after it, and the digest is taken last: what is
+audited and signed is what was marked, byte for byte.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from auditsvc import pruning, watermark
-from auditsvc.errors import InvalidInput, Refused
-from auditsvc.intake import round_trip
-from auditsvc.measuring import Dataset, MarkReading
-from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files, read_card, read_weights
+from auditsvc import pruning
+from auditsvc.errors import Refused
+from auditsvc.intake import ONNX, round_trip
+from auditsvc.measuring import Dataset
+from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
+from auditsvc.models.counting import facts
+from auditsvc.models.exporting import compare_onnx, onnx_bytes
+from auditsvc.pipeline.marking import Marking, is_marked_for, put_mark
+from auditsvc.pipeline.stored import load_stored
 from auditsvc.ports import Ports
-from auditsvc.records import Candidate, FileEntry, Mark, Parent, Recipe, Submission, recipe_key
+from auditsvc.records import Candidate, Mark, Parent, Recipe, Submission, recipe_key
 
 BESIDE = ("LICENSE", "NOTE.md")
 """Files of the parent that go with every candidate: a licence stays with what it covers."""
+
+PROBES, ROUND_TRIP = 64, 8
+"""Images on which ONNX Runtime is compared (INT8 by its share of equal answers), and those of the round trip."""
 
 
 def register_parent(folder: Path, facts: Mapping[str, str], ports: Ports) -> tuple[Parent, str]:
@@ -46,39 +49,53 @@ def register_parent(folder: Path, facts: Mapping[str, str], ports: Ports) -> tup
     return parent, ports.registry.register_parent(parent, folder)
 
 
-def load_stored(files: Iterable[FileEntry], ports: Ports) -> Model:
-    """The model of a record's files, read from the blobs and checked against their digests."""
-    by_name = {file.name: file.digest for file in files}
-    missing = {WEIGHTS, CARD} - set(by_name)
-    if missing:
-        raise Refused(f"the record lists no {' and no '.join(sorted(missing))}")
-    return assemble(read_weights(ports.blobs.read(by_name[WEIGHTS])), read_card(ports.blobs.read(by_name[CARD])))
+def make(
+    parent: Parent,
+    recipe: Recipe,
+    calibration: Dataset,
+    ports: Ports,
+    data: Sequence[Dataset] = (),
+    *,
+    onnx: bool = False,
+    marking: Marking | None = None,
+) -> Candidate:
+    """Prune, mark, and admit one candidate; the same parent, recipe and recipient give the same one, found again.
 
-
-def make(parent: Parent, recipe: Recipe, calibration: Dataset, ports: Ports) -> Candidate:
-    """Prune, mark, and admit one candidate; the same parent and recipe give the same one, found again.
-
-    ``calibration`` is unlabelled and is not what the candidate will be audited on: the mark is fitted to it.
+    ``calibration`` is unlabelled and is not what the candidate will be audited on: the mark is fitted to it.  ``data``
+    are the data sets that the recipe names by digest.  With ``onnx`` the candidate's files hold the same model for
+    other runtimes too, compared with ONNX Runtime.  ``marking`` says for whom the copy is marked.
 
     Raises:
-        InvalidInput: a recipe that does not fit the parent.
-        Refused: the saved files, loaded in a clean process, are not the model that was saved.
+        InvalidInput: a recipe that does not fit the parent, or data that was not given.
+        Refused: the saved files, loaded in a clean process, are not the model that was saved; or ONNX Runtime
+            answers otherwise.
     """
     known = ports.ledger.find(Candidate, recipe_key(parent.digest, recipe))
-    stored = [item for item in known if all(ports.blobs.has(file.digest) for file in item.files)]
-    if stored:
-        return stored[0]
-    pruned = _pruned(parent, recipe, ports)
-    weights, mark = _marked(parent, pruned, calibration, ports)
-    marked = assemble(weights, pruned.card)
+    for item in known:
+        if not is_marked_for(item, marking, ports):
+            continue
+        if has_onnx(item) == onnx and all(ports.blobs.has(file.digest) for file in item.files):
+            return item
+    dense = load_stored(parent.files, ports)
+    floats = pruning.in_float_weights(dense, recipe, data, progress=ports.progress)
+    weights, mark = put_mark(parent, assemble(floats, dense.card), calibration, ports, marking)
+    saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch)
-        for name, data in model_files(weights, pruned.card).items():
-            (folder / name).write_bytes(data)
+        for name, content in model_files(saved, dense.card).items():
+            (folder / name).write_bytes(content)
         for file in parent.files:
             if file.name in BESIDE:
                 (folder / file.name).write_bytes(ports.blobs.read(file.digest))
-        return _admitted(folder, marked, parent, calibration, ports, recipe, mark)
+        model = assemble(saved, dense.card)
+        if onnx:
+            (folder / ONNX).write_bytes(onnx_bytes(model, next(calibration.batches(PROBES)).images))
+        return _admitted(folder, model, parent, calibration, ports, recipe, mark)
+
+
+def has_onnx(candidate: Candidate) -> bool:
+    """Whether the candidate's files hold the model as ONNX too."""
+    return any(file.name == ONNX for file in candidate.files)
 
 
 def admit(folder: Path, parent: Parent, probe: Dataset, ports: Ports) -> Candidate:
@@ -98,66 +115,25 @@ def _admitted(
     folder: Path, model: Model, parent: Parent, probe: Dataset, ports: Ports, recipe: Recipe | None, mark: Mark | None
 ) -> Candidate:
     """The round trip in a clean process, then files into the blobs and the record into the ledger."""
-    round_trip(folder, model, next(probe.batches(8)).images)
-    paths = [folder / name for name in (WEIGHTS, CARD, *BESIDE) if (folder / name).is_file()]
-    files = tuple(ports.blobs.put_file(path) for path in sorted(paths))
+    images = next(probe.batches(PROBES)).images
+    round_trip(folder, model, images[:ROUND_TRIP])
+    if (folder / ONNX).is_file():
+        reasons = compare_onnx((folder / ONNX).read_bytes(), model, images)
+        if reasons:
+            raise Refused(f"{ONNX} is not the model beside it", reasons)
+    paths = [folder / name for name in (WEIGHTS, CARD, ONNX, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,
         task=parent.task,
         architecture=model.card.architecture,
-        files=files,
+        files=tuple(ports.blobs.put_file(path) for path in sorted(paths)),
         parent=parent.digest,
         recipe=recipe,
         mark=mark,
-        card=model.counts() | {"bytes": float(sum(file.size for file in files if file.name == WEIGHTS))},
+        card=facts(model, (folder / WEIGHTS).read_bytes()),
     )
     ports.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
     return candidate
-
-
-def _pruned(parent: Parent, recipe: Recipe, ports: Ports) -> Model:
-    model = load_stored(parent.files, ports)
-    return assemble(pruning.prune(model, recipe), model.card)
-
-
-def _payload(unmarked: str) -> watermark.Payload:
-    """The release number is taken from the unmarked digest, so that it needs no counter to be unique."""
-    return watermark.Payload(release=int(unmarked.removeprefix("sha256:")[:8], 16), recipient=0)
-
-
-def _marked(parent: Parent, pruned: Model, calibration: Dataset, ports: Ports) -> tuple[dict[str, Tensor], Mark]:
-    unmarked = watermark.weights_digest(pruned.weights())
-    seed = watermark.derive_seed(ports.keys.watermark_secret(), unmarked, parent.model)
-    images = torch.cat([batch.images for batch in calibration.batches(64)])
-    return watermark.embed(pruned.module, pruned, images, seed=seed, unmarked=unmarked, payload=_payload(unmarked))
-
-
-def read_mark(candidate: Candidate, parent: Parent, dataset: Dataset, ports: Ports) -> MarkReading:
-    """Detect the candidate's mark and count the answers that it changed.
-
-    Raises:
-        InvalidInput: the candidate was not made here, so that its unmarked weights are not known.
-    """
-    if candidate.recipe is None:
-        raise InvalidInput("the mark of a candidate that was not pruned here can't be read")
-    pruned, marked = _pruned(parent, candidate.recipe, ports), load_stored(candidate.files, ports)
-    unmarked = watermark.weights_digest(pruned.weights())
-    seed = watermark.derive_seed(ports.keys.watermark_secret(), unmarked, parent.model)
-    found = watermark.detect(
-        marked.weights(), pruned.weights(), seed=seed, unmarked=unmarked, payload=_payload(unmarked)
-    )
-    changed = 0
-    with torch.inference_mode():
-        for batch in dataset.batches(32):
-            changed += int((marked(batch.images).argmax(1) != pruned(batch.images).argmax(1)).sum())
-    return MarkReading(
-        log10_p=found.log10_p,
-        z=found.z,
-        bits_matched=found.bits_matched,
-        bits_total=found.bits_total,
-        flips=changed / dataset.ref.images,
-        images=dataset.ref.images,
-    )
 
 
 def submit(candidate: Candidate, parent_version: str, submitter: str, ports: Ports) -> Submission:

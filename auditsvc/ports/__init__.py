@@ -155,6 +155,10 @@ class Registry(Protocol):
         """Set tags on a version.  Tags are hints for readers, never evidence."""
         ...
 
+    def checkout(self, model: str, version: str, folder: Path) -> Path:
+        """Copy the files of a version into this folder; the folder inside it that holds them.  Raises ``NotFound``."""
+        ...
+
     def move_alias(self, model: str, alias: str, version: str) -> None:
         """Point the alias at this version."""
         ...

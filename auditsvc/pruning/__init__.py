@@ -25,7 +25,7 @@ from auditsvc.measuring import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
 from auditsvc.pruning.drawing import draw
-from auditsvc.pruning.formats import FORMATS, in_format
+from auditsvc.pruning.formats import FORMATS, in_float, in_format, in_format_of
 from auditsvc.pruning.methods import METHODS, Work
 from auditsvc.pruning.plan import Sources, recovery_of, sources_of
 from auditsvc.pruning.recovery import AfterStep
@@ -53,15 +53,38 @@ def prune(
         Refused: the pruned model is not what it should be and is not handed out.
         Unavailable: a library that the method needs is not installed.
     """
+    weights = in_float_weights(parent, recipe, data, progress=progress)
+    return formatted(assemble(weights, parent.card), recipe, data)
+
+
+def in_float_weights(
+    parent: Model,
+    recipe: Recipe,
+    data: Dataset | Sequence[Dataset] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """The first half of ``prune``: everything but the number format, so that a mark can go in between.
+
+    Raises:
+        InvalidInput, Refused, Unavailable: as ``prune``.
+    """
     method = METHODS.get(recipe.method)
     if method is None:
         raise InvalidInput(f"no pruning method named {recipe.method!r}; known: {', '.join(sorted(METHODS))}")
-    work = Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or Silence())
-    weights = method(work)
+    return method(Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or Silence()))
+
+
+def formatted(model: Model, recipe: Recipe, data: Dataset | Sequence[Dataset] | None = None) -> dict[str, Tensor]:
+    """The second half of ``prune``: the model's tensors in the recipe's number format, as they are saved.
+
+    Raises:
+        InvalidInput: ``int8`` without images, or weights that the format can't hold.
+    """
     if recipe.number_format is None:
-        return weights
-    images = work.sources.of(None, "int8") if recipe.number_format == "int8" else None
-    return in_format(assemble(weights, parent.card), recipe.number_format, images, recipe.seed)
+        return model.weights()
+    images = sources_of(recipe, data).of(None, "int8") if recipe.number_format == "int8" else None
+    return in_format(model, recipe.number_format, images, recipe.seed)
 
 
 __all__ = [
@@ -76,7 +99,11 @@ __all__ = [
     "Trial",
     "concrete",
     "draw",
+    "formatted",
+    "in_float",
+    "in_float_weights",
     "in_format",
+    "in_format_of",
     "ladder",
     "prune",
     "recovery_of",

@@ -6,6 +6,7 @@ never claimed.  Half precision is a storage format here: the model still compute
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from auditsvc.errors import InvalidInput
 from auditsvc.measuring import Dataset
 from auditsvc.models import Model
+from auditsvc.models.int8 import SCALE
 
 FORMATS = ("int8", "float16", "bfloat16")
 CALIBRATION_IMAGES, BATCH = 512, 64
@@ -54,17 +56,49 @@ def _int8(model: Model, data: Dataset, seed: int) -> dict[str, Tensor]:
     }
     ranges = _input_ranges(model, layers, data, seed)
     weights = model.weights()
-    for path, layer in layers.items():
+    for path in layers:
         low, high = ranges.get(path, (0.0, 0.0))
-        weight: Tensor = layer.weight.detach()
-        scale = (weight.flatten(1).abs().amax(1) / 127).clamp_min(_SMALLEST)
-        rounded = torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1)))
         step = max((high - low) / 255, _SMALLEST)
-        weights[f"{path}.weight"] = rounded.clamp(-127, 127).to(torch.int8).contiguous()
-        weights[f"{path}.weight_scale"] = scale
+        weights |= _rounded(path, weights[f"{path}.weight"])
         weights[f"{path}.input_scale"] = torch.tensor(step)
         weights[f"{path}.input_zero_point"] = torch.tensor(round(-low / step), dtype=torch.int32)
     return weights
+
+
+def _rounded(path: str, weight: Tensor) -> dict[str, Tensor]:
+    """The weight as integers, with one scale for each output channel."""
+    scale = (weight.flatten(1).abs().amax(1) / 127).clamp_min(_SMALLEST)
+    rounded = torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1)))
+    whole = rounded.clamp(-127, 127).to(torch.int8).contiguous()
+    return {f"{path}.weight": whole, f"{path}{SCALE}": scale}
+
+
+def in_float(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Saved tensors as the float weights that they stand for, without what belongs to the number format alone."""
+    paths = [name.removesuffix(SCALE) for name in saved if name.endswith(SCALE)]
+    own = {f"{path}.{name}" for path in paths for name in ("weight_scale", "input_scale", "input_zero_point")}
+    floats = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in saved.items()
+        if name not in own
+    }
+    for path in paths:
+        whole = saved[f"{path}.weight"]
+        floats[f"{path}.weight"] = whole.float() * saved[f"{path}{SCALE}"].view(-1, *(1,) * (whole.dim() - 1))
+    return floats
+
+
+def in_format_of(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Float weights in the number format in which those of a near relative are saved; the ranges are the relative's."""
+    paths = [name.removesuffix(SCALE) for name in saved if name.endswith(SCALE)]
+    formed = {
+        name: tensor.to(saved[name].dtype) if name in saved and tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
+    for path in paths:
+        formed |= _rounded(path, weights[f"{path}.weight"])
+        formed |= {name: saved[name] for name in (f"{path}.input_scale", f"{path}.input_zero_point")}
+    return formed
 
 
 def _input_ranges(

@@ -21,7 +21,7 @@ from typing import Literal
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models import Model, assemble
+from auditsvc.models import WEIGHTS, Model, assemble, model_files
 from auditsvc.models.counting import facts
 from auditsvc.ports import Progress
 from auditsvc.pruning.silence import Silence
@@ -143,7 +143,7 @@ class _Search:
             self.trials.append(Trial(each.name, recipe, "can't be made", float("inf"), {}, {}, str(error)))
             return False
         model = assemble(weights, self.parent.card)
-        counted = facts(model, weights)
+        counted = facts(model, model_files(weights, model.card)[WEIGHTS])
         size = counted[self.goal]
         if size >= self.best:
             self.trials.append(Trial(each.name, recipe, "no smaller than the best", size, counted, {}))

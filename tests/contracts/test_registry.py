@@ -55,6 +55,15 @@ def test_an_alias_is_where_it_was_put(registry: Registry, model: str, files: Pat
         assert registry.aliased(model, "approved") is None
 
 
+def test_the_files_of_a_version_come_back(registry: Registry, model: str, files: Path, tmp_path: Path) -> None:
+    registry.register_parent(a_parent(model), files)
+    (tmp_path / "got").mkdir()
+    found = registry.checkout(model, "1", tmp_path / "got")
+    assert (found / "model.safetensors").read_bytes() == WEIGHTS
+    with pytest.raises(NotFound):
+        registry.checkout(model, "2", tmp_path / "got")
+
+
 def test_what_is_not_there_is_not_found(registry: Registry, model: str, files: Path) -> None:
     with pytest.raises(NotFound):
         registry.move_alias(model, "approved", "1")

@@ -14,10 +14,11 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.tags: dict[tuple[str, str], dict[str, str]] = {}
         self.aliases: dict[tuple[str, str], str] = {}
+        self.files: dict[tuple[str, str], dict[str, bytes]] = {}
 
     def register_parent(self, parent: Parent, folder: Path) -> str:
         tags = {"auditsvc.role": "parent", "source": parent.source, "licence": parent.licence}
-        return self._register(parent.model, parent.digest, tags)
+        return self._register(parent.model, parent.digest, tags, folder)
 
     def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
         above = self._tags(candidate.model, parent_version)
@@ -31,16 +32,23 @@ class MemoryRegistry:
         }
         if candidate.recipe:
             tags["auditsvc.recipe"] = candidate.recipe.canonical().decode()
-        return self._register(candidate.model, candidate.digest, tags)
+        return self._register(candidate.model, candidate.digest, tags, folder)
 
-    def _register(self, model: str, digest: Digest, tags: dict[str, str]) -> str:
+    def _register(self, model: str, digest: Digest, tags: dict[str, str], folder: Path) -> str:
         versions = {version: found for (name, version), found in self.tags.items() if name == model}
         for version, found in versions.items():
             if found["auditsvc.digest"] == digest:
                 return version
         new = str(len(versions) + 1)
         self.tags[model, new] = {**tags, "auditsvc.digest": digest}
+        self.files[model, new] = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         return new
+
+    def checkout(self, model: str, version: str, folder: Path) -> Path:
+        self._tags(model, version)
+        for name, data in self.files[model, version].items():
+            (folder / name).write_bytes(data)
+        return folder
 
     def _tags(self, model: str, version: str) -> dict[str, str]:
         if (model, version) not in self.tags:

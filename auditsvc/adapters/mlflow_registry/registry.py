@@ -101,6 +101,17 @@ class MlflowRegistry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(model, version, key, value)
 
+    def checkout(self, model: str, version: str, folder: Path) -> Path:
+        """Copy a version's files; see ``ports.Registry.checkout``."""
+        with self._translated():
+            import mlflow.artifacts
+
+            source = self._client.get_model_version_download_uri(model, version)
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri
+            )
+        return Path(found)
+
     def move_alias(self, model: str, alias: str, version: str) -> None:
         """Point the alias at this version.  Raises ``NotFound``."""
         if self.aliased(model, alias) == version:
