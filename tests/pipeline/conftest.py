@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from auditsvc.pipeline.making import make, register_parent, submit
+from auditsvc.records import MarkedCopy
 from tests.pipeline.line import FACTS, GOOD, data_in, parent_in, ports_in
 
 
@@ -33,6 +34,10 @@ def line(made_once, folders, tmp_path):
     register_parent(folders["parent"], FACTS, ports)
     for file in candidate.files:
         ports.blobs.put(old.blobs.read(file.digest))
+    for copy in old.ledger.find(MarkedCopy, candidate.mark.commitment):
+        ports.ledger.append(copy, actor="test")
+        for digest in (copy.original, copy.queries):
+            ports.blobs.put(old.blobs.read(digest))
     ports.ledger.append(candidate.recipe, candidate, actor="test")
     submit(candidate, version, "sue", ports)
     return ports, parent, candidate, ports.datasets.open(folders["audited"])
