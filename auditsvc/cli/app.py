@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, policies, serving, telling
+from auditsvc.cli import asking, deciding, making, policies, serving, telling, tracing
 
 app = typer.Typer(
     name="auditsvc",
@@ -24,5 +24,7 @@ app.command()(deciding.release)
 app.command()(telling.report)
 app.command()(asking.verify)
 app.command()(deciding.revoke)
+app.command()(tracing.identify)
+app.command()(tracing.queries)
 app.command()(serving.serve)
 app.add_typer(policies.policy_app, name="policy")

@@ -33,18 +33,28 @@ def prune(
     target: Annotated[list[str], typer.Option(help="NAME=NUMBER, for instance sparsity=0.3; may be repeated.")],
     method: Annotated[str, typer.Option(help="The pruning method.")] = "magnitude-global",
     seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
+    recipient: Annotated[str, typer.Option(help="Mark it as this recipient's copy, so that a leak is traced.")] = "",
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="A data set for the test by answers alone, not audited. [default: a third of --calibration]"),
+    ] = None,
+    halfway: Annotated[
+        bool, typer.Option("--halfway", help="Double exposures of it: a stronger test, slower.")
+    ] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Prune a parent, mark the result, register it in MLflow and submit it."""
     from auditsvc.pipeline.making import make, register_parent, submit
+    from auditsvc.pipeline.marking import Marking
     from auditsvc.records import Recipe
 
     ports = ports_for(store, quiet=json)
     recipe = Recipe(method=method, targets=dict(_target(text) for text in target), seed=seed)
     with ports.progress.step("prune, mark, load again, submit"):
         dense, version = register_parent(parent, {"model": model, "source": source, "licence": licence}, ports)
-        candidate = make(dense, recipe, ports.datasets.open(calibration), ports)
+        marking = Marking(recipient, ports.datasets.open(queries) if queries else None, halfway)
+        candidate = make(dense, recipe, ports.datasets.open(calibration), ports, marking=marking)
         submission = submit(candidate, version, person, ports)
     if json:
         print_json(submission)

@@ -21,7 +21,15 @@ of a mark is never evidence that a model is *not* ours, and nothing here says so
 
 from auditsvc.watermark.detecting import Detection, detect, verify_reveal
 from auditsvc.watermark.embedding import embed
-from auditsvc.watermark.identifying import Found, Identification, Known, Untried, identify, identify_answers
+from auditsvc.watermark.identifying import (
+    Found,
+    Identification,
+    Known,
+    Untried,
+    Verdict,
+    identify,
+    identify_answers,
+)
 from auditsvc.watermark.keeping import Unmarked, lock, lock_queries, unlock, unlock_queries
 from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
 from auditsvc.watermark.merkle import Reveal, reveal_subkey
@@ -41,6 +49,7 @@ __all__ = [
     "Reveal",
     "Unmarked",
     "Untried",
+    "Verdict",
     "Wiring",
     "derive_seed",
     "derive_subkeys",

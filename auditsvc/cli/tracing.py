@@ -1,0 +1,73 @@
+"""``identify`` and ``queries``: whose model is this?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.options import Json, Store, ports_for
+from auditsvc.cli.output import print_json
+from auditsvc.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.pipeline.identifying import Identified
+
+IDENTIFY_CODES = {"MATCH": 0, "INCONCLUSIVE": 3, "NO EVIDENCE": 3}
+
+
+def identify(
+    file: Annotated[
+        Path | None, typer.Argument(help="A found model: safetensors, ONNX, or a model folder.", show_default=False)
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="Instead of a file: its answers, in the sheet that `auditsvc queries` wrote."),
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Is this model one of ours, and whose copy?  Exit code 0 MATCH, 3 INCONCLUSIVE or NO EVIDENCE."""
+    from auditsvc.pipeline.identifying import identify_answers, identify_file
+
+    if (file is None) == (queries is None):
+        raise InvalidInput("give the file that was found, or its answers with --queries")
+    ports = ports_for(store, quiet=json)
+    with ports.progress.step("compare with every marked version"):
+        found = identify_file(file, ports) if file else identify_answers(queries or Path(), ports)
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+    raise typer.Exit(IDENTIFY_CODES[found.verdict])
+
+
+def _print(found: Identified) -> None:
+    print(f"{found.verdict}  {found.sentence}")
+    for one in found.matches:
+        whose = f", the copy of {one.recipient}" if one.recipient else ""
+        print(f"  {one.model} version {one.version}{whose} ({one.standing}): z {one.z:.1f}, p 10^{one.log10_p:.1f}")
+    if found.verdict == "MATCH":
+        holds = "also" if found.dispute else "not"
+        print(f"  This is {holds} enough against somebody who says that the keys were tried until one fitted.")
+    for reason in found.untried:
+        print(f"  not compared: {reason}")
+
+
+def queries(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the pictures and the sheet.")],
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    version: Annotated[str | None, typer.Option(help="Only those of this version.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the pictures to ask a suspect, and the sheet for its answers; then `auditsvc identify --queries SHEET`."""
+    from auditsvc.pipeline.identifying import queries_for
+    from auditsvc.pipeline.querying import SHEET, hand_out
+
+    count = hand_out(queries_for(ports_for(store, quiet=json), model, version), folder)
+    if json:
+        print_json({"pictures": count, "sheet": str(folder / SHEET)})
+    else:
+        print(f"{count} pictures in {folder}; fill in {folder / SHEET}: a label for each, or a column for each class")
