@@ -10,6 +10,7 @@ from auditsvc.api import (
     docs,
     gate,
     health,
+    identify,
     keys,
     log,
     pages,
@@ -20,7 +21,21 @@ from auditsvc.api import (
     verify,
 )
 
-_KINDS = (gate, candidates, decisions, releases, provenance, verify, policies, log, keys, tokens, health, docs)
+_KINDS = (
+    gate,
+    candidates,
+    decisions,
+    releases,
+    provenance,
+    verify,
+    identify,
+    policies,
+    log,
+    keys,
+    tokens,
+    health,
+    docs,
+)
 ROUTERS = (*(module.router for module in _KINDS), *pages.routers)
 
 
