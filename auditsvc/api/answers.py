@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from auditsvc.api.site import LoggedLedger
 
 CHANGING = frozenset(kind.kind for kind in (Submission, Decision, Policy, Approval, Release, Revocation))
-"""Records that can change an answer; evidence, models and recipes can't."""
+"""Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
 
 REMEMBERED = 100_000
 """Answers in memory, about 1 kB each; the one that was not asked for longest is forgotten first."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from auditsvc.errors import NotFound
 from auditsvc.ports import Ledger
 from auditsvc.records import (
+    AliasMove,
     Approval,
     Candidate,
     CheckFailed,
@@ -37,6 +38,7 @@ KINDS: dict[type[Record], str] = {
     Approval: "approvals",
     Release: "releases",
     Revocation: "revocations",
+    AliasMove: "alias-moves",
 }
 """Kinds of record in the order of the line, with the place under ``/v1`` where each is read."""
 

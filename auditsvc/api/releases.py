@@ -17,7 +17,7 @@ from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.errors import NotFound
 from auditsvc.pipeline.releasing import release_folder
-from auditsvc.records import Release, Revocation, Submission, Text
+from auditsvc.records import AliasMove, Release, Revocation, Submission, Text
 
 router = APIRouter(route_class=RoleRoute, tags=["releases"])
 
@@ -30,6 +30,14 @@ readable(
     means="`model/version`, or the digest of a candidate, a decision or a file.",
 )
 readable(router, Revocation, "/v1/revocations", many="Revocations", about="of", means="A release's digest.")
+readable(
+    router,
+    AliasMove,
+    "/v1/alias-moves",
+    many="Where the alias belongs",
+    about="of",
+    means="A model's name, or the digest of a release, decision or revocation.",
+)
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
 """A report is one file with everything in it: it may show itself and do nothing else."""

@@ -65,6 +65,8 @@ ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/v1/revocations/{digest}"): "reader",
     ("GET", "/v1/alias-moves"): "reader",
     ("GET", "/v1/alias-moves/{digest}"): "reader",
+    ("GET", "/v1/alias-moves"): "reader",
+    ("GET", "/v1/alias-moves/{digest}"): "reader",
     ("GET", "/v1/releases/{digest}/bundle"): "reader",
     ("GET", "/v1/releases/{digest}/attestations/{name:path}"): "reader",
     ("GET", "/v1/releases/{digest}/report"): "reader",

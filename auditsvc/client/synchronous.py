@@ -16,6 +16,7 @@ from auditsvc.client.transport import Transport
 from auditsvc.errors import InvalidInput, NotApproved, Unavailable
 from auditsvc.pipeline.answering import GateAnswer
 from auditsvc.records import (
+    AliasMove,
     Approval,
     Candidate,
     CheckFailed,
@@ -50,6 +51,7 @@ PLACES: dict[type[Record], str] = {
     Approval: "approvals",
     Release: "releases",
     Revocation: "revocations",
+    AliasMove: "alias-moves",
 }
 """Where each kind of record is read, under ``/v1``."""
 

@@ -16,8 +16,9 @@ from auditsvc.demo.cases import DemoCase, case_named
 from auditsvc.demo.showing import Row, decisions_table, print_findings, print_verification
 from auditsvc.measuring import Answers, Dataset
 from auditsvc.pipeline.auditing import audit
-from auditsvc.pipeline.deciding import ALIAS, approve, judge
+from auditsvc.pipeline.deciding import approve, judge
 from auditsvc.pipeline.making import make, register_parent, submit
+from auditsvc.pipeline.pointing import ALIAS
 from auditsvc.pipeline.releasing import release, release_folder
 from auditsvc.pipeline.reporting import write_report
 from auditsvc.ports import Ports, Progress

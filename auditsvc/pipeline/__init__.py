@@ -8,6 +8,8 @@ deciding
     ``judge``, ``approve``, ``waive``
 releasing
     ``release``, ``revoke``
+pointing
+    ``point``, ``reconcile``: where the alias belongs, and what others moved
 reporting
     ``write_report``
 answering

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
+from auditsvc.pipeline.pointing import unpoint
 from auditsvc.ports import Ports
 from auditsvc.records import (
     Approval,
@@ -18,9 +19,6 @@ from auditsvc.records import (
     Submission,
     Waiver,
 )
-
-ALIAS = "approved"
-"""The registry alias that belongs to auditsvc: only a release moves it."""
 
 
 def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed], ports: Ports) -> Decision:
@@ -42,8 +40,8 @@ def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | Ch
             "auditsvc.policy": decision.policy_name,
         }
         ports.registry.tag(submission.model, submission.version, tags)
-        if decision.outcome != "approved" and ports.registry.aliased(submission.model, ALIAS) == submission.version:
-            ports.registry.drop_alias(submission.model, ALIAS)
+        if decision.outcome != "approved":
+            unpoint(submission.model, submission.version, decision.digest, ports)
     return decision
 
 

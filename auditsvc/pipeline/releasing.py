@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound
-from auditsvc.pipeline.deciding import ALIAS
+from auditsvc.pipeline.pointing import point, unpoint
 from auditsvc.ports import Ports
 from auditsvc.provenance import Sealing, seal
 from auditsvc.records import (
@@ -67,7 +67,7 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
     sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now())
     ports.ledger.append(sealed, actor="auditsvc")
     ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
-    ports.registry.move_alias(submission.model, ALIAS, submission.version)
+    point(submission.model, submission.version, sealed.digest, ports)
     return sealed
 
 
@@ -93,7 +93,6 @@ def revoke(sealed: Release, reason: str, requested_by: str, confirmed_by: str, p
         at=ports.clock.now(),
     )  # fmt: skip
     ports.ledger.append(revocation, actor=confirmed_by)
-    if ports.registry.aliased(sealed.model, ALIAS) == sealed.version:
-        ports.registry.drop_alias(sealed.model, ALIAS)
+    unpoint(sealed.model, sealed.version, revocation.digest, ports)
     ports.registry.tag(sealed.model, sealed.version, {"auditsvc.revoked": reason[:200]})
     return revocation

@@ -5,9 +5,9 @@ Nothing above this line names MLflow, SQLAlchemy or a file system: a verb is giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -140,6 +140,14 @@ class Blobs(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Placed:
+    """What a registered model's names point at: the version of every alias, and of every stage."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
 class Registry(Protocol):
     """The model registry: versions, lineage, tags, and the alias that says "this one"."""
 
@@ -169,6 +177,14 @@ class Registry(Protocol):
 
     def aliased(self, model: str, alias: str) -> str | None:
         """The version that carries the alias, or None: an alias that nobody carries is an ordinary state."""
+        ...
+
+    def placed(self) -> dict[str, Placed]:
+        """Where the aliases and stages of all models are, whoever put them there; models without any are left out."""
+        ...
+
+    def set_stage(self, model: str, version: str, stage: str | None) -> None:
+        """Put a version into a stage, or out of all of them.  Raises ``NotFound``."""
         ...
 
 

@@ -42,13 +42,14 @@ from auditsvc.records.model import (
     recipe_key,
 )
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
-from auditsvc.records.release import Release, Revocation, Step, Verification, VerificationVerdict
+from auditsvc.records.release import AliasMove, Release, Revocation, Step, Verification, VerificationVerdict
 
 __all__ = [
     "EACH",
     "ENDS",
     "JOB_KINDS",
     "OVERALL",
+    "AliasMove",
     "Approval",
     "AuditOrder",
     "Candidate",

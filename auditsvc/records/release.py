@@ -50,6 +50,22 @@ class Revocation(Record):
         return (self.release,)
 
 
+class AliasMove(Record):
+    """Where the registry's alias belongs from now on, and what that follows from; without a version nowhere."""
+
+    kind: ClassVar[str] = "alias-move"
+
+    model: Name
+    alias: Name
+    version: str | None = None
+    because: Digest
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name, and by what it follows from."""
+        return (self.model, self.because)
+
+
 class Step(Value):
     """One step of a verification: its stable code, whether it held, and what was seen."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.errors import Conflict, NotFound
-from auditsvc.ports import Registry
+from auditsvc.ports import Placed, Registry
 from tests.contracts.sample import WEIGHTS, a_candidate, a_parent
 
 _numbers = itertools.count()
@@ -62,6 +62,19 @@ def test_the_files_of_a_version_come_back(registry: Registry, model: str, files:
     assert (found / "model.safetensors").read_bytes() == WEIGHTS
     with pytest.raises(NotFound):
         registry.checkout(model, "2", tmp_path / "got")
+
+
+def test_what_somebody_pointed_at_or_staged_is_seen(registry: Registry, model: str, files: Path) -> None:
+    registry.register_parent(a_parent(model), files)
+    registry.register_candidate(a_candidate(1, model), files, "1")
+    assert model not in registry.placed()
+    registry.move_alias(model, "champion", "1")
+    registry.set_stage(model, "2", "Production")
+    assert registry.placed()[model] == Placed({"champion": "1"}, {"Production": "2"})
+    registry.set_stage(model, "2", None)
+    assert registry.placed()[model] == Placed({"champion": "1"})
+    with pytest.raises(NotFound):
+        registry.set_stage(model, "9", "Production")
 
 
 def test_what_is_not_there_is_not_found(registry: Registry, model: str, files: Path) -> None:

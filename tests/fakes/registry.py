@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditsvc.errors import Conflict, NotFound
+from auditsvc.ports import Placed
 from auditsvc.records import Candidate, Digest, Parent
 
 
@@ -14,6 +15,7 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.tags: dict[tuple[str, str], dict[str, str]] = {}
         self.aliases: dict[tuple[str, str], str] = {}
+        self.stages: dict[tuple[str, str], str] = {}
         self.files: dict[tuple[str, str], dict[str, bytes]] = {}
 
     def register_parent(self, parent: Parent, folder: Path) -> str:
@@ -67,3 +69,18 @@ class MemoryRegistry:
 
     def aliased(self, model: str, alias: str) -> str | None:
         return self.aliases.get((model, alias))
+
+    def placed(self) -> dict[str, Placed]:
+        models = sorted({model for model, _ in [*self.aliases, *self.stages]})
+        return {model: Placed(_of(self.aliases, model), _of(self.stages, model)) for model in models}
+
+    def set_stage(self, model: str, version: str, stage: str | None) -> None:
+        self._tags(model, version)
+        for key in [key for key, held in self.stages.items() if key[0] == model and held == version]:
+            del self.stages[key]
+        if stage:
+            self.stages[model, stage] = version
+
+
+def _of(placed: dict[tuple[str, str], str], model: str) -> dict[str, str]:
+    return {name: version for (owner, name), version in placed.items() if owner == model}

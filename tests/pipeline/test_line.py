@@ -12,7 +12,8 @@ from auditsvc.measuring import Check
 from auditsvc.pipeline import auditing
 from auditsvc.pipeline.answering import ask
 from auditsvc.pipeline.auditing import audit
-from auditsvc.pipeline.deciding import ALIAS, approve, judge, waive
+from auditsvc.pipeline.deciding import approve, judge, waive
+from auditsvc.pipeline.pointing import ALIAS
 from auditsvc.pipeline.making import make, register_parent, submit
 from auditsvc.pipeline.releasing import release, release_folder, revoke
 from auditsvc.pipeline.reporting import write_report

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditsvc.adapters.mlflow_registry.opening import disk_fault, is_remote, open_client, translated
+from auditsvc.adapters.mlflow_registry.placing import placed
 from auditsvc.errors import Conflict, NotFound, Unavailable
+from auditsvc.ports import Placed
 from auditsvc.records import Candidate, Digest, Parent, Recipe, canonical_json
 
 if TYPE_CHECKING:
@@ -133,6 +135,16 @@ class MlflowRegistry:
         except NotFound:
             return None
         return None if found is None else str(found)
+
+    def placed(self) -> dict[str, Placed]:
+        """Where all aliases and stages are; see ``ports.Registry.placed``."""
+        with self._translated():
+            return placed(self._client)
+
+    def set_stage(self, model: str, version: str, stage: str | None) -> None:
+        """Put a version into a stage, or out of all; MLflow calls the latter the stage ``None``."""
+        with self._translated():
+            self._client.transition_model_version_stage(model, version, stage or "None")
 
     def _register(self, new: _Version, folder: Path) -> str:
         with self._alone(), self._translated():
