@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from auditsvc.records import Candidate, Release
 
 
-def _candidate(model: str, version: str, ports: Ports) -> Candidate:
+def candidate_of(model: str, version: str, ports: Ports) -> Candidate:
+    """The candidate that was submitted as this version.  Raises ``NotFound``."""
     from auditsvc.records import Candidate, Submission
 
     known = ports.ledger.find(Submission, f"{model}/{version}")
@@ -33,7 +34,7 @@ def approve(
     from auditsvc.pipeline.deciding import latest_decision
 
     ports = ports_for(store, quiet=json)
-    approval = consent(latest_decision(_candidate(model, version, ports), None, ports), person, ports, comment)
+    approval = consent(latest_decision(candidate_of(model, version, ports), None, ports), person, ports, comment)
     if json:
         print_json(approval)
     else:
@@ -55,7 +56,7 @@ def waive(
     from auditsvc.pipeline.deciding import waive as take
 
     ports = ports_for(store, quiet=json)
-    decision = latest_decision(_candidate(model, version, ports), None, ports)
+    decision = latest_decision(candidate_of(model, version, ports), None, ports)
     waiver = take(decision, rule, person, reason, until.date(), ports)
     if json:
         print_json(waiver)
@@ -69,7 +70,7 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     from auditsvc.pipeline.releasing import release as seal
 
     ports = ports_for(store, quiet=json)
-    candidate = _candidate(model, version, ports)
+    candidate = candidate_of(model, version, ports)
     with ports.progress.step("sign, attest, log, verify"):
         sealed = seal(candidate, latest_decision(candidate, None, ports), ports)
     if json:

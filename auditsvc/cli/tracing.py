@@ -1,4 +1,4 @@
-"""``identify`` and ``queries``: whose model is this?"""
+"""``copy``, ``identify``, ``queries``: a copy for each recipient, and whose a found model is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.options import Json, Store, ports_for
+from auditsvc.cli.options import Json, Model, Person, Store, Version, ports_for
 from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput
 
@@ -15,6 +15,31 @@ if TYPE_CHECKING:
     from auditsvc.pipeline.identifying import Identified
 
 IDENTIFY_CODES = {"MATCH": 0, "INCONCLUSIVE": 3, "NO EVIDENCE": 3}
+
+
+def copy(
+    model: Model,
+    version: Version,
+    recipient: Annotated[list[str], typer.Option(help="For whom; may be repeated.")],
+    calibration: Annotated[Path, typer.Option(help="A data set (labels unused) that is not audited.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Mark a version anew for each recipient, so that a leak is traced; each copy is audited and released by itself."""
+    from auditsvc.cli.deciding import candidate_of
+    from auditsvc.pipeline.making import copy_for, submit_beside
+
+    ports = ports_for(store, quiet=json)
+    candidate, images, made = candidate_of(model, version, ports), ports.datasets.open(calibration), {}
+    with ports.progress.step("mark, load again, submit", len(recipient)) as tick:
+        for name in recipient:
+            made[name] = submit_beside(copy_for(candidate, name, images, ports), person, ports).version
+            tick()
+    if json:
+        print_json({"model": model, "copies": made})
+    else:
+        print("\n".join(f"{model} version {number}: the copy of {name}" for name, number in made.items()))
 
 
 def identify(

@@ -10,15 +10,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from auditsvc import pruning
-from auditsvc.errors import Refused
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.intake import ONNX, round_trip
 from auditsvc.measuring import Dataset
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
 from auditsvc.models.counting import facts
 from auditsvc.models.exporting import compare_onnx, onnx_bytes
-from auditsvc.pipeline.marking import Marking, is_marked_for, put_mark
-from auditsvc.pipeline.stored import load_stored
+from auditsvc.pipeline.marking import Marking, is_marked_for, kept, original_of, put_mark
+from auditsvc.pipeline.stored import load_stored, stored_tensors
 from auditsvc.ports import Ports
 from auditsvc.records import Candidate, Mark, Parent, Recipe, Submission, recipe_key
 
@@ -80,14 +82,55 @@ def make(
     floats = pruning.in_float_weights(dense, recipe, data, progress=ports.progress)
     weights, mark = put_mark(parent, assemble(floats, dense.card), calibration, ports, marking)
     saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
+    return _written(assemble(saved, dense.card), saved, parent, calibration, ports, recipe, mark, onnx=onnx)
+
+
+def copy_for(candidate: Candidate, recipient: str, calibration: Dataset, ports: Ports) -> Candidate:
+    """The same candidate, marked for a recipient of its own; made of the kept unmarked weights, without pruning again.
+
+    It is another candidate, to be audited and released like any other: what is signed is what was measured.
+    ``calibration`` is as for ``make``.
+
+    Raises:
+        InvalidInput: no recipient, or what finds the candidate's mark is not kept here.
+        Refused: as ``make``.
+    """
+    copy = kept(candidate.mark, ports)
+    if copy is None or candidate.mark is None:
+        raise InvalidInput("this candidate was not marked here, so no copies of it can be made")
+    if not recipient.strip():
+        raise InvalidInput("say for whom the copy is: it is marked so that a leak leads to its recipient")
+    parent, marking = ports.ledger.get(Parent, candidate.parent), Marking(recipient)
+    for item in ports.ledger.find(Candidate, parent.digest):
+        same = item.mark is not None and item.mark.unmarked == copy.unmarked and has_onnx(item) == has_onnx(candidate)
+        if same and is_marked_for(item, marking, ports):
+            return item
+    stored, card = stored_tensors(candidate.files, ports)
+    unmarked = assemble(dict(original_of(copy, ports).weights), card)
+    weights, mark = put_mark(parent, unmarked, calibration, ports, marking)
+    saved = pruning.in_format_of(weights, stored)
+    model, onnx = assemble(saved, card), has_onnx(candidate)
+    return _written(model, saved, parent, calibration, ports, candidate.recipe, mark, onnx=onnx)
+
+
+def _written(
+    model: Model,
+    saved: dict[str, Tensor],
+    parent: Parent,
+    calibration: Dataset,
+    ports: Ports,
+    recipe: Recipe | None,
+    mark: Mark,
+    *,
+    onnx: bool,
+) -> Candidate:
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch)
-        for name, content in model_files(saved, dense.card).items():
+        for name, content in model_files(saved, model.card).items():
             (folder / name).write_bytes(content)
         for file in parent.files:
             if file.name in BESIDE:
                 (folder / file.name).write_bytes(ports.blobs.read(file.digest))
-        model = assemble(saved, dense.card)
         if onnx:
             (folder / ONNX).write_bytes(onnx_bytes(model, next(calibration.batches(PROBES)).images))
         return _admitted(folder, model, parent, calibration, ports, recipe, mark)
@@ -154,3 +197,13 @@ def submit(candidate: Candidate, parent_version: str, submitter: str, ports: Por
     )
     ports.ledger.append(submission, actor=submitter)
     return submission
+
+
+def submit_beside(copy: Candidate, submitter: str, ports: Ports) -> Submission:
+    """``submit`` for a candidate whose parent is registered already, as that of a copy is."""
+    parent = ports.ledger.get(Parent, copy.parent)
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        folder = Path(scratch) / "parent"
+        ports.blobs.checkout(parent.files, folder)
+        version = ports.registry.register_parent(parent, folder)
+    return submit(copy, version, submitter, ports)

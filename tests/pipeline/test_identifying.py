@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS
 from auditsvc.pipeline.identifying import identify_answers, identify_file, queries_for
-from auditsvc.pipeline.making import make, submit
+from auditsvc.pipeline.making import copy_for, make, submit_beside
 from auditsvc.pipeline.marking import Marking, kept, original_of
 from auditsvc.pipeline.querying import SHEET, hand_out
 from auditsvc.pipeline.stored import load_stored
+from auditsvc.records import Parent
 from auditsvc.watermark import weights_digest
 from auditsvc.watermark.identifying import BREAKS
 from tests.fakes import MemoryKeys
@@ -26,11 +27,13 @@ from tests.pipeline.line import GOOD
 @pytest.fixture(scope="session")
 def copies(made_once, folders):
     """The same release for nobody in particular, for anna and for bert."""
-    ports, parent, version, candidate, _ = made_once
+    ports, parent, _, candidate, _ = made_once
     made = {"": candidate}
+    calibration = ports.datasets.open(folders["calibration"])
+    made["anna"] = make(parent, GOOD, calibration, ports, marking=Marking("anna"))
+    made["bert"] = copy_for(candidate, "bert", calibration, ports)
     for name in ("anna", "bert"):
-        made[name] = make(parent, GOOD, ports.datasets.open(folders["calibration"]), ports, marking=Marking(name))
-        submit(made[name], version, "sue", ports)
+        submit_beside(made[name], "sue", ports)
     return ports, made
 
 
@@ -45,6 +48,16 @@ def test_copies_of_one_release_share_the_unmarked_weights_and_nothing_of_the_mar
     assert len({candidate.mark.unmarked for candidate in made.values()}) == 1
     assert len({candidate.mark.commitment for candidate in made.values()}) == 3
     assert len({candidate.digest for candidate in made.values()}) == 3
+
+
+def test_a_copy_is_made_without_pruning_again_and_found_again(copies, folders):
+    ports, made = copies
+    calibration = ports.datasets.open(folders["calibration"])
+    assert copy_for(made[""], "bert", calibration, ports) == made["bert"]
+    assert copy_for(made[""], "anna", calibration, ports) == made["anna"]
+    assert make(ports.ledger.get(Parent, made[""].parent), GOOD, calibration, ports) == made[""]
+    with pytest.raises(InvalidInput, match="for whom"):
+        copy_for(made[""], " ", calibration, ports)
 
 
 def test_a_leak_is_traced_to_the_copy_and_the_recipient(copies, tmp_path):
