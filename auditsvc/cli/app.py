@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, policies, serving, telling, tracing
+from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing
 
 app = typer.Typer(
     name="auditsvc",
@@ -15,7 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(telling.demo)
-app.command()(making.prune)
+app.command()(pruning.prune)
 app.command()(making.audit)
 app.command()(asking.gate)
 app.command()(deciding.approve)

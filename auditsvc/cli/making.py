@@ -1,4 +1,4 @@
-"""``prune`` and ``audit``: from model folders to decisions."""
+"""``audit``: from a candidate to a decision."""
 
 from __future__ import annotations
 
@@ -7,67 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.options import Json, Person, PolicyName, Store, ports_for
+from auditsvc.cli.options import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for
 from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.ports import Ports
     from auditsvc.records import Candidate, Decision
-
-ParentFolder = Annotated[
-    Path, typer.Option("--parent", help="The dense model: model.safetensors and architecture.json.")
-]
-ModelName = Annotated[str, typer.Option("--model", help="The model's name in the registry.")]
-Source = Annotated[str, typer.Option(help="Where the parent comes from.")]
-Licence = Annotated[str, typer.Option(help="The parent's licence.")]
-
-
-def prune(
-    parent: ParentFolder,
-    model: ModelName,
-    source: Source,
-    licence: Licence,
-    calibration: Annotated[Path, typer.Option(help="A data set (labels unused) that is not audited.")],
-    person: Person,
-    target: Annotated[list[str], typer.Option(help="NAME=NUMBER, for instance sparsity=0.3; may be repeated.")],
-    method: Annotated[str, typer.Option(help="The pruning method.")] = "magnitude-global",
-    seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
-    recipient: Annotated[str, typer.Option(help="Mark it as this recipient's copy, so that a leak is traced.")] = "",
-    queries: Annotated[
-        Path | None,
-        typer.Option(help="A data set for the test by answers alone, not audited. [default: a third of --calibration]"),
-    ] = None,
-    halfway: Annotated[
-        bool, typer.Option("--halfway", help="Double exposures of it: a stronger test, slower.")
-    ] = False,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Prune a parent, mark the result, register it in MLflow and submit it."""
-    from auditsvc.pipeline.making import make, register_parent, submit
-    from auditsvc.pipeline.marking import Marking
-    from auditsvc.records import Recipe
-
-    ports = ports_for(store, quiet=json)
-    recipe = Recipe(method=method, targets=dict(_target(text) for text in target), seed=seed)
-    with ports.progress.step("prune, mark, load again, submit"):
-        dense, version = register_parent(parent, {"model": model, "source": source, "licence": licence}, ports)
-        marking = Marking(recipient, ports.datasets.open(queries) if queries else None, halfway)
-        candidate = make(dense, recipe, ports.datasets.open(calibration), ports, marking=marking)
-        submission = submit(candidate, version, person, ports)
-    if json:
-        print_json(submission)
-    else:
-        print(f"{submission.model} version {submission.version}: {submission.candidate}")
-
-
-def _target(text: str) -> tuple[str, float]:
-    name, sign, number = text.partition("=")
-    try:
-        return name, float(number) if sign else float("nan")
-    except ValueError as error:
-        raise InvalidInput(f"--target takes NAME=NUMBER, not {text!r}") from error
 
 
 def audit(

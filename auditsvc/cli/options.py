@@ -20,6 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Model = Annotated[str, typer.Argument(help="The model's name in the registry.")]
 Version = Annotated[str, typer.Argument(help="The version in the registry.")]
 PolicyName = Annotated[str, typer.Option("--policy", help="A policy file, or a shipped one by name.")]
+ModelName = Annotated[str, typer.Option("--model", help="The model's name in the registry.")]
+Source = Annotated[str, typer.Option(help="Where the parent comes from.")]
+Licence = Annotated[str, typer.Option(help="The parent's licence.")]
 Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand in the ledger.")]
 
 

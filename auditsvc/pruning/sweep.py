@@ -87,6 +87,9 @@ def ladder(method: str, target: str, strengths: Sequence[float], **others: objec
     return Ladder(method, tuple(made))
 
 
+Audit = Callable[[Recipe, Model], Outcome]
+"""Measures and judges one candidate."""
+
 Maker = Callable[[Recipe], dict[str, Tensor]]
 """Makes the weights of a recipe: ``prune`` with parent and data filled in."""
 
@@ -95,13 +98,15 @@ def sweep(
     parent: Model,
     ladders: Sequence[Ladder],
     make: Maker,
-    audit: Callable[[Recipe, Model], Outcome],
+    audit: Audit,
     *,
-    cheap: Callable[[Model], bool] = lambda _model: True,
+    cheap: Audit = lambda _recipe, _model: Outcome(passed=True),
     goal: str = "bytes_compressed",
     progress: Progress | None = None,
 ) -> Frontier:
     """Search all ladders; ``goal`` is the fact that is made small (``macs``, ``parameters``, ``bytes_compressed``).
+
+    ``cheap`` is asked before an audit is spent.
 
     Raises:
         InvalidInput: no ladder, or one without a rung.
@@ -118,8 +123,8 @@ def sweep(
 class _Search:
     parent: Model
     make: Maker
-    audit: Callable[[Recipe, Model], Outcome]
-    cheap: Callable[[Model], bool]
+    audit: Audit
+    cheap: Audit
     goal: str
     progress: Progress
     trials: list[Trial] = field(default_factory=list)
@@ -148,16 +153,18 @@ class _Search:
         if size >= self.best:
             self.trials.append(Trial(each.name, recipe, "no smaller than the best", size, counted, {}))
             return True
-        if not self.cheap(model):
-            self.trials.append(Trial(each.name, recipe, "failed the cheap check", size, counted, {}))
-            return False
-        self.audits += 1
-        outcome = self.audit(recipe, model)
-        ending: Ending = "passed" if outcome.passed else "failed"
-        self.trials.append(Trial(each.name, recipe, ending, size, counted, dict(outcome.readings)))
+        first = self.cheap(recipe, model)
+        outcome = first if not first.passed else self._audited(recipe, model)
+        ending: Ending = "passed" if outcome.passed else "failed" if first.passed else "failed the cheap check"
+        readings = {**first.readings, **outcome.readings}
+        self.trials.append(Trial(each.name, recipe, ending, size, counted, readings))
         self.progress.say(f"{each.name} {recipe.targets}: {ending}, {self.goal} {size:.4g}")
         self.best = min(self.best, size) if outcome.passed else self.best
         return outcome.passed
+
+    def _audited(self, recipe: Recipe, model: Model) -> Outcome:
+        self.audits += 1
+        return self.audit(recipe, model)
 
 
 def rows(frontier: Frontier) -> tuple[dict[str, object], ...]:

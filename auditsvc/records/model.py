@@ -118,19 +118,6 @@ class Candidate(Record):
         return (self.model, self.parent, *recipe, *(file.digest for file in self.files))
 
 
-class Original(Record):
-    """Where the encrypted unmarked weights of a marked candidate are kept."""
-
-    kind: ClassVar[str] = "original"
-
-    unmarked: Digest
-    file: Digest
-
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the digest of the unmarked weights."""
-        return (self.unmarked,)
-
-
 class Timing(Record):
     """The latency of one image, a candidate beside its parent in one run, in ms: medians and interquartile ranges.
 

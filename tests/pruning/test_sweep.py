@@ -70,15 +70,17 @@ def test_a_method_that_can_only_do_worse_costs_few_audits() -> None:
 def test_a_failed_cheap_check_saves_the_audit() -> None:
     auditor = Auditor(magnitude_global=0.5)
 
-    def few_zeros(model: Model) -> bool:
+    def few_zeros(_recipe: Recipe, model: Model) -> Outcome:
         weights = torch.cat([model.weights()[name].flatten() for name in prunable(PARENT.module)])
-        return float((weights == 0).float().mean()) < 0.65
+        zeros = float((weights == 0).float().mean())
+        return Outcome(zeros < 0.65, {"zeros": zeros})
 
     plain = sweep(PARENT, [ladder("magnitude-global", "sparsity", STRENGTHS)], make, Auditor(magnitude_global=0.5))
     cheap = sweep(PARENT, [ladder("magnitude-global", "sparsity", STRENGTHS)], make, auditor, cheap=few_zeros)
     assert cheap.best.recipe == plain.best.recipe
     assert cheap.audits < plain.audits
-    assert "failed the cheap check" in {trial.ending for trial in cheap.trials}
+    failed = [trial for trial in cheap.trials if trial.ending == "failed the cheap check"]
+    assert failed and all(trial.readings["zeros"] >= 0.65 for trial in failed)
 
 
 def test_what_cannot_be_made_is_told_and_ends_the_ladder_there() -> None:
