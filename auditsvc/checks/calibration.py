@@ -5,11 +5,15 @@ ten misleads everything that reads it.  The calibration error here is the root o
 between confidence and accuracy over bins of equal size, less what chance alone adds (a perfectly calibrated model
 has a binned error of 5 points on 200 images).
 
+Doubt is also judged by its order: the selective risk is the error rate among the answers that one keeps if the unsure
+ones are put aside, over every share that can be kept.  And the reliability curve, how often the answers of each
+confidence are right, is told for both models, bin by bin.
+
 Intervals come from the bootstrap, by cluster where there are clusters, with the bias that resampling adds taken
 out; candidate and parent are resampled together, so their difference is a paired one.
 
 References: A. Kumar, P. Liang and T. Ma (2019), "Verified Uncertainty Calibration", arXiv:1909.10155 (the debiased
-estimator); C. Guo et al. (2017), arXiv:1706.04599.
+estimator); C. Guo et al. (2017), arXiv:1706.04599; Y. Geifman and R. El-Yaniv (2017), arXiv:1705.08500.
 """
 
 from __future__ import annotations
@@ -22,13 +26,18 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from auditsvc.measuring import Case, Check, Interval
+from auditsvc.measuring import Case, Check, Interval, wilson
 from auditsvc.measuring.calibration import Binned, error_interval
 from auditsvc.measuring.resampling import Statistic, bca, bootstrap_weights
+from auditsvc.measuring.selective import selective_change, selective_risk
 from auditsvc.models import Model
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
-_METRICS = ("calibration_error", "parent_calibration_error", "calibration_change", "confidence_change")
+_METRICS = (
+    "calibration_error", "parent_calibration_error", "calibration_change", "confidence_change", "selective_risk",
+    "parent_selective_risk", "selective_change",
+)  # fmt: skip
+_CURVE = ("told", "right", "parent_told", "parent_right")
 
 Numbers = NDArray[np.float64]
 
@@ -37,7 +46,9 @@ class Calibration(Check):
     """Compare the confidence (largest softmax output) of both models with how often they are right.
 
     Emits on every slice of at least ``min_images`` images ``calibration_error`` and ``parent_calibration_error``
-    in 0..1, ``calibration_change`` (candidate less parent, positive is worse) and ``confidence_change``.
+    in 0..1, ``calibration_change`` (candidate less parent, positive is worse) and ``confidence_change``; and
+    ``selective_risk``, ``parent_selective_risk`` and ``selective_change``.  On ``overall`` also the reliability curve:
+    ``told.bin@K`` and ``right.bin@K`` of the K-th bin, least confident first, and the parent's.
     """
 
     id = "calibration"
@@ -52,8 +63,8 @@ class Calibration(Check):
         return ("clean",)
 
     def metrics(self) -> tuple[str, ...]:
-        """Two errors, two changes."""
-        return _METRICS
+        """Errors, risks and their changes; the curve."""
+        return (*_METRICS, *(f"{kind}.bin@{number}" for kind in _CURVE for number in range(1, self.bins + 1)))
 
     def measure(self, case: Case) -> Iterator[Reading]:
         """One pass of both models; then everything is counted."""
@@ -66,6 +77,25 @@ class Calibration(Check):
         for name, inside in zip(slices.names, places, strict=True):
             clusters = None if slices.clusters is None else slices.clusters[inside]
             yield from self._on(name, candidate[:, inside], parent[:, inside], clusters, case.alpha, rng)
+        yield from self._curve("", candidate, case.alpha)
+        yield from self._curve("parent_", parent, case.alpha)
+
+    def _curve(self, whose: str, told: Numbers, alpha: float) -> Iterator[Reading]:
+        """The reliability curve of one model over all images."""
+        bins = Binned.of(told[0], told[1], self.bins).reliability()
+        images, confidence, accuracy = (part[bins[0] > 0] for part in bins)
+        right = wilson(np.round(accuracy * images), images, alpha)
+        for number in range(self.bins):
+            said, found = (f"{whose}{kind}.bin@{number + 1}" for kind in _CURVE[:2])
+            if number >= len(images):
+                none = Unmeasured(reason="no image is in this bin: many have the same confidence")
+                yield from (Reading(metric=metric, slice=OVERALL, outcome=none) for metric in (said, found))
+                continue
+            exact = float(confidence[number])
+            mean = Measured(value=exact, low=exact, high=exact, images=int(images[number]))
+            ends = Interval(right.value[number], right.low[number], right.high[number])
+            yield Reading(metric=said, slice=OVERALL, outcome=mean)
+            yield Reading(metric=found, slice=OVERALL, outcome=_outcome(ends, int(images[number])))
 
     def _on(
         self,
@@ -76,7 +106,7 @@ class Calibration(Check):
         alpha: float,
         rng: np.random.Generator,
     ) -> Iterator[Reading]:
-        """The four readings of one slice."""
+        """The readings of one slice."""
         images = candidate.shape[1]
         if images < self.min_images:
             reason = f"{images} images; calibration is measured on at least {self.min_images}"
@@ -91,6 +121,9 @@ class Calibration(Check):
             error_interval(weights, alpha, dense),
             error_interval(weights, alpha, own, dense),
             bca(_mean_of(candidate[0] - parent[0]), weights, clusters, alpha),
+            bca(selective_risk(candidate[0], candidate[1]), weights, clusters, alpha),
+            bca(selective_risk(parent[0], parent[1]), weights, clusters, alpha),
+            bca(selective_change((candidate[0], candidate[1]), (parent[0], parent[1])), weights, clusters, alpha),
         )
         for metric, interval in zip(_METRICS, found, strict=True):
             yield Reading(metric=metric, slice=name, outcome=_outcome(interval, images))

@@ -13,7 +13,7 @@ Reference: see ``auditsvc.measuring.light``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Annotated
@@ -21,8 +21,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check, light
-from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
+from auditsvc.measuring import Case, Check, Disturbance, light
+from auditsvc.measuring.curves import Axis, axis_of, swept, swept_disturbances, swept_metrics
 from auditsvc.records import Reading
 
 Stops = Annotated[float, Field(ge=-8, le=8)]
@@ -75,6 +75,10 @@ class Lighting(Check):
         """Compare once for each condition."""
         for axis in self._axes():
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+
+    def disturbances(self) -> Mapping[str, Disturbance]:
+        """Every condition that needs no search."""
+        return swept_disturbances(self._axes())
 
     def _axes(self) -> tuple[Axis, ...]:
         """Every kind of light with its strengths, weakest first."""

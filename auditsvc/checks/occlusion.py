@@ -12,7 +12,7 @@ Reference: see ``auditsvc.measuring.hiding``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Annotated, Literal
@@ -20,9 +20,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check
+from auditsvc.measuring import Case, Check, Disturbance
 from auditsvc.measuring.attacks import WorstCover
-from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
+from auditsvc.measuring.curves import Axis, axis_of, swept, swept_disturbances, swept_metrics
 from auditsvc.measuring.hiding import hide_cells, hide_edge, hide_object, hide_square, hide_texture
 from auditsvc.records import Reading
 
@@ -72,6 +72,10 @@ class Occlusion(Check):
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
         for name, fraction in zip(self._worst_names(), self.worst, strict=True):
             yield from case.compare_attacked(name, WorstCover(case.task, fraction, self.grey, self.tries), self.images)
+
+    def disturbances(self) -> Mapping[str, Disturbance]:
+        """Every condition that needs no search."""
+        return swept_disturbances(self._axes())
 
     def _worst_names(self) -> tuple[str, ...]:
         return tuple(f"worst@{fraction:g}" for fraction in self.worst)

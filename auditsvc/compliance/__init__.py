@@ -12,6 +12,7 @@ from auditsvc.compliance.assess import assess
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import Framework, load_frameworks, load_questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.inputs import Sibling
 from auditsvc.compliance.lint import lint
 from auditsvc.compliance.renderings.formats import FORMATS, render, render_files
 from auditsvc.compliance.renderings.html import render_html
@@ -28,6 +29,7 @@ __all__ = [
     "GalleryItem",
     "Report",
     "ReportInputs",
+    "Sibling",
     "assess",
     "compose",
     "lint",

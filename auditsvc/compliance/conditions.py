@@ -77,12 +77,15 @@ FAMILIES: dict[str, Family] = {
 }
 """By the name before the ``@``; ``darker`` and ``brighter`` are the names of curves."""
 
-POINTS = frozenset({"drop", "area_loss"})
+POINTS = frozenset({"drop", "area_loss", "calibration_change", "selective_change", "confidence_change"})
 """What stands before the dot of metrics that are differences of shares."""
 
 SHARES = frozenset(
-    {"score", "parent", "area", "parent_area", "missed", "alarm", "parent_missed", "parent_alarm", "flips", "bits"}
-)
+    {"score", "parent", "area", "parent_area", "missed", "alarm", "parent_missed", "parent_alarm", "flips", "bits",
+     "lost", "won", "churn", "calibration_error", "parent_calibration_error", "selective_risk",
+     "parent_selective_risk", "told", "right", "parent_told", "parent_right", "selection", "tpr", "fpr",
+     "parent_selection", "parent_tpr", "parent_fpr"}
+)  # fmt: skip
 """What stands before the dot of metrics that are fractions of 1."""
 
 CURVE_WORDS = {
@@ -102,5 +105,20 @@ METRIC_WORDS = {
     "log10_p": "the chance that an unmarked model looks like this (as a power of ten)",
     "bits": "the share of the mark's bits that were read right",
     "flips": "the share of answers that the mark changed",
+    "lost": "right answers that became wrong",
+    "won": "wrong answers that became right",
+    "churn": "answers that changed",
+    "calibration_error": "how far confidence is from how often it is right",
+    "parent_calibration_error": "how far the parent's confidence is from how often it is right",
+    "calibration_change": "how much worse confidence fits than the parent's",
+    "confidence_change": "how much surer it is than its parent",
+    "selective_risk": "errors among the answers kept, over all shares kept",
+    "parent_selective_risk": "the parent's errors among the answers kept",
+    "selective_change": "more errors among the answers kept than the parent's",
+    "selection_difference": "how far groups differ in how often a class is said",
+    "tpr_difference": "how far groups differ in how often a class is found",
+    "fpr_difference": "how far groups differ in false alarms",
+    "equalised_odds_difference": "how far groups differ in errors of either kind",
+    "demographic_parity_ratio": "least over greatest rate of a class being said",
 }
 """Metrics without a dot."""

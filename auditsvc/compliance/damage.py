@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from auditsvc.compliance.inputs import GalleryItem
 from auditsvc.compliance.parts import Change, FlipCount, Picture
 from auditsvc.compliance.words import condition_order, condition_words
-from auditsvc.records import Digest, Evidence, Flip
+from auditsvc.records import OVERALL, Digest, Evidence, Measured
 
 
 def change_of(parent: str, candidate: str, target: str) -> Change:
@@ -20,26 +19,35 @@ def change_of(parent: str, candidate: str, target: str) -> Change:
 
 
 def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
-    """How many answers changed under each condition of each run."""
-    made = []
+    """How many answers changed under each condition, from the readings: every image counts, shown or not."""
+    churn = next(_overall(runs, "churn"), None)
+    made: dict[str, FlipCount] = {}
+    for digest, metric, found in _overall(runs, "drop."):
+        condition = metric.removeprefix("drop.")
+        if found.lost is None or found.won is None or condition in made:
+            continue
+        other = None
+        if churn and condition == "clean":
+            other = round(churn[2].value * churn[2].images) - found.lost - found.won
+        made[condition] = FlipCount(
+            condition=condition,
+            title=condition_words(condition),
+            images=found.images,
+            broke=found.lost,
+            mended=found.won,
+            other=other,
+            evidence=digest,
+        )
+    return tuple(sorted(made.values(), key=lambda count: condition_order(count.condition)))
+
+
+def _overall(runs: Mapping[Digest, Evidence], start: str) -> Iterator[tuple[Digest, str, Measured]]:
+    """Every number over all images whose metric starts like this, with its evidence."""
     for digest, run in runs.items():
-        for condition in dict.fromkeys(flip.condition for flip in run.flips):
-            found = Counter(_change(flip) for flip in run.flips if flip.condition == condition)
-            made.append(
-                FlipCount(
-                    condition=condition,
-                    title=condition_words(condition),
-                    broke=found["right to wrong"],
-                    mended=found["wrong to right"],
-                    other=found["wrong to other wrong"],
-                    evidence=digest,
-                )
-            )
-    return tuple(sorted(made, key=lambda count: condition_order(count.condition)))
-
-
-def _change(flip: Flip) -> Change:
-    return change_of(flip.parent, flip.candidate, flip.target)
+        for reading in run.readings:
+            outcome = reading.outcome
+            if reading.slice == OVERALL and reading.metric.startswith(start) and isinstance(outcome, Measured):
+                yield digest, reading.metric, outcome
 
 
 _ORDER: tuple[Change, ...] = ("right to wrong", "wrong to other wrong", "wrong to right")

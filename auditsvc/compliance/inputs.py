@@ -17,6 +17,7 @@ from auditsvc.records import (
     Digest,
     Evidence,
     Measured,
+    Outcome,
     Parent,
     Policy,
     Release,
@@ -40,8 +41,21 @@ class GalleryItem:
 
 
 @dataclass(frozen=True)
+class Sibling:
+    """Another candidate of the same parent, judged on the same images; ``evidence`` is its clean comparison."""
+
+    version: str
+    candidate: Candidate
+    outcome: Outcome
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True)
 class ReportInputs:
-    """Everything about one decision.  ``where`` holds labels and the commands or paths behind them."""
+    """Everything about one decision.  ``where`` holds labels and the commands or paths behind them.
+
+    ``examples`` are pictures, as PNG or JPEG bytes, of the test image ``exampled`` under each condition.
+    """
 
     model: str
     version: str
@@ -57,6 +71,9 @@ class ReportInputs:
     gallery: tuple[GalleryItem, ...] = ()
     verification: Verification | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    siblings: tuple[Sibling, ...] = ()
+    examples: Mapping[str, bytes] = field(default_factory=dict)
+    exampled: str = ""
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:
@@ -103,6 +120,11 @@ class ReportInputs:
         for waiver in self.waivers:
             if waiver.candidate != candidate:
                 yield f"the waiver of {waiver.rule} is for {waiver.candidate}"
+        for one in self.siblings:
+            if one.candidate.parent != self.candidate.parent:
+                yield f"the candidate {one.candidate.digest} has another parent"
+            if one.evidence and one.evidence.key.candidate != one.candidate.digest:
+                yield f"the evidence {one.evidence.digest} is not about {one.candidate.digest}"
         if self.release and self.release.decision != decision:
             yield f"the release rests on the decision {self.release.decision}"
 

@@ -119,7 +119,7 @@ def _numbers(report: Report) -> Iterator[Fault]:
 
 def unlinked(report: Report) -> tuple[str, ...]:
     """Where a number stands whose evidence is not in the report's index."""
-    index = {row.record for row in report.evidence}
+    index = {row.record for row in report.evidence} | {fact.label for fact in report.related}
     return tuple(_walk(report.model_dump(mode="json"), "report", index))
 
 

@@ -14,6 +14,7 @@ from auditsvc.compliance.framework import Status
 from auditsvc.compliance.human import Risk
 from auditsvc.compliance.parts import Curve, EvidenceRow, FlipCount, Lineage, MarkPart, Picture, RulePart, SliceTable
 from auditsvc.compliance.states import Assessment
+from auditsvc.compliance.views import Example, FrontierPoint, Reliability, Triage
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict
 
 
@@ -192,7 +193,12 @@ class Report(Value):
     rules: tuple[RulePart, ...]
     curves: tuple[Curve, ...]
     flips: tuple[FlipCount, ...]
+    triage: Triage
     pictures: tuple[Picture, ...]
+    examples: tuple[Example, ...]
+    reliability: Reliability | None
+    frontier: tuple[FrontierPoint, ...]
+    related: tuple[Fact, ...]
     lineage: Lineage
     watermark: MarkPart | None
     evidence: tuple[EvidenceRow, ...]

@@ -81,13 +81,14 @@ class Curve(Value):
 
 
 class FlipCount(Value):
-    """How many answers changed under one condition."""
+    """How many answers changed under one condition; ``other`` is None where no check counted it."""
 
     condition: str
     title: str
+    images: int
     broke: int
     mended: int
-    other: int
+    other: int | None
     evidence: Digest
 
 

@@ -10,6 +10,7 @@ from auditsvc import __version__
 from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
 from auditsvc.compliance.dossier import Dossier
+from auditsvc.compliance.drawn import examples, frontier, related, reliability
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
@@ -26,6 +27,7 @@ from auditsvc.compliance.model import (
 )
 from auditsvc.compliance.sections import curves, evidence_index, rules, slice_tables
 from auditsvc.compliance.summary import summarise
+from auditsvc.compliance.triage import triage
 from auditsvc.compliance.words import day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Moment, Verdict
@@ -67,7 +69,12 @@ def compose(
         rules=rules(inputs),
         curves=curves(inputs.readings, inputs.evidence),
         flips=flips,
+        triage=triage(inputs.runs, inputs.readings),
         pictures=pictures(inputs.gallery),
+        examples=examples(inputs),
+        reliability=reliability(inputs.readings),
+        frontier=frontier(inputs),
+        related=labelled({digest: f"version {version}" for digest, version in related(inputs).items()}),
         lineage=lineage(inputs),
         watermark=watermark(inputs),
         evidence=evidence_index(inputs, at),

@@ -99,9 +99,12 @@ def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
 
 
 def weakest_slice(metric: str, readings: Readings, leave: Container[str] = ()) -> tuple[str, Figure]:
-    """The measured group with the lowest value, but for those to leave out; ``overall`` where there is none."""
+    """The group that is most surely weak, but for those to leave out; ``overall`` where there is none.
+
+    Ranked by the upper end of the interval: the lowest value is often that of a few images that had bad luck.
+    """
     measured = [
-        (figure.value, name, figure)
+        (figure.high, name, figure)
         for name in readings.slices(metric)
         if name != OVERALL and name not in leave and isinstance(figure := readings.get(metric, name), Number)
     ]

@@ -97,8 +97,9 @@ def _are(number: int) -> str:
 
 
 def _largest_loss(readings: Readings, small: dict[str, int]) -> tuple[str, Number | None]:
+    """The group that surely lost most: by the smaller end of the interval, not by the estimate."""
     found = [
-        (-figure.value, name, figure)
+        (-figure.low, name, figure)
         for name in readings.slices("drop.clean")
         if name != OVERALL and name not in small and isinstance(figure := readings.get("drop.clean", name), Number)
     ]

@@ -53,7 +53,7 @@ def is_score(metric: str) -> bool:
 def unit_of(metric: str) -> Unit:
     """How a metric is printed."""
     head = metric.partition(".")[0]
-    if head in POINTS:
+    if head in POINTS or metric.endswith("_difference"):
         return "points"
     return "share" if head in SHARES else "plain"
 

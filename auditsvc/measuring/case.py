@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditsvc.measuring.dataset import Batch, Dataset
+from auditsvc.measuring.flips import KEPT, KEPT_CLEAN, flips_of
 from auditsvc.measuring.fusing import fused, quickened
 from auditsvc.measuring.identity import identity_of
 from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, packed, paired_readings
@@ -40,9 +41,6 @@ Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 
 COMPILE_FROM = 2000
 """Data sets of so many images are worth a compiled copy of each model."""
-
-MAX_FLIPS = 200
-"""Flips kept for people to look at, for each check; all of them are counted."""
 
 
 class Attacks(Protocol):
@@ -220,20 +218,10 @@ class Case:
         return "all" if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()
 
     def _paired(self, name: str, parent: Answers, candidate: Answers, chosen: NDArray[np.int64] | None) -> Pair:
-        """The pair; what changed from right to wrong is remembered for people, as far as there is room."""
+        """The pair; images whose answer changed are remembered for people, as far as there is room."""
         pair = Pair(name, parent, candidate, chosen)
-        for place in pair.lost()[: MAX_FLIPS - len(self.flips)]:
-            index = int(place if chosen is None else chosen[place])
-            self.flips.append(
-                Flip(
-                    image=self.dataset.name_of(index),
-                    condition=name,
-                    parent=self.task.words(int(parent["answer"][place])),
-                    candidate=self.task.words(int(candidate["answer"][place])),
-                    target=self.task.words(self.dataset.target_of(index)),
-                    slices=self.dataset.slices.of(index),
-                )
-            )
+        kept = KEPT_CLEAN if name == CLEAN else KEPT
+        self.flips += flips_of(pair, self.dataset, self.task, kept)
         return pair
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from auditsvc.measuring.case import Case
+from auditsvc.measuring.case import Case, Disturbance
 from auditsvc.records import Reading
 
 
@@ -39,6 +39,14 @@ class Check(BaseModel, ABC):
     def cost(self) -> float:
         """Passes over the data set, roughly: how long it takes beside one clean pass of both models."""
         return float(len(self.conditions()))
+
+    def work(self, images: int) -> float:
+        """How many images go through the models, roughly, where the data set has so many."""
+        return self.cost() * min(images, getattr(self, "images", images))
+
+    def disturbances(self) -> Mapping[str, Disturbance]:
+        """What is done to the images under each condition that one picture can show; the report shows it."""
+        return {}
 
     def parameters(self) -> dict[str, Any]:
         """The parameters in full, defaults filled in: what the evidence is bound to."""

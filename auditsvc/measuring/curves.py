@@ -183,6 +183,11 @@ def swept(case: Case, axis: Axis, floor: float, *, curve: bool, errors_apart: bo
         yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, floor))
 
 
+def swept_disturbances(axes: Sequence[Axis]) -> dict[str, Disturbance]:
+    """What these axes do under each of their conditions."""
+    return {name: disturb for axis in axes for name, disturb in zip(axis.names, axis.disturbances, strict=True)}
+
+
 def swept_metrics(axes: Sequence[Axis], *, curve: bool, errors_apart: bool) -> tuple[str, ...]:
     """Every metric that ``swept`` emits for these axes."""
     kinds = ("score", "parent", "drop", *(ERRORS if errors_apart else ()))

@@ -47,10 +47,6 @@ class Pair:
     candidate: Answers
     chosen: NDArray[np.int64] | None
 
-    def lost(self) -> NDArray[np.int64]:
-        """The places of images that the parent got better than the candidate."""
-        return np.flatnonzero(self.parent["score"] > self.candidate["score"])
-
 
 def paired_readings(
     name: str,

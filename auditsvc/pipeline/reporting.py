@@ -7,7 +7,7 @@ ledger, byte for byte.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from auditsvc.compliance import (
     ChangeVerdict,
     Document,
     Dossier,
-    GalleryItem,
     ReportInputs,
     compose,
     load_frameworks,
@@ -26,6 +25,7 @@ from auditsvc.compliance import (
 )
 from auditsvc.errors import NotFound, Unavailable
 from auditsvc.measuring import Dataset
+from auditsvc.pipeline.picturing import examples, gallery, siblings
 from auditsvc.ports import Log, Ports
 from auditsvc.records import (
     Approval,
@@ -34,7 +34,6 @@ from auditsvc.records import (
     Decision,
     Digest,
     Evidence,
-    Flip,
     Moment,
     Parent,
     Policy,
@@ -44,9 +43,6 @@ from auditsvc.records import (
     Waiver,
 )
 from auditsvc.settings import shipped
-
-GALLERY = 24
-"""Pictures in a report; all flips are counted in the evidence."""
 
 
 def write_report(
@@ -82,19 +78,25 @@ def _inputs(
     submission = ledger.find(Submission, candidate.digest)[0]
     evidence = tuple(ledger.get(Evidence, digest) for digest in decision.evidence)
     releases = ledger.find(Release, decision.digest)
+    policy = ledger.get(Policy, decision.policy)
+    shown = gallery(evidence, dataset)
+    exampled = shown[0].image if shown else dataset.name_of(0)
     return ReportInputs(
         model=submission.model,
         version=submission.version,
         candidate=candidate,
         parent=ledger.get(Parent, candidate.parent),
-        policy=ledger.get(Policy, decision.policy),
+        policy=policy,
         decision=decision,
         evidence=evidence,
         approvals=ledger.find(Approval, decision.digest),
         waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
         release=releases[-1] if releases else None,
         submitter=submission.submitter,
-        gallery=_gallery(evidence, dataset),
+        gallery=shown,
+        siblings=tuple(siblings(candidate, decision, ledger)),
+        examples=examples(policy, dataset, exampled),
+        exampled=exampled,
         verification=verification,
         where=where,
     )
@@ -124,25 +126,6 @@ def _logged_at(log: Log, digest: Digest) -> Moment | None:
     except NotFound:
         return None
     return datetime.fromisoformat(event["at"])
-
-
-def _gallery(evidence: Iterable[Evidence], dataset: Dataset) -> tuple[GalleryItem, ...]:
-    """The first flips of every check, clean ones before disturbed ones, each image once."""
-    flips: dict[str, Flip] = {}
-    for flip in sorted((flip for item in evidence for flip in item.flips), key=lambda flip: flip.condition != "clean"):
-        flips.setdefault(flip.image, flip)
-    return tuple(
-        GalleryItem(
-            image=flip.image,
-            data=dataset.thumbnail(dataset.index_of(flip.image)),
-            parent=flip.parent,
-            candidate=flip.candidate,
-            target=flip.target,
-            slices=flip.slices,
-            condition=flip.condition,
-        )
-        for flip in list(flips.values())[:GALLERY]
-    )
 
 
 def _written(path: Path, data: bytes) -> Path:

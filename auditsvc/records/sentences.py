@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from statistics import NormalDist
 
 from auditsvc.records.evidence import Measured, Unmeasured
@@ -12,27 +13,36 @@ POWER = 0.8
 """The chance with which the images that an unknown asks for would decide it."""
 
 
-_MOST_IMAGES = 1e9
+_TOO_MANY = 20
+"""So many times the images at hand are too many to ask anybody for."""
 
 
 def sentence_of(rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasured, needed: int | None) -> str:
     """One judgement in words; ``needed`` is the number of images that would decide an unknown, if any would."""
     place = f"{rule.check}/{metric} on {slice_name}"
     bound = "at least" if rule.at_least is not None else "at most"
-    unit = " points" if metric.startswith("drop.") else " %" if _is_share(metric) else ""
+    unit = _unit(metric)
     wanted = f"{bound} {_number(metric, rule.limit)}{unit} wanted"
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
     value, low, high = (_number(metric, number) for number in (outcome.value, outcome.low, outcome.high))
     ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
-    more = "" if needed is None else f"; about {needed} images would decide it"
-    return f"{place}: {value}{unit} {ends}; {wanted}{more}"
+    return f"{place}: {value}{unit} {ends}; {wanted}{_deciding(needed, outcome.images)}"
 
 
-def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -> int | None:
+def _deciding(needed: int | None, images: int) -> str:
+    """What would decide an unknown, or that nothing at hand would."""
+    if needed is None:
+        return ""
+    if needed > _TOO_MANY * images:
+        return "; too near the limit for any number of images at hand"
+    return f"; about {needed} images would decide it"
+
+
+def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -> int:
     """How many images would decide an unknown with power 0.8, if the estimate and its spread stay as they are.
 
-    None where the estimate lies so near the limit that nobody has so many.  The variance of one image is that
+    ``sys.maxsize`` where the estimate lies on the limit itself.  The variance of one image is that
     of a paired difference where the images lost and won are known, of a proportion for a share, and else the
     one that the interval's width tells.
     """
@@ -41,7 +51,7 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     if outcome.lost is not None and outcome.won is not None:
         changing = max(outcome.lost + outcome.won, 1) / outcome.images
         reach = reach_of_loss(changing, outcome.value, rule.limit, alpha, POWER)
-    elif _is_share(metric) and 0 < outcome.value < 1:
+    elif metric.partition(".")[0] in _PROPORTIONS and 0 < outcome.value < 1:
         at_limit = min(max(rule.limit, 0.0), 1.0)
         reach = z_alpha * math.sqrt(at_limit * (1 - at_limit)) + z_power * math.sqrt(
             outcome.value * (1 - outcome.value)
@@ -49,8 +59,8 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     else:
         width = max(outcome.high - outcome.value, outcome.value - outcome.low)
         reach = (z_alpha + z_power) * math.sqrt(outcome.images) * width / z_alpha
-    if reach >= math.sqrt(_MOST_IMAGES) * gap:
-        return None
+    if reach * reach >= sys.maxsize * gap * gap:
+        return sys.maxsize
     return max(math.ceil((reach / gap) ** 2), outcome.images + 1)
 
 
@@ -70,16 +80,40 @@ def reach_of_loss(changing: float, loss: float, limit: float, alpha: float, powe
     return z_alpha * math.sqrt(on_the_limit) + z_power * math.sqrt(max(changing - loss * loss, 0.0))
 
 
-_SHARES = frozenset(
-    ("score", "parent", "flips", "bits", "lost", "won", "churn", "missed", "alarm", "parent_missed", "parent_alarm")
-)
+_PROPORTIONS = frozenset(
+    ("score", "parent", "flips", "bits", "lost", "won", "churn", "missed", "alarm", "parent_missed", "parent_alarm",
+     "right", "parent_right", "selection", "tpr", "fpr", "parent_selection", "parent_tpr", "parent_fpr")
+)  # fmt: skip
+"""What stands before the dot of metrics that count some images among others."""
+
+_SHARES = _PROPORTIONS | {
+    "calibration_error", "parent_calibration_error", "selective_risk", "parent_selective_risk", "told", "parent_told",
+    "area", "parent_area",
+}  # fmt: skip
+"""Fractions of 1 of any kind, told in per cent."""
+
+_CHANGES = frozenset(("drop", "area_loss", "calibration_change", "selective_change", "confidence_change"))
+"""Differences of fractions that have a direction, told in points with a sign."""
 
 
 def _number(metric: str, value: float) -> str:
-    if metric.startswith("drop."):
+    if _is_change(metric):
         return f"{100 * value:+.1f}"
-    return f"{100 * value:.1f}" if _is_share(metric) else f"{value:.4g}"
+    return f"{100 * value:.1f}" if _is_share(metric) or _is_distance(metric) else f"{value:.4g}"
+
+
+def _unit(metric: str) -> str:
+    return " points" if _is_change(metric) or _is_distance(metric) else " %" if _is_share(metric) else ""
 
 
 def _is_share(metric: str) -> bool:
     return metric.partition(".")[0] in _SHARES
+
+
+def _is_change(metric: str) -> bool:
+    return metric.partition(".")[0] in _CHANGES
+
+
+def _is_distance(metric: str) -> bool:
+    """How far two groups lie apart, without a direction."""
+    return metric.endswith("_difference")

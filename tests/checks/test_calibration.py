@@ -10,6 +10,7 @@ from torch import nn
 from auditsvc.checks.calibration import Calibration
 from auditsvc.measuring.calibration import Binned, error_interval
 from auditsvc.measuring.resampling import bca, bootstrap_weights
+from auditsvc.measuring.selective import selective_change, selective_risk
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import array_dataset, case_of
 
@@ -90,6 +91,36 @@ def test_a_candidate_that_grew_too_sure_is_seen_though_every_answer_is_the_same(
     assert found["confidence_change", OVERALL].low > 0.05
     assert isinstance(found["calibration_error", "kind=y"], Unmeasured)
     assert list(Calibration().measure(case)) == list(Calibration().measure(case))
+
+
+def test_selective_risk_is_the_mean_error_rate_over_every_share_that_is_kept():
+    """Of the surest answer none is wrong, of the two surest one, of three one: (0 + 1/2 + 1/3) / 3."""
+    told, right = np.array([0.7, 0.9, 0.8]), np.array([1.0, 1.0, 0.0])
+    one = np.ones((1, 3))
+    assert selective_risk(told, right)(one)[0] == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
+    assert selective_risk(np.full(3, 0.9), right)(one)[0] == pytest.approx(1 / 3)
+    assert selective_change((told, right), (np.full(3, 0.9), right))(one)[0] == pytest.approx(5 / 18 - 1 / 3)
+
+
+def test_weights_in_selective_risk_are_copies_of_images():
+    rng = np.random.default_rng(0)
+    told, right = rng.random(30), (rng.random(30) < 0.7).astype(float)
+    times = rng.integers(0, 3, 30)
+    copied = selective_risk(np.repeat(told, times), np.repeat(right, times))(np.ones((1, times.sum())))[0]
+    assert selective_risk(told, right)(times[None].astype(float))[0] == pytest.approx(copied)
+
+
+def test_the_reliability_curve_holds_every_image_once_and_a_bin_without_images_is_unmeasured():
+    told, answers = drawn(3, 400)
+    images = torch.tensor(told, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 4, 4).clone()
+    found = {item.metric: item.outcome for item in
+             Calibration().measure(case_of(Sure(1.0), Sure(0.0), array_dataset(images, answers.astype(np.int64))))
+             if item.slice == OVERALL}  # fmt: skip
+    told_by_bin = [found[f"told.bin@{number}"].value for number in range(1, 16)]
+    assert told_by_bin == sorted(told_by_bin)
+    assert sum(found[f"right.bin@{number}"].images for number in range(1, 16)) == 400
+    assert found["parent_right.bin@1"].images == 400
+    assert isinstance(found["parent_right.bin@2"], Unmeasured)
 
 
 def test_an_output_that_is_no_number_is_wrong_and_unsure():

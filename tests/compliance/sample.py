@@ -9,6 +9,8 @@ import datetime
 import functools
 import io
 import math
+from collections.abc import Mapping
+from statistics import NormalDist
 
 from PIL import Image, ImageDraw
 
@@ -16,6 +18,7 @@ from auditsvc.compliance import GalleryItem, Report, ReportInputs, compose, load
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import load_questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, Document
+from auditsvc.compliance.inputs import Sibling
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -101,9 +104,14 @@ def wilson(share: float, images: int) -> Measured:
 
 
 def drop(loss: float, images: int) -> Measured:
-    """A paired loss with a rough interval."""
-    half = 1.6449 * math.sqrt((abs(loss) + 0.01) / images)
-    return Measured(value=loss, low=loss - half, high=loss + half, images=images)
+    """A paired loss with a rough interval, and the images that were lost and won."""
+    spread = math.sqrt((abs(loss) + 0.01) / images)
+    won = round(0.005 * images)
+    lost = max(won + round(loss * images), 0)
+    return Measured(
+        value=loss, low=loss - 1.6449 * spread, high=loss + 1.6449 * spread, images=images, lost=lost, won=won,
+        p=1 - NormalDist().cdf(loss / spread),
+    )  # fmt: skip
 
 
 def readings(condition: str, harm: float = 0.0, extra: float = 0.0) -> tuple[Reading, ...]:
@@ -143,7 +151,7 @@ def candidate(sparsity: float = 0.4) -> Candidate:
             unmarked=digest_of(b"unmarked"),
             parameters={"epsilon": 0.003},
         ),
-        card={"parameters": 420_000.0, "nonzeros": 420_000 * (1 - sparsity), "bytes": 1_702_344.0},
+        card={"parameters": 420_000.0, "nonzero": 420_000 * (1 - sparsity), "bytes_dense": 1_702_344.0},
     )
 
 
@@ -225,7 +233,7 @@ POLICY = Policy(
     version=1,
     why="Hardly any loss against the parent, for everybody and in ordinary trouble.",
     seed=20261122,
-    checks={name: CheckSpec(version=1) for name in ("accuracy", *CONDITIONS, "watermark")},
+    checks={name: CheckSpec(version=1) for name in ("accuracy", *CONDITIONS, "calibration", "watermark")},
     rules=(
         Rule(
             rule="accuracy-loss",
@@ -286,8 +294,58 @@ def runs(model: Candidate) -> tuple[Evidence, ...]:
     return (
         evidence("accuracy", readings("clean"), model, flips=flips()),
         *disturbed,
+        evidence("calibration", confidence(), model),
         evidence("watermark", marked, model),
     )
+
+
+def confidence() -> tuple[Reading, ...]:
+    """A candidate that is surer than it is right, beside a parent that is not."""
+    made = []
+    for whose, excess in (("", 0.05), ("parent_", 0.0)):
+        for number in range(1, 9):
+            told = 0.55 + 0.055 * number
+            made.append(
+                Reading(
+                    metric=f"{whose}told.bin@{number}",
+                    slice="overall",
+                    outcome=Measured(value=told, low=told, high=told, images=109),
+                )
+            )
+            right = wilson(told - excess, 109)
+            made.append(Reading(metric=f"{whose}right.bin@{number}", slice="overall", outcome=right))
+    return tuple(made)
+
+
+def siblings() -> tuple[Sibling, ...]:
+    """Two more candidates of the parent: a lighter one that was approved, a heavier one that fell."""
+    made = []
+    for version, sparsity, loss, outcome in (("2", 0.3, 0.004, "approved"), ("4", 0.7, 0.061, "rejected")):
+        model = candidate(sparsity)
+        found = (
+            Reading(metric="score.clean", slice="overall", outcome=wilson(0.961 - loss, 879)),
+            Reading(metric="drop.clean", slice="overall", outcome=drop(loss, 879)),
+        )
+        made.append(Sibling(version, model, outcome, evidence("accuracy", found, model)))  # type: ignore[arg-type]
+    return tuple(made)
+
+
+@functools.cache
+def examples() -> Mapping[str, bytes]:
+    """One drawn portrait in less and more light, and partly hidden."""
+    image = Image.open(io.BytesIO(portrait(3)))
+    made = {f"exposure@{stops:+g}EV": image.point(lambda x, s=stops: min(255, int(x * 2 ** (s / 2.2))))
+            for stops in (-4, -2, 2)}  # fmt: skip
+    for share in (0.1, 0.25):
+        covered, side = image.copy(), int(128 * math.sqrt(share))
+        covered.paste((128, 128, 128), (36, 30, 36 + side, 30 + side))
+        made[f"hidden@{share:g}"] = covered
+    files = {}
+    for name, picture in made.items():
+        out = io.BytesIO()
+        picture.save(out, format="PNG")
+        files[name] = out.getvalue()
+    return files
 
 
 def judge(rule: Rule, run: Evidence, waiver: Waiver | None = None) -> tuple[Judgement, ...]:
@@ -344,6 +402,9 @@ def rejected() -> ReportInputs:
         evidence=runs(model),
         submitter="mia.engineer",
         gallery=gallery(),
+        siblings=siblings(),
+        examples=examples(),
+        exampled="F000003.jpg",
         where={
             "Ask the gate again": "auditsvc gate face-attribute 3",
             "Read the policy": "auditsvc policy show standard",
@@ -397,6 +458,9 @@ def released() -> ReportInputs:
         release=release,
         submitter="mia.engineer",
         gallery=gallery(),
+        siblings=siblings(),
+        examples=examples(),
+        exampled="F000003.jpg",
         verification=Verification(
             verdict="VALID", as_of=EVENING, steps=steps, notes=("The clock of this machine was trusted.",)
         ),

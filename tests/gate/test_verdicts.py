@@ -137,4 +137,7 @@ def test_an_unknown_says_how_many_images_would_decide_it():
     assert (tango(drawn[:, 0], drawn[:, 1], needed, 0.05).high <= 0.025).mean() == pytest.approx(0.8, abs=0.02)
     on_the_limit = an_evidence(losses(overall=measured(0.025, 0.0, 0.05, 200, p=0.06)))
     (finding,) = decide(a_policy(rule), a_candidate(), [on_the_limit], at=NOON).findings
-    assert finding.words.endswith("at most +2.5 points wanted")
+    assert finding.words.endswith("wanted; too near the limit for any number of images at hand")
+    near = an_evidence(losses(overall=measured(0.024, -0.001, 0.05, 200, lost=8, won=3, p=0.06)))
+    (finding,) = decide(a_policy(rule), a_candidate(), [near], at=NOON).findings
+    assert finding.words.endswith("too near the limit for any number of images at hand")

@@ -8,7 +8,8 @@ from auditsvc.compliance import words
 from auditsvc.compliance.figures import Counts
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.parts import SliceRow, SliceTable
-from auditsvc.compliance.renderings import plots
+from auditsvc.compliance.renderings import charts, plots
+from auditsvc.compliance.renderings.pages import harm_words
 from auditsvc.settings import shipped
 
 
@@ -46,6 +47,10 @@ def render_html(report: Report) -> str:
         known={row.record for row in report.evidence},
         axis_row=lambda scale: Markup(plots.axis_row(scale)),  # noqa: S704 - numbers only
         interval_row=lambda *given: Markup(plots.interval_row(*given)),  # noqa: S704 - escapes its labels
+        plain=words.plain,
+        harm_words=harm_words,
+        reliability_plot=lambda found: Markup(charts.reliability_plot(found)),  # noqa: S704 - numbers only
+        frontier_plot=lambda points: Markup(charts.frontier_plot(points)),  # noqa: S704 - escapes its labels
         curve_plot=lambda curve: Markup(plots.curve_plot(curve)),  # noqa: S704 - escapes its labels
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from auditsvc.compliance.model import OpenItem, Report
 from auditsvc.compliance.parts import Picture
+from auditsvc.compliance.renderings.pages import chart_pages, harm
 from auditsvc.compliance.renderings.printed import (
     counted,
     curve,
@@ -17,6 +18,7 @@ from auditsvc.compliance.renderings.printed import (
     short,
     slices,
 )
+from auditsvc.compliance.views import Example
 from auditsvc.compliance.words import day, minute
 
 Json = dict[str, Any]
@@ -27,14 +29,32 @@ def picture_name(number: int, picture: Picture) -> str:
     return f"picture-{number}.{'jpg' if picture.media_type == 'image/jpeg' else 'png'}"
 
 
+def example_name(number: int, one: Example) -> str:
+    """The file that the template shows for an example."""
+    return f"example-{number}.{'jpg' if one.media_type == 'image/jpeg' else 'png'}"
+
+
 def view(report: Report) -> Json:
     """Everything that the template prints, as finished text."""
     return {
         **_first_page(report),
         "slices": [slices(table) for table in report.slices[:1]],
-        "flips": [[f.title, str(f.broke), str(f.mended), str(f.other), short(f.evidence)] for f in report.flips],
+        "flips": [
+            [
+                f.title,
+                str(f.images),
+                str(f.broke),
+                str(f.mended),
+                "–" if f.other is None else str(f.other),
+                short(f.evidence),
+            ]
+            for f in report.flips
+        ],
+        "harm": harm(report.triage),
         "pictures": [_picture(number, one) for number, one in enumerate(report.pictures)],
-        "curves": [curve(one) for one in report.curves],
+        "curves": [curve(one) | {"strip": _strip(one.family, report)} for one in report.curves],
+        "charts": chart_pages(report),
+        "related": [[fact.value, fact.label, short(fact.label)] for fact in report.related],
         "rules": [rule(one) for one in report.rules],
         "frameworks": [framework(part) for part in report.frameworks],
         "people": people(report),
@@ -85,6 +105,12 @@ def _first_page(report: Report) -> Json:
 def _open(item: OpenItem) -> list[str]:
     owner = f"{item.owner}, until {day(item.until)}" if item.until else "no owner"
     return [item.standing, item.rule, "; ".join(item.where), owner]
+
+
+def _strip(family: str, report: Report) -> list[list[str]]:
+    """The examples of one family: file, words for those who can't see it, title."""
+    every = enumerate(report.examples)
+    return [[example_name(number, one), one.alt, one.title] for number, one in every if one.family == family]
 
 
 def _picture(number: int, one: Picture) -> list[str]:

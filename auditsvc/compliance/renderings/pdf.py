@@ -15,9 +15,8 @@ import tempfile
 from pathlib import Path
 
 from auditsvc.compliance.model import Report
-from auditsvc.compliance.parts import Curve
-from auditsvc.compliance.renderings import plots
-from auditsvc.compliance.renderings.paper import picture_name, view
+from auditsvc.compliance.renderings import charts, plots
+from auditsvc.compliance.renderings.paper import example_name, picture_name, view
 from auditsvc.compliance.renderings.tables import render_json
 from auditsvc.errors import Unavailable
 from auditsvc.settings import shipped
@@ -27,6 +26,9 @@ SVG_STYLE = (
     ".bar{stroke-width:2.5}.line{fill:none;stroke-width:2}.candidate{stroke:#00639c}.parent{stroke:#6a6f78}"
     ".line.parent{stroke-dasharray:4 3}.bar.parent{stroke-width:1.5}"
     ".mark.candidate{fill:#00639c}.mark.parent{fill:#ffffff;stroke-width:1.8}"
+    ".mark.candidate.rejected,.mark.candidate.inconclusive{fill:#ffffff;stroke-width:2}"
+    ".mark.candidate.inconclusive{stroke-dasharray:2 2}.diagonal{stroke:#59606a;stroke-dasharray:2 4}"
+    ".ring{fill:none;stroke:#1d2126;stroke-width:1.5}"
 )
 
 
@@ -60,13 +62,18 @@ def render_pdf(report: Report) -> bytes:
 def _files(report: Report) -> dict[str, bytes]:
     """All that the template reads, by file name."""
     files = {picture_name(n, picture): base64.b64decode(picture.data) for n, picture in enumerate(report.pictures)}
-    files |= {f"curve-{n}.svg": _svg(curve) for n, curve in enumerate(report.curves)}
+    files |= {example_name(n, one): base64.b64decode(one.data) for n, one in enumerate(report.examples)}
+    files |= {f"curve-{n}.svg": _svg(plots.curve_plot(curve)) for n, curve in enumerate(report.curves)}
+    if report.reliability:
+        files["reliability.svg"] = _svg(charts.reliability_plot(report.reliability))
+    if report.frontier:
+        files["frontier.svg"] = _svg(charts.frontier_plot(report.frontier))
     files["view.json"] = json.dumps(view(report), ensure_ascii=False).encode()
     files["report.json"] = render_json(report)
     files["main.typ"] = (shipped("templates") / "report.typ").read_bytes()
     return files
 
 
-def _svg(curve: Curve) -> bytes:
-    drawn = plots.curve_plot(curve).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    return drawn.replace(">", f"><style>{SVG_STYLE}</style>", 1).encode()
+def _svg(drawn: str) -> bytes:
+    named = drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return named.replace(">", f"><style>{SVG_STYLE}</style>", 1).encode()

@@ -1,0 +1,102 @@
+"""From records to what is drawn: confidence against being right, the compression frontier, example images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+
+from auditsvc.compliance.figures import Figure, Gap, Number
+from auditsvc.compliance.inputs import Readings, ReportInputs, Sibling, figure_of
+from auditsvc.compliance.views import ConfidenceBin, Example, FrontierPoint, Reliability
+from auditsvc.compliance.words import condition_parts, condition_words, plain
+from auditsvc.records import OVERALL, Candidate, Digest, Evidence
+
+
+def reliability(readings: Readings) -> Reliability | None:
+    """The reliability curves, where a check told them."""
+    candidate, parent = tuple(_bins("", readings)), tuple(_bins("parent_", readings))
+    return Reliability(candidate=candidate, parent=parent) if candidate and parent else None
+
+
+def _bins(whose: str, readings: Readings) -> Iterator[ConfidenceBin]:
+    number = 1
+    while True:
+        told, right = (readings.get(f"{whose}{kind}.bin@{number}", OVERALL) for kind in ("told", "right"))
+        if not isinstance(told, Number) or not isinstance(right, Number):
+            return
+        yield ConfidenceBin(told=told, right=right)
+        number += 1
+
+
+def frontier(inputs: ReportInputs) -> tuple[FrontierPoint, ...]:
+    """Every judged candidate of this parent, the largest first; none where there is only this one."""
+    own = Sibling(
+        version=inputs.version,
+        candidate=inputs.candidate,
+        outcome=inputs.decision.outcome,
+        evidence=next((run for run in inputs.evidence if _clean(run)), None),
+    )
+    others = [other for other in inputs.siblings if other.candidate.digest != inputs.candidate.digest]
+    if not others:
+        return ()
+    points = (_point(one, here=one is own) for one in (own, *others))
+    return tuple(sorted(points, key=lambda point: (-point.kept, point.version)))
+
+
+def _clean(run: Evidence) -> bool:
+    return any(reading.metric == "drop.clean" for reading in run.readings)
+
+
+def _point(one: Sibling, *, here: bool) -> FrontierPoint:
+    card = one.candidate.card
+    return FrontierPoint(
+        version=one.version,
+        candidate=one.candidate.digest,
+        recipe=_recipe(one.candidate),
+        kept=card.get("nonzero", card.get("parameters", 0.0)),
+        size=card.get("bytes_compressed", card.get("bytes_dense", 0.0)),
+        outcome=one.outcome,
+        here=here,
+        score=_overall(one.evidence, "score.clean"),
+        loss=_overall(one.evidence, "drop.clean"),
+    )
+
+
+def _recipe(candidate: Candidate) -> str:
+    recipe = candidate.recipe
+    return "pruned elsewhere" if recipe is None else f"{recipe.method}, {plain(recipe.targets)}"
+
+
+def _overall(run: Evidence | None, metric: str) -> Figure:
+    if run is None:
+        return Gap(reason="no evidence on these images")
+    return figure_of(metric, run.reading(metric, OVERALL), run.digest, run.key.alpha)
+
+
+def related(inputs: ReportInputs) -> Mapping[Digest, str]:
+    """The evidence of other candidates that the frontier rests on, with the version that each is of."""
+    own = set(inputs.runs)
+    found = {one.evidence.digest: one.version for one in inputs.siblings if one.evidence is not None}
+    return {digest: version for digest, version in found.items() if digest not in own}
+
+
+def examples(inputs: ReportInputs) -> tuple[Example, ...]:
+    """One image under each condition that can be shown, weakest first in each family."""
+    made = []
+    for condition, data in inputs.examples.items():
+        parts = condition_parts(condition)
+        if parts is None:
+            continue
+        title = condition_words(condition)
+        made.append(
+            Example(
+                family=parts[0],
+                severity=parts[1],
+                condition=condition,
+                title=title,
+                media_type="image/jpeg" if data[:2] == b"\xff\xd8" else "image/png",
+                data=base64.b64encode(data).decode("ascii"),
+                alt=f"The test image {inputs.exampled} with {title}",
+            )
+        )
+    return tuple(sorted(made, key=lambda one: (one.family, one.severity)))

@@ -1,0 +1,46 @@
+"""Which images a comparison keeps by name: those whose answer changed, what broke first.
+
+All of them are counted in the readings (``lost`` and ``won`` of each loss); here are those that people can look at.
+With one candidate, the images with a changed answer are its compression-identified exemplars; ``measuring.exemplars``
+tells what several seeds of a recipe change alike.
+
+Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.measuring.dataset import Dataset
+from auditsvc.measuring.pairs import Pair
+from auditsvc.records import Flip
+from auditsvc.tasks import Task
+
+KEPT, KEPT_CLEAN = (12, 4, 4), (400, 100, 100)
+"""Images kept for each condition that lost, that won, and whose answer is another wrong one; of untouched images more,
+because there pruning is all that can have changed the answer."""
+
+
+def changed(pair: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The places of images that the candidate does worse, better, and as badly with another answer."""
+    before, after = pair.parent["score"].astype(float), pair.candidate["score"].astype(float)
+    other = (before == after) & (before < 1) & (pair.parent["answer"] != pair.candidate["answer"])
+    return np.flatnonzero(before > after), np.flatnonzero(before < after), np.flatnonzero(other)
+
+
+def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int]) -> Iterator[Flip]:
+    """The images of a pair to be kept, lost ones first, in the data set's order."""
+    for places, most in zip(changed(pair), kept, strict=True):
+        for place in places[:most]:
+            index = int(place if pair.chosen is None else pair.chosen[place])
+            yield Flip(
+                image=dataset.name_of(index),
+                condition=pair.name,
+                parent=task.words(int(pair.parent["answer"][place])),
+                candidate=task.words(int(pair.candidate["answer"][place])),
+                target=task.words(dataset.target_of(index)),
+                slices=dataset.slices.of(index),
+            )
