@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
 from auditsvc.pipeline.pointing import unpoint
+from auditsvc.pipeline.refusing import refuse
 from auditsvc.ports import Ports
 from auditsvc.records import (
     Approval,
@@ -24,7 +25,8 @@ from auditsvc.records import (
 def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed], ports: Ports) -> Decision:
     """Decide on this evidence; the same judgements as last time give the decision of last time.
 
-    A candidate that carries the alias and is no longer approved loses it.
+    A candidate that carries the alias and is no longer approved loses it.  A rejection is signed and logged like
+    a release, for every version that was submitted.
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
     waivers = ports.ledger.find(Waiver, candidate.digest)
@@ -42,6 +44,8 @@ def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | Ch
         ports.registry.tag(submission.model, submission.version, tags)
         if decision.outcome != "approved":
             unpoint(submission.model, submission.version, decision.digest, ports)
+    if decision.outcome == "rejected":
+        refuse(candidate, decision, ports)
     return decision
 
 

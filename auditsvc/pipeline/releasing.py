@@ -10,19 +10,17 @@ from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound
 from auditsvc.pipeline.pointing import point, unpoint
+from auditsvc.pipeline.sealed import published, sealing_of
 from auditsvc.ports import Ports
-from auditsvc.provenance import Sealing, seal
+from auditsvc.provenance import seal
 from auditsvc.records import (
     Approval,
     Candidate,
     Decision,
-    Evidence,
-    Parent,
     Policy,
     Release,
     Revocation,
     Submission,
-    Waiver,
 )
 
 
@@ -36,7 +34,7 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
 
     Raises:
         NotApproved: the decision does not approve, or too few others consented.
-        Conflict: what was sealed does not verify.
+        Conflict: what was sealed does not verify, or the log does not continue what it has published.
         Unavailable: a disk, the keys or the registry failed; run it again.
     """
     submission = _submission(candidate, ports)
@@ -52,19 +50,10 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
     files = folder / "release"
     if not files.exists():
         ports.blobs.checkout(candidate.files, files)
-    sealing = Sealing(
-        model=submission.model,
-        version=submission.version,
-        candidate=candidate,
-        parent=ports.ledger.get(Parent, candidate.parent),
-        policy=policy,
-        decision=decision,
-        evidence=tuple(ports.ledger.get(Evidence, digest) for digest in decision.evidence),
-        approvals=given,
-        waivers=tuple(ports.ledger.get(Waiver, digest) for digest in decision.waivers),
-        submitter=submission.submitter,
-    )
-    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now())
+    log = published(ports)
+    log.guard()
+    sealing = sealing_of(submission, candidate, decision, ports)
+    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), cosign=log.record)
     ports.ledger.append(sealed, actor="auditsvc")
     ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     point(submission.model, submission.version, sealed.digest, ports)

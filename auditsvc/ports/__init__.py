@@ -264,3 +264,5 @@ class Ports:
     progress: Progress
     folder: Path
     """Where releases and reports are written."""
+    checkpoint: Path | None = None
+    """Where the log's last signed checkpoint is kept, best on another disk than the ledger; none means ``folder``."""

@@ -52,7 +52,9 @@ def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, co
     return release
 
 
-def attest_refusal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment) -> tuple[FileEntry, ...]:
+def attest_refusal(
+    folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, cosign: Cosign = unwitnessed
+) -> tuple[FileEntry, ...]:
     """Sign, attest and log a decision against a release, in ``folder/refusal``; its files.
 
     The model gets no OMS signature, so that no other tool takes it for released; the summary says ``FAILED``.
@@ -71,7 +73,7 @@ def attest_refusal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: 
         if "NOT_PASSED" not in codes or not codes <= _EXPECTED_OF_A_REFUSAL | {"MISSING"}:
             raise Conflict(f"the refusal in {attestations} does not verify: {', '.join(sorted(codes))}")
 
-    _attest(Attesting(folder / layout.REFUSAL, sealing, keys), log, at, check)
+    _attest(Attesting(folder / layout.REFUSAL, sealing, keys, cosign), log, at, check)
     return read_folder(folder / layout.REFUSAL).files
 
 

@@ -1,0 +1,100 @@
+"""What is signed besides releases, and when nothing is signed at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from auditsvc.errors import Conflict
+from auditsvc.pipeline.auditing import audit
+from auditsvc.pipeline.deciding import approve, judge
+from auditsvc.pipeline.refusing import refusal_folder
+from auditsvc.pipeline.releasing import release, release_folder
+from auditsvc.pipeline.sealed import published
+from auditsvc.provenance import TrustRoot, verify
+from auditsvc.provenance.dsse import Bundle
+from auditsvc.records import Rule, Submission
+from tests.fakes import MemoryLedger
+from tests.pipeline.line import policy
+
+STRICT = policy(rules=(Rule(rule="perfect", reading="accuracy/score.clean", at_least=2.0, why="nobody can"),))
+
+
+def judged(line, rules):
+    ports, _, candidate, dataset = line
+    return judge(candidate, rules, audit(candidate, rules, dataset, ports), ports)
+
+
+def test_a_rejection_is_signed_logged_and_never_valid(line):
+    ports, _, candidate, _ = line
+    before = ports.log.size()
+    decision = judged(line, STRICT)
+    assert decision.outcome == "rejected"
+    (submission,) = ports.ledger.find(Submission, candidate.digest)
+    folder = refusal_folder(ports, submission, decision) / "refusal"
+    summary = json.loads(Bundle.parse((folder / "vsa.sigstore.json").read_bytes()).payload)["predicate"]
+    assert (summary["verificationResult"], summary["policy"]["digest"]["sha256"]) == ("FAILED", STRICT.digest[7:])
+    assert not (folder / "oms.sigstore.json").exists()
+    found = verify(folder, folder, trust=TrustRoot.of_keys(ports.keys), at=ports.clock.now())
+    assert found.verdict == "INVALID" and "NOT_PASSED" in {step.code for step in found.reasons}
+    size = ports.log.size()
+    assert size >= before + 4
+    assert judged(line, STRICT) == decision
+    assert ports.log.size() == size
+
+
+def test_an_inconclusive_or_approved_decision_is_no_refusal(line):
+    ports = line[0]
+    assert judged(line, policy()).outcome == "approved"
+    assert not (ports.folder / "refusals").exists()
+
+
+def released(line, ports):
+    decision = judged((ports, *line[1:]), policy())
+    for person in ("ann", "bob"):
+        approve(decision, person, ports)
+    return release(line[2], decision, ports)
+
+
+def test_a_seal_leaves_its_checkpoint_where_the_guard_looks(line, tmp_path):
+    ports = replace(line[0], checkpoint=tmp_path / "elsewhere" / "checkpoint")
+    released(line, ports)
+    (submission,) = ports.ledger.find(Submission, line[2].digest)
+    bundle = Bundle.parse((release_folder(ports, submission) / "attest" / "vsa.sigstore.json").read_bytes())
+    assert (tmp_path / "elsewhere" / "checkpoint").read_text() == bundle.entries[0].checkpoint
+    published(ports).guard()
+
+
+def test_a_log_from_an_old_backup_signs_nothing(line):
+    ports = line[0]
+    decision = judged(line, policy())
+    for person in ("ann", "bob"):
+        approve(decision, person, ports)
+    kept = published(ports).current()
+    restored = replace(ports, log=MemoryLedger())
+    with pytest.raises(Conflict, match="LOG_FORK_GUARD"):
+        release(line[2], decision, restored)
+    assert restored.log.size() == 0
+    assert (ports.folder / "checkpoint").read_text() == kept
+    release(line[2], decision, ports)
+
+
+def test_another_history_of_the_same_length_signs_nothing(line):
+    ports = line[0]
+    published(ports).current()
+    other = MemoryLedger()
+    for number in range(ports.log.size() + 3):
+        other.append_leaf(b"another %d" % number)
+    with pytest.raises(Conflict, match="another history"):
+        published(replace(ports, log=other)).guard()
+
+
+def test_a_newer_checkpoint_is_never_replaced_by_an_older_one(line):
+    ports = line[0]
+    old = published(ports).current()
+    ports.log.append_leaf(b"more")
+    new = published(ports).current()
+    assert published(ports).record(old) == old
+    assert (ports.folder / "checkpoint").read_text() == new != old
