@@ -8,14 +8,16 @@ one place in the code that catches everything.
 from __future__ import annotations
 
 import platform
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from functools import partial
+from typing import Any
 
 import torch
 
 from auditsvc.checks import check_named
 from auditsvc.errors import Cancelled, InvalidInput, Unavailable
 from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
+from auditsvc.measuring.parts import Found, Part, PartCase, WholeCase
 from auditsvc.pipeline.marking import read_mark
 from auditsvc.pipeline.planning import sliced_for, undecidable
 from auditsvc.pipeline.stored import load_stored
@@ -31,10 +33,12 @@ def audit(
     dataset: Dataset,
     ports: Ports,
     remembered: MutableMapping[str, Answers] | None = None,
+    answers: Found | None = None,
 ) -> tuple[Evidence | CheckFailed, ...]:
     """Evidence for every check of the policy, measured now or found in the ledger.
 
-    ``remembered`` carries what was measured of the parent from one candidate to the next.
+    ``remembered`` carries what was measured of the parent from one candidate to the next; ``answers`` is what was
+    measured in parts already (``measure_part``).
 
     Raises:
         InvalidInput: a data set of another task or other classes than the model's.
@@ -44,19 +48,41 @@ def audit(
     dataset = sliced_for(policy, dataset)
     for line in undecidable(policy, dataset):
         ports.progress.say(f"can't be approved on this data set: {line}")
-    checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
-    keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    found = {name: ports.ledger.find(Evidence, key.text()) for name, key in keys.items()}
-    missing = [name for name in checks if not found[name]]
-    results: dict[str, Evidence | CheckFailed] = {name: items[0] for name, items in found.items() if items}
+    known = known_evidence(candidate, policy, dataset, ports)
+    results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
     if results:
         ports.progress.say(f"found again, not measured twice: {', '.join(sorted(results))}")
+    missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
     if missing:
-        case = _case(candidate, parent, policy, dataset, ports, {} if remembered is None else remembered)
-        for name in missing:
-            results[name] = _run(checks[name], keys[name], case, ports)
+        fields = _fields(candidate, parent, policy, dataset, ports)
+        case = WholeCase(**fields, remembered={} if remembered is None else remembered, found=answers or {})
+        for name, check in missing.items():
+            results[name] = _run(check, _key(check, candidate, policy, dataset), case, ports)
             ports.ledger.append(results[name], actor="auditsvc")
-    return tuple(results[name] for name in checks)
+    return tuple(results[name] for name in policy.checks)
+
+
+def known_evidence(candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Evidence | None]:
+    """For each check of the policy the evidence that is in the ledger already."""
+    checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
+    keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
+    return {name: next(iter(ports.ledger.find(Evidence, key.text())), None) for name, key in keys.items()}
+
+
+def measure_part(
+    candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports, names: Iterable[str], part: Part
+) -> Found:
+    """What both models answer in one part of every pass that these checks make.
+
+    A check that crashes here is heard of where the parts are put together, and becomes a record there.
+    """
+    dataset = sliced_for(policy, dataset)
+    fields = _fields(candidate, ports.ledger.get(Parent, candidate.parent), policy, dataset, ports)
+    case = PartCase(**fields, part=part)
+    for name in names:
+        check = check_named(name, policy.checks[name])
+        _run(check, _key(check, candidate, policy, dataset), case, ports)
+    return case.found
 
 
 def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -> EvidenceKey:
@@ -74,28 +100,21 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
     )
 
 
-def _case(
-    candidate: Candidate,
-    parent: Parent,
-    policy: Policy,
-    dataset: Dataset,
-    ports: Ports,
-    remembered: MutableMapping[str, Answers],
-) -> Case:
+def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Any]:
+    """What every case of this audit has in common."""
     model, dense = load_stored(candidate.files, ports), load_stored(parent.files, ports)
     _require_same_world(candidate, dataset, model.card.classes)
-    return Case(
-        candidate=model,
-        candidate_digest=candidate.digest,
-        parent=dense,
-        parent_digest=parent.digest,
-        task=task_named(candidate.task, dataset.classes),
-        dataset=dataset,
-        seed=policy.seed,
-        alpha=policy.alpha,
-        remembered=remembered,
-        read_mark=partial(read_mark, candidate, dataset, ports) if candidate.mark else None,
-    )
+    return {
+        "candidate": model,
+        "candidate_digest": candidate.digest,
+        "parent": dense,
+        "parent_digest": parent.digest,
+        "task": task_named(candidate.task, dataset.classes),
+        "dataset": dataset,
+        "seed": policy.seed,
+        "alpha": policy.alpha,
+        "read_mark": partial(read_mark, candidate, dataset, ports) if candidate.mark else None,
+    }
 
 
 def _require_same_world(candidate: Candidate, dataset: Dataset, classes: tuple[str, ...]) -> None:
