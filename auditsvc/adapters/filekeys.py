@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +28,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.ports import KeyRole
+from auditsvc.ports import KeyRole, Signer
 from auditsvc.provenance import TrustRoot
 from auditsvc.provenance.sigstore_root import trusted_root
 
 _ROLES: tuple[KeyRole, ...] = get_args(KeyRole)
-_SECRETS = (*(f"{role}.key" for role in _ROLES), "watermark.secret")
-
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 _README = """These keys were made on first use, for this local installation only.
@@ -73,21 +72,26 @@ class FileSigner:
 class FileKeys:
     """One key for each role, in PEM files (PKCS #8) in one folder that only its owner can read."""
 
-    def __init__(self, folder: Path, passphrase: bytes | None = None) -> None:
+    def __init__(
+        self, folder: Path, passphrase: bytes | None = None, elsewhere: Mapping[KeyRole, Signer] | None = None
+    ) -> None:
+        """``elsewhere`` are signers that are kept outside this folder: no key is made for their roles."""
         self.folder = folder
         self._passphrase = passphrase
-        self._signers: dict[KeyRole, FileSigner] = {}
+        self._elsewhere = dict(elsewhere or {})
+        self._signers: dict[KeyRole, Signer] = dict(self._elsewhere)
+        self._made = False
 
-    def signer(self, role: KeyRole) -> FileSigner:
+    def signer(self, role: KeyRole) -> Signer:
         """The signer for this role; all keys are made when the first is asked for.
 
         Raises:
             Unavailable: the folder can't be read or written, or the passphrase is missing or wrong.
             InvalidInput: a key file holds no key of the kind that its role needs.
         """
+        self._make_missing()
         if role not in self._signers:
-            self._make_missing()
-            self._signers[role] = FileSigner(role, self._load(role))
+            self._signers[role] = read_signer(self.folder / f"{role}.key", role, self._passphrase)
         return self._signers[role]
 
     def watermark_secret(self) -> bytes:
@@ -105,24 +109,28 @@ class FileKeys:
 
     def _make_missing(self) -> None:
         """Make what is not there; two processes that start at once end up with the same keys."""
-        if all((self.folder / name).exists() for name in _SECRETS):
+        if self._made or all((self.folder / name).exists() for name in self._secrets()):
+            self._made = True
             return
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
             for role in _ROLES:
-                if not (self.folder / f"{role}.key").exists():
+                if role not in self._elsewhere and not (self.folder / f"{role}.key").exists():
                     self._create(f"{role}.key", self._pem(_new_key(role)), 0o600)
             self._create("watermark.secret", secrets.token_bytes(32), 0o600)
+            self._made = True
             self._publish()
         except OSError as error:
             raise Unavailable(f"cannot write keys into {self.folder}: {error.strerror}") from error
 
+    def _secrets(self) -> tuple[str, ...]:
+        return (*(f"{role}.key" for role in _ROLES if role not in self._elsewhere), "watermark.secret")
+
     def _publish(self) -> None:
         """Write the public halves beside the keys."""
-        self._signers = {role: FileSigner(role, self._load(role)) for role in _ROLES}
-        for role, signer in self._signers.items():
-            self._create(f"{role}.pub", signer.public_pem, 0o644)
+        for role in _ROLES:
+            self._create(f"{role}.pub", self.signer(role).public_pem, 0o644)
         trust = TrustRoot.of_keys(self)
         self._create("README.txt", _README.encode(), 0o644)
         self._create("trust-policy.json", trust.to_json(), 0o644)
@@ -149,28 +157,38 @@ class FileKeys:
         lock = BestAvailableEncryption(self._passphrase) if self._passphrase else NoEncryption()
         return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
 
-    def _load(self, role: KeyRole) -> PrivateKey:
-        path = self.folder / f"{role}.key"
-        data = self._read(path.name)
-        passphrase = self._passphrase if b"ENCRYPTED" in data else None
-        try:
-            key = load_pem_private_key(data, passphrase)
-        except TypeError as error:
-            raise Unavailable(f"{path} is encrypted; give the passphrase of the keys") from error
-        except (ValueError, UnsupportedAlgorithm) as error:
-            told = "the passphrase is wrong or the file is damaged" if passphrase else "it holds no private key"
-            raise (Unavailable if passphrase else InvalidInput)(f"cannot use {path}: {told}") from error
-        if isinstance(key, ed25519.Ed25519PrivateKey) and role == "log":
-            return key
-        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1) and role != "log":
-            return key
-        raise InvalidInput(f"{path} must hold {'an Ed25519' if role == 'log' else 'an ECDSA P-256'} key")
-
     def _read(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
-        except OSError as error:
-            raise Unavailable(f"cannot read {self.folder / name}: {error.strerror}") from error
+        return _read(self.folder / name)
+
+
+def read_signer(path: Path, role: KeyRole, passphrase: bytes | None = None) -> FileSigner:
+    """The signer whose private key is in this file (PEM, PKCS #8).
+
+    Raises:
+        Unavailable: the file can't be read, or the passphrase is missing or wrong.
+        InvalidInput: it holds no key of the kind that the role needs.
+    """
+    data = _read(path)
+    secret = passphrase if b"ENCRYPTED" in data else None
+    try:
+        key = load_pem_private_key(data, secret)
+    except TypeError as error:
+        raise Unavailable(f"{path} is encrypted; give the passphrase of the keys") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        told = "the passphrase is wrong or the file is damaged" if secret else "it holds no private key"
+        raise (Unavailable if secret else InvalidInput)(f"cannot use {path}: {told}") from error
+    if isinstance(key, ed25519.Ed25519PrivateKey) and role == "log":
+        return FileSigner(role, key)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1) and role != "log":
+        return FileSigner(role, key)
+    raise InvalidInput(f"{path} must hold {'an Ed25519' if role == 'log' else 'an ECDSA P-256'} key")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from error
 
 
 def _new_key(role: KeyRole) -> PrivateKey:

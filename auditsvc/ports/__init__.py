@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from auditsvc.ports.jobs import Jobs, Result, Runner
+from auditsvc.ports.signing import KeyRole, Keys, Signer, Timestamps, Witnesses
 from auditsvc.records import Candidate, Digest, FileEntry, Moment, Parent, Record
 
 if TYPE_CHECKING:
@@ -33,12 +34,11 @@ __all__ = [
     "Runner",
     "Signer",
     "Tick",
+    "Timestamps",
+    "Witnesses",
 ]
 
 R = TypeVar("R", bound=Record)
-
-KeyRole = Literal["build", "audit", "release", "log"]
-"""One key, one role: who pruned, who measured, who released, who keeps the log."""
 
 
 class Clock(Protocol):
@@ -188,36 +188,6 @@ class Registry(Protocol):
         ...
 
 
-class Signer(Protocol):
-    """Signs bytes with one key of one role.  ECDSA P-256 with SHA-256, or Ed25519 for the log."""
-
-    @property
-    def role(self) -> KeyRole:
-        """What this key may be used for."""
-        ...
-
-    @property
-    def public_pem(self) -> bytes:
-        """The public key, PEM SubjectPublicKeyInfo."""
-        ...
-
-    def sign(self, data: bytes) -> bytes:
-        """The signature over these bytes (DER for ECDSA).  Raises ``Unavailable``."""
-        ...
-
-
-class Keys(Protocol):
-    """The signers of this installation, one for each role; made on first use in the embedded default."""
-
-    def signer(self, role: KeyRole) -> Signer:
-        """The signer for this role."""
-        ...
-
-    def watermark_secret(self) -> bytes:
-        """32 bytes; never in the ledger, never in a log."""
-        ...
-
-
 class Datasets(Protocol):
     """Data sets by content."""
 
@@ -266,3 +236,7 @@ class Ports:
     """Where releases and reports are written."""
     checkpoint: Path | None = None
     """Where the log's last signed checkpoint is kept, best on another disk than the ledger; none means ``folder``."""
+    timestamps: Timestamps | None = None
+    """Who stamps signatures with the time, if anybody."""
+    witnesses: Witnesses | None = None
+    """Who cosigns the log's checkpoints, if anybody."""
