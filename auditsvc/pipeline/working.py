@@ -18,6 +18,7 @@ from auditsvc.measuring import Dataset
 from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import judge
 from auditsvc.pipeline.making import make, submit
+from auditsvc.pipeline.marking import Marking
 from auditsvc.pipeline.releasing import release
 from auditsvc.pipeline.reporting import write_report
 from auditsvc.pipeline.sharding import SHARD_WORK, gathered, measure, shards_of
@@ -97,8 +98,10 @@ def _prune(order: PruneOrder, by: str, room: Workroom, runner: Runner) -> Result
 
 def _make(order: PruneOrder, room: Workroom) -> Result:
     parent = room.ports.ledger.get(Parent, order.parent)
+    training = tuple(room.dataset(name) for name in order.training)
+    calibration, marking = room.dataset(order.calibration), Marking(order.recipient)
     with room.ports.progress.step("prune, mark, load again"):
-        made = make(parent, order.recipe, room.dataset(order.calibration), room.ports)
+        made = make(parent, order.recipe, calibration, room.ports, training, onnx=order.onnx, marking=marking)
     return {"candidate": made.digest}
 
 

@@ -38,6 +38,12 @@ class PruneOrder(Value):
     parent: Digest
     recipe: Recipe
     calibration: DataName
+    training: tuple[DataName, ...] = ()
+    """The data sets that the recipe names by digest, for its recovery."""
+    recipient: Annotated[str, Field(max_length=128)] = ""
+    """For whom this copy is marked."""
+    onnx: bool = False
+    """Whether the candidate's files hold the model for other runtimes too."""
 
 
 class AuditOrder(Value):

@@ -15,7 +15,19 @@ from auditsvc.checks import all_checks
 ROOT = Path(auditsvc.__file__).parent
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if "shipped" not in path.parts)
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "core", "manager", "service", "misc"}
-HEAVY = ("torch", "mlflow", "art", "fairlearn", "sklearn", "pandas", "scipy", "fastapi", "alembic", "matplotlib")
+HEAVY = (
+    "torch",
+    "mlflow",
+    "dbos",
+    "art",
+    "fairlearn",
+    "sklearn",
+    "pandas",
+    "scipy",
+    "fastapi",
+    "alembic",
+    "matplotlib",
+)
 
 LONGEST_FILE, LONGEST_FUNCTION = 250, 40
 

@@ -111,7 +111,7 @@ class _Telling:
             raise Cancelled("stopped")
         self._jobs.tell(self._job, title, 0, total)
         yield lambda units=1: None
-        self._jobs.tell(self._job, title, total, total)
+        self._jobs.tell(self._job, title, total or 1, total or 1)
 
     def say(self, line: str) -> None:
         self._jobs.tell(self._job, "note", words=line)
