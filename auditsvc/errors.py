@@ -14,6 +14,7 @@ request, file, policy or signature, or a tool that is missing, is an *error*::
     |   |-- NotApproved            not-approved      403     2   a release without its decision or approvals
     |   `-- NotVerified            not-verified      403     2   a release that was to be loaded and is not valid
     |-- Unauthenticated            unauthenticated   401     2   no token, or one that is not known
+    |-- TooMany                    too-many          429     4   more requests than one caller may send
     |-- Cancelled                  cancelled         409     4   the job was stopped before its end
     `-- Unavailable                unavailable       503     4   a disk, server or library that is needed failed
 
@@ -111,6 +112,13 @@ class Unauthenticated(AuditError):
     code = "unauthenticated"
     status = 401
     exit_code = 2
+
+
+class TooMany(AuditError):
+    """One caller sent more requests than its share; wait a moment."""
+
+    code = "too-many"
+    status = 429
 
 
 class Cancelled(AuditError):

@@ -6,7 +6,8 @@ Each can be set in the environment as ``AUDITSVC_<NAME>``; the command line's ``
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditsvc.errors import InvalidInput
@@ -51,6 +52,45 @@ class Settings:
     threads: int = field(default_factory=lambda: _number("THREADS", 0))
     """Torch threads for measuring; 0 means one for each core."""
 
+    public_url: str = field(default_factory=lambda: _from_environment("PUBLIC_URL", ""))
+    """Where browsers find the service, as ``https://audit.example.org``; needed to come in through an OIDC issuer."""
+
+    projects: str = field(default_factory=lambda: _from_environment("PROJECTS", ""))
+    """Names of projects, with commas between; each has a store of its own and sees nothing of the others."""
+
+    rate: int = field(default_factory=lambda: _number("RATE", 200))
+    """Requests a second that one token, or one address without a token, may send; 0 means any number."""
+
+    log_format: str = field(default_factory=lambda: _from_environment("LOG_FORMAT", "text"))
+    """What ``serve`` writes on standard error: ``text`` for people, ``json`` for machines, one object a line."""
+
+    watch_s: int = field(default_factory=lambda: _number("WATCH_S", 60))
+    """Seconds between two looks at the registry's aliases and stages; 0 means never."""
+
+    put_back: bool = field(default_factory=lambda: _number("PUT_BACK", 1) != 0)
+    """Whether the alias ``approved`` is put back where it belongs when somebody else moved it; 0 means only told."""
+
+    mlflow_secret: str = field(default_factory=lambda: _from_environment("MLFLOW_WEBHOOK_SECRET", ""), repr=False)
+    """The secret of MLflow's webhooks to this service; empty means that none are taken."""
+
+    oidc_issuer: str = field(default_factory=lambda: _from_environment("OIDC_ISSUER", ""))
+    """An OpenID Connect issuer whose tokens are taken beside our own; empty means none."""
+
+    oidc_audience: str = field(default_factory=lambda: _from_environment("OIDC_AUDIENCE", ""))
+    """Our client id at the issuer; a token for anybody else is refused."""
+
+    oidc_secret: str = field(default_factory=lambda: _from_environment("OIDC_CLIENT_SECRET", ""), repr=False)
+    """Our client secret at the issuer, if it gave one; only the login in a browser needs it."""
+
+    oidc_name: str = field(default_factory=lambda: _from_environment("OIDC_NAME_CLAIM", "preferred_username"))
+    """The claim that names a person in the ledger; it must never pass from one person to another."""
+
+    oidc_groups: str = field(default_factory=lambda: _from_environment("OIDC_GROUPS_CLAIM", "groups"))
+    """The claim with a person's groups."""
+
+    oidc_roles: str = field(default_factory=lambda: _from_environment("OIDC_ROLES", ""))
+    """What groups may do, as ``ml-leads=approver, plates-qa=auditor@plates``: group, role, and project."""
+
     @property
     def ledger(self) -> str:
         """The ledger's URL, with the default filled in."""
@@ -60,6 +100,38 @@ class Settings:
     def mlflow(self) -> str:
         """MLflow's URI, with the default filled in."""
         return self.mlflow_uri or f"sqlite:///{self.store / 'mlflow.db'}"
+
+    @property
+    def project_names(self) -> tuple[str, ...]:
+        """The projects beside the first one.
+
+        Raises:
+            InvalidInput: a name that is no name of a folder.
+        """
+        named = tuple(name.strip() for name in self.projects.split(",") if name.strip())
+        for name in named:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name):
+                raise InvalidInput(f"a project's name has small letters, digits and hyphens, not {name!r}")
+        return named
+
+    def for_project(self, name: str) -> Settings:
+        """The same settings with the stores of one project.
+
+        Raises:
+            InvalidInput: a ledger or registry elsewhere whose address has no place for the project's name.
+        """
+        return replace(
+            self,
+            store=self.store / "projects" / name if name else self.store,
+            ledger_url=_of_project("LEDGER_URL", self.ledger_url, name),
+            mlflow_uri=_of_project("MLFLOW_URI", self.mlflow_uri, name),
+        )
+
+
+def _of_project(setting: str, address: str, name: str) -> str:
+    if name and address and "{project}" not in address:
+        raise InvalidInput(f"with projects, AUDITSVC_{setting} needs {{project}} in it: each has a store of its own")
+    return address.replace("{project}", name or "main")
 
 
 def shipped(name: str) -> Path:

@@ -28,7 +28,7 @@ PREFIX = "auditsvc_"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS token (
     id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
-    issued TEXT NOT NULL, expires TEXT NOT NULL, revoked TEXT);
+    issued TEXT NOT NULL, expires TEXT NOT NULL, revoked TEXT, project TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS answered (
     person TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, at TEXT NOT NULL,
     status INTEGER, kind TEXT, body BLOB, PRIMARY KEY (person, key));
@@ -46,6 +46,7 @@ class Token(Value):
     issued: Moment
     expires: Moment
     revoked: Moment | None = None
+    project: str = ""
 
 
 class Access:
@@ -60,6 +61,8 @@ class Access:
         self.path, self._clock = path, clock
         with self.changing() as connection:
             connection.executescript(_SCHEMA)
+            if not any(row[1] == "project" for row in connection.execute("PRAGMA table_info(token)")):
+                connection.execute("ALTER TABLE token ADD COLUMN project TEXT NOT NULL DEFAULT ''")
         path.chmod(0o600)
         self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._seen = -1
@@ -85,16 +88,26 @@ class Access:
         except sqlite3.OperationalError as error:
             raise Unavailable(f"{self.path} can't be read or written: {error}") from error
 
-    def issue(self, name: str, role: str, days: int) -> tuple[str, Token]:
-        """A new token and what is known of it; the token is shown now and never again."""
+    def issue(self, name: str, role: str, days: float, project: str = "") -> tuple[str, Token]:
+        """A new token and what is known of it; the token is shown now and never again.
+
+        ``role`` may be several with spaces between, as a person who came in through an issuer has them.
+        """
         secret = PREFIX + secrets.token_urlsafe(32)
         now = self._clock.now()
         token = Token(
-            id=secrets.token_hex(6), name=name, role=role, issued=now, expires=now + datetime.timedelta(days=days)
+            id=secrets.token_hex(6),
+            name=name,
+            role=role,
+            issued=now,
+            expires=now + datetime.timedelta(days=days),
+            project=project,
         )
-        row = (token.id, _hash(secret), name, role, token.issued.isoformat(), token.expires.isoformat())
+        row = (token.id, _hash(secret), name, role, token.issued.isoformat(), token.expires.isoformat(), project)
         with self.changing() as connection:
-            connection.execute("INSERT INTO token (id, hash, name, role, issued, expires) VALUES (?,?,?,?,?,?)", row)
+            connection.execute(
+                "INSERT INTO token (id, hash, name, role, issued, expires, project) VALUES (?,?,?,?,?,?,?)", row
+            )
         return secret, token
 
     def revoke(self, token: str) -> Token:
@@ -125,15 +138,15 @@ class Access:
         token = self._current().get(_hash(secret))
         if token is None or token.revoked or token.expires <= self._clock.now():
             raise Unauthenticated("the token is not known, has expired or was revoked; ask an admin for a new one")
-        return Caller(token.name, token.role, token.id)
+        return Caller(token.name, tuple(token.role.split()), token.id, token.project)
 
     def _current(self) -> dict[bytes, Token]:
         version = self._watch.execute("PRAGMA data_version").fetchone()[0]
         if version != self._seen:
             rows = self._watch.execute(
-                "SELECT hash, id, name, role, issued, expires, revoked FROM token ORDER BY issued, rowid"
+                "SELECT hash, id, name, role, issued, expires, revoked, project FROM token ORDER BY issued, rowid"
             ).fetchall()
-            fields = ("id", "name", "role", "issued", "expires", "revoked")
+            fields = ("id", "name", "role", "issued", "expires", "revoked", "project")
             self._tokens = {row[0]: Token(**dict(zip(fields, row[1:], strict=True))) for row in rows}
             self._seen = version
         return self._tokens

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.reading import ADigest, kept, readable
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
@@ -50,7 +51,7 @@ def consent(request: Request, digest: ADigest, given: Consent) -> Response:
     Who submitted the candidate can't, and nobody counts twice: the database refuses it.  Consenting again gives the
     first approval.
     """
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     decision = site.ledger.get(Decision, digest)
     made = approve(decision, request.state.caller.name, site.ports, given.comment)
     return kept(request, made, 201, "/v1/approvals")
@@ -59,7 +60,7 @@ def consent(request: Request, digest: ADigest, given: Consent) -> Response:
 @router.post("/v1/decisions/{digest}/waivers", status_code=201, response_model=Waiver, summary="Waive one rule")
 def take(request: Request, digest: ADigest, given: Waiving) -> Response:
     """The token's holder takes one open rule of this decision upon themselves.  The next audit's decision counts it."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     decision = site.ledger.get(Decision, digest)
     made = waive(decision, given.rule, request.state.caller.name, given.reason, given.until, site.ports)
     return kept(request, made, 201, "/v1/waivers")
@@ -73,7 +74,7 @@ def seal(request: Request, digest: ADigest) -> Response:
     """
     from auditsvc.pipeline.releasing import release
 
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     decision = site.ledger.get(Decision, digest)
     made = release(site.ledger.get(Candidate, decision.candidate), decision, site.ports)
     return kept(request, made, 201, "/v1/releases")

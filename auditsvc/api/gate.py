@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.pipeline.answering import GateAnswer
 from auditsvc.records import Name
@@ -49,7 +50,7 @@ async def gate(
     Without `policy` the newest decision counts.  The answer has an `ETag`; send it as `If-None-Match` to ask whether
     it still holds.
     """
-    answered = await request.app.state.site.answers.ask(model, version, policy)
+    answered = await site_of(request).answers.ask(model, version, policy)
     headers = {"etag": answered.etag}
     if request.headers.get("if-none-match") == answered.etag:
         return Response(None, 304, headers)

@@ -39,20 +39,21 @@ async def answered_once(request: Request, caller: Caller, inner: Inner) -> Respo
         Conflict: the first request with this key is still being answered.
     """
     site: Site = request.app.state.site
+    person = f"{caller.project}/{caller.name}" if caller.project else caller.name
     key = request.headers["idempotency-key"]
     if not 0 < len(key) <= _MAX_KEY:
         raise InvalidInput(f"an Idempotency-Key has 1 to {_MAX_KEY} characters")
     seen = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body())
-    known = await run_in_threadpool(_begin, site.access, caller.name, key, seen.digest(), site.clock.now())
+    known = await run_in_threadpool(_begin, site.access, person, key, seen.digest(), site.clock.now())
     if known:
         return known
     try:
         response = await inner(request)
     except BaseException:
-        await run_in_threadpool(_forget, site.access, caller.name, key)
+        await run_in_threadpool(_forget, site.access, person, key)
         raise
     row = (response.status_code, response.media_type or response.headers.get("content-type"), bytes(response.body))
-    await run_in_threadpool(_keep, site.access, caller.name, key, row)
+    await run_in_threadpool(_keep, site.access, person, key, row)
     return response
 
 

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from auditsvc.api.bundling import tar_of
+from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 
@@ -58,7 +59,7 @@ async def identify(request: Request) -> Answer:
     """Send a safetensors or ONNX file; it is compared with every marked version and never stored."""
     from auditsvc.pipeline.identifying import identify_file
 
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "found"
         await _received(request, path)
@@ -75,7 +76,7 @@ async def identify_by_answers(request: Request) -> Answer:
     """Send `answers.csv` of `GET /v1/identify/queries`, filled in with a suspect's answers."""
     from auditsvc.pipeline.identifying import identify_answers
 
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "answers.csv"
         await _received(request, path)
@@ -97,7 +98,7 @@ def queries(
     from auditsvc.pipeline.identifying import queries_for
     from auditsvc.pipeline.querying import hand_out
 
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         hand_out(queries_for(site.ports, model, version), Path(scratch) / "queries")
         tar = b"".join(tar_of(Path(scratch), ("queries",)))

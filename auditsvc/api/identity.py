@@ -1,4 +1,4 @@
-"""Who is calling: the bearer of a token, or, on this machine only, a reader without one.
+"""Who is calling: the bearer of a token of ours or of an OIDC issuer, or, on this machine only, a reader without one.
 
 A token comes in ``Authorization: Bearer ...``, or from a browser in a cookie that no other site can send along.
 While the service is bound to loopback, a request from this machine without a token has the role ``reader``; one
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from auditsvc.errors import Forbidden, Unauthenticated
@@ -20,43 +21,64 @@ if TYPE_CHECKING:
     from auditsvc.api.site import Site
 
 COOKIE = "auditsvc_token"
+PROJECT = "auditsvc-project"
+"""The header in which a caller with roles in several projects says which one is meant."""
+
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A person or program with a role; ``name`` is what stands in the ledger."""
+    """A person or program with roles in one project; ``name`` is what stands in the ledger."""
 
     name: str
-    role: str
+    roles: tuple[str, ...]
     token: str = ""
     """The id of the token (not the token); empty for a reader without one."""
+    project: str = ""
+
+    @property
+    def role(self) -> str:
+        """The roles in words."""
+        return ", ".join(self.roles)
+
+    def may(self, needed: str) -> bool:
+        """Whether this caller has the role; ``reader`` is in all of them."""
+        return needed == "reader" or needed in self.roles
 
 
-LOCAL = Caller("local", "reader")
+LOCAL = Caller("local", ("reader",))
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who sent this request.
 
     Raises:
         Unauthenticated: no token where one is needed, or one that is unknown, expired or revoked.
-        Forbidden: another site tries to act with the token in the browser's cookie.
+        Forbidden: another site tries to act with the token in the browser's cookie; or the issuer's groups give the
+            caller no role here.
     """
     site: Site = request.app.state.site
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme:
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated("give the token as: Authorization: Bearer TOKEN")
+        if site.people and is_signed(token.strip()):
+            return await run_in_threadpool(site.people.caller, token.strip(), request.headers.get(PROJECT))
         return site.access.caller(token.strip())
     if "cookie" in request.headers and COOKIE in request.cookies:
         if request.method not in _SAFE and not from_own_page(request):
             raise Forbidden("another site tried to act in your name; nothing was done")
         return site.access.caller(request.cookies[COOKIE])
-    if site.local and is_loopback(request.client.host if request.client else "") and not _passed_on(request):
+    if site.local and not from_outside(request):
         return LOCAL
     raise Unauthenticated("a token is needed: Authorization: Bearer TOKEN; an admin gives you one")
+
+
+def is_signed(token: str) -> bool:
+    """Whether this looks like a signed token of an issuer (three parts) and not like one of ours."""
+    return token.count(".") == 2 and not token.startswith("auditsvc_")
 
 
 def is_loopback(host: str) -> bool:
@@ -69,8 +91,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _passed_on(request: Request) -> bool:
-    return any(name in request.headers for name in _PASSED_ON)
+def site_of(request: Request) -> Site:
+    """The site of the caller's project; where nobody had to say who calls, the first one."""
+    found: Site = getattr(request.state, "site", None) or request.app.state.site
+    return found
+
+
+def from_outside(request: Request) -> str:
+    """The address that the request comes from; nothing where it is this machine's own and no proxy passed it on."""
+    address = request.client.host if request.client else "unknown"
+    passed_on = any(name in request.headers for name in _PASSED_ON)
+    return "" if is_loopback(address) and not passed_on else address
 
 
 def from_own_page(request: Request) -> bool:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.ports import KeyRole
@@ -26,7 +27,7 @@ class PublicKey(BaseModel):
 @router.get("/v1/keys", summary="Public keys")
 def public_keys(request: Request) -> list[PublicKey]:
     """One key for each role.  To trust them, compare them with what you got on another way."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     roles: tuple[KeyRole, ...] = get_args(KeyRole)
     return [PublicKey(role=role, pem=site.keys.signer(role).public_pem.decode()) for role in roles]
 
@@ -39,5 +40,5 @@ def public_keys(request: Request) -> list[PublicKey]:
 )
 def trust_policy(request: Request) -> Response:
     """All keys with what each may sign, as `auditsvc verify --key` takes it."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     return Response(TrustRoot.of_keys(site.keys).to_json(), media_type="application/json")

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from auditsvc.api.checkpoints import current_checkpoint
+from auditsvc.api.identity import site_of
 from auditsvc.api.reading import FOR_EVER
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import LoggedLedger, Site
@@ -66,7 +67,7 @@ def checkpoint(request: Request) -> Response:
 
     `409` if the log has lost or changed what it published before: nothing is signed until that is restored.
     """
-    return Response(current_checkpoint(request.app.state.site), media_type="text/plain; charset=utf-8")
+    return Response(current_checkpoint(site_of(request)), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/v1/log/inclusion", summary="Proof that something was logged")
@@ -77,7 +78,7 @@ def inclusion(
     size: Size = None,
 ) -> Inclusion:
     """The audit path of one entry in the tree of this size; hashes as base64."""
-    ledger: LoggedLedger = request.app.state.site.ledger
+    ledger: LoggedLedger = site_of(request).ledger
     if (object is None) == (index is None):
         raise InvalidInput("give exactly one of object and index")
     at = ledger.leaf_index(object) if object is not None else index or 0
@@ -96,7 +97,7 @@ def consistency(
     new: Size = None,
 ) -> Consistency:
     """The proof between two sizes; hashes as base64."""
-    ledger: LoggedLedger = request.app.state.site.ledger
+    ledger: LoggedLedger = site_of(request).ledger
     now = new or ledger.size()
     path = ledger.consistency(old, now)
     roots = {"old_root": _text(ledger.root(old)), "new_root": _text(ledger.root(now))}
@@ -106,7 +107,7 @@ def consistency(
 @router.get("/v1/log/entries/{index}", response_class=Response, responses=_ENTRY, summary="One entry")
 def entry(request: Request, index: Index) -> Response:
     """The bytes of an entry: an event (JSON: who did what to which record, when), or a signature that was logged."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     data = site.ledger.leaf(index)
     kind = "application/json" if data.startswith(b"{") else "application/octet-stream"
     return Response(data, media_type=kind, headers=FOR_EVER)
@@ -115,7 +116,7 @@ def entry(request: Request, index: Index) -> Response:
 @router.get("/v1/log/tile/{path:path}", response_class=Response, responses=_BYTES, summary="One tile")
 def tile(request: Request, path: TilePath) -> Response:
     """256 hashes, or entries, that never change; a client makes its own proofs of them."""
-    ledger: LoggedLedger = request.app.state.site.ledger
+    ledger: LoggedLedger = site_of(request).ledger
     wanted, size = Tile.parse(f"tile/{path}"), ledger.size()
     if wanted.level is None:
         data = entry_tile(wanted, size, ledger.leaf)

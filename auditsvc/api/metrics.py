@@ -21,6 +21,8 @@ class Metrics:
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._buckets: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BOUNDS_S) + 1))
         self._seconds: Counter[str] = Counter()
+        self.registry_moves = 0
+        """Aliases and stages that somebody moved past auditsvc, since the start."""
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request more; ``route`` is the path's template, so that no label grows with the data."""
@@ -35,13 +37,18 @@ class Metrics:
 
     def text(self, **gauges: float) -> str:
         """The whole exposition; ``gauges`` are added as they are."""
-        return "\n".join([*self._counters(), *self._histograms(), *_gauges(gauges), "# EOF", ""])
+        return "\n".join([*self._counters(), *self._histograms(), *self._moves(), *_gauges(gauges), "# EOF", ""])
 
     def _counters(self) -> Iterator[str]:
         yield "# TYPE auditsvc_requests counter"
         yield "# HELP auditsvc_requests Requests by method, route and status."
         for (method, route, status), number in sorted(self._requests.items()):
             yield f'auditsvc_requests_total{{method="{method}",route="{route}",status="{status}"}} {number}'
+
+    def _moves(self) -> Iterator[str]:
+        yield "# TYPE auditsvc_registry_moves counter"
+        yield "# HELP auditsvc_registry_moves Aliases and stages that were moved past auditsvc."
+        yield f"auditsvc_registry_moves_total {self.registry_moves}"
 
     def _histograms(self) -> Iterator[str]:
         yield "# TYPE auditsvc_request_seconds histogram"

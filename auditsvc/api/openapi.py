@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from auditsvc.api.origins import KINDS
 from auditsvc.api.problems import MEDIA_TYPE, Problem
+from auditsvc.api.roles import OPEN
 
 DESCRIPTION = """Deny by default: every route names the role it needs (`x-role`), and a token carries one role.
 `reader` is in every role.  While the service is bound to loopback, readers on the same machine need no token.
@@ -24,10 +25,16 @@ TAGS = (
     ("policies", "What is demanded."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
     ("tokens", "Who may come in."),
+    ("receivers", "Who is told of events, and what MLflow tells us."),
     ("operation", "Health, metrics, this document."),
 )
 
-_ERRORS = {"401": "No token, or not a good one.", "403": "The token's role may not do this.", "404": "Not there."}
+_ERRORS = {
+    "401": "No token, or not a good one.",
+    "403": "The token's role may not do this.",
+    "404": "Not there.",
+    "429": "Too many requests; wait a moment.",
+}
 
 _LOOKED_UP = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
 """Operations without a name in their path that look something up all the same."""
@@ -92,7 +99,9 @@ def _name_kind(schema: dict[str, Any], kind: str) -> None:
 def _declare_errors(path: str, operation: dict[str, Any]) -> None:
     """Every way in which an operation can fail, as a problem."""
     responses = operation["responses"]
-    wanted = dict(_ERRORS) if operation["x-role"] != "anyone" else {}
+    wanted = dict(_ERRORS) if operation["x-role"] not in OPEN else {}
+    if operation["x-role"] == "signed":
+        wanted["401"] = "Not signed with the secret that both sides know."
     if "{" not in path and path not in _LOOKED_UP:
         wanted.pop("404", None)
     if "requestBody" in operation or path in _CONFLICTING:

@@ -65,8 +65,8 @@ def response_of(found: Problem, headers: dict[str, str] | None = None) -> Respon
     extra = dict(headers or {})
     if found.status == 401:
         extra["www-authenticate"] = 'Bearer realm="auditsvc"'
-    if found.status == 503:
-        extra["retry-after"] = str(RETRY_S)
+    if found.status in (429, 503):
+        extra["retry-after"] = str(RETRY_S if found.status == 503 else 1)
     body = json.dumps(found.model_dump(exclude_none=True), ensure_ascii=False).encode()
     return Response(body, found.status, extra, MEDIA_TYPE)
 

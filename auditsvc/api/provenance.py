@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.origins import Origin, origins_of
 from auditsvc.api.reading import ADigest
 from auditsvc.api.roles import RoleRoute
@@ -25,7 +26,7 @@ class Provenance(BaseModel):
 @router.get("/v1/provenance/{digest}", summary="Where does this come from?")
 def provenance(request: Request, digest: ADigest) -> Provenance:
     """Every record that has this digest or speaks of it, in the order of the line: from parent to revocation."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     found = list(origins_of(site.ledger, digest))
     if not found:
         raise NotFound(f"nothing here is known of {digest}")

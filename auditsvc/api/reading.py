@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Digest, Record
@@ -61,7 +62,7 @@ def readable(router: APIRouter, kind: type[R], path: str, *, many: str, about: s
         return listed(request, kind, subject, cursor, limit)
 
     def one(request: Request, digest: ADigest) -> Response:
-        site: Site = request.app.state.site
+        site: Site = site_of(request)
         return kept(request, site.ledger.get(kind, digest))
 
     one.__doc__ = f"{_first_line(kind)}\n\nThe body is the canonical JSON (RFC 8785); its SHA-256 is the digest."
@@ -98,7 +99,7 @@ def _first_line(kind: type[Record]) -> str:
 
 def listed(request: Request, kind: type[R], subject: str | None, cursor: str | None, limit: int) -> Response:
     """One page.  One record more than asked for is read, to know whether there is another page."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     found = site.ledger.page(kind, subject=subject or "", before=_position(cursor), limit=limit + 1)
     shown = found[:limit]
     after = _cursor(shown[-1][0]) if len(found) > limit else None

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from auditsvc.api.bundling import files_of, tar_of
+from auditsvc.api.identity import site_of
 from auditsvc.api.reading import FOR_EVER, ADigest, kept, readable
 from auditsvc.api.recalling import Asked, ask_or_confirm, asked_of
 from auditsvc.api.roles import RoleRoute
@@ -76,7 +77,7 @@ def bundle(request: Request, digest: ADigest) -> StreamingResponse:
 
     `tar xf BUNDLE && auditsvc verify . --key release.pub` checks it without this service.
     """
-    folder = _folder(request.app.state.site, digest)
+    folder = _folder(site_of(request), digest)
     headers = {"content-disposition": f'attachment; filename="{folder.parent.name}-{folder.name}.tar"'}
     return StreamingResponse(tar_of(folder, ("release", "attest")), media_type="application/x-tar", headers=headers)
 
@@ -91,7 +92,7 @@ def attestation(
     request: Request, digest: ADigest, name: Annotated[str, InPath(description="As in `attestations` of the release.")]
 ) -> Response:
     """One file of the release's `attest` folder: a Sigstore bundle, or a record that it names."""
-    folder = _folder(request.app.state.site, digest) / "attest"
+    folder = _folder(site_of(request), digest) / "attest"
     found = files_of(folder).get(name)
     if found is None:
         raise NotFound(f"the release has no attestation {name[:200]!r}")
@@ -106,7 +107,7 @@ def attestation(
 )
 def report(request: Request, digest: ADigest) -> Response:
     """The report of the decision behind this release: one page with everything in it."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     release = site.ledger.get(Release, digest)
     return report_of(site, release.model, release.version)
 
@@ -126,7 +127,7 @@ def report_of(site: Site, model: str, version: str) -> Response:
 @router.get("/v1/releases/{digest}/recall", summary="Is it being taken back?")
 def recall(request: Request, digest: ADigest) -> Recall:
     """Who asked for a recall, and the revocation once another person confirmed."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     site.ledger.get(Release, digest)
     return Recall(asked=asked_of(site, digest), revocations=list(site.ledger.find(Revocation, digest)))
 
@@ -140,7 +141,7 @@ def recall(request: Request, digest: ADigest) -> Recall:
 )
 def take_back(request: Request, digest: ADigest, given: Recalling) -> Response:
     """The first person asks, with a reason; another confirms, and the alias is dropped at once."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     release = site.ledger.get(Release, digest)
     made = ask_or_confirm(site, release, request.state.caller.name, given.reason)
     if isinstance(made, Asked):

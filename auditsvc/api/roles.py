@@ -7,8 +7,9 @@ release (``submitter``), who measures and seals (``auditor``), who consents (``a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -16,10 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc.api.idempotency import answered_once
-from auditsvc.api.identity import Caller, caller_of
+from auditsvc.api.identity import COOKIE, Caller, caller_of, from_outside
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
 
-Needed = Literal["anyone", "reader", "submitter", "auditor", "approver", "admin"]
+if TYPE_CHECKING:
+    from auditsvc.api.site import Site
+
+Needed = Literal["anyone", "signed", "reader", "submitter", "auditor", "approver", "admin"]
 
 ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/"): "reader",
@@ -65,8 +69,6 @@ ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/v1/revocations/{digest}"): "reader",
     ("GET", "/v1/alias-moves"): "reader",
     ("GET", "/v1/alias-moves/{digest}"): "reader",
-    ("GET", "/v1/alias-moves"): "reader",
-    ("GET", "/v1/alias-moves/{digest}"): "reader",
     ("GET", "/v1/releases/{digest}/bundle"): "reader",
     ("GET", "/v1/releases/{digest}/attestations/{name:path}"): "reader",
     ("GET", "/v1/releases/{digest}/report"): "reader",
@@ -88,11 +90,27 @@ ROUTES: dict[tuple[str, str], Needed] = {
     ("POST", "/v1/decisions/{digest}/waivers"): "approver",
     ("POST", "/v1/decisions/{digest}/release"): "auditor",
     ("POST", "/v1/releases/{digest}/recall"): "approver",
+    ("GET", "/login/out"): "anyone",
+    ("GET", "/login/back"): "anyone",
+    ("POST", "/v1/mlflow/events"): "signed",
+    ("GET", "/v1/receivers"): "admin",
+    ("POST", "/v1/receivers"): "admin",
+    ("DELETE", "/v1/receivers/{id}"): "admin",
+    ("GET", "/v1/deliveries"): "admin",
+    ("POST", "/v1/deliveries/{id}/send"): "admin",
     ("GET", "/v1/tokens"): "admin",
     ("POST", "/v1/tokens"): "admin",
     ("DELETE", "/v1/tokens/{id}"): "admin",
 }
-"""Method and path, and the role that a caller needs; ``anyone`` needs no token at all."""
+"""Method and path, and the role that a caller needs.
+
+``anyone`` needs no token at all; ``signed`` needs none either, but the request must be signed with a secret that both
+sides know, which its route checks.
+"""
+
+
+OPEN = ("anyone", "signed")
+"""Where no token is asked for."""
 
 
 def role_for(method: str, path: str) -> Needed:
@@ -114,10 +132,18 @@ def allow(caller: Caller, needed: Needed) -> None:
         Unauthenticated: a role is needed that nobody has without a token.
         Forbidden: the caller's role does not include the one that is needed.
     """
-    if needed != "reader" and caller.role != needed:
+    if not caller.may(needed):
         if not caller.token:
             raise Unauthenticated(f"this needs a token with the role {needed}; an admin gives you one")
         raise Forbidden(f"this needs the role {needed}; {caller.name} has the role {caller.role}")
+
+
+def _source(request: Request) -> str:
+    """Whose requests are counted together: those with one token, or from one address; nobody on this machine."""
+    given = request.headers.get("authorization") or request.cookies.get(COOKIE)
+    if given:
+        return hashlib.sha256(given.encode()).hexdigest()
+    return from_outside(request)
 
 
 def _query_names(dependant: Dependant) -> set[str]:
@@ -148,22 +174,25 @@ class RoleRoute(APIRoute):
         if len(needs) != 1:
             raise InvalidInput(f"the methods of {path} need different roles: give each a route of its own")
         self.needs: Needed = needs.pop()
-        extra: dict[str, Any] = {"x-role": self.needs, "security": [] if self.needs == "anyone" else [{"token": []}]}
+        extra: dict[str, Any] = {"x-role": self.needs, "security": [] if self.needs in OPEN else [{"token": []}]}
         options["openapi_extra"] = {**(options.get("openapi_extra") or {}), **extra}
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler behind the check."""
         inner, needed = super().get_route_handler(), self.needs
-        if needed == "anyone":
+        if needed in OPEN:
             return inner
         taken = frozenset(_query_names(self.dependant))
         programs = self.path_format.startswith("/v1/")
 
         async def checked(request: Request) -> Response:
-            caller = caller_of(request)
+            root: Site = request.app.state.site
+            root.limiter.count(_source(request))
+            caller = await caller_of(request)
             allow(caller, needed)
             request.state.caller = caller
+            request.state.site = root if caller.project == root.project else root.of(caller.project)
             if programs and request.scope["query_string"]:
                 _refuse_unknown(request, taken)
             if "idempotency-key" in request.headers and request.method not in ("GET", "HEAD"):
@@ -173,5 +202,5 @@ class RoleRoute(APIRoute):
         return checked
 
 
-ROLES = get_args(Needed)[1:]
+ROLES = get_args(Needed)[2:]
 """The roles that a token can carry."""

@@ -16,6 +16,8 @@ from auditsvc.api import (
     pages,
     policies,
     provenance,
+    receivers,
+    registry_events,
     releases,
     tokens,
     verify,
@@ -33,6 +35,8 @@ _KINDS = (
     log,
     keys,
     tokens,
+    receivers,
+    registry_events,
     health,
     docs,
 )

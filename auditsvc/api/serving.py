@@ -12,7 +12,8 @@ import uvicorn
 
 from auditsvc import __version__
 from auditsvc.api import create_app
-from auditsvc.api.site import Site, open_site
+from auditsvc.api.opening import open_site
+from auditsvc.api.site import Site
 from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings
 
@@ -44,6 +45,9 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
             timeout_graceful_shutdown=GRACE_S,
             h11_max_incomplete_event_size=32 * 1024,
         )
+        for one in (site, *(site.of(name) for name in site.others)):
+            for rounds in one.rounds.values():
+                rounds.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         uvicorn.Server(config).run(sockets=[listening])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from auditsvc.api.access import Access
 from auditsvc.api.answers import Answers
-from auditsvc.api.identity import is_loopback
+from auditsvc.api.background import Rounds
+from auditsvc.api.hooks.book import Book
+from auditsvc.api.limiting import Limiter
 from auditsvc.api.metrics import Metrics
-from auditsvc.bootstrap import SystemClock, open_keys, open_ledger
-from auditsvc.ports import Blobs, Clock, Datasets, Keys, Ledger, Log, Ports, Registry
+from auditsvc.api.people import People
+from auditsvc.errors import Forbidden
+from auditsvc.ports import Clock, Keys, Ledger, Log, Ports
 from auditsvc.records import Record, canonical_json
-from auditsvc.settings import Settings
 
 R = TypeVar("R", bound=Record)
 
@@ -29,23 +31,9 @@ class LoggedLedger(Ledger, Log, Protocol):
         ...
 
 
-class Later:
-    """Stands for a port that is slow to open, and opens it when it is first used."""
-
-    def __init__(self, opened: Callable[[], Any]) -> None:
-        self._opened = opened
-
-    @cached_property
-    def _port(self) -> Any:
-        return self._opened()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._port, name)
-
-
 @dataclass
 class Site:
-    """What the routes are given: the ledger, who may come in, the answers to the gate question."""
+    """What the routes are given: one project's ledger, who may come in, the answers to the gate question."""
 
     ledger: LoggedLedger
     access: Access
@@ -59,6 +47,20 @@ class Site:
     hosts: frozenset[str]
     """Names that this service answers for, without a port."""
     metrics: Metrics = field(default_factory=Metrics)
+    project: str = ""
+    """The project whose stores these are; the first one has no name."""
+    others: Mapping[str, Callable[[], Site]] = field(default_factory=dict)
+    """How to open the other projects; only the first one knows them."""
+    limiter: Limiter = field(default_factory=lambda: Limiter(0))
+    people: People | None = None
+    """Who comes in through an issuer, where one is set."""
+    public_url: str = ""
+    mlflow_secret: str = field(default="", repr=False)
+    put_back: bool = True
+    rounds: dict[str, Rounds] = field(default_factory=dict)
+    """Work beside answering, by name."""
+    _opened: dict[str, Site] = field(default_factory=dict)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
 
     def answers_for(self, host: bytes) -> bool:
@@ -70,6 +72,33 @@ class Site:
                 self._known_hosts[host] = known
         return known
 
+    @cached_property
+    def book(self) -> Book:
+        """Who wants to be told of this project's events."""
+        return Book(self.access, self.clock, self.project)
+
+    def of(self, project: str) -> Site:
+        """The site of another project, opened when it is first asked for.
+
+        Raises:
+            Forbidden: there is no such project any more.
+            Unavailable: its store can't be opened.
+        """
+        if project == self.project:
+            return self
+        with self._opening:
+            if project not in self._opened:
+                if project not in self.others:
+                    raise Forbidden(f"the project {project} is not served here; see AUDITSVC_PROJECTS")
+                made = self._opened[project] = self.others[project]()
+                made.metrics, made.public_url = self.metrics, self.public_url
+            return self._opened[project]
+
+    def wake(self, work: str) -> None:
+        """Do this work now, where it is done at all."""
+        if work in self.rounds:
+            self.rounds[work].wake()
+
     def note(self, event: str, actor: str, **facts: str) -> None:
         """An event in the log that is no record: who let whom in."""
         at = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -77,8 +106,13 @@ class Site:
         self.ledger.append_leaf(canonical_json(told | facts))
 
     def close(self) -> None:
-        """Give everything back."""
-        self.access.close()
+        """Stop what goes on, and give everything back."""
+        for rounds in self.rounds.values():
+            rounds.stop()
+        for other in self._opened.values():
+            other.close()
+        if not self.project:
+            self.access.close()
         self.answers.close()
 
 
@@ -86,75 +120,3 @@ def _name_of(host: bytes) -> str:
     """The name in a ``Host`` header, without its port and in lower case."""
     text = host.decode("latin-1").lower()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
-
-
-def open_site(settings: Settings, host: str) -> Site:
-    """The site of these settings, bound to this address; the store is made on first use.
-
-    Raises:
-        Unavailable: the store can't be opened.
-    """
-    ledger = open_ledger(settings, create=True)
-    clock = SystemClock()
-    keys = open_keys(settings)
-    database = Path(settings.ledger.removeprefix("sqlite:///")) if settings.ledger.startswith("sqlite:///") else None
-    settings.store.mkdir(parents=True, exist_ok=True)
-    return Site(
-        ledger=ledger,
-        access=Access(settings.store / "access.db", clock),
-        answers=Answers(ledger, database),
-        clock=clock,
-        keys=keys,
-        folder=settings.store,
-        ports=_ports(settings, ledger, keys, clock),
-        local=is_loopback(host),
-        hosts=_hosts(host, settings.hosts),
-    )
-
-
-def _hosts(host: str, further: str) -> frozenset[str]:
-    """On loopback its own names only; else this machine's names and addresses; and always those that were named."""
-    named = {name.strip().lower() for name in further.split(",")} - {""}
-    own = {"localhost", "127.0.0.1", "::1", host.lower()}
-    if not is_loopback(host):
-        name = socket.gethostname()
-        own |= {name.lower(), socket.getfqdn().lower()}
-        own |= {str(address[4][0]) for address in _addresses(name)}
-    return frozenset((own | named) - {"0.0.0.0", "::"})  # noqa: S104 - taken out: no client names them
-
-
-def _addresses(name: str) -> list[Any]:
-    try:
-        return socket.getaddrinfo(name, None)
-    except OSError:
-        return []
-
-
-def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
-    """The ports of the verbs; MLflow and torch are imported by what first needs them."""
-    from auditsvc.adapters.blobs import FileBlobs
-    from auditsvc.adapters.console import NoProgress
-
-    return Ports(
-        ledger=ledger,
-        log=ledger,
-        blobs=cast(Blobs, FileBlobs(settings.store / "blobs")),
-        registry=cast(Registry, Later(lambda: _registry(settings))),
-        datasets=cast(Datasets, Later(_datasets)),
-        keys=keys,
-        clock=clock,
-        progress=NoProgress(),
-        folder=settings.store,
-    )
-
-
-def _registry(settings: Settings) -> Registry:
-    from auditsvc.adapters.mlflow_registry import MlflowRegistry
-
-    return MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts")
-
-
-def _datasets() -> Datasets:
-    from auditsvc.adapters.folder_datasets import FolderDatasets
-
-    return FolderDatasets()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from auditsvc.api.access import Token
+from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
+from auditsvc.errors import Forbidden, NotFound
 from auditsvc.records import Name
 
 router = APIRouter(route_class=RoleRoute, tags=["tokens"])
@@ -21,6 +24,7 @@ class Wanted(BaseModel):
     name: Annotated[Name, Field(description="The person or program; it stands in the ledger for what they do.")]
     role: Literal["reader", "submitter", "auditor", "approver", "admin"]
     days: Annotated[int, Field(ge=1, le=366)] = 90
+    project: Annotated[str | None, Field(max_length=40, description="Yours, if left out.")] = None
 
 
 class Issued(BaseModel):
@@ -35,20 +39,21 @@ class Caller(BaseModel):
 
     name: str
     role: str
+    project: str = ""
 
 
 @router.get("/v1/tokens", summary="Tokens")
 def tokens(request: Request) -> list[Token]:
     """All that were ever issued, with their ends; never the tokens themselves."""
-    site: Site = request.app.state.site
-    return list(site.access.tokens())
+    return list(_seen_by(request))
 
 
 @router.post("/v1/tokens", status_code=201, summary="Issue a token")
 def issue(request: Request, wanted: Wanted) -> Issued:
     """One person, one role, an end.  People are told apart by name: one name for each person."""
-    site: Site = request.app.state.site
-    secret, token = site.access.issue(wanted.name, wanted.role, wanted.days)
+    own: Site = site_of(request)
+    site = own if wanted.project is None else _project(request, wanted.project)
+    secret, token = site.access.issue(wanted.name, wanted.role, wanted.days, site.project)
     site.note("token-issued", request.state.caller.name, token=token.id, name=token.name, role=token.role)
     return Issued(token=secret, about=token)
 
@@ -56,7 +61,9 @@ def issue(request: Request, wanted: Wanted) -> Issued:
 @router.delete("/v1/tokens/{id}", summary="Take a token back")
 def revoke(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Token:
     """Refused from the next request on; doing it again changes nothing."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
+    if not any(token.id == id for token in _seen_by(request)):
+        raise NotFound(f"no token {id}")
     token = site.access.revoke(id)
     site.note("token-revoked", request.state.caller.name, token=token.id, name=token.name)
     return token
@@ -66,4 +73,17 @@ def revoke(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")])
 async def whoami(request: Request) -> Caller:
     """The name and role that your token carries."""
     caller = request.state.caller
-    return Caller(name=caller.name, role=caller.role)
+    return Caller(name=caller.name, role=caller.role, project=caller.project)
+
+
+def _seen_by(request: Request) -> Iterator[Token]:
+    """An admin of the first project looks after the whole installation, another after one project."""
+    site: Site = site_of(request)
+    return (token for token in site.access.tokens() if not site.project or token.project == site.project)
+
+
+def _project(request: Request, name: str) -> Site:
+    site: Site = site_of(request)
+    if site.project not in ("", name):
+        raise Forbidden(f"you are an admin of {site.project}; tokens of other projects are handed out there")
+    return site.of(name)

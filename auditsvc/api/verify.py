@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from auditsvc.api.bundling import unpack
+from auditsvc.api.identity import site_of
 from auditsvc.api.origins import Origin, origins_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
@@ -55,7 +56,7 @@ async def check(request: Request) -> Checked:
     A file is looked up by its digest; the release that holds it is verified in this store.  A tar is verified as
     it was sent.
     """
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         is_tar = request.headers.get("content-type", "").partition(";")[0].strip() == TAR
         kept = Path(scratch) / "release.tar" if is_tar else Path("/dev/null")

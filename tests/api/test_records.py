@@ -153,6 +153,7 @@ def test_issuing_and_revoking_tokens_are_events_in_the_log(clients: Clients, sit
     assert clients().get("/v1/whoami", headers={"authorization": f"Bearer {made['token']}"}).json() == {
         "name": "bob",
         "role": "reader",
+        "project": "",
     }
     assert admin.delete(f"/v1/tokens/{made['about']['id']}").json()["revoked"]
     events = [site.ledger.leaf(index) for index in range(site.ledger.size() - 2, site.ledger.size())]

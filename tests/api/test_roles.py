@@ -44,6 +44,8 @@ def test_a_role_is_let_in_exactly_where_it_may(clients: Clients, role: str) -> N
         needed, status = ROUTES[method, path], _call(client, method, path)
         if needed in ("anyone", "reader", role):
             assert status not in (401, 403), f"{role} is refused at {method} {path}"
+        elif needed == "signed":
+            assert status == 401, f"a token stands for no signature at {method} {path}"
         else:
             assert status == 403, f"{role} gets {status} at {method} {path}"
 

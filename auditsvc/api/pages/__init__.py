@@ -4,8 +4,8 @@ Server-rendered, no build step, nothing from other hosts.  A page reads what the
 same verbs under the same roles.
 """
 
-from auditsvc.api.pages import candidate, decision, door, logbook, overview
+from auditsvc.api.pages import candidate, coming, decision, door, logbook, overview
 
-routers = (overview.router, candidate.router, decision.router, logbook.router, door.router)
+routers = (overview.router, candidate.router, decision.router, logbook.router, door.router, coming.router)
 
 __all__ = ["routers"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.pages.intervals import Axis, Dot, axis_for, dot_on
 from auditsvc.api.pages.overview import row_of
 from auditsvc.api.reading import ADigest
@@ -56,7 +57,7 @@ class Condition:
 @router.get("/candidates/{digest}")
 def candidate(request: Request, digest: ADigest) -> HTMLResponse:
     """Everything that was measured of one candidate, from the newest run of each check."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     ledger = site.ledger
     found = ledger.get(Candidate, digest)
     newest = {item.key.check: item for item in ledger.find(Evidence, digest)}

@@ -7,6 +7,7 @@ import datetime
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.pages.forms import Form
 from auditsvc.api.reading import ADigest
 from auditsvc.api.releases import report_of
@@ -23,7 +24,7 @@ router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 @router.get("/decisions/{digest}")
 def decision(request: Request, digest: ADigest) -> HTMLResponse:
     """What the gate found, who consented, and what is missing."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     ledger, caller = site.ledger, request.state.caller
     found = ledger.get(Decision, digest)
     submission = _submission(site, found)
@@ -47,9 +48,9 @@ def decision(request: Request, digest: ADigest) -> HTMLResponse:
         release=releases[-1] if releases else None,
         revocations=ledger.find(Revocation, releases[-1].digest) if releases else (),
         newest=newest,
-        may_approve=caller.role == "approver" and caller.name.lower() not in others and found.outcome == "approved",
-        may_waive=caller.role == "approver" and caller.name.lower() != submission.submitter.lower(),
-        may_release=caller.role == "auditor" and len(approvals) >= policy.approvals and not releases,
+        may_approve=caller.may("approver") and caller.name.lower() not in others and found.outcome == "approved",
+        may_waive=caller.may("approver") and caller.name.lower() != submission.submitter.lower(),
+        may_release=caller.may("auditor") and len(approvals) >= policy.approvals and not releases,
         tomorrow=(site.clock.now() + datetime.timedelta(days=1)).date(),
     )
 
@@ -64,7 +65,7 @@ def _submission(site: Site, found: Decision) -> Submission:
 @router.get("/decisions/{digest}/report")
 def report(request: Request, digest: ADigest) -> Response:
     """The report of the version that this decision is about."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     submission = _submission(site, site.ledger.get(Decision, digest))
     return report_of(site, submission.model, submission.version)
 
@@ -72,7 +73,7 @@ def report(request: Request, digest: ADigest) -> Response:
 @router.post("/decisions/{digest}/approve")
 def approved(request: Request, digest: ADigest, given: Form) -> Response:
     """The button: consent under one's own name."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     approve(site.ledger.get(Decision, digest), request.state.caller.name, site.ports, given.get("comment", "")[:4000])
     return _back(digest)
 
@@ -80,7 +81,7 @@ def approved(request: Request, digest: ADigest, given: Form) -> Response:
 @router.post("/decisions/{digest}/waive")
 def waived(request: Request, digest: ADigest, given: Form) -> Response:
     """The other button: one rule, a reason, an end."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     try:
         until = datetime.date.fromisoformat(given.get("until", ""))
     except ValueError as error:
@@ -97,7 +98,7 @@ def sealed(request: Request, digest: ADigest) -> Response:
     """Seal what the gate approves and enough people consented to."""
     from auditsvc.pipeline.releasing import release
 
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     found = site.ledger.get(Decision, digest)
     release(site.ledger.get(Candidate, found.candidate), found, site.ports)
     return _back(digest)

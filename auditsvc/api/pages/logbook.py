@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from auditsvc.api.checkpoints import current_checkpoint
+from auditsvc.api.identity import site_of
 from auditsvc.api.rendering import page
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
@@ -24,7 +25,7 @@ PLACES = {"candidate": "/candidates", "decision": "/decisions"}
 @router.get("/log")
 def logbook(request: Request, before: int | None = None) -> HTMLResponse:
     """The newest entries, or those before one of them."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     size = site.ledger.size()
     end = size if before is None else max(0, min(before, size))
     start = max(0, end - SHOWN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from auditsvc.api.identity import site_of
 from auditsvc.api.rendering import page
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
@@ -58,7 +59,7 @@ def row_of(site: Site, submission: Submission) -> Row:
 @router.get("/")
 def overview(request: Request) -> HTMLResponse:
     """Everything that was submitted lately, by what is to be done about it."""
-    site: Site = request.app.state.site
+    site: Site = site_of(request)
     rows = [row_of(site, item) for _, item in site.ledger.page(Submission, limit=SHOWN)]
     groups = (
         ("Waits for people", "The gate approves; consent and sealing are missing.", [row for row in rows if row.waits]),

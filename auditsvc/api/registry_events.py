@@ -1,0 +1,73 @@
+"""What MLflow tells us: a version was registered, an alias was moved.
+
+MLflow signs its webhooks; what is not signed with our secret is refused.  An event is only a hint to look: where the
+alias belongs is asked of the ledger, and who registered what of the registry itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from pydantic import BaseModel, Field
+
+from auditsvc.api.hooks.signing import check
+from auditsvc.api.identity import site_of
+from auditsvc.api.roles import RoleRoute
+from auditsvc.errors import InvalidInput, Unauthenticated
+from auditsvc.records import Digest, Submission
+
+router = APIRouter(route_class=RoleRoute, tags=["receivers"])
+
+
+class Heard(BaseModel):
+    """What was made of an event."""
+
+    done: Annotated[str, Field(examples=["looking at the registry"])]
+    candidate: Digest | None = None
+
+
+_EVENT = {"type": "object", "properties": {"entity": {"type": "string"}, "action": {"type": "string"}}}
+
+
+@router.post(
+    "/v1/mlflow/events",
+    status_code=202,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _EVENT}}}},
+    summary="MLflow's webhook",
+)
+async def heard(
+    request: Request,
+    signature: Annotated[str, Header(alias="x-mlflow-signature", max_length=500)] = "",
+    delivery: Annotated[str, Header(alias="x-mlflow-delivery-id", max_length=200)] = "",
+    timestamp: Annotated[str, Header(alias="x-mlflow-timestamp", max_length=20)] = "",
+) -> Heard:
+    """Give MLflow's registry this address and the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
+
+    A version that was registered is logged; aliases and stages are looked at now instead of at the next round.
+    """
+    site, body = site_of(request), await request.body()
+    if not site.mlflow_secret:
+        raise Unauthenticated("no webhooks are taken from MLflow here; set AUDITSVC_MLFLOW_WEBHOOK_SECRET")
+    check(site.mlflow_secret.encode(), delivery, timestamp, body, signature, time.time())
+    entity, action, data = _parts(body)
+    if (entity, action) == ("model_version", "created"):
+        model, version = str(data.get("name", ""))[:200], str(data.get("version", ""))[:20]
+        known = site.ledger.find(Submission, f"{model}/{version}")
+        if known:
+            return Heard(done="submitted here already", candidate=known[-1].candidate)
+        site.note("version-registered", "mlflow", model=model, version=version)
+        return Heard(done="logged")
+    site.wake("watching")
+    return Heard(done="looking at the registry")
+
+
+def _parts(body: bytes) -> tuple[str, str, dict[str, Any]]:
+    try:
+        event = json.loads(body)
+        data = event.get("data") or {}
+        return str(event.get("entity", "")), str(event.get("action", "")), dict(data)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InvalidInput(f"this is no event of MLflow: {error}") from error
