@@ -9,9 +9,8 @@ another candidate, is ``unknown``.
 Approval needs every blocking rule: an intersection-union test, so that the chance of approving a candidate
 that breaks any one of them is at most alpha, without correction for their number.
 
-References: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
-doi:10.1080/00401706.1982.10487790; S. Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure",
-Scandinavian Journal of Statistics 6, 65-70.
+Reference: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
+doi:10.1080/00401706.1982.10487790.
 """
 
 from __future__ import annotations
@@ -37,9 +36,14 @@ from auditsvc.records import (
     Waiver,
     matches,
 )
+from auditsvc.records.differing import difference
+from auditsvc.records.families import holm
+from auditsvc.records.looking import Looks, note_of_looks, worn_out
 from auditsvc.records.sentences import images_to_decide, sentence_of
-from auditsvc.records.standing import Standing, standing_evidence
+from auditsvc.records.standing import Incumbent, Standing, standing_evidence
+from auditsvc.records.waiving import sorted_waivers, waived
 
+NO_LOOKS: Looks = {}
 Readings = Mapping[tuple[str, str], Measured | Unmeasured]
 
 
@@ -49,18 +53,31 @@ def decide(
     evidence: Iterable[Evidence],
     *,
     waivers: Iterable[Waiver] = (),
+    incumbent: Incumbent | None = None,
+    looks: Looks = NO_LOOKS,
     at: Moment,
 ) -> Decision:
     """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
 
-    Evidence that does not count (``records.standing``) is left out, and the rules that needed it say why.
+    Evidence that does not count (``records.standing``) is left out, and the rules that needed it say why.  Rules that
+    compare with the ``incumbent`` are not judged while nothing is released.
     """
     standing = standing_evidence(policy, candidate, evidence, at)
-    places = [place for rule in policy.rules for place in _places(rule, standing)]
-    in_force, notes = _sorted_waivers(policy, candidate, waivers, at)
-    judged = zip(places, _adjusted(places), strict=True)
-    judgements = tuple(_waived(_judgement(place, p, policy.alpha), in_force) for place, p in judged)
+    if worn := worn_out(policy, candidate.digest, looks):
+        standing = dict.fromkeys(standing, worn)
+    places = [place for rule in policy.rules if rule.of is None for place in _places(rule, standing)]
+    compared = [rule for rule in policy.rules if rule.of]
+    if compared and incumbent:
+        images = {item.evidence.key.dataset for item in standing.values() if isinstance(item, Standing)}
+        same = [item for item in incumbent.evidence if item.key.dataset in images]
+        known = standing_evidence(policy, incumbent.candidate, same, at)
+        places += [_against(place, known) for rule in compared for place in _places(rule, standing)]
+    in_force, notes = sorted_waivers(policy, candidate, waivers, at)
+    judged = zip(places, holm((place.family, place.p) for place in places), strict=True)
+    judgements = tuple(waived(_judgement(place, p, policy.level), in_force) for place, p in judged)
     open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
+    notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
+    notes += note_of_looks(policy, candidate.digest, looks)
     notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
     return Decision(
         candidate=candidate.digest,
@@ -70,6 +87,7 @@ def decide(
         judgements=judgements,
         evidence=tuple(sorted({judgement.evidence for judgement in judgements if judgement.evidence})),
         waivers=tuple(sorted({judgement.waiver for judgement in judgements if judgement.waiver})),
+        incumbent=incumbent.candidate.digest if compared and incumbent else None,
         notes=tuple(notes) or None,
         at=at,
     )
@@ -86,6 +104,18 @@ class _Place:
     severity: Severity
     evidence: Digest | None
     too_small: bool = False
+    against: Digest | None = None
+
+    @property
+    def family(self) -> str:
+        """The name of the family that this loss is tested in."""
+        return self.rule.family or self.rule.rule
+
+    @property
+    def p(self) -> float | None:
+        """The p-value of no loss, where this is a loss against the parent."""
+        is_loss = isinstance(self.outcome, Measured) and self.metric.startswith("drop.") and self.rule.of is None
+        return self.outcome.p if isinstance(self.outcome, Measured) and is_loss else None
 
 
 def _places(rule: Rule, standing: Mapping[str, Standing | str]) -> list[_Place]:
@@ -162,19 +192,17 @@ def _is_broken(rule: Rule, outcome: Measured | Unmeasured) -> bool:
     return outcome.high < rule.limit if rule.at_least is not None else outcome.low > rule.limit
 
 
-def _adjusted(places: Sequence[_Place]) -> list[float | None]:
-    """Holm's adjusted p-value of each loss, over the family of its rule; None where there is no p-value."""
-    families: dict[str, list[tuple[float, int]]] = {}
-    for number, place in enumerate(places):
-        p = place.outcome.p if isinstance(place.outcome, Measured) and place.metric.startswith("drop.") else None
-        if p is not None:
-            families.setdefault(place.rule.family or place.rule.rule, []).append((p, number))
-    adjusted: list[float | None] = [None] * len(places)
-    for family in families.values():
-        largest = 0.0
-        for rank, (p, number) in enumerate(sorted(family)):
-            largest = adjusted[number] = max(largest, min(1.0, p * (len(family) - rank)))
-    return adjusted
+def _against(place: _Place, known: Mapping[str, Standing | str]) -> _Place:
+    """The place with its outcome less the incumbent's on the same images, or why there is none."""
+    standing = known.get(place.rule.check, f"no evidence of {place.rule.check}")
+    if isinstance(place.outcome, Unmeasured):
+        return place
+    if isinstance(standing, str):
+        return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {standing}; audit it again"))
+    other = standing.evidence.reading(place.metric, place.slice)
+    if isinstance(other, Unmeasured):
+        return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {other.reason}"))
+    return replace(place, outcome=difference(place.outcome, other), against=standing.digest)
 
 
 def _judgement(place: _Place, adjusted: float | None, alpha: float) -> Judgement:
@@ -193,6 +221,7 @@ def _judgement(place: _Place, adjusted: float | None, alpha: float) -> Judgement
         outcome=outcome,
         evidence=place.evidence,
         adjusted_p=adjusted,
+        against=place.against,
         words=sentence_of(rule, place.metric, place.slice, outcome, needed),
     )
 
@@ -208,38 +237,8 @@ def _verdict(place: _Place, adjusted: float | None, alpha: float) -> Verdict:
     if outcome.high <= rule.limit:
         return "met"
     shown = outcome.low > 0 if adjusted is None else adjusted <= alpha
-    is_loss = place.metric.startswith("drop.")
+    is_loss = place.metric.startswith("drop.") and rule.of is None
     return "violated" if is_loss and shown and outcome.value > rule.limit else "unknown"
-
-
-def _sorted_waivers(
-    policy: Policy, candidate: Candidate, waivers: Iterable[Waiver], at: Moment
-) -> tuple[dict[str, Waiver], list[str]]:
-    """The waivers in force, by rule, and a note for each one of this candidate that does not count."""
-    rules = {rule.rule: rule for rule in policy.rules}
-    in_force: dict[str, Waiver] = {}
-    notes = []
-    for waiver in sorted(waivers, key=lambda one: (one.until, one.digest)):
-        if waiver.candidate != candidate.digest or waiver.policy != policy.digest:
-            continue
-        rule = rules.get(waiver.rule)
-        if rule is None:
-            notes.append(f"the waiver of {waiver.rule} by {waiver.person} matches no rule of the policy")
-        elif rule.waivers == "never":
-            notes.append(f"the waiver of {waiver.rule} by {waiver.person} does not count: the policy allows none")
-        elif waiver.at > at or at.date() > waiver.until:
-            when = f"ended on {waiver.until}" if at.date() > waiver.until else "is from after this decision"
-            notes.append(f"the waiver of {waiver.rule} by {waiver.person} {when}")
-        else:
-            in_force[waiver.rule] = waiver
-    return in_force, notes
-
-
-def _waived(judgement: Judgement, waivers: Mapping[str, Waiver]) -> Judgement:
-    waiver = waivers.get(judgement.rule)
-    if waiver is None or judgement.verdict == "met":
-        return judgement
-    return judgement.model_copy(update={"waiver": waiver.digest})
 
 
 def _outcome(judgements: Sequence[Judgement]) -> Outcome:

@@ -31,6 +31,7 @@ from auditsvc.compliance.triage import triage
 from auditsvc.compliance.words import day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Moment, Verdict
+from auditsvc.records.decision import missing_consent
 
 __all__ = ["GalleryItem", "Report", "ReportInputs", "compose"]
 
@@ -148,6 +149,9 @@ def _headline(inputs: ReportInputs) -> tuple[str, str]:
                 "Waiting for approval",
                 f"Every rule that blocks is settled; {missing} of {inputs.policy.approvals} approvals are missing.",
             )
+        lacking = missing_consent(inputs.policy, (approval.approver for approval in inputs.approvals))
+        if lacking:
+            return "Waiting for approval", f"Every rule that blocks is settled; {'; '.join(lacking)}."
         return "Approved", "Every rule that blocks is settled and enough people approved; it is not sealed yet."
     if _conditions(inputs):
         return (

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 
 from auditsvc.compliance.conditions import FAMILIES, Family
-from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing
+from auditsvc.compliance.figures import Counts, Figure, Gap, Number, Standing, Unit
 from auditsvc.compliance.inputs import Readings, ReportInputs, expiry, figure_of
 from auditsvc.compliance.parts import Curve, CurvePoint, EvidenceRow, RulePart, RuleRow, SliceRow, SliceTable
 from auditsvc.compliance.topics import topic_of
@@ -147,25 +147,28 @@ def _worst_first(judgement: Judgement) -> int:
 
 def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
     metric = judgement.metric.rpartition("/")[2]
+    own = unit_of(metric)
+    unit: Unit = "points" if judgement.against and own != "plain" else own
     return RuleRow(
         metric=metric,
         slice=judgement.slice,
         verdict=judgement.verdict,
         standing=standing_of(judgement),
         severity=judgement.severity,
-        measured=_judged(judgement, metric, alpha),
+        measured=_judged(judgement, metric, alpha, unit),
         bound=judgement.bound,
         limit=judgement.limit,
-        unit=unit_of(metric),
+        unit=unit,
         waiver=judgement.waiver,
         adjusted_p=judgement.adjusted_p,
         words=judgement.words,
     )
 
 
-def _judged(judgement: Judgement, metric: str, alpha: float) -> Figure:
+def _judged(judgement: Judgement, metric: str, alpha: float, unit: Unit) -> Figure:
     if judgement.evidence is not None:
-        return figure_of(metric, judgement.outcome, judgement.evidence, alpha)
+        found = figure_of(metric, judgement.outcome, judgement.evidence, alpha)
+        return found.model_copy(update={"unit": unit}) if isinstance(found, Number) else found
     outcome = judgement.outcome
     reason = outcome.reason if outcome.state == "unmeasured" else "a number without evidence counts as none"
     return Gap(reason=reason, images=outcome.images)

@@ -165,7 +165,10 @@ def rule_words(rule: Rule) -> str:
     under = _rule_condition(condition) if head in kinds else ""
     bound = "at least" if rule.at_least is not None else "at most"
     few = f" A group of fewer than {rule.min_images} images is never judged." if rule.min_images > 1 else ""
-    return f"{what} {where}{under} must be {bound} {amount(rule.limit, unit_of(rule.metric))}.{few}"
+    unit, less = unit_of(rule.metric), ""
+    if rule.of:
+        unit, less = ("plain" if unit == "plain" else "points"), " less that of the released candidate"
+    return f"{what} {where}{under}{less} must be {bound} {amount(rule.limit, unit)}.{few}"
 
 
 def _rule_condition(condition: str) -> str:

@@ -7,6 +7,7 @@ one place in the code that catches everything.
 
 from __future__ import annotations
 
+import datetime
 import platform
 from collections.abc import Iterable, MutableMapping
 from functools import partial
@@ -63,10 +64,14 @@ def audit(
 
 
 def known_evidence(candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Evidence | None]:
-    """For each check of the policy the evidence that is in the ledger already."""
+    """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
     keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    return {name: next(iter(ports.ledger.find(Evidence, key.text())), None) for name, key in keys.items()}
+    oldest = ports.clock.now() - datetime.timedelta(days=policy.max_age_days)
+    return {
+        name: next((found for found in ports.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
+        for name, key in keys.items()
+    }
 
 
 def measure_part(
@@ -94,7 +99,7 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
         version=check.version,
         parameters=check.parameters(),
         seed=policy.seed,
-        alpha=policy.alpha,
+        alpha=policy.level,
         code=code_version(),
         slicing=slicing_of(policy),
     )
@@ -112,7 +117,7 @@ def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Datas
         "task": task_named(candidate.task, dataset.classes),
         "dataset": dataset,
         "seed": policy.seed,
-        "alpha": policy.alpha,
+        "alpha": policy.level,
         "read_mark": partial(read_mark, candidate, dataset, ports) if candidate.mark else None,
     }
 

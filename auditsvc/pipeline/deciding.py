@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
+from auditsvc.pipeline.comparing import incumbent_of, look
 from auditsvc.pipeline.pointing import unpoint
 from auditsvc.pipeline.refusing import refuse
 from auditsvc.ports import Ports
@@ -30,7 +31,15 @@ def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | Ch
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
     waivers = ports.ledger.find(Waiver, candidate.digest)
-    decision = decide(policy, candidate, measured, waivers=waivers, at=ports.clock.now())
+    decision = decide(
+        policy,
+        candidate,
+        measured,
+        waivers=waivers,
+        incumbent=incumbent_of(candidate, ports.ledger),
+        looks=look(candidate, measured, ports),
+        at=ports.clock.now(),
+    )
     known = ports.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
     if known and known[-1].model_copy(update={"at": decision.at}) == decision:
         decision = known[-1]

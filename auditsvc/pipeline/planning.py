@@ -72,7 +72,7 @@ def plan(
 
 def _planned(policy: Policy, rule: Rule, sizes: Mapping[str, int], changing: float, power: float) -> Iterator[Planned]:
     metric = next(name for name in _metrics(policy, rule) if matches(rule.metric, name))
-    fewest, wanted = _fewest(rule, metric, policy.alpha), _wanted(rule, metric, policy.alpha, changing, power)
+    fewest, wanted = _fewest(rule, metric, policy.level), _wanted(rule, metric, policy.level, changing, power)
     chosen = {name: sizes.get(name, 0) for name in rule.chosen(sizes)}
     judged = any(images >= rule.min_images for images in chosen.values())
     for name, images in chosen.items():

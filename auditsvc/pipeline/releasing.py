@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound
 from auditsvc.pipeline.pointing import point, unpoint
-from auditsvc.pipeline.sealed import published, sealing_of
+from auditsvc.pipeline.sealed import notaries_of, sealing_of
 from auditsvc.ports import Ports
 from auditsvc.provenance import seal
 from auditsvc.records import (
@@ -22,6 +22,7 @@ from auditsvc.records import (
     Revocation,
     Submission,
 )
+from auditsvc.records.decision import missing_consent
 
 
 def release_folder(ports: Ports, submission: Submission) -> Path:
@@ -42,18 +43,16 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
     policy = ports.ledger.get(Policy, decision.policy)
     given = ports.ledger.find(Approval, decision.digest)
-    if decision.outcome == "approved" and len(given) < policy.approvals:
-        raise NotApproved(
-            f"{len(given)} of {policy.approvals} approvals; who submitted ({submission.submitter}) can't approve"
-        )
+    lacking = missing_consent(policy, (one.approver for one in given))
+    if decision.outcome == "approved" and lacking:
+        raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
     folder = release_folder(ports, submission)
     files = folder / "release"
     if not files.exists():
         ports.blobs.checkout(candidate.files, files)
-    log = published(ports)
-    log.guard()
+    notaries = notaries_of(ports)
     sealing = sealing_of(submission, candidate, decision, ports)
-    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), cosign=log.record)
+    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), notaries=notaries)
     ports.ledger.append(sealed, actor="auditsvc")
     ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     point(submission.model, submission.version, sealed.digest, ports)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from auditsvc.gate import decide
+from auditsvc.pipeline.comparing import incumbent_named, incumbent_of, looks_at
 from auditsvc.ports import Ledger
 from auditsvc.records import Candidate, Decision, Evidence, Policy, Submission, Value, Waiver
 
@@ -43,8 +44,10 @@ def _replayed(policy: Policy, submission: Submission, last: Decision, ledger: Le
     candidate = ledger.get(Candidate, submission.candidate)
     evidence = sorted(ledger.find(Evidence, candidate.digest), key=_data)
     waivers = ledger.find(Waiver, candidate.digest)
-    for (_, name), found in groupby(evidence, key=_data):
-        decision = decide(policy, candidate, found, waivers=waivers, at=last.at)
+    incumbent = incumbent_named(last.incumbent, ledger) or incumbent_of(candidate, ledger)
+    for (dataset, name), found in groupby(evidence, key=_data):
+        looks = {dataset: looks_at(dataset, candidate.model, ledger)}
+        decision = decide(policy, candidate, found, waivers=waivers, incumbent=incumbent, looks=looks, at=last.at)
         open_ones = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
         yield Replayed(
             model=submission.model,

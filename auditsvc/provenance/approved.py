@@ -11,6 +11,7 @@ from auditsvc.provenance.oms import bare
 from auditsvc.provenance.statements import VERIFIER_ID, policy_uri, resource_uri
 from auditsvc.provenance.summary import Consent, DigestSet, Named, PolicyRef, ReleaseField, Summary, Taken, Verifier
 from auditsvc.records import Approval, Candidate, Decision, Digest, Evidence, Moment, Parent, Policy, Waiver
+from auditsvc.records.decision import missing_consent
 
 MAX_FILES = 1000
 """Statements name every file, and common verifiers read at most 1024 subjects."""
@@ -89,8 +90,7 @@ class Sealing:
         people = {approval.approver.casefold() for approval in valid}
         if self.submitter.casefold() in people:
             yield f"{self.submitter} submitted it and cannot approve it"
-        if len(people) < self.policy.approvals:
-            yield f"{len(people)} of {self.policy.approvals} people approved it"
+        yield from missing_consent(self.policy, people)
         for waiver in self.waivers:
             if waiver.until < at.date():
                 yield f"the waiver of {waiver.rule} by {waiver.person} ran out on {waiver.until}"

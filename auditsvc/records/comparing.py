@@ -21,10 +21,21 @@ def _fields(old: Policy, new: Policy) -> list[str]:
 
 def _changed(where: str, before: dict[str, Any], after: dict[str, Any], skip: set[str]) -> list[str]:
     return [
-        f"{where}{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}"
+        f"{where}{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}{_kept_shorter(name, before, after)}"
         for name in dict.fromkeys((*before, *after))
         if name not in skip and before.get(name) != after.get(name)
     ]
+
+
+_STRICTER_IF_LARGER = {"approvals": True, "alpha": False, "max_age_days": False, "min_images": False}
+
+
+def _kept_shorter(name: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Whether a changed number of the policy itself asks for more or for less."""
+    larger = _STRICTER_IF_LARGER.get(name)
+    if larger is None or before.get(name) is None or after.get(name) is None:
+        return ""
+    return " (stricter)" if (after[name] > before[name]) == larger else " (laxer)"
 
 
 def _shown(value: Any) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
+from itertools import product
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
 from auditsvc.records.evidence import Measured, Unmeasured
-from auditsvc.records.policy import Severity
+from auditsvc.records.policy import Policy, Severity
 
 Verdict = Literal["met", "violated", "unknown"]
 Outcome = Literal["approved", "rejected", "inconclusive"]
@@ -30,6 +32,8 @@ class Judgement(Value):
     waiver: Digest | None = None
     adjusted_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """For a loss: the p-value of no loss at all, after Holm's correction over the rule's family."""
+    against: Digest | None = None
+    """The incumbent's evidence, where the outcome is a difference from it."""
     words: Text
 
 
@@ -63,8 +67,11 @@ class Decision(Record):
     judgements: tuple[Judgement, ...]
     evidence: tuple[Digest, ...]
     waivers: tuple[Digest, ...] = ()
+    incumbent: Digest | None = None
+    """The candidate that was released at that time, where a rule compares with it."""
     notes: tuple[Text, ...] | None = None
-    """What a reader must know beside the judgements: waivers that were given and do not count, and why."""
+    """What a reader must know beside the judgements: waivers that do not count, looks at the images, rules without an
+    incumbent to compare with."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:
@@ -96,3 +103,20 @@ class Approval(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the decision."""
         return (self.decision,)
+
+
+def missing_consent(policy: Policy, approvers: Iterable[str]) -> tuple[str, ...]:
+    """What consent the policy still asks for; empty if these people are enough.
+
+    Every role needs a person of its own; whether that works out is a matching, and roles are few.
+    """
+    people = {name.casefold() for name in approvers}
+    lacking = [f"{len(people)} of {policy.approvals} people approved it"] if len(people) < policy.approvals else []
+    roles = {
+        role: [name for name in names if name.casefold() in people] for role, names in (policy.roles or {}).items()
+    }
+    lacking += [f"nobody consents as {role}" for role, names in roles.items() if not names]
+    distinct = ({name.casefold() for name in chosen} for chosen in product(*roles.values()))
+    if not lacking and roles and all(len(chosen) < len(roles) for chosen in distinct):
+        lacking.append(f"one person can't stand for two of {', '.join(roles)}")
+    return tuple(lacking)

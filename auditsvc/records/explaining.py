@@ -24,6 +24,10 @@ def explain_policy(policy: Policy) -> Iterator[str]:
         f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must consent. "
         f"Evidence counts for {policy.max_age_days} days."
     )
+    if policy.looks:
+        yield f"{policy.looks} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
+    for role, names in (policy.roles or {}).items():
+        yield f"One of those who consent must be {' or '.join(names)}, as {role}."
     for rule in policy.rules:
         yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {_sentence(rule)}"
         yield f"    because: {rule.why.strip()}"
@@ -32,7 +36,8 @@ def explain_policy(policy: Policy) -> Iterator[str]:
 def _sentence(rule: Rule) -> str:
     words = [OVERALL if name == OVERALL else "every slice" if name == EACH else name for name in rule.selectors]
     bound = "at least" if rule.at_least is not None else "at most"
-    text = f"{rule.reading} must be {bound} {rule.limit:g} on {', '.join(words)}"
+    less = " less what the released candidate has" if rule.of else ""
+    text = f"{rule.reading}{less} must be {bound} {rule.limit:g} on {', '.join(words)}"
     if rule.min_images > 1:
         soft = rule.below_minimum == "warn"
         text += f"; slices under {rule.min_images} images are {'shown as unknown' if soft else 'unknown, and block'}"

@@ -59,7 +59,8 @@ class Rule(Value):
 
     ``family`` names the rules whose losses are tested together when harmed slices are named (Holm); a rule is
     a family of its own unless it says otherwise.  ``waivers: never`` means that nobody can take this rule upon
-    themselves.
+    themselves.  ``of: incumbent`` judges the difference from the same reading of the candidate that is released now:
+    ``at_least: -0.01`` lets a score be one point lower.
     """
 
     rule: Name
@@ -67,6 +68,7 @@ class Rule(Value):
     slices: str | tuple[str, ...] = OVERALL
     at_least: float | None = None
     at_most: float | None = None
+    of: Literal["incumbent"] | None = None
     severity: Severity = "block"
     min_images: Annotated[int, Field(ge=1)] = 1
     below_minimum: Severity = "block"
@@ -115,7 +117,8 @@ class Rule(Value):
         """The rule in words."""
         where = ", ".join(self.selectors)
         bound = "at least" if self.at_least is not None else "at most"
-        return f"{self.reading} on {where} must be {bound} {self.limit:g}"
+        less = " less the incumbent's" if self.of else ""
+        return f"{self.reading} on {where}{less} must be {bound} {self.limit:g}"
 
 
 class Policy(Record):
@@ -130,7 +133,11 @@ class Policy(Record):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     approvals: Annotated[int, Field(ge=1, le=9)] = 2
+    roles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] | None = None
+    """Who may consent in which role; of each role somebody must, and one person can stand for one role only."""
     max_age_days: Annotated[int, Field(ge=1)] = 90
+    looks: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many candidates of a model will be judged on one data set: they share alpha.  See ``records.looking``."""
     datasets: tuple[Digest, ...] = ()
     """Data sets that evidence may come from; none named means: the one that the audit was given."""
     slicing: Slicing | None = None
@@ -143,9 +150,19 @@ class Policy(Record):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"rules with the same name: {', '.join(twice)}")
-        if all(rule.severity == "warn" for rule in self.rules):
-            raise ValueError("a policy in which no rule blocks would approve anything; give one rule severity: block")
+        if self.roles is not None and len(self.roles) > self.approvals:
+            raise ValueError(f"{len(self.roles)} roles need as many approvals; there are {self.approvals}")
+        if all(rule.severity == "warn" or rule.of for rule in self.rules):
+            raise ValueError(
+                "a policy in which no rule blocks would approve anything; give one rule severity: block, "
+                "and let it not compare with the incumbent alone"
+            )
         return self
+
+    @property
+    def level(self) -> float:
+        """The alpha at which one candidate is measured and judged: its share, where several candidates share it."""
+        return self.alpha / (self.looks or 1)
 
     def subjects(self) -> tuple[str, ...]:
         """Found by its name and by ``name/version``."""

@@ -30,8 +30,9 @@ class Release(Record):
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:
-        """Found by candidate, by ``model/version``, and by each file."""
-        return (self.candidate, self.decision, f"{self.model}/{self.version}", *(file.digest for file in self.files))
+        """Found by candidate, by decision, by model and by ``model/version``, and by each file."""
+        names = (self.model, f"{self.model}/{self.version}")
+        return (self.candidate, self.decision, *names, *(file.digest for file in self.files))
 
 
 class Revocation(Record):

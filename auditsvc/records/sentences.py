@@ -19,13 +19,14 @@ _TOO_MANY = 20
 
 def sentence_of(rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasured, needed: int | None) -> str:
     """One judgement in words; ``needed`` is the number of images that would decide an unknown, if any would."""
-    place = f"{rule.check}/{metric} on {slice_name}"
+    place = f"{rule.check}/{metric} on {slice_name}{' less the incumbent' if rule.of else ''}"
     bound = "at least" if rule.at_least is not None else "at most"
-    unit = _unit(metric)
-    wanted = f"{bound} {_number(metric, rule.limit)}{unit} wanted"
+    told = "drop." if rule.of and (_is_share(metric) or _is_change(metric) or _is_distance(metric)) else metric
+    unit = _unit(told)
+    wanted = f"{bound} {_number(told, rule.limit)}{unit} wanted"
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
-    value, low, high = (_number(metric, number) for number in (outcome.value, outcome.low, outcome.high))
+    value, low, high = (_number(told, number) for number in (outcome.value, outcome.low, outcome.high))
     ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
     return f"{place}: {value}{unit} {ends}; {wanted}{_deciding(needed, outcome.images)}"
 
@@ -51,7 +52,7 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     if outcome.lost is not None and outcome.won is not None:
         changing = max(outcome.lost + outcome.won, 1) / outcome.images
         reach = reach_of_loss(changing, outcome.value, rule.limit, alpha, POWER)
-    elif metric.partition(".")[0] in _PROPORTIONS and 0 < outcome.value < 1:
+    elif rule.of is None and metric.partition(".")[0] in _PROPORTIONS and 0 < outcome.value < 1:
         at_limit = min(max(rule.limit, 0.0), 1.0)
         reach = z_alpha * math.sqrt(at_limit * (1 - at_limit)) + z_power * math.sqrt(
             outcome.value * (1 - outcome.value)

@@ -26,6 +26,14 @@ class Standing:
     digest: Digest
 
 
+@dataclass(frozen=True)
+class Incumbent:
+    """The candidate that is released now, and all evidence about it."""
+
+    candidate: Candidate
+    evidence: tuple[Evidence, ...]
+
+
 def slicing_of(policy: Policy) -> dict[str, Any] | None:
     """The policy's slices as evidence is bound to them."""
     return policy.slicing.model_dump(mode="json") if policy.slicing else None
@@ -62,7 +70,7 @@ def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Mom
         "version": spec.version,
         "parameters": spec.parameters,
         "seed": policy.seed,
-        "alpha": policy.alpha,
+        "alpha": policy.level,
         "slicing": slicing_of(policy),
     }
     found = key.model_dump(mode="json", include=set(pinned))
