@@ -70,17 +70,16 @@ def prune(
     from auditsvc.pipeline.parents import parent_folder
     from auditsvc.pipeline.sweeping import Sweep
 
+    if sweep and audited is None:
+        raise InvalidInput("a sweep audits every candidate: name the data set to audit on with --audited")
     ports = ports_for(store, quiet=json)
+    seen, images = RecipeData(ports.datasets.open, data), ports.datasets.open(calibration)
+    fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
+    fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
     with parent_folder(parent, _question(classes, image, output), ports) as folder:
         dense, version = register_parent(folder, facts, ports)
-    seen = RecipeData(ports.datasets.open, data)
-    fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
-    fields["number_format"] = number_format
-    images = ports.datasets.open(calibration)
-    if sweep:
-        if audited is None:
-            raise InvalidInput("a sweep audits every candidate: name the data set to audit on with --audited")
+    if audited is not None and sweep:
         dataset = ports.datasets.open(audited)
         search = Sweep(dense, images, dataset, _policy_for(policy, audited, dataset), ports, seen.sets, goal)
         _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)

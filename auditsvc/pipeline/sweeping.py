@@ -23,6 +23,7 @@ from auditsvc.models import Model
 from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import judge
 from auditsvc.pipeline.making import make, submit
+from auditsvc.pipeline.planning import sliced_for, undecidable
 from auditsvc.pipeline.stored import load_stored, stored_tensors
 from auditsvc.pipeline.timing import timed
 from auditsvc.ports import Ports
@@ -74,11 +75,15 @@ class Sweep:
         """Search the ladders and write ``frontier.json`` and ``frontier.png``.
 
         Raises:
-            InvalidInput: no ladder, or images of another task or other classes than the parent's.
+            InvalidInput: no ladder, an unknown goal, images of another task or other classes than the parent's, or
+                too few of them for this policy, whatever is pruned.
             Unavailable: a disk or a library failed.
         """
         if self.goal not in GOALS:
             raise InvalidInput(f"a sweep makes one of {', '.join(GOALS)} small, not {self.goal!r}")
+        hopeless = undecidable(self.policy, sliced_for(self.policy, self.audited))
+        if hopeless:
+            raise InvalidInput(f"{self.policy.policy} can't approve anything on {self.audited.ref.name}", hopeless)
         dense = load_stored(self.parent.files, self.ports)
         frontier = pruning.sweep(
             dense, ladders, self._make, self._audit, cheap=self._cheap, goal=self.goal, progress=self.ports.progress
@@ -111,14 +116,14 @@ class Sweep:
         evidence = audit(candidate, first, self.audited, self.ports, self._remembered)
         measured = [item for item in evidence if isinstance(item, Evidence)]
         decision = decide(first, candidate, measured, at=self.ports.clock.now())
-        return Outcome(decision.outcome == "approved", _readings(evidence))
+        return _outcome(decision, _readings(evidence))
 
     def _audit(self, recipe: Recipe, _model: Model) -> Outcome:
         candidate = self._made[recipe.digest]
         evidence = audit(candidate, self.policy, self.audited, self.ports, self._remembered)
         decision = judge(candidate, self.policy, evidence, self.ports)
         self._decided[recipe.digest] = decision
-        return Outcome(decision.outcome == "approved", _readings(evidence) | self._latency(candidate))
+        return _outcome(decision, _readings(evidence) | self._latency(candidate))
 
     def _latency(self, candidate: Candidate) -> dict[str, float]:
         try:
@@ -166,6 +171,12 @@ def cheapest(policy: Policy) -> Policy | None:
             "rules": tuple(rule for rule in policy.rules if rule.check == first),
         }
     )
+
+
+def _outcome(decision: Decision, readings: dict[str, float]) -> Outcome:
+    """Approved or not, and the findings that block, in their own words."""
+    words = [f"{item.rule}: {item.words}" for item in decision.findings if item.severity == "block"]
+    return Outcome(decision.outcome == "approved", readings, "; ".join(words))
 
 
 def _readings(evidence: Sequence[Evidence | CheckFailed]) -> dict[str, float]:

@@ -58,7 +58,8 @@ def _panel(panel: Any, frontier: Frontier, size: str, name: str) -> None:
     best = frontier.best
     if best is not None and _has(best, size, name):
         largest = max(trial.facts[size] for trial in frontier.trials if _has(trial, size, name))
-        panel.axvspan(best.facts[size], max(largest, best.facts[size]), color=COLOURS["passed"], alpha=0.08)
+        panel.axvspan(best.facts[size], max(largest, best.facts[size]), color=COLOURS["passed"], alpha=0.08,
+                      label="passes, by what was audited")  # fmt: skip
         panel.scatter(best.facts[size], best.readings[name], s=140, facecolors="none", edgecolors="black", zorder=3)
     panel.set_xlabel(size.replace("_", " "))
     panel.set_ylabel(name.replace("_", " "))

@@ -32,10 +32,11 @@ Ending = Literal["passed", "failed", "failed the cheap check", "no smaller than 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an audit says: whether the policy is satisfied, and readings to draw (accuracy, slice loss, latency)."""
+    """What an audit says: whether the policy is satisfied, readings to draw (accuracy, slice loss, ...), and why."""
 
     passed: bool
     readings: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _Search:
         outcome = first if not first.passed else self._audited(recipe, model)
         ending: Ending = "passed" if outcome.passed else "failed" if first.passed else "failed the cheap check"
         readings = {**first.readings, **outcome.readings}
-        self.trials.append(Trial(each.name, recipe, ending, size, counted, readings))
+        self.trials.append(Trial(each.name, recipe, ending, size, counted, readings, outcome.reason))
         self.progress.say(f"{each.name} {recipe.targets}: {ending}, {self.goal} {size:.4g}")
         self.best = min(self.best, size) if outcome.passed else self.best
         return outcome.passed
