@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from auditsvc.pipeline.sealed import published, sealing_of
+from auditsvc.pipeline.sealed import notaries_of, sealing_of
 from auditsvc.ports import Ports
 from auditsvc.provenance import attest_refusal
 from auditsvc.records import Candidate, Decision, Submission
@@ -25,11 +25,10 @@ def refuse(candidate: Candidate, decision: Decision, ports: Ports) -> tuple[Path
     """
     written = []
     for submission in ports.ledger.find(Submission, candidate.digest):
-        log = published(ports)
-        log.guard()
+        notaries = notaries_of(ports)
         folder = refusal_folder(ports, submission, decision)
         sealing = sealing_of(submission, candidate, decision, ports)
-        attest_refusal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), cosign=log.record)
+        attest_refusal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), notaries=notaries)
         written.append(folder)
     return tuple(written)
 

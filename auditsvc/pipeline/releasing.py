@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound
 from auditsvc.pipeline.pointing import point, unpoint
-from auditsvc.pipeline.sealed import published, sealing_of
+from auditsvc.pipeline.sealed import notaries_of, sealing_of
 from auditsvc.ports import Ports
 from auditsvc.provenance import seal
 from auditsvc.records import (
@@ -50,10 +50,9 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
     files = folder / "release"
     if not files.exists():
         ports.blobs.checkout(candidate.files, files)
-    log = published(ports)
-    log.guard()
+    notaries = notaries_of(ports)
     sealing = sealing_of(submission, candidate, decision, ports)
-    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), cosign=log.record)
+    sealed = seal(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), notaries=notaries)
     ports.ledger.append(sealed, actor="auditsvc")
     ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     point(submission.model, submission.version, sealed.digest, ports)

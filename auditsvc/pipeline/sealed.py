@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditsvc.ports import Ports
-from auditsvc.provenance import Sealing
+from auditsvc.provenance import Notaries, Sealing, TrustRoot
 from auditsvc.provenance.published import Published
 from auditsvc.records import (
     Approval,
@@ -34,6 +34,35 @@ def sealing_of(submission: Submission, candidate: Candidate, decision: Decision,
         approvals=ports.ledger.find(Approval, decision.digest),
         waivers=tuple(ports.ledger.get(Waiver, digest) for digest in decision.waivers),
         submitter=submission.submitter,
+    )
+
+
+def notaries_of(ports: Ports) -> Notaries:
+    """Who stands behind a seal: witnesses and time stamps, where there are any; each checkpoint is kept.
+
+    The guard looks before anything is signed.
+
+    Raises:
+        Conflict: the log does not continue what it has published.
+    """
+    log = published(ports)
+    log.guard()
+
+    def cosign(envelope: str) -> str:
+        return log.record(ports.witnesses.cosign(envelope) if ports.witnesses else envelope)
+
+    return Notaries(cosign, ports.timestamps.stamp if ports.timestamps else None, trust_of(ports))
+
+
+def trust_of(ports: Ports) -> TrustRoot:
+    """What readers are told to trust: the keys, the log with its witnesses, the time stamping authority."""
+    trust = TrustRoot.of_keys(ports.keys)
+    if not ports.witnesses and not ports.timestamps:
+        return trust
+    return trust.with_notaries(
+        witnesses=ports.witnesses.vkeys if ports.witnesses else (),
+        quorum=ports.witnesses.quorum if ports.witnesses else 0,
+        authorities=(ports.timestamps.authority,) if ports.timestamps else (),
     )
 
 

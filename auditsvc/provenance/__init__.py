@@ -11,7 +11,7 @@ strict, signatures, tlog, notes, dsse
     Bytes: JSON that is read one way only, ECDSA and Ed25519, the Merkle tree, checkpoints, envelopes.
 manifest, oms, statements, bom, summary
     Words: which files there are, and what is said about them.
-metadata, repository, recalls, timestamps, trust, sigstore_root
+metadata, repository, recalls, timestamps, witness, trust, published, sigstore_root
     Belief: whom one trusts for what, how fresh that is, what was recalled.
 attested, judging, examination, fitting, transcript
     Judgement: whether each attestation holds, and whether all fit together.
@@ -25,6 +25,7 @@ approved, attesting, sealing, verifying, loading, plain, publishing
 """
 
 from auditsvc.provenance.approved import Sealing
+from auditsvc.provenance.attesting import Notaries
 from auditsvc.provenance.loading import VerifiedRelease, load_verified
 from auditsvc.provenance.plain import sign_folder, verify_folder
 from auditsvc.provenance.publishing import publish_trust
@@ -33,6 +34,7 @@ from auditsvc.provenance.trust import TrustRoot
 from auditsvc.provenance.verifying import release_in, verify
 
 __all__ = [
+    "Notaries",
     "Sealing",
     "TrustRoot",
     "VerifiedRelease",

@@ -26,13 +26,23 @@ from auditsvc.records import Moment, Record, digest_of
 _SIGNED_BY: dict[str, StatementRole] = {"oms": "release", "vsa": "release", "provenance": "build"}
 
 
-Cosign = Callable[[str], str]
-"""Brings a checkpoint to the witnesses, and gives it back with their lines under it."""
-
-
 def unwitnessed(envelope: str) -> str:
     """The checkpoint as it is: there is no witness."""
     return envelope
+
+
+@dataclass(frozen=True)
+class Notaries:
+    """Who stands behind a seal besides the keys.
+
+    ``cosign`` brings a checkpoint to the witnesses and gives it back with their lines under it; ``stamp`` gives a
+    time stamp over a signature, if there is an authority; ``trust`` is what readers are told to trust, by default
+    the keys alone.
+    """
+
+    cosign: Callable[[str], str] = unwitnessed
+    stamp: Callable[[bytes], bytes] | None = None
+    trust: TrustRoot | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,12 @@ class Attesting:
     sealing: Sealing
     keys: Keys
 
-    cosign: Cosign = unwitnessed
+    notaries: Notaries = Notaries()
+
+    @property
+    def trust(self) -> TrustRoot:
+        """What readers are told to trust."""
+        return self.notaries.trust or TrustRoot.of_keys(self.keys)
 
     def finish(self, log: Log, at: Moment) -> None:
         """All steps, in order; those that are done already are found again.
@@ -78,7 +93,7 @@ class Attesting:
         for waiver in sealing.waivers:
             records[f"{layout.WAIVERS}/{waiver.digest[7:19]}.json"] = waiver
         files = {name: record.canonical() for name, record in records.items()}
-        return files | {layout.TRUST_POLICY: TrustRoot.of_keys(self.keys).to_json()}
+        return files | {layout.TRUST_POLICY: self.trust.to_json()}
 
     def _statements(self) -> dict[str, bytes]:
         """Every statement but the summary.  A refused model gets no OMS signature: that alone would look valid."""
@@ -115,7 +130,9 @@ class Attesting:
             else:
                 return stored
         unsigned = Bundle(hint_of(signer.public_pem), payload, b"")
-        bundle = Bundle(unsigned.hint, payload, signer.sign(unsigned.signed_bytes))
+        signature = signer.sign(unsigned.signed_bytes)
+        stamp = self.notaries.stamp
+        bundle = Bundle(unsigned.hint, payload, signature, (), (stamp(signature),) if stamp else ())
         layout.write_whole(self.folder / (name + layout.SUFFIX), bundle.to_json())
         return bundle
 
@@ -138,7 +155,7 @@ class Attesting:
         root = log.root(size)
         signer = self.keys.signer("log")
         origin = log_origin(self.keys)
-        checkpoint = self.cosign(sign_checkpoint(Checkpoint(origin, size, root), signer))
+        checkpoint = self.notaries.cosign(sign_checkpoint(Checkpoint(origin, size, root), signer))
         log_id = NoteKey.of_pem(origin, signer.public_pem).full_id
         for name, bundle in signed.items():
             proof = log.inclusion(indices[name], size)

@@ -15,20 +15,21 @@ from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Keys, Log
 from auditsvc.provenance import layout
 from auditsvc.provenance.approved import Sealing
-from auditsvc.provenance.attesting import Attesting, Cosign, unwitnessed
+from auditsvc.provenance.attesting import Attesting, Notaries
 from auditsvc.provenance.manifest import differences, read_folder
-from auditsvc.provenance.trust import TrustRoot
 from auditsvc.provenance.verifying import release_in, verify
 from auditsvc.records import FileEntry, Moment, Release, Verification
 
 _EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
 
 
-def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, cosign: Cosign = unwitnessed) -> Release:
+def seal(
+    folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, notaries: Notaries | None = None
+) -> Release:
     """Sign, attest and log the candidate in ``folder/release``; its release.
 
     Doing it again gives the same release: a finished one is verified and returned, an interrupted one is
-    finished with the signatures that it has.  ``cosign`` brings the checkpoint to witnesses, if there are any.
+    finished with the signatures that it has.
 
     Raises:
         NotApproved: the decision or the approvals do not allow it.
@@ -38,12 +39,13 @@ def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, co
     """
     sealing.check(at)
     _check_files(folder / layout.RELEASE, sealing)
-    trust = TrustRoot.of_keys(keys)
+    attesting = Attesting(folder / layout.ATTEST, sealing, keys, notaries or Notaries())
+    trust = attesting.trust
 
     def check(attestations: Path) -> None:
         _must_be_valid(verify(folder / layout.RELEASE, attestations, trust=trust, at=at), attestations)
 
-    _attest(Attesting(folder / layout.ATTEST, sealing, keys, cosign), log, at, check)
+    _attest(attesting, log, at, check)
     release = release_in(folder / layout.RELEASE, folder / layout.ATTEST)
     wanted = (sealing.model, sealing.version, sealing.candidate.digest, sealing.decision.digest)
     if (release.model, release.version, release.candidate, release.decision) != wanted:
@@ -53,7 +55,7 @@ def seal(folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, co
 
 
 def attest_refusal(
-    folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, cosign: Cosign = unwitnessed
+    folder: Path, sealing: Sealing, *, keys: Keys, log: Log, at: Moment, notaries: Notaries | None = None
 ) -> tuple[FileEntry, ...]:
     """Sign, attest and log a decision against a release, in ``folder/refusal``; its files.
 
@@ -65,7 +67,8 @@ def attest_refusal(
         Unavailable: the disk, the keys or the log failed; what is done is kept, try again.
     """
     sealing.check_refused()
-    trust = TrustRoot.of_keys(keys)
+    attesting = Attesting(folder / layout.REFUSAL, sealing, keys, notaries or Notaries())
+    trust = attesting.trust
 
     def check(attestations: Path) -> None:
         found = verify(folder / layout.RELEASE, attestations, trust=trust, at=at)
@@ -73,7 +76,7 @@ def attest_refusal(
         if "NOT_PASSED" not in codes or not codes <= _EXPECTED_OF_A_REFUSAL | {"MISSING"}:
             raise Conflict(f"the refusal in {attestations} does not verify: {', '.join(sorted(codes))}")
 
-    _attest(Attesting(folder / layout.REFUSAL, sealing, keys, cosign), log, at, check)
+    _attest(attesting, log, at, check)
     return read_folder(folder / layout.REFUSAL).files
 
 

@@ -1,6 +1,6 @@
 """RFC 3161 timestamps over signatures: proof of time from somebody who is neither signer nor log.
 
-Needs the package ``rfc3161-client`` (the extra ``timestamps``); it reads strict DER only.
+Needs the package ``rfc3161-client`` (the extra ``timestamp``); it reads strict DER only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
     """
     if not bundle.timestamps:
         raise Fault("TIMESTAMP", "no timestamp, but one is required")
+    return time_of(bundle.timestamps, bundle.signature, authorities)
+
+
+def time_of(stamps: Sequence[bytes], data: bytes, authorities: Sequence[str]) -> Moment:
+    """When one of these authorities saw these bytes, by the first of the time stamps that holds.
+
+    Raises:
+        Fault: ``TIMESTAMP``.
+    """
     try:
         from cryptography.x509 import ExtendedKeyUsage, ExtensionNotFound, load_pem_x509_certificates
         from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -30,7 +39,7 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
     except ImportError as error:
         raise Fault("TIMESTAMP", "timestamps can't be checked; pip install rfc3161-client") from error
     why = "no authority is trusted"
-    for stamp in bundle.timestamps:
+    for stamp in stamps:
         for pem in authorities:
             try:
                 leaf, *others = load_pem_x509_certificates(pem.encode())
@@ -42,7 +51,7 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
                     builder = builder.add_intermediate_certificate(certificate)
                 response = decode_timestamp_response(stamp)
                 root = others[-1] if others else leaf
-                builder.add_root_certificate(root).build().verify_message(response, bundle.signature)
+                builder.add_root_certificate(root).build().verify_message(response, data)
                 time: Moment = response.tst_info.gen_time
             except (VerificationError, ExtensionNotFound, ValueError) as error:
                 why = str(error)

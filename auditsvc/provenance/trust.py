@@ -189,6 +189,20 @@ class TrustRoot(_Part):
             log=TrustedLog(origin=log.name, vkey=log.vkey),
         )
 
+    def with_notaries(self, witnesses: tuple[str, ...], quorum: int, authorities: tuple[str, ...]) -> TrustRoot:
+        """The same trust, with witnesses of the log and time stamping authorities.
+
+        Every checkpoint needs ``quorum`` witnesses then, also that of an older release.  Whether a time stamp is
+        required is left to the reader (``require.timestamp``).
+
+        Raises:
+            InvalidInput: witnesses, but no log.
+        """
+        if self.log is None and witnesses:
+            raise InvalidInput("witnesses cosign a log, and this trust names none")
+        log = self.log and self.log.model_copy(update={"witnesses": witnesses, "quorum": quorum})
+        return self.model_copy(update={"log": log, "timestamp_authorities": authorities})
+
     def to_json(self) -> bytes:
         """The trust policy file, in canonical JSON."""
         return canonical_json(self.model_dump(mode="json", by_alias=True))

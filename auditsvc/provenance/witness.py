@@ -149,6 +149,33 @@ class Witness:
         signature = self.signer.sign(cosigned_bytes(now.text(), time))
         return signature_line(self.key, time.to_bytes(8, "big") + signature)
 
+    def answer(self, request: bytes, at: Moment) -> tuple[int, str]:
+        """The HTTP status and the body with which the protocol answers a request.
+
+        409 carries the size that was seen last, so that the log can ask again from there.
+
+        Raises:
+            Unavailable: the state can't be read or written; nothing was signed.
+        """
+        try:
+            old, _, envelope = _read_request(request)
+        except Fault as fault:
+            return 400, f"{fault.detail}\n"
+        origin = envelope.partition("\n")[0]
+        if origin not in self.logs:
+            return 404, "this witness does not follow that log\n"
+        try:
+            open_checkpoint(envelope, self.logs[origin])
+        except Fault as fault:
+            return 403, f"{fault.detail}\n"
+        seen = self.seen(origin)
+        if old != seen.size:
+            return 409, f"{seen.size}\n"
+        try:
+            return 200, self.add_checkpoint(request, at)
+        except Fault as fault:
+            return (409, f"{seen.size}\n") if fault.step_code == "LOG_FORK" else (422, f"{fault}\n")
+
 
 def _read_request(request: bytes) -> tuple[int, list[bytes], str]:
     try:

@@ -70,6 +70,12 @@ class Authority:
         (folder / "data").write_bytes(data)
         query = ["openssl", "ts", "-query", "-data", folder / "data", "-sha256", "-cert", "-out", folder / "query"]
         subprocess.run(query, check=True, capture_output=True)
+        return self.reply((folder / "query").read_bytes())
+
+    def reply(self, query: bytes) -> bytes:
+        """The response of the authority to a query."""
+        folder = self.folder
+        (folder / "query").write_bytes(query)
         reply = ["openssl", "ts", "-reply", "-config", folder / "openssl.cnf", "-section", "tsa"]
         reply += ["-queryfile", folder / "query", "-signer", folder / "tsa.pem", "-inkey", folder / "tsa.key"]
         subprocess.run([*reply, "-out", folder / "reply"], check=True, capture_output=True)

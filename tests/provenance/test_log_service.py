@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditsvc.adapters.filekeys import FileKeys
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.provenance import TrustRoot, seal, tlog, verify
+from auditsvc.provenance import Notaries, TrustRoot, seal, tlog, verify
 from auditsvc.provenance.notes import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
 from auditsvc.provenance.strict import Fault
 from auditsvc.provenance.tiles import Tile, entry_tile, hash_tile, nodes_from_tiles, tiles_of
@@ -83,7 +83,7 @@ def test_a_witness_refuses_rubbish(tmp_path: Path, request_: bytes) -> None:
 def test_a_release_that_a_witness_saw_meets_the_quorum(tmp_path: Path) -> None:
     write(tmp_path / "release", FILES)
     house_ = House(tmp_path, 3)
-    seal(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, cosign=house_.cosign)
+    seal(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, notaries=Notaries(house_.cosign))
     trust = TrustRoot.of_keys(house_.keys)
     log = trust.log.model_copy(update={"quorum": 1, "witnesses": (house_.witness.key.vkey,)})
     found = verify(tmp_path / "release", tmp_path / "attest", trust=trust.model_copy(update={"log": log}), at=AT)
