@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from auditsvc.errors import Unavailable
@@ -15,8 +16,11 @@ from auditsvc.settings import Settings
 
 if TYPE_CHECKING:
     from auditsvc.adapters.filekeys import FileKeys
+    from auditsvc.adapters.jobs.asking import DbosJobs
+    from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
     from auditsvc.ports import Ports, Progress
+    from auditsvc.records import Policy
 
 
 class SystemClock:
@@ -75,3 +79,41 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         progress=progress,
         folder=settings.store,
     )
+
+
+def open_jobs(settings: Settings) -> DbosJobs:
+    """Background work, for those who ask for it: no torch, and no worker."""
+    from auditsvc.adapters.jobs.asking import DbosJobs
+    from auditsvc.adapters.jobs.store import Store
+
+    return DbosJobs(Store(settings.jobs))
+
+
+def open_worker(settings: Settings, device: str = "cpu") -> Worker:
+    """A worker process on these stores, for this kind of device."""
+    from auditsvc.adapters.console import NoProgress
+    from auditsvc.adapters.jobs.store import Store
+    from auditsvc.adapters.jobs.worker import Worker
+    from auditsvc.pipeline.working import Workroom
+
+    room = Workroom(open_ports(settings, NoProgress()), settings.data_folder, _policy_for(settings))
+    slots = settings.store / "workers"
+    return Worker(Store(settings.jobs), room, slots, device=device, most_deaths=settings.job_deaths)
+
+
+def _policy_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:
+    """Policies of the ledger by digest, and shipped ones by name, refused where they name slices that are not there."""
+    from auditsvc.adapters.policy_files import faults_of_slices, read_policy
+    from auditsvc.errors import InvalidInput
+    from auditsvc.records import Policy
+
+    ledger = open_ledger(settings, create=True)
+
+    def policy_for(name: str, slices: Sequence[str]) -> Policy:
+        found = ledger.get(Policy, name) if name.startswith("sha256:") else read_policy(name)
+        faults = faults_of_slices(found, tuple(slices))
+        if faults:
+            raise InvalidInput(f"the policy {name} does not fit the data set", faults)
+        return found
+
+    return policy_for

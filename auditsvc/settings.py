@@ -37,6 +37,15 @@ class Settings:
     mlflow_uri: str = field(default_factory=lambda: _from_environment("MLFLOW_URI", ""))
     """MLflow tracking and registry URI; empty means SQLite inside the store."""
 
+    data: str = field(default_factory=lambda: _from_environment("DATA", ""))
+    """The folder below which jobs find their data sets by name; empty means ``data`` inside the store."""
+
+    jobs_url: str = field(default_factory=lambda: _from_environment("JOBS_URL", ""))
+    """SQLAlchemy URL of the jobs' database; empty means the ledger's if it is PostgreSQL, else SQLite in the store."""
+
+    job_deaths: int = field(default_factory=lambda: _number("JOB_DEATHS", 10))
+    """Workers that may die over one job before it is given up."""
+
     key_passphrase: str = field(default_factory=lambda: _from_environment("KEY_PASSPHRASE", ""), repr=False)
     """Encrypts the private keys at rest; empty means that file permissions alone guard them."""
 
@@ -97,6 +106,18 @@ class Settings:
         return self.ledger_url or f"sqlite:///{self.store / 'ledger.db'}"
 
     @property
+    def jobs(self) -> str:
+        """The URL of the jobs' database, with the default filled in."""
+        if self.jobs_url:
+            return self.jobs_url
+        return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / 'jobs.db'}"
+
+    @property
+    def data_folder(self) -> Path:
+        """The folder of the data sets, with the default filled in."""
+        return Path(self.data).absolute() if self.data else self.store / "data"
+
+    @property
     def mlflow(self) -> str:
         """MLflow's URI, with the default filled in."""
         return self.mlflow_uri or f"sqlite:///{self.store / 'mlflow.db'}"
@@ -125,6 +146,8 @@ class Settings:
             store=self.store / "projects" / name if name else self.store,
             ledger_url=_of_project("LEDGER_URL", self.ledger_url, name),
             mlflow_uri=_of_project("MLFLOW_URI", self.mlflow_uri, name),
+            jobs_url=_of_project("JOBS_URL", self.jobs_url, name),
+            data=_of_project("DATA", self.data, name),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing
+from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing, working
 
 app = typer.Typer(
     name="auditsvc",
@@ -28,4 +28,6 @@ app.command()(tracing.copy)
 app.command()(tracing.identify)
 app.command()(tracing.queries)
 app.command()(serving.serve)
+app.command()(working.worker)
+app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")

@@ -1,9 +1,10 @@
 """Who is alive, and what becomes of the jobs of the dead.
 
 Every worker has a slot: a name that stays the same when it is started again, held by a lock on a file that the
-kernel lets go when the process dies, however it dies.  On one machine death is seen by the lock, at once; from another
-machine by the heart: ``DEAD_S`` without a beat.  Whoever sees it first marks the row, puts the dead one's jobs back
-into their queues (a public call of DBOS) and takes the row away; if it dies over that, the row is found again.
+kernel lets go when the process dies, however it dies.  Workers that share the folder of the locks see a death at
+once; the others by the heart: ``DEAD_S`` without a beat.  Whoever sees it first marks the row, puts the dead one's
+jobs back into their queues (a public call of DBOS) and takes the row away; if it dies over that, the row is found
+again.
 
 A worker that was taken for dead and is not (it was frozen) finds its row gone or marked, and ends itself.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
+import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,7 +45,7 @@ class Slot:
 
     @classmethod
     def take(cls, folder: Path) -> Slot:
-        """The first free slot of this machine.
+        """The first free slot of the folder.
 
         Raises:
             Unavailable: the folder can't be written, or all slots are taken.
@@ -53,14 +55,26 @@ class Slot:
             for number in range(1, _MOST_SLOTS + 1):
                 lock = _locked(folder / f"{number}.lock")
                 if lock is not None:
-                    return cls(f"{socket.gethostname()}/{number}", lock)
+                    return cls(f"{_name_of(folder)}/{number}", lock)
         except OSError as error:
             raise Unavailable(f"the folder {folder} can't be written: {error.strerror}") from error
-        raise Unavailable(f"{_MOST_SLOTS} workers run on this machine already")
+        raise Unavailable(f"{_MOST_SLOTS} workers run on {folder} already")
 
     def release(self) -> None:
         """Let somebody else have it."""
         self.lock.close()
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's own name, drawn once: two machines of one host name must not be taken for each other."""
+    path = folder / "name"
+    if not path.exists():
+        drawn = folder / f".name-{secrets.token_hex(8)}"
+        drawn.write_text(secrets.token_hex(4))
+        with suppress(FileExistsError):  # somebody else was faster
+            os.link(drawn, path)
+        drawn.unlink()
+    return path.read_text().strip()
 
 
 def _locked(path: Path) -> IO[str] | None:
@@ -121,9 +135,9 @@ class Heart:
                 yield row.executor
 
     def _is_free(self, executor: str) -> bool:
-        """Whether a slot of this machine has nobody in it any more."""
-        host, _, number = executor.rpartition("/")
-        if host != socket.gethostname():
+        """Whether a slot of our folder has nobody in it any more."""
+        name, _, number = executor.rpartition("/")
+        if name != self._slot.executor.rpartition("/")[0]:
             return False
         lock = _locked(self._folder / f"{number}.lock")
         if lock is None:

@@ -55,7 +55,7 @@ class Worker:
     def __init__(
         self, store: Store, room: Workroom, slots: Path, *, device: str = "cpu", most_deaths: int = 10
     ) -> None:
-        """``slots`` is a folder of this machine, shared by its workers."""
+        """``slots`` is a folder that the workers of one machine share."""
         self._store, self._room = store, room
         self._jobs = DbosJobs(store)
         self._slot = Slot.take(slots)
