@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import torch
 from torch import nn
 
 from auditsvc.errors import Unavailable
@@ -66,3 +67,5 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise Unavailable(f'{name} is not installed: pip install "auditsvc[{name}]"') from error
+    except (RuntimeError, OSError) as error:
+        raise Unavailable(f"{name} is installed for another torch than {torch.__version__}: {error}") from error
