@@ -37,7 +37,7 @@ class Limiter:
             return
         now = self._clock()
         due = max(self._empty_at.get(source, now), now) + 1 / self._rate
-        if due - now > BURST_S:
+        if due - now > BURST_S + 1e-6:
             raise TooMany(f"at most {self._rate:g} requests a second; wait a moment and send it again")
         self._empty_at[source] = due
         self._empty_at.move_to_end(source)
