@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from auditsvc.adapters.jobs.asking import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import Ports, Progress
+    from auditsvc.ports import KeyRole, Log, Ports, Progress, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
+
+
+class Outside(TypedDict, total=False):
+    """The ports of ``Ports`` that stand behind a seal; those that nobody named are left out."""
+
+    checkpoint: Path | None
+    timestamps: Timestamps
+    witnesses: Witnesses
 
 
 class SystemClock:
@@ -50,16 +59,62 @@ def open_keys(settings: Settings) -> FileKeys:
     """The signing keys of this installation; made on first use."""
     from auditsvc.adapters.filekeys import FileKeys
 
-    return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None)
+    elsewhere = {role: _signer(role, uri, settings) for role, uri in settings.key_places.items()}
+    return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, elsewhere)
+
+
+def _signer(role: KeyRole, uri: str, settings: Settings) -> Signer:
+    """The signer behind a URI: a file, a key in an HSM, a key in a cloud."""
+    from auditsvc.errors import InvalidInput
+
+    if uri.startswith("pkcs11:") and role != "log":
+        from auditsvc.adapters.pkcs11 import Pkcs11Signer, Place
+
+        return Pkcs11Signer(role, Place.parse(uri))
+    if uri.startswith(("awskms:", "gcpkms:", "azurekms:")) and role != "log":
+        from auditsvc.adapters.kms import KmsSigner
+
+        return KmsSigner(role, uri)
+    if uri.startswith("file:"):
+        from auditsvc.adapters.filekeys import read_signer
+
+        return read_signer(Path(uri.removeprefix("file:")), role, settings.key_passphrase.encode() or None)
+    kinds = "file: (Ed25519)" if role == "log" else "file:, pkcs11:, awskms:, gcpkms: or azurekms:"
+    raise InvalidInput(f"AUDITSVC_{role.upper()}_KEY must start with {kinds}, not {uri.partition(':')[0]!r}")
+
+
+def open_notaries(settings: Settings, log: Log) -> Outside:
+    """Who stands behind what is signed, besides the keys, as the settings name them.
+
+    Raises:
+        InvalidInput: a file that they name can't be used.
+    """
+    found: Outside = {"checkpoint": Path(settings.checkpoint).absolute() if settings.checkpoint else None}
+    if settings.tsa_url:
+        from auditsvc.adapters.timestamping import HttpTimestamps
+
+        found["timestamps"] = HttpTimestamps.at(settings.tsa_url, Path(settings.tsa_certificates))
+    if settings.witnesses:
+        from auditsvc.adapters.witnesses import HttpWitnesses
+
+        found["witnesses"] = HttpWitnesses.in_file(Path(settings.witnesses), log)
+    return found
 
 
 def open_ports(settings: Settings, progress: Progress) -> Ports:
-    """All ports of the embedded default, or of what the settings name; makes the store on first use."""
+    """All ports of the embedded default, or of what the settings name; makes the store on first use.
+
+    Raises:
+        Conflict: the ledger came back from an old backup: its log does not continue what it has published.
+        InvalidInput: settings that can't be used.
+        Unavailable: the store can't be made or opened.
+    """
     import torch
 
     from auditsvc.adapters.blobs import FileBlobs
     from auditsvc.adapters.folder_datasets import FolderDatasets
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
+    from auditsvc.pipeline.sealed import published
     from auditsvc.ports import Ports
 
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
@@ -68,7 +123,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     except OSError as error:
         raise Unavailable(f"the store {settings.store} can't be made: {error.strerror}") from error
     ledger = open_ledger(settings, create=True)
-    return Ports(
+    ports = Ports(
         ledger=ledger,
         log=ledger,
         blobs=FileBlobs(settings.store / "blobs"),
@@ -78,7 +133,10 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         clock=SystemClock(),
         progress=progress,
         folder=settings.store,
+        **open_notaries(settings, ledger),
     )
+    published(ports).guard()
+    return ports
 
 
 def open_jobs(settings: Settings) -> DbosJobs:

@@ -9,8 +9,12 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from auditsvc.errors import InvalidInput
+
+KeyRole = Literal["build", "audit", "release", "log"]
+"""The roles of keys; ``ports`` has the same, which settings can't know."""
 
 
 def _from_environment(name: str, default: str) -> str:
@@ -48,6 +52,31 @@ class Settings:
 
     key_passphrase: str = field(default_factory=lambda: _from_environment("KEY_PASSPHRASE", ""), repr=False)
     """Encrypts the private keys at rest; empty means that file permissions alone guard them."""
+
+    build_key: str = field(default_factory=lambda: _from_environment("BUILD_KEY", ""), repr=False)
+    """Where the key is that signs how models were made: ``file:PATH``, ``pkcs11:...``, ``awskms:...``, ``gcpkms:...``,
+    ``azurekms:...``; empty means a file in the store.  The next three are the same for the other roles."""
+
+    audit_key: str = field(default_factory=lambda: _from_environment("AUDIT_KEY", ""), repr=False)
+    """What was measured."""
+
+    release_key: str = field(default_factory=lambda: _from_environment("RELEASE_KEY", ""), repr=False)
+    """What may be released."""
+
+    log_key: str = field(default_factory=lambda: _from_environment("LOG_KEY", ""), repr=False)
+    """The log's checkpoints; Ed25519, so a file."""
+
+    checkpoint: str = field(default_factory=lambda: _from_environment("CHECKPOINT", ""))
+    """The file with the log's last signed checkpoint, best on another disk than the ledger; empty: in the store."""
+
+    tsa_url: str = field(default_factory=lambda: _from_environment("TSA_URL", ""))
+    """A time stamping authority (RFC 3161) that stamps every signature; empty means none."""
+
+    tsa_certificates: str = field(default_factory=lambda: _from_environment("TSA_CERTIFICATES", ""))
+    """The file with its certificates in PEM, its own first and its root last."""
+
+    witnesses: str = field(default_factory=lambda: _from_environment("WITNESSES", ""))
+    """The file that names the log's witnesses, a key and an address on each line, and a quorum; empty means none."""
 
     host: str = field(default_factory=lambda: _from_environment("HOST", "127.0.0.1"))
     """The address that ``serve`` binds to; loopback unless somebody says otherwise."""
@@ -118,6 +147,17 @@ class Settings:
         return Path(self.data).absolute() if self.data else self.store / "data"
 
     @property
+    def key_places(self) -> dict[KeyRole, str]:
+        """The keys that are not files in the store, by role."""
+        named: dict[KeyRole, str] = {
+            "build": self.build_key,
+            "audit": self.audit_key,
+            "release": self.release_key,
+            "log": self.log_key,
+        }
+        return {role: uri for role, uri in named.items() if uri}
+
+    @property
     def mlflow(self) -> str:
         """MLflow's URI, with the default filled in."""
         return self.mlflow_uri or f"sqlite:///{self.store / 'mlflow.db'}"
@@ -146,6 +186,7 @@ class Settings:
             store=self.store / "projects" / name if name else self.store,
             ledger_url=_of_project("LEDGER_URL", self.ledger_url, name),
             mlflow_uri=_of_project("MLFLOW_URI", self.mlflow_uri, name),
+            checkpoint=_of_project("CHECKPOINT", self.checkpoint, name),
             jobs_url=_of_project("JOBS_URL", self.jobs_url, name),
             data=_of_project("DATA", self.data, name),
         )

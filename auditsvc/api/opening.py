@@ -18,8 +18,9 @@ from auditsvc.api.limiting import Limiter
 from auditsvc.api.people import People, grants_of
 from auditsvc.api.site import Site
 from auditsvc.api.watching import Watch
-from auditsvc.bootstrap import SystemClock, open_keys, open_ledger
+from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_notaries
 from auditsvc.errors import Unavailable
+from auditsvc.pipeline.sealed import published
 from auditsvc.ports import Blobs, Clock, Datasets, Keys, Ports, Registry
 from auditsvc.settings import Settings
 
@@ -141,11 +142,15 @@ def _addresses(name: str) -> list[Any]:
 
 
 def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
-    """The ports of the verbs; MLflow and torch are imported by what first needs them."""
+    """The ports of the verbs; MLflow and torch are imported by what first needs them.
+
+    Raises:
+        Conflict: the ledger came back from an old backup: its log does not continue what it has published.
+    """
     from auditsvc.adapters.blobs import FileBlobs
     from auditsvc.adapters.console import NoProgress
 
-    return Ports(
+    ports = Ports(
         ledger=ledger,
         log=ledger,
         blobs=cast(Blobs, FileBlobs(settings.store / "blobs")),
@@ -155,7 +160,10 @@ def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
         clock=clock,
         progress=NoProgress(),
         folder=settings.store,
+        **open_notaries(settings, ledger),
     )
+    published(ports).guard()
+    return ports
 
 
 def _registry(settings: Settings) -> Registry:

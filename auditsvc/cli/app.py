@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing, working
+from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing, witnessing, working
 
 app = typer.Typer(
     name="auditsvc",
@@ -31,3 +31,4 @@ app.command()(serving.serve)
 app.command()(working.worker)
 app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")
+app.add_typer(witnessing.witness_app, name="witness")
