@@ -35,7 +35,7 @@ def shrink(
 
     Raises:
         InvalidInput: the target is out of reach, with the layers that were left alone.
-        Refused: the result is not what the silenced parent is.
+        Refused: the result does not run, or is not what the silenced parent is.
     """
     goal, factor = targets.goal
     if goal == "latency":
@@ -66,7 +66,11 @@ def _step(
         )
     scorer = scorer_of(model, criterion, data, seed)
     menu = menu_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
-    places = choose(menu, _cost(model, goal), wanted, wiring.left_alone)
+    try:
+        places = choose(menu, _cost(model, goal), wanted, wiring.left_alone)
+    except RuntimeError as error:
+        line = str(error).splitlines()[0][:200]
+        raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
     smaller = assemble(removed(model.weights(), places), model.card)
     reasons = _unlike(smaller, with_weights(model, silenced(model.weights(), places)))
     if reasons:

@@ -85,9 +85,10 @@ def wiring_of(model: Model) -> Wiring:
     images = torch.rand(size, generator=torch.Generator().manual_seed(0))
     good: list[Coupled] = []
     reasons: list[str] = []
+    lively = _lively(model)
     for found in _traced(model):
         try:
-            good.append(_proved(model, found, images))
+            good.append(_proved(lively, found, images))
         except _Unfit as error:
             reasons.append(f"{found.name}: {error}")
     return Wiring(tuple(good), tuple(reasons))
@@ -106,6 +107,14 @@ class _Traced:
     cuts: tuple[Cut, ...]
     parts: tuple[int, ...]
     fault: str | None
+
+
+def _lively(model: Model) -> Model:
+    """A copy in which no branch is silent: a scale that is zero everywhere would make every proof about it hold."""
+    weights = model.weights()
+    norms = [path for path, layer in model.module.named_modules() if isinstance(layer, _BatchNorm)]
+    silent = [name for name in (f"{path}.weight" for path in norms) if name in weights and not weights[name].any()]
+    return with_weights(model, weights | {name: torch.ones_like(weights[name]) for name in silent})
 
 
 def _traced(model: Model) -> Iterator[_Traced]:
@@ -169,7 +178,7 @@ def _cuts(layer: Any, path: str | None, out: bool, item: Any) -> list[Cut] | Non
 
 
 def _parts(layers: list[tuple[Any, Any, Any]], names: dict[nn.Module, str]) -> tuple[int, ...]:
-    """Numbers of parts to try: one, the groups of convolutions, the heads of the modules around the layers."""
+    """Numbers of parts to try: the groups of convolutions, else one or the heads of the modules around the layers."""
     groups = {layer.groups for layer, _, _ in layers if isinstance(layer, _ConvNd) and layer.groups > 1}
     grouped = {number for number in groups if all(number < layer.in_channels for layer, _, _ in layers
                if isinstance(layer, _ConvNd) and layer.groups == number)}  # fmt: skip
@@ -181,7 +190,8 @@ def _parts(layers: list[tuple[Any, Any, Any]], names: dict[nn.Module, str]) -> t
         for number in (getattr(owner, "heads", None), getattr(owner, "num_heads", None))
         if isinstance(number, int)
     }
-    return tuple(sorted({1, *heads, *((math.lcm(*grouped),) if grouped else ())}))
+    least = math.lcm(*grouped) if grouped else 1
+    return tuple(sorted({least, *(math.lcm(least, number) for number in heads)}))
 
 
 def _proved(model: Model, found: _Traced, images: Tensor) -> Coupled:
