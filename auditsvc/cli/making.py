@@ -12,6 +12,7 @@ from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from auditsvc.measuring import Answers
     from auditsvc.ports import Ports
     from auditsvc.records import Candidate, Decision
 
@@ -33,17 +34,22 @@ def audit(
     from auditsvc.adapters.policy_files import faults_of_slices, read_policy
     from auditsvc.pipeline.auditing import audit as measure
     from auditsvc.pipeline.deciding import judge
+    from auditsvc.pipeline.planning import sliced_for
     from auditsvc.pipeline.reporting import write_report
+    from auditsvc.pipeline.suggesting import suggest
 
     rules = read_policy(policy)
     ports = ports_for(store, quiet=json)
     dataset = ports.datasets.open(data)
-    faults = faults_of_slices(rules, dataset.slices.names)
+    faults = faults_of_slices(rules, sliced_for(rules, dataset).slices.names)
     if faults:
         raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
     facts = {"model": model, "source": source, "licence": licence}
     chosen = _chosen(version, candidate, parent, facts, person, data, ports)
-    decision = judge(chosen, rules, measure(chosen, rules, dataset, ports), ports)
+    remembered: dict[str, Answers] = {}
+    evidence = measure(chosen, rules, dataset, ports, remembered)
+    suggest(chosen, rules, dataset, ports, remembered)
+    decision = judge(chosen, rules, evidence, ports)
     (report,) = write_report(chosen, decision, dataset, ports)
     _print_decision(decision, report, json=json)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[decision.outcome])

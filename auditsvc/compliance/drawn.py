@@ -7,9 +7,16 @@ from collections.abc import Iterator, Mapping
 
 from auditsvc.compliance.figures import Figure, Gap, Number
 from auditsvc.compliance.inputs import Readings, ReportInputs, Sibling, figure_of
-from auditsvc.compliance.views import ConfidenceBin, Example, FrontierPoint, Reliability
+from auditsvc.compliance.views import (
+    ConfidenceBin,
+    Example,
+    FrontierPoint,
+    Reliability,
+    SuggestedPart,
+    SuggestedRow,
+)
 from auditsvc.compliance.words import condition_parts, condition_words, plain
-from auditsvc.records import OVERALL, Candidate, Digest, Evidence
+from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Measured
 
 
 def reliability(readings: Readings) -> Reliability | None:
@@ -73,11 +80,38 @@ def _overall(run: Evidence | None, metric: str) -> Figure:
     return figure_of(metric, run.reading(metric, OVERALL), run.digest, run.key.alpha)
 
 
+def suggested(inputs: ReportInputs) -> SuggestedPart | None:
+    """The groups that a search suggests, where one was made."""
+    found = inputs.suggestions
+    if found is None:
+        return None
+    record = found.digest
+
+    def number(outcome: Measured) -> Number:
+        made = figure_of("drop.clean", outcome, record, found.alpha)
+        if not isinstance(made, Number):
+            raise TypeError("a suggestion has numbers")
+        return made
+
+    rows = (
+        SuggestedRow(expression=one.expression, found=number(one.found), held=number(one.held), adjusted=one.adjusted)
+        for one in found.groups
+    )
+    return SuggestedPart(
+        rows=tuple(rows),
+        tried=found.tried,
+        images_found=found.images_found,
+        images_held=found.images_held,
+        record=record,
+    )
+
+
 def related(inputs: ReportInputs) -> Mapping[Digest, str]:
-    """The evidence of other candidates that the frontier rests on, with the version that each is of."""
+    """Records beside the candidate's own evidence that numbers rest on, with what each is."""
     own = set(inputs.runs)
     found = {one.evidence.digest: one.version for one in inputs.siblings if one.evidence is not None}
-    return {digest: version for digest, version in found.items() if digest not in own}
+    named = {digest: f"version {version}" for digest, version in found.items() if digest not in own}
+    return named | ({inputs.suggestions.digest: "suggested groups"} if inputs.suggestions else {})
 
 
 def examples(inputs: ReportInputs) -> tuple[Example, ...]:

@@ -25,6 +25,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.records.suggesting import Suggestions
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class ReportInputs:
     siblings: tuple[Sibling, ...] = ()
     examples: Mapping[str, bytes] = field(default_factory=dict)
     exampled: str = ""
+    suggestions: Suggestions | None = None
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:
@@ -120,6 +122,8 @@ class ReportInputs:
         for waiver in self.waivers:
             if waiver.candidate != candidate:
                 yield f"the waiver of {waiver.rule} is for {waiver.candidate}"
+        if self.suggestions and self.suggestions.candidate != candidate:
+            yield f"the suggestions {self.suggestions.digest} are about {self.suggestions.candidate}"
         for one in self.siblings:
             if one.candidate.parent != self.candidate.parent:
                 yield f"the candidate {one.candidate.digest} has another parent"

@@ -14,7 +14,7 @@ from auditsvc.compliance.framework import Status
 from auditsvc.compliance.human import Risk
 from auditsvc.compliance.parts import Curve, EvidenceRow, FlipCount, Lineage, MarkPart, Picture, RulePart, SliceTable
 from auditsvc.compliance.states import Assessment
-from auditsvc.compliance.views import Example, FrontierPoint, Reliability, Triage
+from auditsvc.compliance.views import Example, FrontierPoint, Reliability, SuggestedPart, Triage
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict
 
 
@@ -194,6 +194,7 @@ class Report(Value):
     curves: tuple[Curve, ...]
     flips: tuple[FlipCount, ...]
     triage: Triage
+    suggested: SuggestedPart | None
     pictures: tuple[Picture, ...]
     examples: tuple[Example, ...]
     reliability: Reliability | None

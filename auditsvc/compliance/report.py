@@ -10,7 +10,7 @@ from auditsvc import __version__
 from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
 from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.drawn import examples, frontier, related, reliability
+from auditsvc.compliance.drawn import examples, frontier, related, reliability, suggested
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
@@ -75,7 +75,8 @@ def compose(
         examples=examples(inputs),
         reliability=reliability(inputs.readings),
         frontier=frontier(inputs),
-        related=labelled({digest: f"version {version}" for digest, version in related(inputs).items()}),
+        suggested=suggested(inputs),
+        related=labelled(related(inputs)),
         lineage=lineage(inputs),
         watermark=watermark(inputs),
         evidence=evidence_index(inputs, at),

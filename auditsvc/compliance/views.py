@@ -33,6 +33,25 @@ class Triage(Value):
     chance: float
 
 
+class SuggestedRow(Value):
+    """A group that a search suggests: its loss on the images that found it, and on those that did not."""
+
+    expression: str
+    found: Number
+    held: Number
+    adjusted: float
+
+
+class SuggestedPart(Value):
+    """Groups that nobody named; ``record`` is the search."""
+
+    rows: tuple[SuggestedRow, ...]
+    tried: int
+    images_found: int
+    images_held: int
+    record: Digest
+
+
 class ConfidenceBin(Value):
     """Answers of about one confidence: how sure the model was, and how often it was right."""
 

@@ -21,6 +21,7 @@ from auditsvc.pipeline.making import make, register_parent, submit
 from auditsvc.pipeline.pointing import ALIAS
 from auditsvc.pipeline.releasing import release, release_folder
 from auditsvc.pipeline.reporting import write_report
+from auditsvc.pipeline.suggesting import suggest
 from auditsvc.ports import Ports, Progress
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import Candidate, Parent, Policy, Submission, Verification
@@ -74,6 +75,7 @@ def _audit(
     for candidate, submission in made:
         console.print(f"  version {submission.version}", highlight=False)
         evidence = audit(candidate, policy, dataset, ports, remembered)
+        suggest(candidate, policy, dataset, ports, remembered)
         rows.append(Row(candidate, submission, evidence, judge(candidate, policy, evidence, ports)))
     return tuple(rows)
 

@@ -1,7 +1,8 @@
-"""What can be measured of an image without knowing what it shows: light, contrast, sharpness, colour.
+"""What can be measured of an image without knowing what it shows: light, contrast, sharpness, colour, size, place.
 
 They make slices that nobody had to annotate: pruning often harms dark or blurred images first.  All are taken
-from sRGB values as they are stored, so they order the images of one data set; they are no photometry.
+from sRGB values as they are stored, so they order the images of one data set; they are no photometry.  Size and place
+are those of what differs in brightness from the image's border: of an object on a plain ground, and else of a guess.
 
 References: D. Hasler and S. Suesstrunk (2003), "Measuring Colorfulness in Natural Images",
 doi:10.1117/12.477378; J. L. Pech-Pacheco et al. (2000), "Diatom autofocusing in brightfield microscopy",
@@ -59,11 +60,44 @@ def colourfulness(images: Tensor) -> Tensor:
     return spread + 0.3 * centre
 
 
+def _salience(images: Tensor) -> Tensor:
+    """``(N, H, W)``: how far each pixel's luma lies from the mean of the image's border, in shares of their sum."""
+    found = luma(images)
+    edge = torch.cat((found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]), dim=1).mean(dim=1)
+    away = (found - edge[:, None, None]).abs()
+    return away / away.sum(dim=(1, 2), keepdim=True).clamp_min(1e-9)
+
+
+def _from_centre(images: Tensor) -> tuple[Tensor, Tensor]:
+    """``(H, 1)`` and ``(1, W)``: places from -1 to 1 along each side."""
+    height, width = images.shape[-2:]
+    rows = torch.linspace(-1, 1, height, device=images.device)[:, None]
+    return rows, torch.linspace(-1, 1, width, device=images.device)[None]
+
+
+def size(images: Tensor) -> Tensor:
+    """``(N,)``: how far what stands out from the border spreads, as a share of the image's half diagonal."""
+    salience, (rows, columns) = _salience(images), _from_centre(images)
+    middle_row = (salience * rows).sum(dim=(1, 2), keepdim=True)
+    middle_column = (salience * columns).sum(dim=(1, 2), keepdim=True)
+    spread = (salience * ((rows - middle_row) ** 2 + (columns - middle_column) ** 2)).sum(dim=(1, 2))
+    return (spread / 2).sqrt()
+
+
+def border(images: Tensor) -> Tensor:
+    """``(N,)``: how far the centre of what stands out lies from the image's: 0 in the middle, 1 at an edge."""
+    salience, (rows, columns) = _salience(images), _from_centre(images)
+    down, across = (salience * rows).sum(dim=(1, 2)), (salience * columns).sum(dim=(1, 2))
+    return torch.maximum(down.abs(), across.abs())
+
+
 PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
     "brightness": brightness,
     "contrast": contrast,
     "sharpness": sharpness,
     "colourfulness": colourfulness,
+    "size": size,
+    "border": border,
 }
 
 

@@ -103,6 +103,17 @@ def _term(term: str, slices: Slices, name: str) -> NDArray[np.bool_]:
     return ~inside if term.startswith(NOT) else inside
 
 
+CLASS = "class"
+"""The column of the classes, where a policy makes slices of them."""
+
+
+def by_class(dataset: Dataset) -> SliceColumn:
+    """The classes that the images have, as a partition."""
+    targets = np.array([dataset.target_of(number) for number in range(dataset.ref.images)])
+    used, codes = np.unique(targets, return_inverse=True)
+    return SliceColumn(CLASS, tuple(dataset.classes[number] for number in used), codes.astype(np.int32))
+
+
 def resliced(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[np.float64]]) -> Slices:
     """The slices that a policy asks for beside those of the data set; ``properties`` are the images' own numbers.
 

@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 
 from auditsvc.checks import check_named
-from auditsvc.measuring import Dataset
+from auditsvc.measuring import Dataset, Slices
 from auditsvc.measuring.properties import properties_of
-from auditsvc.measuring.slicing import Resliced, resliced
-from auditsvc.records import OVERALL, Policy, Rule, Value, matches
+from auditsvc.measuring.slicing import Resliced, by_class, resliced
+from auditsvc.records import OVERALL, Policy, Rule, Slicing, Value, matches
 from auditsvc.records.sentences import reach_of_loss
 
 State = Literal["enough", "doubtful", "too few", "no formula"]
@@ -53,8 +53,15 @@ def sliced_for(policy: Policy, dataset: Dataset) -> Dataset:
     """
     if policy.slicing is None:
         return dataset
-    measured = properties_of(dataset, policy.slicing.image)
-    return Resliced(dataset, resliced(dataset.slices, policy.slicing, measured))
+    return sliced_by(policy.slicing, dataset)
+
+
+def sliced_by(slicing: Slicing, dataset: Dataset) -> Dataset:
+    """The data set with these slices beside its own.  Raises as ``sliced_for`` does."""
+    slices = dataset.slices
+    if slicing.classes:
+        slices = Slices(slices.images, (*slices.columns, by_class(dataset)), slices.clusters)
+    return Resliced(dataset, resliced(slices, slicing, properties_of(dataset, slicing.image)))
 
 
 def slice_sizes(dataset: Dataset) -> dict[str, int]:

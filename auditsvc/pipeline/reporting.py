@@ -42,6 +42,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.records.suggesting import Suggestions
 from auditsvc.settings import shipped
 
 
@@ -80,6 +81,7 @@ def _inputs(
     releases = ledger.find(Release, decision.digest)
     policy = ledger.get(Policy, decision.policy)
     shown = gallery(evidence, dataset)
+    searched, used = ledger.find(Suggestions, candidate.digest), {run.key.dataset for run in evidence}
     exampled = shown[0].image if shown else dataset.name_of(0)
     return ReportInputs(
         model=submission.model,
@@ -97,6 +99,7 @@ def _inputs(
         siblings=tuple(siblings(candidate, decision, ledger)),
         examples=examples(policy, dataset, exampled),
         exampled=exampled,
+        suggestions=next((one for one in searched[::-1] if one.dataset in used and one.at <= decision.at), None),
         verification=verification,
         where=where,
     )

@@ -38,14 +38,16 @@ class Slicing(Value):
 
     ``depth`` is how many columns are crossed at most, ``columns`` which ones (all, if none is named); a product
     is formed where at least ``min_images`` images lie in it.  ``image`` gives for each property measured of the
-    images (brightness, contrast, sharpness, colourfulness) into how many bins of equal size they are put.
-    ``named`` are expressions over the others: ``{older-women: "gender=F & age_group=65+"}``.
+    images (brightness, contrast, sharpness, colourfulness, size, border) into how many bins of equal size they are put.
+    ``classes`` makes each class a slice, ``class=cat``: a loss there is one of recall.  ``named`` are expressions over
+    the others: ``{older-women: "gender=F & age_group=65+"}``.
     """
 
     depth: Annotated[int, Field(ge=1, le=3)] = 1
     min_images: Annotated[int, Field(ge=1)] = 30
     columns: tuple[str, ...] | None = None
     image: dict[Name, Annotated[int, Field(ge=2, le=20)]] = {}
+    classes: Literal[True] | None = None
     named: dict[Name, Text] = {}
 
 

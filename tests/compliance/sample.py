@@ -47,6 +47,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
+from auditsvc.records.suggesting import Suggested, Suggestions
 from auditsvc.settings import shipped
 
 MORNING = datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.UTC)
@@ -317,6 +318,30 @@ def confidence() -> tuple[Reading, ...]:
     return tuple(made)
 
 
+def suggestions() -> Suggestions:
+    """What a search would say: one group that holds on the other half, one that does not."""
+    rows = (
+        ("gender=F & brightness=below 0.38", 0.15, 0.12, 0.002),
+        ("region=West & size=0.3 and over", 0.07, 0.01, 0.6),
+    )
+    return Suggestions(
+        candidate=candidate().digest,
+        parent=PARENT.digest,
+        dataset=DATASET.digest,
+        seed=20261122,
+        alpha=0.05,
+        tried=412,
+        images_found=440,
+        images_held=439,
+        groups=tuple(
+            Suggested(expression=name, found=drop(found, 44), held=drop(held, 41), adjusted=p)
+            for name, found, held, p in rows
+        ),
+        code="auditsvc 0.1.0",
+        at=MORNING,
+    )
+
+
 def siblings() -> tuple[Sibling, ...]:
     """Two more candidates of the parent: a lighter one that was approved, a heavier one that fell."""
     made = []
@@ -405,6 +430,7 @@ def rejected() -> ReportInputs:
         siblings=siblings(),
         examples=examples(),
         exampled="F000003.jpg",
+        suggestions=suggestions(),
         where={
             "Ask the gate again": "auditsvc gate face-attribute 3",
             "Read the policy": "auditsvc policy show standard",
@@ -461,6 +487,7 @@ def released() -> ReportInputs:
         siblings=siblings(),
         examples=examples(),
         exampled="F000003.jpg",
+        suggestions=suggestions(),
         verification=Verification(
             verdict="VALID", as_of=EVENING, steps=steps, notes=("The clock of this machine was trusted.",)
         ),

@@ -9,7 +9,7 @@ from auditsvc.compliance.figures import Counts
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.parts import SliceRow, SliceTable
 from auditsvc.compliance.renderings import charts, plots
-from auditsvc.compliance.renderings.pages import harm_words
+from auditsvc.compliance.renderings.pages import harm_words, suggested_words
 from auditsvc.settings import shipped
 
 
@@ -49,6 +49,7 @@ def render_html(report: Report) -> str:
         interval_row=lambda *given: Markup(plots.interval_row(*given)),  # noqa: S704 - escapes its labels
         plain=words.plain,
         harm_words=harm_words,
+        suggested_words=suggested_words,
         reliability_plot=lambda found: Markup(charts.reliability_plot(found)),  # noqa: S704 - numbers only
         frontier_plot=lambda points: Markup(charts.frontier_plot(points)),  # noqa: S704 - escapes its labels
         curve_plot=lambda curve: Markup(plots.curve_plot(curve)),  # noqa: S704 - escapes its labels

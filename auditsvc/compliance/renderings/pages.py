@@ -8,7 +8,7 @@ from auditsvc.compliance.figures import Figure
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.renderings import charts
 from auditsvc.compliance.renderings.printed import short
-from auditsvc.compliance.views import ConfidenceBin, Triage
+from auditsvc.compliance.views import ConfidenceBin, SuggestedPart, Triage
 from auditsvc.compliance.words import interval_text, plain, slice_words, value_text
 
 Json = dict[str, Any]
@@ -46,6 +46,28 @@ def harm_words(found: Triage) -> str:
         f"{found.found} of {found.looked_at} losses, of every group under every condition, stand out; of these "
         f"{100 * found.chance:g}\u00a0% may be chance. Groups are ranked by what they lose at the least, not by the "
         "estimate. This says where to look; what blocks is said by the rules."
+    )
+
+
+def suggested(found: SuggestedPart | None) -> Json:
+    """The groups that a search suggests."""
+    return {
+        "words": suggested_words(found) if found else "",
+        "rows": [
+            [row.expression, *_cell(row.found), *_cell(row.held), str(row.held.images), short(row.held.evidence)]
+            for row in (found.rows if found else ())
+        ],
+    }
+
+
+def suggested_words(found: SuggestedPart) -> str:
+    """What suggestions are, and are not."""
+    if not found.rows:
+        return f"A search among {found.tried} groups suggests none."
+    return (
+        f"Suggested by a search among {found.tried} groups on {found.images_found} of the images; what a search finds, "
+        f"it flatters, so the loss on the other {found.images_held} is told beside it. Nothing is judged by these: a "
+        "policy that names a group judges it, on other images."
     )
 
 
