@@ -11,8 +11,8 @@ from starlette.responses import Response
 from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
+from auditsvc.pipeline.sealed import trust_of
 from auditsvc.ports import KeyRole
-from auditsvc.provenance import TrustRoot
 
 router = APIRouter(route_class=RoleRoute, tags=["log"])
 
@@ -40,5 +40,4 @@ def public_keys(request: Request) -> list[PublicKey]:
 )
 def trust_policy(request: Request) -> Response:
     """All keys with what each may sign, as `auditsvc verify --key` takes it."""
-    site: Site = site_of(request)
-    return Response(TrustRoot.of_keys(site.keys).to_json(), media_type="application/json")
+    return Response(trust_of(site_of(request).ports).to_json(), media_type="application/json")

@@ -81,6 +81,7 @@ ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/v1/log/tile/{path:path}"): "reader",
     ("GET", "/v1/keys"): "reader",
     ("GET", "/v1/keys/trust-policy"): "reader",
+    ("GET", "/v1/trust/{path:path}"): "reader",
     ("GET", "/v1/whoami"): "reader",
     ("POST", "/v1/verify"): "reader",
     ("POST", "/v1/identify"): "auditor",

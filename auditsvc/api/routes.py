@@ -20,6 +20,7 @@ from auditsvc.api import (
     registry_events,
     releases,
     tokens,
+    trust,
     verify,
 )
 
@@ -34,6 +35,7 @@ _KINDS = (
     policies,
     log,
     keys,
+    trust,
     tokens,
     receivers,
     registry_events,

@@ -21,9 +21,11 @@ from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.errors import NotFound
 from auditsvc.pipeline.releasing import release_folder
+from auditsvc.pipeline.sealed import trust_of as installed
+from auditsvc.pipeline.trusting import revoked
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.recalls import Recalls, recalls_of
-from auditsvc.records import Digest, Release, Revocation, Submission, Verification, VerificationVerdict
+from auditsvc.records import Digest, Release, Submission, Verification, VerificationVerdict
 
 router = APIRouter(route_class=RoleRoute, tags=["releases"])
 
@@ -75,12 +77,8 @@ async def check(request: Request) -> Checked:
 
 def trust_of(site: Site) -> TrustRoot:
     """This installation's keys, and everything that it recalled."""
-    recalls = [
-        recall
-        for revocation in site.ledger.all(Revocation)
-        for recall in recalls_of(revocation, site.ledger.get(Release, revocation.release))
-    ]
-    return TrustRoot.of_keys(site.keys).with_recalls(Recalls(issued=site.clock.now(), recalls=tuple(recalls)))
+    known = tuple(recall for pair in revoked(site.ports) for recall in recalls_of(*pair))
+    return installed(site.ports).with_recalls(Recalls(issued=site.clock.now(), recalls=known))
 
 
 def check_digest(site: Site, digest: Digest, size: int) -> Checked:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import asking, deciding, making, policies, pruning, serving, telling, tracing, witnessing, working
+from auditsvc.cli import (
+    asking,
+    deciding,
+    making,
+    policies,
+    pruning,
+    serving,
+    telling,
+    tracing,
+    trusting,
+    witnessing,
+    working,
+)
 
 app = typer.Typer(
     name="auditsvc",
@@ -31,4 +43,6 @@ app.command()(serving.serve)
 app.command()(working.worker)
 app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")
+app.add_typer(trusting.trust_app, name="trust")
+app.add_typer(trusting.log_app, name="log")
 app.add_typer(witnessing.witness_app, name="witness")

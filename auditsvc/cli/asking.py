@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditsvc.cli.options import Json, Model, Store, Version, settings_for
 from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.records import Verification
 
 VERDICT_CODES = {"VALID": 0, "INVALID": 1, "UNKNOWN": 3, "REVOKED": 5}
 
@@ -40,24 +43,50 @@ def gate(
 def verify(
     folder: Annotated[Path, typer.Argument(help="A release: a folder with release/ and attest/.")],
     key: Annotated[Path, typer.Option(help="The release key (PEM), or a trust policy (JSON), got from elsewhere.")],
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            help="Published trust and recalls: a folder or an address (.../v1/trust); --key is what signs it."
+        ),
+    ] = None,
+    parent: Annotated[
+        list[Path] | None, typer.Option(help="The release of an ancestor, to be verified too; may be repeated.")
+    ] = None,
+    resource: Annotated[str | None, typer.Option(help="What it must be: pkg:mlflow/MODEL@VERSION.")] = None,
     attest: Annotated[Path | None, typer.Option(help="The attestations, if not in FOLDER/attest.")] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Where versions of --trust are remembered. [default: ~/.local/state/auditsvc/trust]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Is this what was approved?  Offline, without a server.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
     from auditsvc.provenance import TrustRoot
     from auditsvc.provenance import verify as check
+    from auditsvc.provenance.fetching import default_memory, fetched_trust
 
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder; give the release's folder, the one that holds release/")
     files = folder / "release" if (folder / "release").is_dir() else folder
-    found = check(files, attest or folder / "attest", trust=TrustRoot.load(key), at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    if trust is None:
+        root = TrustRoot.load(key)
+    elif key.is_file():
+        root = fetched_trust(trust, key.read_bytes(), now, memory or default_memory())
+    else:
+        raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")
+    found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())
     if json:
         print_json(found)
     else:
-        print(f"{found.verdict} {folder}")
-        for step in found.steps:
-            held, code = ("ok    ", "") if step.ok else ("FAILED", f"{step.code} ")
-            print(f"  {held} {step.step}: {code}{step.detail}")
-        for note in found.notes:
-            print(f"  note   {note}")
+        _print(found, folder)
     raise typer.Exit(VERDICT_CODES[found.verdict])
+
+
+def _print(found: Verification, folder: Path) -> None:
+    print(f"{found.verdict} {folder}")
+    for step in found.steps:
+        held, code = ("ok    ", "") if step.ok else ("FAILED", f"{step.code} ")
+        print(f"  {held} {step.step}: {code}{step.detail}")
+    for note in found.notes:
+        print(f"  note   {note}")

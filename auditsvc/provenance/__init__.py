@@ -13,9 +13,9 @@ manifest, oms, statements, bom, summary
     Words: which files there are, and what is said about them.
 metadata, repository, recalls, timestamps, witness, trust, published, sigstore_root
     Belief: whom one trusts for what, how fresh that is, what was recalled.
-attested, judging, examination, fitting, transcript
-    Judgement: whether each attestation holds, and whether all fit together.
-approved, attesting, sealing, verifying, loading, plain, publishing
+attested, judging, examination, fitting, ancestry, transcript
+    Judgement: whether each attestation holds, whether all fit together, and whether the parent holds too.
+approved, attesting, sealing, verifying, loading, plain, publishing, fetching
     Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked,
     ``publish_trust`` tells the world whom to trust and what was recalled.
 

@@ -6,10 +6,12 @@ if every step ran and held.  Steps that need one that failed are left out: what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance import fitting, layout
+from auditsvc.provenance.ancestry import check_ancestry
 from auditsvc.provenance.dsse import Bundle
 from auditsvc.provenance.examination import Examination, release_of
 from auditsvc.provenance.manifest import Keep, read_folder
@@ -21,17 +23,42 @@ from auditsvc.records import Moment, Release, Verification
 
 
 def verify(
-    files: Path, attestations: Path, *, trust: TrustRoot, at: Moment, resource: str | None = None
+    files: Path,
+    attestations: Path,
+    *,
+    trust: TrustRoot,
+    at: Moment,
+    resource: str | None = None,
+    parents: Sequence[Path] = (),
 ) -> Verification:
     """What a stranger finds who holds the files of a release against its attestations.
 
     ``resource`` is the model version that the caller asked for (``pkg:mlflow/<model>@<version>``); without
-    it, the release may be of any model that the trusted keys released, and a note says so.
+    it, the release may be of any model that the trusted keys released, and a note says so.  ``parents`` are folders
+    with releases of ancestors; those that this one was made of are verified by the same trust.
 
     Raises:
         Unavailable: the disk can't be read.  Nothing else: a bad release is a result.
     """
-    return examine(files, attestations, trust=trust, at=at, resource=resource).transcript.verification(at)
+    return _verified(files, attestations, trust, at, resource, parents, 0)
+
+
+def _verified(
+    files: Path,
+    attestations: Path,
+    trust: TrustRoot,
+    at: Moment,
+    resource: str | None,
+    parents: Sequence[Path],
+    depth: int,
+) -> Verification:
+    found = examine(files, attestations, trust=trust, at=at, resource=resource)
+
+    def judge(folder: Path, rest: Sequence[Path], deeper: int) -> Verification:
+        return _verified(folder / layout.RELEASE, folder / layout.ATTEST, trust, at, None, rest, deeper)
+
+    check_ancestry(found, parents, depth, judge)
+    return found.transcript.verification(at)
 
 
 def examine(

@@ -88,3 +88,19 @@ def test_the_keys_make_the_trust_policy(reader: TestClient, site: Site, tmp_path
     shown = {item["role"]: item["pem"] for item in reader.get("/v1/keys").json()}
     assert shown["release"].encode() == site.keys.signer("release").public_pem
     assert "PRIVATE" not in json.dumps(shown)
+
+
+def test_verifiers_read_trust_and_recalls_over_http(reader: TestClient, site: Site, tmp_path: Path) -> None:
+    wanted = ["metadata/1.root.json", "metadata/timestamp.json", "metadata/1.snapshot.json", "metadata/1.targets.json"]
+    assert reader.get("/v1/trust/metadata/1.root.json").status_code == 404
+    assert reader.get("/v1/trust/metadata/timestamp.json").status_code == 200
+    targets = reader.get("/v1/trust/metadata/1.targets.json").json()["signed"]["targets"]
+    wanted += [f"targets/{info['hashes']['sha256']}.{name}" for name, info in targets.items()]
+    for path in wanted:
+        place = tmp_path / "copy" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(reader.get(f"/v1/trust/{path}").content)
+    pinned = site.keys.signer("release").public_pem
+    found = TrustRoot.from_repository(tmp_path / "copy", pinned, site.clock.now())
+    assert (found.keys, found.trouble) == (TrustRoot.of_keys(site.keys).keys, ())
+    assert reader.get("/v1/trust/metadata/../../keys/release.key").status_code in (404, 422)
