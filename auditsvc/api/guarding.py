@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 BODY_LIMIT = 256 * 1024
 """Bytes in a request's body, where its route does not take more."""
 
-LARGE_BODIES = {"/v1/verify": 8 * 1024**3, "/v1/identify": 8 * 1024**3, "/v1/identify/answers": 64 * 1024**2}
+LARGE_BODIES = {
+    "/v1/verify": 8 * 1024**3,
+    "/v1/uploads": 8 * 1024**3,
+    "/v1/identify": 8 * 1024**3,
+    "/v1/identify/answers": 64 * 1024**2,
+}
 """Routes that stream what they are sent, and keep none of it in memory."""
 
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -23,6 +23,7 @@ TAGS = (
     ("decisions", "Verdicts under a policy, consent, waivers."),
     ("releases", "What was sealed, what was recalled, and how anyone checks it."),
     ("policies", "What is demanded."),
+    ("statements", "What no machine can know, said by named people."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
     ("tokens", "Who may come in."),
     ("receivers", "Who is told of events, and what MLflow tells us."),

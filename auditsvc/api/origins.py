@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.errors import NotFound
 from auditsvc.ports import Ledger
 from auditsvc.records import (
@@ -39,6 +40,10 @@ KINDS: dict[type[Record], str] = {
     Release: "releases",
     Revocation: "revocations",
     AliasMove: "alias-moves",
+    Document: "documents",
+    Answers: "answers",
+    ChangePlan: "change-plans",
+    ChangeVerdict: "change-verdicts",
 }
 """Kinds of record in the order of the line, with the place under ``/v1`` where each is read."""
 

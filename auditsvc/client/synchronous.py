@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel, ValidationError
 
 from auditsvc.client.transport import Transport
+from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.errors import InvalidInput, NotApproved, Unavailable
 from auditsvc.pipeline.answering import GateAnswer
 from auditsvc.records import (
@@ -52,6 +53,10 @@ PLACES: dict[type[Record], str] = {
     Release: "releases",
     Revocation: "revocations",
     AliasMove: "alias-moves",
+    Document: "documents",
+    Answers: "answers",
+    ChangePlan: "change-plans",
+    ChangeVerdict: "change-verdicts",
 }
 """Where each kind of record is read, under ``/v1``."""
 

@@ -91,7 +91,7 @@ def test_no_route_reaches_past_the_caller_s_project() -> None:
 
 
 def test_stores_elsewhere_are_apart_too(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="needs {project}"):
+    with pytest.raises(InvalidInput, match=r"needs \{project\}"):
         Settings(store=tmp_path, ledger_url="postgresql://db/audit").for_project("plates")
     parted = Settings(store=tmp_path, ledger_url="postgresql://db/audit_{project}")
     assert parted.for_project("plates").ledger == "postgresql://db/audit_plates"
