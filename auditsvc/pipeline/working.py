@@ -15,6 +15,7 @@ from pathlib import Path
 
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.measuring import Dataset
+from auditsvc.pipeline.admitting import admitted
 from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import judge
 from auditsvc.pipeline.making import make, submit
@@ -24,6 +25,7 @@ from auditsvc.pipeline.reporting import write_report
 from auditsvc.pipeline.sharding import SHARD_WORK, gathered, measure, shards_of
 from auditsvc.ports import Ports, Progress, Result, Runner
 from auditsvc.records import (
+    AdmitOrder,
     AuditOrder,
     Candidate,
     CheckFailed,
@@ -83,6 +85,8 @@ def work(job: JobId, order: Order, by: str, room: Workroom, runner: Runner) -> R
     match order:
         case PruneOrder():
             return _prune(order, by, room, runner)
+        case AdmitOrder():
+            return _admit(order, by, job, room, runner)
         case AuditOrder():
             return _audit(order, job, room, runner)
         case ReleaseOrder():
@@ -94,6 +98,15 @@ def work(job: JobId, order: Order, by: str, room: Workroom, runner: Runner) -> R
 def _prune(order: PruneOrder, by: str, room: Workroom, runner: Runner) -> Result:
     made = runner.step("make", partial(_make, order, room))
     return made | runner.step("submit", partial(_submit, made["candidate"], by, room.ports))
+
+
+def _admit(order: AdmitOrder, by: str, job: JobId, room: Workroom, runner: Runner) -> Result:
+    made = runner.step("admit", lambda: {"candidate": admitted(order, room.dataset(order.probe), room.ports).digest})
+    made |= runner.step("submit", partial(_submit, made["candidate"], by, room.ports))
+    if order.policy is None or order.data is None:
+        return made
+    audit_of_it = AuditOrder(candidate=made["candidate"], policy=order.policy, data=order.data)
+    return made | _audit(audit_of_it, job, room, runner)
 
 
 def _make(order: PruneOrder, room: Workroom) -> Result:

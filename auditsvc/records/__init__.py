@@ -15,6 +15,7 @@ from auditsvc.records.evidence import (
 from auditsvc.records.job import (
     ENDS,
     JOB_KINDS,
+    AdmitOrder,
     AuditOrder,
     Fault,
     Job,
@@ -48,6 +49,7 @@ __all__ = [
     "ENDS",
     "JOB_KINDS",
     "OVERALL",
+    "AdmitOrder",
     "AliasMove",
     "Approval",
     "AuditOrder",

@@ -5,12 +5,12 @@ Jobs are no records of the ledger: what a job does ends there, how it got there 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from auditsvc.records.base import Digest, Moment, Name, Text, Value
-from auditsvc.records.model import Recipe
+from auditsvc.records.model import FileEntry, Recipe
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """The last three are ends; a job that failed or was cancelled can be tried again."""
@@ -46,6 +46,30 @@ class PruneOrder(Value):
     """Whether the candidate's files hold the model for other runtimes too."""
 
 
+class AdmitOrder(Value):
+    """Admit a candidate that was pruned elsewhere, submit it in the name of whoever asked, and audit it if wanted."""
+
+    kind: Literal["admit"] = "admit"
+    parent: Digest
+    files: Annotated[tuple[FileEntry, ...], Field(max_length=100)] = ()
+    """Files that were sent to ``POST /v1/uploads``; or else a reference."""
+    reference: Annotated[str, Field(pattern=r"^models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)$", max_length=300)] | None = None
+    """A version of the registry: ``models:/NAME/VERSION``."""
+    probe: DataName
+    """A data set of which a few images are put through the model twice."""
+    policy: Name | Digest | None = None
+    data: DataName | None = None
+    """With a policy: what the candidate is audited on at once."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.files) == (self.reference is not None):
+            raise ValueError("give either the files that were sent, or a reference to a version")
+        if (self.policy is None) != (self.data is None):
+            raise ValueError("an audit needs both a policy and data")
+        return self
+
+
 class AuditOrder(Value):
     """Measure a candidate beside its parent, judge it, write its report."""
 
@@ -71,10 +95,10 @@ class ReportOrder(Value):
     formats: Annotated[tuple[Name, ...], Field(min_length=1)] = ("html",)
 
 
-Order = Annotated[PruneOrder | AuditOrder | ReleaseOrder | ReportOrder, Field(discriminator="kind")]
+Order = Annotated[PruneOrder | AdmitOrder | AuditOrder | ReleaseOrder | ReportOrder, Field(discriminator="kind")]
 """What a job is asked to do."""
 
-JOB_KINDS = ("prune", "audit", "release", "report")
+JOB_KINDS = ("prune", "admit", "audit", "release", "report")
 
 
 class Fault(Value):
