@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,10 +70,9 @@ def test_what_is_no_candidate_of_the_parent_is_refused(room, files) -> None:
     with pytest.raises(Conflict, match="nothing was pruned"):
         _done(made, AdmitOrder(parent=parent.digest, files=parent.files, probe="calibration"))
     absent = (files[0].model_copy(update={"digest": digest_of(b"never sent")}),)
-    with pytest.raises(NotFound, match="never sent|not sent here"):
+    with pytest.raises(NotFound, match="not sent here"):
         _done(made, AdmitOrder(parent=parent.digest, files=absent, probe="calibration"))
-    card = replace(CARD, classes=("a", "b")) if hasattr(CARD, "__dataclass_fields__") else None
-    changed = CARD.model_copy(update={"classes": ("a", "b")}) if card is None else card
+    changed = CARD.model_copy(update={"classes": ("a", "b")})
     data = changed.model_dump_json().encode()
     other = FileEntry(name="architecture.json", size=len(data), digest=made.ports.blobs.put(data))
     swapped = tuple(other if file.name == other.name else file for file in files)
