@@ -10,10 +10,12 @@ import typer
 from auditsvc.cli.options import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for
 from auditsvc.cli.output import print_json
 from auditsvc.cli.recipes import RecipeData, ladders_of, recipe_file, recipe_of, recovery_of, target_of
+from auditsvc.cli.tracing import Halfway, QueriesFrom
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.measuring import Dataset
+    from auditsvc.pipeline.marking import Marking
     from auditsvc.pipeline.parents import Question
     from auditsvc.pipeline.sweeping import Sweep
     from auditsvc.ports import Ports
@@ -62,11 +64,15 @@ def prune(
         str, typer.Option(help="With --sweep: bytes_compressed, bytes_dense, macs or parameters is made small.")
     ] = "bytes_compressed",
     policy: PolicyName = "standard",
+    recipient: Annotated[str, typer.Option(help="Mark it as this recipient's copy, so that a leak is traced.")] = "",
+    queries: QueriesFrom = None,
+    halfway: Halfway = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Prune a parent, mark the result, register it in MLflow and submit it; with --sweep the smallest that passes."""
     from auditsvc.pipeline.making import register_parent
+    from auditsvc.pipeline.marking import Marking
     from auditsvc.pipeline.parents import parent_folder
     from auditsvc.pipeline.sweeping import Sweep
 
@@ -85,7 +91,8 @@ def prune(
         _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)
         return
     chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
-    candidate = _made(dense, recipe_file(recipe) if recipe else chosen, images, seen, ports, onnx=onnx)
+    marking = Marking(recipient, ports.datasets.open(queries) if queries else None, halfway)
+    candidate = _made(dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, ports, onnx=onnx)
     _tell(candidate, dense, images, version, person, ports, json=json)
 
 
@@ -105,7 +112,14 @@ def _question(classes: str | None, image: str, output: str | None) -> Question |
 
 
 def _made(
-    parent: Parent, recipe: Recipe, calibration: Dataset, seen: RecipeData, ports: Ports, *, onnx: bool
+    parent: Parent,
+    recipe: Recipe,
+    calibration: Dataset,
+    seen: RecipeData,
+    marking: Marking,
+    ports: Ports,
+    *,
+    onnx: bool,
 ) -> Candidate:
     """The candidate; a latency target is measured first and becomes the MACs that meet it."""
     from auditsvc.pipeline.making import make
@@ -116,7 +130,7 @@ def _made(
     if fixed != recipe:
         ports.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
     with ports.progress.step("prune, mark, load again"):
-        return make(parent, fixed, calibration, ports, seen.sets, onnx=onnx)
+        return make(parent, fixed, calibration, ports, seen.sets, onnx=onnx, marking=marking)
 
 
 def _tell(

@@ -17,24 +17,39 @@ if TYPE_CHECKING:
 IDENTIFY_CODES = {"MATCH": 0, "INCONCLUSIVE": 3, "NO EVIDENCE": 3}
 
 
+QueriesFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--queries", help="A data set for the test by answers, not audited. [default: a third of --calibration]"
+    ),
+]
+Halfway = Annotated[bool, typer.Option("--halfway", help="Double exposures of it: a stronger test, minutes longer.")]
+
+
 def copy(
     model: Model,
     version: Version,
     recipient: Annotated[list[str], typer.Option(help="For whom; may be repeated.")],
     calibration: Annotated[Path, typer.Option(help="A data set (labels unused) that is not audited.")],
     person: Person,
+    queries: QueriesFrom = None,
+    halfway: Halfway = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Mark a version anew for each recipient, so that a leak is traced; each copy is audited and released by itself."""
     from auditsvc.cli.deciding import candidate_of
     from auditsvc.pipeline.making import copy_for, submit_beside
+    from auditsvc.pipeline.marking import Marking
 
     ports = ports_for(store, quiet=json)
+    pool = ports.datasets.open(queries) if queries else None
     candidate, images, made = candidate_of(model, version, ports), ports.datasets.open(calibration), {}
     with ports.progress.step("mark, load again, submit", len(recipient)) as tick:
         for name in recipient:
-            made[name] = submit_beside(copy_for(candidate, name, images, ports), person, ports).version
+            made[name] = submit_beside(
+                copy_for(candidate, Marking(name, pool, halfway), images, ports), person, ports
+            ).version
             tick()
     if json:
         print_json({"model": model, "copies": made})

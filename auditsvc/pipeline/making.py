@@ -85,7 +85,7 @@ def make(
     return _written(assemble(saved, dense.card), saved, parent, calibration, ports, recipe, mark, onnx=onnx)
 
 
-def copy_for(candidate: Candidate, recipient: str, calibration: Dataset, ports: Ports) -> Candidate:
+def copy_for(candidate: Candidate, marking: Marking, calibration: Dataset, ports: Ports) -> Candidate:
     """The same candidate, marked for a recipient of its own; made of the kept unmarked weights, without pruning again.
 
     It is another candidate, to be audited and released like any other: what is signed is what was measured.
@@ -98,9 +98,9 @@ def copy_for(candidate: Candidate, recipient: str, calibration: Dataset, ports: 
     copy = kept(candidate.mark, ports)
     if copy is None or candidate.mark is None:
         raise InvalidInput("this candidate was not marked here, so no copies of it can be made")
-    if not recipient.strip():
+    if not marking.recipient.strip():
         raise InvalidInput("say for whom the copy is: it is marked so that a leak leads to its recipient")
-    parent, marking = ports.ledger.get(Parent, candidate.parent), Marking(recipient)
+    parent = ports.ledger.get(Parent, candidate.parent)
     for item in ports.ledger.find(Candidate, parent.digest):
         same = item.mark is not None and item.mark.unmarked == copy.unmarked and has_onnx(item) == has_onnx(candidate)
         if same and is_marked_for(item, marking, ports):

@@ -31,7 +31,7 @@ def copies(made_once, folders):
     made = {"": candidate}
     calibration = ports.datasets.open(folders["calibration"])
     made["anna"] = make(parent, GOOD, calibration, ports, marking=Marking("anna"))
-    made["bert"] = copy_for(candidate, "bert", calibration, ports)
+    made["bert"] = copy_for(candidate, Marking("bert"), calibration, ports)
     for name in ("anna", "bert"):
         submit_beside(made[name], "sue", ports)
     return ports, made
@@ -53,11 +53,11 @@ def test_copies_of_one_release_share_the_unmarked_weights_and_nothing_of_the_mar
 def test_a_copy_is_made_without_pruning_again_and_found_again(copies, folders):
     ports, made = copies
     calibration = ports.datasets.open(folders["calibration"])
-    assert copy_for(made[""], "bert", calibration, ports) == made["bert"]
-    assert copy_for(made[""], "anna", calibration, ports) == made["anna"]
+    assert copy_for(made[""], Marking("bert"), calibration, ports) == made["bert"]
+    assert copy_for(made[""], Marking("anna"), calibration, ports) == made["anna"]
     assert make(ports.ledger.get(Parent, made[""].parent), GOOD, calibration, ports) == made[""]
     with pytest.raises(InvalidInput, match="for whom"):
-        copy_for(made[""], " ", calibration, ports)
+        copy_for(made[""], Marking(" "), calibration, ports)
 
 
 def test_a_leak_is_traced_to_the_copy_and_the_recipient(copies, tmp_path):
