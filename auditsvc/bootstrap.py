@@ -154,12 +154,12 @@ def open_worker(settings: Settings, device: str = "cpu") -> Worker:
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.pipeline.working import Workroom
 
-    room = Workroom(open_ports(settings, NoProgress()), settings.data_folder, _policy_for(settings))
+    room = Workroom(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
     slots = settings.store / "workers"
     return Worker(Store(settings.jobs), room, slots, device=device, most_deaths=settings.job_deaths)
 
 
-def _policy_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:
+def policies_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:
     """Policies of the ledger by digest, and shipped ones by name, refused where they name slices that are not there."""
     from auditsvc.adapters.policy_files import faults_of_slices, read_policy
     from auditsvc.errors import InvalidInput

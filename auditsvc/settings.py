@@ -50,6 +50,9 @@ class Settings:
     job_deaths: int = field(default_factory=lambda: _number("JOB_DEATHS", 10))
     """Workers that may die over one job before it is given up."""
 
+    workers: int = field(default_factory=lambda: _number("WORKERS", 1))
+    """Workers that ``serve`` starts by itself while there are jobs; 0 where ``auditsvc worker`` runs elsewhere."""
+
     key_passphrase: str = field(default_factory=lambda: _from_environment("KEY_PASSPHRASE", ""), repr=False)
     """Encrypts the private keys at rest; empty means that file permissions alone guard them."""
 

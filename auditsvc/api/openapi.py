@@ -22,6 +22,7 @@ TAGS = (
     ("candidates", "Pruned models that ask for release, and what was measured of them."),
     ("decisions", "Verdicts under a policy, consent, waivers."),
     ("releases", "What was sealed, what was recalled, and how anyone checks it."),
+    ("jobs", "Background work: asked for, watched, stopped, tried again."),
     ("policies", "What is demanded."),
     ("statements", "What no machine can know, said by named people."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
@@ -40,7 +41,12 @@ _ERRORS = {
 _LOOKED_UP = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
 """Operations without a name in their path that look something up all the same."""
 
-_CONFLICTING = ("/v1/log/checkpoint", "/v1/decisions/{digest}/release")
+_CONFLICTING = (
+    "/v1/log/checkpoint",
+    "/v1/decisions/{digest}/release",
+    "/v1/jobs/{id}/cancel",
+    "/v1/jobs/{id}/retry",
+)
 
 
 def install(app: FastAPI) -> None:

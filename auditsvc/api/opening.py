@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,11 +18,12 @@ from auditsvc.api.identity import is_loopback
 from auditsvc.api.limiting import Limiter
 from auditsvc.api.people import People, grants_of
 from auditsvc.api.site import Site
+from auditsvc.api.staffing import Staff, staffing
 from auditsvc.api.watching import Watch
 from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_notaries
 from auditsvc.errors import Unavailable
 from auditsvc.pipeline.sealed import published
-from auditsvc.ports import Blobs, Clock, Datasets, Keys, Ports, Registry
+from auditsvc.ports import Blobs, Clock, Datasets, Jobs, Keys, Ports, Registry
 from auditsvc.settings import Settings
 
 TELL_S = 2.0
@@ -81,6 +83,7 @@ def _site(settings: Settings, host: str, access: Access, clock: Clock) -> Site:
         keys=keys,
         folder=settings.store,
         ports=_ports(settings, ledger, keys, clock),
+        jobs=cast(Jobs, Later(partial(_jobs, settings))),
         local=is_loopback(host),
         hosts=frozenset(),
         put_back=settings.put_back,
@@ -115,6 +118,10 @@ def _watch(site: Site, settings: Settings) -> None:
     """Give the site its work beside answering; ``serve`` starts it."""
     from auditsvc.adapters.posting import post
 
+    if settings.workers:
+        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(settings.store)]
+        database = Path(settings.jobs.removeprefix("sqlite:///")) if settings.jobs.startswith("sqlite:///") else None
+        site.rounds["working"] = staffing(Staff(site.jobs, command, settings.workers, database))
     courier = Courier(site.ledger, site.book, site.clock, post)
     site.rounds["telling"] = Rounds("telling", courier.round, TELL_S)
     if settings.watch_s:
@@ -164,6 +171,12 @@ def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
     )
     published(ports).guard()
     return ports
+
+
+def _jobs(settings: Settings) -> Jobs:
+    from auditsvc.bootstrap import open_jobs
+
+    return open_jobs(settings)
 
 
 def _registry(settings: Settings) -> Registry:

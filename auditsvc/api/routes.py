@@ -12,6 +12,7 @@ from auditsvc.api import (
     gate,
     health,
     identify,
+    jobs,
     keys,
     log,
     pages,
@@ -22,8 +23,8 @@ from auditsvc.api import (
     releases,
     statements,
     tokens,
-    uploads,
     trust,
+    uploads,
     verify,
 )
 
@@ -32,6 +33,7 @@ _KINDS = (
     candidates,
     decisions,
     releases,
+    jobs,
     provenance,
     verify,
     identify,

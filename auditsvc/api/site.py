@@ -17,7 +17,7 @@ from auditsvc.api.limiting import Limiter
 from auditsvc.api.metrics import Metrics
 from auditsvc.api.people import People
 from auditsvc.errors import Forbidden
-from auditsvc.ports import Clock, Keys, Ledger, Log, Ports
+from auditsvc.ports import Clock, Jobs, Keys, Ledger, Log, Ports
 from auditsvc.records import Record, canonical_json
 
 R = TypeVar("R", bound=Record)
@@ -42,6 +42,8 @@ class Site:
     keys: Keys
     folder: Path
     ports: Ports
+    jobs: Jobs
+    """Background work; whoever does it is elsewhere."""
     local: bool
     """Bound to loopback: whoever is on this machine may read without a token."""
     hosts: frozenset[str]

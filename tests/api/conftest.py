@@ -15,6 +15,7 @@ from auditsvc.api.site import Site
 from auditsvc.ports import Ports
 from tests.api import sample
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+from tests.fakes.jobs import MemoryJobs
 
 LOOPBACK = ("127.0.0.1", 50000)
 Clients = Callable[..., TestClient]
@@ -48,6 +49,7 @@ def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
         keys=keys,
         folder=tmp_path,
         ports=ports,
+        jobs=MemoryJobs(),
         local=True,
         hosts=frozenset({"127.0.0.1", "localhost"}),
     )

@@ -22,6 +22,7 @@ from auditsvc.api.site import Site
 from auditsvc.ports import Ports
 from tests.api import sample
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+from tests.fakes.jobs import MemoryJobs
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Site:
         keys=keys,
         folder=folder,
         ports=ports,
+        jobs=MemoryJobs(refused="nobody works here"),
         local=False,
         hosts=frozenset({"127.0.0.1", "localhost", "testserver"}),
     )

@@ -34,10 +34,10 @@ class MemoryRunner:
 
 
 class MemoryJobs:
-    """``ports.Jobs``; without a room jobs can be asked for and stay queued."""
+    """``ports.Jobs``; without a room jobs stay queued, or fail at once with what is ``refused``."""
 
-    def __init__(self, room: Workroom | None = None) -> None:
-        self.room = room
+    def __init__(self, room: Workroom | None = None, refused: str = "") -> None:
+        self.room, self.refused = room, refused
         self.jobs: dict[JobId, Job] = {}
         self.told: dict[JobId, list[JobEvent]] = {}
         self._numbers = count(1)
@@ -47,6 +47,8 @@ class MemoryJobs:
             id=f"{next(self._numbers):012x}-{'0' * 16}", order=order, by=by, state="queued", asked=NOON, changed=NOON
         )
         self.jobs[job.id], self.told[job.id] = job, []
+        if self.refused:
+            self._change(job.id, "failed", fault=Fault(code="unavailable", message=self.refused))
         return job
 
     def get(self, job: JobId) -> Job:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,6 +35,7 @@ DEAD_S = 30.0
 """Without a beat for so long a worker is dead, in seconds."""
 
 _MOST_SLOTS = 256
+_SOON_S = 0.2
 
 
 @dataclass
@@ -99,6 +101,8 @@ class Heart:
 
     def start(self) -> None:
         """The first beat; what a former process of this slot left undone is put back first."""
+        while self._is_being_buried():
+            time.sleep(_SOON_S)
         row = {"executor": self._slot.executor, "reaper": ""}
         made = (sqlite if self._store.is_sqlite else postgresql).insert(worker).values(**row, beat=self._store.now)
         with self._store.writing() as connection:
@@ -106,6 +110,13 @@ class Heart:
                 made.on_conflict_do_update(index_elements=["executor"], set_={"beat": self._store.now, "reaper": ""})
             )
         self._put_back(self._slot.executor)
+
+    def _is_being_buried(self) -> bool:
+        """Whether somebody is at the jobs of a former process of this slot; a reaper that is dead itself is not."""
+        marked = (worker.c.executor == self._slot.executor, worker.c.reaper != "")
+        query = select(worker.c.executor).where(*marked, self._store.now - worker.c.beat <= DEAD_S)
+        with self._store.reading() as connection:
+            return connection.execute(query).first() is not None
 
     def beat(self) -> None:
         """One beat, and a look at the others.
@@ -118,8 +129,10 @@ class Heart:
             lives = connection.execute(update(worker).where(*own).values(beat=self._store.now)).rowcount
         if not lives:
             raise Conflict(f"{self._slot.executor} did not beat for {DEAD_S} s and was taken for dead")
-        for executor in self._dead():
-            self._bury(executor)
+        for executor in self._others():
+            with self._held(executor) as is_dead:
+                if is_dead:
+                    self._bury(executor)
 
     def stop(self) -> None:
         """A good end: what is not finished goes to others at once."""
@@ -127,23 +140,30 @@ class Heart:
         with self._store.writing() as connection:
             connection.execute(delete(worker).where(worker.c.executor == self._slot.executor))
 
-    def _dead(self) -> Iterator[str]:
+    def _others(self) -> tuple[str, ...]:
         with self._store.reading() as connection:
-            rows = connection.execute(select(worker.c.executor, (self._store.now - worker.c.beat).label("age"))).all()
-        for row in rows:
-            if row.executor != self._slot.executor and (row.age > DEAD_S or self._is_free(row.executor)):
-                yield row.executor
+            rows = connection.execute(select(worker.c.executor).where(worker.c.executor != self._slot.executor))
+            return tuple(row.executor for row in rows)
 
-    def _is_free(self, executor: str) -> bool:
-        """Whether a slot of our folder has nobody in it any more."""
+    @contextmanager
+    def _held(self, executor: str) -> Iterator[bool]:
+        """Whether a worker is dead; while this lasts, nobody can take its slot if it is one of our folder."""
         name, _, number = executor.rpartition("/")
         if name != self._slot.executor.rpartition("/")[0]:
-            return False
+            yield self._age(executor) > DEAD_S
+            return
         lock = _locked(self._folder / f"{number}.lock")
-        if lock is None:
-            return False
-        lock.close()
-        return True
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _age(self, executor: str) -> float:
+        """Seconds since the last beat; 0 for one who is buried already."""
+        with self._store.reading() as connection:
+            query = select((self._store.now - worker.c.beat).label("age")).where(worker.c.executor == executor)
+            return float(connection.execute(query).scalar() or 0)
 
     def _bury(self, executor: str) -> None:
         """Mark, put back, take away; a mark that is as old as a death is a dead reaper's."""

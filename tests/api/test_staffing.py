@@ -1,0 +1,59 @@
+"""A worker of the service's own: there when there are jobs, and only then."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditsvc.api.staffing import Staff, staffing
+from auditsvc.records import ReleaseOrder
+from tests.fakes.jobs import MemoryJobs
+
+ORDER = ReleaseOrder(decision="sha256:" + "0" * 64)
+PATIENT = (sys.executable, "-c", "import time; time.sleep(60)")
+
+
+@pytest.fixture
+def jobs() -> MemoryJobs:
+    return MemoryJobs()
+
+
+def hired(staff: Staff) -> int:
+    return len(staff._hired)
+
+
+def test_nobody_is_hired_while_there_is_nothing_to_do(jobs: MemoryJobs) -> None:
+    staff = Staff(jobs, PATIENT, 1)
+    staff.look()
+    assert hired(staff) == 0
+
+
+def test_one_is_hired_for_jobs_that_wait_and_no_more_than_allowed(jobs: MemoryJobs) -> None:
+    staff = Staff(jobs, PATIENT, 1)
+    rounds = staffing(staff)
+    for _ in range(3):
+        jobs.submit(ORDER, "ann")
+        staff.look()
+    assert hired(staff) == 1
+    rounds.stop()
+    assert [process.poll() is not None for process in staff._hired] == [True]
+
+
+def test_who_died_over_a_job_is_replaced(jobs: MemoryJobs) -> None:
+    staff = Staff(jobs, (sys.executable, "-c", ""), 1)
+    jobs._change(jobs.submit(ORDER, "ann").id, "running")
+    staff.look()
+    (first,) = staff._hired
+    first.wait()
+    staff.look()
+    assert [process.pid for process in staff._hired] != [first.pid]
+    staff.dismiss()
+
+
+def test_a_database_that_was_never_made_is_not_made_by_looking(jobs: MemoryJobs, tmp_path: Path) -> None:
+    jobs.submit(ORDER, "ann")
+    staff = Staff(jobs, PATIENT, 1, tmp_path / "jobs.db")
+    staff.look()
+    assert (hired(staff), list(tmp_path.iterdir())) == (0, [])

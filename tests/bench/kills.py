@@ -1,0 +1,194 @@
+"""Workers are killed at random while they prune, audit and release; in the end nothing is lost, doubled or different.
+
+``python -m tests.bench.kills [--kills N] [--databases sqlite postgres] [--seed S]`` prints one JSON line for each
+database::
+
+    kills           workers that were killed (SIGKILL) at a random moment, and in which phase
+    jobs            jobs that were asked for
+    lost            jobs that did not end as done
+    doubled         records, registered versions and log entries that are there more than once
+    digest_changes  records that a calm run of the same orders does not make, or makes otherwise
+    seconds         how long it took
+
+Two workers are at work; each dies after a random time, and another takes its slot.  Both runs have the same keys and a
+clock that stands still, so their records must be the same to the last byte; only what holds a random signature (a
+release) is compared without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from auditsvc.pipeline.deciding import approve
+from auditsvc.pipeline.working import work
+from auditsvc.records import (
+    AuditOrder,
+    Candidate,
+    Decision,
+    Evidence,
+    Order,
+    Policy,
+    PruneOrder,
+    Record,
+    Release,
+    ReleaseOrder,
+    Submission,
+)
+from tests.adapters.postgres import new_database
+from tests.bench.office import Nursery, Office, a_policy, kill, opened, workers
+from tests.fakes.jobs import MemoryRunner
+
+POLICY = a_policy(accuracy={}, damage={}, occlusion={"fractions": [0.1, 0.2]}, lighting={})
+KINDS: tuple[type[Record], ...] = (Policy, Candidate, Submission, Evidence, Decision, Release)
+LIFE_S = {"prune": 25.0, "audit": 2.5, "release": 1.2}
+"""The longest life of a worker in each phase, in seconds: pruning loads the model again in a clean process."""
+
+IMAGES = 1000
+PATIENCE_S = 120
+"""A job that takes longer than this, in seconds, is lost."""
+
+
+class Killer:
+    """Lets workers die at random moments while there are jobs."""
+
+    def __init__(self, office: Office, nursery: Nursery, alive: list[int], chance: random.Random) -> None:
+        self.office, self.nursery, self.alive, self.chance = office, nursery, alive, chance
+        self.kills: Counter[str] = Counter()
+
+    def during(self, phase: str, orders: Iterable[Order]) -> list[str]:
+        """Ask for these jobs, two at a time, and kill until they are done; the jobs' ids."""
+        waiting, ids = list(orders), list[str]()
+        until = time.monotonic() + PATIENCE_S * len(waiting)
+        ends = [self._life(phase) for _ in self.alive]
+        while (waiting or self._open(ids)) and time.monotonic() < until:
+            if waiting and self._open(ids) < 2:
+                ids.append(self.office.jobs.submit(waiting.pop(0), "sue").id)
+            for place, end in enumerate(ends):
+                if time.monotonic() > end:
+                    kill(self.alive[place])
+                    self.kills[phase] += 1
+                    self.alive[place], ends[place] = self.nursery.worker(), self._life(phase)
+            time.sleep(0.02)
+        return ids
+
+    def _life(self, phase: str) -> float:
+        return time.monotonic() + self.chance.uniform(0.05, LIFE_S[phase])
+
+    def _open(self, ids: list[str]) -> int:
+        return sum(self.office.jobs.get(job).state in ("queued", "running") for job in ids[-4:])
+
+
+def consents(office: Office) -> list[ReleaseOrder]:
+    """Two people approve every decision that can be approved and is not released; the orders for the releases."""
+    ledger = office.ports.ledger
+    found = [
+        decision
+        for decision in ledger.all(Decision)
+        if decision.outcome == "approved" and not ledger.find(Release, decision.digest)
+    ]
+    for decision in found:
+        for person in ("bob", "cyd"):
+            approve(decision, person, office.ports)
+    return [ReleaseOrder(decision=decision.digest) for decision in found]
+
+
+def audits(office: Office) -> list[AuditOrder]:
+    """An audit of every candidate that was not judged."""
+    ledger = office.ports.ledger
+    return [
+        AuditOrder(candidate=found.digest, policy=POLICY.digest, data="audited")
+        for found in ledger.all(Candidate)
+        if not ledger.find(Decision, found.digest)
+    ]
+
+
+def calm(office: Office, prunes: Iterable[PruneOrder]) -> None:
+    """The same orders in one process that nobody kills."""
+    job = "000000000001-0000000000000000"
+    room = office.room
+    for order in prunes:
+        work(job, order, "sue", room, MemoryRunner(room))
+    for audit in audits(office):
+        work(job, audit, "sue", room, MemoryRunner(room))
+    for release in consents(office):
+        work(job, release, "sue", room, MemoryRunner(room))
+
+
+def records(office: Office) -> Counter[str]:
+    """Every record, without random signatures and the order of versions."""
+    return Counter(_timeless(record) for kind in KINDS for record in office.ports.ledger.all(kind))
+
+
+def _timeless(record: Record) -> str:
+    fields = record.model_dump(mode="json", exclude={"attestations", "version", "approvals"})
+    return json.dumps({"kind": record.kind, **fields}, sort_keys=True)
+
+
+def doubled(office: Office) -> int:
+    """Records, registered versions and events of the log that are there more than once."""
+    ledger, log = office.ports.ledger, office.ports.log
+    twice = sum(count - 1 for count in records(office).values())
+    client = MlflowClient(office.settings.mlflow, office.settings.mlflow)
+    versions = Counter(one.tags.get("auditsvc.digest") for one in client.search_model_versions())
+    twice += sum(count - 1 for count in versions.values())
+    leaves = [log.leaf(index) for index in range(log.size())]
+    events = Counter(json.loads(leaf)["object"] for leaf in leaves if b'"object"' in leaf)
+    made = {record.digest for kind in KINDS for record in ledger.all(kind)}
+    return twice + sum(count - 1 for digest, count in events.items() if digest in made)
+
+
+def trial(url: str, wanted: int, seed: int, folder: Path) -> dict[str, object]:
+    """One database: rounds of new candidates until there were enough kills, then the same in peace, compared."""
+    began = time.monotonic()
+    office = opened(folder / "stormy", url, images=IMAGES, policy=POLICY, shard_work=IMAGES)
+    prunes: list[PruneOrder] = []
+    ids: list[str] = []
+    with workers(office, 2) as (nursery, alive):
+        killer = Killer(office, nursery, alive, random.Random(seed))
+        while sum(killer.kills.values()) < wanted:
+            new = [office.prune(len(prunes) + number) for number in range(4)]
+            prunes += new
+            ids += killer.during("prune", new)
+            ids += killer.during("audit", audits(office))
+            ids += killer.during("release", consents(office))
+            print(f"{len(prunes)} candidates, {dict(killer.kills)} kills", file=sys.stderr, flush=True)
+    lost = [job for job in ids if office.jobs.get(job).state != "done"]
+    other = opened(folder / "calm", "", images=IMAGES, policy=POLICY, shard_work=10**9, keys=folder / "stormy" / "keys")
+    calm(other, prunes)
+    return {
+        "kills": sum(killer.kills.values()),
+        "during": dict(killer.kills),
+        "jobs": len(ids),
+        "lost": len(lost) + 3 * len(prunes) - len(ids),
+        "doubled": doubled(office),
+        "digest_changes": len(set(records(office)) ^ set(records(other))),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def main() -> None:
+    """Run the trials and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="at least so many for each database")
+    parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    for database in given.databases:
+        with tempfile.TemporaryDirectory(prefix="auditsvc-kills-") as folder:
+            url = new_database() if database == "postgres" else ""
+            found = trial(url, given.kills, given.seed, Path(folder))
+        print(json.dumps({"database": database, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What the benches of background work share: a store with a parent, orders, and workers that can be killed.
+
+Workers are forked from a process that has imported everything once, so that one is back a moment after its death; and
+they have a clock that stands still, so that the same work gives the same digests.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from auditsvc.adapters.console import NoProgress
+from auditsvc.adapters.jobs.asking import DbosJobs
+from auditsvc.adapters.jobs.store import Store
+from auditsvc.bootstrap import open_ports, policies_for
+from auditsvc.demo import cases
+from auditsvc.demo.training import trained_digits
+from auditsvc.pipeline.making import register_parent
+from auditsvc.pipeline.working import Workroom
+from auditsvc.ports import Ports
+from auditsvc.records import CheckSpec, Parent, Policy, PruneOrder, Recipe, Rule
+from auditsvc.settings import Settings
+from tests.fakes import FixedClock
+
+DIGITS = cases.HERE / "digits"
+FACTS = {"model": "digits", "source": "a bench", "licence": "Apache-2.0"}
+ROOT = Path(__file__).parents[2]
+
+NURSERY = """
+import os, signal, sys
+from pathlib import Path
+import auditsvc.adapters.jobs.worker, auditsvc.adapters.mlflow_registry
+import auditsvc.checks, auditsvc.measuring
+import tests.bench.office as office
+auditsvc.checks.all_checks()
+auditsvc.measuring.code_version()
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+for line in sys.stdin:
+    store, url, jobs, work = line.strip().split("|")
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        office.serve_jobs(Path(store), url, jobs, int(work))
+        os._exit(0)
+    print(child, flush=True)
+"""
+
+
+def small_digits(folder: Path, split: str, images: int) -> Path:
+    """So many of the demo's digits as a data set of their own."""
+    folder.mkdir(parents=True)
+    with (DIGITS / "metadata.csv").open() as stream:
+        reader = csv.DictReader(stream)
+        rows = [(number, row) for number, row in enumerate(reader) if row["split"] == split][:images]
+    with np.load(DIGITS / "images.npz") as kept:
+        np.savez_compressed(folder / "images.npz", images=kept["images"][[number for number, _ in rows]])
+    with (folder / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0][1]))
+        writer.writeheader()
+        writer.writerows(row for _, row in rows)
+    (folder / "dataset.yaml").write_text(
+        f"name: digits-{split}-{images}\ntask: classification\ntarget: label\n"
+        'classes: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]\nslices: [source]\n'
+        "source: MNIST with QMNIST's writers\nlicence: CC BY-SA 3.0\n"
+    )
+    return folder
+
+
+def a_policy(**checks: dict[str, object]) -> Policy:
+    """A policy that approves almost anything, with these checks."""
+    return Policy(
+        policy="bench", version=1, why="to have something to do", seed=7, approvals=2,
+        checks={name: CheckSpec(version=1, parameters=given) for name, given in checks.items()},
+        rules=(Rule(rule="floor", reading="accuracy/score.clean", at_least=0.05, why="so that it is released"),),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Office:
+    """One installation: its store, its databases, and what was asked of it."""
+
+    settings: Settings
+    ports: Ports
+    jobs: DbosJobs
+    store: Store
+    parent: Parent
+    shard_work: int
+
+    @property
+    def room(self) -> Workroom:
+        """Where jobs are done."""
+        return Workroom(self.ports, self.settings.data_folder, policies_for(self.settings), self.shard_work)
+
+    def prune(self, number: int) -> PruneOrder:
+        """An order for a candidate of its own."""
+        recipe = Recipe(method="magnitude-global", targets={"sparsity": round(0.05 + 0.01 * number, 2)}, seed=number)
+        return PruneOrder(parent=self.parent.digest, recipe=recipe, calibration="calibration")
+
+    def wait(self, ids: list[str], seconds: float) -> list[str]:
+        """Wait for jobs to end; those that did not."""
+        until = time.monotonic() + seconds
+        left = ids
+        while left and time.monotonic() < until:
+            left = [job for job in left if self.jobs.get(job).state in ("queued", "running")]
+            time.sleep(0.1)
+        return left
+
+
+def opened(folder: Path, url: str, *, images: int, policy: Policy, shard_work: int, keys: Path | None = None) -> Office:
+    """An installation in this folder; ``url`` is the ledger's and the jobs' database, empty for SQLite."""
+    settings = Settings(store=folder, ledger_url=url, jobs_url=url, threads=1, job_deaths=10**6)
+    if keys:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", keys, folder / "keys"], check=True)
+    ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    for split, name, many in (("audit", "audited", images), ("train", "calibration", 200)):
+        if not (settings.data_folder / name).exists():
+            small_digits(settings.data_folder / name, split, many)
+    dense = trained_digits(folder.parent, DIGITS / "train.yaml")
+    parent, _ = register_parent(dense, FACTS, ports)
+    ports.ledger.append(policy, actor="bench")
+    store = Store(settings.jobs)
+    return Office(settings, ports, DbosJobs(store), store, parent, shard_work)
+
+
+def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
+    """A worker process on this store, until it is killed."""
+    from auditsvc.adapters.jobs.worker import Worker
+
+    settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
+    ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    room = Workroom(ports, settings.data_folder, policies_for(settings), shard_work)
+    Worker(Store(settings.jobs), room, folder / "workers", device="cpu", most_deaths=settings.job_deaths).run()
+
+
+class Nursery:
+    """Gives birth to workers of one installation."""
+
+    def __init__(self, office: Office) -> None:
+        settings = office.settings
+        urls = f"{settings.ledger_url}|{settings.jobs_url}"
+        self._line = f"{settings.store}|{urls}|{office.shard_work}\n"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", NURSERY],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self._said()
+
+    def worker(self) -> int:
+        """A new worker's process id."""
+        stdin = self._process.stdin
+        if stdin is None:
+            raise RuntimeError("the nursery has no ears")
+        stdin.write(self._line)
+        stdin.flush()
+        return int(self._said())
+
+    def _said(self) -> str:
+        stdout = self._process.stdout
+        line = stdout.readline() if stdout else ""
+        if not line:
+            raise RuntimeError("the nursery is gone")
+        return line.strip()
+
+    def close(self) -> None:
+        """No more workers."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def workers(office: Office, many: int) -> Iterator[tuple[Nursery, list[int]]]:
+    """So many workers at work; what is left of them at the end is killed."""
+    nursery = Nursery(office)
+    alive = [nursery.worker() for _ in range(many)]
+    try:
+        yield nursery, alive
+    finally:
+        for pid in alive:
+            kill(pid)
+        nursery.close()
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, and nothing before it."""
+    os.kill(pid, signal.SIGKILL)
