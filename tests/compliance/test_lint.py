@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from auditsvc.compliance import FORMATS, Report, lint, render
-from auditsvc.compliance.lint import unlinked
+from auditsvc.compliance.lint import Code, unlinked
 from tests.compliance import sample
 
 TEXTS = [name for name in FORMATS if name not in {"pdf", "oscal"}]
@@ -64,6 +65,19 @@ def test_a_good_word_without_a_record_is_found() -> None:
     at, part = next((n, part) for n, part in enumerate(report.frameworks) if part.framework == "nist-ai-rmf-1.0")
     row = next(n for n, row in enumerate(part.rows) if row.status == "supported")
     assert "GOOD_WITHOUT_RECORD" in codes(changed(report, "frameworks", at, "rows", row, "records", to=()))
+
+
+def test_a_row_that_does_not_apply_needs_a_reason() -> None:
+    report = sample.report()
+    places = ((n, m, row) for n, part in enumerate(report.frameworks) for m, row in enumerate(part.rows))
+    at, row = next((n, m) for n, m, row in places if row.status == "out_of_scope")
+    unsaid = changed(report, "frameworks", at, "rows", row, "status", to="not_applicable")
+    assert "NOT_APPLICABLE_WITHOUT_REASON" in codes(changed(unsaid, "frameworks", at, "rows", row, "words", to=" "))
+
+
+def test_every_code_has_a_test_that_finds_it() -> None:
+    tests = Path(__file__).read_text(encoding="utf-8")
+    assert [code for code in get_args(Code) if f'"{code}"' not in tests] == []
 
 
 def test_expired_evidence_behind_a_good_word_is_found() -> None:

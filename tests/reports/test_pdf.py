@@ -49,6 +49,23 @@ def test_every_picture_has_words_in_the_pdf() -> None:
     assert len(alts) >= len(report.pictures) + len(report.curves)
 
 
+def test_every_font_is_inside_the_pdf() -> None:
+    everything = b"".join((pdf := render(sample.report(), "pdf"), *streams(pdf)))
+    fonts = re.findall(rb"/Type\s*/FontDescriptor(.*?)endobj", pdf, re.DOTALL) or re.findall(
+        rb"/Type\s*/FontDescriptor.*?/FontName", everything, re.DOTALL
+    )
+    assert fonts
+    assert len(re.findall(rb"/FontFile[23]?\s+\d+", everything)) >= len(set(fonts))
+
+
+def test_the_pdf_says_what_it_is() -> None:
+    everything = b"".join((pdf := render(sample.report(), "pdf"), *streams(pdf)))
+    report = sample.report()
+    assert f"{report.decision.headline}: {report.subject.model}".encode() in everything
+    assert b"/StructTreeRoot" in everything and b"/TH" in everything and b"/Figure" in everything
+    assert b"DisplayDocTitle true" in everything
+
+
 def test_hostile_words_are_data_and_never_code() -> None:
     inputs = dataclasses.replace(sample.rejected(), submitter='#panic("x") $ *_', where={"#let a": "```` #include"})
     assert render(compose(inputs, at=sample.EVENING), "pdf").startswith(b"%PDF-1.7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from auditsvc.compliance import words
@@ -27,35 +28,19 @@ def render_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     page.globals.update(
-        amount=words.amount,
-        condition_words=words.condition_words,
-        value_text=words.value_text,
-        interval_text=words.interval_text,
-        shown=shown,
-        is_score=words.is_score,
-        metric_words=words.metric_words,
-        slice_words=words.slice_words,
-        day=words.day,
-        minute=words.minute,
-        plural=words.plural,
-        measure_words=words.MEASURE_WORDS,
-        short=short,
-        segments=segments,
-        level=level,
-        scale=_scale,
-        status_words=lambda status: status.replace("_", " "),
+        **_WORDS,
         known={row.record for row in report.evidence},
-        axis_row=lambda scale: Markup(plots.axis_row(scale)),  # noqa: S704 - numbers only
-        interval_row=lambda *given: Markup(plots.interval_row(*given)),  # noqa: S704 - escapes its labels
-        plain=words.plain,
-        harm_words=harm_words,
-        suggested_words=suggested_words,
-        reliability_plot=lambda found: Markup(charts.reliability_plot(found)),  # noqa: S704 - numbers only
-        frontier_plot=lambda points: Markup(charts.frontier_plot(points)),  # noqa: S704 - escapes its labels
-        curve_plot=lambda curve: Markup(plots.curve_plot(curve)),  # noqa: S704 - escapes its labels
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        **{name: _marked(draw) for name, draw in _PICTURES.items()},
     )
     return page.get_template("report.html.j2").render(report=report)
+
+
+def _marked(draw: Callable[..., str]) -> Callable[..., Any]:
+    """The picture as markup: every one is made of numbers, and escapes its labels."""
+    from markupsafe import Markup
+
+    return lambda *given: Markup(draw(*given))  # noqa: S704 - see above
 
 
 def short(digest: str) -> str:
@@ -89,3 +74,37 @@ def shown(table: SliceTable) -> tuple[SliceRow, ...]:
 
 def _scale(table: SliceTable) -> Any:
     return plots.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))
+
+
+_WORDS: dict[str, Any] = {
+    "amount": words.amount,
+    "condition_words": words.condition_words,
+    "value_text": words.value_text,
+    "interval_text": words.interval_text,
+    "shown": shown,
+    "is_score": words.is_score,
+    "metric_words": words.metric_words,
+    "slice_words": words.slice_words,
+    "day": words.day,
+    "minute": words.minute,
+    "plural": words.plural,
+    "measure_words": words.MEASURE_WORDS,
+    "short": short,
+    "segments": segments,
+    "level": level,
+    "scale": _scale,
+    "status_words": lambda status: status.replace("_", " "),
+    "plain": words.plain,
+    "harm_words": harm_words,
+    "suggested_words": suggested_words,
+}
+"""What the templates can say."""
+
+_PICTURES: dict[str, Callable[..., str]] = {
+    "axis_row": plots.axis_row,
+    "interval_row": plots.interval_row,
+    "curve_plot": plots.curve_plot,
+    "reliability_plot": charts.reliability_plot,
+    "frontier_plot": charts.frontier_plot,
+}
+"""What the templates can draw."""
