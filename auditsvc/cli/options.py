@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -37,3 +37,30 @@ def ports_for(store: Path | None, *, quiet: bool) -> Ports:
     from auditsvc.bootstrap import open_ports
 
     return open_ports(settings_for(store), NoProgress() if quiet else ConsoleProgress())
+
+
+def checking_ports(store: Path | None) -> Ports:
+    """The ports without registry and data sets, for what only reads and signs: MLflow is not imported.
+
+    Raises:
+        Unavailable: there is no store yet.
+    """
+    from auditsvc.adapters.blobs import FileBlobs
+    from auditsvc.adapters.console import NoProgress
+    from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_notaries
+    from auditsvc.ports import Datasets, Ports, Registry
+
+    settings = settings_for(store)
+    ledger = open_ledger(settings)
+    return Ports(
+        ledger=ledger,
+        log=ledger,
+        blobs=FileBlobs(settings.store / "blobs"),
+        registry=cast(Registry, None),
+        datasets=cast(Datasets, None),
+        keys=open_keys(settings),
+        clock=SystemClock(),
+        progress=NoProgress(),
+        folder=settings.store,
+        **open_notaries(settings, ledger),
+    )

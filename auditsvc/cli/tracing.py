@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.options import Json, Model, Person, Store, Version, ports_for
+from auditsvc.cli.options import Json, Model, Person, Store, Version, checking_ports, ports_for
 from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput
 
@@ -73,9 +73,8 @@ def identify(
 
     if (file is None) == (queries is None):
         raise InvalidInput("give the file that was found, or its answers with --queries")
-    ports = ports_for(store, quiet=json)
-    with ports.progress.step("compare with every marked version"):
-        found = identify_file(file, ports) if file else identify_answers(queries or Path(), ports)
+    ports = checking_ports(store)
+    found = identify_file(file, ports) if file else identify_answers(queries or Path(), ports)
     if json:
         print_json(found)
     else:
@@ -106,7 +105,7 @@ def queries(
     from auditsvc.pipeline.identifying import queries_for
     from auditsvc.pipeline.querying import SHEET, hand_out
 
-    count = hand_out(queries_for(ports_for(store, quiet=json), model, version), folder)
+    count = hand_out(queries_for(checking_ports(store), model, version), folder)
     if json:
         print_json({"pictures": count, "sheet": str(folder / SHEET)})
     else:

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
-from auditsvc.cli.options import Json, Store, settings_for
+from auditsvc.cli.options import Json, Store, checking_ports
 from auditsvc.cli.output import print_json
-
-if TYPE_CHECKING:
-    from auditsvc.ports import Ports
 
 trust_app = typer.Typer(
     help="Whom readers are to trust, and what was recalled.", no_args_is_help=True, rich_markup_mode=None
 )
 log_app = typer.Typer(help="The transparency log.", no_args_is_help=True, rich_markup_mode=None)
-
-
-def _ports(store: Path | None) -> Ports:
-    """The ports without registry and data sets: neither torch nor MLflow is needed here."""
-    from auditsvc.adapters.blobs import FileBlobs
-    from auditsvc.adapters.console import NoProgress
-    from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_notaries
-    from auditsvc.ports import Datasets, Ports, Registry
-
-    settings = settings_for(store)
-    ledger = open_ledger(settings)
-    return Ports(
-        ledger=ledger,
-        log=ledger,
-        blobs=FileBlobs(settings.store / "blobs"),
-        registry=cast(Registry, None),
-        datasets=cast(Datasets, None),
-        keys=open_keys(settings),
-        clock=SystemClock(),
-        progress=NoProgress(),
-        folder=settings.store,
-        **open_notaries(settings, ledger),
-    )
 
 
 @trust_app.command("publish")
@@ -52,7 +26,7 @@ def publish(
     from auditsvc.pipeline.trusting import publish as tell
     from auditsvc.pipeline.trusting import trust_folder
 
-    ports = _ports(store)
+    ports = checking_ports(store)
     folder = out or trust_folder(ports)
     recalls = tell(ports, folder)
     if json:
@@ -66,7 +40,7 @@ def show(store: Store = None) -> None:
     """Print the trust policy: every public key, what it may sign, the log, witnesses and time stamps."""
     from auditsvc.pipeline.sealed import trust_of
 
-    print(trust_of(_ports(store)).to_json().decode())
+    print(trust_of(checking_ports(store)).to_json().decode())
 
 
 @log_app.command("checkpoint")
@@ -74,7 +48,7 @@ def checkpoint(store: Store = None) -> None:
     """Print the log's signed checkpoint: keep it somewhere else, and the log can't be rewritten unseen."""
     from auditsvc.pipeline.sealed import published
 
-    print(published(_ports(store)).current(), end="")
+    print(published(checking_ports(store)).current(), end="")
 
 
 @log_app.command("key")
@@ -82,5 +56,5 @@ def key(store: Store = None) -> None:
     """Print the key (`vkey`) under which witnesses and readers follow this log."""
     from auditsvc.pipeline.sealed import trust_of
 
-    log = trust_of(_ports(store)).log
+    log = trust_of(checking_ports(store)).log
     print(log.vkey if log else "")

@@ -1,0 +1,137 @@
+"""Checking, tracing, witnessing, on a store of a released model, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
+
+from auditsvc.adapters.blobs import FileBlobs
+from auditsvc.adapters.console import NoProgress
+from auditsvc.adapters.folder_datasets import FolderDatasets
+from auditsvc.bootstrap import SystemClock, open_keys, open_ledger
+from auditsvc.cli.app import app
+from auditsvc.errors import AuditError, Conflict, InvalidInput
+from auditsvc.models import load_model, model_files
+from auditsvc.pipeline.marking import Marking, put_mark
+from auditsvc.ports import Ports
+from auditsvc.provenance import seal
+from auditsvc.records import Candidate, FileEntry, Parent, Submission
+from auditsvc.settings import Settings
+from tests.fakes import MemoryRegistry
+from tests.pipeline.line import data_in, parent_in
+from tests.provenance.sample import FILES, sealing, write
+
+RUNNER = CliRunner()
+
+
+def run(*words: object, stdin: bytes = b"") -> Result:
+    return RUNNER.invoke(app, [str(word) for word in words], input=stdin)
+
+
+def told(*words: object, code: int = 0) -> dict[str, Any]:
+    done = run(*words, "--json")
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a release of somebody's and a marked copy for anna."""
+    folder = tmp_path_factory.mktemp("checking")
+    settings = Settings(store=folder / "store")
+    ledger = open_ledger(settings, create=True)
+    ports = Ports(
+        ledger=ledger,
+        log=ledger,
+        blobs=FileBlobs(settings.store / "blobs"),
+        registry=MemoryRegistry(),
+        datasets=FolderDatasets(),
+        keys=open_keys(settings),
+        clock=SystemClock(),
+        progress=NoProgress(),
+        folder=settings.store,
+    )
+    write(folder / "release-3" / "release", FILES)
+    seal(folder / "release-3", sealing(), keys=ports.keys, log=ledger, at=ports.clock.now())
+    _mark(folder, ports)
+    return settings.store
+
+
+def _mark(folder: Path, ports: Ports) -> None:
+    model = load_model(parent_in(folder / "parent"))
+    parent = Parent(
+        model="bright", task="classification", architecture="small_cnn", source="x", licence="MIT", files=()
+    )
+    calibration = FolderDatasets().open(data_in(folder / "calibration", 60))
+    weights, mark = put_mark(parent, model, calibration, ports, Marking("anna"))
+    files = tuple(
+        FileEntry(name=name, size=len(data), digest=ports.blobs.put(data))
+        for name, data in model_files(weights, model.card).items()
+    )
+    candidate = Candidate(
+        model="bright", task="classification", architecture="small_cnn", files=files, parent=parent.digest, mark=mark
+    )
+    submission = Submission(
+        candidate=candidate.digest, model="bright", version="1", submitter="sue", at=ports.clock.now()
+    )
+    ports.ledger.append(parent, candidate, submission, actor="sue")
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "found.safetensors")
+
+
+def test_a_release_is_verified_with_published_trust_and_stale_trust_is_unknown(store: Path, tmp_path: Path) -> None:
+    words = ["verify", store.parent / "release-3", "--key", store / "keys" / "release.pub"]
+    assert told(*words)["verdict"] == "VALID"
+    assert told("trust", "publish", "--store", store, "--out", tmp_path / "trust")["recalls"] == 0
+    trusting = [*words, "--trust", tmp_path / "trust", "--memory", tmp_path / "memory"]
+    assert told(*trusting)["verdict"] == "VALID"
+    assert len(list((tmp_path / "memory").iterdir())) == 1
+    (tmp_path / "trust" / "metadata" / "timestamp.json").unlink()
+    assert told(*trusting, code=3)["verdict"] == "UNKNOWN"
+    assert told(*words, "--resource", "pkg:mlflow/other@1", code=1)["verdict"] == "INVALID"
+
+
+def test_the_trust_policy_is_shown_as_verify_takes_it(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text(run("trust", "show", "--store", store).stdout)
+    assert told("verify", store.parent / "release-3", "--key", tmp_path / "policy.json")["verdict"] == "VALID"
+
+
+def test_a_witness_follows_the_log_from_its_key_and_checkpoint(store: Path, tmp_path: Path) -> None:
+    key = run("log", "key", "--store", store).stdout.strip()
+    note = run("log", "checkpoint", "--store", store).stdout
+    made = told("witness", "new", tmp_path / "w", "--name", "w.example/1", "--log", key)
+    assert made["vkey"].startswith("w.example/1+") and made["follows"] == [key]
+    request = b"old 0\n\n" + note.encode()
+    line = run("witness", "add-checkpoint", tmp_path / "w", stdin=request)
+    assert line.exit_code == 0 and line.stdout.startswith("\N{EM DASH} w.example/1 ")
+    refused = run("witness", "add-checkpoint", tmp_path / "w", stdin=request)
+    assert refused.exit_code == 1
+    again = run("witness", "new", tmp_path / "w", "--name", "w.example/1", "--log", key)
+    assert isinstance(again.exception, Conflict)
+
+
+def test_a_found_file_is_traced_and_a_stranger_is_not_said_to_be_not_ours(store: Path, tmp_path: Path) -> None:
+    found = told("identify", store.parent / "found.safetensors", "--store", store)
+    assert (found["verdict"], found["matches"][0]["recipient"]) == ("MATCH", "anna")
+    words = run("identify", store.parent / "found.safetensors", "--store", store).stdout
+    assert "the copy of anna (submitted)" in words
+    shutil.copy(store.parent / "parent" / "model.safetensors", tmp_path / "x.safetensors")
+    stranger = told("identify", tmp_path / "x.safetensors", "--store", store, code=3)
+    assert stranger["verdict"] == "NO EVIDENCE"
+    assert "distillation" in stranger["sentence"]
+
+
+def test_pictures_and_a_sheet_are_handed_out(store: Path, tmp_path: Path) -> None:
+    assert told("queries", tmp_path / "q", "--store", store)["pictures"] == 20
+    empty = run("identify", "--queries", tmp_path / "q" / "answers.csv", "--store", store)
+    assert isinstance(empty.exception, InvalidInput)
+
+
+@pytest.mark.parametrize("words", [[], ["a.safetensors", "--queries", "b.csv"]])
+def test_identify_wants_a_file_or_answers_and_not_both(store: Path, words: list[str]) -> None:
+    assert isinstance(run("identify", *words, "--store", store).exception, AuditError)
