@@ -105,6 +105,9 @@ class Settings:
     log_format: str = field(default_factory=lambda: _from_environment("LOG_FORMAT", "text"))
     """What ``serve`` writes on standard error: ``text`` for people, ``json`` for machines, one object a line."""
 
+    traces: bool = field(default_factory=lambda: bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")))
+    """Whether ``serve`` sends traces; the collector and all else are set by OpenTelemetry's own variables."""
+
     watch_s: int = field(default_factory=lambda: _number("WATCH_S", 60))
     """Seconds between two looks at the registry's aliases and stages; 0 means never."""
 

@@ -27,6 +27,9 @@ from auditsvc.api.site import Site
 def create_app(site: Site) -> FastAPI:
     """The application that serves this site: all routes, each with its role, and one handler for all errors.
 
+    Traces are FastAPI's own, one span for each request; what they would log of faults could hold what was sent, so
+    that is left out.
+
     Raises:
         InvalidInput: a route that nobody gave a role; it would be open or dead.
     """
@@ -38,6 +41,7 @@ def create_app(site: Site) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": site.traces},
     )
     app.state.site = site
     app.router.routes.extend(routes.all_routes())

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
 import secrets
 import time
@@ -20,12 +20,16 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auditsvc.api.problems import problem, response_of
+from auditsvc.ports.about import about
 
 if TYPE_CHECKING:
     from auditsvc.api.site import Site
 
 BODY_LIMIT = 256 * 1024
 """Bytes in a request's body, where its route does not take more."""
+
+BODY_WAIT_S = 30.0
+"""How long a sender may pause in the middle of a body, in seconds."""
 
 LARGE_BODIES = {
     "/v1/verify": 8 * 1024**3,
@@ -74,14 +78,15 @@ class Guard:
                 _add_headers(message, identity.encode())
             await send(message)
 
-        try:
-            refused = self._refusal(scope)
-            if refused is not None:
-                await refused(scope, receive, answer)
-            else:
-                await self._app(scope, _limited(scope, receive), answer)
-        finally:
-            self._note(scope, status, time.perf_counter() - began, identity)
+        with about(request=identity):
+            try:
+                refused = self._refusal(scope)
+                if refused is not None:
+                    await refused(scope, receive, answer)
+                else:
+                    await self._app(scope, _limited(scope, receive), answer)
+            finally:
+                self._note(scope, status, time.perf_counter() - began)
 
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         host, length = b"", b""
@@ -97,12 +102,12 @@ class Guard:
             return response_of(problem(413, "too-large", f"the body may have {_limit(scope)} bytes at most"))
         return None
 
-    def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._site.metrics.count(scope["method"], route, status, seconds)
         if status >= 400 or scope["method"] not in ("GET", "HEAD"):
-            told = {"method": scope["method"], "path": scope["path"], "status": status, "request": identity}
-            _log.info(json.dumps(told | {"ms": round(seconds * 1000, 1)}))
+            told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
+            _log.info("%s %s", told["method"], told["path"], extra={"told": told})
 
 
 def _add_headers(message: Message, identity: bytes) -> None:
@@ -118,14 +123,18 @@ def _limit(scope: Scope) -> int:
 
 
 def _limited(scope: Scope, receive: Receive) -> Receive:
-    """A body without a length is counted as it comes."""
+    """A body is counted as it comes, whatever it says of its length, and a sender that stops is not waited for."""
     if scope["method"] in ("GET", "HEAD"):
         return receive
     limit, seen = _limit(scope), 0
 
     async def counted() -> Message:
         nonlocal seen
-        message = await receive()
+        try:
+            async with asyncio.timeout(BODY_WAIT_S):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the body stopped for {BODY_WAIT_S:g} seconds; send it again") from None
         seen += len(message.get("body", b""))
         if seen > limit:
             raise HTTPException(413, f"the body may have {limit} bytes at most")

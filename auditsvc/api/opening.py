@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -64,6 +65,7 @@ def open_site(settings: Settings, host: str) -> Site:
     root.others = {name: partial(_other, parts[name], host, access, clock, name) for name in names}
     root.limiter = Limiter(settings.rate)
     root.people = _people(settings)
+    root.traces = _can_trace(settings)
     root.public_url = settings.public_url.rstrip("/")
     root.mlflow_secret = settings.mlflow_secret
     _watch(root, settings)
@@ -112,6 +114,12 @@ def _people(settings: Settings) -> People | None:
         settings.oidc_groups,
     )
     return People(issuer, grants_of(settings.oidc_roles, settings.project_names))
+
+
+def _can_trace(settings: Settings) -> bool:
+    if settings.traces and find_spec("opentelemetry.exporter") is None:
+        raise Unavailable("OTEL_EXPORTER_OTLP_ENDPOINT needs a package: pip install 'auditsvc[otel]'")
+    return settings.traces
 
 
 def _watch(site: Site, settings: Settings) -> None:

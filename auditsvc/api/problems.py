@@ -25,7 +25,14 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_S = 5
 """When a client should ask again after a 503, in seconds."""
 
-_CODES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-type"}
+_CODES = {
+    400: "bad-request",
+    404: "not-found",
+    408: "too-slow",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-type",
+}
 
 
 class Problem(BaseModel):
@@ -82,6 +89,7 @@ def all_codes() -> dict[str, tuple[int, str]]:
             found[kind.code] = (kind.status, (kind.__doc__ or "").split("\n")[0])
     own = {
         "method-not-allowed": (405, "The path is right, the method is not."),
+        "too-slow": (408, "The body stopped coming."),
         "too-large": (413, "The body is larger than this route takes."),
         "wrong-host": (421, "The request names a host that this service does not answer for."),
         "internal-error": (500, "A fault of auditsvc; its log has it under the request's id."),

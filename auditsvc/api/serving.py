@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from auditsvc import __version__
+from auditsvc.adapters.logs import logging_config
 from auditsvc.api import create_app
 from auditsvc.api.opening import open_site
 from auditsvc.api.site import Site
@@ -30,13 +31,15 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
     Raises:
         Unavailable: the store can't be opened, or the address can't be bound.
     """
+    logging_config(settings.log_format)
+    logging.captureWarnings(True)
     listening = _bound(host, port)
     site = open_site(settings, host)
     try:
         _welcome(site, host, listening.getsockname()[1], new_admin_token=new_admin_token)
         config = uvicorn.Config(
             create_app(site),
-            log_config=_logging(),
+            log_config=logging_config(settings.log_format),
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -86,19 +89,3 @@ def first_token(site: Site) -> str:
     secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
     site.note("token-issued", "auditsvc", token=token.id, name=token.name, role=token.role)
     return secret
-
-
-def _logging() -> dict[str, object]:
-    """Lines on standard error: time, level, logger, words; requests as JSON in the words."""
-    logging.captureWarnings(True)
-    form = {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
-    handler = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
-    quiet = {"handlers": ["err"], "level": "WARNING", "propagate": False}
-    ours = {"handlers": ["err"], "level": "INFO", "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": form},
-        "handlers": {"err": handler},
-        "loggers": {"uvicorn": quiet, "auditsvc": ours, "py.warnings": quiet},
-    }

@@ -59,6 +59,8 @@ class Site:
     public_url: str = ""
     mlflow_secret: str = field(default="", repr=False)
     put_back: bool = True
+    traces: bool = False
+    """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
     rounds: dict[str, Rounds] = field(default_factory=dict)
     """Work beside answering, by name."""
     _opened: dict[str, Site] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def _unpacked(tar: Path) -> list[Path]:
                     continue
                 if number > MOST_FILES or not member.isreg() or "/" in name or name in ("", ".", ".."):
                     odd = repr(member.name[:200])
-                    raise InvalidInput(f"a model's tar holds at most {MOST_FILES} files, no folders or links; not {odd}")
+                    raise InvalidInput(f"a model's tar holds at most {MOST_FILES} files and no folders; not {odd}")
                 archive.extract(member, folder, filter="data")
     except tarfile.TarError as error:
         raise InvalidInput(f"this is no tar: {error}") from error
