@@ -12,6 +12,7 @@ from auditsvc.compliance.assess import assess
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import Framework, load_frameworks, load_questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.incidents import Incident, Watch
 from auditsvc.compliance.inputs import Sibling
 from auditsvc.compliance.lint import lint
 from auditsvc.compliance.renderings.formats import FORMATS, render, render_files
@@ -27,9 +28,11 @@ __all__ = [
     "Dossier",
     "Framework",
     "GalleryItem",
+    "Incident",
     "Report",
     "ReportInputs",
     "Sibling",
+    "Watch",
     "assess",
     "compose",
     "lint",

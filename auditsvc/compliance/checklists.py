@@ -11,6 +11,7 @@ from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.figures import Fact, Figure
 from auditsvc.compliance.framework import WORST_FIRST, Framework, Placement, Status
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk
+from auditsvc.compliance.incidents import Incident, Watch
 from auditsvc.compliance.inputs import ReportInputs
 from auditsvc.compliance.model import ChangeRow, FrameworkPart, LawDates, Paper, Report, StatusCount
 from auditsvc.compliance.sections import weakest_slice
@@ -107,17 +108,25 @@ def _papers(dossier: Dossier) -> Iterator[Paper]:
         yield _paper(dossier, "change plan", plan.words, plan.person, plan)
     for verdict in dossier.verdicts:
         yield _paper(dossier, "change verdict", f"{verdict.verdict}: {verdict.reason}", verdict.person, verdict)
+    for incident in dossier.register():
+        told = f"reported on {day(incident.reported)}" if incident.reported else "not reported yet"
+        title = f"Incident ({incident.harm}), known on {day(incident.aware)}, {told}: {incident.words}"
+        yield _paper(dossier, "incident", title, incident.person, incident)
+    for watch in dossier.watches:
+        title = f"Watch for incidents from {day(watch.since)} to {day(watch.until)}: {watch.words}"
+        yield _paper(dossier, "incident watch", title, watch.person, watch)
 
 
-def _paper(
-    dossier: Dossier, kind: str, title: str, person: str, record: Document | Answers | ChangePlan | ChangeVerdict
-) -> Paper:
-    expires = None if isinstance(record, ChangeVerdict) else record.expires
+_Said = Document | Answers | ChangePlan | ChangeVerdict | Incident | Watch
+
+
+def _paper(dossier: Dossier, kind: str, title: str, person: str, record: _Said) -> Paper:
+    expires = record.expires if isinstance(record, Document | Answers | ChangePlan) else None
     return Paper(
         kind=kind,
         title=title,
         person=person,
-        reviewer="" if isinstance(record, Answers) else record.reviewer,
+        reviewer=record.reviewer if isinstance(record, Document | ChangePlan | ChangeVerdict) else "",
         at=record.at,
         expires=expires,
         expired=expires is not None and dossier.today > expires,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.framework import Questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
+from auditsvc.compliance.incidents import Incident, Watch, current
 from auditsvc.compliance.inputs import ReportInputs
 from auditsvc.records import CheckFailed, Moment
 
@@ -27,6 +28,8 @@ class Dossier:
     verdicts: tuple[ChangeVerdict, ...] = ()
     failed: tuple[CheckFailed, ...] = ()
     policy_at: Moment | None = None
+    incidents: tuple[Incident, ...] = ()
+    watches: tuple[Watch, ...] = ()
 
     @property
     def today(self) -> datetime.date:
@@ -61,6 +64,10 @@ class Dossier:
         candidate = self.inputs.candidate.digest
         about = [verdict for verdict in self.verdicts if verdict.candidate == candidate]
         return max(about, key=lambda verdict: verdict.at, default=None)
+
+    def register(self) -> tuple[Incident, ...]:
+        """Every known incident with this model, as it was last written down."""
+        return current(one for one in self.incidents if one.model == self.inputs.model and one.at <= self.at)
 
     def risk(self) -> Risk:
         """The declared risk class."""

@@ -104,6 +104,9 @@ class Requirement(Value):
     amended_by: str = ""
     applies_note: str = ""
     note: str = ""
+    within_days: Annotated[int, Field(ge=1)] | None = None
+    """For a clock: so many days after somebody knew the authority must be told; of ``harms``, or of any."""
+    harms: tuple[Text, ...] = ()
 
 
 class Framework(Value):

@@ -22,10 +22,23 @@ from auditsvc.compliance.governance import (
     test_set,
     waivers,
 )
+from auditsvc.compliance.incidents import unwatched
 from auditsvc.compliance.inputs import expiry
 from auditsvc.compliance.states import KindState, state
 from auditsvc.compliance.topics import topic_of
 from auditsvc.records import OVERALL, Evidence, Judgement
+
+
+def _incidents(dossier: Dossier) -> KindState:
+    """The register: every incident with its clock, or that somebody watched and knows of none."""
+    known = dossier.register()
+    if not known:
+        status, words = unwatched(dossier.watches, dossier.today)
+        return state("ops.incident", status, words, (one.digest for one in dossier.watches))
+    waiting = [one for one in known if one.reported is None]
+    words = f"{len(known)} registered, {len(waiting)} not reported yet"
+    return state("ops.incident", "partly" if waiting else "supported", words, (one.digest for one in known))
+
 
 RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "model.identity": identity,
@@ -38,6 +51,7 @@ RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "gov.decision": decided,
     "gov.approval": approvals,
     "gov.waiver": waivers,
+    "ops.incident": _incidents,
 }
 """Kinds that the records themselves are, each with the function that looks at them."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.dossier import Dossier
 from auditsvc.compliance.framework import Requirement, Status
+from auditsvc.compliance.incidents import reported_in_time, unwatched
 from auditsvc.compliance.kinds import worst
 from auditsvc.compliance.states import KindState
 from auditsvc.compliance.words import minute
@@ -136,8 +137,17 @@ def _change(row: Row) -> Found:
     return status, f"{word.person}: {word.verdict}. {word.reason}"
 
 
-def _clock(_row: Row) -> Found:
-    return "missing", "no register of incidents is kept here, so none can be counted"
+def _clock(row: Row) -> Found:
+    """Every incident that the row is about, against its limit; none at all is what the watch says."""
+    harms, days = row.requirement.harms, row.requirement.within_days
+    known = row.dossier.register()
+    about = [one for one in known if not harms or one.harm in harms]
+    if not known or days is None:
+        status, words = unwatched(row.dossier.watches, row.dossier.today)
+        return status, words
+    if not about:
+        return "not_applicable", f"none of {len(known)} registered incidents is of this kind"
+    return reported_in_time(about, days, row.dossier.at)
 
 
 def _rollup(_row: Row) -> Found:

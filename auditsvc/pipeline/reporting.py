@@ -17,7 +17,10 @@ from auditsvc.compliance import (
     ChangeVerdict,
     Document,
     Dossier,
+    Incident,
+    Report,
     ReportInputs,
+    Watch,
     compose,
     load_frameworks,
     load_questionnaire,
@@ -62,7 +65,9 @@ def write_report(
     """
     inputs = _inputs(candidate, decision, dataset, ports, verification, where or {})
     dossier = _dossier(inputs, ports)
-    report = compose(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(shipped("policies")))
+    frameworks = load_frameworks(shipped("policies"))
+    before = _previous(inputs, ports)
+    report = compose(inputs, at=dossier.at, dossier=dossier, frameworks=frameworks, previous=before)
     folder = ports.folder / "reports" / inputs.model / inputs.version
     return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
 
@@ -105,6 +110,29 @@ def _inputs(
     )
 
 
+def _previous(inputs: ReportInputs, ports: Ports) -> Report | None:
+    """The report of the release that stood before this decision, for comparison; None for a first one."""
+    ledger = ports.ledger
+    for earlier in reversed(ledger.find(Release, inputs.model)):
+        if earlier.at > inputs.decision.at or earlier.candidate == inputs.candidate.digest:
+            continue
+        candidate, decision = ledger.get(Candidate, earlier.candidate), ledger.get(Decision, earlier.decision)
+        found = ReportInputs(
+            model=earlier.model,
+            version=earlier.version,
+            candidate=candidate,
+            parent=ledger.get(Parent, candidate.parent),
+            policy=ledger.get(Policy, decision.policy),
+            decision=decision,
+            evidence=tuple(ledger.get(Evidence, digest) for digest in decision.evidence),
+            approvals=ledger.find(Approval, decision.digest),
+            waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
+            release=earlier,
+        )
+        return compose(found, at=earlier.at)
+    return None
+
+
 def _dossier(inputs: ReportInputs, ports: Ports) -> Dossier:
     """What people said about the model, and when the policy was first held."""
     ledger = ports.ledger
@@ -119,6 +147,8 @@ def _dossier(inputs: ReportInputs, ports: Ports) -> Dossier:
         verdicts=ledger.find(ChangeVerdict, inputs.candidate.digest),
         failed=ledger.find(CheckFailed, inputs.candidate.digest),
         policy_at=_logged_at(ports.log, inputs.policy.digest),
+        incidents=ledger.find(Incident, inputs.model),
+        watches=ledger.find(Watch, inputs.model),
     )
 
 

@@ -11,7 +11,8 @@ from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import judge
 from auditsvc.pipeline.making import make, submit
 from auditsvc.pipeline.picturing import BROKEN, GALLERY, examples, gallery, siblings
-from auditsvc.records import CheckSpec, Flip, Recipe, Rule
+from auditsvc.pipeline.reporting import write_report
+from auditsvc.records import CheckSpec, Flip, Recipe, Release, Rule
 from tests.pipeline.line import policy
 
 DARK = policy(
@@ -53,3 +54,19 @@ def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_imag
     assert other.candidate == candidate and other.outcome == decisions[0].outcome
     ports.clock.forward(days=1)
     assert tuple(siblings(heavier, decisions[1], ports.ledger)) == (other,)
+
+
+def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(line):
+    ports, parent, candidate, dataset = line
+    decision = judge(candidate, policy(), audit(candidate, policy(), dataset, ports), ports)
+    ports.ledger.append(
+        Release(model="brightness", version="2", candidate=candidate.digest, decision=decision.digest, approvals=(),
+                files=candidate.files, attestations=(), at=ports.clock.now()), actor="test")  # fmt: skip
+    heavier = make(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset, ports)
+    submit(heavier, "1", "sue", ports)
+    ports.clock.forward(days=1)
+    later = judge(heavier, policy(), audit(heavier, policy(), dataset, ports), ports)
+    first, second = (write_report(one, what, dataset, ports)[0].read_text() for one, what in
+                     ((candidate, decision), (heavier, later)))  # fmt: skip
+    assert "Against the previous release" not in first
+    assert "Against the previous release" in second
