@@ -136,6 +136,17 @@ def test_nothing_speaks_against_an_attack_on_an_honest_model(plane):
     assert weaknesses(model, TASK, Ball("Linf", float(far["Linf"].median())), images, targets, seeds(40)) == ()
 
 
+def test_a_model_that_gives_way_only_to_short_steps_is_not_called_masked():
+    """One narrow band of greys is another class than all others: long steps jump over it."""
+
+    def valley(images):
+        depth = 0.004**2 - (images.mean(dim=(1, 2, 3)) - 0.62).square()
+        return torch.stack((depth, torch.zeros_like(depth)), dim=1)
+
+    images, targets = torch.full((6, 3, 8, 8), 0.75), torch.ones(6, dtype=torch.long)
+    assert weaknesses(valley, TASK, Ball("Linf", 0.05), images, targets, seeds(6)) == ()
+
+
 @pytest.mark.parametrize(("model", "words"), [(MaskedGradient(8), "masked"), (NeverWrong(), "without any bound")])
 def test_a_model_that_only_looks_robust_is_named(model, words):
     images, targets = torch.full((6, 3, 8, 8), 0.6), torch.ones(6, dtype=torch.long)
