@@ -117,6 +117,12 @@ class Settings:
     mlflow_secret: str = field(default_factory=lambda: _from_environment("MLFLOW_WEBHOOK_SECRET", ""), repr=False)
     """The secret of MLflow's webhooks to this service; empty means that none are taken."""
 
+    audit_policy: str = field(default_factory=lambda: _from_environment("AUDIT_POLICY", ""))
+    """The policy under which a version is audited that somebody registers in MLflow; empty means none is."""
+
+    audit_data: str = field(default_factory=lambda: _from_environment("AUDIT_DATA", ""))
+    """The data set for that, by its name in the data folder."""
+
     oidc_issuer: str = field(default_factory=lambda: _from_environment("OIDC_ISSUER", ""))
     """An OpenID Connect issuer whose tokens are taken beside our own; empty means none."""
 

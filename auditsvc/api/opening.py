@@ -68,6 +68,7 @@ def open_site(settings: Settings, host: str) -> Site:
     root.traces = _can_trace(settings)
     root.public_url = settings.public_url.rstrip("/")
     root.mlflow_secret = settings.mlflow_secret
+    root.audit_policy, root.audit_data = settings.audit_policy, settings.audit_data
     _watch(root, settings)
     return root
 

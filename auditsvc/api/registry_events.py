@@ -11,13 +11,15 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from auditsvc.api.hooks.signing import check
 from auditsvc.api.identity import site_of
 from auditsvc.api.roles import RoleRoute
+from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput, Unauthenticated
-from auditsvc.records import Digest, Submission
+from auditsvc.records import AdmitOrder, Digest, JobId, Parent, Submission, faults_of
 
 router = APIRouter(route_class=RoleRoute, tags=["receivers"])
 
@@ -27,6 +29,7 @@ class Heard(BaseModel):
 
     done: Annotated[str, Field(examples=["looking at the registry"])]
     candidate: Digest | None = None
+    job: JobId | None = None
 
 
 _EVENT = {"type": "object", "properties": {"entity": {"type": "string"}, "action": {"type": "string"}}}
@@ -46,7 +49,9 @@ async def heard(
 ) -> Heard:
     """Give MLflow's registry this address and the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
 
-    A version that was registered is logged; aliases and stages are looked at now instead of at the next round.
+    A version that was registered is logged, and admitted and audited beside the parent of its model where
+    `AUDITSVC_AUDIT_POLICY` and `AUDITSVC_AUDIT_DATA` say how.  Aliases and stages are looked at now instead of at the
+    next round.
     """
     site, body = site_of(request), await request.body()
     if not site.mlflow_secret:
@@ -54,14 +59,38 @@ async def heard(
     check(site.mlflow_secret.encode(), delivery, timestamp, body, signature, time.time())
     entity, action, data = _parts(body)
     if (entity, action) == ("model_version", "created"):
-        model, version = str(data.get("name", ""))[:200], str(data.get("version", ""))[:20]
-        known = site.ledger.find(Submission, f"{model}/{version}")
-        if known:
-            return Heard(done="submitted here already", candidate=known[-1].candidate)
-        site.note("version-registered", "mlflow", model=model, version=version)
-        return Heard(done="logged")
+        return await run_in_threadpool(_registered, site, data)
     site.wake("watching")
     return Heard(done="looking at the registry")
+
+
+def _registered(site: Site, data: dict[str, Any]) -> Heard:
+    """A version that we registered ourselves is left alone; another one is logged, and audited where that is set."""
+    model, version = str(data.get("name", ""))[:200], str(data.get("version", ""))[:20]
+    known = site.ledger.find(Submission, f"{model}/{version}")
+    if known or "auditsvc.digest" in dict(data.get("tags") or {}):
+        return Heard(done="registered by auditsvc itself", candidate=known[-1].candidate if known else None)
+    reference = f"models:/{model}/{version}"
+    asked = [job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.order, "reference", "") == reference]
+    if asked and asked[0].state not in ("failed", "cancelled"):
+        return Heard(done="asked for already", job=asked[0].id)
+    site.note("version-registered", "mlflow", model=model, version=version)
+    parents = site.ledger.find(Parent, model)
+    if not (site.audit_policy and site.audit_data and parents):
+        return Heard(done="logged")
+    try:
+        order = AdmitOrder(
+            parent=parents[-1].digest,
+            reference=reference,
+            probe=site.audit_data,
+            policy=site.audit_policy,
+            data=site.audit_data,
+        )
+    except ValidationError as error:
+        raise InvalidInput("this version can't be audited", faults_of(error)) from error
+    job = site.jobs.submit(order, "mlflow")
+    site.wake("working")
+    return Heard(done="audit asked for", job=job.id)
 
 
 def _parts(body: bytes) -> tuple[str, str, dict[str, Any]]:

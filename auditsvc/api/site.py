@@ -58,6 +58,9 @@ class Site:
     """Who comes in through an issuer, where one is set."""
     public_url: str = ""
     mlflow_secret: str = field(default="", repr=False)
+    audit_policy: str = ""
+    audit_data: str = ""
+    """How a version that somebody registered is audited; empty means not at all."""
     put_back: bool = True
     traces: bool = False
     """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""

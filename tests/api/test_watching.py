@@ -16,6 +16,7 @@ from auditsvc.api.site import Site
 from auditsvc.api.watching import Watch
 from auditsvc.errors import Unavailable
 from auditsvc.pipeline.pointing import ALIAS, point
+from auditsvc.records import AdmitOrder
 from tests.api import sample
 from tests.api.conftest import Clients
 from tests.fakes import FixedClock, MemoryRegistry
@@ -107,6 +108,24 @@ def test_a_version_that_was_registered_is_logged(clients: Clients, site: Site) -
     before = site.ledger.size()
     assert _sent(site, clients(), event | {"data": {"name": "net", "version": "1"}}) == 202
     assert site.ledger.size() == before
+
+
+def test_a_version_that_was_registered_is_audited_once_where_that_is_set(clients: Clients, site: Site) -> None:
+    site.mlflow_secret, site.audit_policy, site.audit_data = "s", "standard", "faces"
+    event = {"entity": "model_version", "action": "created", "data": {"name": "net", "version": "9"}}
+    for _ in range(2):
+        assert _sent(site, clients(), event) == 202
+    (job,) = site.jobs.page(kind="admit")
+    order = job.order
+    assert isinstance(order, AdmitOrder)
+    assert (job.by, order.reference, order.parent) == ("mlflow", "models:/net/9", sample.PARENT.digest)
+    assert (order.policy, order.data) == ("standard", "faces")
+    ours = event | {"data": {"name": "net", "version": "10", "tags": {"auditsvc.digest": "sha256:0"}}}
+    without_parent = event | {"data": {"name": "other", "version": "1"}}
+    assert [_sent(site, clients(), one) for one in (ours, without_parent)] == [202, 202]
+    odd = event | {"data": {"name": "net", "version": "x y"}}
+    assert _sent(site, clients(), odd) == 422
+    assert len(site.jobs.page(kind="admit")) == 1
 
 
 def test_rounds_go_on_after_trouble_and_end_when_told() -> None:
