@@ -91,7 +91,7 @@ def check_digest(site: Site, digest: Digest, size: int) -> Checked:
         )
         return Checked(verdict="UNKNOWN", words=words, digest=digest, size=size, origins=found)
     release = releases[-1]
-    verification = _verified(site, release)
+    verification = verified(site, release)
     return Checked(
         verdict=verification.verdict,
         words=_words(verification, f"a file of {release.model} version {release.version}"),
@@ -105,7 +105,8 @@ def check_digest(site: Site, digest: Digest, size: int) -> Checked:
     )
 
 
-def _verified(site: Site, release: Release) -> Verification:
+def verified(site: Site, release: Release) -> Verification:
+    """What verifying this release in this store finds.  Raises ``NotFound``: it was never submitted here."""
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
     if not submissions:
         raise NotFound(f"{release.model} version {release.version} was never submitted here")

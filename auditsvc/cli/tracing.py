@@ -1,4 +1,4 @@
-"""``copy``, ``identify``, ``queries``: a copy for each recipient, and whose a found model is."""
+"""``copy``, ``identify``, ``queries``, ``reveal``, ``arbitrate``: copies for recipients, and whose a found model is."""
 
 from __future__ import annotations
 
@@ -110,3 +110,42 @@ def queries(
         print_json({"pictures": count, "sheet": str(folder / SHEET)})
     else:
         print(f"{count} pictures in {folder}; fill in {folder / SHEET}: a label for each, or a column for each class")
+
+
+def reveal(
+    model: Model,
+    version: Version,
+    folder: Annotated[Path, typer.Argument(help="A new folder, for the arbiter only: the unmarked weights are in it.")],
+    subkey: Annotated[int, typer.Option(help="Which of the sixteen sub-keys, 0 to 15; a shown one is used up.")],
+    store: Store = None,
+) -> None:
+    """In a dispute: show one sub-key of a version's mark, with its proof; the other fifteen stay secret."""
+    from auditsvc.cli.deciding import candidate_of
+    from auditsvc.pipeline.disputing import reveal as show
+
+    ports = checking_ports(store)
+    show(candidate_of(model, version, ports), subkey, folder, ports)
+    print(f"sub-key {subkey} of {model} version {version} is in {folder}; give it to the arbiter with the release")
+
+
+def arbitrate(
+    found: Annotated[Path, typer.Argument(help="The model in dispute: safetensors or ONNX.")],
+    shown: Annotated[Path, typer.Argument(help="What the owner shows: the folder that `auditsvc reveal` wrote.")],
+    release: Annotated[Path, typer.Option(help="The owner's release, with release/ and attest/.")],
+    key: Annotated[Path, typer.Option(help="The owner's release key or trust policy, got from elsewhere.")],
+    json: Json = False,
+) -> None:
+    """As an arbiter: does the model carry the mark that the release committed to?  Exit code 0 MATCH, else 3."""
+    from datetime import UTC, datetime
+
+    from auditsvc.pipeline.disputing import arbitrate as judge
+    from auditsvc.provenance import TrustRoot
+
+    result = judge(found, shown, release, TrustRoot.load(key), datetime.now(UTC))
+    if json:
+        print_json(result)
+    else:
+        print(f"{result.verdict}: z {result.z:.1f}, p 10^{result.log10_p:.1f} on {result.weights} weights")
+        print(f"  the mark of {release}{f', the copy of {result.recipient}' if result.recipient else ''}")
+        print(f"  it was committed to in entry {result.logged_as} of the log: before every later entry")
+    raise typer.Exit(IDENTIFY_CODES[result.verdict])

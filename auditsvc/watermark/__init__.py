@@ -29,6 +29,7 @@ from auditsvc.watermark.identifying import (
     Verdict,
     identify,
     identify_answers,
+    verdict_of,
 )
 from auditsvc.watermark.keeping import Unmarked, lock, lock_queries, unlock, unlock_queries
 from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
@@ -65,6 +66,7 @@ __all__ = [
     "trace_wiring",
     "unlock",
     "unlock_queries",
+    "verdict_of",
     "verify_commitment",
     "verify_reveal",
     "weights_digest",

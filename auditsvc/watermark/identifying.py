@@ -121,6 +121,12 @@ def identify_answers(tests: Iterable[tuple[str, str, Queries]], answers: Callabl
     return _answer(found, BREAKS_ASKING)
 
 
+def verdict_of(log10_p: float, *, disputed: bool = False) -> Verdict:
+    """What follows from a corrected p; ``disputed`` holds against a claimant who could try keys freely."""
+    below = DISPUTE_BELOW if disputed else MATCH_BELOW
+    return "MATCH" if log10_p < below else "INCONCLUSIVE" if log10_p < UNSURE_BELOW else "NO EVIDENCE"
+
+
 def _tested(suspect: Mapping[str, Tensor], releases: Iterable[Known]) -> Iterator[Found | Untried]:
     by_weights: dict[Digest, list[Known]] = {}
     for known in releases:
@@ -146,7 +152,7 @@ def _answer(tried: Sequence[Found], breaks: str, untried: Sequence[Untried] = ()
     tries = math.log10(len(ordered))
     best = min(0.0, ordered[0].log10_p + tries)
     matches = tuple(found for found in ordered if found.log10_p + tries < MATCH_BELOW)
-    verdict: Verdict = "MATCH" if matches else "INCONCLUSIVE" if best < UNSURE_BELOW else "NO EVIDENCE"
+    verdict = verdict_of(best)
     return Identification(
         verdict=verdict,
         log10_p=best,

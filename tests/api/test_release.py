@@ -117,3 +117,12 @@ def test_a_report_may_show_itself_and_do_nothing_else(reader: TestClient, site: 
     got = reader.get(path)
     assert got.text == "<h1>report</h1>"
     assert "sandbox" in got.headers["content-security-policy"]
+
+
+def test_provenance_says_whether_what_was_released_verifies(reader: TestClient, released: Release) -> None:
+    for digest in (released.digest, released.candidate, released.files[0].digest):
+        found = reader.get(f"/v1/provenance/{digest}").json()
+        assert found["verdict"] == "VALID"
+        assert len(found["verification"]["steps"]) > 20
+    policy = reader.get("/v1/policies").json()["items"][0]["digest"]
+    assert reader.get(f"/v1/provenance/{policy}").json().get("verdict") is None
