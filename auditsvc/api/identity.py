@@ -8,12 +8,15 @@ that a proxy passed on comes from elsewhere and has none.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
+from starlette.types import Scope
 
 from auditsvc.errors import Forbidden, Unauthenticated
 
@@ -81,6 +84,19 @@ def is_signed(token: str) -> bool:
     return token.count(".") == 2 and not token.startswith("auditsvc_")
 
 
+_SAYING = frozenset({b"authorization", b"cookie", *(name.encode() for name in _PASSED_ON)})
+"""Headers that say who calls, or that somebody passed the request on."""
+
+
+def is_from_here(scope: Scope, sent: Set[bytes]) -> bool:
+    """Whether somebody on this machine asks without saying who; ``sent`` are the names of the headers.
+
+    The hot path: a pipeline beside the service asks the gate like this, hundreds of times a second.
+    """
+    return sent.isdisjoint(_SAYING) and is_loopback(scope["client"][0] if scope.get("client") else "")
+
+
+@lru_cache(maxsize=1000)
 def is_loopback(host: str) -> bool:
     """Whether this address reaches no further than this machine."""
     if host == "localhost":
@@ -93,7 +109,7 @@ def is_loopback(host: str) -> bool:
 
 def site_of(request: Request) -> Site:
     """The site of the caller's project; where nobody had to say who calls, the first one."""
-    found: Site = getattr(request.state, "site", None) or request.app.state.site
+    found: Site = request.scope["state"].get("site") or request.app.state.site
     return found
 
 

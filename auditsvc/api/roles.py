@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc.api.idempotency import answered_once
-from auditsvc.api.identity import COOKIE, Caller, caller_of, from_outside
+from auditsvc.api.identity import COOKIE, LOCAL, Caller, caller_of, from_outside, is_from_here
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:
@@ -221,14 +221,19 @@ class RoleRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             root: Site = request.app.state.site
-            root.limiter.count(_source(request))
-            caller = await caller_of(request)
+            sent = {name for name, _ in request.scope["headers"]}
+            if root.local and is_from_here(request.scope, sent):
+                caller, site = LOCAL, root
+            else:
+                root.limiter.count(_source(request))
+                caller = await caller_of(request)
+                site = root if caller.project == root.project else root.of(caller.project)
             allow(caller, needed)
-            request.state.caller = caller
-            request.state.site = root if caller.project == root.project else root.of(caller.project)
+            state = request.scope["state"]
+            state["caller"], state["site"] = caller, site
             if programs and request.scope["query_string"]:
                 _refuse_unknown(request, taken)
-            if "idempotency-key" in request.headers and request.method not in ("GET", "HEAD"):
+            if b"idempotency-key" in sent and request.method not in ("GET", "HEAD"):
                 return await answered_once(request, caller, inner)
             return await inner(request)
 

@@ -1,4 +1,4 @@
-"""How fast the gate question is answered over HTTP: ``python -m tests.bench.gate_api [--mlflow]``.
+"""How fast the gate question is answered over HTTP: ``python -m tests.bench.gate_api``.
 
 A ledger of its own is filled, the service is started on it as ``auditsvc serve`` does it, and a second process asks
 over kept connections.  Latency is taken open-loop: questions are sent when they are due, whether or not earlier ones
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -49,17 +50,17 @@ from auditsvc.records import (
 )
 from auditsvc.settings import Settings
 from tests.api.sample import PARENT, POLICY
+from tests.bench.filling import SENTINEL, check, fill_fast
 from tests.fakes import NOON, FixedClock
 
 RATE = 500
 DEPLOYED = 500
-BATCH = 400
 JUDGEMENTS = 3
 """In each decision; a real one has some sixty, which makes a cold answer slower and a remembered one not."""
 
 
-def records_of(number: int) -> list[Record]:
-    """A candidate with its submission and decision; every tenth is released."""
+def records_of(number: int, *, released: bool) -> list[Record]:
+    """A candidate with its submission and decision, and what a release adds."""
     weights = FileEntry(name="model.safetensors", size=7, digest=digest_of(f"weights {number}".encode()))
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.3}, seed=number)
     candidate = Candidate(
@@ -67,7 +68,6 @@ def records_of(number: int) -> list[Record]:
     )
     version = str(number + 1)
     submission = Submission(candidate=candidate.digest, model="net", version=version, submitter="ann", at=NOON)
-    released = number % 10 == 0
     decision = Decision(
         candidate=candidate.digest,
         policy=POLICY.digest,
@@ -107,9 +107,9 @@ def fill(store: Path, candidates: int) -> int:
         return _size(store)
     ledger = SqlLedger(f"sqlite:///{store / 'ledger.db'}", FixedClock())
     ledger.append(PARENT, POLICY, actor="auditsvc")
-    for first in range(0, candidates, BATCH):
-        last = min(first + BATCH, candidates)
-        ledger.append(*(one for number in range(first, last) for one in records_of(number)), actor="bench")
+    released, refused = (records_of(SENTINEL, released=one) for one in (True, False))
+    fill_fast(str(store / "ledger.db"), ledger, (released, refused), candidates)
+    check(ledger, candidates)
     ledger.close()
     return _size(store)
 
@@ -291,12 +291,13 @@ async def beside_mlflow(gate: Server, candidates: int, folder: Path) -> dict[str
     with mlflow_server(folder) as address:
         client = MlflowClient(address)
         client.create_registered_model("net")
+        run = client.create_run(client.create_experiment("bench"))
         for _ in range(20):
-            client.create_model_version("net", "mlflow-artifacts:/net")
+            client.create_model_version("net", run.info.artifact_uri, run.info.run_id)
         path = "/api/2.0/mlflow/model-versions/get?name=net&version="
         port = urlsplit(address).port or 0
-        theirs = await latencies(port, cycle([f"{path}{number + 1}" for number in range(20)]), 20, 10)
-        ours = await latencies(gate.port, deployed(candidates), 20, 10)
+        theirs = await latencies(port, cycle([f"{path}{number + 1}" for number in range(20)]), 20, 6)
+        ours = await latencies(gate.port, deployed(candidates), 20, 6)
     figures = {
         "p99_ms_20rps_mlflow": p99(theirs),
         "p99_ms_20rps": p99(ours),
@@ -308,11 +309,14 @@ async def beside_mlflow(gate: Server, candidates: int, folder: Path) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="alternations of the throughput measurement")
-    parser.add_argument("--mlflow", action="store_true", help="ask MLflow's own server too")
+    parser.add_argument(
+        "--mlflow", action=argparse.BooleanOptionalAction, default=True, help="ask MLflow's own server too"
+    )
     parser.add_argument("--store", type=Path, help="keep the filled ledger here, and use it again")
     chosen = parser.parse_args()
+    logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="auditsvc-bench-") as scratch:
         store = chosen.store or Path(scratch)
         store.mkdir(exist_ok=True)
