@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from auditsvc.adapters.jobs.asking import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import KeyRole, Log, Ports, Progress, Signer, Timestamps, Witnesses
+    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
 
 
@@ -111,7 +111,6 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     """
     import torch
 
-    from auditsvc.adapters.blobs import FileBlobs
     from auditsvc.adapters.folder_datasets import FolderDatasets
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
     from auditsvc.pipeline.sealed import published
@@ -126,7 +125,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     ports = Ports(
         ledger=ledger,
         log=ledger,
-        blobs=FileBlobs(settings.store / "blobs"),
+        blobs=open_blobs(settings),
         registry=MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts"),
         datasets=FolderDatasets(),
         keys=open_keys(settings),
@@ -137,6 +136,17 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     )
     published(ports).guard()
     return ports
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The files of all models and audits: in the store, or in the object storage that the settings name."""
+    if settings.blobs_url:
+        from auditsvc.adapters.blobs.objects import ObjectBlobs
+
+        return ObjectBlobs(settings.blobs_url)
+    from auditsvc.adapters.blobs import FileBlobs
+
+    return FileBlobs(settings.store / "blobs")
 
 
 def open_jobs(settings: Settings) -> DbosJobs:

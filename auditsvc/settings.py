@@ -44,6 +44,9 @@ class Settings:
     data: str = field(default_factory=lambda: _from_environment("DATA", ""))
     """The folder below which jobs find their data sets by name; empty means ``data`` inside the store."""
 
+    blobs_url: str = field(default_factory=lambda: _from_environment("BLOBS_URL", ""))
+    """Object storage for the files, as ``s3://bucket/place``; empty means a folder inside the store."""
+
     jobs_url: str = field(default_factory=lambda: _from_environment("JOBS_URL", ""))
     """SQLAlchemy URL of the jobs' database; empty means the ledger's if it is PostgreSQL, else SQLite in the store."""
 
@@ -200,6 +203,7 @@ class Settings:
             mlflow_uri=_of_project("MLFLOW_URI", self.mlflow_uri, name),
             checkpoint=_of_project("CHECKPOINT", self.checkpoint, name),
             jobs_url=_of_project("JOBS_URL", self.jobs_url, name),
+            blobs_url=_of_project("BLOBS_URL", self.blobs_url, name),
             data=_of_project("DATA", self.data, name),
         )
 

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -50,10 +50,8 @@ from tests.fakes.jobs import MemoryRunner
 
 POLICY = a_policy(accuracy={}, damage={}, occlusion={"fractions": [0.1, 0.2]}, lighting={})
 KINDS: tuple[type[Record], ...] = (Policy, Candidate, Submission, Evidence, Decision, Release)
-LIFE_S = {"prune": 25.0, "audit": 2.5, "release": 1.2}
-"""The longest life of a worker in each phase, in seconds: pruning loads the model again in a clean process."""
-
 IMAGES = 1000
+EACH_ROUND = 3
 PATIENCE_S = 120
 """A job that takes longer than this, in seconds, is lost."""
 
@@ -61,8 +59,10 @@ PATIENCE_S = 120
 class Killer:
     """Lets workers die at random moments while there are jobs."""
 
-    def __init__(self, office: Office, nursery: Nursery, alive: list[int], chance: random.Random) -> None:
-        self.office, self.nursery, self.alive, self.chance = office, nursery, alive, chance
+    def __init__(
+        self, office: Office, nursery: Nursery, alive: list[int], calm_s: dict[str, float], chance: random.Random
+    ) -> None:
+        self.office, self.nursery, self.alive, self.calm_s, self.chance = office, nursery, alive, calm_s, chance
         self.kills: Counter[str] = Counter()
 
     def during(self, phase: str, orders: Iterable[Order]) -> list[str]:
@@ -82,7 +82,8 @@ class Killer:
         return ids
 
     def _life(self, phase: str) -> float:
-        return time.monotonic() + self.chance.uniform(0.05, LIFE_S[phase])
+        """The end of a life that is as long as a job takes in peace, or up to twice that, or hardly begins."""
+        return time.monotonic() + self.chance.uniform(0.05, 2 * self.calm_s[phase] + 1)
 
     def _open(self, ids: list[str]) -> int:
         return sum(self.office.jobs.get(job).state in ("queued", "running") for job in ids[-4:])
@@ -112,16 +113,18 @@ def audits(office: Office) -> list[AuditOrder]:
     ]
 
 
-def calm(office: Office, prunes: Iterable[PruneOrder]) -> None:
-    """The same orders in one process that nobody kills."""
-    job = "000000000001-0000000000000000"
-    room = office.room
-    for order in prunes:
-        work(job, order, "sue", room, MemoryRunner(room))
-    for audit in audits(office):
-        work(job, audit, "sue", room, MemoryRunner(room))
-    for release in consents(office):
-        work(job, release, "sue", room, MemoryRunner(room))
+def calm(office: Office, prunes: Iterable[PruneOrder]) -> dict[str, float]:
+    """The same orders in one process that nobody kills; how long one of each kind takes, in seconds."""
+    room, took = office.room, {}
+    phases: dict[str, Callable[[], Iterable[Order]]] = {
+        "prune": lambda: prunes, "audit": lambda: audits(office), "release": lambda: consents(office),
+    }  # fmt: skip
+    for phase, orders in phases.items():
+        began, asked = time.monotonic(), list(orders())
+        for order in asked:
+            work("000000000001-0000000000000000", order, "sue", room, MemoryRunner(room))
+        took[phase] = (time.monotonic() - began) / max(1, len(asked))
+    return took
 
 
 def records(office: Office) -> Counter[str]:
@@ -148,23 +151,24 @@ def doubled(office: Office) -> int:
 
 
 def trial(url: str, wanted: int, seed: int, folder: Path) -> dict[str, object]:
-    """One database: rounds of new candidates until there were enough kills, then the same in peace, compared."""
+    """One database: rounds of new candidates until there were enough kills, and the same in peace, compared."""
     began = time.monotonic()
-    office = opened(folder / "stormy", url, images=IMAGES, policy=POLICY, shard_work=IMAGES)
+    other = opened(folder / "calm", "", images=IMAGES, policy=POLICY, shard_work=10**9)
+    keys = folder / "calm" / "keys"
+    office = opened(folder / "stormy", url, images=IMAGES, policy=POLICY, shard_work=IMAGES, keys=keys)
     prunes: list[PruneOrder] = []
     ids: list[str] = []
     with workers(office, 2) as (nursery, alive):
-        killer = Killer(office, nursery, alive, random.Random(seed))
+        killer = Killer(office, nursery, alive, {}, random.Random(seed))
         while sum(killer.kills.values()) < wanted:
-            new = [office.prune(len(prunes) + number) for number in range(4)]
+            new = [office.prune(len(prunes) + number) for number in range(EACH_ROUND)]
             prunes += new
+            killer.calm_s = calm(other, new)
             ids += killer.during("prune", new)
             ids += killer.during("audit", audits(office))
             ids += killer.during("release", consents(office))
             print(f"{len(prunes)} candidates, {dict(killer.kills)} kills", file=sys.stderr, flush=True)
     lost = [job for job in ids if office.jobs.get(job).state != "done"]
-    other = opened(folder / "calm", "", images=IMAGES, policy=POLICY, shard_work=10**9, keys=folder / "stormy" / "keys")
-    calm(other, prunes)
     return {
         "kills": sum(killer.kills.values()),
         "during": dict(killer.kills),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def opened(folder: Path, url: str, *, images: int, policy: Policy, shard_work: i
     settings = Settings(store=folder, ledger_url=url, jobs_url=url, threads=1, job_deaths=10**6)
     if keys:
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["cp", "-a", keys, folder / "keys"], check=True)
+        shutil.copytree(keys, folder / "keys")
     ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
     for split, name, many in (("audit", "audited", images), ("train", "calibration", 200)):
         if not (settings.data_folder / name).exists():
@@ -197,5 +198,6 @@ def workers(office: Office, many: int) -> Iterator[tuple[Nursery, list[int]]]:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, and nothing before it."""
-    os.kill(pid, signal.SIGKILL)
+    """SIGKILL, and nothing before it; one that is gone already was killed before."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

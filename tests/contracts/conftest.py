@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from auditsvc.adapters.blobs import FileBlobs
+from auditsvc.adapters.blobs.objects import ObjectBlobs
 from auditsvc.adapters.filekeys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.mlflow_registry import MlflowRegistry
 from auditsvc.ports import Blobs, Keys, Registry
 from tests.adapters.mlflow_server import mlflow_server
+from tests.adapters.object_storage import new_bucket, object_storage
 from tests.adapters.postgres import new_database
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry
 
@@ -30,8 +32,17 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
     opened.close()
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(scope="session")
+def storage() -> Iterator[str]:
+    with object_storage() as address:
+        yield address
+
+
+@pytest.fixture(params=["memory", "files", "objects"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "objects":
+        request.getfixturevalue("storage")
+        return ObjectBlobs(new_bucket())
     return MemoryBlobs() if request.param == "memory" else FileBlobs(tmp_path / "blobs")
 
 

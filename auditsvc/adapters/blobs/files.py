@@ -14,8 +14,9 @@ import shutil
 import tempfile
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,11 +32,8 @@ _STALE_S = 24 * 3600
 """An unfinished file or folder of this age, in seconds, has no writer any more."""
 
 
-class FileBlobs:
-    """``ports.Blobs`` in a folder of this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+class ContentBlobs(ABC):
+    """What is the same wherever the bytes are: names from content, checked reading, folders that appear whole."""
 
     def put(self, data: bytes) -> Digest:
         """Store these bytes; see ``ports.Blobs.put``."""
@@ -45,30 +43,34 @@ class FileBlobs:
         return digest
 
     def put_file(self, path: Path) -> FileEntry:
-        """Store a file, streaming.
-
-        Raises:
-            NotFound: there is no such file.
-            Unavailable: it can't be read, or the blob can't be written.
-        """
-        with _opened(path) as source:
-            digest, size = self._store(_chunks(source, path))
+        """Store a file, streaming.  Raises ``NotFound``, ``Unavailable``."""
+        with opened(path) as source:
+            digest, size = self._store(chunks(source, str(path)))
         return FileEntry(name=path.name, size=size, digest=digest)
 
     def read(self, digest: Digest) -> bytes:
         """The bytes, checked against the digest; see ``ports.Blobs.read``."""
         with self._source(digest) as source:
-            data = b"".join(_chunks(source, self._place(digest)))
+            data = b"".join(chunks(source, self._where(digest)))
         if digest_of(data) != digest:
             raise self._damaged(digest)
         return data
 
+    @abstractmethod
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there."""
-        try:
-            return _DIGEST.fullmatch(digest) is not None and self._place(digest).is_file()
-        except OSError as error:
-            raise Unavailable(f"the folder {self._folder} can't be read: {error.strerror}") from error
+
+    @abstractmethod
+    def _where(self, digest: Digest) -> str:
+        """The blob's place, in words for people."""
+
+    @abstractmethod
+    def _source(self, digest: Digest) -> AbstractContextManager[BinaryIO]:
+        """The blob, open for reading.  Raises ``NotFound``, ``Unavailable``."""
+
+    @abstractmethod
+    def _store(self, parts: Iterable[bytes]) -> tuple[Digest, int]:
+        """Write the parts under the digest that they turn out to have; returns it and the size in bytes."""
 
     def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
         """Write these files into an empty or absent folder; it appears whole.
@@ -80,7 +82,7 @@ class FileBlobs:
             Unavailable: a blob is damaged, or the folder can't be written.
         """
         beside = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
-        with _writes(folder):
+        with writes(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder.parent)
             _must_be_empty(folder)
@@ -103,24 +105,42 @@ class FileBlobs:
         to.parent.mkdir(parents=True, exist_ok=True)
         seen = hashlib.sha256()
         with self._source(file.digest) as source, to.open("xb") as target:
-            for chunk in _chunks(source, self._place(file.digest)):
+            for chunk in chunks(source, self._where(file.digest)):
                 seen.update(chunk)
                 target.write(chunk)
             _flush(target)
         if f"sha256:{seen.hexdigest()}" != file.digest:
             raise self._damaged(file.digest)
 
-    def _store(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+    def _damaged(self, digest: Digest) -> Unavailable:
+        words = f"its bytes are not {digest}; delete it and store it again"
+        return Unavailable(f"the file {self._where(digest)} is damaged: {words}")
+
+
+class FileBlobs(ContentBlobs):
+    """``ports.Blobs`` in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the blob is there."""
+        try:
+            return _DIGEST.fullmatch(digest) is not None and self._place(digest).is_file()
+        except OSError as error:
+            raise Unavailable(f"the folder {self._folder} can't be read: {error.strerror}") from error
+
+    def _store(self, parts: Iterable[bytes]) -> tuple[Digest, int]:
         """Write the chunks under the digest that they turn out to have; returns it and the size in bytes."""
         seen, size = hashlib.sha256(), 0
-        with _writes(self._folder):
+        with writes(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             _sweep(self._folder)
             handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
             beside = Path(name)
             try:
                 with os.fdopen(handle, "wb") as target:
-                    for chunk in chunks:
+                    for chunk in parts:
                         seen.update(chunk)
                         size += len(chunk)
                         target.write(chunk)
@@ -140,20 +160,20 @@ class FileBlobs:
         name = digest.removeprefix("sha256:")
         return self._folder / name[:2] / name[2:]
 
+    def _where(self, digest: Digest) -> str:
+        return str(self._place(digest))
+
     @contextmanager
     def _source(self, digest: Digest) -> Iterator[BinaryIO]:
         if not self.has(digest):
             raise NotFound(f"no blob {digest} in {self._folder}")
-        with _opened(self._place(digest)) as source:
+        with opened(self._place(digest)) as source:
             yield source
-
-    def _damaged(self, digest: Digest) -> Unavailable:
-        place = self._place(digest)
-        return Unavailable(f"the file {place} is damaged: its bytes are not {digest}; delete it and store it again")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file for reading; its faults as our errors."""
     try:
         source = path.open("rb")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -164,16 +184,17 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield source
 
 
-def _chunks(source: BinaryIO, path: Path) -> Iterator[bytes]:
+def chunks(source: BinaryIO, where: str) -> Iterator[bytes]:
+    """What is in it, a bit at a time; ``where`` names it in words."""
     try:
         while chunk := source.read(_CHUNK):
             yield chunk
     except OSError as error:
-        raise Unavailable(f"the file {path} can't be read: {error.strerror}") from error
+        raise Unavailable(f"the file {where} can't be read: {error.strerror}") from error
 
 
 @contextmanager
-def _writes(folder: Path) -> Iterator[None]:
+def writes(folder: Path) -> Iterator[None]:
     """Turn what a disk can answer to a write into one line that says what to do."""
     try:
         yield
