@@ -129,7 +129,7 @@ def _places(rule: Rule, standing: Mapping[str, Standing | str]) -> list[_Place]:
         return [_nowhere(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
     sizes = _slice_sizes(standing, found.evidence)
     places = [
-        _place(rule, metric, name, readings.get((metric, name)), sizes.get(name, 0), found.digest)
+        _place(rule, metric, name, readings.get((metric, name)), sizes.get(name, 0), found)
         for metric in metrics
         for name in rule.chosen(sizes)
     ]
@@ -167,9 +167,10 @@ def _slice_sizes(standing: Mapping[str, Standing | str], evidence: Evidence) -> 
 
 
 def _place(
-    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, evidence: Digest
+    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, found: Standing
 ) -> _Place:
-    """The reading at one place; where the slice is too small to be judged, what follows from that."""
+    """The reading at one place; what follows where the slice is too small (no excuse if that is only for now)."""
+    evidence, whole = found.digest, found.evidence.whole or {}
     if outcome is None or (size == 0 and name != OVERALL):
         reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric} for {name}"
         return _Place(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
@@ -181,7 +182,8 @@ def _place(
     unknown = Unmeasured(reason=seen, images=outcome.images)
     if name == OVERALL:
         return _Place(rule, metric, name, unknown, rule.severity, evidence)
-    severity: Severity = "warn" if "warn" in (rule.severity, rule.below_minimum) else "block"
+    excused = rule.below_minimum == "warn" and whole.get(name, 0) < rule.min_images
+    severity: Severity = "warn" if excused else rule.severity
     return _Place(rule, metric, name, unknown, severity, evidence, too_small=True)
 
 

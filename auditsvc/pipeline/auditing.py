@@ -7,7 +7,6 @@ one place in the code that catches everything.
 
 from __future__ import annotations
 
-import datetime
 import platform
 from collections.abc import Iterable, MutableMapping
 from functools import partial
@@ -21,6 +20,7 @@ from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
 from auditsvc.measuring.parts import Found, Part, PartCase, WholeCase
 from auditsvc.pipeline.marking import read_mark
 from auditsvc.pipeline.planning import sliced_for, undecidable
+from auditsvc.pipeline.staging import Measuring, audit_in_stages, fresh_evidence
 from auditsvc.pipeline.stored import load_stored
 from auditsvc.ports import Ports
 from auditsvc.records import OVERALL, Candidate, CheckFailed, Evidence, EvidenceKey, Parent, Policy, Reading
@@ -49,6 +49,13 @@ def audit(
     dataset = sliced_for(policy, dataset)
     for line in undecidable(policy, dataset):
         ports.progress.say(f"can't be approved on this data set: {line}")
+    if policy.stages:
+        how = Measuring(
+            fields=lambda: _fields(candidate, parent, policy, dataset, ports),
+            key_of=lambda check: _key(check, candidate, policy, dataset),
+            run=_run,
+        )
+        return audit_in_stages(candidate, policy, dataset, ports, how, {} if remembered is None else remembered)
     known = known_evidence(candidate, policy, dataset, ports)
     results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
     if results:
@@ -67,11 +74,7 @@ def known_evidence(candidate: Candidate, policy: Policy, dataset: Dataset, ports
     """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
     keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    oldest = ports.clock.now() - datetime.timedelta(days=policy.max_age_days)
-    return {
-        name: next((found for found in ports.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
-        for name, key in keys.items()
-    }
+    return {name: fresh_evidence(key, policy, ports) for name, key in keys.items()}
 
 
 def measure_part(

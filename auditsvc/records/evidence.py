@@ -79,6 +79,8 @@ class EvidenceKey(Value):
     alpha: Annotated[float, Field(gt=0, lt=0.5)]
     code: Text
     slicing: dict[str, Any] | None = None
+    stage: Annotated[int, Field(ge=1)] | None = None
+    """How many of the images were measured, where a policy's ``stages`` let an audit stop early."""
 
     def text(self) -> str:
         """The key as one digest, for look-ups."""
@@ -100,6 +102,8 @@ class Evidence(Record):
     readings: tuple[Reading, ...]
     flips: tuple[Flip, ...] = ()
     environment: dict[str, str]
+    whole: dict[str, int] | None = None
+    """For a stage: how many images each slice has in the whole data set."""
     started: Moment
     finished: Moment
 

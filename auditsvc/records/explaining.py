@@ -26,6 +26,9 @@ def explain_policy(policy: Policy) -> Iterator[str]:
     )
     if policy.looks:
         yield f"{policy.looks} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
+    if policy.stages:
+        shares = ", ".join(f"{100 * share:.3g}" for share in policy.stages)
+        yield f"The audit may stop, decided, after {shares} % of the images; each end is at {100 * policy.level:.3g} %."
     for role, names in (policy.roles or {}).items():
         yield f"One of those who consent must be {' or '.join(names)}, as {role}."
     for rule in policy.rules:

@@ -140,6 +140,8 @@ class Policy(Record):
     max_age_days: Annotated[int, Field(ge=1)] = 90
     looks: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many candidates of a model will be judged on one data set: they share alpha.  See ``records.looking``."""
+    stages: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=2, max_length=20)] | None = None
+    """The shares of the images after which the audit may stop, decided; they share alpha.  See ``measuring.stages``."""
     datasets: tuple[Digest, ...] = ()
     """Data sets that evidence may come from; none named means: the one that the audit was given."""
     slicing: Slicing | None = None
@@ -152,6 +154,8 @@ class Policy(Record):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"rules with the same name: {', '.join(twice)}")
+        if self.stages and (list(self.stages) != sorted(set(self.stages)) or self.stages[-1] != 1):
+            raise ValueError("stages are shares of the images in rising order, the last of them 1")
         if self.roles is not None and len(self.roles) > self.approvals:
             raise ValueError(f"{len(self.roles)} roles need as many approvals; there are {self.approvals}")
         if all(rule.severity == "warn" or rule.of for rule in self.rules):
@@ -163,8 +167,8 @@ class Policy(Record):
 
     @property
     def level(self) -> float:
-        """The alpha at which one candidate is measured and judged: its share, where several candidates share it."""
-        return self.alpha / (self.looks or 1)
+        """The alpha of each interval: a share of the policy's, where several candidates or stages share it."""
+        return self.alpha / (self.looks or 1) / len(self.stages or (1.0,))
 
     def subjects(self) -> tuple[str, ...]:
         """Found by its name and by ``name/version``."""

@@ -2,12 +2,14 @@
 
 Evidence counts if it is this candidate's beside this parent, of one data set that the policy names (or of one
 and the same, where it names none), of the check, version, parameters, seed and alpha that the policy pins, and
-recent.  Of several runs with one key the first counts, so that measuring again until it passes changes nothing.
+recent.  Of several runs with one key the first counts, so that measuring again until it passes changes nothing.  Of
+several stages the last one counts, and all checks must have reached it.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +58,19 @@ def standing_evidence(
         check: max(reasons)[1] if reasons else f"no evidence of {check} for this candidate"
         for check, reasons in misses.items()
     }
-    found |= {item.evidence.key.check: item for item in first.values()}
+    latest = max((stage_of(item.evidence) for item in first.values()), default=0.0)
+    late = "the evidence of {} is of an earlier stage than that of other checks"
+    found |= {item.evidence.key.check: late.format(item.evidence.key.check) for item in first.values()}
+    found |= {item.evidence.key.check: item for item in first.values() if stage_of(item.evidence) == latest}
     if policy.datasets or len({item.evidence.key.dataset for item in first.values()}) < 2:
         return found
     why = "the evidence is of more than one data set, and the policy does not say which one counts"
     return {check: item if isinstance(item, str) else why for check, item in found.items()}
+
+
+def stage_of(evidence: Evidence) -> float:
+    """How many images the evidence is of; all of them is more than any number."""
+    return math.inf if evidence.key.stage is None else float(evidence.key.stage)
 
 
 def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment) -> tuple[int, str] | None:
@@ -84,6 +94,7 @@ def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Mom
             bool(policy.datasets) and key.dataset not in policy.datasets,
             "is of a data set that the policy does not name",
         ),
+        (key.stage is not None and policy.stages is None, "is of a part of the images, and the policy has no stages"),
         (bool(other), f"is not of the {' and '.join(other)} that the policy pins"),
         (age < datetime.timedelta(0), "is from after this decision"),
         (age > datetime.timedelta(days=policy.max_age_days), f"is older than {policy.max_age_days} days"),
