@@ -63,7 +63,6 @@ def verify(
     """Is this what was approved?  Offline, without a server.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
     from auditsvc.provenance import TrustRoot
     from auditsvc.provenance import verify as check
-    from auditsvc.provenance.fetching import default_memory, fetched_trust
 
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder; give the release's folder, the one that holds release/")
@@ -72,6 +71,8 @@ def verify(
     if trust is None:
         root = TrustRoot.load(key)
     elif key.is_file():
+        from auditsvc.provenance.fetching import default_memory, fetched_trust
+
         root = fetched_trust(trust, key.read_bytes(), now, memory or default_memory())
     else:
         raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")

@@ -4,7 +4,8 @@
 ``model-signing`` 1.1.1, ``rate_vs_openssl`` ours over ``openssl dgst -sha256``; each is the lowest of three layouts
 (1, 10 and 1000 files, 2 GiB in all).  ``parallel_gain`` is the wall time of signing 1000 files on one core over that
 on all cores.  ``cold_start_ratio`` is the wall time of ``auditsvc verify`` of a small release over that of
-``model_signing verify key``, ``cold_start_cpu_ratio`` the same in CPU seconds, which a busy machine hardly changes.  ``append_ms_*`` and ``inclusion_ms_*`` are medians of one append (to the disk) and one
+``model_signing verify key``, ``cold_start_cpu_ratio`` the same in CPU seconds, which a busy machine hardly changes.
+``append_ms_*`` and ``inclusion_ms_*`` are medians of one append (to the disk) and one
 proof with 10^3 and 10^5 leaves in the ledger, ``append_disk_ms`` an append of one page to a file on the same disk.
 ``negative_refused`` counts the negative cases in which each variant was refused with exactly its codes; those that
 could not run here are in ``negative_skipped``.  A key is left out where its tool is not here.
