@@ -25,7 +25,7 @@ def gate(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """May this version go out?  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
+    """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
     from auditsvc.bootstrap import open_ledger
     from auditsvc.pipeline.answering import ask
 
@@ -60,7 +60,7 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Is this what was approved?  Offline, without a server.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
+    """Say whether this is what was approved, offline.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
     from auditsvc.provenance import TrustRoot
     from auditsvc.provenance import verify as check
 

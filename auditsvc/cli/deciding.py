@@ -65,7 +65,7 @@ def waive(
 
 
 def release(model: Model, version: Version, store: Store = None, json: Json = False) -> None:
-    """Sign, attest and log an approved version, and move the alias ``approved`` to it."""
+    """Sign, attest and log an approved version.  The alias ``approved`` moves to it last."""
     from auditsvc.pipeline.deciding import latest_decision
     from auditsvc.pipeline.releasing import release as seal
 

@@ -30,7 +30,7 @@ def audit(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Measure a candidate beside its parent, judge it, write its report.  Exit code as ``gate``'s."""
+    """Measure a candidate beside its parent, and judge it.  Writes its report; exit code as ``gate``'s."""
     from auditsvc.adapters.policy_files import faults_of_slices, read_policy
     from auditsvc.pipeline.auditing import audit as measure
     from auditsvc.pipeline.deciding import judge

@@ -74,7 +74,7 @@ def policy_dry_run(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """What this policy would have said about every candidate that was judged.  Nothing is measured or stored."""
+    """What a policy would have said about all past candidates.  Nothing is measured or stored."""
     from auditsvc.adapters.policy_files import read_policy
     from auditsvc.bootstrap import open_ledger
     from auditsvc.pipeline.replaying import replay

@@ -70,7 +70,7 @@ def prune(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Prune a parent, mark the result, register it in MLflow and submit it; with --sweep the smallest that passes."""
+    """Prune a parent, mark, register and submit the result.  With --sweep: the smallest that passes a policy."""
     from auditsvc.pipeline.making import register_parent
     from auditsvc.pipeline.marking import Marking
     from auditsvc.pipeline.parents import parent_folder

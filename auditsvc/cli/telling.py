@@ -20,7 +20,7 @@ def demo(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Run the main job on a real model and real images that ship with the package."""
+    """Run the main job on a real model and images that ship with it."""
     from rich.console import Console
 
     from auditsvc.adapters.console import ConsoleProgress, NoProgress
@@ -45,7 +45,7 @@ def report(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Write the report of the newest decision on a version again; the same records give the same bytes."""
+    """Write the report of the newest decision again.  The same records give the same bytes."""
     from auditsvc.compliance import FORMATS
     from auditsvc.pipeline.deciding import latest_decision
     from auditsvc.pipeline.reporting import write_report

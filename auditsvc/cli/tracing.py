@@ -37,7 +37,7 @@ def copy(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Mark a version anew for each recipient, so that a leak is traced; each copy is audited and released by itself."""
+    """Mark a version anew for each recipient, to trace a leak.  Each copy is audited and released by itself."""
     from auditsvc.cli.deciding import candidate_of
     from auditsvc.pipeline.making import copy_for, submit_beside
     from auditsvc.pipeline.marking import Marking
@@ -68,7 +68,7 @@ def identify(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Is this model one of ours, and whose copy?  Exit code 0 MATCH, 3 INCONCLUSIVE or NO EVIDENCE."""
+    """Say whether a model is one of ours, and whose copy.  Exit code 0 MATCH, 3 INCONCLUSIVE or NO EVIDENCE."""
     from auditsvc.pipeline.identifying import identify_answers, identify_file
 
     if (file is None) == (queries is None):
@@ -101,7 +101,7 @@ def queries(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Write the pictures to ask a suspect, and the sheet for its answers; then `auditsvc identify --queries SHEET`."""
+    """Write the pictures to ask a suspect.  Fill in the sheet, then run `auditsvc identify --queries SHEET`."""
     from auditsvc.pipeline.identifying import queries_for
     from auditsvc.pipeline.querying import SHEET, hand_out
 
@@ -119,7 +119,7 @@ def reveal(
     subkey: Annotated[int, typer.Option(help="Which of the sixteen sub-keys, 0 to 15; a shown one is used up.")],
     store: Store = None,
 ) -> None:
-    """In a dispute: show one sub-key of a version's mark, with its proof; the other fifteen stay secret."""
+    """Show one sub-key of a version's mark, with its proof.  For a dispute; the other fifteen stay secret."""
     from auditsvc.cli.deciding import candidate_of
     from auditsvc.pipeline.disputing import reveal as show
 
@@ -135,7 +135,7 @@ def arbitrate(
     key: Annotated[Path, typer.Option(help="The owner's release key or trust policy, got from elsewhere.")],
     json: Json = False,
 ) -> None:
-    """As an arbiter: does the model carry the mark that the release committed to?  Exit code 0 MATCH, else 3."""
+    """As an arbiter, test for the mark that a release committed to.  Exit code 0 MATCH, else 3."""
     from datetime import UTC, datetime
 
     from auditsvc.pipeline.disputing import arbitrate as judge

@@ -22,7 +22,7 @@ def publish(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Publish whom to trust and all recalls (TUF), at least once a day; copy the folder to where readers find it."""
+    """Publish whom to trust and all recalls (TUF).  At least once a day; copy the folder to where readers find it."""
     from auditsvc.pipeline.trusting import publish as tell
     from auditsvc.pipeline.trusting import trust_folder
 
@@ -37,7 +37,7 @@ def publish(
 
 @trust_app.command("show")
 def show(store: Store = None) -> None:
-    """Print the trust policy: every public key, what it may sign, the log, witnesses and time stamps."""
+    """Print the trust policy.  Every public key, what it may sign, the log, witnesses and time stamps."""
     from auditsvc.pipeline.sealed import trust_of
 
     print(trust_of(checking_ports(store)).to_json().decode())
@@ -45,7 +45,7 @@ def show(store: Store = None) -> None:
 
 @log_app.command("checkpoint")
 def checkpoint(store: Store = None) -> None:
-    """Print the log's signed checkpoint: keep it somewhere else, and the log can't be rewritten unseen."""
+    """Print the log's signed checkpoint.  Keep it somewhere else, and the log can't be rewritten unseen."""
     from auditsvc.pipeline.sealed import published
 
     print(published(checking_ports(store)).current(), end="")
@@ -53,7 +53,7 @@ def checkpoint(store: Store = None) -> None:
 
 @log_app.command("key")
 def key(store: Store = None) -> None:
-    """Print the key (`vkey`) under which witnesses and readers follow this log."""
+    """Print the key (vkey) by which others follow this log."""
     from auditsvc.pipeline.sealed import trust_of
 
     log = trust_of(checking_ports(store)).log

@@ -35,7 +35,7 @@ def new(
     log: Annotated[list[str], typer.Option(help="A log to follow, by its key (`vkey`); may be repeated.")],
     json: Json = False,
 ) -> None:
-    """Make a witness: a key of its own, and the logs that it follows.  Prints the key that others trust."""
+    """Make a witness with a key of its own.  Prints the key that others trust."""
     from cryptography.hazmat.primitives.asymmetric import ed25519
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -64,7 +64,7 @@ def new(
 
 @witness_app.command("add-checkpoint")
 def add_checkpoint(folder: Folder) -> None:
-    """Answer one `add-checkpoint` request (C2SP tlog-witness) from standard input; exit code 1 if it is refused."""
+    """Answer one add-checkpoint request from standard input.  C2SP tlog-witness; exit code 1 if it is refused."""
     status, body = _witness(folder).answer(sys.stdin.buffer.read(_MOST), datetime.now(UTC))
     if status == 200:
         print(body, end="")
@@ -79,7 +79,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to bind to.")] = 8610,
 ) -> None:
-    """Answer `POST /add-checkpoint` over HTTP, one request at a time; put a TLS proxy in front of it."""
+    """Answer POST /add-checkpoint over HTTP.  One request at a time; put a TLS proxy in front of it."""
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     witness = _witness(folder)
