@@ -22,8 +22,9 @@ from typing import Annotated
 from pydantic import Field
 
 from auditsvc.measuring import Case, Check
-from auditsvc.measuring.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, weaknesses
+from auditsvc.measuring.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, outdone, weaknesses
 from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
+from auditsvc.measuring.pairs import ERRORS
 from auditsvc.models import Model
 from auditsvc.records import Reading, Unmeasured
 
@@ -31,6 +32,9 @@ Budget = Annotated[float, Field(gt=0, le=64)]
 Length = Annotated[float, Field(gt=0, le=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Degrees = Annotated[float, Field(gt=0, le=90)]
+
+BLIND: frozenset[Method] = frozenset({"hopskipjump"})
+"""Methods that need no gradient, so that a masked one does not make them doubtful."""
 
 TRIED_FOR_STRENGTH = 16
 """Images on which the attack must show that it can break these models."""
@@ -44,7 +48,11 @@ class Adversarial(Check):
     ``spatial@D`` turns by up to so many degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
     is the candidate on images made against its parent, ``parent.transfer@B`` the parent on the candidate's.  With
     ``curve``, ``area.M``, ``area_loss.M`` and ``breaking.M`` (the budget at which half of the images are lost).
-    ``images`` bounds how many images are attacked, drawn once from the seed.
+    ``errors_apart`` tells misses from false alarms.  ``images`` bounds how many images are attacked, drawn once from
+    the seed.
+
+    ``hopskipjump`` (of the Adversarial Robustness Toolbox) asks for answers alone and is measured also where gradients
+    can't be trusted.  With ``cross_check`` the toolbox's PGD must break no more than ours on the images of the test.
     """
 
     id = "adversarial"
@@ -60,6 +68,8 @@ class Adversarial(Check):
     turns: tuple[Degrees, ...] = ()
     transfer: bool = False
     curve: bool = False
+    errors_apart: bool = False
+    cross_check: bool = False
     images: Annotated[int, Field(ge=1)] = 256
 
     def conditions(self) -> tuple[str, ...]:
@@ -71,12 +81,18 @@ class Adversarial(Check):
 
     def metrics(self) -> tuple[str, ...]:
         """The conditions' metrics, and the curves'."""
-        families = [_family(method, norm) for method, norm, _ in self._families()] if self.curve else []
-        return (*super().metrics(), *chain.from_iterable(curve_metrics(name) for name in families))
+        more = chain.from_iterable(self._more_metrics(*family) for family in self._families())
+        return (*super().metrics(), *more)
+
+    def _more_metrics(self, method: Method, norm: Norm, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Beside score, parent and drop: misses and false alarms, and the curve's."""
+        apart = [f"{kind}.{name}" for kind in ERRORS for name in names] if self.errors_apart else []
+        return (*apart, *(curve_metrics(_family(method, norm)) if self.curve else ()))
 
     def cost(self) -> float:
         """A step is a forward and a backward pass: about three passes for each model."""
         steps = {"fgsm": 1, "square": self.queries / 3, "autoattack": 10 * self.steps + self.queries / 3}
+        steps["hopskipjump"] = 100 * self.steps
         each = [steps.get(method, self.steps * self.restarts) * len(names) for method, _, names in self._families()]
         more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transfer_names())
         return 3.0 * (sum(each) + more)
@@ -84,23 +100,26 @@ class Adversarial(Check):
     def measure(self, case: Case) -> Iterator[Reading]:
         """Test the strength, then attack."""
         doubts = self._doubts(case)
+        for method, norm, names in self._families():
+            if not doubts or method in BLIND:
+                yield from self._attacked(case, method, norm, names)
         if doubts:
             yield from self._unmeasured(case, doubts)
         else:
-            yield from self._by_gradient(case)
+            yield from self._repainted_and_transferred(case)
         for degrees in self.turns:
             yield from case.compare_attacked(f"spatial@{degrees:g}", Spatial(case.task, degrees), self.images)
 
-    def _by_gradient(self, case: Case) -> Iterator[Reading]:
-        for method, norm, names in self._families():
-            radii = self._radii(norm)
-            attacks = Budgets(case.task, norm, radii, method, self.steps, self.restarts, self.queries)
-            pairs = case.pairs_attacked(names, attacks, self.images)
-            for pair in pairs:
-                yield from case.readings(pair)
-            if self.curve:
-                severities = tuple(sorted(self.budgets if norm == "Linf" else self.l2_budgets))
-                yield from curve_readings(case, Curve(_family(method, norm), severities, pairs, 0.5, relative=True))
+    def _attacked(self, case: Case, method: Method, norm: Norm, names: tuple[str, ...]) -> Iterator[Reading]:
+        attacks = Budgets(case.task, norm, self._radii(norm), method, self.steps, self.restarts, self.queries)
+        pairs = case.pairs_attacked(names, attacks, self.images)
+        for pair in pairs:
+            yield from case.readings(pair, errors_apart=self.errors_apart)
+        if self.curve:
+            severities = tuple(sorted(self.budgets if norm == "Linf" else self.l2_budgets))
+            yield from curve_readings(case, Curve(_family(method, norm), severities, pairs, 0.5, relative=True))
+
+    def _repainted_and_transferred(self, case: Case) -> Iterator[Reading]:
         for fraction in self.patches:
             yield from case.compare_attacked(f"patch@{fraction:g}", Patch(case.task, fraction), self.images)
         if self.transfer:
@@ -133,14 +152,20 @@ class Adversarial(Check):
             seeds = case.seeds("strength", batch)
             for name, model in models:
                 reasons = weaknesses(model, case.task, ball, batch.images, batch.targets, seeds)
+                if self.cross_check and not reasons:
+                    more = outdone(model, case.task, ball, self.steps, batch.images, batch.targets, seeds)
+                    reasons = (more,) if more else ()
                 found += [f"{name}: {reason}" for reason in reasons]
         return tuple(found)
 
     def _unmeasured(self, case: Case, doubts: tuple[str, ...]) -> Iterator[Reading]:
         outcome = Unmeasured(reason=("the attack proves nothing about these models. " + "; ".join(doubts))[:4000])
-        without = tuple(f".spatial@{degrees:g}" for degrees in self.turns)
+        blind = [family for family in self._families() if family[0] in BLIND]
+        names = [f"spatial@{degrees:g}" for degrees in self.turns] + [name for _, _, some in blind for name in some]
+        known = {f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in names}
+        known |= {metric for family in blind for metric in self._more_metrics(*family)}
         for metric in self.metrics():
-            if not metric.endswith(without) or not without:
+            if metric not in known:
                 for name in case.dataset.slices.names:
                     yield Reading(metric=metric, slice=name, outcome=outcome)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from auditsvc.checks.adversarial import Adversarial
-from auditsvc.measuring.attacks import Ball, Pgd
+from auditsvc.measuring.attacks import Ball, HopSkipJump, Pgd, strength
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from auditsvc.tasks import Classification
 from tests.fakes.models import MaskedGradient, NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
@@ -59,6 +59,46 @@ def test_what_only_looks_robust_is_unmeasured(seat, model, words):
     assert isinstance(outcome, Unmeasured)
     assert f"{seat}: " in outcome.reason and words in outcome.reason
     assert isinstance(found["score.spatial@5", OVERALL], Measured)
+
+
+def test_a_search_without_gradients_is_measured_where_gradients_lead_nowhere():
+    check = Adversarial(budgets=(8, 90), methods=("pgd", "hopskipjump"), steps=10, curve=True, errors_apart=True)
+    found = outcomes(check, case_of(MaskedGradient(), SeesMeanBrightness(), grey_dataset([0.55, 0.6])))
+    assert {metric for metric, _ in found} == set(check.metrics())
+    assert isinstance(found["score.pgd@8", OVERALL], Unmeasured)
+    blind = [found[f"score.hopskipjump@{budget}", OVERALL].value for budget in (8, 90)]
+    assert blind == [1.0, 0.0]
+    assert found["missed.hopskipjump@90", "kind=bright"].value == 1.0
+
+
+def test_a_weak_attack_of_ours_is_found_by_the_toolbox(monkeypatch):
+    """With our own attack switched off, the reading must not be taken for robustness."""
+    check = Adversarial(budgets=(2,), steps=5, cross_check=True)
+    bright = grey_dataset([0.5 + far / 255 for far in (0.3, 0.4, 1.5)])
+    case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), bright)
+    assert found_robust(check, case) == 0.0
+    monkeypatch.setattr(strength, "weaknesses", lambda *_: ())
+    monkeypatch.setattr("auditsvc.checks.adversarial.weaknesses", lambda *_: ())
+    monkeypatch.setattr(strength, "Pgd", lambda *_: lambda outputs, images, targets, seeds: images)
+    outcome = outcomes(check, case)["score.pgd@2", OVERALL]
+    assert isinstance(outcome, Unmeasured) and "3 fewer images standing" in outcome.reason
+
+
+def found_robust(check, case):
+    return outcomes(check, case)["score.pgd@2", OVERALL].value
+
+
+def test_the_toolbox_leaves_numpys_chance_as_it_was_and_does_not_depend_on_it():
+    images, targets, seeds = torch.full((3, 3, 8, 8), 0.52), torch.ones(3, dtype=torch.long), torch.arange(3)
+    attack = HopSkipJump(Classification(("dark", "bright")), "L2", 2)
+    np.random.seed(1)
+    first, state = attack(SeesMeanBrightness(), images, targets, seeds), np.random.get_state()[1].copy()
+    np.random.seed(1)
+    assert (np.random.get_state()[1] == state).all()
+    np.random.seed(2)
+    parts = [attack(SeesMeanBrightness(), images[part], targets[part], seeds[part]) for part in seeds.flip(0).split(1)]
+    assert torch.equal(torch.cat(parts).flip(0), first)
+    assert not torch.equal(first, images)
 
 
 def test_images_made_against_one_model_are_tried_on_the_other():

@@ -5,7 +5,8 @@ of the same shape: for an image that it broke, the iterate that broke it; for th
 Only images that the model gets right are attacked, and a broken image leaves the batch at once.  Trajectories of
 images are independent of each other, so neither changes what the attack finds.
 
-All run in float32 on the tensors they are given, on any device; no attack keeps state or uses global chance.
+All run in float32 on the tensors they are given, on any device; no attack keeps state or depends on global chance.
+The loops are our own but for ``toolbox``, which brings in the Adversarial Robustness Toolbox.
 """
 
 from auditsvc.measuring.attacks.apgd import Apgd, TargetedApgd
@@ -17,7 +18,8 @@ from auditsvc.measuring.attacks.minimal import MinimalNorm
 from auditsvc.measuring.attacks.patch import Patch
 from auditsvc.measuring.attacks.spatial import Spatial
 from auditsvc.measuring.attacks.square import Square
-from auditsvc.measuring.attacks.strength import weaknesses
+from auditsvc.measuring.attacks.strength import outdone, weaknesses
+from auditsvc.measuring.attacks.toolbox import HopSkipJump, ToolboxPgd
 
 __all__ = [
     "Apgd",
@@ -25,6 +27,7 @@ __all__ = [
     "Ball",
     "Budgets",
     "Fgsm",
+    "HopSkipJump",
     "Method",
     "MinimalNorm",
     "Norm",
@@ -33,6 +36,8 @@ __all__ = [
     "Spatial",
     "Square",
     "TargetedApgd",
+    "ToolboxPgd",
     "WorstCover",
+    "outdone",
     "weaknesses",
 ]

@@ -20,11 +20,12 @@ from auditsvc.measuring.attacks.ball import Ball, Norm
 from auditsvc.measuring.attacks.gradient import Fgsm, Pgd
 from auditsvc.measuring.attacks.minimal import MinimalNorm, distance
 from auditsvc.measuring.attacks.square import Square
+from auditsvc.measuring.attacks.toolbox import HopSkipJump
 from auditsvc.measuring.attacks.victim import Outputs, Victim
 from auditsvc.measuring.case import Attack
 from auditsvc.tasks import Task
 
-Method = Literal["fgsm", "pgd", "apgd", "square", "minimal", "autoattack"]
+Method = Literal["fgsm", "pgd", "apgd", "square", "minimal", "autoattack", "hopskipjump"]
 
 CHUNK = 64
 """Images attacked at once: on a CPU larger batches leave the cache and cost more for each image."""
@@ -74,7 +75,7 @@ class AutoAttack:
 class Budgets:
     """One method at every radius of ``radii``, ascending; what falls to a small one is not tried at a larger.
 
-    ``minimal`` searches once, and its distances are held against every radius.
+    ``minimal`` and ``hopskipjump`` search once, and their distances are held against every radius.
     """
 
     task: Task
@@ -89,7 +90,10 @@ class Budgets:
         """For each radius the attacked images; an image that broke stays as it broke."""
         victim = Victim(outputs, self.task)
         if self.method == "minimal":
-            return self._by_distance(victim, images, targets, seeds)
+            search: Attack = MinimalNorm(self.task, self.norm, self.steps)
+            return self._by_distance(search, victim, images, targets, seeds)
+        if self.method == "hopskipjump":
+            return self._by_distance(HopSkipJump(self.task, self.norm, self.steps), victim, images, targets, seeds)
         current, versions = images.clone(), []
         places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
         for radius in self.radii:
@@ -110,9 +114,11 @@ class Budgets:
         }
         return made[self.method]()
 
-    def _by_distance(self, victim: Victim, images: Tensor, targets: Tensor, seeds: Tensor) -> Sequence[Tensor]:
+    def _by_distance(
+        self, search: Attack, victim: Victim, images: Tensor, targets: Tensor, seeds: Tensor
+    ) -> Sequence[Tensor]:
         found = images.clone()
         places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
-        on_standing(MinimalNorm(self.task, self.norm, self.steps), victim, found, images, targets, seeds, places)
+        on_standing(search, victim, found, images, targets, seeds, places)
         far = distance(found - images, self.norm)[:, None, None, None]
         return [torch.where(far <= radius, found, images) for radius in self.radii]

@@ -19,6 +19,7 @@ from auditsvc.measuring.attacks.ball import Ball
 from auditsvc.measuring.attacks.gradient import Pgd
 from auditsvc.measuring.attacks.minimal import MinimalNorm
 from auditsvc.measuring.attacks.square import Square
+from auditsvc.measuring.attacks.toolbox import ToolboxPgd
 from auditsvc.measuring.attacks.victim import Outputs, Victim, task_loss
 from auditsvc.tasks import Task
 
@@ -95,3 +96,17 @@ def _black_box(victim: Victim, ball: Ball, images: Tensor, targets: Tensor, seed
     if blind <= seeing:
         return ""
     return f"a search without gradients broke {blind} images and the gradient attack {seeing}"
+
+
+def outdone(
+    outputs: Outputs, task: Task, ball: Ball, steps: int, images: Tensor, targets: Tensor, seeds: Tensor
+) -> str:
+    """Why another hand's attack says that ours is weak: the toolbox's, as long and in the same ball, broke more."""
+    victim = Victim(outputs, task)
+
+    def broken(attack: Pgd | ToolboxPgd) -> int:
+        found = attack(outputs, images, targets, seeds)
+        return int((~victim.standing(victim.ask(found), targets)).sum())
+
+    ours, theirs = broken(Pgd(task, ball, steps)), broken(ToolboxPgd(task, ball, steps))
+    return f"the toolbox's attack left {theirs - ours} fewer images standing than ours" if theirs > ours else ""
