@@ -39,7 +39,7 @@ _ERRORS = {
 }
 
 _LOOKED_UP = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
-"""Operations without a name in their path that look something up all the same."""
+"""Operations without a name in their path or a body that look something up all the same."""
 
 _CONFLICTING = (
     "/v1/log/checkpoint",
@@ -87,14 +87,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
 def _link(paths: dict[str, Any]) -> None:
     """From every list to what can be done with one of its records: OpenAPI links, which programs can follow."""
     for path, methods in paths.items():
-        inside = [(name, found) for name, found in paths.items() if name.startswith(f"{path}/{{digest}}")]
+        called = "id" if path == "/v1/jobs" else "digest"
+        inside = [(name, found) for name, found in paths.items() if name.startswith(f"{path}/{{{called}}}")]
         if "get" not in methods or not inside:
             continue
         links = methods["get"]["responses"]["200"].setdefault("links", {})
         for _, found in inside:
             for operation in found.values():
                 name = operation["operationId"]
-                links[name] = {"operationId": name, "parameters": {"digest": "$response.body#/items/0/digest"}}
+                links[name] = {"operationId": name, "parameters": {called: f"$response.body#/items/0/{called}"}}
 
 
 def _name_kind(schema: dict[str, Any], kind: str) -> None:
@@ -109,7 +110,7 @@ def _declare_errors(path: str, operation: dict[str, Any]) -> None:
     wanted = dict(_ERRORS) if operation["x-role"] not in OPEN else {}
     if operation["x-role"] == "signed":
         wanted["401"] = "Not signed with the secret that both sides know."
-    if "{" not in path and path not in _LOOKED_UP:
+    if "{" not in path and path not in _LOOKED_UP and "requestBody" not in operation:
         wanted.pop("404", None)
     if "requestBody" in operation or path in _CONFLICTING:
         wanted["409"] = "The state of things forbids it; `detail` says what."

@@ -7,6 +7,7 @@ import typer
 from auditsvc.cli import (
     asking,
     deciding,
+    keeping,
     making,
     policies,
     pruning,
@@ -43,6 +44,7 @@ app.command()(tracing.reveal)
 app.command()(tracing.arbitrate)
 app.command()(serving.serve)
 app.command()(working.worker)
+app.command()(keeping.backup)
 app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")
 app.add_typer(trusting.trust_app, name="trust")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from auditsvc.demo import cases
 from auditsvc.demo.training import trained_digits
 from auditsvc.pipeline.making import register_parent
 from auditsvc.pipeline.working import Workroom
-from auditsvc.ports import Ports
+from auditsvc.ports import KeyRole, Ports
 from auditsvc.records import CheckSpec, Parent, Policy, PruneOrder, Recipe, Rule
 from auditsvc.settings import Settings
 from tests.fakes import FixedClock
@@ -125,6 +126,9 @@ def opened(folder: Path, url: str, *, images: int, policy: Policy, shard_work: i
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(keys, folder / "keys")
     ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    ports.keys.watermark_secret()
+    for role in get_args(KeyRole):
+        ports.keys.signer(role)
     for split, name, many in (("audit", "audited", images), ("train", "calibration", 200)):
         if not (settings.data_folder / name).exists():
             small_digits(settings.data_folder / name, split, many)
