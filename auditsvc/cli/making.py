@@ -34,6 +34,7 @@ def audit(
     from auditsvc.adapters.policy_files import faults_of_slices, read_policy
     from auditsvc.pipeline.auditing import audit as measure
     from auditsvc.pipeline.deciding import judge
+    from auditsvc.pipeline.exemplifying import exemplars
     from auditsvc.pipeline.planning import sliced_for
     from auditsvc.pipeline.reporting import write_report
     from auditsvc.pipeline.suggesting import suggest
@@ -49,6 +50,7 @@ def audit(
     remembered: dict[str, Answers] = {}
     evidence = measure(chosen, rules, dataset, ports, remembered)
     suggest(chosen, rules, dataset, ports, remembered)
+    exemplars(chosen, rules, dataset, ports, remembered)
     decision = judge(chosen, rules, evidence, ports)
     (report,) = write_report(chosen, decision, dataset, ports)
     _print_decision(decision, report, json=json)

@@ -10,12 +10,13 @@ from auditsvc.compliance.inputs import Readings, ReportInputs, Sibling, figure_o
 from auditsvc.compliance.views import (
     ConfidenceBin,
     Example,
+    ExemplarsPart,
     FrontierPoint,
     Reliability,
     SuggestedPart,
     SuggestedRow,
 )
-from auditsvc.compliance.words import condition_parts, condition_words, plain
+from auditsvc.compliance.words import amount, condition_parts, condition_words, plain, plural
 from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Measured
 
 
@@ -102,8 +103,23 @@ def suggested(inputs: ReportInputs) -> SuggestedPart | None:
         tried=found.tried,
         images_found=found.images_found,
         images_held=found.images_held,
-        record=record,
+        evidence=record,
     )
+
+
+def exemplars(inputs: ReportInputs, most: int = 12) -> ExemplarsPart | None:
+    """What several seeds of the recipe change alike, where several were made."""
+    found = inputs.exemplars
+    if found is None:
+        return None
+    words = (
+        f"Of {len(found.candidates)} seeds of this recipe, most answer {plural(found.changed, 'image')} of "
+        f"{found.images} otherwise than the parent, who has {found.parent_right} of these right; they have "
+        f"{found.candidates_right}. "
+        f"One seed changes {amount(found.churn, 'share')} of the answers on average, and two seeds differ from each "
+        f"other on {amount(found.noise, 'share')}: what is changed alike is pruning, the rest is luck."
+    )
+    return ExemplarsPart(words=words, rows=found.shown[:most], seeds=len(found.candidates), evidence=found.digest)
 
 
 def related(inputs: ReportInputs) -> Mapping[Digest, str]:
@@ -111,7 +127,11 @@ def related(inputs: ReportInputs) -> Mapping[Digest, str]:
     own = set(inputs.runs)
     found = {one.evidence.digest: one.version for one in inputs.siblings if one.evidence is not None}
     named = {digest: f"version {version}" for digest, version in found.items() if digest not in own}
-    return named | ({inputs.suggestions.digest: "suggested groups"} if inputs.suggestions else {})
+    if inputs.suggestions:
+        named[inputs.suggestions.digest] = "suggested groups"
+    if inputs.exemplars:
+        named[inputs.exemplars.digest] = "several seeds of the recipe"
+    return named
 
 
 def examples(inputs: ReportInputs) -> tuple[Example, ...]:

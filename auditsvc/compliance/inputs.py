@@ -25,6 +25,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.records.exemplars import Exemplars
 from auditsvc.records.suggesting import Suggestions
 
 
@@ -76,6 +77,7 @@ class ReportInputs:
     examples: Mapping[str, bytes] = field(default_factory=dict)
     exampled: str = ""
     suggestions: Suggestions | None = None
+    exemplars: Exemplars | None = None
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:
@@ -124,6 +126,8 @@ class ReportInputs:
                 yield f"the waiver of {waiver.rule} is for {waiver.candidate}"
         if self.suggestions and self.suggestions.candidate != candidate:
             yield f"the suggestions {self.suggestions.digest} are about {self.suggestions.candidate}"
+        if self.exemplars and candidate not in self.exemplars.candidates:
+            yield f"the exemplars {self.exemplars.digest} are about other candidates"
         for one in self.siblings:
             if one.candidate.parent != self.candidate.parent:
                 yield f"the candidate {one.candidate.digest} has another parent"

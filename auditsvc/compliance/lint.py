@@ -118,14 +118,16 @@ def _numbers(report: Report) -> Iterator[Fault]:
 
 
 def unlinked(report: Report) -> tuple[str, ...]:
-    """Where a number stands whose evidence is not in the report's index."""
+    """Where a number stands that names no evidence, or some that is not in the report's index."""
     index = {row.record for row in report.evidence} | {fact.label for fact in report.related}
     return tuple(_walk(report.model_dump(mode="json"), "report", index))
 
 
 def _walk(value: Any, where: str, index: set[str]) -> Iterator[str]:
     if isinstance(value, dict):
-        if value.get("state") == "measured" and value.get("evidence") not in index:
+        found = value.get("evidence")
+        named = [digest for digest in (found if isinstance(found, list) else [found]) if isinstance(digest, str)]
+        if (value.get("state") == "measured" and not named) or any(digest not in index for digest in named):
             yield where
         for name, inner in value.items():
             yield from _walk(inner, f"{where}.{name}", index)

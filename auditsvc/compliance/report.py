@@ -10,7 +10,7 @@ from auditsvc import __version__
 from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
 from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.drawn import examples, frontier, related, reliability, suggested
+from auditsvc.compliance.drawn import examples, exemplars, frontier, related, reliability, suggested
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
@@ -76,6 +76,7 @@ def compose(
         reliability=reliability(inputs.readings),
         frontier=frontier(inputs),
         suggested=suggested(inputs),
+        exemplars=exemplars(inputs),
         related=labelled(related(inputs)),
         lineage=lineage(inputs),
         watermark=watermark(inputs),

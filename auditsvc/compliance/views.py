@@ -7,6 +7,7 @@ from typing import Literal
 
 from auditsvc.compliance.figures import Figure, Number
 from auditsvc.records import Digest, Outcome, Value
+from auditsvc.records.exemplars import Exemplar
 
 
 class HarmRow(Value):
@@ -43,13 +44,22 @@ class SuggestedRow(Value):
 
 
 class SuggestedPart(Value):
-    """Groups that nobody named; ``record`` is the search."""
+    """Groups that nobody named; ``evidence`` is the search."""
 
     rows: tuple[SuggestedRow, ...]
     tried: int
     images_found: int
     images_held: int
-    record: Digest
+    evidence: Digest
+
+
+class ExemplarsPart(Value):
+    """What several seeds of the recipe change alike: words, and the images that most of them change."""
+
+    words: str
+    rows: tuple[Exemplar, ...]
+    seeds: int
+    evidence: Digest
 
 
 class ConfidenceBin(Value):

@@ -28,6 +28,7 @@ from auditsvc.compliance import (
 )
 from auditsvc.errors import NotFound, Unavailable
 from auditsvc.measuring import Dataset
+from auditsvc.pipeline.pictures import PICTURES, pictures
 from auditsvc.pipeline.picturing import examples, gallery, siblings
 from auditsvc.ports import Log, Ports
 from auditsvc.records import (
@@ -45,6 +46,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.records.exemplars import Exemplars
 from auditsvc.records.suggesting import Suggestions
 from auditsvc.settings import shipped
 
@@ -69,6 +71,7 @@ def write_report(
     before = _previous(inputs, ports)
     report = compose(inputs, at=dossier.at, dossier=dossier, frameworks=frameworks, previous=before)
     folder = ports.folder / "reports" / inputs.model / inputs.version
+    _written(folder / PICTURES, pictures(inputs.gallery))
     return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
 
 
@@ -87,6 +90,7 @@ def _inputs(
     policy = ledger.get(Policy, decision.policy)
     shown = gallery(evidence, dataset)
     searched, used = ledger.find(Suggestions, candidate.digest), {run.key.dataset for run in evidence}
+    alike = ledger.find(Exemplars, candidate.digest)
     exampled = shown[0].image if shown else dataset.name_of(0)
     return ReportInputs(
         model=submission.model,
@@ -104,6 +108,7 @@ def _inputs(
         siblings=tuple(siblings(candidate, decision, ledger)),
         examples=examples(policy, dataset, exampled),
         exampled=exampled,
+        exemplars=next((one for one in alike[::-1] if one.dataset in used and one.at <= decision.at), None),
         suggestions=next((one for one in searched[::-1] if one.dataset in used and one.at <= decision.at), None),
         verification=verification,
         where=where,

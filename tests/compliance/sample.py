@@ -47,6 +47,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
+from auditsvc.records.exemplars import Exemplar, Exemplars
 from auditsvc.records.suggesting import Suggested, Suggestions
 from auditsvc.settings import shipped
 
@@ -342,6 +343,20 @@ def suggestions() -> Suggestions:
     )
 
 
+def exemplars() -> Exemplars:
+    """What three seeds would change alike."""
+    seeds = (candidate().digest, digest_of(b"seed 8"), digest_of(b"seed 9"))
+    shown = tuple(
+        Exemplar(image=flip.image, target=flip.target, parent=flip.parent, candidates=flip.candidate,
+                 agreed=3 if number < 2 else 2, slices=flip.slices)
+        for number, flip in enumerate(flips()[:4])
+    )  # fmt: skip
+    return Exemplars(
+        parent=PARENT.digest, dataset=DATASET.digest, candidates=seeds, images=879, changed=16, parent_right=14,
+        candidates_right=2, churn=0.028, noise=0.013, shown=shown, code="auditsvc 0.1.0", at=MORNING,
+    )  # fmt: skip
+
+
 def siblings() -> tuple[Sibling, ...]:
     """Two more candidates of the parent: a lighter one that was approved, a heavier one that fell."""
     made = []
@@ -431,6 +446,7 @@ def rejected() -> ReportInputs:
         examples=examples(),
         exampled="F000003.jpg",
         suggestions=suggestions(),
+        exemplars=exemplars(),
         where={
             "Ask the gate again": "auditsvc gate face-attribute 3",
             "Read the policy": "auditsvc policy show standard",
@@ -488,6 +504,7 @@ def released() -> ReportInputs:
         examples=examples(),
         exampled="F000003.jpg",
         suggestions=suggestions(),
+        exemplars=exemplars(),
         verification=Verification(
             verdict="VALID", as_of=EVENING, steps=steps, notes=("The clock of this machine was trusted.",)
         ),

@@ -91,6 +91,22 @@ def test_a_number_that_links_to_nothing_is_found() -> None:
     assert codes(broken) == {"NUMBER_WITHOUT_EVIDENCE"}
 
 
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        (("flips", 0, "evidence"), ELSEWHERE),
+        (("exemplars", "evidence"), ELSEWHERE),
+        (("suggested", "rows", 0, "held", "evidence"), ELSEWHERE),
+        (("frontier", 0, "score", "evidence"), ELSEWHERE),
+        (("reliability", "candidate", 0, "right", "evidence"), ELSEWHERE),
+        (("triage", "rows", 0, "loss", "evidence"), ELSEWHERE),
+        (("summary", "sentences", 0, "evidence"), (ELSEWHERE,)),
+    ],
+)
+def test_every_kind_of_number_must_link_to_its_evidence(path: tuple[str | int, ...], to: object) -> None:
+    assert codes(changed(sample.report(), *path, to=to)) == {"NUMBER_WITHOUT_EVIDENCE"}
+
+
 def test_counts_that_are_not_those_of_the_lines_are_found() -> None:
     assert codes(changed(sample.report(), "summary", "counts", "met", to=99)) == {"COUNTS_DIFFER"}
 

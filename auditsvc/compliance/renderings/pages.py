@@ -8,7 +8,7 @@ from auditsvc.compliance.figures import Figure
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.renderings import charts
 from auditsvc.compliance.renderings.printed import short
-from auditsvc.compliance.views import ConfidenceBin, SuggestedPart, Triage
+from auditsvc.compliance.views import ConfidenceBin, ExemplarsPart, SuggestedPart, Triage
 from auditsvc.compliance.words import interval_text, plain, slice_words, value_text
 
 Json = dict[str, Any]
@@ -69,6 +69,19 @@ def suggested_words(found: SuggestedPart) -> str:
         f"it flatters, so the loss on the other {found.images_held} is told beside it. Nothing is judged by these: a "
         "policy that names a group judges it, on other images."
     )
+
+
+def exemplars(found: ExemplarsPart | None) -> Json:
+    """What several seeds of the recipe change alike."""
+    return {
+        "words": found.words if found else "",
+        "record": short(found.evidence) if found else "",
+        "rows": [
+            [row.image, row.target, row.parent, row.candidates, f"{row.agreed} of {found.seeds}", ", ".join(row.slices)]
+            for row in (found.rows if found else ())
+            if found
+        ],
+    }
 
 
 def chart_pages(report: Report) -> list[Json]:

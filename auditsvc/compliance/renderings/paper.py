@@ -6,7 +6,7 @@ from typing import Any
 
 from auditsvc.compliance.model import OpenItem, Report
 from auditsvc.compliance.parts import Picture
-from auditsvc.compliance.renderings.pages import chart_pages, harm, suggested
+from auditsvc.compliance.renderings.pages import chart_pages, exemplars, harm, suggested
 from auditsvc.compliance.renderings.printed import (
     counted,
     curve,
@@ -52,6 +52,7 @@ def view(report: Report) -> Json:
         ],
         "harm": harm(report.triage),
         "suggested": suggested(report.suggested),
+        "exemplars": exemplars(report.exemplars),
         "pictures": [_picture(number, one) for number, one in enumerate(report.pictures)],
         "curves": [curve(one) | {"strip": _strip(one.family, report)} for one in report.curves],
         "charts": chart_pages(report),
