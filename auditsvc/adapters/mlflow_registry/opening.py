@@ -148,6 +148,8 @@ def _fault(error: BaseException) -> str:
         error = deeper
     code = getattr(error, "sqlite_errorcode", None)
     known = None if code is None else _SQLITE_FAULTS.get(code & 0xFF)
+    if re.search(r"error code 40[13]\b", _first_line(error)):
+        return "does not let us in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the token it wants"
     if isinstance(error, ConnectionError):
         return f"can't be reached: {_first_line(error)}; check that the server runs and that the address is right"
     return known or f"failed: {_first_line(error)}"
