@@ -1,9 +1,10 @@
 """Does the model still see when the world around it changes a little: another camera, codec, pipeline or day?
 
 Two ways.  Known changes are applied to the audit's own images: resolution and resizing, JPEG, lens and hand, sensor
-noise, colour matrix, bit depth, haze, mist and rain.  And the user can name one slice of the data set as the other
-domain (``other``: ``camera=B``): then the loss there against the rest is measured, and how far it lies from the
-rest as the parent sees it, so that "no loss" is not read from a domain that is not another one.
+noise, colour matrix, bit depth, haze, mist and rain.  And the user can name one slice as the other domain (``other``:
+``camera=B``, or ``domain=other`` where the data set's description names a second one as its ``other_domain``): then
+the loss there against the rest is measured, and how far it lies from the rest as the parent sees it, so that "no
+loss" is not read from a domain that is not another one.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ from PIL import Image
 from auditsvc.adapters.folder_datasets.description import Description, described
 from auditsvc.adapters.folder_datasets.images import Images, images_of
 from auditsvc.adapters.folder_datasets.table import Row, faults_of_targets, picked, read_table, refuse, slices_of
-from auditsvc.measuring import Batch, Slices
+from auditsvc.errors import InvalidDataset
+from auditsvc.measuring import Batch, Dataset, Slices
+from auditsvc.measuring.joining import joined
 from auditsvc.records import DatasetRef, canonical_json, digest_of
 
 
@@ -67,14 +69,25 @@ class FolderDataset:
 class FolderDatasets:
     """Opens data set folders; implements ``ports.Datasets``."""
 
-    def open(self, path: Path) -> FolderDataset:
+    def open(self, path: Path) -> Dataset:
         """Read and check a folder, or one of several descriptions (``*.yaml``) in it.
+
+        A description that names another domain opens both as one data set (``measuring.joining``).
 
         Raises:
             InvalidDataset: with every fault of the description, the table and the images.
             Unavailable: the folder can't be read.
         """
         folder, description = described(path)
+        own = self._opened(folder, description)
+        if description.other_domain is None:
+            return own
+        beside, other = described(folder / description.other_domain)
+        if other.other_domain is not None:
+            raise InvalidDataset(f"{description.other_domain} names another domain itself; two are compared, not three")
+        return joined(own, self._opened(beside, other))
+
+    def _opened(self, folder: Path, description: Description) -> FolderDataset:
         table = read_table(folder, description)
         kept = picked(table, description.where)
         rows = tuple(table[number] for number in kept)

@@ -19,7 +19,9 @@ class Description(BaseModel):
 
     ``slices`` are columns of words, ``bins`` columns of numbers: into how many bins of about equal size, or the
     inner edges.  ``cluster`` is the column that says which video, patient or writer an image is of; images of one
-    are not independent, and the intervals know it.  ``where`` picks rows.
+    are not independent, and the intervals know it.  ``where`` picks rows.  ``other_domain`` is the place of a second
+    data set, from here: the same classes seen by another camera, in another country; ``domain=own`` and
+    ``domain=other`` are its slices.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,6 +35,7 @@ class Description(BaseModel):
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
     cluster: str | None = None
     where: dict[str, str] = {}
+    other_domain: str | None = None
     source: Text
     licence: Text
 
