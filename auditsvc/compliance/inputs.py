@@ -21,6 +21,7 @@ from auditsvc.records import (
     Parent,
     Policy,
     Release,
+    Timing,
     Unmeasured,
     Verification,
     Waiver,
@@ -78,6 +79,7 @@ class ReportInputs:
     exampled: str = ""
     suggestions: Suggestions | None = None
     exemplars: Exemplars | None = None
+    timing: Timing | None = None
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:

@@ -22,7 +22,7 @@ def lineage(inputs: ReportInputs) -> Lineage:
             "Recovery": recipe.recovery,
             "Data seen": recipe.data or "none",
             "Recipe record": recipe.digest,
-        }
+        } | ({"Number format": recipe.number_format} if recipe.number_format else {})
     return Lineage(
         parent=labelled(_parent_facts(parent)),
         recipe=labelled(made),
@@ -33,10 +33,30 @@ def lineage(inputs: ReportInputs) -> Lineage:
                     name.replace("_", " ").capitalize(): float(value)
                     for name, value in sorted(inputs.candidate.card.items())
                 },
+                **_costs(inputs),
                 **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in inputs.candidate.files},
             }
         ),
     )
+
+
+def _costs(inputs: ReportInputs) -> dict[str, Any]:
+    """What was timed beside the parent, and what zeros bring."""
+    timing, card = inputs.timing, inputs.candidate.card
+    said: dict[str, Any] = {}
+    if timing is not None:
+        said["Latency"] = (
+            f"{timing.median_ms:.3g} ms (interquartile range {timing.iqr_ms:.2g}) beside the parent's "
+            f"{timing.parent_median_ms:.3g} ms ({timing.parent_iqr_ms:.2g}) in the same run of {timing.runs} turns: "
+            f"{timing.times_faster:.2f} times as fast; {timing.how}"
+        )
+    zeros = card.get("parameters", 0.0) - card.get("nonzero", card.get("parameters", 0.0))
+    if zeros > 0:
+        said["Zeros"] = (
+            f"{zeros:,.0f} parameters are zero: the file is smaller when compressed, and dense kernels gain no speed "
+            "from it; none is claimed"
+        )
+    return said
 
 
 def _parent_facts(parent: Parent) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from auditsvc.records import (
     Policy,
     Release,
     Submission,
+    Timing,
     Verification,
     Waiver,
 )
@@ -110,6 +111,7 @@ def _inputs(
         exampled=exampled,
         exemplars=next((one for one in alike[::-1] if one.dataset in used and one.at <= decision.at), None),
         suggestions=next((one for one in searched[::-1] if one.dataset in used and one.at <= decision.at), None),
+        timing=next((one for one in ledger.find(Timing, candidate.digest)[::-1] if one.at <= decision.at), None),
         verification=verification,
         where=where,
     )

@@ -1,0 +1,32 @@
+"""The candidate's card in a report: what was counted, what was timed beside the parent, and what zeros do not bring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from auditsvc.compliance.lineage import lineage
+from auditsvc.records import Timing
+from tests.compliance import sample
+
+
+def facts(inputs) -> dict[str, str]:
+    return {fact.label: fact.value for fact in lineage(inputs).candidate}
+
+
+def test_zeros_are_said_to_bring_no_speed_and_none_is_said_of_what_has_none() -> None:
+    inputs = sample.rejected()
+    assert "gain no speed" in facts(inputs)["Zeros"]
+    dense = inputs.candidate.model_copy(update={"card": {"parameters": 10.0, "nonzero": 10.0}})
+    assert "Zeros" not in facts(replace(inputs, candidate=dense))
+
+
+def test_latency_stands_beside_the_parents_of_the_same_run() -> None:
+    inputs = sample.rejected()
+    assert "Latency" not in facts(inputs)
+    timing = Timing(
+        candidate=inputs.candidate.digest, parent=inputs.parent.digest, median_ms=0.5, iqr_ms=0.02,
+        parent_median_ms=1.25, parent_iqr_ms=0.03, runs=100, how="ONNX Runtime, one thread", at=inputs.decision.at,
+    )  # fmt: skip
+    words = facts(replace(inputs, timing=timing))["Latency"]
+    assert words.startswith("0.5 ms (interquartile range 0.02) beside the parent's 1.25 ms (0.03)")
+    assert "2.50 times as fast" in words
