@@ -1,0 +1,2 @@
+-- MLflow keeps its tables apart from ours.
+CREATE DATABASE mlflow;
