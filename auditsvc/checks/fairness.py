@@ -32,7 +32,8 @@ class Fairness(Check):
     Emits ``selection_difference``, ``tpr_difference``, ``fpr_difference``, ``equalised_odds_difference`` (the
     larger of the last two) and ``demographic_parity_ratio`` (least over greatest selection rate), and the same
     with ``parent_`` before it.  On a slice it is how far that group lies from any other of its column; on
-    ``overall`` it is the worst column's, which is fairlearn's number.
+    ``overall`` it is the worst column's, which is fairlearn's number.  With two classes also the rates themselves,
+    ``selection``, ``tpr`` and ``fpr``, each of the images that it is a share of.
     """
 
     id = "fairness"
@@ -46,8 +47,8 @@ class Fairness(Check):
         return (CLEAN,)
 
     def metrics(self) -> tuple[str, ...]:
-        """Five for the candidate, five for the parent."""
-        own = (*(f"{kind}_difference" for kind in KINDS), _ODDS, _PARITY)
+        """Eight for the candidate, eight for the parent."""
+        own = (*(f"{kind}_difference" for kind in KINDS), _ODDS, _PARITY, *KINDS)
         return (*own, *(f"parent_{metric}" for metric in own))
 
     def measure(self, case: Case) -> Iterator[Reading]:
@@ -68,6 +69,9 @@ class Fairness(Check):
             for name in slices.names:
                 yield Reading(metric=prefix + metric, slice=name, outcome=self._outcome(by_slice.get(name), name))
 
+        for kind in KINDS:
+            yield from _rates(prefix + kind, rates[kind], slices.names, case.alpha)
+
     def _columns(self, case: Case) -> tuple[str, ...]:
         return self.columns or tuple(column.column for column in case.dataset.slices.columns)
 
@@ -79,6 +83,22 @@ class Fairness(Check):
             where = "no column" if name == OVERALL else "this slice's column"
             return Unmeasured(reason=f"{where} has this group and another with {self.min_images} images to compare")
         return Measured(value=gap.value, low=gap.low, high=gap.high, images=gap.images)
+
+
+def _rates(metric: str, rates: list[Rates], names: tuple[str, ...], alpha: float) -> Iterator[Reading]:
+    """The rate of every slice; of several classes there is no one rate."""
+    ends = rates[0].interval(alpha)
+    for place, name in enumerate(names):
+        images = int(rates[0].images[place])
+        outcome: Measured | Unmeasured
+        if len(rates) > 1:
+            outcome = Unmeasured(reason="with more than two classes each has a rate of its own", images=images)
+        elif images == 0:
+            outcome = Unmeasured(reason="no image of this slice is one that the rate is a share of")
+        else:
+            value, low, high = (float(part[place]) for part in (ends.value, ends.low, ends.high))
+            outcome = Measured(value=value, low=low, high=high, images=images)
+        yield Reading(metric=metric, slice=name, outcome=outcome)
 
 
 def _larger(one: dict[str, Gap], other: dict[str, Gap]) -> dict[str, Gap]:

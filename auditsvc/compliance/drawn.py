@@ -12,6 +12,7 @@ from auditsvc.compliance.views import (
     Example,
     ExemplarsPart,
     FrontierPoint,
+    RateRow,
     Reliability,
     SuggestedPart,
     SuggestedRow,
@@ -34,6 +35,19 @@ def _bins(whose: str, readings: Readings) -> Iterator[ConfidenceBin]:
             return
         yield ConfidenceBin(told=told, right=right)
         number += 1
+
+
+_RATES = ("selection", "tpr", "fpr")
+
+
+def rates(readings: Readings) -> tuple[RateRow, ...]:
+    """How often the class is said, found, and said where it is not, for each group of which that was measured."""
+    made = []
+    for name in readings.slices("selection"):
+        own, dense = ([readings.get(prefix + kind, name) for kind in _RATES] for prefix in ("", "parent_"))
+        if any(isinstance(figure, Number) for figure in own):
+            made.append(RateRow(slice=name, candidate=(own[0], own[1], own[2]), parent=(dense[0], dense[1], dense[2])))
+    return tuple(made)
 
 
 def frontier(inputs: ReportInputs) -> tuple[FrontierPoint, ...]:

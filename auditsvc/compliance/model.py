@@ -14,7 +14,7 @@ from auditsvc.compliance.framework import Status
 from auditsvc.compliance.human import Risk
 from auditsvc.compliance.parts import Curve, EvidenceRow, FlipCount, Lineage, MarkPart, Picture, RulePart, SliceTable
 from auditsvc.compliance.states import Assessment
-from auditsvc.compliance.views import Example, ExemplarsPart, FrontierPoint, Reliability, SuggestedPart, Triage
+from auditsvc.compliance.views import Example, ExemplarsPart, FrontierPoint, RateRow, Reliability, SuggestedPart, Triage
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict
 
 
@@ -198,6 +198,7 @@ class Report(Value):
     exemplars: ExemplarsPart | None
     pictures: tuple[Picture, ...]
     examples: tuple[Example, ...]
+    rates: tuple[RateRow, ...]
     reliability: Reliability | None
     frontier: tuple[FrontierPoint, ...]
     related: tuple[Fact, ...]

@@ -10,7 +10,7 @@ from auditsvc import __version__
 from auditsvc.compliance.checklists import changes, checklist, law_box, papers
 from auditsvc.compliance.damage import flip_counts, pictures
 from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.drawn import examples, exemplars, frontier, related, reliability, suggested
+from auditsvc.compliance.drawn import examples, exemplars, frontier, rates, related, reliability, suggested
 from auditsvc.compliance.framework import Framework
 from auditsvc.compliance.glossary import GLOSSARY
 from auditsvc.compliance.human import Risk
@@ -73,6 +73,7 @@ def compose(
         triage=triage(inputs.runs, inputs.readings),
         pictures=pictures(inputs.gallery),
         examples=examples(inputs),
+        rates=rates(inputs.readings),
         reliability=reliability(inputs.readings),
         frontier=frontier(inputs),
         suggested=suggested(inputs),

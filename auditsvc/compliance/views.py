@@ -62,6 +62,14 @@ class ExemplarsPart(Value):
     evidence: Digest
 
 
+class RateRow(Value):
+    """The rates of one group for both models: how often the class is said, found, and said where it is not."""
+
+    slice: str
+    candidate: tuple[Figure, Figure, Figure]
+    parent: tuple[Figure, Figure, Figure]
+
+
 class ConfidenceBin(Value):
     """Answers of about one confidence: how sure the model was, and how often it was right."""
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from fairlearn.metrics import demographic_parity_difference, demographic_parity_ratio, equalized_odds_difference
 
-from auditsvc.adapters.metric_frames import metric_frame
+from auditsvc.adapters.metric_frames import frame_of, metric_frame
 from auditsvc.checks.fairness import Fairness
+from auditsvc.errors import InvalidInput
 from auditsvc.measuring import Slices, column_from
 from auditsvc.measuring.fairness import KINDS, Cells, gaps, rates_of, ratios
 from auditsvc.measuring.pairs import ANSWER
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from tests.fakes.models import NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
+from tests.gate.sample import an_evidence
 
 
 def drawn(seed, images=400, groups="abcd", classes=2, rates=None):
@@ -49,6 +51,28 @@ def test_rates_by_group_are_fairlearns_for_every_class_against_the_rest():
         for kind in KINDS:
             ours = rates_of(kind, answers, positive, slices, 0.05).interval(0.05).value[1:]
             assert ours == pytest.approx(frame[kind].to_numpy(), abs=1e-12)
+
+
+def test_a_frame_from_stored_evidence_is_the_frame_of_the_images():
+    rng = np.random.default_rng(9)
+    dataset = grey_dataset([float(level) for level in rng.random(300)])
+    case = case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(0.5), dataset)
+    evidence = an_evidence({(one.metric, one.slice): one.outcome for one in Fairness().measure(case)}, check="fairness")
+    pair = case.pair("clean")
+    column = dataset.slices.columns[0]
+    for answers, parent in ((pair.candidate, False), (pair.parent, True)):
+        ours, theirs = frame_of(evidence, column.column, parent=parent), metric_frame(answers, column, 1)
+        for kind in KINDS:
+            expected = theirs.by_group[kind].to_dict()
+            assert ours.by_group[kind].to_dict() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    overall = {one.metric: one.outcome for one in Fairness().measure(case) if one.slice == OVERALL}
+    assert overall["tpr"].images == int((pair.candidate["target"] == 1).sum())
+    assert overall["selection"].value == pytest.approx(float((pair.candidate["answer"] == 1).mean()))
+
+
+def test_evidence_of_another_check_or_column_gives_no_frame():
+    with pytest.raises(InvalidInput, match="no rate of groups"):
+        frame_of(an_evidence({("drop.clean", OVERALL): Unmeasured(reason="no light")}), "kind")
 
 
 def test_resampling_counts_is_resampling_rows():

@@ -235,7 +235,7 @@ POLICY = Policy(
     version=1,
     why="Hardly any loss against the parent, for everybody and in ordinary trouble.",
     seed=20261122,
-    checks={name: CheckSpec(version=1) for name in ("accuracy", *CONDITIONS, "calibration", "watermark")},
+    checks={name: CheckSpec(version=1) for name in ("accuracy", *CONDITIONS, "calibration", "fairness", "watermark")},
     rules=(
         Rule(
             rule="accuracy-loss",
@@ -297,6 +297,7 @@ def runs(model: Candidate) -> tuple[Evidence, ...]:
         evidence("accuracy", readings("clean"), model, flips=flips()),
         *disturbed,
         evidence("calibration", confidence(), model),
+        evidence("fairness", rates(), model),
         evidence("watermark", marked, model),
     )
 
@@ -316,6 +317,20 @@ def confidence() -> tuple[Reading, ...]:
             )
             right = wilson(told - excess, 109)
             made.append(Reading(metric=f"{whose}right.bin@{number}", slice="overall", outcome=right))
+    return tuple(made)
+
+
+def rates() -> tuple[Reading, ...]:
+    """How often "female" is said, found, and said of men, by age."""
+    made = []
+    for name, shift in (("overall", 0.0), ("age_group=<50", 0.02), ("age_group=50-64", 0.0), ("age_group=65+", -0.01)):
+        images = SLICES[name]
+        for prefix, loss in (("", 0.06), ("parent_", 0.0)):
+            found = (("selection", 0.18, images), ("tpr", 0.9 - loss, images // 6), ("fpr", 0.02, images - images // 6))
+            made += [
+                Reading(metric=prefix + kind, slice=name, outcome=wilson(rate + shift, number))
+                for kind, rate, number in found
+            ]
     return tuple(made)
 
 

@@ -5,7 +5,6 @@ Drawn as in ``plots``: colours from CSS classes, shape says the same as colour, 
 
 from __future__ import annotations
 
-import math
 from html import escape
 
 from auditsvc.compliance.figures import Number
@@ -41,6 +40,11 @@ def _axis(title: str, ticks: tuple[tuple[float, str], ...]) -> str:
     return f'{places}<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(title)}</text>'
 
 
+def _floor_of(least: float) -> float:
+    """Where an axis begins so that its four steps to 1 are round numbers."""
+    return next(floor for floor in (0.96, 0.92, 0.8, 0.6, 0.2, 0.0) if floor <= max(least, 0.0))
+
+
 def _svg(words: str, parts: str) -> str:
     return f'<svg class="curve" role="img" aria-label="{escape(words)}" viewBox="0 0 {WIDTH} {HEIGHT}">{parts}</svg>'
 
@@ -48,7 +52,7 @@ def _svg(words: str, parts: str) -> str:
 def reliability_plot(found: Reliability) -> str:
     """How often answers are right against how sure the model was, the diagonal between; both axes are one scale."""
     ends = [end for one in (*found.candidate, *found.parent) for end in (one.told.value, one.right.low)]
-    low = min(math.floor(min(ends) * 4) / 4, 0.75)
+    low = _floor_of(min(ends))
     ticks = tuple((n / 4, f"{100 * (low + (1 - low) * n / 4):.3g}") for n in range(5))
     parts = [_grid(ticks), _axis("confidence, per cent; upwards: right, per cent", ticks)]
     parts.append(f'<line class="grid diagonal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>')
@@ -88,7 +92,7 @@ def frontier_plot(points: tuple[FrontierPoint, ...]) -> str:
     most = max(point.kept for point in points) or 1.0
     measured = [(point, point.score) for point in points if isinstance(point.score, Number)]
     least = min((figure.low for _, figure in measured), default=0.0)
-    bottom = min(max(0.0, math.floor(least * 20) / 20), 0.9)
+    bottom = _floor_of(least)
     span = 1 - bottom
 
     def height(share: float) -> float:

@@ -84,6 +84,19 @@ def exemplars(found: ExemplarsPart | None) -> Json:
     }
 
 
+def rate_rows(report: Report) -> list[list[Any]]:
+    """The rates of each group: the candidate's with its interval, and what it is a share of, beside the parent's."""
+    return [
+        [
+            slice_words(row.slice),
+            *([value_text(own), f"{interval_text(own)}; of {own.images}; parent {value_text(dense)}"]
+              for own, dense in zip(row.candidate, row.parent, strict=True)),
+            short(row.candidate[0].evidence),
+        ]
+        for row in report.rates
+    ]  # fmt: skip
+
+
 def chart_pages(report: Report) -> list[Json]:
     """Charts with the table of their numbers."""
     return [page for page in (_confidence(report), _frontier(report)) if page]

@@ -6,7 +6,7 @@ from typing import Any
 
 from auditsvc.compliance.model import OpenItem, Report
 from auditsvc.compliance.parts import Picture
-from auditsvc.compliance.renderings.pages import chart_pages, exemplars, harm, suggested
+from auditsvc.compliance.renderings.pages import chart_pages, exemplars, harm, rate_rows, suggested
 from auditsvc.compliance.renderings.printed import (
     counted,
     curve,
@@ -55,6 +55,7 @@ def view(report: Report) -> Json:
         "exemplars": exemplars(report.exemplars),
         "pictures": [_picture(number, one) for number, one in enumerate(report.pictures)],
         "curves": [curve(one) | {"strip": _strip(one.family, report)} for one in report.curves],
+        "rates": rate_rows(report),
         "charts": chart_pages(report),
         "related": [[fact.value, fact.label, short(fact.label)] for fact in report.related],
         "rules": [rule(one) for one in report.rules],
