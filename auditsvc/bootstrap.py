@@ -59,12 +59,17 @@ def open_keys(settings: Settings) -> FileKeys:
     """The signing keys of this installation; made on first use."""
     from auditsvc.adapters.filekeys import FileKeys
 
-    elsewhere = {role: _signer(role, uri, settings) for role, uri in settings.key_places.items()}
+    elsewhere = {role: signer_at(uri, role, settings) for role, uri in settings.key_places.items()}
     return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, elsewhere)
 
 
-def _signer(role: KeyRole, uri: str, settings: Settings) -> Signer:
-    """The signer behind a URI: a file, a key in an HSM, a key in a cloud."""
+def signer_at(uri: str, role: KeyRole, settings: Settings) -> Signer:
+    """The signer behind a URI: a file, a key in an HSM, a key in a cloud.
+
+    Raises:
+        InvalidInput: a place that this role's key can't be in.
+        Unavailable: a file that can't be read.
+    """
     from auditsvc.errors import InvalidInput
 
     if uri.startswith("pkcs11:") and role != "log":

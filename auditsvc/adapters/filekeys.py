@@ -94,6 +94,42 @@ class FileKeys:
             self._signers[role] = read_signer(self.folder / f"{role}.key", role, self._passphrase)
         return self._signers[role]
 
+    def successor(self, role: KeyRole) -> Signer:
+        """The key that will follow this role's, made when it is first asked for; it signs nothing yet.
+
+        Raises:
+            Unavailable: the folder can't be read or written.
+        """
+        self._make_missing()
+        try:
+            self._create(f"{role}.next.key", self._pem(_new_key(role)), 0o600)
+        except OSError as error:
+            raise Unavailable(f"cannot write keys into {self.folder}: {error.strerror}") from error
+        return read_signer(self.folder / f"{role}.next.key", role, self._passphrase)
+
+    def succeed(self, role: KeyRole, successor: Signer) -> Path:
+        """Put the successor in the role's place; the old key is kept under another name, which is returned.
+
+        A successor that is kept elsewhere has to be named in the settings from now on.
+
+        Raises:
+            Unavailable: the folder can't be written.
+        """
+        number = 1 + len([*self.folder.glob(f"{role}.retired-*.pub")])
+        old = self.folder / f"{role}.retired-{number}.key"
+        waiting = self.folder / f"{role}.next.key"
+        try:
+            for kind in ("pub", "key"):
+                with suppress(FileNotFoundError):
+                    (self.folder / f"{role}.{kind}").rename(old.with_suffix(f".{kind}"))
+            if waiting.exists():
+                waiting.rename(self.folder / f"{role}.key")
+            self._create(f"{role}.pub", successor.public_pem, 0o644)
+        except OSError as error:
+            raise Unavailable(f"cannot move keys in {self.folder}: {error.strerror}") from error
+        self._signers[role] = successor
+        return old
+
     def watermark_secret(self) -> bytes:
         """32 random bytes, kept beside the keys.
 

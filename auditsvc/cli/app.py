@@ -8,6 +8,7 @@ from auditsvc.cli import (
     asking,
     deciding,
     keeping,
+    keyring,
     making,
     policies,
     pruning,
@@ -47,6 +48,7 @@ app.command()(working.worker)
 app.command()(keeping.backup)
 app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")
+app.add_typer(keyring.keys_app, name="keys")
 app.add_typer(trusting.trust_app, name="trust")
 app.add_typer(trusting.log_app, name="log")
 app.add_typer(witnessing.witness_app, name="witness")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditsvc.ports import Ports
 from auditsvc.provenance import Notaries, Sealing, TrustRoot
 from auditsvc.provenance.published import Published
+from auditsvc.provenance.windows import with_retired
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -12,6 +13,7 @@ from auditsvc.records import (
     Evidence,
     Parent,
     Policy,
+    Retirement,
     Submission,
     Waiver,
 )
@@ -55,8 +57,8 @@ def notaries_of(ports: Ports) -> Notaries:
 
 
 def trust_of(ports: Ports) -> TrustRoot:
-    """What readers are told to trust: the keys, the log with its witnesses, the time stamping authority."""
-    trust = TrustRoot.of_keys(ports.keys)
+    """What readers are told to trust: the keys with their windows, the log, witnesses, time stamps."""
+    trust = with_retired(TrustRoot.of_keys(ports.keys), ports.ledger.all(Retirement))
     if not ports.witnesses and not ports.timestamps:
         return trust
     return trust.with_notaries(

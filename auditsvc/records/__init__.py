@@ -42,7 +42,15 @@ from auditsvc.records.model import (
     recipe_key,
 )
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
-from auditsvc.records.release import AliasMove, Release, Revocation, Step, Verification, VerificationVerdict
+from auditsvc.records.release import (
+    AliasMove,
+    Release,
+    Retirement,
+    Revocation,
+    Step,
+    Verification,
+    VerificationVerdict,
+)
 
 __all__ = [
     "EACH",
@@ -85,6 +93,7 @@ __all__ = [
     "Release",
     "ReleaseOrder",
     "ReportOrder",
+    "Retirement",
     "Revocation",
     "Rule",
     "Severity",

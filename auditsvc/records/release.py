@@ -51,6 +51,28 @@ class Revocation(Record):
         return (self.release,)
 
 
+class Retirement(Record):
+    """A signing key that no longer counts, from which place in the log on, and why.
+
+    The log's index is the clock: what was logged before ``log_size`` still holds, unless the key was in foreign hands
+    (``compromised_since``), when nothing from that index on does.
+    """
+
+    kind: ClassVar[str] = "retirement"
+
+    role: Literal["build", "audit", "release"]
+    pem: str
+    log_size: Annotated[int, Field(ge=0)]
+    compromised_since: Annotated[int, Field(ge=0)] | None = None
+    reason: Text
+    by: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the role."""
+        return (self.role,)
+
+
 class AliasMove(Record):
     """Where the registry's alias belongs from now on, and what that follows from; without a version nowhere."""
 

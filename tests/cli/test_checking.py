@@ -135,3 +135,22 @@ def test_pictures_and_a_sheet_are_handed_out(store: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("words", [[], ["a.safetensors", "--queries", "b.csv"]])
 def test_identify_wants_a_file_or_answers_and_not_both(store: Path, words: list[str]) -> None:
     assert isinstance(run("identify", *words, "--store", store).exception, AuditError)
+
+
+def test_keys_are_listed_retired_and_told_to_have_been_in_foreign_hands(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    shutil.copytree(store.parent / "release-3", tmp_path / "release-3")
+    where = ["--store", tmp_path / "store"]
+    assert [key["role"] for key in told("keys", "list", *where)["keys"]] == ["build", "audit", "release"]
+    why = ["--reason", "a year is over", "--as", "ann"]
+    size = told("keys", "retire", "audit", *why, *where)["log_size"]
+    windows = {(key["role"], key.get("not_after_log_index")) for key in told("keys", "list", *where)["keys"]}
+    assert windows == {("build", None), ("release", None), ("audit", None), ("audit", size - 1)}
+    (tmp_path / "policy.json").write_text(run("trust", "show", *where).stdout)
+    verifying = ["verify", tmp_path / "release-3", "--key", tmp_path / "policy.json"]
+    assert told(*verifying)["verdict"] == "VALID"
+    lost = ["keys", "compromised", tmp_path / "store" / "keys" / "audit.retired-1.pub", "--since", 0]
+    assert told(*lost, *why, *where)["compromised_since"] == 0
+    (tmp_path / "policy.json").write_text(run("trust", "show", *where).stdout)
+    assert told(*verifying, code=1)["verdict"] == "INVALID"
+    assert isinstance(run("keys", "retire", "log", *why, *where).exception, InvalidInput)
