@@ -16,7 +16,7 @@ from auditsvc.errors import NotFound
 router = APIRouter(route_class=RoleRoute, tags=["operation"])
 
 _STATIC = {path.name: path for path in (rendering.HERE / "static").iterdir() if path.is_file()}
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 
 
 @router.get("/openapi.json", summary="This API for programs", response_class=JSONResponse)

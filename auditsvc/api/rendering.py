@@ -14,7 +14,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
-MENU = (("/", "Releases"), ("/log", "Log"), ("/verify", "Verify"), ("/docs", "API"))
+MENU = (
+    ("/", "Releases"),
+    ("/policies", "Policies"),
+    ("/reports", "Reports"),
+    ("/jobs", "Jobs"),
+    ("/log", "Log"),
+    ("/verify", "Verify"),
+    ("/docs", "API"),
+)
 
 
 @cache

@@ -13,7 +13,7 @@ import uvicorn
 
 from auditsvc.api import create_app
 from auditsvc.api.site import Site
-from auditsvc.records import Approval
+from auditsvc.records import Approval, ReleaseOrder
 from tests.api import sample
 
 pytestmark = pytest.mark.browser
@@ -49,7 +49,7 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: str, width: int) -> None:
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     page, told = context.new_page(), []
@@ -62,6 +62,10 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
         "/",
         *about,
         f"/decisions/{sample.decision(3, 'rejected').digest}",
+        "/policies",
+        f"/policies/{sample.POLICY.digest}",
+        "/reports",
+        "/jobs",
         "/log",
         "/verify",
         "/login",
@@ -103,4 +107,49 @@ def test_a_dropped_file_is_verified(chromium, url: str, tmp_path: Path) -> None:
     page.set_input_files("#file", tmp_path / "<b>model.safetensors")
     page.wait_for_selector("#found .standing.UNKNOWN")
     assert "<b>model.safetensors" in page.inner_text("#found")
+    context.close()
+
+
+def test_a_policy_is_tried_on_the_past_without_leaving_the_page(chromium, url: str) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 800})
+    page, told = context.new_page(), []
+    page.on("console", lambda message: told.append(message.text))
+    page.goto(f"{url}/policies?of=standard")
+    page.click("main form button")
+    page.wait_for_selector("#found table")
+    assert page.url.startswith(f"{url}/policies?")
+    assert "3 of 3 decisions would turn" in page.inner_text("#found")
+    found = axe.Axe().run(page)
+    assert (found.violations_count, told) == (0, []), found.generate_report()
+    page.fill("#policy", "policy: 1")
+    page.click("main form button")
+    page.wait_for_selector("#found .notice")
+    context.close()
+
+
+def test_jobs_are_followed_without_a_reload(chromium, url: str, site: Site) -> None:
+    job = site.jobs.submit(ReleaseOrder(decision=sample.decision(2).digest), "eve")
+    page = chromium.new_page()
+    page.goto(f"{url}/jobs")
+    assert "queued" in page.inner_text("#jobs")
+    site.jobs.cancel(job.id)
+    page.wait_for_selector("#jobs .standing.cancelled")
+    page.close()
+
+
+def test_an_auditor_traces_a_file_where_others_only_verify(chromium, url: str, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "found.safetensors").write_bytes(b"nothing that could be a model")
+    secret, _ = site.access.issue("eve", "auditor", 1)
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{url}/verify")
+    assert page.query_selector("#identify") is None
+    page.goto(f"{url}/login")
+    page.fill("#token", secret)
+    page.click("main button")
+    page.wait_for_url(f"{url}/")
+    page.goto(f"{url}/verify")
+    page.check("#identify")
+    page.set_input_files("#file", tmp_path / "found.safetensors")
+    page.wait_for_selector("#found .notice, #found h2")
     context.close()

@@ -4,8 +4,18 @@ Server-rendered, no build step, nothing from other hosts.  A page reads what the
 same verbs under the same roles.
 """
 
-from auditsvc.api.pages import candidate, coming, decision, door, logbook, overview
+from auditsvc.api.pages import candidate, coming, decision, door, logbook, overview, policies, reports, work
 
-routers = (overview.router, candidate.router, decision.router, logbook.router, door.router, coming.router)
+routers = (
+    overview.router,
+    candidate.router,
+    decision.router,
+    logbook.router,
+    door.router,
+    coming.router,
+    policies.router,
+    reports.router,
+    work.router,
+)
 
 __all__ = ["routers"]

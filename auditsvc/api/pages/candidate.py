@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from auditsvc.api.identity import site_of
+from auditsvc.api.pages.drawings import curves_of, frontier_of, pictures_of
 from auditsvc.api.pages.intervals import Axis, Dot, axis_for, dot_on
 from auditsvc.api.pages.overview import row_of
 from auditsvc.api.reading import ADigest
@@ -62,6 +63,8 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
     found = ledger.get(Candidate, digest)
     newest = {item.key.check: item for item in ledger.find(Evidence, digest)}
     submissions = ledger.find(Submission, digest)
+    decisions = ledger.find(Decision, digest)[::-1]
+    judged = bool(decisions and submissions)
     siblings = [item for _, item in ledger.page(Candidate, subject=found.parent, limit=SIBLINGS)]
     return page(
         request,
@@ -70,7 +73,10 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
         candidate=found,
         parent=ledger.get(Parent, found.parent),
         row=row_of(site, submissions[-1]) if submissions else None,
-        decisions=ledger.find(Decision, digest)[::-1],
+        decisions=decisions,
+        curves=curves_of(tuple(newest.values())),
+        frontier=frontier_of(site, submissions[-1], decisions[0]) if judged else None,
+        pictures=pictures_of(site.folder, submissions[-1].model, submissions[-1].version) if submissions else [],
         conditions=[part for item in newest.values() for part in conditions_of(item)],
         numbers=[(item.key.check, number) for item in newest.values() for number in _numbers(item)],
         flips=Counter(flip.condition for item in newest.values() for flip in item.flips),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from auditsvc.api.identity import site_of
+from auditsvc.api.identity import Caller, site_of
 from auditsvc.api.rendering import page
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
@@ -36,6 +36,15 @@ class Row:
         """The gate approves it, and people have not released it yet."""
         return self.decision is not None and self.decision.outcome == "approved" and self.answer.release is None
 
+    def waits_for(self, caller: Caller) -> bool:
+        """Whether it is this caller's turn: to consent, or to seal what enough people consented to."""
+        if not self.waits:
+            return False
+        if len(self.consents) >= self.wanted:
+            return caller.may("auditor")
+        there = {name.lower() for name in (*self.consents, self.submission.submitter)}
+        return caller.may("approver") and caller.name.lower() not in there
+
     @property
     def recipe(self) -> str:
         """How it was made, in a few words."""
@@ -61,8 +70,14 @@ def overview(request: Request) -> HTMLResponse:
     """Everything that was submitted lately, by what is to be done about it."""
     site: Site = site_of(request)
     rows = [row_of(site, item) for _, item in site.ledger.page(Submission, limit=SHOWN)]
+    caller = request.state.caller
     groups = (
-        ("Waits for people", "The gate approves; consent and sealing are missing.", [row for row in rows if row.waits]),
+        ("Waits for you", "You can consent to it, or seal it.", [row for row in rows if row.waits_for(caller)]),
+        (
+            "Waits for people",
+            "The gate approves; consent and sealing are missing.",
+            [row for row in rows if row.waits and not row.waits_for(caller)],
+        ),
         ("Released", "Sealed, and not recalled.", [row for row in rows if row.answer.answer == "approved"]),
         (
             "Not released",

@@ -10,11 +10,33 @@ function element(kind, text, name) {
 }
 
 async function check(file) {
+  if (document.getElementById("identify")?.checked) return trace(file);
   found.replaceChildren(element("p", `Checking ${file.name} …`, "quiet"));
   const kind = file.name.endsWith(".tar") ? "application/x-tar" : "application/octet-stream";
   try {
     const answer = await fetch("/v1/verify", { method: "POST", body: file, headers: { "Content-Type": kind } });
     show(file, await answer.json(), answer.ok);
+  } catch (error) {
+    found.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
+  }
+}
+
+async function trace(file) {
+  found.replaceChildren(element("p", `Comparing ${file.name} with every marked version …`, "quiet"));
+  try {
+    const answer = await fetch("/v1/identify", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
+    const told = await answer.json();
+    if (!answer.ok) {
+      found.replaceChildren(element("p", [told.detail, ...(told.reasons || [])].join("; "), "notice"));
+      return;
+    }
+    const head = element("h2");
+    head.append(element("span", told.verdict, `standing ${told.verdict === "MATCH" ? "VALID" : "UNKNOWN"}`), ` ${file.name}`);
+    const parts = [head, element("p", told.sentence), element("p", `${told.tried} marked versions were tried`, "quiet")];
+    for (const match of told.matches)
+      parts.push(element("p", `${match.model} ${match.version}${match.recipient ? ` for ${match.recipient}` : ""}: ${match.standing}, z ${match.z.toFixed(1)}`));
+    for (const left of told.untried) parts.push(element("p", `not tried: ${left}`, "quiet"));
+    found.replaceChildren(...parts);
   } catch (error) {
     found.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
   }
