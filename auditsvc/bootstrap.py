@@ -162,8 +162,8 @@ def open_jobs(settings: Settings) -> DbosJobs:
     return DbosJobs(Store(settings.jobs))
 
 
-def open_worker(settings: Settings, device: str = "cpu") -> Worker:
-    """A worker process on these stores, for this kind of device."""
+def open_worker(settings: Settings) -> Worker:
+    """A worker process on these stores."""
     from auditsvc.adapters.console import NoProgress
     from auditsvc.adapters.jobs.store import Store
     from auditsvc.adapters.jobs.worker import Worker
@@ -171,7 +171,7 @@ def open_worker(settings: Settings, device: str = "cpu") -> Worker:
 
     room = Workroom(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
     slots = settings.store / "workers"
-    return Worker(Store(settings.jobs), room, slots, device=device, most_deaths=settings.job_deaths)
+    return Worker(Store(settings.jobs), room, slots, settings.job_deaths)
 
 
 def policies_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:

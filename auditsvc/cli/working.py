@@ -17,9 +17,6 @@ JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
 
 def worker(
-    device: Annotated[
-        Literal["cpu", "gpu"], typer.Option(help="Whose shards to take: one worker for each GPU.")
-    ] = "cpu",
     project: Annotated[str, typer.Option(help="Whose jobs to take, where there are several projects.")] = "",
     store: Store = None,
 ) -> None:
@@ -31,8 +28,8 @@ def worker(
 
     from auditsvc.bootstrap import open_worker
 
-    made = open_worker(settings_for(store).for_project(project), device)
-    print(f"worker {made.name} takes jobs and the shards for {device}", file=sys.stderr, flush=True)
+    made = open_worker(settings_for(store).for_project(project))
+    print(f"worker {made.name} takes jobs", file=sys.stderr, flush=True)
     made.run()
 
 

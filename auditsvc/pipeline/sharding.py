@@ -29,10 +29,12 @@ _BATCH = 32
 def shards_of(
     candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports, whose: tuple[str, str], work: int = SHARD_WORK
 ) -> tuple[Shard, ...]:
-    """The shards of what is not measured yet; none where there is too little to share.
+    """The shards of what is not measured yet; none where there is too little to share, or where stages decide how much.
 
     ``whose`` is the job and the name of the data set.  Checks that make one pass share it, in one shard.
     """
+    if policy.stages:
+        return ()
     known = known_evidence(candidate, policy, sliced_for(policy, dataset), ports)
     missing = {name: check_named(name, policy.checks[name]) for name, found in known.items() if found is None}
     made = tuple(

@@ -111,7 +111,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="auditsvc-jobs-") as folder:
-        office = opened(Path(folder) / "store", "", images=given.images, policy=POLICY, shard_work=4 * given.images)
+        office = opened(
+            Path(folder) / "store", "", images=given.images, policies=(POLICY,), shard_work=4 * given.images
+        )
         each = given.runs + 1
         orders = audits_of(office, range(3 * each))
         shards = planned(office, orders[0])

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +119,9 @@ class Office:
         return left
 
 
-def opened(folder: Path, url: str, *, images: int, policy: Policy, shard_work: int, keys: Path | None = None) -> Office:
+def opened(
+    folder: Path, url: str, *, images: int, policies: Sequence[Policy], shard_work: int, keys: Path | None = None
+) -> Office:
     """An installation in this folder; ``url`` is the ledger's and the jobs' database, empty for SQLite."""
     settings = Settings(store=folder, ledger_url=url, jobs_url=url, threads=1, job_deaths=10**6)
     if keys:
@@ -134,7 +136,7 @@ def opened(folder: Path, url: str, *, images: int, policy: Policy, shard_work: i
             small_digits(settings.data_folder / name, split, many)
     dense = trained_digits(folder.parent, DIGITS / "train.yaml")
     parent, _ = register_parent(dense, FACTS, ports)
-    ports.ledger.append(policy, actor="bench")
+    ports.ledger.append(*policies, actor="bench")
     store = Store(settings.jobs)
     return Office(settings, ports, DbosJobs(store), store, parent, shard_work)
 
@@ -146,7 +148,7 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
     settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
     ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
     room = Workroom(ports, settings.data_folder, policies_for(settings), shard_work)
-    Worker(Store(settings.jobs), room, folder / "workers", device="cpu", most_deaths=settings.job_deaths).run()
+    Worker(Store(settings.jobs), room, folder / "workers", settings.job_deaths).run()
 
 
 class Nursery:

@@ -85,7 +85,7 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
 
 
 def _work_off(store: Store, jobs: DbosJobs, room: Workroom, folder: Path) -> None:
-    worker = Worker(store, room, folder / "slots", device="cpu", most_deaths=3)
+    worker = Worker(store, room, folder / "slots", most_deaths=3)
     worker.start()
     until = time.monotonic() + 30
     while any(job.state not in ENDS for job in jobs.page(limit=100)) and time.monotonic() < until:

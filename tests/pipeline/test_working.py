@@ -10,6 +10,7 @@ from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.pipeline import working
 from auditsvc.pipeline.deciding import approve
 from auditsvc.pipeline.making import submit
+from auditsvc.pipeline.sharding import shards_of
 from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.records import (
     AuditOrder,
@@ -95,6 +96,14 @@ def test_evidence_does_not_depend_on_the_number_of_shards(line, folders, shard_w
     assert [name for name in runner.ran if name.startswith("shard")] == [f"shard {number}" for number in range(shards)]
     serial = working.audit(candidate, RULES, dataset, _with_an_empty_ledger(ports, candidate))
     assert result["evidence"] == [one.digest for one in serial]
+
+
+def test_a_policy_with_stages_is_not_shared_out(room):
+    made, candidate = room
+    staged = RULES.model_copy(update={"stages": (0.5, 1.0)})
+    dataset = made.dataset("audited")
+    assert shards_of(candidate, staged, dataset, made.ports, (JOB, "audited"), 1) == ()
+    assert shards_of(candidate, RULES, dataset, made.ports, (JOB, "audited"), 1) != ()
 
 
 def _with_an_empty_ledger(ports, candidate):

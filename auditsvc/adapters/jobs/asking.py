@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from auditsvc.adapters.jobs.store import JOBS_QUEUE, VERSION, Store, deaths, shards_queue, told
+from auditsvc.adapters.jobs.store import JOBS_QUEUE, SHARDS_QUEUE, VERSION, Store, deaths, told
 from auditsvc.errors import Cancelled, Conflict, NotFound
 from auditsvc.records import JOB_KINDS, Fault, Job, JobEvent, JobId, JobState, Moment, Order
 
@@ -104,7 +104,7 @@ class DbosJobs:
             for child in self._store.client.list_workflows(
                 parent_workflow_id=job, status=["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
             ):
-                self._again(child, child.queue_name or shards_queue("cpu"))
+                self._again(child, child.queue_name or SHARDS_QUEUE)
             (own,) = self._store.client.list_workflows(workflow_ids=[job])
             self._again(own, JOBS_QUEUE)
         with self._store.writing() as connection:

@@ -34,8 +34,7 @@ from auditsvc.errors import InvalidInput, Unavailable
 VERSION = "1"
 """Jobs of one version go on in another build of auditsvc as long as this stays; it goes up with the steps' order."""
 
-JOBS_QUEUE = "jobs"
-DEVICES = ("cpu", "gpu")
+JOBS_QUEUE, SHARDS_QUEUE = "jobs", "shards"
 
 _MAKING = 0x6175646A6F6273
 """The key of PostgreSQL's advisory lock while tables are made: the letters ``audjobs``."""
@@ -72,11 +71,6 @@ deaths = Table(
     Column("count", Integer, nullable=False),
 )
 """How many workers died while they did this job."""
-
-
-def shards_queue(device: str) -> str:
-    """The queue of the shards for this kind of device."""
-    return f"shards-{device}"
 
 
 class Store:

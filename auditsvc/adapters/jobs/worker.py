@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from auditsvc.adapters.jobs.asking import DbosJobs
 from auditsvc.adapters.jobs.reaping import BEAT_S, Heart, Slot
 from auditsvc.adapters.jobs.running import DbosRunner, JobProgress, kept_step
-from auditsvc.adapters.jobs.store import JOBS_QUEUE, VERSION, Store, shards_queue
+from auditsvc.adapters.jobs.store import JOBS_QUEUE, SHARDS_QUEUE, VERSION, Store
 from auditsvc.errors import AuditError, Cancelled, Conflict, Unavailable
 from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.ports import Result
@@ -52,15 +52,13 @@ _log = logging.getLogger("auditsvc.worker")
 class Worker:
     """A process that works off the queues until it is told to stop."""
 
-    def __init__(
-        self, store: Store, room: Workroom, slots: Path, *, device: str = "cpu", most_deaths: int = 10
-    ) -> None:
+    def __init__(self, store: Store, room: Workroom, slots: Path, most_deaths: int) -> None:
         """``slots`` is a folder that the workers of one machine share."""
         self._store, self._room = store, room
         self._jobs = DbosJobs(store)
         self._slot = Slot.take(slots)
         self._heart = Heart(store, self._jobs, self._slot, slots, most_deaths)
-        self._device, self._stop = device, threading.Event()
+        self._stop = threading.Event()
         self._shards: Queue | None = None
         self._shard: Callable[[Result], Result] = self._unregistered
 
@@ -89,13 +87,13 @@ class Worker:
         )
         logging.getLogger("dbos").addFilter(_Unexpected())
         self._register()
-        queues = {JOBS_QUEUE: JOBS_AT_ONCE, shards_queue(self._device): 1}
+        queues = {JOBS_QUEUE: JOBS_AT_ONCE, SHARDS_QUEUE: 1}
         DBOS.listen_queues(list(queues))
         with self._store.translated():
             for name, at_once in queues.items():
                 self._store.client.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLL_S)
         DBOS.launch()
-        self._shards = DBOS.retrieve_queue(shards_queue(self._device))
+        self._shards = DBOS.retrieve_queue(SHARDS_QUEUE)
         threading.Thread(target=self._live, name="heart", daemon=True).start()
 
     def run(self) -> None:
