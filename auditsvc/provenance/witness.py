@@ -133,7 +133,7 @@ class Witness:
                 ``old`` is not what this witness saw last), ``LOG_FORK``.
             Unavailable: the state can't be written; nothing was signed.
         """
-        old, proof, envelope = _read_request(request)
+        old, proof, envelope = read_request(request)
         origin = envelope.partition("\n")[0]
         if origin not in self.logs:
             raise Fault("LOG_CHECKPOINT", f"this witness does not follow {origin[:80]}")
@@ -158,7 +158,7 @@ class Witness:
             Unavailable: the state can't be read or written; nothing was signed.
         """
         try:
-            old, _, envelope = _read_request(request)
+            old, _, envelope = read_request(request)
         except Fault as fault:
             return 400, f"{fault.detail}\n"
         origin = envelope.partition("\n")[0]
@@ -177,7 +177,12 @@ class Witness:
             return (409, f"{seen.size}\n") if fault.step_code == "LOG_FORK" else (422, f"{fault}\n")
 
 
-def _read_request(request: bytes) -> tuple[int, list[bytes], str]:
+def read_request(request: bytes) -> tuple[int, list[bytes], str]:
+    """The parts of an ``add-checkpoint`` request: the size that was seen last, the proof, the checkpoint.
+
+    Raises:
+        Fault: ``LOG_CHECKPOINT`` for anything else.
+    """
     try:
         head, _, envelope = request.decode("utf-8").partition("\n\n")
         first, *lines = head.split("\n")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from auditsvc.adapters.pkcs11 import Place
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance.dsse import Bundle
 from auditsvc.provenance.metadata import ROLES, Metadata, Threshold
@@ -28,6 +29,7 @@ from auditsvc.provenance.strict import parse_json
 from auditsvc.provenance.summary import Summary
 from auditsvc.provenance.tiles import Tile
 from auditsvc.provenance.trust import TrustRoot
+from auditsvc.provenance.witness import read_request, witness_request
 from auditsvc.records import Decision
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
@@ -76,6 +78,11 @@ def targets() -> dict[str, tuple[Parser, bytes]]:
         "recalls": (Recalls.parse, Recalls(issued=AT).to_json()),
         "metadata": (_metadata, root),
         "tile": (_text(Tile.parse), b"tile/0/x001/234.p/7"),
+        "witness request": (read_request, witness_request(3, (b"\0" * 32, b"\1" * 32), note)),
+        "pkcs11 uri": (
+            _text(Place.parse),
+            b"pkcs11:token=a%20b;object=release;id=%01?module-path=/x.so&pin-source=file:/p",
+        ),
         "record": (Decision.parse, forge.sealing.decision.canonical()),
     }
 

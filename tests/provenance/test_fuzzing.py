@@ -14,8 +14,8 @@ from auditsvc.provenance.dsse import Bundle
 from tests.provenance.forge import Forge
 from tests.provenance.fuzzing import feed, fuzz, mutate, targets
 
-NAMES = ["bundle", "checkpoint", "json", "manifest", "metadata", "note", "note key", "recalls", "record"]
-NAMES += ["release key", "signature", "summary", "tile", "trust policy"]
+NAMES = ["bundle", "checkpoint", "json", "manifest", "metadata", "note", "note key", "pkcs11 uri", "recalls", "record"]
+NAMES += ["release key", "signature", "summary", "tile", "trust policy", "witness request"]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
