@@ -13,6 +13,7 @@ from auditsvc.cli.telling import policy_app
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from auditsvc.adapters.folder_datasets.inferring import Column
     from auditsvc.pipeline.planning import Planned
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")]
@@ -38,8 +39,11 @@ def policy_plan(
     if (data is None) == (images is None):
         raise InvalidInput("say what to plan for: --data FOLDER or --images N")
     found = read_policy(policy)
+    columns: tuple[Column, ...] = ()
     if data is not None:
-        sizes = slice_sizes(sliced_for(found, FolderDatasets().open(data)))
+        dataset = FolderDatasets().open(data)
+        columns = getattr(dataset, "columns", ())
+        sizes = slice_sizes(sliced_for(found, dataset))
         faults = faults_of_slices(found, tuple(sizes))
         if faults:
             raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
@@ -47,10 +51,22 @@ def policy_plan(
         sizes = {OVERALL: images or 0}
     lines = plan(found, sizes, changing=changing, power=power)
     if json:
-        print_json({"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)})
+        told = {"columns": [column.model_dump() for column in columns]} if columns else {}
+        print_json(
+            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)} | told
+        )
     else:
+        _print_columns(columns)
         _print_plan(lines)
     raise typer.Exit(3 if any(line.blocks for line in lines) else 0)
+
+
+def _print_columns(columns: tuple[Column, ...]) -> None:
+    """The metadata as it was understood: a column of numbers that was taken for words is seen here."""
+    width = max((len(column.name) for column in columns), default=0)
+    for column in columns:
+        missing = f", {column.missing} missing" if column.missing else ""
+        print(f"  {column.name:<{width}}  {column.kind}, {column.values} values{missing}: {column.use}")
 
 
 def _print_plan(lines: tuple[Planned, ...]) -> None:

@@ -111,7 +111,7 @@ def _state(images: int, fewest: int | None, wanted: int | None) -> State:
 def _fewest(rule: Rule, metric: str, alpha: float) -> int | None:
     """Below so many images the interval of a perfect result is still wider than the limit."""
     z = NormalDist().inv_cdf(1 - alpha)
-    if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
+    if (metric.startswith("drop.") or _is_share(metric)) and rule.at_most is not None and 0 < rule.at_most < 1:
         return math.ceil(z * z * (1 - rule.at_most) / rule.at_most)
     if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
         return math.ceil(z * z * rule.at_least / (1 - rule.at_least))
@@ -119,15 +119,25 @@ def _fewest(rule: Rule, metric: str, alpha: float) -> int | None:
 
 
 def _wanted(rule: Rule, metric: str, alpha: float, changing: float, power: float) -> int | None:
-    """So many images meet the rule with this power; for a floor, if the truth is half-way between it and 1."""
+    """So many images meet the rule with this power; for a floor or a ceiling, if the truth is half-way to the end."""
     if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
         return math.ceil((reach_of_loss(changing, 0.0, rule.at_most, alpha, power) / rule.at_most) ** 2)
+    if _is_share(metric) and rule.at_most is not None and 0 < rule.at_most < 1:
+        normal, truth = NormalDist(), rule.at_most / 2
+        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_most * (1 - rule.at_most))
+        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
+        return math.ceil((reach / truth) ** 2)
     if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
         normal, truth = NormalDist(), (1 + rule.at_least) / 2
         reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_least * (1 - rule.at_least))
         reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
         return math.ceil((reach / (truth - rule.at_least)) ** 2)
     return None
+
+
+def _is_share(metric: str) -> bool:
+    """Whether the metric counts some of the images: lost, changed, missed."""
+    return metric.partition(".")[0] in {"lost", "won", "churn", "flips", "missed", "alarm"}
 
 
 def undecidable(policy: Policy, dataset: Dataset) -> tuple[str, ...]:

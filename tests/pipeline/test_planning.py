@@ -72,3 +72,13 @@ def test_the_data_set_is_counted_with_the_policys_own_slices():
     }
     assert len(undecidable(policy, sliced_for(policy, dataset))) == 4
     assert sliced_for(a_policy(), dataset) is dataset
+
+
+def test_a_share_that_may_be_small_at_most_is_planned_as_the_gate_will_judge_it():
+    """Nothing lost on ``fewest`` images just meets the rule; on one less it does not."""
+    rule = a_rule(reading="damage/lost", at_most=0.02)
+    (line,) = plan(a_policy(rule), {OVERALL: 100})
+    assert line.state == "too few"
+    for images, met in ((line.fewest, True), (line.fewest - 2, False)):
+        assert (float(wilson(0, images, 0.05).high) <= 0.02) is met
+    assert line.wanted > line.fewest

@@ -20,6 +20,7 @@ from PIL import Image
 
 from auditsvc.adapters.folder_datasets.description import Description, described
 from auditsvc.adapters.folder_datasets.images import Images, images_of
+from auditsvc.adapters.folder_datasets.inferring import Column, automatic, inferred
 from auditsvc.adapters.folder_datasets.table import Row, faults_of_targets, picked, read_table, refuse, slices_of
 from auditsvc.errors import InvalidDataset
 from auditsvc.measuring import Batch, Dataset, Slices
@@ -37,6 +38,8 @@ class FolderDataset:
     images: Images
     names: tuple[str, ...]
     targets: NDArray[np.int64]
+    columns: tuple[Column, ...] = ()
+    """Every column of the metadata, what was inferred of it and what it is used for."""
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
         """All images, or the chosen ones, in order, ``size`` at a time."""
@@ -92,6 +95,7 @@ class FolderDatasets:
         kept = picked(table, description.where)
         rows = tuple(table[number] for number in kept)
         refuse(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
+        description, columns = _resolved(description, rows)
         faults = faults_of_targets(rows, description)
         slices = slices_of(rows, description, faults)
         names, images = images_of(folder, table, kept, description.image, faults)
@@ -104,13 +108,31 @@ class FolderDatasets:
             images=images,
             names=names,
             targets=np.array([places[row[description.target]] for row in rows], np.int64),
+            columns=columns,
         )
+
+
+def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Description, tuple[Column, ...]]:
+    """The description with its slices named, where they were to be inferred, and every column as it is used."""
+    table = {name: [row[name] for row in rows] for name in rows[0].fields}
+    uses = {description.image: "the image", description.target: "the target"} | dict.fromkeys(
+        description.where, "picks rows"
+    )
+    if description.cluster:
+        uses[description.cluster] = "clusters"
+    if description.slices == "auto":
+        words, numbers = automatic(table, (*uses, *description.bins))
+        named: dict[str, Any] = {"slices": words, "bins": numbers | description.bins}
+        description = description.model_copy(update=named)
+    uses |= dict.fromkeys(description.named_slices, "slices")
+    uses |= {name: f"{bins} bins" if isinstance(bins, int) else "bins" for name, bins in description.bins.items()}
+    return description, inferred(table, uses)
 
 
 def _reference(description: Description, rows: tuple[Row, ...], digests: tuple[str, ...]) -> DatasetRef:
     """The data set by content: every image, and every field that is read of its row."""
     cluster = (description.cluster,) if description.cluster else ()
-    used = (description.target, *description.slices, *description.bins, *cluster)
+    used = (description.target, *description.named_slices, *description.bins, *cluster)
     content: dict[str, Any] = {
         "task": description.task,
         "classes": description.classes,
@@ -126,7 +148,7 @@ def _reference(description: Description, rows: tuple[Row, ...], digests: tuple[s
         digest=digest_of(canonical_json(content)),
         task=description.task,
         images=len(rows),
-        slices=(*description.slices, *description.bins),
+        slices=(*description.named_slices, *description.bins),
         source=description.source,
         licence=description.licence,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,11 +17,11 @@ Edges = Annotated[tuple[float, ...], Field(min_length=1)]
 class Description(BaseModel):
     """The fields of ``dataset.yaml``.
 
-    ``slices`` are columns of words, ``bins`` columns of numbers: into how many bins of about equal size, or the
-    inner edges.  ``cluster`` is the column that says which video, patient or writer an image is of; images of one
-    are not independent, and the intervals know it.  ``where`` picks rows.  ``other_domain`` is the place of a second
-    data set, from here: the same classes seen by another camera, in another country; ``domain=own`` and
-    ``domain=other`` are its slices.
+    ``slices`` are columns of words, or ``auto`` for what is inferred from the values (words make slices, numbers
+    bins); ``bins`` are columns of numbers: into how many bins of about equal size, or the inner edges.  ``cluster`` is
+    the column that says which video, patient or writer an image is of; images of one are not independent, and the
+    intervals know it.  ``where`` picks rows.  ``other_domain`` is the place of a second data set, from here: the same
+    classes seen by another camera, in another country; ``domain=own`` and ``domain=other`` are its slices.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,7 +31,7 @@ class Description(BaseModel):
     image: str = "image"
     target: str
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    slices: tuple[str, ...] = ()
+    slices: tuple[str, ...] | Literal["auto"] = ()
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
     cluster: str | None = None
     where: dict[str, str] = {}
@@ -41,7 +41,7 @@ class Description(BaseModel):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        columns = (*self.slices, *self.bins)
+        columns = (*self.named_slices, *self.bins)
         for what, names in (("classes", self.classes), ("slice columns", columns)):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -51,10 +51,15 @@ class Description(BaseModel):
         return self
 
     @property
+    def named_slices(self) -> tuple[str, ...]:
+        """The columns of words that are named; none where they are inferred."""
+        return () if self.slices == "auto" else self.slices
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column of the metadata that is read, but for the image's name."""
         cluster = (self.cluster,) if self.cluster else ()
-        return tuple(dict.fromkeys((self.target, *self.slices, *self.bins, *cluster, *self.where)))
+        return tuple(dict.fromkeys((self.target, *self.named_slices, *self.bins, *cluster, *self.where)))
 
 
 def described(path: Path) -> tuple[Path, Description]:

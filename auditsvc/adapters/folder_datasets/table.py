@@ -107,7 +107,7 @@ def faults_of_targets(rows: tuple[Row, ...], description: Description) -> list[s
 
 def slices_of(rows: tuple[Row, ...], description: Description, faults: list[str]) -> Slices:
     """The partitions that the description declares; what is wrong with the columns is added to ``faults``."""
-    columns = [column_from(name, [row[name] for row in rows]) for name in description.slices]
+    columns = [column_from(name, [row[name] for row in rows]) for name in description.named_slices]
     columns += [_binned(name, rows, description, faults) for name in description.bins]
     for column in columns:
         longest = max(column.names, key=len)
