@@ -61,9 +61,11 @@ def paired_readings(
     ``parent`` and ``candidate`` are ``(N,)`` scores in 0..1 of the same images; ``chosen`` are those images'
     numbers where not all of the data set was run.
     """
-    before, after = parent.astype(np.float64), candidate.astype(np.float64)
-    images = slices.sums(np.ones_like(before), chosen)
-    binary = bool(np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all())
+    images = slices.sums(np.ones(len(parent), np.bool_), chosen)
+    binary = all(bool(((scores == 0) | (scores == 1)).all()) for scores in (parent, candidate))
+    kind_of = np.int8 if binary else np.float64  # a million differences of 0 and 1 take a megabyte
+    before: NDArray[Any] = parent.astype(kind_of)
+    after: NDArray[Any] = candidate.astype(kind_of)
     found = {
         "score": _level(after, slices, chosen, images, alpha, binary=binary),
         "parent": _level(before, slices, chosen, images, alpha, binary=binary),
@@ -79,9 +81,11 @@ Chosen = NDArray[np.int64] | None
 Numbers = NDArray[np.float64]
 
 
-def _level(values: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
+def _level(
+    values: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool
+) -> Outcomes:
     """A mean score on every slice."""
-    worth = 1 / design_effects(values, slices, chosen, alpha)
+    worth = _worth(values, slices, chosen, alpha)
     total, populated = slices.sums(values, chosen), np.maximum(images, 1)
     if binary:
         return _outcomes(wilson(total * worth, populated * worth, alpha), images)
@@ -89,12 +93,20 @@ def _level(values: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alp
     return _outcomes(student(total * worth, squares * worth, populated * worth, alpha, 0.0, 1.0), images)
 
 
-def _loss(change: Numbers, slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool) -> Outcomes:
+def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Numbers:
+    """For each slice the share of its images that tell as much as images that come alone."""
+    if slices.clusters is None:
+        return np.ones(len(slices.names))
+    return 1 / design_effects(values.astype(np.float64), slices, chosen, alpha)
+
+
+def _loss(
+    change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool
+) -> Outcomes:
     """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
-    worth = 1 / design_effects(change, slices, chosen, alpha)
+    worth = _worth(change, slices, chosen, alpha)
     populated = np.maximum(images, 1)
-    lost = slices.sums((change > 0).astype(float), chosen)
-    won = slices.sums((change < 0).astype(float), chosen)
+    lost, won = slices.sums(change > 0, chosen), slices.sums(change < 0, chosen)
     total, squares = slices.sums(change, chosen), slices.sums(change * change, chosen)
     if binary:
         interval = tango(lost * worth, won * worth, populated * worth, alpha)
@@ -158,4 +170,4 @@ def _error_counts(
     """For each slice: positives missed, positives, false alarms, negatives."""
     is_it, said_it = answers["target"] == positive, answers["answer"] == positive
     parts = (is_it & ~said_it, is_it, ~is_it & said_it, ~is_it)
-    return tuple(slices.sums(part.astype(np.float64), chosen) for part in parts)
+    return tuple(slices.sums(part, chosen) for part in parts)
