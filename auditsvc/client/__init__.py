@@ -12,6 +12,7 @@ send it again when a connection breaks.  Errors are those of ``auditsvc.errors``
 """
 
 from auditsvc.client.asynchronous import AsyncClient
-from auditsvc.client.synchronous import Client, Recall, Verified
+from auditsvc.client.shapes import Recall, Verified
+from auditsvc.client.synchronous import Client
 
 __all__ = ["AsyncClient", "Client", "Recall", "Verified"]

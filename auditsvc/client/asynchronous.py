@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
 
-from auditsvc.client.synchronous import Client, Recall, Verified
+from auditsvc.client.awaiting import AsyncWorking
+from auditsvc.client.shapes import Recall, Verified
+from auditsvc.client.synchronous import Client
 from auditsvc.pipeline.answering import GateAnswer
 from auditsvc.records import Approval, Digest, Record, Release, Waiver
 
 R = TypeVar("R", bound=Record)
 
 
-class AsyncClient:
+class AsyncClient(AsyncWorking):
     """``Client`` with awaitable methods; what each gives and raises stands there."""
 
     def __init__(self, url: str = "", token: str = "", timeout: float = 30.0) -> None:
-        self._client = Client(url, token, timeout)
+        self._client: Client = Client(url, token, timeout)
 
     async def gate(self, model: str, version: str, policy: str | None = None) -> GateAnswer:
         """May this version be used?"""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ValidationError
-
+from auditsvc.client.shapes import Recall, Verified, read
 from auditsvc.client.transport import Transport
+from auditsvc.client.working import Working
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.errors import InvalidInput, NotApproved, Unavailable
 from auditsvc.pipeline.answering import GateAnswer
@@ -24,21 +24,17 @@ from auditsvc.records import (
     Decision,
     Digest,
     Evidence,
-    Name,
     Parent,
     Policy,
     Record,
     Release,
     Revocation,
     Submission,
-    Verification,
-    VerificationVerdict,
     Waiver,
     digest_of,
 )
 
 R = TypeVar("R", bound=Record)
-M = TypeVar("M", bound=BaseModel)
 
 PLACES: dict[type[Record], str] = {
     Parent: "parents",
@@ -61,35 +57,7 @@ PLACES: dict[type[Record], str] = {
 """Where each kind of record is read, under ``/v1``."""
 
 
-class Verified(BaseModel):
-    """What the service found of a file or a release's tar; what it does not know yet is left out."""
-
-    verdict: VerificationVerdict
-    words: str
-    digest: Digest
-    model: str | None = None
-    version: str | None = None
-    release: Digest | None = None
-    verification: Verification | None = None
-
-
-class Asked(BaseModel):
-    """A recall that waits for a second person."""
-
-    release: Digest
-    reason: str
-    person: Name
-    at: datetime.datetime
-
-
-class Recall(BaseModel):
-    """How far a recall is: asked for by one person, or confirmed by another."""
-
-    asked: Asked | None = None
-    revocations: tuple[Revocation, ...] = ()
-
-
-class Client:
+class Client(Working):
     """Asks one service; may be used from several threads."""
 
     def __init__(self, url: str = "", token: str = "", timeout: float = 30.0) -> None:
@@ -108,7 +76,7 @@ class Client:
             Unavailable: the service can't be asked; that is a no, too.
         """
         asked = {"model": model, "version": version} | ({"policy": policy} if policy else {})
-        return _read(GateAnswer, self._transport.send("GET", f"/v1/gate?{urlencode(asked)}"))
+        return read(GateAnswer, self._transport.send("GET", f"/v1/gate?{urlencode(asked)}"))
 
     def require(self, model: str, version: str, policy: str | None = None) -> GateAnswer:
         """The answer, if it is ``approved``.
@@ -164,7 +132,7 @@ class Client:
         body = self._write(f"/v1/releases/{release}/recall", {"reason": reason} if reason else {})
         if json.loads(body).get("kind") == Revocation.kind:
             return Recall(revocations=(Revocation.parse(body),))
-        return _read(Recall, body)
+        return read(Recall, body)
 
     def bundle(self, release: Digest, file: Path) -> Path:
         """Download a release as one tar: the model's files and what is signed about them."""
@@ -175,16 +143,7 @@ class Client:
         if not file.is_file():
             raise InvalidInput(f"{file} is not a file; send a model file, or the tar of a release")
         kind = "application/x-tar" if file.suffix == ".tar" else "application/octet-stream"
-        return _read(Verified, self._transport.send("POST", "/v1/verify", file, kind))
+        return read(Verified, self._transport.send("POST", "/v1/verify", file, kind))
 
     def _write(self, path: str, given: dict[str, Any]) -> bytes:
         return self._transport.send("POST", path, json.dumps(given).encode())
-
-
-def _read(kind: type[M], body: bytes) -> M:
-    try:
-        told = json.loads(body)
-        known = {name: told[name] for name in kind.model_fields if name in told}
-        return kind.model_validate(known)
-    except (ValueError, TypeError, ValidationError) as error:
-        raise Unavailable(f"this does not look like auditsvc: {error}") from error

@@ -1,0 +1,161 @@
+"""The client's part for those who run things: uploads, jobs, statements, policies, tokens, receivers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from auditsvc.client.shapes import (
+    Delivery,
+    Me,
+    NewReceiver,
+    NewToken,
+    Provenance,
+    Receiver,
+    Token,
+    Traced,
+    Tried,
+    Uploaded,
+    read,
+    read_many,
+)
+from auditsvc.client.transport import Transport
+from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.records import ENDS, Digest, FileEntry, Job, JobId, Order
+
+Said = TypeVar("Said", Document, Answers, ChangePlan, ChangeVerdict)
+Reviewable = TypeVar("Reviewable", Document, ChangePlan, ChangeVerdict)
+
+_SAID: dict[type[object], str] = {
+    Document: "documents",
+    Answers: "answers",
+    ChangePlan: "change-plans",
+    ChangeVerdict: "change-verdicts",
+}
+
+
+class Working:
+    """What runs the service, over one transport."""
+
+    _transport: Transport
+
+    def call(self, method: str, path: str, given: Mapping[str, Any] | None = None) -> bytes:
+        """Any route by its path, for what has no method of its own here; errors are raised as everywhere."""
+        return self._transport.send(method, path, None if given is None else json.dumps(given).encode())
+
+    def upload(self, file: Path) -> tuple[FileEntry, ...]:
+        """Send a file, or a model folder as ``.tar``; what comes back goes into an order or a document."""
+        if not file.is_file():
+            raise InvalidInput(f"{file} is not a file; send a file, or a model folder as a tar")
+        if file.suffix == ".tar":
+            body = self._transport.send("POST", "/v1/uploads", file, "application/x-tar")
+        else:
+            path = f"/v1/uploads?{urlencode({'name': file.name})}"
+            body = self._transport.send("POST", path, file, "application/octet-stream")
+        return read(Uploaded, body).files
+
+    def ask(self, order: Order) -> Job:
+        """Ask for background work: prune, admit, audit, release or report."""
+        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{order.kind}", order.model_dump(mode="json")))
+
+    def job(self, job: JobId) -> Job:
+        """How a job stands.  Raises ``NotFound``."""
+        return Job.model_validate_json(self.call("GET", f"/v1/jobs/{quote(job)}"))
+
+    def jobs(self, limit: int = 20) -> tuple[Job, ...]:
+        """The newest jobs."""
+        found = json.loads(self.call("GET", f"/v1/jobs?limit={limit}"))
+        return tuple(Job.model_validate(item) for item in found["items"])
+
+    def wait(self, job: JobId, timeout_s: float = 3600.0, every_s: float = 1.0) -> Job:
+        """The job when it is over, however it ended.
+
+        Raises:
+            Unavailable: it is not over in that time; it goes on.
+        """
+        until = time.monotonic() + timeout_s
+        while (found := self.job(job)).state not in ENDS:
+            if time.monotonic() > until:
+                raise Unavailable(f"the job {job} is still {found.state} after {timeout_s:g} s; it goes on")
+            time.sleep(every_s)
+        return found
+
+    def cancel(self, job: JobId) -> Job:
+        """Stop a job.  Raises ``Conflict`` where it is over."""
+        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{quote(job)}/cancel", {}))
+
+    def retry(self, job: JobId) -> Job:
+        """Try a job again that failed or was cancelled."""
+        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{quote(job)}/retry", {}))
+
+    def say(self, kind: type[Said], given: Mapping[str, Any]) -> Said:
+        """Add a document, answers, a change plan or a word on a change under the name of the token."""
+        return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}", given))
+
+    def review(self, kind: type[Reviewable], digest: Digest) -> Reviewable:
+        """Stand behind what somebody else said.  Raises ``Conflict`` for one's own."""
+        return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}/{quote(digest)}/review", {}))
+
+    def dry_run(self, policy: str, model: str | None = None) -> Tried:
+        """What this policy (YAML) would have decided on everything that was judged."""
+        given = {"policy": policy} | ({"model": model} if model else {})
+        return read(Tried, self.call("POST", "/v1/policies/dry-run", given))
+
+    def provenance(self, digest: Digest) -> Provenance:
+        """Every record that has this digest or speaks of it.  Raises ``NotFound``."""
+        return read(Provenance, self.call("GET", f"/v1/provenance/{quote(digest)}"))
+
+    def identify(self, file: Path) -> Traced:
+        """Whose model a found file is, by its watermark; for auditors."""
+        return read(Traced, self._transport.send("POST", "/v1/identify", file, "application/octet-stream"))
+
+    def checkpoint(self) -> str:
+        """The log's signed checkpoint; keep one, to check later that the log only grew."""
+        return self.call("GET", "/v1/log/checkpoint").decode()
+
+    def report(self, release: Digest, file: Path) -> Path:
+        """Download the report behind a release."""
+        return self._transport.save(f"/v1/releases/{quote(release)}/report", file)
+
+    def whoami(self) -> Me:
+        """The name, roles and project of the token."""
+        return read(Me, self.call("GET", "/v1/whoami"))
+
+    def tokens(self) -> tuple[Token, ...]:
+        """All tokens, never the secrets; for admins."""
+        return read_many(Token, self.call("GET", "/v1/tokens"))
+
+    def issue(self, name: str, role: str, days: int = 90, project: str | None = None) -> NewToken:
+        """A token for somebody; its secret is in the answer and never seen again."""
+        given = {"name": name, "role": role, "days": days} | ({} if project is None else {"project": project})
+        return read(NewToken, self.call("POST", "/v1/tokens", given))
+
+    def withdraw(self, token: str) -> Token:
+        """Take a token back, by its id."""
+        return read(Token, self.call("DELETE", f"/v1/tokens/{quote(token)}"))
+
+    def receivers(self) -> tuple[Receiver, ...]:
+        """Who is told of events."""
+        return read_many(Receiver, self.call("GET", "/v1/receivers"))
+
+    def tell(self, url: str, events: Sequence[str] = ()) -> NewReceiver:
+        """Tell this address of events from now on, signed with the secret in the answer."""
+        return read(NewReceiver, self.call("POST", "/v1/receivers", {"url": url, "events": list(events)}))
+
+    def end(self, receiver: str) -> Receiver:
+        """Tell this receiver nothing more."""
+        return read(Receiver, self.call("DELETE", f"/v1/receivers/{quote(receiver)}"))
+
+    def deliveries(self, state: str | None = None) -> tuple[Delivery, ...]:
+        """The newest deliveries; ``dead`` lists those that were given up."""
+        asked = f"?{urlencode({'state': state})}" if state else ""
+        return read_many(Delivery, self.call("GET", f"/v1/deliveries{asked}"))
+
+    def send_again(self, delivery: str) -> Delivery:
+        """Send a delivery again."""
+        return read(Delivery, self.call("POST", f"/v1/deliveries/{quote(delivery)}/send", {}))

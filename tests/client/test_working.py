@@ -1,0 +1,127 @@
+"""The client's part for those who run things, against a service that runs, on fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import auditsvc.client
+from auditsvc.api.roles import ROUTES
+from auditsvc.api.site import Site
+from auditsvc.client import AsyncClient, Client
+from auditsvc.client.synchronous import PLACES
+from auditsvc.compliance import Document
+from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from auditsvc.records import ReleaseOrder, digest_of
+from tests.api import sample
+from tests.client.test_client import _client, clock, site, url
+
+__all__ = ["clock", "site", "url"]
+
+ORDER = ReleaseOrder(decision=sample.decision(2).digest)
+BY_CALL = {
+    ("GET", "/v1/releases/{digest}/attestations/{name:path}"),
+    ("GET", "/v1/releases/{digest}/recall"),
+    ("GET", "/v1/log/inclusion"),
+    ("GET", "/v1/log/consistency"),
+    ("GET", "/v1/log/entries/{index}"),
+    ("GET", "/v1/log/tile/{path:path}"),
+    ("GET", "/v1/trust/{path:path}"),
+    ("GET", "/v1/keys"),
+    ("GET", "/v1/keys/trust-policy"),
+    ("GET", "/v1/frameworks"),
+    ("GET", "/v1/frameworks/{framework}"),
+    ("GET", "/v1/shipped-policies"),
+    ("GET", "/v1/shipped-policies/{name}"),
+    ("GET", "/v1/questionnaire"),
+    ("GET", "/v1/identify/queries"),
+    ("POST", "/v1/identify/answers"),
+    ("GET", "/v1/jobs/{id}/events"),
+}
+"""Routes without a method of their own: read by ``call``, or by the command line's verifier."""
+
+
+def test_every_route_has_a_method_or_is_named_here() -> None:
+    """Read from the client's own sources, so that a new route without a way to it fails."""
+    sources = "".join(path.read_text() for path in Path(auditsvc.client.__file__).parent.glob("*.py"))
+    read = {f"/v1/{place}" for place in PLACES.values()}
+    missing = set()
+    for method, path in ROUTES:
+        template = path.partition("/{digest}")[0] if path.endswith("/{digest}") else path
+        known = template in read or (method, path) in BY_CALL or ROUTES[method, path] == "signed"
+        if known or not path.startswith("/v1/"):
+            continue
+        parts = [part for part in path.split("/")[2:] if "{" not in part]
+        generic = {"jobs", "review", *PLACES.values(), "prune", "admit", "audit", "release", "report"}
+        if not all(part in sources or part in generic for part in parts):
+            missing.add((method, path))
+    assert missing == set()
+    assert set(ROUTES) >= BY_CALL
+
+
+def test_files_are_sent_and_become_a_document_that_another_reviews(url: str, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "use.pdf").write_bytes(b"%PDF" * 100_000)
+    ann = _client(url, site, "submitter", "ann")
+    (file,) = ann.upload(tmp_path / "use.pdf")
+    assert (file.name, file.digest) == ("use.pdf", digest_of(b"%PDF" * 100_000))
+    given = {"model": "net", "document": "doc.instructions", "title": "How to use it", "expires": "2027-11-22"}
+    made = ann.say(Document, given | {"file": file.model_dump()})
+    with pytest.raises(Conflict):
+        _client(url, site, "auditor", "Ann").review(Document, made.digest)
+    assert _client(url, site, "auditor", "eve").review(Document, made.digest).reviewer == "eve"
+    assert len(list(ann.find(Document, of="net"))) == 2
+    with pytest.raises(InvalidInput):
+        ann.upload(tmp_path)
+
+
+def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: Site) -> None:
+    eve = _client(url, site, "auditor", "eve")
+    job = eve.ask(ORDER)
+    assert (job.state, job.by, eve.job(job.id), eve.jobs()) == ("queued", "eve", job, (job,))
+    with pytest.raises(Unavailable, match="still queued"):
+        eve.wait(job.id, timeout_s=0.05, every_s=0.02)
+    assert eve.cancel(job.id).state == "cancelled"
+    assert eve.wait(job.id).state == "cancelled"
+    assert eve.retry(job.id).state == "queued"
+    with pytest.raises(NotFound):
+        eve.ask(ReleaseOrder(decision="sha256:" + "0" * 64))
+    with pytest.raises(Forbidden):
+        _client(url, site, "reader", "bob").ask(ORDER)
+
+
+def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: Site) -> None:
+    admin = _client(url, site, "admin", "eve")
+    new = admin.issue("bob", "reader", days=3)
+    assert Client(url, new.token).whoami().name == "bob"
+    assert admin.withdraw(new.about.id).revoked
+    assert {token.name for token in admin.tokens()} >= {"eve", "bob"}
+    added = admin.tell("https://ci.example.org/x", ["release"])
+    assert [one.id for one in admin.receivers()] == [added.about.id]
+    assert admin.end(added.about.id).ended
+    assert admin.deliveries("dead") == ()
+    with pytest.raises(NotFound):
+        admin.send_again("msg_000000000000_1")
+
+
+def test_what_is_known_is_read(url: str, site: Site) -> None:
+    client = Client(url)
+    assert [item.kind for item in client.provenance(sample.candidate(1).files[0].digest).origins] == [
+        "candidate",
+        "release",
+    ]
+    assert client.checkpoint().count("\n") > 3
+    tried = client.dry_run(client.call("GET", "/v1/shipped-policies/standard").decode())
+    assert (tried.turned, {item.now for item in tried.replayed}) == (3, {"inconclusive"})
+    assert b"nist" in client.call("GET", "/v1/frameworks")
+
+
+def test_the_async_client_works_too(url: str, site: Site) -> None:
+    async def asked() -> tuple[str, str]:
+        client = AsyncClient(url, site.access.issue("eve", "auditor", 1)[0])
+        job = await client.ask(ORDER)
+        await client.cancel(job.id)
+        return (await client.wait(job.id, every_s=0.01)).state, (await client.whoami()).role
+
+    assert asyncio.run(asked()) == ("cancelled", "auditor")
