@@ -58,6 +58,9 @@ def verify(
         Path | None,
         typer.Option(help="Where versions of --trust are remembered. [default: ~/.local/state/auditsvc/trust]"),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A report.json of this release: is every number in the evidence?")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say whether this is what was approved, offline.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
@@ -77,6 +80,12 @@ def verify(
     else:
         raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")
     found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())
+    if report is not None:
+        try:
+            from auditsvc.cli.linking import with_report
+        except ImportError as error:
+            raise InvalidInput("--report needs the whole of auditsvc: pip install auditsvc") from error
+        found = with_report(found, attest or folder / "attest", report)
     if json:
         print_json(found)
     else:

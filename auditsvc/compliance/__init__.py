@@ -14,6 +14,7 @@ from auditsvc.compliance.framework import Framework, load_frameworks, load_quest
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.compliance.incidents import Incident, Watch
 from auditsvc.compliance.inputs import Sibling
+from auditsvc.compliance.linking import follow
 from auditsvc.compliance.lint import lint
 from auditsvc.compliance.renderings.formats import FORMATS, render, render_files
 from auditsvc.compliance.renderings.html import render_html
@@ -35,6 +36,7 @@ __all__ = [
     "Watch",
     "assess",
     "compose",
+    "follow",
     "lint",
     "load_frameworks",
     "load_questionnaire",
