@@ -12,17 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.measuring import Case, Check, MarkReading
-from auditsvc.measuring.statistics import wilson
+from auditsvc.measuring.statistics import tango, wilson
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
-_METRICS = ("log10_p", "bits", "flips")
+_METRICS = ("log10_p", "bits", "flips", "accuracy_cost")
 
 
 class Watermark(Check):
     """Read the mark of the candidate.
 
     Emits on ``overall``: ``log10_p`` (of finding this mark by chance; exact, so without an interval), ``bits``
-    (share of payload bits that were read right) and ``flips`` (share of images whose answer the mark changed).
+    (share of payload bits that were read right), ``flips`` (share of images whose answer the mark changed) and
+    ``accuracy_cost`` (accuracy that the mark cost, against the same weights without it).
     """
 
     id = "watermark"
@@ -33,7 +34,7 @@ class Watermark(Check):
         return ()
 
     def metrics(self) -> tuple[str, ...]:
-        """The three metrics."""
+        """The four metrics."""
         return _METRICS
 
     def cost(self) -> float:
@@ -57,4 +58,6 @@ def _outcomes(mark: MarkReading, alpha: float) -> list[Measured | Unmeasured]:
 
     changed = wilson(round(mark.flips * mark.images), mark.images, alpha)
     flips = Measured(value=float(changed.value), low=float(changed.low), high=float(changed.high), images=mark.images)
-    return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), flips]
+    lost = tango(mark.lost, mark.won, mark.images, alpha)
+    cost = Measured(value=float(lost.value), low=float(lost.low), high=float(lost.high), images=mark.images)
+    return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), flips, cost]

@@ -77,7 +77,9 @@ FAMILIES: dict[str, Family] = {
 }
 """By the name before the ``@``; ``darker`` and ``brighter`` are the names of curves."""
 
-POINTS = frozenset({"drop", "area_loss", "calibration_change", "selective_change", "confidence_change"})
+POINTS = frozenset(
+    {"drop", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost"}
+)
 """What stands before the dot of metrics that are differences of shares."""
 
 SHARES = frozenset(
@@ -105,6 +107,7 @@ METRIC_WORDS = {
     "log10_p": "the chance that an unmarked model looks like this (as a power of ten)",
     "bits": "the share of the mark's bits that were read right",
     "flips": "the share of answers that the mark changed",
+    "accuracy_cost": "the accuracy that the mark cost",
     "lost": "right answers that became wrong",
     "won": "wrong answers that became right",
     "churn": "answers that changed",

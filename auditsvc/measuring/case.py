@@ -61,6 +61,10 @@ class MarkReading:
     bits_total: int
     flips: float
     images: int
+    lost: int
+    """Images that the unmarked model answers right and the marked one wrong."""
+    won: int
+    """The other way round."""
 
 
 @dataclass

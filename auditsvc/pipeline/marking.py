@@ -153,10 +153,13 @@ def read_mark(candidate: Candidate, dataset: Dataset, ports: Ports) -> MarkReadi
         wiring=original.wiring,
     )
     marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
-    changed = 0
+    changed = lost = won = 0
     with torch.inference_mode():
         for batch in dataset.batches(32):
-            changed += int((marked(batch.images).argmax(1) != unmarked(batch.images).argmax(1)).sum())
+            before, after = unmarked(batch.images).argmax(1), marked(batch.images).argmax(1)
+            changed += int((after != before).sum())
+            lost += int(((before == batch.targets) & (after != batch.targets)).sum())
+            won += int(((before != batch.targets) & (after == batch.targets)).sum())
     return MarkReading(
         log10_p=found.log10_p,
         z=found.z,
@@ -164,6 +167,8 @@ def read_mark(candidate: Candidate, dataset: Dataset, ports: Ports) -> MarkReadi
         bits_total=found.bits_total,
         flips=changed / dataset.ref.images,
         images=dataset.ref.images,
+        lost=lost,
+        won=won,
     )
 
 

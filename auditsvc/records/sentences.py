@@ -93,7 +93,9 @@ _SHARES = _PROPORTIONS | {
 }  # fmt: skip
 """Fractions of 1 of any kind, told in per cent."""
 
-_CHANGES = frozenset(("drop", "area_loss", "calibration_change", "selective_change", "confidence_change"))
+_CHANGES = frozenset(
+    ("drop", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost")
+)
 """Differences of fractions that have a direction, told in points with a sign."""
 
 
