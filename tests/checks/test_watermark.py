@@ -1,0 +1,37 @@
+"""The mark as a property like any other: found, read, and what it cost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from auditsvc.checks.watermark import Watermark
+from auditsvc.measuring import MarkReading
+from auditsvc.records import Measured, Unmeasured
+
+
+def readings(mark: MarkReading | None) -> dict[str, Measured | Unmeasured]:
+    case = SimpleNamespace(read_mark=(lambda: mark) if mark else None, alpha=0.05)
+    return {reading.metric: reading.outcome for reading in Watermark().measure(case)}
+
+
+def test_every_metric_is_given_whether_there_is_a_mark_or_not() -> None:
+    mark = MarkReading(-50.0, 15.0, 63, 64, 0.02, 1000, lost=12, won=8)
+    assert set(readings(mark)) == set(readings(None)) == set(Watermark().metrics())
+    assert all(isinstance(outcome, Unmeasured) for outcome in readings(None).values())
+
+
+def test_detection_is_exact_and_costs_have_intervals() -> None:
+    found = readings(MarkReading(-50.0, 15.0, 63, 64, 0.02, 1000, lost=12, won=8))
+    assert (found["log10_p"].value, found["log10_p"].low, found["log10_p"].high) == (-50.0, -50.0, -50.0)
+    assert found["bits"].value == 63 / 64
+    assert found["flips"].low < 0.02 < found["flips"].high
+    assert found["accuracy_cost"].value == pytest.approx(0.004)
+    assert found["accuracy_cost"].low < 0 < found["accuracy_cost"].high
+
+
+def test_few_images_leave_the_cost_open() -> None:
+    few = readings(MarkReading(-50.0, 15.0, 64, 64, 0.0, 20, lost=0, won=0))["accuracy_cost"]
+    many = readings(MarkReading(-50.0, 15.0, 64, 64, 0.0, 2000, lost=0, won=0))["accuracy_cost"]
+    assert few.high > 0.05 > 0.005 > many.high > 0
