@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -87,20 +87,20 @@ class Killer:
         return ids
 
     def _life(self, phase: str) -> float:
-        """The end of a life that is as long as a job takes in peace, or up to twice that, or hardly begins."""
-        return time.monotonic() + self.chance.uniform(0.05, 2 * self.calm_s[phase] + 1)
+        """The end of a life that hardly begins, or lasts as long as some jobs take in peace."""
+        return time.monotonic() + self.chance.uniform(0.05, 4 * self.calm_s[phase] + 2)
 
     def _open(self, ids: list[str]) -> int:
         return sum(self.office.jobs.get(job).state in ("queued", "running") for job in ids[-4:])
 
 
-def consents(office: Office) -> list[ReleaseOrder]:
-    """Two people approve each candidate's decision under the first policy; the orders for the releases."""
+def consents(office: Office, policy: Policy) -> list[ReleaseOrder]:
+    """Two people approve each candidate's decision under this policy; the orders for the releases."""
     ledger = office.ports.ledger
     found = [
         decision
         for decision in ledger.all(Decision)
-        if decision.policy == POLICIES[0].digest and not ledger.find(Release, decision.digest)
+        if decision.policy == policy.digest and not ledger.find(Release, decision.digest)
     ]
     for decision in found:
         for person in ("bob", "cyd"):
@@ -108,22 +108,24 @@ def consents(office: Office) -> list[ReleaseOrder]:
     return [ReleaseOrder(decision=decision.digest) for decision in found]
 
 
-def audits(office: Office) -> list[AuditOrder]:
+def audits(office: Office, policies: Sequence[Policy]) -> list[AuditOrder]:
     """An audit of every candidate under every policy that it was not judged by."""
     ledger = office.ports.ledger
     return [
         AuditOrder(candidate=found.digest, policy=policy.digest, data="audited")
         for found in ledger.all(Candidate)
-        for policy in POLICIES
+        for policy in policies
         if not ledger.find(Decision, f"{found.digest}|{policy.digest}")
     ]
 
 
-def calm(office: Office, prunes: Iterable[PruneOrder]) -> dict[str, float]:
+def calm(office: Office, prunes: Iterable[PruneOrder], policies: Sequence[Policy]) -> dict[str, float]:
     """The same orders in one process that nobody kills; how long one of each kind takes, in seconds."""
     room, took = office.room, {}
     phases: dict[str, Callable[[], Iterable[Order]]] = {
-        "prune": lambda: prunes, "audit": lambda: audits(office), "release": lambda: consents(office),
+        "prune": lambda: prunes,
+        "audit": lambda: audits(office, policies),
+        "release": lambda: consents(office, policies[0]),
     }  # fmt: skip
     for phase, orders in phases.items():
         began, asked = time.monotonic(), list(orders())
@@ -156,12 +158,12 @@ def doubled(office: Office) -> int:
     return twice + sum(count - 1 for digest, count in events.items() if digest in made)
 
 
-def trial(url: str, wanted: int, seed: int, folder: Path) -> dict[str, object]:
+def trial(url: str, wanted: int, seed: int, folder: Path, policies: Sequence[Policy] = POLICIES) -> dict[str, object]:
     """One database: rounds of new candidates until there were enough kills, and the same in peace, compared."""
     began = time.monotonic()
-    other = opened(folder / "calm", "", images=IMAGES, policies=POLICIES, shard_work=10**9)
+    other = opened(folder / "calm", "", images=IMAGES, policies=policies, shard_work=10**9)
     keys = folder / "calm" / "keys"
-    office = opened(folder / "stormy", url, images=IMAGES, policies=POLICIES, shard_work=IMAGES, keys=keys)
+    office = opened(folder / "stormy", url, images=IMAGES, policies=policies, shard_work=IMAGES, keys=keys)
     prunes: list[PruneOrder] = []
     ids: list[str] = []
     with workers(office, 2) as (nursery, alive):
@@ -169,17 +171,17 @@ def trial(url: str, wanted: int, seed: int, folder: Path) -> dict[str, object]:
         while sum(killer.kills.values()) < wanted:
             new = [office.prune(len(prunes) + number) for number in range(EACH_ROUND)]
             prunes += new
-            killer.calm_s = calm(other, new)
+            killer.calm_s = calm(other, new, policies)
             ids += killer.during("prune", new)
-            ids += killer.during("audit", audits(office))
-            ids += killer.during("release", consents(office))
+            ids += killer.during("audit", audits(office, policies))
+            ids += killer.during("release", consents(office, policies[0]))
             print(f"{len(prunes)} candidates, {dict(killer.kills)} kills", file=sys.stderr, flush=True)
     lost = [job for job in ids if office.jobs.get(job).state != "done"]
     return {
         "kills": sum(killer.kills.values()),
         "during": dict(killer.kills),
         "jobs": len(ids),
-        "lost": len(lost) + (2 + len(POLICIES)) * len(prunes) - len(ids),
+        "lost": len(lost) + (2 + len(policies)) * len(prunes) - len(ids),
         "doubled": doubled(office),
         "digest_changes": len(set(records(office)) ^ set(records(other))),
         "seconds": round(time.monotonic() - began, 1),

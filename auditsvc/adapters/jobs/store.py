@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    literal_column,
     make_url,
     text,
 )
@@ -39,6 +40,7 @@ JOBS_QUEUE, SHARDS_QUEUE = "jobs", "shards"
 _MAKING = 0x6175646A6F6273
 """The key of PostgreSQL's advisory lock while tables are made: the letters ``audjobs``."""
 
+_NOW_POSTGRES = "cast(extract(epoch from clock_timestamp()) as double precision)"
 _NOW_SQLITE = "(julianday('now') - 2440587.5) * 86400.0"
 
 metadata = MetaData()
@@ -140,7 +142,7 @@ class Store:
     @property
     def now(self) -> Any:
         """The database's own time, in seconds: workers on many machines share one clock."""
-        return text(_NOW_SQLITE if self.is_sqlite else "extract(epoch from clock_timestamp())")
+        return literal_column(_NOW_SQLITE if self.is_sqlite else _NOW_POSTGRES, Float)
 
     def _make(self) -> None:
         """DBOS's tables and ours; two processes that start at once wait for each other."""

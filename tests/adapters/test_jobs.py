@@ -1,0 +1,196 @@
+"""Workers that live, die, freeze and are stopped: slots, hearts and graves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from auditsvc.adapters.jobs.asking import DbosJobs
+from auditsvc.adapters.jobs.reaping import DEAD_S, Heart, Slot
+from auditsvc.adapters.jobs.store import Store, worker
+from auditsvc.adapters.jobs.worker import Worker
+from auditsvc.errors import Conflict, InvalidInput, Unavailable
+from auditsvc.pipeline.working import Workroom
+from auditsvc.ports import Ports, Progress
+from auditsvc.records import Job, ReportOrder
+from tests.adapters.postgres import new_database
+from tests.api import sample
+from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+from tests.pipeline.line import policy
+
+ELSEWHERE = "deadbeef/1"
+REPORT = ReportOrder(decision=sample.decision(1).digest, data="some")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened = Store(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def a_heart(store: Store, folder: Path, most_deaths: int = 3) -> Iterator[Heart]:
+    slot = Slot.take(folder)
+    yield Heart(store, DbosJobs(store), slot, folder, most_deaths)
+    slot.release()
+
+
+def lives(store: Store) -> set[str]:
+    with store.reading() as connection:
+        return {row.executor for row in connection.execute(select(worker.c.executor))}
+
+
+def left_by(store: Store, executor: str, silent_s: float) -> Job:
+    """A job that a worker was at which has not told that it lives for so long."""
+    job = DbosJobs(store).submit(REPORT, "ann")
+    table = "workflow_status" if store.is_sqlite else "dbos.workflow_status"
+    with store.writing() as connection:
+        connection.execute(
+            text(f"UPDATE {table} SET status='PENDING', executor_id=:who WHERE workflow_uuid=:job"),
+            {"who": executor, "job": job.id},
+        )
+        connection.execute(insert(worker).values(executor=executor, beat=store.now - silent_s, reaper=""))
+    return job
+
+
+def test_a_slot_has_one_worker_and_the_same_name_again(tmp_path: Path) -> None:
+    one, two = Slot.take(tmp_path), Slot.take(tmp_path)
+    names = (one.executor, two.executor)
+    one.release()
+    again = Slot.take(tmp_path)
+    assert (len(set(names)), again.executor) == (2, names[0])
+    assert Slot.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
+    two.release()
+
+
+def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: Store, tmp_path: Path) -> None:
+    job = left_by(store, ELSEWHERE, DEAD_S + 1)
+    with a_heart(store, tmp_path / "slots") as heart:
+        heart.start()
+        assert DbosJobs(store).get(job.id).state == "running"
+        heart.beat()
+    jobs = DbosJobs(store)
+    assert jobs.get(job.id).state == "queued"
+    assert [event.step for event in jobs.events(job.id)] == ["taken over"]
+    assert ELSEWHERE not in lives(store)
+
+
+def test_one_who_is_only_slow_keeps_its_jobs(store: Store, tmp_path: Path) -> None:
+    job = left_by(store, ELSEWHERE, DEAD_S - 10)
+    with a_heart(store, tmp_path / "slots") as heart:
+        heart.start()
+        heart.beat()
+    assert DbosJobs(store).get(job.id).state == "running"
+    assert ELSEWHERE in lives(store)
+
+
+def test_a_neighbour_who_died_is_buried_at_once(store: Store, tmp_path: Path) -> None:
+    with a_heart(store, tmp_path) as heart:
+        heart.start()
+        gone = Slot.take(tmp_path)
+        job = left_by(store, gone.executor, 0)
+        heart.beat()
+        assert DbosJobs(store).get(job.id).state == "running"
+        gone.release()
+        heart.beat()
+    assert DbosJobs(store).get(job.id).state == "queued"
+
+
+def test_what_a_slot_left_undone_is_put_back_when_it_is_taken_again(store: Store, tmp_path: Path) -> None:
+    with a_heart(store, tmp_path) as heart:
+        heart.start()
+        job = left_by(store, ELSEWHERE, 0)
+        table = "workflow_status" if store.is_sqlite else "dbos.workflow_status"
+        with store.writing() as connection:
+            connection.execute(text(f"UPDATE {table} SET executor_id=:who"), {"who": heart._slot.executor})
+    with a_heart(store, tmp_path) as heart:
+        heart.start()
+    assert DbosJobs(store).get(job.id).state == "queued"
+
+
+def test_one_who_was_taken_for_dead_finds_out_and_ends(store: Store, tmp_path: Path) -> None:
+    with a_heart(store, tmp_path / "one") as frozen, a_heart(store, tmp_path / "two") as other:
+        frozen.start()
+        other.start()
+        with store.writing() as connection:
+            connection.execute(worker.update().where(worker.c.executor == frozen._slot.executor).values(beat=0))
+        other.beat()
+        with pytest.raises(Conflict, match="taken for dead"):
+            frozen.beat()
+
+
+def test_a_job_over_which_too_many_died_is_given_up_and_can_be_tried_again(store: Store, tmp_path: Path) -> None:
+    jobs = DbosJobs(store)
+    with a_heart(store, tmp_path / "slots", most_deaths=0) as heart:
+        heart.start()
+        job = left_by(store, ELSEWHERE, DEAD_S + 1)
+        heart.beat()
+    given_up = jobs.get(job.id)
+    assert (given_up.state, given_up.fault and given_up.fault.code) == ("failed", "unavailable")
+    assert [one.id for one in jobs.page(state="failed")] == [job.id]
+    assert jobs.page(state="cancelled") == ()
+    assert jobs.retry(job.id).state == "queued"
+
+
+@dataclass
+class Slow:
+    """Data sets that take for ever to open, tick by tick; ``begun`` is set at the first."""
+
+    progress: Progress
+    begun: threading.Event
+
+    def open(self, path: Path) -> Any:
+        with self.progress.step("open", 10**6) as tick:
+            while True:
+                self.begun.set()
+                tick()
+                time.sleep(0.01)
+
+
+class SlowRoom(Workroom):
+    """A room whose data sets are slow."""
+
+    begun = threading.Event()
+
+    def dataset(self, name: str) -> Any:
+        return Slow(self.ports.progress, self.begun).open(self.data / name)
+
+
+def test_a_job_that_runs_is_stopped_at_its_next_sign_of_life(store: Store, tmp_path: Path) -> None:
+    clock = FixedClock()
+    ledger = MemoryLedger(clock)
+    sample.fill(ledger)
+    ports = Ports(
+        ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=None,  # type: ignore[arg-type]
+        keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
+    )  # fmt: skip
+    room = SlowRoom(ports, tmp_path, lambda name, slices: policy())
+    made, jobs = Worker(store, room, tmp_path / "slots", 3), DbosJobs(store)
+    made.start()
+    job = jobs.submit(REPORT, "ann")
+    assert room.begun.wait(20)
+    assert jobs.cancel(job.id).state == "cancelled"
+    stopped = any(not _is_at_work(jobs, job.id) for _ in range(10))
+    made.end(grace_s=0)
+    assert (stopped, jobs.get(job.id).state) == (True, "cancelled")
+
+
+def _is_at_work(jobs: DbosJobs, job: str) -> bool:
+    before = len(jobs.events(job))
+    time.sleep(1.5)
+    return len(jobs.events(job)) > before
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all/\0/jobs.db"])
+def test_a_database_that_can_not_be_opened_says_so(url: str) -> None:
+    with pytest.raises((InvalidInput, Unavailable, ValueError)):
+        Store(url)
