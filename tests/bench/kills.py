@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import tempfile
@@ -57,6 +58,9 @@ POLICIES = tuple(
 KINDS: tuple[type[Record], ...] = (Policy, Candidate, Submission, Evidence, Decision, Release)
 IMAGES = 256
 EACH_ROUND = 1
+SHARES = {"prune": 0.08, "audit": 0.6, "release": 0.32}
+"""The largest share of the kills in each phase of one round; then the jobs end in peace."""
+
 PATIENCE_S = 120
 """A job that takes longer than this, in seconds, is lost."""
 
@@ -70,8 +74,9 @@ class Killer:
         self.office, self.nursery, self.alive, self.calm_s, self.chance = office, nursery, alive, calm_s, chance
         self.kills: Counter[str] = Counter()
 
-    def during(self, phase: str, orders: Iterable[Order]) -> list[str]:
-        """Ask for these jobs, two at a time, and kill until they are done; the jobs' ids."""
+    def during(self, phase: str, orders: Iterable[Order], most: int) -> list[str]:
+        """Ask for these jobs, two at a time, and kill while they run, so many times at most; the jobs' ids."""
+        most += self.kills[phase]
         waiting, ids = list(orders), list[str]()
         until = time.monotonic() + PATIENCE_S * len(waiting)
         ends = [self._life(phase) for _ in self.alive]
@@ -79,7 +84,7 @@ class Killer:
             if waiting and self._open(ids) < 2:
                 ids.append(self.office.jobs.submit(waiting.pop(0), "sue").id)
             for place, end in enumerate(ends):
-                if time.monotonic() > end:
+                if time.monotonic() > end and self.kills[phase] < most:
                     kill(self.alive[place])
                     self.kills[phase] += 1
                     self.alive[place], ends[place] = self.nursery.worker(), self._life(phase)
@@ -172,9 +177,10 @@ def trial(url: str, wanted: int, seed: int, folder: Path, policies: Sequence[Pol
             new = [office.prune(len(prunes) + number) for number in range(EACH_ROUND)]
             prunes += new
             killer.calm_s = calm(other, new, policies)
-            ids += killer.during("prune", new)
-            ids += killer.during("audit", audits(office, policies))
-            ids += killer.during("release", consents(office, policies[0]))
+            most = {phase: math.ceil(share * wanted) for phase, share in SHARES.items()}
+            ids += killer.during("prune", new, most["prune"])
+            ids += killer.during("audit", audits(office, policies), most["audit"])
+            ids += killer.during("release", consents(office, policies[0]), most["release"])
             print(f"{len(prunes)} candidates, {dict(killer.kills)} kills", file=sys.stderr, flush=True)
     lost = [job for job in ids if office.jobs.get(job).state != "done"]
     return {
