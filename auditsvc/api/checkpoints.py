@@ -15,6 +15,7 @@ def current_checkpoint(site: Site) -> str:
 
     Raises:
         Conflict: the log does not continue what it has published.
-        Unavailable: the store or the keys can't be read or written.
+        Unavailable: the store or the keys can't be read or written, or too few witnesses answer.
     """
-    return Published(site.ports.checkpoint or site.folder / "checkpoint", site.keys, site.ledger).current()
+    ports = site.ports
+    return Published(ports.checkpoint or site.folder / "checkpoint", site.keys, site.ledger, ports.witnesses).current()

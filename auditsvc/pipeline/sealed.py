@@ -70,4 +70,4 @@ def trust_of(ports: Ports) -> TrustRoot:
 
 def published(ports: Ports) -> Published:
     """The last checkpoint of this installation's log, and the guard over it."""
-    return Published(ports.checkpoint or ports.folder / "checkpoint", ports.keys, ports.log)
+    return Published(ports.checkpoint or ports.folder / "checkpoint", ports.keys, ports.log, ports.witnesses)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditsvc.errors import Conflict, Unavailable
-from auditsvc.ports import Keys, Log
+from auditsvc.ports import Keys, Log, Witnesses
 from auditsvc.provenance.layout import read_or_none, write_whole
 from auditsvc.provenance.notes import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
 from auditsvc.provenance.strict import Fault
@@ -29,6 +29,7 @@ class Published:
     path: Path
     keys: Keys
     log: Log
+    witnesses: Witnesses | None = None
 
     def guard(self) -> None:
         """The log still holds what was published last.
@@ -40,11 +41,11 @@ class Published:
         self._guarded()
 
     def current(self) -> str:
-        """The signed checkpoint of the log as it stands; signed once for each size, and never taken back.
+        """The signed and witnessed checkpoint of the log as it stands; made once for each size, and never taken back.
 
         Raises:
             Conflict: as ``guard``.
-            Unavailable: the file or the keys can't be read or written.
+            Unavailable: the file or the keys can't be read or written, or too few witnesses answer.
         """
         with self._alone():
             stored, published = self._guarded()
@@ -53,6 +54,8 @@ class Published:
                 return stored
             made = Checkpoint(log_origin(self.keys), size, self.log.root(size))
             note = sign_checkpoint(made, self.keys.signer("log"))
+            if self.witnesses:
+                note = self.witnesses.cosign(note)
             write_whole(self.path, note.encode())
             return note
 

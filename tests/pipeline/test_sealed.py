@@ -98,3 +98,26 @@ def test_a_newer_checkpoint_is_never_replaced_by_an_older_one(line):
     new = published(ports).current()
     assert published(ports).record(old) == old
     assert (ports.folder / "checkpoint").read_text() == new != old
+
+
+class Everybody:
+    """A witness that signs whatever it sees, and counts."""
+
+    vkeys, quorum = (), 0
+
+    def __init__(self):
+        self.seen = []
+
+    def cosign(self, envelope):
+        self.seen.append(envelope)
+        return envelope + "\N{EM DASH} w.example AAAAAAAA\n"
+
+
+def test_what_is_shown_was_seen_by_the_witnesses_once_for_each_size(line):
+    witness = Everybody()
+    ports = replace(line[0], witnesses=witness)
+    shown = published(ports).current()
+    assert shown == published(ports).current() == witness.seen[0] + "\N{EM DASH} w.example AAAAAAAA\n"
+    assert len(witness.seen) == 1
+    released(line, ports)
+    assert len(witness.seen) == 2
