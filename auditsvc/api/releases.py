@@ -60,7 +60,7 @@ class Recall(BaseModel):
 def _folder(site: Site, digest: str) -> Path:
     release = site.ledger.get(Release, digest)
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
-    folder = release_folder(site.ports, submissions[-1]) if submissions else site.folder / "gone"
+    folder = release_folder(site.ports, submissions[-1], release.decision) if submissions else site.folder / "gone"
     if not (folder / "attest").is_dir():
         raise NotFound(f"the files of {release.model} version {release.version} are not in this store")
     return folder

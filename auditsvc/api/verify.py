@@ -110,7 +110,7 @@ def verified(site: Site, release: Release) -> Verification:
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
     if not submissions:
         raise NotFound(f"{release.model} version {release.version} was never submitted here")
-    folder = release_folder(site.ports, submissions[-1])
+    folder = release_folder(site.ports, submissions[-1], release.decision)
     resource = f"pkg:mlflow/{release.model}@{release.version}"
     return verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now(), resource=resource)
 

@@ -68,6 +68,8 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     """Sign, attest and log an approved version.  The alias ``approved`` moves to it last."""
     from auditsvc.pipeline.deciding import latest_decision
     from auditsvc.pipeline.releasing import release as seal
+    from auditsvc.pipeline.releasing import release_folder
+    from auditsvc.records import Submission
 
     ports = ports_for(store, quiet=json)
     candidate = candidate_of(model, version, ports)
@@ -76,7 +78,8 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     if json:
         print_json(sealed)
     else:
-        print(f"released {model} version {version}: {ports.folder / 'releases' / model / version}")
+        submission = ports.ledger.find(Submission, candidate.digest)[0]
+        print(f"released {model} version {version}: {release_folder(ports, submission, sealed.decision)}")
 
 
 def revoke(

@@ -10,7 +10,9 @@ import torch
 from torch.nn import functional
 
 from auditsvc.adapters.folder_datasets import FolderDatasets
+from auditsvc.measuring import Batch
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
+from auditsvc.models.threads import one_thread
 
 SEED, EPOCHS, BATCH, RATE = 20261122, 3, 64, 0.05
 
@@ -28,21 +30,12 @@ def trained_digits(folder: Path, description: Path) -> Path:
         classes=dataset.classes,
         input=InputSpec(channels=1, height=28, width=28),
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), one_thread():
         torch.manual_seed(SEED)
-        module = build(card.architecture, card.arguments).train()
-        optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
-        steps = EPOCHS * -(-len(batch.targets) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-        for _ in range(EPOCHS):
-            for part in torch.split(torch.randperm(len(batch.targets)), BATCH):
-                optimiser.zero_grad()
-                torch.autograd.backward(functional.cross_entropy(module(batch.images[part]), batch.targets[part]))
-                optimiser.step()
-                schedule.step()
+        module = _trained(build(card.architecture, card.arguments), batch)
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="training-", dir=folder))
-    for name, data in model_files(module.eval().state_dict(), card).items():
+    for name, data in model_files(module.state_dict(), card).items():
         (partial / name).write_bytes(data)
     try:
         partial.rename(target)
@@ -51,3 +44,18 @@ def trained_digits(folder: Path, description: Path) -> Path:
         if not target.is_dir():
             raise
     return target
+
+
+def _trained(module: torch.nn.Module, batch: Batch) -> torch.nn.Module:
+    """Three epochs of stochastic gradient descent; on one thread, because sums depend on how many share them."""
+    module.train()
+    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
+    steps = EPOCHS * -(-len(batch.targets) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    for _ in range(EPOCHS):
+        for part in torch.split(torch.randperm(len(batch.targets)), BATCH):
+            optimiser.zero_grad()
+            torch.autograd.backward(functional.cross_entropy(module(batch.images[part]), batch.targets[part]))
+            optimiser.step()
+            schedule.step()
+    return module.eval()

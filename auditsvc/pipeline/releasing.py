@@ -12,22 +12,44 @@ from auditsvc.errors import NotApproved, NotFound
 from auditsvc.pipeline.pointing import point, unpoint
 from auditsvc.pipeline.sealed import notaries_of, sealing_of
 from auditsvc.ports import Ports
-from auditsvc.provenance import seal
+from auditsvc.provenance import layout, seal
 from auditsvc.records import (
     Approval,
     Candidate,
     Decision,
+    Digest,
     Policy,
     Release,
     Revocation,
     Submission,
+    digest_of,
 )
 from auditsvc.records.decision import missing_consent
 
 
-def release_folder(ports: Ports, submission: Submission) -> Path:
-    """Where a release lies: ``release/`` (the files), ``attest/`` (what is signed about them)."""
-    return ports.folder / "releases" / submission.model / submission.version
+def release_folder(ports: Ports, submission: Submission, decision: Digest | None = None) -> Path:
+    """Where a release lies: ``release/`` (the files), ``attest/`` (what is signed about them).
+
+    A version that is released again under another decision, for instance after a new audit, lies beside the first,
+    which stays as it is.  Without ``decision`` it is the newest release.
+    """
+    first = ports.folder / "releases" / submission.model / submission.version
+    if decision is None:
+        known = ports.ledger.find(Release, f"{submission.model}/{submission.version}")
+        if not known:
+            return first
+        decision = known[-1].decision
+    if _held_in(first) in (None, decision):
+        return first
+    return first.with_name(f"{first.name}-{decision.removeprefix('sha256:')[:16]}")
+
+
+def _held_in(folder: Path) -> Digest | None:
+    """The decision whose release lies in this folder, or was begun there."""
+    for attestations in (folder / layout.ATTEST, folder / f"{layout.ATTEST}.partial"):
+        if (attestations / layout.DECISION).is_file():
+            return digest_of((attestations / layout.DECISION).read_bytes())
+    return None
 
 
 def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
@@ -46,7 +68,7 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
     lacking = missing_consent(policy, (one.approver for one in given))
     if decision.outcome == "approved" and lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
-    folder = release_folder(ports, submission)
+    folder = release_folder(ports, submission, decision.digest)
     files = folder / "release"
     if not files.exists():
         ports.blobs.checkout(candidate.files, files)

@@ -29,11 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
+from auditsvc.models.threads import one_thread
 from auditsvc.records import Digest, Mark
 from auditsvc.watermark.gradients import Logits, parts_of, pulled_back, rows_of
 from auditsvc.watermark.keys import LANES, SCHEME, SLOTS, Payload, commitment, require_bound
 from auditsvc.watermark.merkle import subkeys_root
-from auditsvc.watermark.target import Target, answers_of, evaluating, flat, one_thread, prepare
+from auditsvc.watermark.target import Target, answers_of, evaluating, flat, prepare
 
 RIDGE = 1e-3
 """Times the mean of the Gram matrix's diagonal."""

@@ -24,11 +24,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
+from auditsvc.models.threads import one_thread
 from auditsvc.records import Digest, digest_of
 from auditsvc.watermark.gradients import Logits, Probe, parts_of, rows_of
 from auditsvc.watermark.keys import Payload, require_bound
 from auditsvc.watermark.statistics import log10_p
-from auditsvc.watermark.target import Target, answers_of, evaluating, flat, one_thread, prepare
+from auditsvc.watermark.target import Target, answers_of, evaluating, flat, prepare
 
 READABLE = 5
 """A probability of fewer units in its last digit is not looked at."""

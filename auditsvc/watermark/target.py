@@ -108,14 +108,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
         for weight, flag in wanted:
             weight.requires_grad_(flag)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch uses one thread, and as many as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

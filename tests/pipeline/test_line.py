@@ -13,8 +13,8 @@ from auditsvc.pipeline import auditing
 from auditsvc.pipeline.answering import ask
 from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import approve, judge, waive
-from auditsvc.pipeline.pointing import ALIAS
 from auditsvc.pipeline.making import make, register_parent, submit
+from auditsvc.pipeline.pointing import ALIAS
 from auditsvc.pipeline.releasing import release, release_folder, revoke
 from auditsvc.pipeline.reporting import write_report
 from auditsvc.provenance import TrustRoot, verify
@@ -28,8 +28,8 @@ def decided(line, rules=None):
     return judge(candidate, under, audit(candidate, under, dataset, ports), ports)
 
 
-def released(line):
-    decision = decided(line)
+def released(line, rules=None):
+    decision = decided(line, rules)
     for person in ("ann", "bob"):
         approve(decision, person, line[0])
     return release(line[2], decision, line[0])
@@ -134,6 +134,18 @@ def test_a_release_verifies_from_its_folder_and_carries_the_alias(line):
 def test_releasing_twice_changes_nothing(line):
     assert released(line).digest == released(line).digest
     assert len(tuple(line[0].ledger.all(Release))) == 1
+
+
+def test_a_release_under_another_decision_lies_beside_the_first_which_stays(line):
+    ports = line[0]
+    trust = TrustRoot.from_pem(ports.keys.signer("release").public_pem)
+    first, second = released(line), released(line, policy(version=2))
+    submission = ports.ledger.find(Submission, first.candidate)[0]
+    folders = [release_folder(ports, submission, sealed.decision) for sealed in (first, second)]
+    assert folders[0] != folders[1] == release_folder(ports, submission)
+    for folder in folders:
+        assert verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now()).verdict == "VALID"
+    assert released(line).digest == first.digest
 
 
 def test_a_rejected_candidate_is_never_released(line):
