@@ -14,6 +14,10 @@ from auditsvc.api.background import Rounds
 from auditsvc.ports import Jobs
 
 
+PATIENCE_S = 30.0
+"""How long a worker may take to end, in seconds; one that is killed then loses no more than its step."""
+
+
 @dataclass
 class Staff:
     """At most so many worker processes, while there is something to do."""
@@ -41,7 +45,11 @@ class Staff:
         for process in self._hired:
             process.terminate()
         for process in self._hired:
-            process.wait()
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Workroom:
         if name not in self._opened:
             path = (self.data / name).resolve()
             if not path.is_relative_to(self.data.resolve()) or not path.exists():
-                raise NotFound(f"no data set {name} in the service's data folder {self.data} (AUDITSVC_DATA)")
+                raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA)")
             self._opened[name] = self.ports.datasets.open(path)
         return self._opened[name]
 

@@ -97,12 +97,16 @@ class Worker:
         threading.Thread(target=self._live, name="heart", daemon=True).start()
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; then finish the running steps if they are quick."""
+        """Work until SIGTERM or SIGINT; then finish the running steps if they are quick, and leave the process.
+
+        What still runs then belongs to others already, so nothing waits for it.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
         self.start()
         self._stop.wait()
         self.end()
+        os._exit(0)
 
     def end(self, grace_s: int = GRACE_S) -> None:
         """Stop taking work, wait a little, and leave the rest to others."""
