@@ -13,7 +13,6 @@ from pathlib import Path
 from auditsvc.api.background import Rounds
 from auditsvc.ports import Jobs
 
-
 PATIENCE_S = 30.0
 """How long a worker may take to end, in seconds; one that is killed then loses no more than its step."""
 
