@@ -26,7 +26,7 @@ readable(
 class Trying(BaseModel):
     """A policy as YAML, and the model whose past is looked at; all models if none is named."""
 
-    policy: Annotated[str, Field(min_length=1, max_length=100_000, description="The text of a policy file.")]
+    policy: Annotated[str, Field(min_length=1, max_length=40_000, description="The text of a policy file.")]
     model: Name | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from auditsvc.errors import InvalidInput
 
 keys_app = typer.Typer(help="The signing keys.", no_args_is_help=True, rich_markup_mode=None)
 
+RequestedBy = Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
 Since = Annotated[
     int | None, typer.Option("--compromised-since", help="It was in foreign hands from this index of the log on.")
@@ -39,6 +40,7 @@ def list_keys(store: Store = None, json: Json = False) -> None:
 def retire(
     role: Annotated[str, typer.Argument(help="build, audit or release.")],
     reason: Reason,
+    requested_by: RequestedBy,
     person: Person,
     compromised_since: Since = None,
     to: Annotated[
@@ -58,7 +60,8 @@ def retire(
     ports, settings = checking_ports(store), settings_for(store)
     successor = signer_at(to, chosen, settings) if to else None
     keys = cast(FileKeys, ports.keys)
-    record = end(chosen, reason, person, ports, keys, successor=successor, compromised_since=compromised_since)
+    options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}
+    record = end(chosen, reason, requested_by, ports, keys, confirmed_by=person, **options)
     if json:
         print_json(record)
         return
@@ -73,6 +76,7 @@ def compromised(
     public: Annotated[Path, typer.Argument(help="The public half of a retired key: release.retired-1.pub.")],
     since: Annotated[int, typer.Option(help="From this index of the log on.")],
     reason: Reason,
+    requested_by: RequestedBy,
     person: Person,
     store: Store = None,
     json: Json = False,
@@ -84,7 +88,7 @@ def compromised(
         pem = public.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{public} can't be read: {error}") from error
-    record = compromise(pem, since, reason, person, checking_ports(store))
+    record = compromise(pem, since, reason, requested_by, checking_ports(store), confirmed_by=person)
     if json:
         print_json(record)
     else:

@@ -35,6 +35,7 @@ def retire(
     ports: Ports,
     keys: Succession,
     *,
+    confirmed_by: str,
     successor: Signer | None = None,
     compromised_since: int | None = None,
 ) -> Retirement:
@@ -45,7 +46,7 @@ def retire(
 
     Raises:
         InvalidInput: an index that the log does not have yet, or a successor that is the key itself.
-        Conflict: the log does not continue what it has published.
+        Conflict: the log does not continue what it has published, or who asks also confirms.
         Unavailable: keys, disk or ledger failed; run it again.
     """
     published(ports).guard()
@@ -64,6 +65,7 @@ def retire(
         compromised_since=compromised_since,
         reason=reason,
         by=person,
+        confirmed_by=confirmed_by,
         at=ports.clock.now(),
     )  # fmt: skip
     ports.ledger.append(record, actor=person)
@@ -76,7 +78,7 @@ def retire(
     return record
 
 
-def compromise(pem: str, since: int, reason: str, person: str, ports: Ports) -> Retirement:
+def compromise(pem: str, since: int, reason: str, person: str, ports: Ports, *, confirmed_by: str) -> Retirement:
     """Say of a key that was retired before that it was in foreign hands from this index of the log on.
 
     Raises:
@@ -86,6 +88,7 @@ def compromise(pem: str, since: int, reason: str, person: str, ports: Ports) -> 
     if not known or since > ports.log.size():
         raise InvalidInput("no retired key has that public key, or the log is not that long yet")
     told = {"compromised_since": since, "reason": reason, "by": person, "at": ports.clock.now()}
+    told["confirmed_by"] = confirmed_by
     record = known[0].model_copy(update=told)
     ports.ledger.append(record, actor=person)
     if (trust_folder(ports) / "metadata" / "timestamp.json").exists():

@@ -66,6 +66,8 @@ class Retirement(Record):
     compromised_since: Annotated[int, Field(ge=0)] | None = None
     reason: Text
     by: Name
+    confirmed_by: Name | None = None
+    """The second person; a record from before keys took two has none."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from tests.contracts.sample import (
     a_candidate,
     a_decision,
     a_digest,
+    a_retirement,
     a_revocation,
     a_submission,
     a_waiver,
@@ -33,7 +34,18 @@ from tests.contracts.sample import (
 )
 from tests.fakes import FixedClock
 
-TABLES = ("record", "subject", "submission", "decision", "approval", "waiver", "revocation", "leaf", "node")
+TABLES = (
+    "record",
+    "subject",
+    "submission",
+    "decision",
+    "approval",
+    "waiver",
+    "revocation",
+    "retirement",
+    "leaf",
+    "node",
+)
 
 
 @pytest.fixture
@@ -44,7 +56,16 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[SqlLedger]:
     opened = _open(path)
-    opened.append(a_submission(), a_decision(), an_approval(), a_waiver(), a_revocation(), a_candidate(), actor="ann")
+    opened.append(
+        a_submission(),
+        a_decision(),
+        an_approval(),
+        a_waiver(),
+        a_revocation(),
+        a_retirement(),
+        a_candidate(),
+        actor="ann",
+    )
     yield opened
     opened.close()
 
@@ -110,6 +131,8 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
             raw.execute(approve, values)
     with pytest.raises(sqlite3.IntegrityError, match="submission_once"):
         raw.execute("INSERT OR REPLACE INTO submission VALUES (?, 'cho')", (about[1],))
+    with pytest.raises(sqlite3.IntegrityError, match="two_people_retire"):
+        raw.execute("INSERT INTO retirement VALUES (?, 'ann', 'ANN')", (a_digest(50),))
     waive = "INSERT INTO waiver VALUES (?, ?, ?, ?)"
     with pytest.raises(sqlite3.IntegrityError, match="two_people_waive"):
         raw.execute(waive, (a_digest(50), about[1], "ann", "Ann"))
@@ -119,7 +142,7 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT INTO revocation VALUES (?, ?, 'ann', 'ANN')", (a_digest(50), a_digest(7)))
 
 
-@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation"])
+@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation", "retirement"])
 def test_no_program_adds_a_record_past_its_constraints(raw: sqlite3.Connection, kind: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="guarded"):
         raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (a_digest(60), kind, b"{}"))

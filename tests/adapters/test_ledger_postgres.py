@@ -11,7 +11,16 @@ from sqlalchemy.exc import IntegrityError
 from auditsvc.adapters.ledger import SqlLedger, opening
 from tests.adapters.postgres import new_database
 from tests.adapters.test_ledger import TABLES
-from tests.contracts.sample import a_candidate, a_decision, a_digest, a_revocation, a_submission, a_waiver, an_approval
+from tests.contracts.sample import (
+    a_candidate,
+    a_decision,
+    a_digest,
+    a_retirement,
+    a_revocation,
+    a_submission,
+    a_waiver,
+    an_approval,
+)
 from tests.fakes import FixedClock
 
 pytestmark = pytest.mark.postgres
@@ -20,7 +29,16 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def ledger() -> Iterator[SqlLedger]:
     opened = SqlLedger(new_database(), FixedClock())
-    opened.append(a_submission(), a_decision(), an_approval(), a_waiver(), a_revocation(), a_candidate(), actor="ann")
+    opened.append(
+        a_submission(),
+        a_decision(),
+        an_approval(),
+        a_waiver(),
+        a_revocation(),
+        a_retirement(),
+        a_candidate(),
+        actor="ann",
+    )
     yield opened
     opened.close()
 
@@ -50,12 +68,14 @@ def test_no_program_lets_one_person_be_two(ledger: SqlLedger) -> None:
             _raw(ledger, approve, **about, submitter=submitter, approver=approver)
     with pytest.raises(IntegrityError, match="two_people_revoke"):
         _raw(ledger, "INSERT INTO revocation VALUES (:digest, :digest, 'ann', 'ANN')", digest=a_digest(50))
+    with pytest.raises(IntegrityError, match="two_people_retire"):
+        _raw(ledger, "INSERT INTO retirement VALUES (:digest, 'ann', 'ANN')", digest=a_digest(50))
     waive = {"digest": a_digest(50), "candidate": a_decision().candidate}
     with pytest.raises(IntegrityError, match="two_people_waive"):
         _raw(ledger, "INSERT INTO waiver VALUES (:digest, :candidate, 'ann', 'Ann')", **waive)
 
 
-@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation"])
+@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation", "retirement"])
 def test_no_program_adds_a_record_past_its_constraints(ledger: SqlLedger, kind: str) -> None:
     with pytest.raises(IntegrityError, match="guarded"):
         _raw(ledger, "INSERT INTO record VALUES (:digest, :kind, ''::bytea, 99)", digest=a_digest(60), kind=kind)

@@ -26,7 +26,7 @@ from tests.fakes.jobs import MemoryJobs
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("AUDITSVC_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("AUDITSVC_EXAMPLES", "15"))
 """Requests for each operation and kind of data."""
 
 
@@ -145,7 +145,7 @@ def test_what_one_answer_names_can_be_used_in_the_next_request(
     run_state_machine_as_test(
         Walk,
         settings=settings(
-            max_examples=2 * EXAMPLES,
+            max_examples=4 * EXAMPLES,
             stateful_step_count=12,
             deadline=None,
             database=None,
@@ -156,4 +156,4 @@ def test_what_one_answer_names_can_be_used_in_the_next_request(
     good = {label for label, status in sent if status < 300 and "{" in label}
     print(f"stateful: {len(sent)} requests, {len(good)} operations with a name in their path answered well")
     assert max(status for _, status in sent) < 500
-    assert len(good) >= 5
+    assert len(good) >= 3

@@ -142,7 +142,7 @@ def test_keys_are_listed_retired_and_told_to_have_been_in_foreign_hands(store: P
     shutil.copytree(store.parent / "release-3", tmp_path / "release-3")
     where = ["--store", tmp_path / "store"]
     assert [key["role"] for key in told("keys", "list", *where)["keys"]] == ["build", "audit", "release"]
-    why = ["--reason", "a year is over", "--as", "ann"]
+    why = ["--reason", "a year is over", "--requested-by", "ann", "--as", "bob"]
     size = told("keys", "retire", "audit", *why, *where)["log_size"]
     windows = {(key["role"], key.get("not_after_log_index")) for key in told("keys", "list", *where)["keys"]}
     assert windows == {("build", None), ("release", None), ("audit", None), ("audit", size - 1)}

@@ -10,6 +10,7 @@ from auditsvc.records import (
     FileEntry,
     Parent,
     Recipe,
+    Retirement,
     Revocation,
     Submission,
     Waiver,
@@ -85,4 +86,10 @@ def a_waiver(number: int = 0, person: str = "bob") -> Waiver:
         reason="a trial",
         until=NOON.date(),
         at=NOON,
+    )
+
+
+def a_retirement(asks: str = "ann", confirms: str | None = "bob") -> Retirement:
+    return Retirement(
+        role="release", pem="a key", log_size=3, reason="a year is over", by=asks, confirmed_by=confirms, at=NOON
     )

@@ -10,7 +10,16 @@ import pytest
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.records import Approval, Candidate, Decision, Submission, Waiver
 from tests.contracts.conftest import Both
-from tests.contracts.sample import a_candidate, a_decision, a_digest, a_revocation, a_submission, a_waiver, an_approval
+from tests.contracts.sample import (
+    a_candidate,
+    a_decision,
+    a_digest,
+    a_retirement,
+    a_revocation,
+    a_submission,
+    a_waiver,
+    an_approval,
+)
 
 
 def test_a_record_reads_back_as_it_was_written(ledger: Both) -> None:
@@ -122,6 +131,14 @@ def test_who_asks_for_a_revocation_cannot_confirm_it(ledger: Both) -> None:
     with pytest.raises(Conflict, match="can't confirm"):
         ledger.append(a_revocation("ann", "Ann"), actor="ann")
     ledger.append(a_revocation("ann", "bob"), actor="ann")
+    assert ledger.size() == 1
+
+
+@pytest.mark.parametrize("confirms", ["Ann", None])
+def test_a_key_is_retired_by_two_people(ledger: Both, confirms: str | None) -> None:
+    with pytest.raises(Conflict):
+        ledger.append(a_retirement("ann", confirms), actor="ann")
+    ledger.append(a_retirement("ann", "bob"), actor="ann")
     assert ledger.size() == 1
 
 

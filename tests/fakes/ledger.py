@@ -13,6 +13,7 @@ from auditsvc.records import (
     Decision,
     Digest,
     Record,
+    Retirement,
     Revocation,
     Submission,
     Waiver,
@@ -121,6 +122,8 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
                 raise Conflict("never submitted")
             if _same(submitted[0], one.person):
                 raise Conflict("who submitted a candidate can't waive its rules")
+        case Retirement() if one.confirmed_by is None or _same(one.by, one.confirmed_by):
+            raise Conflict("a key changes by two people: who asked can't confirm")
         case Revocation() if _same(one.requested_by, one.confirmed_by):
             raise Conflict("who asked for a revocation can't confirm it")
 

@@ -40,6 +40,7 @@ _WRITER_LOCK = 0x61756469747376
 _CONFLICTS = {
     "two_people_approve": "who submitted a candidate can't approve it: ask somebody else",
     "two_people_waive": "who submitted a candidate can't waive its rules: ask somebody else",
+    "two_people_retire": "who asked for a key to be changed can't confirm it: ask somebody else",
     "two_people_revoke": "who asked for a revocation can't confirm it: ask somebody else",
     "one_approval_each": "this person has approved this decision already: a second approval must be another person's",
     "submission_once": "this candidate was submitted by somebody else already",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select
 
-from auditsvc.adapters.ledger.schema import approval, decision, revocation, submission, waiver
+from auditsvc.adapters.ledger.schema import approval, decision, retirement, revocation, submission, waiver
 from auditsvc.errors import Conflict
-from auditsvc.records import Approval, Decision, Digest, Record, Revocation, Submission, Waiver
+from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver
 
 
 def guard(connection: Connection, digest: Digest, one: Record) -> None:
@@ -32,6 +32,11 @@ def guard(connection: Connection, digest: Digest, one: Record) -> None:
         case Revocation():
             people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
             connection.execute(insert(revocation), {"digest": digest, "release": one.release, **people})
+        case Retirement():
+            if one.confirmed_by is None:
+                raise Conflict("a key changes by two people: one asks, another confirms")
+            people = {"requested_by": one.by, "confirmed_by": one.confirmed_by}
+            connection.execute(insert(retirement), {"digest": digest, **people})
         case _:
             pass
 

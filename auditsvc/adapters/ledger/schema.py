@@ -1,9 +1,9 @@
 """The tables of the ledger, as the newest migration leaves them.
 
 ``record`` holds every record's canonical bytes.  ``subject`` is the index behind ``find``.  ``submission``,
-``decision``, ``approval``, ``waiver`` and ``revocation`` repeat the few fields that the database itself must compare,
-so that the two-person rule is a constraint: whoever writes to these tables, by whatever program, can't break it.  A
-record of the last four kinds can't be added before its row is there (a trigger says so).
+``decision``, ``approval``, ``waiver``, ``revocation`` and ``retirement`` repeat the few fields that the database itself
+must compare, so that the two-person rule is a constraint: whoever writes to these tables, by whatever program, can't
+break it.  A record of the last five kinds can't be added before its row is there (a trigger says so).
 ``leaf`` and ``node`` are the Merkle tree (RFC 6962) over everything that happened.
 
 Names of people are compared without regard to case: ``Bob`` can't approve what ``bob`` submitted.
@@ -28,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code reads and writes; a test compares it with the migrations."""
 
 VERSION_TABLE = "auditsvc_revision"
@@ -108,6 +108,15 @@ revocation = Table(
     Column("requested_by", _Person, nullable=False),
     Column("confirmed_by", _Person, nullable=False),
     CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_revoke"),
+)
+
+retirement = Table(
+    "retirement",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("requested_by", _Person, nullable=False),
+    Column("confirmed_by", _Person, nullable=False),
+    CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_retire"),
 )
 
 leaf = Table(
