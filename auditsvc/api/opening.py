@@ -128,7 +128,8 @@ def _watch(site: Site, settings: Settings) -> None:
     from auditsvc.adapters.posting import post
 
     if settings.workers:
-        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(settings.store)]
+        root = settings.store.parents[1] if site.project else settings.store
+        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(root), "--project", site.project]
         database = Path(settings.jobs.removeprefix("sqlite:///")) if settings.jobs.startswith("sqlite:///") else None
         site.rounds["working"] = staffing(Staff(site.jobs, command, settings.workers, database))
     courier = Courier(site.ledger, site.book, site.clock, post)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.api.staffing import Staff, staffing
+from auditsvc.api.opening import open_site
+from auditsvc.api.staffing import Staff, Staffing, staffing
 from auditsvc.records import ReleaseOrder
+from auditsvc.settings import Settings
 from tests.fakes.jobs import MemoryJobs
 
 ORDER = ReleaseOrder(decision="sha256:" + "0" * 64)
@@ -57,3 +59,16 @@ def test_a_database_that_was_never_made_is_not_made_by_looking(jobs: MemoryJobs,
     staff = Staff(jobs, PATIENT, 1, tmp_path / "jobs.db")
     staff.look()
     assert (hired(staff), list(tmp_path.iterdir())) == (0, [])
+
+
+@pytest.mark.parametrize("project", ["", "plates"])
+def test_a_worker_is_started_for_its_own_project(project: str, tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path / "store", projects="plates")
+    root = open_site(settings, "127.0.0.1")
+    rounds = root.of(project).rounds["working"]
+    root.close()
+    assert isinstance(rounds, Staffing) and rounds.staff is not None
+    options = dict(zip(rounds.staff.command[4::2], rounds.staff.command[5::2], strict=True))
+    told = Settings(store=Path(options["--store"])).for_project(options["--project"])
+    assert (told.store, told.jobs) == (settings.for_project(project).store, settings.for_project(project).jobs)
+    assert rounds.staff.database == told.store / "jobs.db"
