@@ -53,7 +53,9 @@ class AdmitOrder(Value):
     parent: Digest
     files: Annotated[tuple[FileEntry, ...], Field(max_length=100)] = ()
     """Files that were sent to ``POST /v1/uploads``; or else a reference."""
-    reference: Annotated[str, Field(pattern=r"^models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)$", max_length=300)] | None = None
+    reference: Annotated[str, Field(pattern=r"^models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)$", max_length=300)] | None = (
+        None
+    )
     """A version of the registry: ``models:/NAME/VERSION``."""
     probe: DataName
     """A data set of which a few images are put through the model twice."""
