@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, get_args
 
 from auditsvc.api.identity import Caller
-from auditsvc.api.roles import Needed
+from auditsvc.api.rights import Needed
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ MENU = (
     ("/", "Releases"),
     ("/policies", "Policies"),
     ("/reports", "Reports"),
+    ("/statements", "Statements"),
     ("/jobs", "Jobs"),
     ("/log", "Log"),
     ("/verify", "Verify"),

@@ -1,4 +1,4 @@
-"""Who may do what: every route and the role it needs, in one table.  What is not in it is refused.
+"""Who may do what: a route looks up the role it needs in one table (``rights``).  What is not in it is refused.
 
 A role is what a token carries.  ``reader`` is in all of them; beyond that none includes another: who asks for a
 release (``submitter``), who measures and seals (``auditor``), who consents (``approver``) and who hands out tokens
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -18,135 +18,11 @@ from starlette.responses import Response
 
 from auditsvc.api.idempotency import answered_once
 from auditsvc.api.identity import COOKIE, LOCAL, Caller, caller_of, from_outside, is_from_here
+from auditsvc.api.rights import ROUTES, Needed
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:
     from auditsvc.api.site import Site
-
-Needed = Literal["anyone", "signed", "reader", "submitter", "auditor", "approver", "admin"]
-
-ROUTES: dict[tuple[str, str], Needed] = {
-    ("GET", "/"): "reader",
-    ("GET", "/candidates/{digest}"): "reader",
-    ("GET", "/decisions/{digest}"): "reader",
-    ("GET", "/decisions/{digest}/report"): "reader",
-    ("POST", "/decisions/{digest}/approve"): "approver",
-    ("POST", "/decisions/{digest}/waive"): "approver",
-    ("POST", "/decisions/{digest}/release"): "auditor",
-    ("GET", "/log"): "reader",
-    ("GET", "/policies"): "reader",
-    ("GET", "/policies/{digest}"): "reader",
-    ("POST", "/policies/dry-run"): "reader",
-    ("GET", "/reports"): "reader",
-    ("GET", "/reports/{model}/{version}/{file}"): "reader",
-    ("GET", "/jobs"): "reader",
-    ("GET", "/verify"): "reader",
-    ("GET", "/login"): "anyone",
-    ("POST", "/login"): "anyone",
-    ("POST", "/logout"): "anyone",
-    ("GET", "/healthz"): "anyone",
-    ("GET", "/readyz"): "anyone",
-    ("GET", "/metrics"): "reader",
-    ("GET", "/openapi.json"): "anyone",
-    ("GET", "/docs"): "anyone",
-    ("GET", "/static/{name}"): "anyone",
-    ("GET", "/v1/gate"): "reader",
-    ("GET", "/v1/candidates"): "reader",
-    ("GET", "/v1/candidates/{digest}"): "reader",
-    ("GET", "/v1/parents"): "reader",
-    ("GET", "/v1/parents/{digest}"): "reader",
-    ("GET", "/v1/submissions"): "reader",
-    ("GET", "/v1/submissions/{digest}"): "reader",
-    ("GET", "/v1/audits"): "reader",
-    ("GET", "/v1/audits/{digest}"): "reader",
-    ("GET", "/v1/failed-checks"): "reader",
-    ("GET", "/v1/failed-checks/{digest}"): "reader",
-    ("GET", "/v1/decisions"): "reader",
-    ("GET", "/v1/decisions/{digest}"): "reader",
-    ("GET", "/v1/approvals"): "reader",
-    ("GET", "/v1/approvals/{digest}"): "reader",
-    ("GET", "/v1/waivers"): "reader",
-    ("GET", "/v1/waivers/{digest}"): "reader",
-    ("GET", "/v1/policies"): "reader",
-    ("GET", "/v1/policies/{digest}"): "reader",
-    ("GET", "/v1/releases"): "reader",
-    ("GET", "/v1/releases/{digest}"): "reader",
-    ("GET", "/v1/revocations"): "reader",
-    ("GET", "/v1/revocations/{digest}"): "reader",
-    ("GET", "/v1/alias-moves"): "reader",
-    ("GET", "/v1/alias-moves/{digest}"): "reader",
-    ("GET", "/v1/releases/{digest}/bundle"): "reader",
-    ("GET", "/v1/releases/{digest}/attestations/{name:path}"): "reader",
-    ("GET", "/v1/releases/{digest}/report"): "reader",
-    ("GET", "/v1/releases/{digest}/recall"): "reader",
-    ("GET", "/v1/provenance/{digest}"): "reader",
-    ("GET", "/v1/log/checkpoint"): "reader",
-    ("GET", "/v1/log/inclusion"): "reader",
-    ("GET", "/v1/log/consistency"): "reader",
-    ("GET", "/v1/log/entries/{index}"): "reader",
-    ("GET", "/v1/log/tile/{path:path}"): "reader",
-    ("GET", "/v1/keys"): "reader",
-    ("GET", "/v1/keys/trust-policy"): "reader",
-    ("GET", "/v1/trust/{path:path}"): "reader",
-    ("GET", "/v1/whoami"): "reader",
-    ("POST", "/v1/verify"): "reader",
-    ("POST", "/v1/identify"): "auditor",
-    ("POST", "/v1/identify/answers"): "auditor",
-    ("GET", "/v1/identify/queries"): "auditor",
-    ("POST", "/v1/decisions/{digest}/approvals"): "approver",
-    ("POST", "/v1/decisions/{digest}/waivers"): "approver",
-    ("POST", "/v1/decisions/{digest}/release"): "auditor",
-    ("POST", "/v1/releases/{digest}/recall"): "approver",
-    ("POST", "/v1/uploads"): "submitter",
-    ("GET", "/v1/questionnaire"): "reader",
-    ("GET", "/v1/documents"): "reader",
-    ("GET", "/v1/documents/{digest}"): "reader",
-    ("POST", "/v1/documents"): "submitter",
-    ("POST", "/v1/documents/{digest}/review"): "auditor",
-    ("GET", "/v1/answers"): "reader",
-    ("GET", "/v1/answers/{digest}"): "reader",
-    ("POST", "/v1/answers"): "auditor",
-    ("GET", "/v1/change-plans"): "reader",
-    ("GET", "/v1/change-plans/{digest}"): "reader",
-    ("POST", "/v1/change-plans"): "submitter",
-    ("POST", "/v1/change-plans/{digest}/review"): "auditor",
-    ("GET", "/v1/change-verdicts"): "reader",
-    ("GET", "/v1/change-verdicts/{digest}"): "reader",
-    ("POST", "/v1/change-verdicts"): "auditor",
-    ("POST", "/v1/change-verdicts/{digest}/review"): "approver",
-    ("GET", "/v1/frameworks"): "reader",
-    ("GET", "/v1/frameworks/{framework}"): "reader",
-    ("GET", "/v1/shipped-policies"): "reader",
-    ("GET", "/v1/shipped-policies/{name}"): "reader",
-    ("POST", "/v1/policies/dry-run"): "reader",
-    ("GET", "/login/out"): "anyone",
-    ("GET", "/login/back"): "anyone",
-    ("POST", "/v1/mlflow/events"): "signed",
-    ("GET", "/v1/receivers"): "admin",
-    ("POST", "/v1/receivers"): "admin",
-    ("DELETE", "/v1/receivers/{id}"): "admin",
-    ("GET", "/v1/deliveries"): "admin",
-    ("POST", "/v1/deliveries/{id}/send"): "admin",
-    ("POST", "/v1/jobs/prune"): "submitter",
-    ("POST", "/v1/jobs/admit"): "submitter",
-    ("POST", "/v1/jobs/audit"): "auditor",
-    ("POST", "/v1/jobs/release"): "auditor",
-    ("POST", "/v1/jobs/report"): "auditor",
-    ("GET", "/v1/jobs"): "reader",
-    ("GET", "/v1/jobs/{id}"): "reader",
-    ("POST", "/v1/jobs/{id}/cancel"): "auditor",
-    ("POST", "/v1/jobs/{id}/retry"): "auditor",
-    ("GET", "/v1/jobs/{id}/events"): "reader",
-    ("GET", "/v1/tokens"): "admin",
-    ("POST", "/v1/tokens"): "admin",
-    ("DELETE", "/v1/tokens/{id}"): "admin",
-}
-"""Method and path, and the role that a caller needs.
-
-``anyone`` needs no token at all; ``signed`` needs none either, but the request must be signed with a secret that both
-sides know, which its route checks.
-"""
-
 
 OPEN = ("anyone", "signed")
 """Where no token is asked for."""
@@ -161,7 +37,7 @@ def role_for(method: str, path: str) -> Needed:
     try:
         return ROUTES[method, path]
     except KeyError:
-        raise InvalidInput(f"the route {method} {path} has no role: give it one in auditsvc/api/roles.py") from None
+        raise InvalidInput(f"the route {method} {path} has no role: give it one in auditsvc/api/rights.py") from None
 
 
 def allow(caller: Caller, needed: Needed) -> None:

@@ -7,15 +7,18 @@ record again with the reviewer's name, and the newest counts.
 from __future__ import annotations
 
 import datetime
+from contextlib import ExitStack
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, ValidationError
-from starlette.responses import Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse, Response
 
 from auditsvc.api.identity import site_of
 from auditsvc.api.reading import ADigest, kept, readable
 from auditsvc.api.roles import RoleRoute
+from auditsvc.api.uploads import on_its_way
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
 from auditsvc.compliance.human import Answer, Claim
 from auditsvc.errors import Conflict, InvalidInput, NotFound
@@ -132,6 +135,26 @@ def document(request: Request, given: Documenting) -> Response:
         raise NotFound("that file was never sent here; send it to /v1/uploads first")
     made = _valid(Document, given.model_dump(), owner=request.state.caller.name, at=_now(request))
     return _kept_record(request, made, "/v1/documents")
+
+
+@router.get(
+    "/v1/documents/{digest}/file",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+    summary="The file of a document",
+)
+def document_file(request: Request, digest: ADigest) -> Response:
+    """The bytes that the document's digest speaks of, to keep and not to show: whoever reviews it reads it first."""
+    site = site_of(request)
+    file = site.ledger.get(Document, digest).file
+    if file is None:
+        raise NotFound("this document is a statement without a file")
+    with ExitStack() as stack:
+        folder = stack.enter_context(on_its_way(site)) / "document"
+        site.ports.blobs.checkout([file], folder)
+        gone_later = BackgroundTask(stack.pop_all().close)
+    name = file.name.rpartition("/")[2]
+    return FileResponse(folder / file.name, 200, None, "application/octet-stream", gone_later, name)
 
 
 @router.post("/v1/answers", status_code=201, response_model=Answers, summary="Answer the questionnaire")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -58,15 +60,20 @@ async def upload(request: Request, name: FileName = None) -> Uploaded:
     is_tar = request.headers.get("content-type", "").partition(";")[0].strip() == TAR
     if not is_tar and name is None:
         raise InvalidInput("give the file's name as the parameter `name`, or send a tar as application/x-tar")
+    with on_its_way(site) as scratch:
+        path = scratch / (name or "files.tar")
+        await _received(request, path)
+        files = await run_in_threadpool(keep, site, path, person, is_tar)
+    return Uploaded(files=files)
+
+
+@contextmanager
+def on_its_way(site: Site) -> Iterator[Path]:
+    """A folder for what is being sent, on the store's own disk; gone at the end."""
     folder = site.folder / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="on-its-way-", dir=folder) as scratch:
-        path = Path(scratch) / (name or "files.tar")
-        await _received(request, path)
-        files = await run_in_threadpool(_kept, site, path, is_tar)
-    for file in files:
-        site.note("uploaded", person, object=file.digest, name=file.name, size=str(file.size))
-    return Uploaded(files=files)
+        yield Path(scratch)
 
 
 async def _received(request: Request, path: Path) -> None:
@@ -75,11 +82,19 @@ async def _received(request: Request, path: Path) -> None:
             await run_in_threadpool(file.write, chunk)
 
 
-def _kept(site: Site, path: Path, is_tar: bool) -> list[FileEntry]:
+def keep(site: Site, path: Path, person: str, is_tar: bool = False) -> list[FileEntry]:
+    """Keep what was sent by its content, and note in the log who sent it.
+
+    Raises:
+        InvalidInput: a file is empty, or the tar holds what it may not.
+    """
     paths = _unpacked(path) if is_tar else [path]
     if any(not one.stat().st_size for one in paths):
         raise InvalidInput("an empty file is no use to anybody")
-    return [site.ports.blobs.put_file(one) for one in paths]
+    files = [site.ports.blobs.put_file(one) for one in paths]
+    for file in files:
+        site.note("uploaded", person, object=file.digest, name=file.name, size=str(file.size))
+    return files
 
 
 def _unpacked(tar: Path) -> list[Path]:

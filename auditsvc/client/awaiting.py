@@ -57,6 +57,10 @@ class AsyncWorking:
         """Stand behind what somebody else said."""
         return await asyncio.to_thread(self._client.review, kind, digest)
 
+    async def document_file(self, document: Digest, file: Path) -> Path:
+        """Download the file of a document, to read it before the review."""
+        return await asyncio.to_thread(self._client.document_file, document, file)
+
     async def dry_run(self, policy: str, model: str | None = None) -> Tried:
         """What this policy (YAML) would have decided on everything that was judged."""
         return await asyncio.to_thread(self._client.dry_run, policy, model)

@@ -101,6 +101,10 @@ class Working:
         """Stand behind what somebody else said.  Raises ``Conflict`` for one's own."""
         return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}/{quote(digest)}/review", {}))
 
+    def document_file(self, document: Digest, file: Path) -> Path:
+        """Download the file of a document, to read it before the review.  Raises ``NotFound`` where it has none."""
+        return self._transport.save(f"/v1/documents/{quote(document)}/file", file)
+
     def dry_run(self, policy: str, model: str | None = None) -> Tried:
         """What this policy (YAML) would have decided on everything that was judged."""
         given = {"policy": policy} | ({"model": model} if model else {})

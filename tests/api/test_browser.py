@@ -13,6 +13,7 @@ import uvicorn
 
 from auditsvc.api import create_app
 from auditsvc.api.site import Site
+from auditsvc.compliance import Document
 from auditsvc.records import Approval, ReleaseOrder
 from tests.api import sample
 
@@ -65,6 +66,8 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
         "/policies",
         f"/policies/{sample.POLICY.digest}",
         "/reports",
+        "/statements",
+        "/statements/documents",
         "/jobs",
         "/log",
         "/verify",
@@ -96,6 +99,54 @@ def test_an_approver_comes_in_and_consents_with_the_button(chromium, url: str, s
     assert [(item.approver, item.comment) for item in approvals] == [("bob", "looked at it")]
     page.click("text=go out")
     page.wait_for_selector("text=reading without a token")
+    context.close()
+
+
+def _come_in(page, url: str, site: Site, name: str, role: str) -> None:
+    page.goto(f"{url}/login")
+    page.fill("#token", site.access.issue(name, role, 1)[0])
+    page.click("main button")
+    page.wait_for_url(f"{url}/")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
+    chromium, url: str, site: Site, width: int, tmp_path: Path
+) -> None:
+    (tmp_path / "how to use (it).pdf").write_bytes(b"%PDF a face is 0 or 1")
+    context = chromium.new_context(viewport={"width": width, "height": 800}, accept_downloads=True)
+    page = context.new_page()
+
+    def check(path: str) -> None:
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the screen"
+
+    for name, role, places in (
+        ("ann", "submitter", ("documents", "change-plans")),
+        ("eve", "auditor", ("answers", "change-verdicts")),
+    ):
+        _come_in(page, url, site, name, role)
+        for place in places:
+            page.goto(f"{url}/statements/{place}")
+            check(place)
+        if name == "ann":
+            page.goto(f"{url}/statements/documents")
+            page.select_option("#document", "doc.instructions")
+            page.fill("#title", "How to use it")
+            page.set_input_files("#file", tmp_path / "how to use (it).pdf")
+            page.click("main button")
+            page.wait_for_url(f"{url}/statements")
+            assert "You can't review it: it is your own." in page.inner_text("main")
+            check("statements of one's own")
+    page.goto(f"{url}/statements")
+    check("statements to review")
+    with page.expect_download() as loaded:
+        page.click("text=how to use -it-.pdf")
+    assert Path(loaded.value.path()).read_bytes() == b"%PDF a face is 0 or 1"
+    page.click("text=review as eve")
+    page.wait_for_selector("text=eve reviewed it")
+    assert [item.reviewer for item in site.ledger.find(Document, "net")] == ["", "eve"]
     context.close()
 
 

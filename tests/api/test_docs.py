@@ -6,7 +6,7 @@ import re
 
 from starlette.testclient import TestClient
 
-from auditsvc.api.roles import ROUTES
+from auditsvc.api.rights import ROUTES
 
 
 def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(reader: TestClient) -> None:

@@ -6,7 +6,8 @@ import pytest
 from fastapi import APIRouter
 from starlette.testclient import TestClient
 
-from auditsvc.api.roles import ROLES, ROUTES, RoleRoute
+from auditsvc.api.rights import ROUTES
+from auditsvc.api.roles import ROLES, RoleRoute
 from auditsvc.api.routes import all_routes
 from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import auditsvc.client
-from auditsvc.api.roles import ROUTES
+from auditsvc.api.rights import ROUTES
 from auditsvc.api.site import Site
 from auditsvc.client import AsyncClient, Client
 from auditsvc.client.synchronous import PLACES
@@ -70,6 +70,7 @@ def test_files_are_sent_and_become_a_document_that_another_reviews(url: str, sit
     made = ann.say(Document, given | {"file": file.model_dump()})
     with pytest.raises(Conflict):
         _client(url, site, "auditor", "Ann").review(Document, made.digest)
+    assert ann.document_file(made.digest, tmp_path / "read.pdf").read_bytes() == b"%PDF" * 100_000
     assert _client(url, site, "auditor", "eve").review(Document, made.digest).reviewer == "eve"
     assert len(list(ann.find(Document, of="net"))) == 2
     with pytest.raises(InvalidInput):

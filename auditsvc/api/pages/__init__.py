@@ -4,7 +4,19 @@ Server-rendered, no build step, nothing from other hosts.  A page reads what the
 same verbs under the same roles.
 """
 
-from auditsvc.api.pages import candidate, coming, decision, door, logbook, overview, policies, reports, work
+from auditsvc.api.pages import (
+    candidate,
+    coming,
+    decision,
+    door,
+    logbook,
+    overview,
+    policies,
+    reports,
+    saying,
+    statements,
+    work,
+)
 
 routers = (
     overview.router,
@@ -15,6 +27,8 @@ routers = (
     coming.router,
     policies.router,
     reports.router,
+    statements.router,
+    saying.router,
     work.router,
 )
 
