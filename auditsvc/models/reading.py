@@ -19,7 +19,10 @@ MAX_HEADER, MAX_TENSORS = 10 * 2**20, 100_000
 
 
 def read_weights(data: bytes, name: str = "model.safetensors") -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file, in memory of their own.
+
+    Parsed from bytes they lie wherever the bytes do, and the order in which sums are taken, so their last digit,
+    depends on that.
 
     Raises:
         Refused: anything else, with the reason and what would work.
@@ -38,7 +41,7 @@ def read_weights(data: bytes, name: str = "model.safetensors") -> dict[str, Tens
         tensors: dict[str, Tensor] = parse_safetensors(data)
     except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise Refused(f"{name} is damaged or cut off ({error}); copy it again from where it was saved") from error
-    return tensors
+    return {key: tensor.clone() for key, tensor in tensors.items()}
 
 
 def _check_header(header: bytes, name: str) -> None:

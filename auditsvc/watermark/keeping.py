@@ -17,10 +17,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from safetensors.torch import load
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
+from auditsvc.models import read_weights
 from auditsvc.records import Digest, digest_of
 from auditsvc.watermark.keys import digest_bytes, require_bound, weights_file
 from auditsvc.watermark.queries import Queries
@@ -60,7 +60,7 @@ def unlock(master: bytes, unmarked: Digest, data: bytes) -> Unmarked:
     header, _, rest = plain.partition(b"\n")
     size = int(json.loads(header)["wiring"])
     wiring = Wiring.from_json(rest[:size]) if size else None
-    weights = load(rest[size:])
+    weights = read_weights(rest[size:])
     require_bound(weights, unmarked)
     return Unmarked(weights, wiring)
 
