@@ -150,11 +150,11 @@ class Comparison:
         message = Payload.from_signs(read) if sums.squares else None
         expected = payload.signs.astype(np.float64) if payload else read
         known = payload or message
-        z = float(sums.totals @ expected) / sums.squares**0.5 if sums.squares else 0.0
+        z = _ratio(float(sums.totals @ expected), sums.squares)
         return Detection(
             z=z,
             log10_p=log10_p(z, 1.0 if payload else 2.0**SLOTS),
-            blind_z=float(sums.blind_totals @ expected) / sums.blind_squares**0.5 if sums.blind_squares else 0.0,
+            blind_z=_ratio(float(sums.blind_totals @ expected), sums.blind_squares),
             bits_matched=int((read == known.signs).sum()) if known and sums.squares else 0,
             bits_total=SLOTS,
             coordinates=sums.used,
@@ -193,3 +193,8 @@ class _Sums:
     blind_totals: Floats
     blind_squares: float
     used: int
+
+
+def _ratio(total: float, squares: float) -> float:
+    """Standard deviations, to nine digits: the last ones of a sum depend on where its terms lie in memory."""
+    return float(f"{total / squares**0.5:.9g}") if squares else 0.0
