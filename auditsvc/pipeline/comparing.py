@@ -29,14 +29,12 @@ def incumbent_named(digest: Digest | None, ledger: Ledger) -> Incumbent | None:
 
 def look(candidate: Candidate, evidence: Iterable[Evidence], ports: Ports) -> dict[Digest, tuple[Digest, ...]]:
     """Write down that this candidate is judged on these images; the looks at each data set, this one among them."""
-    for dataset in sorted({item.key.dataset for item in evidence}):
+    datasets = sorted({item.key.dataset for item in evidence})
+    for dataset in datasets:
         if candidate.digest not in looks_at(dataset, candidate.model, ports.ledger):
             made = Look(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ports.clock.now())
             ports.ledger.append(made, actor="auditsvc")
-    return {
-        dataset: looks_at(dataset, candidate.model, ports.ledger)
-        for dataset in sorted({item.key.dataset for item in evidence})
-    }
+    return {dataset: looks_at(dataset, candidate.model, ports.ledger) for dataset in datasets}
 
 
 def looks_at(dataset: Digest, model: str, ledger: Ledger) -> tuple[Digest, ...]:

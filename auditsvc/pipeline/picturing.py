@@ -12,6 +12,7 @@ from PIL import Image
 from auditsvc.checks import check_named
 from auditsvc.compliance import GalleryItem, Sibling
 from auditsvc.measuring import Dataset, Disturbance, image_seeds
+from auditsvc.pipeline.recorded import is_clean
 from auditsvc.ports import Ledger
 from auditsvc.records import Candidate, Decision, Evidence, Flip, Policy, Submission
 
@@ -96,10 +97,6 @@ def siblings(candidate: Candidate, decision: Decision, ledger: Ledger) -> Iterat
         if other.digest == candidate.digest or not judged or not known:
             continue
         clean = (ledger.get(Evidence, digest) for digest in judged[-1].evidence)
-        evidence = next((item for item in clean if item.key.dataset in datasets and _is_clean(item)), None)
+        evidence = next((item for item in clean if item.key.dataset in datasets and is_clean(item)), None)
         if evidence is not None:
             yield Sibling(known[0].version, other, judged[-1].outcome, evidence)
-
-
-def _is_clean(evidence: Evidence) -> bool:
-    return any(reading.metric == "drop.clean" for reading in evidence.readings)

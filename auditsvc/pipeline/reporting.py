@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,22 +31,18 @@ from auditsvc.errors import NotFound, Unavailable
 from auditsvc.measuring import Dataset
 from auditsvc.pipeline.pictures import PICTURES, pictures
 from auditsvc.pipeline.picturing import examples, gallery, siblings
+from auditsvc.pipeline.recorded import recorded
 from auditsvc.ports import Log, Ports
 from auditsvc.records import (
-    Approval,
     Candidate,
     CheckFailed,
     Decision,
     Digest,
-    Evidence,
     Moment,
-    Parent,
-    Policy,
     Release,
     Submission,
     Timing,
     Verification,
-    Waiver,
 )
 from auditsvc.records.exemplars import Exemplars
 from auditsvc.records.suggesting import Suggestions
@@ -86,28 +83,19 @@ def _inputs(
 ) -> ReportInputs:
     ledger = ports.ledger
     submission = ledger.find(Submission, candidate.digest)[0]
-    evidence = tuple(ledger.get(Evidence, digest) for digest in decision.evidence)
+    found = recorded(submission.model, submission.version, candidate, decision, ledger)
     releases = ledger.find(Release, decision.digest)
-    policy = ledger.get(Policy, decision.policy)
-    shown = gallery(evidence, dataset)
-    searched, used = ledger.find(Suggestions, candidate.digest), {run.key.dataset for run in evidence}
+    shown = gallery(found.evidence, dataset)
+    searched, used = ledger.find(Suggestions, candidate.digest), {run.key.dataset for run in found.evidence}
     alike = ledger.find(Exemplars, candidate.digest)
     exampled = shown[0].image if shown else dataset.name_of(0)
-    return ReportInputs(
-        model=submission.model,
-        version=submission.version,
-        candidate=candidate,
-        parent=ledger.get(Parent, candidate.parent),
-        policy=policy,
-        decision=decision,
-        evidence=evidence,
-        approvals=ledger.find(Approval, decision.digest),
-        waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
+    return replace(
+        found,
         release=releases[-1] if releases else None,
         submitter=submission.submitter,
         gallery=shown,
         siblings=tuple(siblings(candidate, decision, ledger)),
-        examples=examples(policy, dataset, exampled),
+        examples=examples(found.policy, dataset, exampled),
         exampled=exampled,
         exemplars=next((one for one in alike[::-1] if one.dataset in used and one.at <= decision.at), None),
         suggestions=next((one for one in searched[::-1] if one.dataset in used and one.at <= decision.at), None),
@@ -124,19 +112,8 @@ def _previous(inputs: ReportInputs, ports: Ports) -> Report | None:
         if earlier.at > inputs.decision.at or earlier.candidate == inputs.candidate.digest:
             continue
         candidate, decision = ledger.get(Candidate, earlier.candidate), ledger.get(Decision, earlier.decision)
-        found = ReportInputs(
-            model=earlier.model,
-            version=earlier.version,
-            candidate=candidate,
-            parent=ledger.get(Parent, candidate.parent),
-            policy=ledger.get(Policy, decision.policy),
-            decision=decision,
-            evidence=tuple(ledger.get(Evidence, digest) for digest in decision.evidence),
-            approvals=ledger.find(Approval, decision.digest),
-            waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
-            release=earlier,
-        )
-        return compose(found, at=earlier.at)
+        found = recorded(earlier.model, earlier.version, candidate, decision, ledger)
+        return compose(replace(found, release=earlier), at=earlier.at)
     return None
 
 

@@ -26,11 +26,10 @@ from tests.contracts.sample import (
     a_candidate,
     a_decision,
     a_digest,
-    a_retirement,
-    a_revocation,
     a_submission,
     a_waiver,
     an_approval,
+    one_of_each,
 )
 from tests.fakes import FixedClock
 
@@ -56,16 +55,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[SqlLedger]:
     opened = _open(path)
-    opened.append(
-        a_submission(),
-        a_decision(),
-        an_approval(),
-        a_waiver(),
-        a_revocation(),
-        a_retirement(),
-        a_candidate(),
-        actor="ann",
-    )
+    opened.append(*one_of_each(), actor="ann")
     yield opened
     opened.close()
 

@@ -12,14 +12,9 @@ from auditsvc.adapters.ledger import SqlLedger, opening
 from tests.adapters.postgres import new_database
 from tests.adapters.test_ledger import TABLES
 from tests.contracts.sample import (
-    a_candidate,
     a_decision,
     a_digest,
-    a_retirement,
-    a_revocation,
-    a_submission,
-    a_waiver,
-    an_approval,
+    one_of_each,
 )
 from tests.fakes import FixedClock
 
@@ -29,16 +24,7 @@ pytestmark = pytest.mark.postgres
 @pytest.fixture
 def ledger() -> Iterator[SqlLedger]:
     opened = SqlLedger(new_database(), FixedClock())
-    opened.append(
-        a_submission(),
-        a_decision(),
-        an_approval(),
-        a_waiver(),
-        a_revocation(),
-        a_retirement(),
-        a_candidate(),
-        actor="ann",
-    )
+    opened.append(*one_of_each(), actor="ann")
     yield opened
     opened.close()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from auditsvc.api import create_app
@@ -55,6 +58,20 @@ def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
     )
     yield made
     made.close()
+
+
+@pytest.fixture
+def url(site: Site) -> Iterator[str]:
+    """The address of the service, served on a port of this machine."""
+    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from auditsvc.api import create_app
 from auditsvc.api.origins import KINDS
 from auditsvc.api.site import Site
 from auditsvc.client import AsyncClient, Client
@@ -21,22 +16,9 @@ from auditsvc.client.synchronous import PLACES
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
 from auditsvc.records import Approval, Candidate, Decision, Release
 from tests.api import sample
-from tests.api.conftest import clock, site
+from tests.api.conftest import clock, site, url
 
-__all__ = ["clock", "site"]
-
-
-@pytest.fixture
-def url(site: Site) -> Iterator[str]:
-    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+__all__ = ["clock", "site", "url"]
 
 
 def _client(url: str, site: Site, role: str, name: str) -> Client:

@@ -10,6 +10,7 @@ from auditsvc.records import (
     FileEntry,
     Parent,
     Recipe,
+    Record,
     Retirement,
     Revocation,
     Submission,
@@ -93,3 +94,8 @@ def a_retirement(asks: str = "ann", confirms: str | None = "bob") -> Retirement:
     return Retirement(
         role="release", pem="a key", log_size=3, reason="a year is over", by=asks, confirmed_by=confirms, at=NOON
     )
+
+
+def one_of_each() -> tuple[Record, ...]:
+    """A record for every table of the ledger that has rules of its own."""
+    return a_submission(), a_decision(), an_approval(), a_waiver(), a_revocation(), a_retirement(), a_candidate()

@@ -6,24 +6,19 @@ import os
 import re
 import shutil
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 import yaml
 
 import auditsvc
-from auditsvc.api import create_app
 from auditsvc.api.site import Site
 from auditsvc.records import Revocation
 from tests.api import sample
-from tests.api.conftest import clock, site
+from tests.api.conftest import clock, site, url
 from tests.fakes import NOON
 
-__all__ = ["clock", "site"]
+__all__ = ["clock", "site", "url"]
 
 CI = Path(auditsvc.__file__).parent.parent / "docker" / "ci"
 if not CI.is_dir():
@@ -48,19 +43,6 @@ def _jenkins() -> str:
 
 
 SCRIPTS = {"github": _github, "gitlab": _gitlab, "jenkins": _jenkins}
-
-
-@pytest.fixture
-def url(site: Site) -> Iterator[str]:
-    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
 
 
 def _code(script: str, url: str, token: str, version: str, policy: str = "") -> int:

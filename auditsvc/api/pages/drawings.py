@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from markupsafe import Markup
 
 from auditsvc.api.site import Site
 from auditsvc.compliance.drawn import frontier
-from auditsvc.compliance.inputs import Readings, ReportInputs, Sibling
+from auditsvc.compliance.inputs import Readings, Sibling
 from auditsvc.compliance.renderings.charts import frontier_plot
 from auditsvc.compliance.renderings.plots import curve_plot
 from auditsvc.compliance.sections import curves
 from auditsvc.errors import Unavailable
 from auditsvc.pipeline.pictures import PICTURES
-from auditsvc.records import Candidate, Decision, Evidence, Parent, Policy, Submission
+from auditsvc.pipeline.recorded import is_clean, recorded
+from auditsvc.records import Candidate, Decision, Evidence, Submission
 
 MOST_SIBLINGS = 30
 
@@ -42,17 +43,8 @@ def frontier_of(site: Site, submission: Submission, decision: Decision) -> Marku
     ledger = site.ledger
     candidate = ledger.get(Candidate, submission.candidate)
     others = (item for _, item in ledger.page(Candidate, subject=candidate.parent, limit=MOST_SIBLINGS))
-    inputs = ReportInputs(
-        model=submission.model,
-        version=submission.version,
-        candidate=candidate,
-        parent=ledger.get(Parent, candidate.parent),
-        policy=ledger.get(Policy, decision.policy),
-        decision=decision,
-        evidence=tuple(ledger.get(Evidence, digest) for digest in decision.evidence),
-        siblings=tuple(_siblings(site, others, decision)),
-    )
-    points = frontier(inputs)
+    found = recorded(submission.model, submission.version, candidate, decision, ledger)
+    points = frontier(replace(found, siblings=tuple(_siblings(site, others, decision))))
     return _svg(frontier_plot(points)) if points else None
 
 
@@ -62,7 +54,7 @@ def _siblings(site: Site, others: Iterator[Candidate], decision: Decision) -> It
         submissions = site.ledger.find(Submission, other.digest)
         if decisions and submissions:
             runs = (site.ledger.get(Evidence, digest) for digest in decisions[-1].evidence)
-            clean = next((run for run in runs if any(one.metric == "drop.clean" for one in run.readings)), None)
+            clean = next((run for run in runs if is_clean(run)), None)
             yield Sibling(submissions[-1].version, other, decisions[-1].outcome, clean)
 
 
