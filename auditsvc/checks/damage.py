@@ -51,9 +51,8 @@ class Damage(Check):
     def measure(self, case: Case) -> Iterator[Reading]:
         """One pass, shared with every other check that looks at the images as they are."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
-        change = pair.parent["score"].astype(float) - pair.candidate["score"]
-        events = (change > 0, change < 0, pair.parent["answer"] != pair.candidate["answer"])
-        images = slices.sums(np.ones_like(change), pair.chosen)
+        events = (pair.lost, pair.won, pair.parent["answer"] != pair.candidate["answer"])
+        images = slices.sums(np.ones(len(pair.parent)), pair.chosen)
         for metric, event in zip(_SHARES, events, strict=True):
             values = event.astype(float)
             worth = 1 / design_effects(values, slices, pair.chosen, case.alpha)
@@ -80,6 +79,11 @@ class _ClassLoss:
 
 
 def _worst_class(case: Case, pair: Pair) -> Iterator[Reading]:
+    if case.task.tallied:
+        reason = f"in {case.task.name} an image has no class of its own; the task's own check tells the worst class"
+        for name in case.dataset.slices.names:
+            yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason=reason))
+        return
     losses = [_class_loss(case, pair, number) for number in range(len(case.dataset.classes))]
     for place, name in enumerate(case.dataset.slices.names):
         there = [loss for loss in losses if loss.images[place] > 0]

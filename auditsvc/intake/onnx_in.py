@@ -75,7 +75,7 @@ def _differences(model: Model, images: torch.Tensor, wanted: torch.Tensor) -> li
     for size in (IMAGES, IMAGES // 2):
         try:
             with torch.inference_mode():
-                found = model(images[:size])
+                found = model.raw(images[:size])
         except (RuntimeError, InvalidInput, KeyError, IndexError, TypeError) as error:
             reasons.append(f"batch of {size}: {str(error).splitlines()[0][:200]}")
             continue

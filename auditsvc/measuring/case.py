@@ -21,7 +21,7 @@ from auditsvc.measuring.dataset import Batch, Dataset
 from auditsvc.measuring.flips import KEPT, KEPT_CLEAN, flips_of
 from auditsvc.measuring.fusing import fused, quickened
 from auditsvc.measuring.identity import identity_of
-from auditsvc.measuring.pairs import ANSWER, Answers, Pair, error_readings, packed, paired_readings
+from auditsvc.measuring.pairs import Answers, Pair, error_readings, no_answers, packed, paired_readings
 from auditsvc.measuring.randomness import image_seeds
 from auditsvc.models import Model
 from auditsvc.records import Digest, Flip, Reading
@@ -34,7 +34,7 @@ Disturbance = Callable[[Tensor, Tensor], Tensor]
 """``(images (N, C, H, W) in 0..1, seeds (N,)) -> images``; an image's result depends on its own seed alone."""
 
 Outputs = Callable[[Tensor], Tensor]
-"""The outputs of one model: ``(N, C, H, W) -> (N, classes)``."""
+"""The outputs of one model, as its task takes them: for classification ``(N, C, H, W) -> (N, classes)``."""
 
 Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 """``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
@@ -100,7 +100,13 @@ class Case:
     def readings(self, pair: Pair, *, errors_apart: bool = False) -> Iterator[Reading]:
         """The readings of one condition on every slice; with ``errors_apart`` also misses and false alarms."""
         yield from paired_readings(
-            pair.name, pair.parent["score"], pair.candidate["score"], self.dataset.slices, pair.chosen, self.alpha
+            pair.name,
+            pair.parent["score"],
+            pair.candidate["score"],
+            self.dataset.slices,
+            pair.chosen,
+            self.alpha,
+            pair.step,
         )
         if errors_apart:
             yield from error_readings(pair, len(self.dataset.classes), self.dataset.slices, self.alpha)
@@ -166,7 +172,7 @@ class Case:
         return image_seeds(self.seed, name, batch.indices)
 
     def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Answers]:
-        found = [np.zeros(self.dataset.ref.images, ANSWER) for _ in models]
+        found = [no_answers(self.dataset.ref.images, self.task.tallied) for _ in models]
         start = 0
         with torch.inference_mode():
             for batch in self.batches(None):
@@ -191,7 +197,7 @@ class Case:
         """Attack one model and let another one, or the same, answer; the attack sees a fused copy, the judge is
         the model as it is deployed."""
         total = self.dataset.ref.images if chosen is None else len(chosen)
-        found = [np.zeros(total, ANSWER) for _ in names]
+        found = [no_answers(total, self.task.tallied) for _ in names]
         quick, start = fused(victim), 0
         for batch in self.batches(chosen):
             versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
@@ -203,9 +209,9 @@ class Case:
 
     def _write(self, answers: Answers, start: int, outputs: Tensor, targets: Tensor) -> None:
         part = answers[start : start + len(targets)]
-        part["score"] = self.task.scores(outputs, targets).cpu().numpy()
-        part["answer"] = self.task.answers(outputs).cpu().numpy()
-        part["target"] = targets.cpu().numpy()
+        judged = self.task.judged(outputs, targets)
+        for name in answers.dtype.names or ():
+            part[name] = getattr(judged, name).cpu().numpy()
 
     def _recall(self, model: Digest, name: str, done: str | None) -> Answers | None:
         return None if done is None else self.remembered.get(self._key(model, name, done))
@@ -223,7 +229,7 @@ class Case:
 
     def _paired(self, name: str, parent: Answers, candidate: Answers, chosen: NDArray[np.int64] | None) -> Pair:
         """The pair; images whose answer changed are remembered for people, as far as there is room."""
-        pair = Pair(name, parent, candidate, chosen)
+        pair = Pair(name, parent, candidate, chosen, self.task.step)
         kept = KEPT_CLEAN if name == CLEAN else KEPT
         self.flips += flips_of(pair, self.dataset, self.task, kept)
         return pair

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from auditsvc.measuring.case import CLEAN, Case, Disturbance
 from auditsvc.measuring.dataset import Slices
-from auditsvc.measuring.pairs import ERRORS, Answers, Pair
-from auditsvc.measuring.statistics import Interval, student, wilson
+from auditsvc.measuring.pairs import ERRORS, Answers, Pair, levels, losses
+from auditsvc.measuring.statistics import Interval
 from auditsvc.records import Measured, Reading, Unmeasured
 
 CURVE = ("area", "parent_area", "area_loss", "breaking", "parent_breaking")
@@ -51,19 +51,23 @@ def curve_readings(case: Case, curve: Curve) -> Iterator[Reading]:
     clean, slices = case.pair(CLEAN), case.dataset.slices
     chosen = curve.pairs[0].chosen
     steps = np.diff(np.array((0.0, *np.abs(curve.severities))))
-    levels = {}
+    scores_of = {}
     for kind in ("candidate", "parent"):
         first: Answers = getattr(clean, kind)
         answers = [first if chosen is None else first[chosen], *(getattr(pair, kind) for pair in curve.pairs)]
-        levels[kind] = [item["score"].astype(np.float64) for item in answers]
-    areas = {kind: _area(scores, steps) for kind, scores in levels.items()}
+        scores_of[kind] = [item["score"].astype(np.float64) for item in answers]
+    areas = {kind: _area(scores, steps) for kind, scores in scores_of.items()}
     images = slices.sums(np.ones_like(areas["parent"]), chosen)
-    yield from _graded("area", curve.name, areas["candidate"], images, slices, chosen, case.alpha, 0.0)
-    yield from _graded("parent_area", curve.name, areas["parent"], images, slices, chosen, case.alpha, 0.0)
-    change = areas["parent"] - areas["candidate"]
-    yield from _graded("area_loss", curve.name, change, images, slices, chosen, case.alpha, -1.0)
-    yield from _broken("breaking", curve, levels["candidate"], images, slices, chosen, case.alpha)
-    yield from _broken("parent_breaking", curve, levels["parent"], images, slices, chosen, case.alpha)
+    found = {
+        "area": levels(areas["candidate"], slices, chosen, case.alpha),
+        "parent_area": levels(areas["parent"], slices, chosen, case.alpha),
+        "area_loss": losses(areas["parent"] - areas["candidate"], slices, chosen, case.alpha),
+        "breaking": _broken(curve, scores_of["candidate"], slices, chosen, case.alpha),
+        "parent_breaking": _broken(curve, scores_of["parent"], slices, chosen, case.alpha),
+    }
+    for kind, interval in found.items():
+        for place, slice_name in enumerate(slices.names):
+            yield _reading(f"{kind}.{curve.name}", slice_name, int(images[place]), interval, place)
 
 
 def _area(scores: list[NDArray[np.float64]], steps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,50 +84,21 @@ def unseen(images: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     return np.asarray(1 - alpha ** (1 / np.maximum(images, 1)))
 
 
-def _graded(
-    kind: str, name: str, values: NDArray[np.float64], images: NDArray[np.float64], slices: Slices,
-    chosen: NDArray[np.int64] | None, alpha: float, floor: float,
-) -> Iterator[Reading]:  # fmt: skip
-    """Student's interval of the mean; where all images of a slice agree, what a share of unseen ones could change."""
-    total, squares = slices.sums(values, chosen), slices.sums(values * values, chosen)
-    populated = np.maximum(images, 1)
-    found = student(total, squares, populated, alpha, floor, 1.0)
-    agreed = squares - total * total / populated <= 1e-12 * populated
-    few = unseen(images, alpha)
-    low = np.where(agreed, found.value - few * (found.value - floor), found.low)
-    high = np.where(agreed, found.value + few * (1.0 - found.value), found.high)
-    interval = Interval(found.value, low, high)
-    for place, slice_name in enumerate(slices.names):
-        yield _reading(f"{kind}.{name}", slice_name, int(images[place]), interval, place)
-
-
 def _broken(
-    kind: str, curve: Curve, scores: list[NDArray[np.float64]], images: NDArray[np.float64], slices: Slices,
-    chosen: NDArray[np.int64] | None, alpha: float,
-) -> Iterator[Reading]:  # fmt: skip
-    """Where value, low end and high end of each slice's curve cross the floor."""
-    populated = np.maximum(images, 1)
-    levels = [_level(values, populated, slices, chosen, alpha) for values in scores]
-    floor = curve.floor * levels[0].value if curve.relative else np.full_like(images, curve.floor)
-    axis = np.array((0.0, *np.abs(curve.severities)))
-    ends = [
-        crossing(axis, np.stack([getattr(level, end) for level in levels]), floor) for end in ("value", "low", "high")
-    ]
-    ordered = Interval(ends[0], np.minimum(ends[1], ends[0]), np.maximum(ends[2], ends[0]))
-    for place, slice_name in enumerate(slices.names):
-        yield _reading(f"{kind}.{curve.name}", slice_name, int(images[place]), ordered, place)
-
-
-def _level(
-    values: NDArray[np.float64],
-    images: NDArray[np.float64],
+    curve: Curve,
+    scores: list[NDArray[np.float64]],
     slices: Slices,
     chosen: NDArray[np.int64] | None,
     alpha: float,
 ) -> Interval:
-    if np.isin(values, (0, 1)).all():
-        return wilson(slices.sums(values, chosen), images, alpha)
-    return student(slices.sums(values, chosen), slices.sums(values * values, chosen), images, alpha, 0.0, 1.0)
+    """Where value, low end and high end of each slice's curve cross the floor."""
+    found = [levels(values, slices, chosen, alpha) for values in scores]
+    floor = curve.floor * found[0].value if curve.relative else np.full_like(found[0].value, curve.floor)
+    axis = np.array((0.0, *np.abs(curve.severities)))
+    ends = [
+        crossing(axis, np.stack([getattr(level, end) for level in found]), floor) for end in ("value", "low", "high")
+    ]
+    return Interval(ends[0], np.minimum(ends[1], ends[0]), np.maximum(ends[2], ends[0]))
 
 
 def crossing(

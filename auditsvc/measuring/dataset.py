@@ -23,7 +23,8 @@ BLOCK = 2**17
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of a data set: ``images`` (N, C, H, W) float32 in 0..1, ``targets`` (N,), ``indices`` (N,)."""
+    """Some images of a data set: ``images`` (N, C, H, W) float32 in 0..1, ``indices`` (N,), and ``targets``, one entry
+    for each image in its task's form: (N,) for classification, see ``auditsvc.tasks``."""
 
     images: Tensor
     targets: Tensor
@@ -115,8 +116,8 @@ class Dataset(Protocol):
         """
         ...
 
-    def target_of(self, index: int) -> int:
-        """The target of one image, as a number."""
+    def target_of(self, index: int) -> Tensor:
+        """The target of one image; for classification a number."""
         ...
 
     def name_of(self, index: int) -> str:

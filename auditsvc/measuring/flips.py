@@ -26,21 +26,27 @@ because there pruning is all that can have changed the answer."""
 
 def changed(pair: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The places of images that the candidate does worse, better, and as badly with another answer."""
-    before, after = pair.parent["score"].astype(float), pair.candidate["score"].astype(float)
-    other = (before == after) & (before < 1) & (pair.parent["answer"] != pair.candidate["answer"])
-    return np.flatnonzero(before > after), np.flatnonzero(before < after), np.flatnonzero(other)
+    change, lost, won = pair.change, pair.lost, pair.won
+    other = ~lost & ~won & (pair.parent["score"] < 1) & (pair.parent["answer"] != pair.candidate["answer"])
+    places = (np.flatnonzero(lost), np.flatnonzero(won), np.flatnonzero(other))
+    return places[0][_largest(change[lost])], places[1][_largest(-change[won])], places[2]
+
+
+def _largest(change: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The largest changes first, equal ones in the data set's order."""
+    return np.argsort(-change, kind="stable")
 
 
 def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int]) -> Iterator[Flip]:
-    """The images of a pair to be kept, lost ones first, in the data set's order."""
+    """The images of a pair to be kept, lost ones first, and of these the largest losses."""
     for places, most in zip(changed(pair), kept, strict=True):
         for place in places[:most]:
             index = int(place if pair.chosen is None else pair.chosen[place])
             yield Flip(
                 image=dataset.name_of(index),
                 condition=pair.name,
-                parent=task.words(int(pair.parent["answer"][place])),
-                candidate=task.words(int(pair.candidate["answer"][place])),
-                target=task.words(dataset.target_of(index)),
+                parent=task.words(pair.parent[place]),
+                candidate=task.words(pair.candidate[place]),
+                target=task.target_words(dataset.target_of(index)),
                 slices=dataset.slices.of(index),
             )

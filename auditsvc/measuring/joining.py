@@ -102,10 +102,10 @@ class Joined:
             ]
             order = torch.from_numpy(np.concatenate([places for places, _ in read])).argsort()
             images = torch.cat([batch.images for _, batch in read])[order]
-            targets = torch.cat([batch.targets for _, batch in read])[order]
+            targets = _stacked([batch.targets for _, batch in read])[order]
             yield Batch(images, targets, torch.from_numpy(part))
 
-    def target_of(self, index: int) -> int:
+    def target_of(self, index: int) -> torch.Tensor:
         """The target of one image."""
         data, place = self._located(index)
         return data.target_of(place)
@@ -128,6 +128,19 @@ class Joined:
     def _located(self, index: int) -> tuple[Dataset, int]:
         size = self.own.ref.images
         return (self.own, index) if index < size else (self.other, index - size)
+
+
+def _stacked(targets: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The targets of both, padded with -1 to the longer ones."""
+    longest = max(part.shape[1] for part in targets) if targets[0].dim() > 1 else 0
+    return torch.cat([
+        part if part.dim() == 1 or part.shape[1] == longest else _padded(part, longest) for part in targets
+    ])  # fmt: skip
+
+
+def _padded(targets: torch.Tensor, longest: int) -> torch.Tensor:
+    more = targets.new_full((len(targets), longest - targets.shape[1], *targets.shape[2:]), -1)
+    return torch.cat((targets, more), dim=1)
 
 
 def _column(both: list[SliceColumn | None], sizes: tuple[int, int], name: str) -> SliceColumn:

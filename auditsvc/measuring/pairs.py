@@ -1,12 +1,12 @@
 """From per-image scores of parent and candidate to readings for every slice.
 
-0/1 scores get Wilson's and Tango's intervals; graded ones Student's, on the per-image differences.  Where the
+0/1 scores get Wilson's and Tango's intervals; graded ones Student's and Hall's, on the per-image differences.  Where the
 images come in clusters, all of them count as the independent images that tell as much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,27 +15,44 @@ from numpy.typing import NDArray
 
 from auditsvc.measuring.clusters import design_effects
 from auditsvc.measuring.dataset import Slices
-from auditsvc.measuring.statistics import Interval, mcnemar, student, student_p, tango, wilson
+from auditsvc.measuring.statistics import Interval, graded, mcnemar, student_p, tango, wilson
 from auditsvc.records import Measured, Reading, Unmeasured
 
 Answers = NDArray[Any]
-"""Structured ``(N,)``: ``score`` in 0..1, ``answer`` and ``target`` as whole numbers."""
+"""Structured ``(N,)``: ``score`` in 0..1, ``answer`` and ``target`` as whole numbers; for tasks that tally something
+also ``tally`` ``(N, K)``.  See ``tasks.Judged``."""
 
-ANSWER = np.dtype([("score", "<f4"), ("answer", "<i8"), ("target", "<i4")])
+WHOLE = {"answer": "<i8", "target": "<i4", "tally": "<i4"}
+
+
+def no_answers(images: int, tallied: int) -> Answers:
+    """Room for the answers to so many images, with so many numbers tallied for each."""
+    fields: list[Any] = [("score", "<f4"), ("answer", WHOLE["answer"]), ("target", WHOLE["target"])]
+    return np.zeros(images, [*fields, *([("tally", WHOLE["tally"], (tallied,))] if tallied else [])])
 
 
 def packed(answers: Answers) -> Answers:
     """The same answers in the smallest numbers that hold them: a third of the room, which counts for a million."""
-    binary = bool(((answers["score"] == 0) | (answers["score"] == 1)).all())
-    kinds = {name: np.result_type(*map(np.min_scalar_type, _ends(answers[name]))) for name in ("answer", "target")}
-    small = np.empty(len(answers), [("score", "u1" if binary else "<f4"), *kinds.items()])
-    for name in ("score", "answer", "target"):
-        small[name] = answers[name]
-    return small
+    binary = is_binary(answers["score"])
+    names = [name for name in WHOLE if name in (answers.dtype.names or ())]
+    kinds = {name: np.result_type(*map(np.min_scalar_type, _ends(answers[name]))) for name in names}
+    return _in_kinds(answers, {"score": "u1" if binary else "<f4", **kinds})
+
+
+def unpacked(answers: Answers) -> Answers:
+    """The same answers in full width, so that several can be put together."""
+    return _in_kinds(answers, {"score": "<f4", **{name: WHOLE[name] for name in (answers.dtype.names or ())[1:]}})
+
+
+def _in_kinds(answers: Answers, kinds: Mapping[str, Any]) -> Answers:
+    made = np.empty(len(answers), [(name, kind, answers[name].shape[1:]) for name, kind in kinds.items()])
+    for name in kinds:
+        made[name] = answers[name]
+    return made
 
 
 def _ends(numbers: NDArray[Any]) -> tuple[int, int]:
-    return (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    return (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,23 @@ class Pair:
     parent: Answers
     candidate: Answers
     chosen: NDArray[np.int64] | None
+    step: float = 0.0
+    """An image is lost or won if its score moves by more than this; see ``tasks.Task.step``."""
+
+    @property
+    def change(self) -> NDArray[np.float64]:
+        """``(N,)``: how much lower each image's score is in the candidate."""
+        return self.parent["score"].astype(np.float64) - self.candidate["score"]
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """``(N,)``: images that the candidate does worse."""
+        return np.asarray(self.change > self.step)
+
+    @property
+    def won(self) -> NDArray[np.bool_]:
+        """``(N,)``: images that the candidate does better."""
+        return np.asarray(self.change < -self.step)
 
 
 def paired_readings(
@@ -55,21 +89,21 @@ def paired_readings(
     slices: Slices,
     chosen: NDArray[np.int64] | None,
     alpha: float,
+    step: float = 0.0,
 ) -> Iterator[Reading]:
     """``score.NAME``, ``parent.NAME`` and ``drop.NAME`` (parent minus candidate) on every slice.
 
     ``parent`` and ``candidate`` are ``(N,)`` scores in 0..1 of the same images; ``chosen`` are those images'
-    numbers where not all of the data set was run.
+    numbers where not all of the data set was run; ``step`` as in ``Pair``.
     """
-    images = slices.sums(np.ones(len(parent), np.bool_), chosen)
-    binary = all(bool(((scores == 0) | (scores == 1)).all()) for scores in (parent, candidate))
-    kind_of = np.int8 if binary else np.float64  # a million differences of 0 and 1 take a megabyte
+    images = _counts(parent, slices, chosen)
+    kind_of = np.int8 if is_binary(parent, candidate) else np.float64  # a million differences of 0 and 1: a megabyte
     before: NDArray[Any] = parent.astype(kind_of)
     after: NDArray[Any] = candidate.astype(kind_of)
     found = {
-        "score": _level(after, slices, chosen, images, alpha, binary=binary),
-        "parent": _level(before, slices, chosen, images, alpha, binary=binary),
-        "drop": _loss(before - after, slices, chosen, images, alpha, binary=binary),
+        "score": _outcomes(levels(after, slices, chosen, alpha), images),
+        "parent": _outcomes(levels(before, slices, chosen, alpha), images),
+        "drop": _loss(before - after, slices, chosen, images, alpha, step),
     }
     for kind, outcomes in found.items():
         for slice_name, outcome in zip(slices.names, outcomes, strict=True):
@@ -81,16 +115,44 @@ Chosen = NDArray[np.int64] | None
 Numbers = NDArray[np.float64]
 
 
-def _level(
-    values: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool
-) -> Outcomes:
-    """A mean score on every slice."""
+def is_binary(*scores: NDArray[Any]) -> bool:
+    """Whether all of these are 0 or 1."""
+    return all(bool(((one == 0) | (one == 1)).all()) for one in scores)
+
+
+def levels(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Interval:
+    """The mean score of every slice: ``(N,)`` in 0..1 to ``(S,)``; meaningless where a slice has no image."""
     worth = _worth(values, slices, chosen, alpha)
-    total, populated = slices.sums(values, chosen), np.maximum(images, 1)
-    if binary:
-        return _outcomes(wilson(total * worth, populated * worth, alpha), images)
-    squares = slices.sums(values * values, chosen)
-    return _outcomes(student(total * worth, squares * worth, populated * worth, alpha, 0.0, 1.0), images)
+    images = np.maximum(_counts(values, slices, chosen), 1) * worth
+    total = slices.sums(values, chosen) * worth
+    bounded = wilson(np.clip(total, 0, images), images, alpha)
+    if is_binary(values):
+        return bounded
+    differing = np.minimum(slices.sums(values < 1, chosen), slices.sums(values > 0, chosen)) * worth
+    squares, cubes = (slices.sums(values**power, chosen) * worth for power in (2, 3))
+    return _within(graded((total, squares, cubes), images, differing, bounded, alpha), 0.0)
+
+
+def losses(change: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Interval:
+    """The mean loss of every slice: ``(N,)`` in -1..1 to ``(S,)``."""
+    worth = _worth(change, slices, chosen, alpha)
+    images = np.maximum(_counts(change, slices, chosen), 1) * worth
+    mass = [slices.sums(np.maximum(side, 0), chosen) * worth for side in (change, -change)]
+    bounded = tango(*mass, images, alpha)
+    if is_binary(np.abs(change)):
+        return bounded
+    differing = slices.sums(change != 0, chosen) * worth
+    total, squares, cubes = (slices.sums(change**power, chosen) * worth for power in (1, 2, 3))
+    return _within(graded((total, squares, cubes), images, differing, bounded, alpha), -1.0)
+
+
+def _within(interval: Interval, floor: float) -> Interval:
+    """Cut to the scale, which ends at 1."""
+    return Interval(*(np.clip(part, floor, 1.0) for part in (interval.value, interval.low, interval.high)))
+
+
+def _counts(values: NDArray[Any], slices: Slices, chosen: Chosen) -> Numbers:
+    return slices.sums(np.ones(len(values), np.bool_), chosen)
 
 
 def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Numbers:
@@ -100,21 +162,16 @@ def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -
     return 1 / design_effects(values.astype(np.float64), slices, chosen, alpha)
 
 
-def _loss(
-    change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, *, binary: bool
-) -> Outcomes:
+def _loss(change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, step: float) -> Outcomes:
     """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
-    worth = _worth(change, slices, chosen, alpha)
-    populated = np.maximum(images, 1)
-    lost, won = slices.sums(change > 0, chosen), slices.sums(change < 0, chosen)
-    total, squares = slices.sums(change, chosen), slices.sums(change * change, chosen)
-    if binary:
-        interval = tango(lost * worth, won * worth, populated * worth, alpha)
+    lost, won = slices.sums(change > step, chosen), slices.sums(change < -step, chosen)
+    if is_binary(np.abs(change)) and slices.clusters is None:
+        p = mcnemar(lost, won)
     else:
-        interval = student(total * worth, squares * worth, populated * worth, alpha, -1.0, 1.0)
-    exact = binary and slices.clusters is None
-    p = mcnemar(lost, won) if exact else student_p(total * worth, squares * worth, populated * worth)
-    shown = zip(_outcomes(interval, images), lost, won, p, strict=True)
+        worth = _worth(change, slices, chosen, alpha)
+        total, squares = slices.sums(change, chosen) * worth, slices.sums(change * change, chosen) * worth
+        p = student_p(total, squares, np.maximum(images, 1) * worth)
+    shown = zip(_outcomes(losses(change, slices, chosen, alpha), images), lost, won, p, strict=True)
     return [
         one.model_copy(update={"lost": int(b), "won": int(c), "p": float(q)}) if isinstance(one, Measured) else one
         for one, b, c, q in shown

@@ -18,7 +18,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.measuring.case import Attacks, Case, Disturbance
 from auditsvc.measuring.dataset import Batch
 from auditsvc.measuring.identity import identity_of
-from auditsvc.measuring.pairs import ANSWER, Answers, Pair, packed
+from auditsvc.measuring.pairs import Answers, Pair, no_answers, packed, unpacked
 from auditsvc.models import Model
 from auditsvc.records import Digest, Reading
 
@@ -65,7 +65,7 @@ class PartCase(Case):
         total = self.dataset.ref.images
         with _Pass(self, total) as images:
             known = images and done
-            answers = super()._disturbed(models, name, disturb) if known else _nothing(total, len(models))
+            answers = super()._disturbed(models, name, disturb) if known else self._nothing(total, len(models))
         self._keep(keys, answers, images)
         return answers
 
@@ -78,18 +78,17 @@ class PartCase(Case):
         with _Pass(self, total) as images:
             known = images and done
             attacked = super()._attacked(victim, judge, names, attacks, chosen) if known else None
-        answers = _nothing(total, len(names)) if attacked is None else attacked
+        answers = self._nothing(total, len(names)) if attacked is None else attacked
         self._keep(keys, answers, images)
         return answers
+
+    def _nothing(self, images: int, many: int) -> list[Answers]:
+        return [no_answers(images, self.task.tallied) for _ in range(many)]
 
     def _keep(self, keys: Iterable[str | None], answers: Iterable[Answers], images: int) -> None:
         for key, one in zip(keys, answers, strict=True):
             if key is not None:
                 self.found[key] = one[:images]
-
-
-def _nothing(images: int, many: int) -> list[Answers]:
-    return [np.zeros(images, ANSWER) for _ in range(many)]
 
 
 class _Pass:
@@ -146,7 +145,7 @@ def _digest(case: Case, model: Model) -> Digest:
 def put_together(parts: Sequence[Mapping[str, Answers]]) -> Found:
     """What the parts found, in their order, as one; what is not in all of them is left out."""
     everywhere = set.intersection(*(set(part) for part in parts)) if parts else set()
-    return {key: packed(np.concatenate([part[key].astype(ANSWER) for part in parts])) for key in sorted(everywhere)}
+    return {key: packed(np.concatenate([unpacked(part[key]) for part in parts])) for key in sorted(everywhere)}
 
 
 def as_bytes(found: Mapping[str, Answers]) -> bytes:

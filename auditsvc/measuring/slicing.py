@@ -12,6 +12,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from auditsvc.errors import InvalidInput
 from auditsvc.measuring.dataset import MISSING, Batch, Dataset, SliceColumn, Slices
@@ -108,8 +109,16 @@ CLASS = "class"
 
 
 def by_class(dataset: Dataset) -> SliceColumn:
-    """The classes that the images have, as a partition."""
-    targets = np.array([dataset.target_of(number) for number in range(dataset.ref.images)])
+    """The classes that the images have, as a partition.
+
+    Raises:
+        InvalidInput: images that have no class of their own.
+    """
+    if dataset.ref.task != "classification":
+        raise InvalidInput(
+            f"slices by class need classification; in {dataset.ref.task} an image has no class of its own"
+        )
+    targets = np.array([int(dataset.target_of(number)) for number in range(dataset.ref.images)])
     used, codes = np.unique(targets, return_inverse=True)
     return SliceColumn(CLASS, tuple(dataset.classes[number] for number in used), codes.astype(np.int32))
 
@@ -153,7 +162,7 @@ class Resliced:
         """All images, or the chosen ones, in order, ``size`` at a time."""
         return self.whole.batches(size, chosen)
 
-    def target_of(self, index: int) -> int:
+    def target_of(self, index: int) -> Tensor:
         """The target of one image."""
         return self.whole.target_of(index)
 

@@ -25,7 +25,7 @@ from auditsvc.measuring.case import Attacks, Case, Disturbance
 from auditsvc.measuring.dataset import Batch, Dataset, SliceColumn, Slices
 from auditsvc.measuring.fusing import fused
 from auditsvc.measuring.identity import identity_of
-from auditsvc.measuring.pairs import ANSWER, Answers, packed
+from auditsvc.measuring.pairs import Answers, no_answers, packed
 from auditsvc.models import Model
 from auditsvc.records import DatasetRef, canonical_json, digest_of
 
@@ -94,7 +94,7 @@ class Staged:
         """The images of this stage, or the chosen ones of them; ``indices`` are the whole's, so seeds are the same."""
         return self.whole.batches(size, self.chosen if chosen is None else self.chosen[chosen])
 
-    def target_of(self, index: int) -> int:
+    def target_of(self, index: int) -> torch.Tensor:
         """The target of one image."""
         return self.whole.target_of(int(self.chosen[index]))
 
@@ -166,7 +166,7 @@ class StagedCase(Case):
 
     def _shelf(self, key: str) -> Answers:
         if key not in self.kept:
-            empty = np.zeros(self._stage.whole.ref.images, ANSWER)
+            empty = no_answers(self._stage.whole.ref.images, self.task.tallied)
             empty["score"] = np.nan
             self.kept[key] = empty
         return self.kept[key]
@@ -179,6 +179,6 @@ class StagedCase(Case):
 
     def _put(self, shelf: Answers, batch: Batch, outputs: torch.Tensor) -> None:
         numbers = batch.indices.cpu().numpy()
-        part = np.zeros(len(numbers), ANSWER)
+        part = no_answers(len(numbers), self.task.tallied)
         self._write(part, 0, outputs, batch.targets)
         shelf[numbers] = part

@@ -99,6 +99,54 @@ def student(total: Any, squares: Any, images: Any, alpha: float, floor: float, c
     return Interval(value, low, high)
 
 
+def unskewed(total: Any, squares: Any, cubes: Any, images: Any, alpha: float) -> Interval:
+    """The interval of a mean of skewed scores, from their first three sums: Hall's transformation of Student's.
+
+    It is as exact as the studentised bootstrap (both leave an error of order 1/n, Student's interval one of 1/sqrt(n)),
+    and costs three sums and no resample, so a million images stream.
+
+    Reference: P. Hall (1992), "On the Removal of Skewness by Transformation",
+    doi:10.1111/j.2517-6161.1992.tb01875.x.
+    """
+    s, q, c, n = (np.asarray(count, float) for count in np.broadcast_arrays(total, squares, cubes, images))
+    root, mean = np.sqrt(n), s / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.maximum(q / n - mean * mean, 0) * n / (n - 1))
+        skew = (c / n - 3 * mean * q / n + 2 * mean**3) / spread**3
+        skew = np.where(np.abs(skew) < 1e-6, 1e-6, skew)
+        z = stats.t.isf(alpha, n - 1)
+        low, high = (
+            mean - spread / root * 3 * root / skew * (np.cbrt(1 + skew / root * (x - skew / (6 * root))) - 1)
+            for x in (z, -z)
+        )
+    return Interval(mean, low, high)
+
+
+FEW = 20
+"""With fewer images than this that differ from the others, sums say too little about the spread of graded scores."""
+
+
+def graded(sums: tuple[Any, Any, Any], images: Any, differing: Any, bounded: Interval, alpha: float) -> Interval:
+    """The interval of a mean of graded scores: their first three ``sums`` tell it, where ``FEW`` of them differ.
+
+    The wider of Student's ends and Hall's: the first errs where most images change by nothing and a few by much, the
+    second where gains and losses balance.  With fewer that differ it is ``bounded``, the score interval of 0/1 images
+    with the same mass: scores in 0..1 never vary more than 0/1 scores of their mean, so that errs on the safe side, and
+    a slice of which nothing differs gets the interval of one of which nothing changed.
+
+    ``differing`` counts, for a loss, the images whose score changed; for a level, those that are not at one end of the
+    scale, or those not at the other, whichever are fewer.
+    """
+    total, squares, cubes = sums
+    plain = student(total, squares, images, alpha, -1.0, 1.0)
+    hall = unskewed(total, squares, cubes, images, alpha)
+    enough = (np.asarray(differing, float) >= FEW) & np.isfinite(hall.low) & np.isfinite(hall.high)
+    low = np.where(enough, np.fmin(plain.low, hall.low), bounded.low)
+    high = np.where(enough, np.fmax(plain.high, hall.high), bounded.high)
+    value = np.asarray(total, float) / np.asarray(images, float)
+    return Interval(value, np.minimum(low, value), np.maximum(high, value))
+
+
 def student_p(total: Any, squares: Any, images: Any) -> Numbers:
     """The one-sided p-value of a mean this far above zero; 1 where a slice says nothing about its own spread."""
     s, q, n = (np.asarray(count, float) for count in np.broadcast_arrays(total, squares, images))

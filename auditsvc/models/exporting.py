@@ -112,7 +112,7 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 def _differs(running: Any, model: Model, images: Tensor) -> list[str]:
     with torch.inference_mode():
-        wanted = model(images).numpy()
+        wanted = model.raw(images).numpy()
     try:
         (found,) = running.run(None, {"images": images.contiguous().numpy()})
     except _runtime_errors() as error:

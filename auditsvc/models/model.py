@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.card import ArchitectureCard
+from auditsvc.models.decoding import decoded
 from auditsvc.models.int8 import Int8Layer
 
 
@@ -27,7 +28,12 @@ class Model:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``(N, C, H, W)`` float32 in 0..1 to the audited output: logits ``(N, classes)``."""
+        """``(N, C, H, W)`` float32 in 0..1 to the audited output as the task takes it: logits ``(N, classes)`` for
+        classification; see ``auditsvc.tasks`` for the others."""
+        return decoded(self.raw(images), self.card)
+
+    def raw(self, images: Tensor) -> Tensor:
+        """The audited output as the module gives it, in the layout that the card names."""
         return self.audited(self.module(_channels_last(images)))
 
     def audited(self, answers: Tensor | tuple[Tensor, ...]) -> Tensor:

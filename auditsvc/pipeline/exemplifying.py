@@ -6,7 +6,7 @@ from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
-from auditsvc.measuring import CLEAN, Answers, Case, Dataset, code_version
+from auditsvc.measuring import CLEAN, Answers, Case, Dataset, Pair, code_version
 from auditsvc.measuring.exemplars import disagreement, modal
 from auditsvc.pipeline.stored import load_stored
 from auditsvc.ports import Ledger, Ports
@@ -66,7 +66,7 @@ def exemplars(
             remembered=kept,
         )
         pairs.append(case.pair(CLEAN))
-    found = _found(pairs[0].parent, [pair.candidate for pair in pairs], task, dataset)
+    found = _found(pairs, task, dataset)
     record = Exemplars(
         parent=parent.digest, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
         code=code_version(), at=ports.clock.now(), **found,
@@ -75,24 +75,26 @@ def exemplars(
     return record
 
 
-def _found(parent: Answers, candidates: Sequence[Answers], task: Task, dataset: Dataset) -> dict[str, object]:
-    answers = np.stack([one["answer"].astype(np.int64) for one in candidates])
-    dense, target = parent["answer"].astype(np.int64), parent["target"]
+def _found(pairs: Sequence[Pair], task: Task, dataset: Dataset) -> dict[str, object]:
+    answers = np.stack([pair.candidate["answer"].astype(np.int64) for pair in pairs])
+    parent = pairs[0].parent
+    dense = parent["answer"].astype(np.int64)
     most, agreed = modal(answers, dense)
+    speaker = (answers == most).argmax(axis=0)
     changed = np.flatnonzero(most != dense)
     order = changed[np.argsort(-agreed[changed], kind="stable")]
     return {
         "changed": len(changed),
-        "parent_right": int((dense[changed] == target[changed]).sum()),
-        "candidates_right": int((most[changed] == target[changed]).sum()),
+        "parent_right": int((parent["score"][changed] == 1).sum()),
+        "candidates_right": sum(int(pairs[speaker[place]].candidate["score"][place] == 1) for place in changed),
         "churn": float((answers != dense).mean()),
         "noise": disagreement(answers),
         "shown": tuple(
             Exemplar(
                 image=dataset.name_of(int(place)),
-                target=task.words(dataset.target_of(int(place))),
-                parent=task.words(int(dense[place])),
-                candidates=task.words(int(most[place])),
+                target=task.target_words(dataset.target_of(int(place))),
+                parent=task.words(parent[place]),
+                candidates=task.words(pairs[speaker[place]].candidate[place]),
                 agreed=int(agreed[place]),
                 slices=dataset.slices.of(int(place)),
             )

@@ -21,11 +21,11 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from auditsvc.measuring import Dataset
 from auditsvc.models import Model
 from auditsvc.pruning.wiring import Coupled, Cut
+from auditsvc.tasks import task_named
 
 Criterion = Literal["l1", "l2", "bn", "fpgm", "lamp", "taylor", "hessian", "random"]
 CRITERIA: tuple[Criterion, ...] = ("bn", "fpgm", "hessian", "l1", "l2", "lamp", "random", "taylor")
@@ -114,11 +114,12 @@ def _gradients(model: Model, data: Dataset, seed: int, *, squared: bool) -> dict
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     number = min(data.ref.images, HESSIAN_IMAGES if squared else TAYLOR_IMAGES)
     chosen = np.sort(np.random.default_rng(seed).permutation(data.ref.images)[:number]).astype(np.int64)
+    task = task_named(model.card.task, model.card.classes)
     model.module.requires_grad_(True)
     try:
         for batch in data.batches(1 if squared else BATCH, chosen):
             with torch.enable_grad():
-                loss = functional.cross_entropy(model(batch.images), batch.targets, reduction="sum")
+                loss = task.loss(model(batch.images), batch.targets).sum()
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for total, part in zip(sums.values(), found, strict=True):
                 if part is not None:

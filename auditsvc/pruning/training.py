@@ -23,6 +23,7 @@ from auditsvc.measuring import Batch, Dataset
 from auditsvc.models import Model
 from auditsvc.ports import Tick
 from auditsvc.pruning.plan import Distillation, Training
+from auditsvc.tasks import task_named
 
 Masks = dict[str, Tensor]
 """For a weight's name: where it may be other than zero."""
@@ -42,10 +43,10 @@ def trained(
     The same seed on the same machine with the same number of threads gives the same bits.
 
     Raises:
-        InvalidInput: another task than classification, or a loss that is no number any more.
+        InvalidInput: a spec that moves images whose targets would stay, or a loss that is no number any more.
     """
-    if model.card.task != "classification":
-        raise InvalidInput(f"training is written for classification, not {model.card.task}; batch-norm works for all")
+    if model.card.task != "classification" and (spec.flip or spec.shift):
+        raise InvalidInput(f"in {model.card.task} the targets have places: train without flip and with shift 0")
     again = Model(copy.deepcopy(model.module), model.card)
     steps = math.ceil(data.ref.images / spec.batch)
     with _training(again, seed):
@@ -111,14 +112,14 @@ def _moved(images: Tensor, spec: Training, generator: torch.Generator) -> Tensor
 
 
 def _loss(parent: Model, model: Model, spec: Training, batch: Batch) -> Tensor:
+    task = task_named(model.card.task, model.card.classes)
     answers = model(batch.images)
-    labels = functional.cross_entropy(answers, batch.targets)
+    labels = task.loss(answers, batch.targets).mean()
     if not isinstance(spec, Distillation):
         return labels
     with torch.no_grad():
-        wanted = (parent(batch.images) / spec.temperature).log_softmax(1)
-    found = (answers / spec.temperature).log_softmax(1)
-    soft = functional.kl_div(found, wanted, reduction="batchmean", log_target=True) * spec.temperature**2
+        wanted = parent(batch.images)
+    soft = task.imitation(answers, wanted, spec.temperature)
     return spec.share * soft + (1 - spec.share) * labels
 
 

@@ -96,8 +96,8 @@ class ArrayDataset:
             part = numbers[start : start + size]
             yield Batch(self.images[part], torch.from_numpy(self.targets[part]), torch.from_numpy(part))
 
-    def target_of(self, index: int) -> int:
-        return int(self.targets[index])
+    def target_of(self, index: int) -> Tensor:
+        return torch.as_tensor(self.targets[index])
 
     def name_of(self, index: int) -> str:
         return f"#{index}"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from auditsvc.measuring.flips import flips_of
-from auditsvc.measuring.pairs import ANSWER, Pair
+from auditsvc.measuring.pairs import Pair, no_answers
 from auditsvc.tasks import Classification
 from tests.fakes.models import array_dataset
 
@@ -18,7 +18,7 @@ ROWS = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 2), (1, 1, 2), (2, 2, 2)]
 def a_pair() -> Pair:
     answers = []
     for who in (1, 2):
-        found = np.zeros(len(ROWS), ANSWER)
+        found = no_answers(len(ROWS), 0)
         found["target"], found["answer"] = [row[0] for row in ROWS], [row[who] for row in ROWS]
         found["score"] = found["target"] == found["answer"]
         answers.append(found)

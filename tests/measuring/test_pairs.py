@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditsvc.measuring import MISSING, Slices, column_from, student, tango, wilson
-from auditsvc.measuring.pairs import ANSWER, packed, paired_readings
+from auditsvc.measuring.pairs import no_answers, packed, paired_readings
 from auditsvc.measuring.statistics import mcnemar
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
@@ -69,7 +69,7 @@ def test_an_empty_metadata_field_is_a_slice_of_its_own():
 @pytest.mark.parametrize("scores", [[0, 1, 1], [0.5, 1, 0]])
 @pytest.mark.parametrize("numbers", [[0, 9, 3], [-1, 70_000, 2**40]])
 def test_packed_answers_are_the_same_answers(scores, numbers):
-    answers = np.zeros(3, ANSWER)
+    answers = no_answers(3, 0)
     answers["score"], answers["answer"], answers["target"] = scores, numbers, [0, 1, 2]
     small = packed(answers)
     assert all(small[name].tolist() == answers[name].tolist() for name in ("score", "answer", "target"))

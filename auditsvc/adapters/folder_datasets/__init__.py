@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from auditsvc.adapters.folder_datasets.coco import Annotations, read_annotations
 from auditsvc.adapters.folder_datasets.description import Description, described
 from auditsvc.adapters.folder_datasets.images import Images, images_of
 from auditsvc.adapters.folder_datasets.inferring import Column, automatic, inferred
-from auditsvc.adapters.folder_datasets.table import Row, faults_of_targets, picked, read_table, refuse, slices_of
+from auditsvc.adapters.folder_datasets.table import Row, picked, read_table, refuse, slices_of
+from auditsvc.adapters.folder_datasets.targets import Targets, targets_of, uses_of
 from auditsvc.errors import InvalidDataset
 from auditsvc.measuring import Batch, Dataset, Slices
 from auditsvc.measuring.joining import joined
@@ -37,7 +39,7 @@ class FolderDataset:
     classes: tuple[str, ...]
     images: Images
     names: tuple[str, ...]
-    targets: NDArray[np.int64]
+    targets: Targets
     columns: tuple[Column, ...] = ()
     """Every column of the metadata, what was inferred of it and what it is used for."""
 
@@ -47,11 +49,11 @@ class FolderDataset:
         for start in range(0, len(numbers), size):
             part = numbers[start : start + size]
             pixels = torch.from_numpy(self.images.read(part)).permute(0, 3, 1, 2).float().div_(255)
-            yield Batch(pixels, torch.from_numpy(self.targets[part]), torch.from_numpy(part))
+            yield Batch(pixels, self.targets.read(part), torch.from_numpy(part))
 
-    def target_of(self, index: int) -> int:
-        """The class number of one image."""
-        return int(self.targets[index])
+    def target_of(self, index: int) -> torch.Tensor:
+        """The target of one image."""
+        return self.targets.read(np.array([index]))[0]
 
     def name_of(self, index: int) -> str:
         """The image's name in the metadata."""
@@ -91,23 +93,25 @@ class FolderDatasets:
         return joined(own, self._opened(beside, other))
 
     def _opened(self, folder: Path, description: Description) -> FolderDataset:
-        table = read_table(folder, description)
+        annotations = _annotated(folder, description)
+        table = read_table(folder, description, () if annotations is None else annotations.images)
         kept = picked(table, description.where)
         rows = tuple(table[number] for number in kept)
         refuse(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
         description, columns = _resolved(description, rows)
-        faults = faults_of_targets(rows, description)
+        faults: list[str] = []
+        own: list[str] = []
         slices = slices_of(rows, description, faults)
-        names, images = images_of(folder, table, kept, description.image, faults)
-        refuse(folder, faults)
-        places = {name: number for number, name in enumerate(description.classes)}
+        names, images = images_of(folder, table, kept, description, faults)
+        targets = targets_of(folder, rows, description, annotations, images.size, own)
+        refuse(folder, own + faults)
         return FolderDataset(
-            ref=_reference(description, rows, images.digests),
+            ref=_reference(description, rows, images.digests, targets.contents),
             slices=slices,
             classes=description.classes,
             images=images,
             names=names,
-            targets=np.array([places[row[description.target]] for row in rows], np.int64),
+            targets=targets,
             columns=columns,
         )
 
@@ -115,9 +119,7 @@ class FolderDatasets:
 def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Description, tuple[Column, ...]]:
     """The description with its slices named, where they were to be inferred, and every column as it is used."""
     table = {name: [row[name] for row in rows] for name in rows[0].fields}
-    uses = {description.image: "the image", description.target: "the target"} | dict.fromkeys(
-        description.where, "picks rows"
-    )
+    uses = {description.image: "the image", **uses_of(description), **dict.fromkeys(description.where, "picks rows")}
     if description.cluster:
         uses[description.cluster] = "clusters"
     if description.slices == "auto":
@@ -129,16 +131,31 @@ def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Descript
     return description, inferred(table, uses)
 
 
-def _reference(description: Description, rows: tuple[Row, ...], digests: tuple[str, ...]) -> DatasetRef:
-    """The data set by content: every image, and every field that is read of its row."""
+def _annotated(folder: Path, description: Description) -> Annotations | None:
+    if description.annotations is None:
+        return None
+    return read_annotations(folder / description.annotations, tracked=description.task == "tracking")
+
+
+def _reference(
+    description: Description, rows: tuple[Row, ...], digests: tuple[str, ...], targets: tuple[str, ...]
+) -> DatasetRef:
+    """The data set by content: every image and target, and every field that is read of its row."""
     cluster = (description.cluster,) if description.cluster else ()
-    used = (description.target, *description.named_slices, *description.bins, *cluster)
+    used = (*description.named_slices, *description.bins, *cluster)
     content: dict[str, Any] = {
         "task": description.task,
         "classes": description.classes,
-        "columns": used,
-        "rows": [[digest, *(row[column] for column in used)] for digest, row in zip(digests, rows, strict=True)],
+        "columns": (description.target or "annotations", *used),
+        "rows": [
+            [digest, target, *(row[column] for column in used)]
+            for digest, target, row in zip(digests, targets, rows, strict=True)
+        ],
     }
+    if description.size:
+        content["size"] = description.size
+    if description.foreground:
+        content["foreground"] = True
     if description.bins:
         content["bins"] = dict(description.bins)
     if description.cluster:

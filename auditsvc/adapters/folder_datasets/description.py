@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from auditsvc.errors import InvalidDataset, Unavailable
 from auditsvc.records import OVERALL, Name, TaskName, Text, faults_of
 
+Side = Annotated[int, Field(ge=1, le=8192)]
 Edges = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -20,7 +21,15 @@ class Description(BaseModel):
     ``slices`` are columns of words, or ``auto`` for what is inferred from the values (words make slices, numbers
     bins); ``bins`` are columns of numbers: into how many bins of about equal size, or the inner edges.  ``cluster`` is
     the column that says which video, patient or writer an image is of; images of one are not independent, and the
-    intervals know it.  ``where`` picks rows.  ``other_domain`` is the place of a second data set, from here: the same
+    intervals know it.  ``where`` picks rows.
+
+    ``target`` is the column with the class, with the text (ocr; the classes are then the characters), or with the file
+    of a mask (segmentation; a number for each pixel in the order of the classes, 255 for pixels that don't count, and
+    with ``foreground`` anything but 0 for the second class).  Detection and tracking name a COCO file as
+    ``annotations`` instead; where there is no metadata its images are the rows.  Tracking needs a ``cluster``, the
+    sequence, its frames in order.  ``size`` (height, width) scales all images.
+
+    ``other_domain`` is the place of a second data set, from here: the same
     classes seen by another camera, in another country; ``domain=own`` and ``domain=other`` are its slices.
     """
 
@@ -29,8 +38,11 @@ class Description(BaseModel):
     name: Name
     task: TaskName
     image: str = "image"
-    target: str
-    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    target: str | None = None
+    annotations: str | None = None
+    foreground: bool = False
+    size: tuple[Side, Side] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     slices: tuple[str, ...] | Literal["auto"] = ()
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
     cluster: str | None = None
@@ -50,6 +62,21 @@ class Description(BaseModel):
             raise ValueError(f"a slice column can't be named {OVERALL!r}: that is the slice of all images")
         return self
 
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        boxed = self.task in ("detection", "tracking")
+        if boxed != (self.annotations is not None) or boxed == (self.target is not None):
+            raise ValueError(f"{self.task} needs {'annotations, a COCO file, and no' if boxed else 'a'} target column")
+        if self.task in ("classification", "segmentation") and len(self.classes) < 2:
+            raise ValueError(f"{self.task} chooses between two classes at least")
+        if self.foreground and (self.task != "segmentation" or len(self.classes) != 2):
+            raise ValueError("foreground is for segmentation with two classes")
+        if self.task == "ocr" and any(len(name) != 1 for name in self.classes):
+            raise ValueError("in ocr the classes are single characters")
+        if self.task == "tracking" and self.cluster is None:
+            raise ValueError("tracking needs a cluster: the column that says which sequence a frame is of")
+        return self
+
     @property
     def named_slices(self) -> tuple[str, ...]:
         """The columns of words that are named; none where they are inferred."""
@@ -59,7 +86,8 @@ class Description(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """Every column of the metadata that is read, but for the image's name."""
         cluster = (self.cluster,) if self.cluster else ()
-        return tuple(dict.fromkeys((self.target, *self.named_slices, *self.bins, *cluster, *self.where)))
+        target = (self.target,) if self.target else ()
+        return tuple(dict.fromkeys((*target, *self.named_slices, *self.bins, *cluster, *self.where)))
 
 
 def described(path: Path) -> tuple[Path, Description]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from auditsvc.adapters.folder_datasets.description import Description
 from auditsvc.adapters.folder_datasets.table import Row
 from auditsvc.errors import InvalidDataset
 
@@ -21,12 +22,14 @@ KEEP_DECODED = 256 * 2**20
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no image, or a broken one."""
 
 
 class Images(Protocol):
-    """Pixels by number."""
+    """Pixels by number; ``size`` is the height and width of each."""
+
+    size: tuple[int, int]
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -39,18 +42,25 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """One file for each image; decoded images are kept while they are few."""
+    """One file for each image, scaled to ``size`` (height, width) if that is given; decoded ones are kept while few.
 
-    def __init__(self, folder: Path, names: Sequence[str], faults: list[str]) -> None:
+    Where some are in colour, grey ones have three equal channels.
+    """
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], faults: list[str], size: tuple[int, int] | None = None
+    ) -> None:
         self._paths = [folder / name for name in names]
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
         shapes = [self._shape_of(path, faults) for path in self._paths]
-        self._shape = next((shape for shape in shapes if shape), None)
+        there = [shape for shape in shapes if shape]
+        self.size = size or next((shape[:2] for shape in there), (1, 1))
+        self._grey = all(shape[2] == 1 for shape in there)
         faults += [
-            f"image {name} is {shape}, the first one {self._shape} (height, width, channels); scale them to one size"
+            f"image {name} is {shape[:2]}, the first one {self.size} (height, width); give a size to scale them to"
             for name, shape in zip(names, shapes, strict=True)
-            if shape and shape != self._shape
+            if shape and size is None and shape[:2] != self.size
         ]
         self.digests = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths if not faults)
 
@@ -62,7 +72,7 @@ class ImageFiles:
                 return image.height, image.width, 1 if image.mode == "L" else 3
         except FileNotFoundError:
             faults.append(f"image {path.name} is not there")
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             faults.append(f"image {path.name} can't be read: {error}")
         return None
 
@@ -72,9 +82,12 @@ class ImageFiles:
             return kept
         path = self._paths[number]
         try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-        except _UNREADABLE as error:
+            with Image.open(path) as opened:
+                image = opened.convert("L" if self._grey else "RGB")
+                if image.size != self.size[::-1]:
+                    image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+                pixels = np.asarray(image)
+        except UNREADABLE as error:
             raise InvalidDataset(f"the image {path} can't be read: {error}") from error
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if self._bytes + pixels.nbytes <= KEEP_DECODED:
@@ -91,7 +104,7 @@ class ImageArray:
     """All images in one ``images.npz``, array ``images``: ``(N, H, W)`` or ``(N, H, W, C)`` uint8."""
 
     def __init__(self, path: Path, total: int, rows: NDArray[np.int64], faults: list[str]) -> None:
-        self._pixels = np.zeros((len(rows), 1, 1, 1), np.uint8)
+        self._pixels, self.size = np.zeros((len(rows), 1, 1, 1), np.uint8), (1, 1)
         try:
             with np.load(path, allow_pickle=False) as archive:
                 pixels = archive["images"]
@@ -107,6 +120,7 @@ class ImageArray:
             return
         chosen = pixels[rows]
         self._pixels = chosen[..., None] if chosen.ndim == 3 else chosen
+        self.size = (self._pixels.shape[1], self._pixels.shape[2])
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -120,10 +134,13 @@ class ImageArray:
 
 
 def images_of(
-    folder: Path, table: Sequence[Row], kept: NDArray[np.int64], column: str, faults: list[str]
+    folder: Path, table: Sequence[Row], kept: NDArray[np.int64], description: Description, faults: list[str]
 ) -> tuple[tuple[str, ...], Images]:
     """The names of the kept images and their pixels; every image of the folder needs a row."""
+    column = description.image
     if (folder / "images.npz").is_file():
+        if description.size or description.annotations:
+            faults.append("images.npz goes with neither a size nor annotations: those are for image files")
         return tuple(f"#{number}" for number in kept), ImageArray(folder / "images.npz", len(table), kept, faults)
     every = [row[column] for row in table]
     names = tuple(every[number] for number in kept)
@@ -132,7 +149,7 @@ def images_of(
         names = ()
     else:
         own += [f"image {path.name} has no row in the metadata" for path in _spare([folder / n for n in every])]
-    images = ImageFiles(folder, names, own)
+    images = ImageFiles(folder, names, own, description.size)
     faults += own
     return names, images
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +31,21 @@ class Row:
         return self.fields[column]
 
 
-def read_table(folder: Path, description: Description) -> tuple[Row, ...]:
+def read_table(folder: Path, description: Description, images: Sequence[dict[str, str]] = ()) -> tuple[Row, ...]:
     """Every row of the metadata, in order, with all the columns that the description names.
+
+    Where there is no metadata, ``images`` of the annotations are the rows.
 
     Raises:
         InvalidDataset: with every missing column and every row that is too long or too short.
     """
     path = folder / "metadata.parquet"
-    names, rows, faults = _parquet(path) if path.is_file() else _csv(folder / "metadata.csv")
-    source = path.name if path.is_file() else "metadata.csv"
+    if images and not path.is_file() and not (folder / "metadata.csv").is_file():
+        names, rows, faults = list(images[0]), [Row(number, fields) for number, fields in enumerate(images, 1)], []
+        source = str(description.annotations)
+    else:
+        names, rows, faults = _parquet(path) if path.is_file() else _csv(folder / "metadata.csv")
+        source = path.name if path.is_file() else "metadata.csv"
     faults = [
         *(f"{source} has the column {name!r} twice" for name, times in Counter(names).items() if times > 1),
         *(f"{source} has no column {name!r}; it has {', '.join(names) or 'none'}"
@@ -97,11 +104,11 @@ def picked(table: tuple[Row, ...], where: dict[str, str]) -> NDArray[np.int64]:
 
 def faults_of_targets(rows: tuple[Row, ...], description: Description) -> list[str]:
     """Targets that are not one of the classes."""
-    known = ", ".join(description.classes)
+    known, column = ", ".join(description.classes), str(description.target)
     return [
-        f"row {row.line}: {description.target} is {row[description.target]!r}, not one of {known}"
+        f"row {row.line}: {column} is {row[column]!r}, not one of {known}"
         for row in rows
-        if row[description.target] not in description.classes
+        if row[column] not in description.classes
     ]
 
 
