@@ -1,7 +1,7 @@
 """From per-image scores of parent and candidate to readings for every slice.
 
-0/1 scores get Wilson's and Tango's intervals; graded ones Student's and Hall's, on the per-image differences.  Where the
-images come in clusters, all of them count as the independent images that tell as much.
+0/1 scores get Wilson's and Tango's intervals; graded ones Student's and Hall's, on the per-image differences.  Where
+the images come in clusters, all of them count as the independent images that tell as much.
 """
 
 from __future__ import annotations

@@ -115,9 +115,7 @@ def by_class(dataset: Dataset) -> SliceColumn:
         InvalidInput: images that have no class of their own.
     """
     if dataset.ref.task != "classification":
-        raise InvalidInput(
-            f"slices by class need classification; in {dataset.ref.task} an image has no class of its own"
-        )
+        raise InvalidInput(f"slices by class are for classification; in {dataset.ref.task} an image has no class")
     targets = np.array([int(dataset.target_of(number)) for number in range(dataset.ref.images)])
     used, codes = np.unique(targets, return_inverse=True)
     return SliceColumn(CLASS, tuple(dataset.classes[number] for number in used), codes.astype(np.int32))

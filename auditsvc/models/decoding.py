@@ -36,9 +36,10 @@ TINY = 1e-6
 class Decoding(Value):
     """How the output is laid out.
 
-    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``: (N, 4 + C, A),
-    centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with a confidence that
-    there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``: (N, C + 1, T).
+    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``:
+    (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
+    a confidence that there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``:
+    (N, C + 1, T).
     ``confidence`` is the model's operating point: answers below it are not given.  ``blank`` is where nothing stands
     among the characters.
     """

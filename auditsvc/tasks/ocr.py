@@ -67,16 +67,10 @@ class Ocr:
         logs = outputs.log_softmax(2).transpose(0, 1)
         lengths = torch.full((len(outputs),), outputs.shape[1], dtype=torch.int64)
         wanted = (targets >= 0).sum(dim=1).cpu()
-        each = functional.ctc_loss(
-            logs,
-            targets.clamp_min(0),
-            lengths,
-            wanted,
-            blank=outputs.shape[2] - 1,
-            reduction="none",
-            zero_infinity=True,
+        nothing = outputs.shape[2] - 1
+        return functional.ctc_loss(
+            logs, targets.clamp_min(0), lengths, wanted, blank=nothing, reduction="none", zero_infinity=True
         )
-        return torch.as_tensor(each)
 
     def answered(self, outputs: Tensor) -> Tensor:
         """``(N, T)``: the text that is read."""

@@ -17,6 +17,9 @@ from auditsvc.errors import InvalidDataset
 IMAGE, TRACK = "file_name", "track_id"
 """The fields that name an image's file, and the number of an object in its sequence."""
 
+MOST = 20
+"""So many faults are shown; the others are counted."""
+
 EDGE = 1.0
 """Pixels that a box may stick out of its image, by rounding."""
 
@@ -67,9 +70,8 @@ def read_annotations(path: Path, *, tracked: bool) -> Annotations:
         except (TypeError, ValueError) as error:
             faults.append(f"annotation {number}: {error}")
     if faults:
-        raise InvalidDataset(
-            f"{path} can't be used", faults[:20] + ([f"and {len(faults) - 20} more"] * (len(faults) > 20))
-        )
+        more = [f"and {len(faults) - MOST} more"] if len(faults) > MOST else []
+        raise InvalidDataset(f"{path} can't be used", [*faults[:MOST], *more])
     return Annotations(tuple(_fields(images)), {name: tuple(boxes) for name, boxes in found.items()})
 
 

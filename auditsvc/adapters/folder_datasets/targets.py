@@ -166,9 +166,8 @@ def _faults_of_mask(name: str, image: Image.Image, description: Description) -> 
         return []
     strange = sorted({*np.unique(numbers).tolist()} - {*range(len(description.classes)), IGNORED})
     if strange:
-        return [
-            f"mask {name} has the numbers {strange[:5]}; there are {len(description.classes)} classes, and {IGNORED}"
-        ]
+        most = len(description.classes) - 1
+        return [f"mask {name} has the numbers {strange[:5]}; classes are 0 to {most}, and {IGNORED} does not count"]
     return [f"mask {name} ignores every pixel"] if bool((numbers == IGNORED).all()) else []
 
 
