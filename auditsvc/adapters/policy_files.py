@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from auditsvc.checks import check_named
 from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
+from auditsvc.measuring import Check
 from auditsvc.measuring.properties import PROPERTIES
 from auditsvc.records import EACH, OVERALL, CheckSpec, Policy, Rule, matches
 from auditsvc.settings import shipped
+from auditsvc.tasks import TASKS
 
 Lines = dict[tuple[str | int, ...], int]
 
@@ -67,9 +69,9 @@ def parse_policy(text: str, origin: str) -> Policy:
         policy = Policy.model_validate(fields)
     except ValidationError as error:
         faults += _faults_of_fields(error, lines)
-        _complete_checks(_readable_checks(fields), lines, faults)
+        _complete_checks(_readable_checks(fields), str(fields.get("task", "any")), lines, faults)
         raise _refused(origin, faults) from error
-    checks = _complete_checks(policy.checks, lines, faults)
+    checks = _complete_checks(policy.checks, policy.task, lines, faults)
     faults += _faults_of_rules(policy, checks, lines)
     if faults:
         raise _refused(origin, faults)
@@ -163,12 +165,22 @@ def _readable_checks(fields: dict[str, Any]) -> dict[str, CheckSpec]:
     return found
 
 
-def _complete_checks(checks: dict[str, CheckSpec], lines: Lines, faults: list[tuple[int, str]]) -> dict[str, CheckSpec]:
+def _unfit(check: Check, task: str) -> tuple[str, ...]:
+    """Why this check can't be asked about the policy's task; of a policy for any task the audit tells."""
+    known = [one for one in TASKS if one == task]
+    return check.faults(known[0]) if known else ()
+
+
+def _complete_checks(
+    checks: dict[str, CheckSpec], task: str, lines: Lines, faults: list[tuple[int, str]]
+) -> dict[str, CheckSpec]:
     """Every check that can be run, with its parameters in full; the others' faults are added to ``faults``."""
     complete: dict[str, CheckSpec] = {}
     for name, spec in checks.items():
         try:
-            complete[name] = spec.model_copy(update={"parameters": check_named(name, spec).parameters()})
+            check = check_named(name, spec)
+            faults += [(_line(lines, ("checks", name)), f"checks.{name}: {reason}") for reason in _unfit(check, task)]
+            complete[name] = spec.model_copy(update={"parameters": check.parameters()})
         except InvalidInput as error:
             reasons = error.reasons or (str(error),)
             faults += [(_line(lines, ("checks", name)), f"checks.{name}: {reason}") for reason in reasons]

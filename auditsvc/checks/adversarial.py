@@ -26,7 +26,7 @@ from auditsvc.measuring.attacks import Ball, Budgets, Method, Norm, Patch, Spati
 from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
 from auditsvc.measuring.pairs import ERRORS
 from auditsvc.models import Model
-from auditsvc.records import Reading, Unmeasured
+from auditsvc.records import Reading, TaskName, Unmeasured
 
 Budget = Annotated[float, Field(gt=0, le=64)]
 Length = Annotated[float, Field(gt=0, le=64)]
@@ -35,6 +35,9 @@ Degrees = Annotated[float, Field(gt=0, le=90)]
 
 BLIND: frozenset[Method] = frozenset({"hopskipjump"})
 """Methods that need no gradient, so that a masked one does not make them doubtful."""
+
+CLASSES_ONLY: frozenset[Method] = frozenset({"autoattack", "hopskipjump"})
+"""Methods that need one class for each image."""
 
 TRIED_FOR_STRENGTH = 16
 """Images on which the attack must show that it can break these models."""
@@ -88,6 +91,15 @@ class Adversarial(Check):
         """Beside score, parent and drop: misses and false alarms, and the curve's."""
         apart = [f"{kind}.{name}" for kind in ERRORS for name in names] if self.errors_apart else []
         return (*apart, *(curve_metrics(_family(method, norm)) if self.curve else ()))
+
+    def faults(self, task: TaskName) -> tuple[str, ...]:
+        """Turned images need turned targets, and some methods climb margins between classes."""
+        faults = list(super().faults(task))
+        if task != "classification":
+            wrong = sorted({*self.methods} & CLASSES_ONLY) + (["turns"] if self.turns else [])
+            wrong += ["cross_check"] if self.cross_check else []
+            faults += [f"{self.id}: {name} is for classification, not for {task}" for name in wrong]
+        return tuple(faults)
 
     def cost(self) -> float:
         """A step is a forward and a backward pass: about three passes for each model."""

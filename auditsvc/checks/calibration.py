@@ -53,6 +53,7 @@ class Calibration(Check):
 
     id = "calibration"
     version = 1
+    tasks = frozenset({"classification"})
 
     bins: Annotated[int, Field(ge=2, le=100)] = 15
     draws: Annotated[int, Field(ge=200, le=20000)] = 1000

@@ -23,7 +23,7 @@ from torch import Tensor
 from auditsvc.errors import InvalidInput
 from auditsvc.measuring import CLEAN, Case, Check, shifting
 from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
-from auditsvc.measuring.distance import mean_discrepancy
+from auditsvc.measuring.distance import described, mean_discrepancy
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -137,6 +137,6 @@ def _members(case: Case, name: str) -> NDArray[np.bool_]:
 
 
 def _descriptions(case: Case) -> Tensor:
-    """``(N, classes)``: the parent's outputs for every image."""
+    """``(N, D)``: the parent's outputs for every image."""
     with torch.inference_mode():
-        return torch.cat([case.parent(batch.images).flatten(1).cpu() for batch in case.batches(None)])
+        return torch.cat([described(case.parent(batch.images)).cpu() for batch in case.batches(None)])

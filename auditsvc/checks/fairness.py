@@ -38,6 +38,7 @@ class Fairness(Check):
 
     id = "fairness"
     version = 1
+    tasks = frozenset({"classification"})
 
     columns: tuple[str, ...] = ()
     min_images: Annotated[int, Field(ge=2)] = 30

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from auditsvc.measuring.case import Case, Disturbance
-from auditsvc.records import Reading
+from auditsvc.records import Reading, TaskName
+from auditsvc.tasks import TASKS
 
 
 class Check(BaseModel, ABC):
@@ -23,6 +24,8 @@ class Check(BaseModel, ABC):
 
     id: ClassVar[str]
     version: ClassVar[int]
+    tasks: ClassVar[frozenset[TaskName]] = frozenset(TASKS)
+    """The tasks that it can be asked about."""
 
     @abstractmethod
     def conditions(self) -> tuple[str, ...]:
@@ -35,6 +38,14 @@ class Check(BaseModel, ABC):
     @abstractmethod
     def measure(self, case: Case) -> Iterator[Reading]:
         """Readings for every metric on every slice."""
+
+    def faults(self, task: TaskName) -> tuple[str, ...]:
+        """Why it can't be asked about this task with these parameters; none if it can."""
+        if task not in self.tasks:
+            return (f"{self.id} is for {', '.join(sorted(self.tasks))}, not for {task}",)
+        if task != "classification" and getattr(self, "errors_apart", False):
+            return (f"{self.id}: errors_apart needs classes of images, which {task} does not have",)
+        return ()
 
     def cost(self) -> float:
         """Passes over the data set, roughly: how long it takes beside one clean pass of both models."""

@@ -15,6 +15,16 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn import functional
+
+LARGEST = 2048
+"""Numbers in a description; of more, neighbours are averaged."""
+
+
+def described(outputs: Tensor) -> Tensor:
+    """``(N, ...)`` outputs of any task to ``(N, D)`` descriptions, D at most ``LARGEST``; of classes the logits."""
+    flat = outputs.flatten(1)
+    return flat if flat.shape[1] <= LARGEST else functional.adaptive_avg_pool1d(flat[:, None], LARGEST)[:, 0]
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,14 @@ def bca(statistic: Statistic, weights: Numbers, clusters: NDArray[np.int64] | No
     """
     images = weights.shape[1]
     value = float(statistic(np.ones((1, images)))[0])
-    drawn = np.sort(statistic(weights))
+    return corrected(value, statistic(weights), statistic(_leaving_out(images, clusters)), alpha)
+
+
+def corrected(value: float, drawn: Numbers, left: Numbers, alpha: float) -> Interval:
+    """The same from an estimate, its resamples ``(B,)`` and what it is with each group left out ``(G,)``."""
+    drawn = np.sort(drawn)
     below = (np.sum(drawn < value) + np.sum(drawn <= value)) / 2 / len(drawn)
     bias = stats.norm.ppf(np.clip(below, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn))))
-    left = statistic(_leaving_out(images, clusters))
     centred = left.mean() - left
     spread = np.sum(centred**2) ** 1.5
     skew = np.sum(centred**3) / (6 * spread) if spread > 0 else 0.0
@@ -51,11 +55,17 @@ def bca(statistic: Statistic, weights: Numbers, clusters: NDArray[np.int64] | No
     return Interval(np.array(value), np.minimum(low, value), np.maximum(high, value))
 
 
+def groups_of(images: int, clusters: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """``(N,)``: which of up to 50 groups each image is of, clusters kept whole; and the clusters numbered from 0."""
+    numbered = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    units = np.arange(images) if numbered is None else numbered
+    return units % min(50, int(units.max()) + 1), numbered
+
+
 def _leaving_out(images: int, clusters: NDArray[np.int64] | None) -> Numbers:
     """``(G, images)``: weights that leave one of up to 50 groups of images (or of clusters) out."""
-    groups = np.arange(images) if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    number = min(50, int(groups.max()) + 1)
-    kept: Numbers = (groups[None] % number != np.arange(number)[:, None]).astype(np.float64)
+    groups, _ = groups_of(images, clusters)
+    kept: Numbers = (groups[None] != np.arange(int(groups.max()) + 1)[:, None]).astype(np.float64)
     return kept
 
 

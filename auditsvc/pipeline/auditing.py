@@ -111,7 +111,7 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
 def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Any]:
     """What every case of this audit has in common."""
     model, dense = load_stored(candidate.files, ports), load_stored(parent.files, ports)
-    _require_same_world(candidate, dataset, model.card.classes)
+    _require_same_world(candidate, policy, dataset, model.card.classes)
     return {
         "candidate": model,
         "candidate_digest": candidate.digest,
@@ -125,7 +125,12 @@ def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Datas
     }
 
 
-def _require_same_world(candidate: Candidate, dataset: Dataset, classes: tuple[str, ...]) -> None:
+def _require_same_world(candidate: Candidate, policy: Policy, dataset: Dataset, classes: tuple[str, ...]) -> None:
+    if policy.task not in ("any", candidate.task):
+        raise InvalidInput(f"the model is for {candidate.task}, the policy {policy.policy} for {policy.task}")
+    unfit = [fault for name, spec in policy.checks.items() for fault in check_named(name, spec).faults(candidate.task)]
+    if unfit:
+        raise InvalidInput(f"the policy {policy.policy} asks what this model can't answer", unfit)
     if candidate.task != dataset.ref.task:
         raise InvalidInput(f"the model is for {candidate.task}, the data set {dataset.ref.name} for {dataset.ref.task}")
     if classes != dataset.classes:

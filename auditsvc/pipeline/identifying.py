@@ -97,7 +97,7 @@ def identify_answers(answers: Path, ports: Ports) -> Identified:
     failed: list[watermark.Untried] = []
     asked: dict[int, Tensor] = {}
     for one in known:
-        if one.copy is None or one.candidate.mark is None:
+        if one.copy is None or one.copy.queries is None or one.candidate.mark is None:
             continue
         try:
             queries = queries_of(one.copy, one.candidate.mark, ports)
@@ -120,7 +120,7 @@ def queries_for(ports: Ports, model: str | None = None, version: str | None = No
     """
     for one in registered(ports):
         wanted = model in (None, one.submission.model) and version in (None, one.submission.version)
-        if wanted and one.copy and one.candidate.mark:
+        if wanted and one.copy and one.copy.queries and one.candidate.mark:
             yield queries_of(one.copy, one.candidate.mark, ports)
 
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from auditsvc import pruning, watermark
-from auditsvc.errors import InvalidInput
+from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.measuring import Dataset, MarkReading
+from auditsvc.measuring.distance import described
 from auditsvc.models import Model, assemble
 from auditsvc.pipeline.stored import stored_tensors
 from auditsvc.ports import Ports
 from auditsvc.records import Candidate, Mark, MarkedCopy, Parent
+from auditsvc.tasks import task_named
 
 QUERY_WORK = 1e12
 """Multiplications that preparing queries may take: a thousand queries for a million weights, fewer for more."""
@@ -55,21 +57,16 @@ def put_mark(
     seed = watermark.derive_seed(master, unmarked, parent.model, marking.recipient)
     payload = payload_of(unmarked, marking.recipient)
     images = _images(calibration)
-    pool = _images(marking.pool) if marking.pool else images[-(-2 * len(images) // 3) :]
-    weights = sum(tensor.numel() for tensor in pruned.weights().values())
-    queries = watermark.prepare_queries(
+    digest, locked = _queries(pruned, images, seed, unmarked, payload, master, marking)
+    made, public = watermark.embed(
         pruned.module,
-        pruned,
-        pool,
+        lambda some: described(pruned(some)),
+        images,
         seed=seed,
         unmarked=unmarked,
         payload=payload,
-        count=min(MOST_QUERIES, max(FEWEST_QUERIES, int((QUERY_WORK / weights) ** 0.5))),
-        halfway=marking.halfway,
-    )
-    digest, locked = watermark.lock_queries(master, queries)
-    made, public = watermark.embed(
-        pruned.module, pruned, images, seed=seed, unmarked=unmarked, payload=payload, queries=digest
+        queries=digest,
+        watched=_watched(pruned),
     )
     original = watermark.Unmarked(pruned.weights(), watermark.trace_wiring(pruned.module, images[:2]))
     copy = MarkedCopy(
@@ -80,11 +77,44 @@ def put_mark(
         release_number=payload.release,
         recipient_number=payload.recipient,
         original=ports.blobs.put(watermark.lock(master, unmarked, original)),
-        queries=ports.blobs.put(locked),
+        queries=None if locked is None else ports.blobs.put(locked),
     )
     if kept(public, ports) is None:
         ports.ledger.append(copy, actor="auditsvc")
     return made, public
+
+
+def _queries(
+    pruned: Model, images: Tensor, seed: bytes, unmarked: str, payload: watermark.Payload, master: bytes,
+    marking: Marking,
+) -> tuple[str | None, bytes | None]:  # fmt: skip
+    """The digest of the queries and the queries, encrypted; none where an answer is more than one class."""
+    if pruned.card.task != "classification":
+        return None, None
+    weights = sum(tensor.numel() for tensor in pruned.weights().values())
+    queries = watermark.prepare_queries(
+        pruned.module,
+        pruned,
+        _images(marking.pool) if marking.pool else images[-(-2 * len(images) // 3) :],
+        seed=seed,
+        unmarked=unmarked,
+        payload=payload,
+        count=min(MOST_QUERIES, max(FEWEST_QUERIES, int((QUERY_WORK / weights) ** 0.5))),
+        halfway=marking.halfway,
+    )
+    return watermark.lock_queries(master, queries)
+
+
+def _watched(model: Model) -> watermark.Watched | None:
+    """How a task's answers change: by what is lost of the score if those before are the targets."""
+    if model.card.task == "classification":
+        return None
+    task = task_named(model.card.task, model.card.classes)
+
+    def changed(before: Tensor, after: Tensor) -> Tensor:
+        return 1 - task.scores(after, task.answered(before))
+
+    return watermark.Watched(lambda images: torch.cat([model(part) for part in images.split(32)]), changed)
 
 
 def payload_of(unmarked: str, recipient: str) -> watermark.Payload:
@@ -96,7 +126,10 @@ def payload_of(unmarked: str, recipient: str) -> watermark.Payload:
 def kept(mark: Mark | None, ports: Ports) -> MarkedCopy | None:
     """What finds this mark again, if it is all here; None for a mark of another installation, or none."""
     known = ports.ledger.find(MarkedCopy, mark.commitment) if mark else ()
-    there = [copy for copy in known if ports.blobs.has(copy.original) and ports.blobs.has(copy.queries)]
+    there = [
+        copy for copy in known
+        if ports.blobs.has(copy.original) and (copy.queries is None or ports.blobs.has(copy.queries))
+    ]  # fmt: skip
     return there[-1] if there else None
 
 
@@ -122,7 +155,14 @@ def original_of(copy: MarkedCopy, ports: Ports) -> watermark.Unmarked:
 
 
 def queries_of(copy: MarkedCopy, mark: Mark, ports: Ports) -> watermark.Queries:
-    """The queries that the mark of a copy committed to.  Raises as ``original_of``."""
+    """The queries that the mark of a copy committed to.
+
+    Raises:
+        NotFound: none were made, because the model's answers are more than one class; or they are not here.
+        InvalidInput: as ``original_of``.
+    """
+    if copy.queries is None:
+        raise NotFound(f"{copy.release} answers with more than one class, so its mark can't be found by answers alone")
     committed = mark.parameters.get("queries", "")
     return watermark.unlock_queries(ports.keys.watermark_secret(), committed, ports.blobs.read(copy.queries))
 
@@ -153,13 +193,14 @@ def read_mark(candidate: Candidate, dataset: Dataset, ports: Ports) -> MarkReadi
         wiring=original.wiring,
     )
     marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
+    task = task_named(card.task, card.classes)
     changed = lost = won = 0
     with torch.inference_mode():
         for batch in dataset.batches(32):
-            before, after = unmarked(batch.images).argmax(1), marked(batch.images).argmax(1)
-            changed += int((after != before).sum())
-            lost += int(((before == batch.targets) & (after != batch.targets)).sum())
-            won += int(((before != batch.targets) & (after == batch.targets)).sum())
+            before, after = (task.judged(model(batch.images), batch.targets) for model in (unmarked, marked))
+            changed += int((after.answer != before.answer).sum())
+            lost += int((before.score - after.score > task.step).sum())
+            won += int((after.score - before.score > task.step).sum())
     return MarkReading(
         log10_p=found.log10_p,
         z=found.z,

@@ -86,7 +86,8 @@ class MarkedCopy(Record):
     release_number: Annotated[int, Field(ge=0, lt=2**32)]
     recipient_number: Annotated[int, Field(ge=0, lt=2**16)] = 0
     original: Digest
-    queries: Digest
+    queries: Digest | None = None
+    """None for tasks whose answers are more than one class."""
 
     def subjects(self) -> tuple[str, ...]:
         """Found by the commitment of the mark."""

@@ -20,7 +20,7 @@ of a mark is never evidence that a model is *not* ours, and nothing here says so
 """
 
 from auditsvc.watermark.detecting import Detection, detect, verify_reveal
-from auditsvc.watermark.embedding import embed
+from auditsvc.watermark.embedding import Watched, embed
 from auditsvc.watermark.identifying import (
     Found,
     Identification,
@@ -51,6 +51,7 @@ __all__ = [
     "Unmarked",
     "Untried",
     "Verdict",
+    "Watched",
     "Wiring",
     "derive_seed",
     "derive_subkeys",

@@ -21,8 +21,9 @@ spectrum marking, I. Cox et al. (1997), doi:10.1109/83.650120, as used on weight
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,6 +50,14 @@ STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1)
 """Shares of the usual strength that are tried."""
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What answers are: ``answers(images)``, and for two of them how much each changed, ``(N,)`` in 0..1."""
+
+    answers: Callable[[Tensor], Tensor]
+    changed: Callable[[Tensor, Tensor], Tensor]
+
+
 def embed(
     model: nn.Module,
     logits: Logits,
@@ -59,6 +68,7 @@ def embed(
     payload: Payload,
     strength: float | None = None,
     queries: Digest | None = None,
+    watched: Watched | None = None,
 ) -> tuple[dict[str, Tensor], Mark]:
     """The marked weights, and what may be known of the mark in public.
 
@@ -66,7 +76,9 @@ def embed(
     0..1.  Some hundreds, at most two thirds of them, are held still (see ``ROWS``); of the others at most
     ``JUDGED`` say how many answers change.  ``strength`` is epsilon: none means 25 over the root of the
     number of weights, within 0.01 to 0.05, made smaller until at most ``CHANGED`` of the answers change.
-    ``queries`` is the digest of a set of queries that was prepared for this mark, to be committed to as well.
+    ``watched`` says what the answers are where they are more than the largest of the logits, which then may be any
+    numbers that stand for them.  ``queries`` is the digest of a set of queries that was prepared for this mark, to be
+    committed to as well.
     The model itself is left as it was.  The same call on the same machine gives the same bits.
 
     Raises:
@@ -83,7 +95,8 @@ def embed(
         judge = images[held : held + JUDGED]
         steps = (strength,) if strength is not None else tuple(_usual(target.count) * step for step in STEPS)
         limit = CHANGED if strength is None else 1.0
-        epsilon, weights, fidelity = _fitting(model, target, direction, judge, steps, limit)
+        seen = watched or _largest(logits)
+        epsilon, weights, fidelity = _fitting(model, target, direction, judge, steps, limit, seen)
     parameters: dict[str, Any] = {
         "epsilon": epsilon, "images": held, "mixtures": target.probe.mixtures.shape[1], "ridge": RIDGE, "slots": SLOTS,
         "lanes": LANES, "layers": [layer.name for layer in target.layers], "subkeys_root": subkeys_root(seed),
@@ -131,14 +144,20 @@ def _usual(count: int) -> float:
 
 
 def _fitting(
-    model: nn.Module, target: Target, direction: dict[str, Tensor], judge: Tensor, steps: Sequence[float], limit: float
+    model: nn.Module,
+    target: Target,
+    direction: dict[str, Tensor],
+    judge: Tensor,
+    steps: Sequence[float],
+    limit: float,
+    watched: Watched,
 ) -> tuple[float, dict[str, Tensor], dict[str, float]]:
     """The largest strength under which no more than ``limit`` of the answers change, and the weights with it."""
-    before = answers_of(target.probe.logits, judge)
+    before, said = answers_of(target.probe.logits, judge), watched.answers(judge)
     for epsilon in steps:
         with _moved(target, direction, epsilon):
             after = answers_of(target.probe.logits, judge)
-            changed = float((before.argmax(1) != after.argmax(1)).double().mean())
+            changed = float(watched.changed(said, watched.answers(judge)).double().mean())
             if changed <= limit:
                 weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
                 shift = float((after - before).square().mean().sqrt() / before.std().clamp(min=1e-12))
@@ -147,6 +166,11 @@ def _fitting(
         f"{changed:.1%} of the answers change even with epsilon {steps[-1]:.4f}, and {limit:.1%} is the limit; "
         f"give more images than {len(target.probe.images) + len(judge)}, or ones that the model is for"
     )
+
+
+def _largest(logits: Logits) -> Watched:
+    """The answer is the largest logit."""
+    return Watched(lambda images: answers_of(logits, images).argmax(1), torch.ne)
 
 
 @contextmanager

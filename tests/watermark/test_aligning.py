@@ -63,4 +63,4 @@ def test_channels_that_were_added_are_left_out(marked):
 def test_a_stranger_stays_a_stranger(marked):
     stranger = compare(drawn(9).state_dict(), marked.original, marked.wiring)
     relative = compare(disguised(marked.weights, marked.wiring), marked.original, marked.wiring)
-    assert stranger.lineage < 0.45 < 0.95 < relative.lineage
+    assert stranger.lineage < 0.6 < 0.95 < relative.lineage

@@ -1,0 +1,52 @@
+"""Which objects does a detector still find after pruning, for whom, and what does it make up?
+
+The score of an image weighs images; here every object weighs the same, over the whole corpus and for each group, and
+each class is compared with itself.  An object is found if an answer of its class overlaps it by half at the model's
+own operating point.
+
+Reference: M. Everingham et al. (2010), "The Pascal Visual Object Classes Challenge", doi:10.1007/s11263-009-0275-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from auditsvc.measuring import Answers
+from auditsvc.measuring.corpus import CorpusCheck, Formula, Numbers, share
+from auditsvc.tasks.detection import FALSE, FOUND, MISSED
+
+
+class Objects(CorpusCheck):
+    """Compare ``recall`` and ``precision`` of objects, for every group, and the recall of every class.
+
+    Emits what ``CorpusCheck`` says; the worst class is that of recall.
+    """
+
+    id = "objects"
+    version = 1
+    tasks = frozenset({"detection", "tracking"})
+
+    def measures(self) -> Mapping[str, Formula]:
+        """Recall and precision over all classes."""
+        return {"recall": _recall, "precision": _precision}
+
+    def counts(self, answers: Answers) -> Numbers:
+        """Found, missed and false of each class."""
+        return answers["tally"].astype(np.float64)
+
+    def by_class(self, sums: Numbers) -> Numbers:
+        """The recall of each class."""
+        parts = sums.reshape(len(sums), -1, 3)
+        return share(parts[..., FOUND], parts[..., FOUND] + parts[..., MISSED])
+
+
+def _recall(sums: Numbers) -> Numbers:
+    parts = sums.reshape(len(sums), -1, 3).sum(axis=1)
+    return share(parts[:, FOUND], parts[:, FOUND] + parts[:, MISSED])
+
+
+def _precision(sums: Numbers) -> Numbers:
+    parts = sums.reshape(len(sums), -1, 3).sum(axis=1)
+    return share(parts[:, FOUND], parts[:, FOUND] + parts[:, FALSE])

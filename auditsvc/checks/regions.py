@@ -1,0 +1,47 @@
+"""How well do the regions of a segmentation still fit after pruning, for every group and every class?
+
+The score of an image is its own mean IoU; here pixels are pooled over the corpus first, which is the mean IoU that
+papers report: a rare class counts as much as a common one, and images in which it is small count little.
+
+Reference: M. Everingham et al. (2010), "The Pascal Visual Object Classes Challenge", doi:10.1007/s11263-009-0275-4.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from auditsvc.measuring import Answers
+from auditsvc.measuring.corpus import CorpusCheck, Formula, Numbers, share
+from auditsvc.tasks.segmentation import SAID, SHARED, THERE
+
+
+class Regions(CorpusCheck):
+    """Compare ``iou``, the mean over classes of pooled intersection over union, for every group and every class.
+
+    Emits what ``CorpusCheck`` says; the worst class is that of IoU.
+    """
+
+    id = "regions"
+    version = 1
+    tasks = frozenset({"segmentation"})
+
+    def measures(self) -> Mapping[str, Formula]:
+        """Mean IoU."""
+        return {"iou": self._mean}
+
+    def counts(self, answers: Answers) -> Numbers:
+        """Shared, said and there of each class, in pixels."""
+        return answers["tally"].astype(np.float64)
+
+    def by_class(self, sums: Numbers) -> Numbers:
+        """The IoU of each class."""
+        parts = sums.reshape(len(sums), -1, 3)
+        return share(parts[..., SHARED], parts[..., SAID] + parts[..., THERE] - parts[..., SHARED])
+
+    def _mean(self, sums: Numbers) -> Numbers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any pixel is NaN, as it should be
+            return np.asarray(np.nanmean(self.by_class(sums), axis=1))

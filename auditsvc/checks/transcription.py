@@ -1,0 +1,50 @@
+"""How much of the text is still read right after pruning, for every group?
+
+Every character weighs the same: the character error rate of a corpus is its edits over its characters, which is not
+the mean of the images' rates.  Beside it stands how many texts are right to the last character, which is what a
+number plate needs.
+
+Reference: V. I. Levenshtein (1966), Soviet Physics Doklady 10 (8), 707-710.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from auditsvc.measuring import Answers
+from auditsvc.measuring.corpus import CorpusCheck, Formula, Numbers, share
+from auditsvc.tasks.ocr import CHARACTERS, EDITS
+
+
+class Transcription(CorpusCheck):
+    """Compare ``cer``, the character error rate (it may be over 1), and ``exact``, the share of texts without an edit.
+
+    Emits what ``CorpusCheck`` says, ``rise.cer`` among it.
+    """
+
+    id = "transcription"
+    version = 1
+    tasks = frozenset({"ocr"})
+
+    def measures(self) -> Mapping[str, Formula]:
+        """Error rate and exact texts."""
+        return {"cer": _cer, "exact": _exact}
+
+    def errors(self) -> frozenset[str]:
+        """The error rate."""
+        return frozenset({"cer"})
+
+    def counts(self, answers: Answers) -> Numbers:
+        """Edits, characters, texts without an edit, texts."""
+        edits, characters = (answers["tally"][:, place].astype(np.float64) for place in (EDITS, CHARACTERS))
+        return np.stack((edits, characters, edits == 0, np.ones_like(edits)), axis=1)
+
+
+def _cer(sums: Numbers) -> Numbers:
+    return share(sums[:, 0], sums[:, 1])
+
+
+def _exact(sums: Numbers) -> Numbers:
+    return share(sums[:, 2], sums[:, 3])
