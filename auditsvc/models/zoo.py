@@ -17,6 +17,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.models.onnx_graph import OnnxGraph
 from auditsvc.models.packages import from_timm, from_torchvision
 from auditsvc.models.small_cnn import SmallCnn
+from auditsvc.models.small_dense import SmallDetector, SmallReader, SmallSegmenter
 from auditsvc.models.small_families import (
     SmallAttention,
     SmallConcat,
@@ -35,10 +36,13 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "small_attention": SmallAttention,
     "small_cnn": SmallCnn,
     "small_concat": SmallConcat,
+    "small_detector": SmallDetector,
     "small_fixed_view": SmallFixedView,
     "small_grouped": SmallGrouped,
     "small_mobile": SmallMobile,
+    "small_reader": SmallReader,
     "small_resnet": SmallResNet,
+    "small_segmenter": SmallSegmenter,
     "small_split": SmallSplit,
     "timm": from_timm,
     "tiny_xception": TinyXception,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from auditsvc.records import Digest, Mark
 from auditsvc.watermark import Payload, Wiring, derive_seed, embed, trace_wiring, weights_digest
-from tests.bench.watermark.digits import Net, copied, read_digits, train
+from tests.bench.watermark.digits import Net, answers, copied, read_digits, train
 
 MASTER = bytes(range(32))
 PAYLOAD = Payload(release=5, recipient=6)
@@ -89,7 +89,8 @@ def images() -> Tensor:
 def marked() -> Marked:
     data = read_digits(trained=1500)
     net, images = drawn(0), torch.cat([data.train[0][:200], data.pool[:400]])
-    train(net, data.train, 1.5, 0.05, seed=0, masked=True)
+    train(net, data.train, 6, 0.02, seed=0, masked=True)
+    assert len(set(answers(net, images).argmax(1).tolist())) == 10, "a network that learned nothing shows nothing"
     original = copied(net)
     unmarked = weights_digest(original)
     seed = derive_seed(MASTER, unmarked, "toy-1")
