@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auditsvc.cli.options import Json, Model, PolicyName, Store, Version, ports_for, settings_for
+from auditsvc.cli.options import Json, Model, Store, Version, ports_for, settings_for
 from auditsvc.cli.output import print_json
 from auditsvc.errors import InvalidInput, NotFound
 
@@ -15,8 +15,8 @@ policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_ma
 
 
 def demo(
-    case: Annotated[str, typer.Option(help="faces or digits.")] = "faces",
-    policy: PolicyName = "standard",
+    case: Annotated[str, typer.Option(help="faces, digits or cells (a detector).")] = "faces",
+    policy: Annotated[str, typer.Option(help="A shipped policy or a file; the case's own where none is given.")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -25,11 +25,13 @@ def demo(
 
     from auditsvc.adapters.console import ConsoleProgress, NoProgress
     from auditsvc.adapters.policy_files import read_policy
+    from auditsvc.demo.cases import case_named
     from auditsvc.demo.story import run_demo
 
     console = Console(quiet=json)
     progress = NoProgress() if json else ConsoleProgress(console)
-    rows = run_demo(case, read_policy(policy), settings_for(store), progress, console)
+    rules = read_policy(policy or case_named(case).policy)
+    rows = run_demo(case, rules, settings_for(store), progress, console)
     if json:
         versions = {row.submission.version: row.decision.outcome for row in rows}
         print_json({"model": rows[0].submission.model, "decisions": versions, "store": str(settings_for(store).store)})

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.measuring.clusters import design_effects
 from auditsvc.measuring.dataset import SliceColumn, Slices
+from auditsvc.measuring.pairs import measured_losses
 from auditsvc.measuring.slicing import AND
-from auditsvc.measuring.statistics import Interval, mcnemar, student, student_p, tango
+from auditsvc.records import Measured
 from auditsvc.records.families import holm
 
 Numbers = NDArray[np.float64]
@@ -40,12 +40,8 @@ class Group:
     """One suggestion: its expression, and the loss on either half."""
 
     expression: str
-    found: Interval
-    held: Interval
-    images: tuple[int, int]
-    lost: int
-    won: int
-    p: float
+    found: Measured
+    held: Measured
     adjusted: float
 
 
@@ -57,8 +53,11 @@ def halves(images: int, clusters: NDArray[np.int64] | None, seed: int) -> tuple[
     return np.flatnonzero(first[names]), np.flatnonzero(~first[names])
 
 
-def suggested(change: Numbers, slices: Slices, seed: int, alpha: float, most: int = 5) -> tuple[tuple[Group, ...], int]:
-    """At most so many groups that seem to lose most, and how many were tried; ``change`` (N,) is each image's loss.
+def suggested(
+    change: Numbers, slices: Slices, seed: int, alpha: float, most: int = 5, step: float = 0.0
+) -> tuple[tuple[Group, ...], int]:
+    """At most so many groups that seem to lose most, and how many were tried; ``change`` (N,) is each image's loss, and
+    ``step`` what it must exceed for the image to be lost.
 
     The halves are drawn from the seed, so the same answers give the same suggestions.
     """
@@ -72,16 +71,13 @@ def suggested(change: Numbers, slices: Slices, seed: int, alpha: float, most: in
             break
         if inside[judge].any() and all(_overlap(inside[search], other[search]) <= ALIKE for _, other in kept):
             kept.append((name, inside))
-    tests = [_told(change, judge[inside[judge]], slices, alpha) for _, inside in kept]
-    adjusted = holm(("all", p) for _, _, _, p in tests)
-    groups = []
-    for (name, inside), (held, lost, won, p), rate in zip(kept, tests, adjusted, strict=True):
-        mine = search[inside[search]]
-        size = (len(mine), int(inside[judge].sum()))
-        groups.append(
-            Group(name, _told(change, mine, slices, alpha)[0], held, size, lost, won, p, 1.0 if rate is None else rate)
-        )
-    return tuple(groups), len(tried)
+    told = [_told(change, judge[inside[judge]], slices, alpha, step) for _, inside in kept]
+    adjusted = holm(("all", one.p or 0.0) for one in told)
+    groups = tuple(
+        Group(name, _told(change, search[inside[search]], slices, alpha, step), held, 1.0 if rate is None else rate)
+        for (name, inside), held, rate in zip(kept, told, adjusted, strict=True)
+    )
+    return groups, len(tried)
 
 
 def _candidates(columns: Sequence[SliceColumn], search: Chosen) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -113,15 +109,9 @@ def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(min(one.sum(), other.sum()), 1))
 
 
-def _told(change: Numbers, chosen: Chosen, slices: Slices, alpha: float) -> tuple[Interval, int, int, float]:
-    """The loss of these images with its interval, images lost and won, and the p-value of no loss."""
+def _told(change: Numbers, chosen: Chosen, slices: Slices, alpha: float, step: float) -> Measured:
+    """The loss of these images, which are some at least, with its interval and the p-value of no loss."""
     mine, clusters = change[chosen], None if slices.clusters is None else slices.clusters[chosen]
-    lost, won = int((mine > 0).sum()), int((mine < 0).sum())
-    worth = 1 / float(design_effects(mine, Slices(len(mine), (), clusters), None, alpha)[0])
-    images, total, squares = len(mine) * worth, mine.sum() * worth, (mine**2).sum() * worth
-    exact = bool(np.isin(mine, (-1, 0, 1)).all())
-    found = tango(lost * worth, won * worth, images, alpha) if exact else student(
-        total, squares, images, alpha, -1.0, 1.0
-    )  # fmt: skip
-    p = mcnemar(lost, won) if exact and clusters is None else student_p(total, squares, images)
-    return found, lost, won, float(p)
+    only = Slices(len(mine), (), clusters)
+    (found,) = measured_losses(mine, only, None, np.array([float(len(mine))]), alpha, step)
+    return Measured.model_validate(found.model_dump())

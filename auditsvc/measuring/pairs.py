@@ -103,7 +103,7 @@ def paired_readings(
     found = {
         "score": _outcomes(levels(after, slices, chosen, alpha), images),
         "parent": _outcomes(levels(before, slices, chosen, alpha), images),
-        "drop": _loss(before - after, slices, chosen, images, alpha, step),
+        "drop": measured_losses(before - after, slices, chosen, images, alpha, step),
     }
     for kind, outcomes in found.items():
         for slice_name, outcome in zip(slices.names, outcomes, strict=True):
@@ -162,7 +162,9 @@ def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -
     return 1 / design_effects(values.astype(np.float64), slices, chosen, alpha)
 
 
-def _loss(change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, step: float) -> Outcomes:
+def measured_losses(
+    change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, step: float
+) -> Outcomes:
     """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
     lost, won = slices.sums(change > step, chosen), slices.sums(change < -step, chosen)
     if is_binary(np.abs(change)) and slices.clusters is None:

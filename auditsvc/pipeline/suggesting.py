@@ -7,11 +7,10 @@ from collections.abc import MutableMapping
 from auditsvc.measuring import CLEAN, Answers, Case, Dataset, code_version
 from auditsvc.measuring.discovering import Group, halves, suggested
 from auditsvc.measuring.properties import PROPERTIES
-from auditsvc.measuring.statistics import Interval
 from auditsvc.pipeline.planning import sliced_by
 from auditsvc.pipeline.stored import load_stored
 from auditsvc.ports import Ports
-from auditsvc.records import Candidate, Measured, Parent, Policy, Slicing
+from auditsvc.records import Candidate, Parent, Policy, Slicing
 from auditsvc.records.suggesting import Suggested, Suggestions
 from auditsvc.tasks import task_named
 
@@ -34,7 +33,8 @@ def suggest(
         pins = (known.dataset, known.seed, known.alpha, known.code)
         if pins == (dataset.ref.digest, policy.seed, policy.level, code_version()):
             return known
-    every = sliced_by(EVERYTHING, dataset)
+    classes = True if dataset.ref.task == "classification" else None
+    every = sliced_by(EVERYTHING.model_copy(update={"classes": classes}), dataset)
     parent = ports.ledger.get(Parent, candidate.parent)
     case = Case(
         candidate=load_stored(candidate.files, ports),
@@ -48,8 +48,8 @@ def suggest(
         remembered={} if remembered is None else remembered,
     )
     pair = case.pair(CLEAN)
-    change = pair.parent["score"].astype(float) - pair.candidate["score"]
-    groups, tried = suggested(change, every.slices, policy.seed, policy.level)
+    change = pair.change
+    groups, tried = suggested(change, every.slices, policy.seed, policy.level, step=pair.step)
     search, judge = halves(every.slices.images, every.slices.clusters, policy.seed)
     found = Suggestions(
         candidate=candidate.digest,
@@ -69,14 +69,10 @@ def suggest(
 
 
 def _record(group: Group) -> Suggested:
-    held = _measured(group.held, group.images[1])
+    plain = {"lost": None, "won": None, "p": None}
     return Suggested(
         expression=group.expression,
-        found=_measured(group.found, group.images[0]),
-        held=held.model_copy(update={"lost": group.lost, "won": group.won, "p": group.p}),
+        found=group.found.model_copy(update=plain),
+        held=group.held,
         adjusted=group.adjusted,
     )
-
-
-def _measured(found: Interval, images: int) -> Measured:
-    return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
