@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from auditsvc.compliance.inputs import GalleryItem
-from auditsvc.compliance.parts import Change, FlipCount, Picture
+from auditsvc.compliance.parts import FlipCount, Picture
 from auditsvc.compliance.words import condition_order, condition_words
 from auditsvc.records import OVERALL, Digest, Evidence, Measured
-
-
-def change_of(parent: str, candidate: str, target: str) -> Change:
-    """What happened to the answer."""
-    if parent == target:
-        return "right to wrong"
-    return "wrong to right" if candidate == target else "wrong to other wrong"
+from auditsvc.records.evidence import Change
 
 
 def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
@@ -28,7 +23,7 @@ def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
             continue
         other = None
         if churn and condition == "clean":
-            other = round(churn[2].value * churn[2].images) - found.lost - found.won
+            other = max(round(churn[2].value * churn[2].images) - found.lost - found.won, 0)
         made[condition] = FlipCount(
             condition=condition,
             title=condition_words(condition),
@@ -50,7 +45,7 @@ def _overall(runs: Mapping[Digest, Evidence], start: str) -> Iterator[tuple[Dige
                 yield digest, reading.metric, outcome
 
 
-_ORDER: tuple[Change, ...] = ("right to wrong", "wrong to other wrong", "wrong to right")
+_ORDER: tuple[Change, ...] = get_args(Change)
 
 
 def pictures(gallery: tuple[GalleryItem, ...]) -> tuple[Picture, ...]:
@@ -72,7 +67,7 @@ def _picture(item: GalleryItem) -> Picture:
         slices=item.slices,
         condition=item.condition,
         title=title,
-        change=change_of(item.parent, item.candidate, item.target),
+        change=item.change,
         alt=f"Test image {item.image} ({groups}; {title}): truth {item.target}, "
         f"parent said {item.parent}, candidate said {item.candidate}",
     )

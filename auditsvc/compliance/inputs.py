@@ -26,6 +26,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
 )
+from auditsvc.records.evidence import Change
 from auditsvc.records.exemplars import Exemplars
 from auditsvc.records.suggesting import Suggestions
 
@@ -41,6 +42,7 @@ class GalleryItem:
     target: str
     slices: tuple[str, ...]
     condition: str
+    change: Change
 
 
 @dataclass(frozen=True)

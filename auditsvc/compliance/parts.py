@@ -7,8 +7,7 @@ from typing import Literal
 
 from auditsvc.compliance.figures import Counts, Fact, Figure, Standing, Unit
 from auditsvc.records import Digest, Moment, Severity, Value, Verdict
-
-Change = Literal["right to wrong", "wrong to right", "wrong to other wrong"]
+from auditsvc.records.evidence import Change
 
 
 class SliceRow(Value):

@@ -49,4 +49,7 @@ def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int
                 candidate=task.words(pair.candidate[place]),
                 target=task.target_words(dataset.target_of(index)),
                 slices=dataset.slices.of(index),
+                scores=tuple(float(side["score"][place]) for side in (pair.parent, pair.candidate))
+                if task.tallied
+                else None,
             )

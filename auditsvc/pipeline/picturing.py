@@ -15,9 +15,14 @@ from auditsvc.measuring import Dataset, Disturbance, image_seeds
 from auditsvc.pipeline.recorded import is_clean
 from auditsvc.ports import Ledger
 from auditsvc.records import Candidate, Decision, Evidence, Flip, Policy, Submission
+from auditsvc.records.evidence import Change
 
 GALLERY, BROKEN = 24, 16
 """Pictures in a report, and how many of them at the most show the same kind of change; all flips are counted."""
+
+_SHOWN_FIRST: dict[Change, int] = {
+    "right to wrong": 0, "worse": 0, "wrong to right": 1, "better": 1, "wrong to other wrong": 2, "otherwise": 2,
+}  # fmt: skip
 
 WIDE = 160
 """Pixels of the longer side of an example."""
@@ -39,9 +44,8 @@ def gallery(evidence: Iterable[Evidence], dataset: Dataset) -> tuple[GalleryItem
 
 
 def _interest(flip: Flip) -> tuple[bool, int]:
-    """What sorts first is shown first: untouched images, then right to wrong, wrong to right, another wrong answer."""
-    change = 0 if flip.parent == flip.target else 1 if flip.candidate == flip.target else 2
-    return flip.condition != "clean", change
+    """What sorts first is shown first: untouched images, then what broke, what was mended, what is otherwise."""
+    return flip.condition != "clean", _SHOWN_FIRST[flip.change]
 
 
 def _shown(flip: Flip, dataset: Dataset) -> GalleryItem:
@@ -53,6 +57,7 @@ def _shown(flip: Flip, dataset: Dataset) -> GalleryItem:
         target=flip.target,
         slices=flip.slices,
         condition=flip.condition,
+        change=flip.change,
     )
 
 

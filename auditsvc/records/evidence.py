@@ -52,8 +52,15 @@ class Reading(Value):
     outcome: Annotated[Measured | Unmeasured, Field(discriminator="state")]
 
 
+Change = Literal["right to wrong", "worse", "wrong to other wrong", "otherwise", "wrong to right", "better"]
+"""What happened to an answer, worst first; the short words are for graded scores."""
+
+
 class Flip(Value):
-    """One image whose answer changed between parent and candidate under one condition."""
+    """One image whose answer changed between parent and candidate under one condition.
+
+    ``scores`` are the parent's and the candidate's, in 0..1, for tasks that are not plainly right or wrong.
+    """
 
     image: str
     condition: str
@@ -61,6 +68,17 @@ class Flip(Value):
     candidate: str
     target: str
     slices: tuple[str, ...]
+    scores: tuple[float, float] | None = None
+
+    @property
+    def change(self) -> Change:
+        """What happened to the answer."""
+        if self.scores is not None:
+            before, after = self.scores
+            return "worse" if after < before else "better" if after > before else "otherwise"
+        if self.parent == self.target:
+            return "right to wrong"
+        return "wrong to right" if self.candidate == self.target else "wrong to other wrong"
 
 
 class EvidenceKey(Value):

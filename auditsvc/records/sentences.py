@@ -49,7 +49,7 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     """
     z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(POWER)
     gap = abs(rule.limit - outcome.value)
-    if outcome.lost is not None and outcome.won is not None:
+    if outcome.lost is not None and outcome.won is not None and not _is_graded(outcome, outcome.lost - outcome.won):
         changing = max(outcome.lost + outcome.won, 1) / outcome.images
         reach = reach_of_loss(changing, outcome.value, rule.limit, alpha, POWER)
     elif rule.of is None and metric.partition(".")[0] in _PROPORTIONS and 0 < outcome.value < 1:
@@ -63,6 +63,11 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     if reach * reach >= sys.maxsize * gap * gap:
         return sys.maxsize
     return max(math.ceil((reach / gap) ** 2), outcome.images + 1)
+
+
+def _is_graded(outcome: Measured, lost: int) -> bool:
+    """Whether images lose other amounts than all or nothing, so that counting them does not give the loss."""
+    return abs(outcome.value * outcome.images - lost) > 1e-6 * outcome.images
 
 
 def reach_of_loss(changing: float, loss: float, limit: float, alpha: float, power: float) -> float:

@@ -93,6 +93,7 @@ def test_pictures_are_told_apart_by_their_bytes() -> None:
     from auditsvc.compliance import GalleryItem
 
     facts = {"image": "x", "parent": "a", "candidate": "b", "target": "a", "slices": (), "condition": "clean"}
+    facts["change"] = "right to wrong"
     found = json.loads(pictures([GalleryItem(data=b"\x89PNG..", **facts), GalleryItem(data=b"\xff\xd8", **facts)]))
     assert [item["source"].partition(";")[0] for item in found] == ["data:image/png", "data:image/jpeg"]
 

@@ -225,7 +225,9 @@ def portrait(number: int) -> bytes:
 def gallery() -> tuple[GalleryItem, ...]:
     """Eight images to look at, among them one that got better."""
     return tuple(
-        GalleryItem(flip.image, portrait(n), flip.parent, flip.candidate, flip.target, flip.slices, flip.condition)
+        GalleryItem(
+            flip.image, portrait(n), flip.parent, flip.candidate, flip.target, flip.slices, flip.condition, flip.change
+        )
         for n, flip in enumerate((*flips()[:7], flips()[-1]))
     )
 
