@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +126,12 @@ def _traced(model: Model) -> Iterator[_Traced]:
     module = copy.deepcopy(model.module).requires_grad_(True)
     spec = model.card.input
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _made_by_layers(module) as made:
             graph = torch_pruning.DependencyGraph().build_dependency(
-                module, torch.rand(1, spec.channels, spec.height, spec.width), verbose=False
+                module,
+                torch.rand(1, spec.channels, spec.height, spec.width),
+                output_transform=lambda _answers: made[::-1],
+                verbose=False,
             )
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
         raise InvalidInput(
@@ -137,6 +141,23 @@ def _traced(model: Model) -> Iterator[_Traced]:
     names = {layer: path for path, layer in module.named_modules()}
     for group in graph.get_all_groups():
         yield _translated(group, names)
+
+
+@contextmanager
+def _made_by_layers(module: nn.Module) -> Iterator[list[Tensor]]:
+    """What the layers with weights give while it runs, in their order.
+
+    The graph starts from these and not from the answers: behind the last layer channels mean nothing any more, and a
+    detector's boxes, places and scales there take the graph minutes.
+    """
+    made: list[Tensor] = []
+    layers = [layer for layer in module.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)]
+    hooks = [layer.register_forward_hook(lambda _layer, _given, found: made.append(found)) for layer in layers]
+    try:
+        yield made
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _translated(group: Any, names: dict[nn.Module, str]) -> _Traced:
