@@ -21,6 +21,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import stats
 
 from auditsvc.measuring.case import CLEAN, Case
 from auditsvc.measuring.check import Check
@@ -132,7 +133,7 @@ class CorpusCheck(Check):
             elif not np.isfinite(values[place][0]):
                 outcome = Unmeasured(reason="there is nothing of the kind on the images of this slice", images=images)
             else:
-                found = interval_of(values[place], self.draws, alpha)
+                found = interval_of(values[place], self.draws, alpha, float(tries.units[place]))
                 found = moved_out(found, float(differing[place]), images, alpha, floor)
                 value, low, high = (float(part) for part in (found.value, found.low, found.high))
                 outcome = Measured(value=value, low=low, high=high, images=images)
@@ -179,7 +180,8 @@ class CorpusCheck(Check):
                 continue
             change = np.where(np.isfinite(after), before - after, before)
             there = np.flatnonzero(np.isfinite(change[0]))
-            ends = [_ends_of_class(change[:, number], self.draws, alpha, len(there)) for number in there]
+            units = float(tries.units[place])
+            ends = [_ends_of_class(change[:, number], self.draws, alpha, len(there), units) for number in there]
             value, low, high = (max(end[place] for end in ends) for place in range(3))
             moved = moved_out(_interval(value, low, high), float(tries.differing[place]), images, alpha, -1.0)
             outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images)
@@ -191,6 +193,8 @@ class _Tries:
     """For each slice the images, those on which the two models' counts differ, and those that are not all alike."""
 
     images: Numbers
+    units: Numbers
+    """Images that come alone, or clusters."""
     differing: Numbers
     imperfect: Numbers
     parent_imperfect: Numbers
@@ -200,7 +204,16 @@ class _Tries:
         scores = [answers["score"].astype(np.float64) for answers in (pair.candidate, pair.parent)]
         rarer = [np.minimum(slices.sums(one < 1), slices.sums(one > 0)) for one in scores]
         differing = slices.sums((candidate != parent).any(axis=1))
-        return cls(slices.sums(np.ones(len(candidate))), differing, rarer[0], rarer[1])
+        return cls(slices.sums(np.ones(len(candidate))), _units(slices), differing, rarer[0], rarer[1])
+
+
+def _units(slices: Slices) -> Numbers:
+    """For each slice its images, or its clusters."""
+    if slices.clusters is None:
+        return slices.sums(np.ones(slices.images))
+    inside = [np.ones(slices.images, bool)]
+    inside += [column.codes == code for column in slices.columns for code in range(len(column.labels))]
+    return np.array([float(len(np.unique(slices.clusters[one]))) for one in inside])
 
 
 def summed(counts: Numbers, slices: Slices, draws: int, rng: np.random.Generator) -> tuple[Numbers, ...]:
@@ -235,13 +248,18 @@ def formula_of(formula: Formula, sums: Sums) -> list[Numbers]:
     return [formula(one) for one in sums.slices]
 
 
-def interval_of(values: Numbers, draws: int, alpha: float) -> Interval:
+def interval_of(values: Numbers, draws: int, alpha: float, units: float) -> Interval:
     """The interval of one measure: its value, the resampled ones, and those with a group left out, in one row.
 
-    Resamples in which there is nothing to measure are left out.
+    Resamples in which there is nothing to measure are left out.  ``units`` is how many images, or clusters, it is from:
+    of few of them the bootstrap sees too little spread, so its quantiles are Student's.
+
+    Reference: T. C. Hesterberg (2015), doi:10.1080/00031305.2015.1089789, section 5 (expanded percentiles).
     """
     drawn, left = values[1 : 1 + draws], values[1 + draws :]
-    return corrected(float(values[0]), drawn[np.isfinite(drawn)], left[np.isfinite(left)], alpha)
+    freedom = max(units - 1, 1.0)
+    wider = float(stats.norm.sf(stats.t.isf(alpha, freedom) * np.sqrt((freedom + 1) / freedom)))
+    return corrected(float(values[0]), drawn[np.isfinite(drawn)], left[np.isfinite(left)], wider)
 
 
 def moved_out(found: Interval, differing: float, images: int, alpha: float, floor: float) -> Interval:
@@ -266,8 +284,8 @@ def _gap(one: Numbers, other: Numbers, draws: int, alpha: float, pairs: int) -> 
     return value, max(min(low, value), 0.0), min(value + normal.inv_cdf(1 - alpha) * spread, 1.0)
 
 
-def _ends_of_class(change: Numbers, draws: int, alpha: float, classes: int) -> tuple[float, float, float]:
+def _ends_of_class(change: Numbers, draws: int, alpha: float, classes: int, units: float) -> tuple[float, float, float]:
     """One class's loss: value, the end corrected for the number of classes, the end that holds as it is."""
     value, spread = float(change[0]), float(np.nanstd(change[1 : 1 + draws], ddof=1))
     low = value - NormalDist().inv_cdf(1 - alpha / classes) * spread
-    return value, low, float(interval_of(change, draws, alpha).high)
+    return value, low, float(interval_of(change, draws, alpha, units).high)

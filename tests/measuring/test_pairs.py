@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from auditsvc.measuring import MISSING, Slices, column_from, student, tango, wilson
 from auditsvc.measuring.pairs import no_answers, packed, paired_readings
-from auditsvc.measuring.statistics import mcnemar
+from auditsvc.measuring.statistics import mcnemar, unskewed
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 SCORES = st.lists(st.tuples(st.sampled_from((0.0, 1.0)), st.sampled_from((0.0, 1.0)), st.sampled_from("FM")),
@@ -41,13 +41,42 @@ def test_right_and_wrong_answers_are_counted_slice_by_slice(rows):
     assert list(paired_readings("x", parent, candidate, slices, None, 0.05)) == expected
 
 
-def test_graded_scores_get_students_interval_of_the_differences():
-    parent, candidate = np.array([0.9, 0.8, 1.0, 0.7]), np.array([0.8, 0.8, 0.7, 0.6])
+def test_graded_scores_get_the_wider_of_students_and_halls_ends():
+    chance = np.random.default_rng(0)
+    parent, candidate = np.ones(200), 1 - np.where(chance.random(200) < 0.3, chance.beta(0.8, 2, 200), 0.0)
+    (found,) = (r.outcome for r in paired_readings("x", parent, candidate, Slices(200, ()), None, 0.05)
+                if r.metric == "drop.x")  # fmt: skip
+    sums = [float(((parent - candidate) ** power).sum()) for power in (1, 2, 3)]
+    ends = student(sums[0], sums[1], 200, 0.05, -1.0, 1.0), unskewed(*sums, 200, 0.05)
+    assert found.value == pytest.approx(sums[0] / 200)
+    assert found.low == pytest.approx(min(float(one.low) for one in ends))
+    assert found.high == pytest.approx(max(float(one.high) for one in ends))
+    assert found.lost == int((candidate < 1).sum()) and found.won == 0
+
+
+def test_few_changes_of_graded_scores_are_judged_by_their_mass():
+    parent, candidate = np.array([0.9, 0.8, 1.0, 0.7]), np.array([0.8, 0.8, 0.7, 0.8])
     found = {r.metric: r.outcome for r in paired_readings("x", parent, candidate, Slices(4, ()), None, 0.05)}
-    change = parent - candidate
-    expected = student(change.sum(), (change**2).sum(), 4, 0.05, -1.0, 1.0)
-    assert found["drop.x"].value == pytest.approx(0.125)
-    assert (found["drop.x"].low, found["drop.x"].high) == (float(expected.low), float(expected.high))
+    expected = tango(0.4, 0.1, 4, 0.05)
+    assert found["drop.x"].value == pytest.approx(0.075)
+    assert found["drop.x"].low == pytest.approx(float(expected.low))
+    assert found["drop.x"].high == pytest.approx(float(expected.high))
+    assert (found["drop.x"].lost, found["drop.x"].won) == (2, 1)
+
+
+def test_equal_graded_scores_are_as_certain_as_equal_answers():
+    scores = np.full(100, 0.6)
+    found = {r.metric: r.outcome for r in paired_readings("x", scores, scores, Slices(100, ()), None, 0.05)}
+    expected = tango(0, 0, 100, 0.05)
+    assert found["drop.x"].value == 0
+    assert found["drop.x"].high == pytest.approx(float(expected.high)) and found["drop.x"].high < 0.03
+
+
+def test_images_are_lost_only_by_more_than_the_step():
+    parent, candidate = np.array([0.9, 0.9, 0.9]), np.array([0.88, 0.8, 0.99])
+    (found,) = (r.outcome for r in paired_readings("x", parent, candidate, Slices(3, ()), None, 0.05, step=0.05)
+                if r.metric == "drop.x")  # fmt: skip
+    assert (found.lost, found.won) == (1, 1)
 
 
 def test_a_slice_of_which_no_image_was_tried_is_unmeasured():
