@@ -155,9 +155,9 @@ class CorpusCheck(Check):
         compared = [column for column in columns if len(column) > 1]
         pairs = sum(len(column) * (len(column) - 1) // 2 for column in compared)
         found: dict[int, Measured] = {}
-        for column in compared:
-            for place in column:
-                others = [values[other] for other in column if other != place]
+        for together in compared:
+            for place in together:
+                others = [values[other] for other in together if other != place]
                 gaps = [_gap(values[place], other, self.draws, alpha, pairs) for other in others]
                 value, low, high = (max(gap[end] for gap in gaps) for end in range(3))
                 found[place] = Measured(value=value, low=low, high=max(high, value), images=int(tries.images[place]))

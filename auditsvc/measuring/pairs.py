@@ -69,7 +69,7 @@ class Pair:
     @property
     def change(self) -> NDArray[np.float64]:
         """``(N,)``: how much lower each image's score is in the candidate."""
-        return self.parent["score"].astype(np.float64) - self.candidate["score"]
+        return np.asarray(self.parent["score"].astype(np.float64) - self.candidate["score"])
 
     @property
     def lost(self) -> NDArray[np.bool_]:
@@ -137,8 +137,8 @@ def losses(change: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -
     """The mean loss of every slice: ``(N,)`` in -1..1 to ``(S,)``."""
     worth = _worth(change, slices, chosen, alpha)
     images = np.maximum(_counts(change, slices, chosen), 1) * worth
-    mass = [slices.sums(np.maximum(side, 0), chosen) * worth for side in (change, -change)]
-    bounded = tango(*mass, images, alpha)
+    lost, won = (slices.sums(np.maximum(side, 0), chosen) * worth for side in (change, -change))
+    bounded = tango(lost, won, images, alpha)
     if is_binary(np.abs(change)):
         return bounded
     differing = slices.sums(change != 0, chosen) * worth

@@ -60,7 +60,8 @@ class SmallDetector(nn.Module):
         self.features = _Pyramid(channels, width)
         self.tower = _unit(4 * width, 4 * width)
         self.head = nn.Conv2d(4 * width, 4 + classes, 1)
-        nn.init.constant_(self.head.bias[4:], -4.0)
+        bias = torch.cat((torch.zeros(4), torch.full((classes,), -4.0)))
+        self.head.bias = nn.Parameter(bias)
         rows, columns = torch.meshgrid(
             torch.arange(height // self.STRIDE), torch.arange(breadth // self.STRIDE), indexing="ij"
         )
@@ -70,7 +71,8 @@ class SmallDetector(nn.Module):
 
     def raw(self, images: Tensor) -> Tensor:
         """``(N, A, 4 + classes)``: the logarithms of the distances to the four sides, in strides; logits of classes."""
-        return self.head(self.tower(self.features(images))).flatten(2).transpose(1, 2)
+        found: Tensor = self.head(self.tower(self.features(images)))
+        return found.flatten(2).transpose(1, 2)
 
     def forward(self, images: Tensor) -> Tensor:
         """Corners in shares of the image, and confidences."""

@@ -114,7 +114,7 @@ def _watched(model: Model) -> watermark.Watched | None:
     def changed(before: Tensor, after: Tensor) -> Tensor:
         return 1 - task.scores(after, task.answered(before))
 
-    return watermark.Watched(lambda images: torch.cat([model(part) for part in images.split(32)]), changed)
+    return watermark.Watched(lambda images: torch.cat([model(part) for part in torch.split(images, 32)]), changed)
 
 
 def payload_of(unmarked: str, recipient: str) -> watermark.Payload:

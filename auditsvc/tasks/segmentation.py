@@ -45,7 +45,7 @@ class Segmentation:
         there = targets.long().flatten(1).clamp(0, size - 1)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1)
         cells = torch.zeros(len(said), size * size, dtype=torch.int64, device=said.device)
-        cells = cells.scatter_add_(1, there * size + said, valid.long()).unflatten(1, (size, size))
+        cells = cells.scatter_add_(1, there * size + said, valid.long()).view(-1, size, size)
         shared = cells.diagonal(dim1=1, dim2=2) * finite[:, None]
         tally = torch.stack((shared, cells.sum(dim=1), cells.sum(dim=2)), dim=2)
         union = tally[..., SAID] + tally[..., THERE] - shared

@@ -185,8 +185,8 @@ def test_grey_and_coloured_images_together_are_all_coloured(tmp_path):
     [
         ("bccd-cells", {"task": "detection", "annotations": "annotations.json", "image": "file_name",
                         "classes": ["RBC", "WBC", "Platelets"], "size": [120, 160], "slices": ["split"]}, 364),
-        ("dsb2018-nuclei", {"task": "segmentation", "target": "mask", "classes": ["ground", "nucleus"], "size": [64, 64],
-                            "foreground": True, "slices": ["modality_derived"]}, 664),
+        ("dsb2018-nuclei", {"task": "segmentation", "target": "mask", "classes": ["ground", "nucleus"],
+                            "size": [64, 64], "foreground": True, "slices": ["modality_derived"]}, 664),
     ],
 )  # fmt: skip
 def test_real_packs_open(tmp_path, name, facts, images):

@@ -110,6 +110,7 @@ def case_of_squares(candidate: SeesSquares, parent: SeesSquares, images: int, ta
         )
         models.append(Model(module, card))
     return Case(
-        candidate=models[0], candidate_digest=digest_of(b"candidate"), parent=models[1], parent_digest=digest_of(b"parent"),
+        candidate=models[0], candidate_digest=digest_of(b"candidate"),
+        parent=models[1], parent_digest=digest_of(b"parent"),
         task=task_named(task, dataset.classes), dataset=dataset, seed=7, alpha=0.05,
     )  # fmt: skip

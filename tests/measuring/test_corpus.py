@@ -30,11 +30,8 @@ def test_objects_are_counted_over_all_images_and_for_every_group():
     case = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=120)
     found = readings(Objects(draws=200), case)
     squares = case.dataset.squares
-    for name, inside in (
-        ("overall", np.ones(120, bool)),
-        ("light=dim", case.dataset.dim),
-        ("light=plain", ~case.dataset.dim),
-    ):
+    dim = case.dataset.dim
+    for name, inside in (("overall", dim | ~dim), ("light=dim", dim), ("light=plain", ~dim)):
         there = squares[inside]
         assert found["parent_recall", name].value == 1.0
         assert found["recall", name].value == pytest.approx(float((there >= 0.5).sum() / (there > 0).sum()))

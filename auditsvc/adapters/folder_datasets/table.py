@@ -41,8 +41,9 @@ def read_table(folder: Path, description: Description, images: Sequence[dict[str
     """
     path = folder / "metadata.parquet"
     if images and not path.is_file() and not (folder / "metadata.csv").is_file():
-        names, rows, faults = list(images[0]), [Row(number, fields) for number, fields in enumerate(images, 1)], []
         source = str(description.annotations)
+        names, rows = list(images[0]), [Row(number, fields) for number, fields in enumerate(images, 1)]
+        faults: list[str] = []
     else:
         names, rows, faults = _parquet(path) if path.is_file() else _csv(folder / "metadata.csv")
         source = path.name if path.is_file() else "metadata.csv"
