@@ -78,7 +78,7 @@ FAMILIES: dict[str, Family] = {
 """By the name before the ``@``; ``darker`` and ``brighter`` are the names of curves."""
 
 POINTS = frozenset(
-    {"drop", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost"}
+    {"drop", "rise", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost"}
 )
 """What stands before the dot of metrics that are differences of shares."""
 
@@ -86,7 +86,8 @@ SHARES = frozenset(
     {"score", "parent", "area", "parent_area", "missed", "alarm", "parent_missed", "parent_alarm", "flips", "bits",
      "lost", "won", "churn", "calibration_error", "parent_calibration_error", "selective_risk",
      "parent_selective_risk", "told", "right", "parent_told", "parent_right", "selection", "tpr", "fpr",
-     "parent_selection", "parent_tpr", "parent_fpr"}
+     "parent_selection", "parent_tpr", "parent_fpr", "recall", "precision", "iou", "cer", "exact", "parent_recall",
+     "parent_precision", "parent_iou", "parent_cer", "parent_exact"}
 )  # fmt: skip
 """What stands before the dot of metrics that are fractions of 1."""
 
@@ -123,5 +124,21 @@ METRIC_WORDS = {
     "fpr_difference": "how far groups differ in false alarms",
     "equalised_odds_difference": "how far groups differ in errors of either kind",
     "demographic_parity_ratio": "least over greatest rate of a class being said",
+    "recall": "the share of objects that are found",
+    "precision": "the share of answers that find an object",
+    "iou": "the overlap of regions, pooled over all images (mean IoU)",
+    "cer": "errors for each character of the text (CER)",
+    "exact": "the share of texts without an error",
+    "drop.recall": "the share of objects that are found no more",
+    "drop.precision": "fewer answers that find an object",
+    "drop.iou": "overlap of regions that is lost",
+    "drop.exact": "texts that are read without an error no more",
+    "rise.cer": "more errors for each character of the text",
+    "drop.worst_class": "the largest loss of any one class",
+    "recall_difference": "how far groups differ in objects that are found",
+    "precision_difference": "how far groups differ in answers that find an object",
+    "iou_difference": "how far groups differ in the overlap of regions",
+    "cer_difference": "how far groups differ in errors for each character",
+    "exact_difference": "how far groups differ in texts without an error",
 }
 """Metrics without a dot."""

@@ -89,6 +89,12 @@ class ReportInputs:
         return {run.digest: run for run in self.evidence}
 
     @cached_property
+    def clean(self) -> frozenset[Digest]:
+        """The runs that looked at the images as they are."""
+        runs = self.runs.items()
+        return frozenset(name for name, run in runs if any(one.metric.endswith(".clean") for one in run.readings))
+
+    @cached_property
     def readings(self) -> Readings:
         """All readings by metric and slice."""
         return Readings(self.runs)
@@ -146,9 +152,11 @@ class Readings:
 
     def __init__(self, runs: Mapping[Digest, Evidence]) -> None:
         self._found: dict[tuple[str, str], Figure] = {}
+        self._slices: dict[str, dict[str, None]] = {}
         for digest, run in runs.items():
             for reading in run.readings:
                 key = (reading.metric, reading.slice)
+                self._slices.setdefault(reading.metric, {})[reading.slice] = None
                 if not isinstance(self._found.get(key), Number):
                     self._found[key] = figure_of(reading.metric, reading.outcome, digest, run.key.alpha)
 
@@ -158,11 +166,11 @@ class Readings:
 
     def conditions(self) -> tuple[str, ...]:
         """Every condition that was scored, in the order of the evidence."""
-        return tuple(dict.fromkeys(metric[6:] for metric, _ in self._found if metric.startswith("score.")))
+        return tuple(metric[6:] for metric in self._slices if metric.startswith("score."))
 
     def slices(self, metric: str) -> tuple[str, ...]:
         """The slices of one metric, in the order of the evidence."""
-        return tuple(dict.fromkeys(name for found, name in self._found if found == metric))
+        return tuple(self._slices.get(metric, ()))
 
 
 def figure_of(metric: str, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:

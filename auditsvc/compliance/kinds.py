@@ -26,7 +26,7 @@ from auditsvc.compliance.incidents import unwatched
 from auditsvc.compliance.inputs import expiry
 from auditsvc.compliance.states import KindState, state
 from auditsvc.compliance.topics import topic_of
-from auditsvc.records import OVERALL, Evidence, Judgement
+from auditsvc.records import OVERALL, Digest, Judgement
 
 
 def _incidents(dossier: Dossier) -> KindState:
@@ -77,7 +77,7 @@ def kind_state(kind: str, dossier: Dossier) -> KindState:
 
 
 def _measured(kind: str, dossier: Dossier) -> KindState:
-    runs = {digest: run for digest, run in dossier.inputs.runs.items() if _is(kind, run)}
+    runs = {digest: run for digest, run in dossier.inputs.runs.items() if _is(kind, digest, dossier)}
     if not runs:
         crashed = [failed.digest for failed in dossier.failed if kind.partition(".")[2] in failed.key.check]
         reason = "the check crashed" if crashed else "no check of this kind was run on this candidate"
@@ -91,10 +91,10 @@ def _measured(kind: str, dossier: Dossier) -> KindState:
     return state(kind, *_verdict(judged), runs)
 
 
-def _is(kind: str, run: Evidence) -> bool:
+def _is(kind: str, digest: Digest, dossier: Dossier) -> bool:
     if kind in {"perf.accuracy", "perf.delta_vs_parent", "fairness.slices"}:
-        return any(reading.metric.endswith(".clean") for reading in run.readings)
-    topic = topic_of(run)
+        return digest in dossier.inputs.clean
+    topic = topic_of(dossier.inputs.runs[digest])
     return topic is not None and MEASURES.get(topic.kind, topic.kind) == kind
 
 

@@ -7,6 +7,7 @@ Each number carries its interval, the images behind it and the digest of its evi
 from __future__ import annotations
 
 import datetime
+from functools import cached_property
 from typing import Literal
 
 from auditsvc.compliance.figures import Counts, Fact, Standing
@@ -15,7 +16,7 @@ from auditsvc.compliance.human import Risk
 from auditsvc.compliance.parts import Curve, EvidenceRow, FlipCount, Lineage, MarkPart, Picture, RulePart, SliceTable
 from auditsvc.compliance.states import Assessment
 from auditsvc.compliance.views import Example, ExemplarsPart, FrontierPoint, RateRow, Reliability, SuggestedPart, Triage
-from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict
+from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict, canonical_json
 
 
 class Subject(Value):
@@ -214,3 +215,8 @@ class Report(Value):
     verification: VerificationPart | None
     where: tuple[Fact, ...]
     glossary: tuple[Fact, ...]
+
+    @cached_property
+    def as_json(self) -> bytes:
+        """The whole report as canonical JSON, written once: it is a form of its own and lies inside the PDF."""
+        return canonical_json(self.model_dump(mode="json"))

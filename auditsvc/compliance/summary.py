@@ -26,7 +26,7 @@ def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, 
     expiries = [expiry(run, inputs.policy.max_age_days) for run in inputs.evidence]
     small = _small(inputs, readings)
     return Summary(
-        sentences=(_works(inputs, readings), _weakest(readings, small), _lost(readings, flips, small)),
+        sentences=(_works(inputs, readings), _weakest(readings, small), _lost(inputs, readings, flips, small)),
         not_tested=_not_tested(inputs, small),
         counts=count(standing_of(judgement) for judgement in inputs.decision.judgements),
         open_items=_open_items(inputs),
@@ -74,7 +74,7 @@ def _worst_condition(readings: Readings) -> tuple[str, Number] | None:
     return condition, figure
 
 
-def _lost(readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int]) -> Sentence:
+def _lost(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int]) -> Sentence:
     overall = readings.get("drop.clean", OVERALL)
     if not isinstance(overall, Number):
         return Sentence(text=f"What was lost against the parent is not known: {overall.reason}.")
@@ -86,8 +86,12 @@ def _lost(readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int
         evidence.append(worst.evidence)
     clean = next((flip for flip in flips if flip.condition == "clean"), None)
     if clean:
-        text += f". {plural(clean.broke, 'image')} that the parent had right {_are(clean.broke)} now wrong, "
-        text += f"{clean.mended} the other way round"
+        if inputs.candidate.task == "classification":
+            text += f". {plural(clean.broke, 'image')} that the parent had right {_are(clean.broke)} now wrong, "
+            text += f"{clean.mended} the other way round"
+        else:
+            text += f". {plural(clean.broke, 'image')} {_are(clean.broke)} worse than with the parent, "
+            text += f"{clean.mended} {_are(clean.mended)} better"
         evidence.append(clean.evidence)
     return Sentence(text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
 

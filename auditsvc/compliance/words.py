@@ -27,6 +27,14 @@ SCORE_WORDS = {
     "tracking": "followed objects with a mean score of {}",
 }
 
+
+def change_words(task: str) -> tuple[str, str, str]:
+    """What happened to an answer: worse, better, neither, as columns are called."""
+    if task == "classification":
+        return "Right to wrong", "Wrong to right", "Wrong, but otherwise"
+    return "Worse", "Better", "As good, but otherwise"
+
+
 MEASURE_WORDS = {
     "classification": "share of right answers",
     "detection": "mean F1 per image at IoU 0.5",

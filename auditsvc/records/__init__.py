@@ -1,6 +1,7 @@
 """The nouns.  Frozen pydantic, canonical JSON (RFC 8785), named by digest; no torch, no input or output."""
 
-from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, canonical_json, digest_of, faults_of
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, digest_of, faults_of
+from auditsvc.records.canonical import canonical_json
 from auditsvc.records.decision import Approval, Decision, Judgement, Outcome, Verdict, Waiver
 from auditsvc.records.evidence import (
     OVERALL,

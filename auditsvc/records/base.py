@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-import rfc8785
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from auditsvc.errors import InvalidInput
+from auditsvc.records.canonical import canonical_json
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """``sha256:`` and 64 lower-case hexadecimal digits."""
@@ -36,18 +36,6 @@ Moment = Annotated[AwareDatetime, AfterValidator(_utc_seconds)]
 def digest_of(data: bytes) -> Digest:
     """The digest of these bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def canonical_json(value: Any) -> bytes:
-    """RFC 8785 bytes of plain JSON data.
-
-    Raises:
-        InvalidInput: a value that JSON can't hold (NaN, infinity, an integer over 2**53).
-    """
-    try:
-        return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-        raise InvalidInput(f"cannot be written as canonical JSON: {error}") from error
 
 
 class Value(BaseModel):

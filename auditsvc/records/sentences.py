@@ -94,12 +94,13 @@ _PROPORTIONS = frozenset(
 
 _SHARES = _PROPORTIONS | {
     "calibration_error", "parent_calibration_error", "selective_risk", "parent_selective_risk", "told", "parent_told",
-    "area", "parent_area",
+    "area", "parent_area", "recall", "precision", "iou", "cer", "exact", "parent_recall", "parent_precision",
+    "parent_iou", "parent_cer", "parent_exact",
 }  # fmt: skip
 """Fractions of 1 of any kind, told in per cent."""
 
 _CHANGES = frozenset(
-    ("drop", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost")
+    ("drop", "rise", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost")
 )
 """Differences of fractions that have a direction, told in points with a sign."""
 

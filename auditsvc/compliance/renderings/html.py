@@ -79,6 +79,7 @@ def _scale(table: SliceTable) -> Any:
 _WORDS: dict[str, Any] = {
     "amount": words.amount,
     "condition_words": words.condition_words,
+    "change_words": words.change_words,
     "value_text": words.value_text,
     "interval_text": words.interval_text,
     "shown": shown,

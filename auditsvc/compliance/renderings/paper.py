@@ -19,7 +19,7 @@ from auditsvc.compliance.renderings.printed import (
     slices,
 )
 from auditsvc.compliance.views import Example
-from auditsvc.compliance.words import day, minute
+from auditsvc.compliance.words import change_words, day, minute
 
 Json = dict[str, Any]
 
@@ -50,6 +50,7 @@ def view(report: Report) -> Json:
             ]
             for f in report.flips
         ],
+        "ways": list(change_words(report.subject.task)),
         "harm": harm(report.triage),
         "suggested": suggested(report.suggested),
         "exemplars": exemplars(report.exemplars),

@@ -11,12 +11,11 @@ from auditsvc.compliance.figures import Figure
 from auditsvc.compliance.model import Report
 from auditsvc.compliance.parts import RulePart, RuleRow
 from auditsvc.compliance.words import value_text
-from auditsvc.records import canonical_json
 
 
 def render_json(report: Report) -> bytes:
     """The whole report as canonical JSON; ``Report.model_validate_json`` reads it back."""
-    return canonical_json(report.model_dump(mode="json"))
+    return report.as_json
 
 
 def render_rules_csv(report: Report) -> str:
