@@ -25,6 +25,7 @@ TAGS = (
     ("jobs", "Background work: asked for, watched, stopped, tried again."),
     ("policies", "What is demanded."),
     ("statements", "What no machine can know, said by named people."),
+    ("incidents", "Serious incidents with a model, their deadlines, and who watched for any."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
     ("tokens", "Who may come in."),
     ("receivers", "Who is told of events, and what MLflow tells us."),

@@ -32,7 +32,7 @@ readable(router, Answers, "/v1/answers", many="Answers to the questionnaire", ab
 readable(router, ChangePlan, "/v1/change-plans", many="Change plans", about="of", means="A model's name.")
 readable(router, ChangeVerdict, "/v1/change-verdicts", many="Words on changes", about="of", means="A candidate.")
 
-Reviewable = TypeVar("Reviewable", Document, ChangePlan, ChangeVerdict)
+Reviewable = TypeVar("Reviewable", Document, Answers, ChangePlan, ChangeVerdict)
 Statement = TypeVar("Statement", Document, Answers, ChangePlan, ChangeVerdict)
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -129,8 +129,8 @@ def document(request: Request, given: Documenting) -> Response:
     """Under your name as its owner, without a reviewer yet; it is good until it expires."""
     _must_know(request, given.model)
     site = site_of(request)
-    if given.candidate is not None:
-        site.ledger.get(Candidate, given.candidate)
+    if given.candidate is not None and site.ledger.get(Candidate, given.candidate).model != given.model:
+        raise InvalidInput(f"the candidate {given.candidate} is not one of {given.model}")
     if given.file is not None and not site.ports.blobs.has(given.file.digest):
         raise NotFound("that file was never sent here; send it to /v1/uploads first")
     made = _valid(Document, given.model_dump(), owner=request.state.caller.name, at=_now(request))
@@ -196,6 +196,13 @@ def review_document(request: Request, digest: ADigest) -> Response:
     return _kept_record(request, _reviewed(request, found, found.owner), "/v1/documents")
 
 
+@router.post("/v1/answers/{digest}/review", status_code=201, response_model=Answers, summary="Review answers")
+def review_answers(request: Request, digest: ADigest) -> Response:
+    """You read them and would answer the same; who gave them can't."""
+    found = site_of(request).ledger.get(Answers, digest)
+    return _kept_record(request, _reviewed(request, found, found.person), "/v1/answers")
+
+
 @router.post("/v1/change-plans/{digest}/review", status_code=201, response_model=ChangePlan, summary="Review a plan")
 def review_plan(request: Request, digest: ADigest) -> Response:
     """You read it and stand behind it too; who made it can't."""
@@ -221,9 +228,19 @@ def _reviewed(request: Request, found: Reviewable, author: str) -> Reviewable:
     person = request.state.caller.name
     if author.lower() == person.lower():
         raise Conflict(f"{person} can't review what is their own: ask somebody else")
-    if found.reviewer:
-        raise Conflict(f"{found.reviewer} reviewed it already")
+    plain = as_first_said(found).digest
+    for other in site_of(request).ledger.find(type(found), found.subjects()[0]):
+        if other.reviewer and as_first_said(other).digest == plain:
+            raise Conflict(f"{other.reviewer} reviewed it already")
     return found.model_copy(update={"reviewer": person, "at": _now(request)})
+
+
+LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def as_first_said(found: Reviewable) -> Reviewable:
+    """A statement without its review and its day: what it and its review have in common."""
+    return found.model_copy(update={"reviewer": None if isinstance(found, Answers) else "", "at": LONG_AGO})
 
 
 def _valid(kind: type[Statement], fields: dict[str, Any], **more: Any) -> Statement:

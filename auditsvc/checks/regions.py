@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from auditsvc.measuring import Answers
-from auditsvc.measuring.corpus import CorpusCheck, Formula, Numbers, share
+from auditsvc.measuring.corpus import CorpusCheck
+from auditsvc.measuring.summing import Formula, Numbers, share
 from auditsvc.tasks.segmentation import SAID, SHARED, THERE
 
 

@@ -12,6 +12,7 @@ from auditsvc.cli import (
     making,
     policies,
     pruning,
+    registering,
     serving,
     telling,
     tracing,
@@ -48,6 +49,7 @@ app.command()(working.worker)
 app.command()(keeping.backup)
 app.add_typer(working.jobs_app, name="jobs")
 app.add_typer(policies.policy_app, name="policy")
+app.add_typer(registering.incident_app, name="incident")
 app.add_typer(keyring.keys_app, name="keys")
 app.add_typer(trusting.trust_app, name="trust")
 app.add_typer(trusting.log_app, name="log")

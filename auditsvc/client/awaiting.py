@@ -9,6 +9,7 @@ from typing import Any
 
 from auditsvc.client.shapes import Delivery, Me, NewReceiver, NewToken, Provenance, Receiver, Token, Traced, Tried
 from auditsvc.client.working import Reviewable, Said, Working
+from auditsvc.compliance.incidents import Incident
 from auditsvc.records import Digest, FileEntry, Job, JobId, Order
 
 
@@ -50,12 +51,17 @@ class AsyncWorking:
         return await asyncio.to_thread(self._client.retry, job)
 
     async def say(self, kind: type[Said], given: Mapping[str, Any]) -> Said:
-        """Add a document, answers, a change plan or a word on a change under the name of the token."""
+        """Add a document, answers, a change plan, a word on a change, an incident, or that one watched for any, under
+        the name of the token."""
         return await asyncio.to_thread(self._client.say, kind, given)
 
     async def review(self, kind: type[Reviewable], digest: Digest) -> Reviewable:
         """Stand behind what somebody else said."""
         return await asyncio.to_thread(self._client.review, kind, digest)
+
+    async def reported(self, incident: Digest, given: Mapping[str, Any]) -> Incident:
+        """Register that an authority was told of an incident."""
+        return await asyncio.to_thread(self._client.reported, incident, given)
 
     async def document_file(self, document: Digest, file: Path) -> Path:
         """Download the file of a document, to read it before the review."""

@@ -25,17 +25,20 @@ from auditsvc.client.shapes import (
 )
 from auditsvc.client.transport import Transport
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.incidents import Incident, Watch
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.records import ENDS, Digest, FileEntry, Job, JobId, Order
 
-Said = TypeVar("Said", Document, Answers, ChangePlan, ChangeVerdict)
-Reviewable = TypeVar("Reviewable", Document, ChangePlan, ChangeVerdict)
+Said = TypeVar("Said", Document, Answers, ChangePlan, ChangeVerdict, Incident, Watch)
+Reviewable = TypeVar("Reviewable", Document, Answers, ChangePlan, ChangeVerdict)
 
 _SAID: dict[type[object], str] = {
     Document: "documents",
     Answers: "answers",
     ChangePlan: "change-plans",
     ChangeVerdict: "change-verdicts",
+    Incident: "incidents",
+    Watch: "incident-watches",
 }
 
 
@@ -94,12 +97,17 @@ class Working:
         return Job.model_validate_json(self.call("POST", f"/v1/jobs/{quote(job)}/retry", {}))
 
     def say(self, kind: type[Said], given: Mapping[str, Any]) -> Said:
-        """Add a document, answers, a change plan or a word on a change under the name of the token."""
+        """Add a document, answers, a change plan, a word on a change, an incident, or that one watched for any, under
+        the name of the token."""
         return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}", given))
 
     def review(self, kind: type[Reviewable], digest: Digest) -> Reviewable:
         """Stand behind what somebody else said.  Raises ``Conflict`` for one's own."""
         return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}/{quote(digest)}/review", {}))
+
+    def reported(self, incident: Digest, given: Mapping[str, Any]) -> Incident:
+        """Register that an authority was told of an incident: ``authority``, ``reference``, ``reported``."""
+        return Incident.parse(self.call("POST", f"/v1/incidents/{quote(incident)}/report", given))
 
     def document_file(self, document: Digest, file: Path) -> Path:
         """Download the file of a document, to read it before the review.  Raises ``NotFound`` where it has none."""

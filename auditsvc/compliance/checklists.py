@@ -126,7 +126,7 @@ def _paper(dossier: Dossier, kind: str, title: str, person: str, record: _Said) 
         kind=kind,
         title=title,
         person=person,
-        reviewer=record.reviewer if isinstance(record, Document | ChangePlan | ChangeVerdict) else "",
+        reviewer="" if isinstance(record, Incident | Watch) else record.reviewer or "",
         at=record.at,
         expires=expires,
         expired=expires is not None and dossier.today > expires,

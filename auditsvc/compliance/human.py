@@ -73,9 +73,16 @@ class Answers(Record):
     version: int
     answers: dict[str, Answer]
     person: Name
+    reviewer: Name | None = None
     reasons: dict[str, str] = {}
     at: Moment
     expires: datetime.date
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Self:
+        if self.reviewer == self.person:
+            raise ValueError(f"{self.person} can't review answers of their own")
+        return self
 
     def subjects(self) -> tuple[str, ...]:
         """Found by the model's name."""

@@ -21,6 +21,17 @@ Harm = Literal[
     "death", "health", "property or environment", "fundamental rights", "critical infrastructure", "widespread"
 ]
 
+DAYS: dict[Harm, int] = {
+    "death": 10,
+    "health": 15,
+    "property or environment": 15,
+    "fundamental rights": 15,
+    "critical infrastructure": 2,
+    "widespread": 2,
+}
+"""Days from knowing of it to the authority: Art. 73(2), and for death 73(4), for infrastructure and what is widespread
+73(3).  The law says "immediately", and these days at the latest."""
+
 WATCHED = 31
 """Days after its end for which somebody's word that nothing happened still counts."""
 
@@ -50,6 +61,11 @@ class Incident(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the model's name."""
         return (self.model,)
+
+    @property
+    def due(self) -> Moment:
+        """When the authority must know at the latest."""
+        return self.aware + datetime.timedelta(days=DAYS[self.harm])
 
     @property
     def case(self) -> tuple[str, str, str]:

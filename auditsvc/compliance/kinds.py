@@ -164,4 +164,7 @@ def _screen(kind: str, dossier: Dossier) -> KindState:
         return state(kind, "contradicted", f"{answers.person} declared a prohibited use: {rows}", names)
     if "unknown" in given:
         return state(kind, "not_assessed", f"{given.count('unknown')} of {len(given)} questions are open", names)
-    return state(kind, "attested", f"{answers.person} answered all {len(given)} questions", names)
+    if not answers.reviewer:
+        return state(kind, "partly", f"{answers.person} answered all {len(given)} questions, reviewed by nobody", names)
+    words = f"{answers.person} answered all {len(given)} questions, reviewed by {answers.reviewer}"
+    return state(kind, "attested", words, names)

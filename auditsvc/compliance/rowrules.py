@@ -67,13 +67,13 @@ def _screen(row: Row) -> Found:
     if question is None or answers is None or row.dossier.today > answers.expires:
         return _statement(row)
     given = answers.answer(question)
-    words = f"{answers.person} answered “{given}”: {question.text}"
+    words = f"{answers.person} answered “{given}”, reviewed by {answers.reviewer or 'nobody'}: {question.text}"
     others = [found.status for found in row.kinds if not found.kind.startswith("screen.")]
     if given == "unknown":
         return worst(("not_assessed", *others)), words
     if given == "yes" and question.screen == "screen.prohibited":
         return "contradicted", words
-    return worst(("attested", *others)), words
+    return worst(("attested" if answers.reviewer else "partly", *others)), words
 
 
 def _present(row: Row) -> Found:

@@ -549,6 +549,7 @@ def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> Dossier:
                 version=questionnaire.version,
                 answers={**no, "role.provider": "yes", "anx3.1.b": "unknown"},
                 person="lena.legal",
+                reviewer="rosa.risk",
                 at=MORNING,
                 expires=year,
             ),

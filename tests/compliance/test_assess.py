@@ -53,6 +53,7 @@ def answers(**given: str) -> Answers:
             "version": asked.version,
             "answers": {**no, **given},
             "person": "lena.legal",
+            "reviewer": "rosa.risk",
             "at": sample.MORNING,
             "expires": datetime.date(2027, 11, 21),
         }
@@ -181,6 +182,13 @@ def test_a_prohibited_use_contradicts_its_row() -> None:
     found = rows(dataclasses.replace(bare(), answers=(answers(**{"art5.1.f": "yes"}),)), EU.framework)
     assert found["Art. 5(1)(f)"].status == "contradicted"
     assert found["Art. 5(1)(a)"].status == "attested"
+
+
+def test_answers_that_nobody_else_read_count_in_part() -> None:
+    alone = answers().model_copy(update={"reviewer": None})
+    found = rows(dataclasses.replace(bare(), answers=(alone,)), EU.framework)
+    assert found["Art. 5(1)(f)"].status == "partly"
+    assert "reviewed by nobody" in found["Art. 5(1)(f)"].words
 
 
 def test_an_open_question_is_not_assessed() -> None:

@@ -10,10 +10,10 @@ from auditsvc.checks.objects import Objects
 from auditsvc.checks.regions import Regions
 from auditsvc.checks.transcription import Transcription
 from auditsvc.measuring import Case, Slices, column_from
-from auditsvc.measuring.corpus import interval_of, moved_out, share, summed
 from auditsvc.measuring.dataset import Batch
 from auditsvc.measuring.parts import Part, PartCase, WholeCase, as_bytes, from_bytes, put_together
 from auditsvc.measuring.stages import Staged, StagedCase, order_of
+from auditsvc.measuring.summing import interval_of, moved_out, share, summed
 from auditsvc.records import Measured, Reading, Unmeasured
 from tests.fakes.dense import SeesSquares, case_of_squares
 

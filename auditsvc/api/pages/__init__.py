@@ -9,6 +9,7 @@ from auditsvc.api.pages import (
     coming,
     decision,
     door,
+    incidents,
     logbook,
     overview,
     policies,
@@ -29,6 +30,7 @@ routers = (
     reports.router,
     statements.router,
     saying.router,
+    incidents.router,
     work.router,
 )
 

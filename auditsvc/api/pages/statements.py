@@ -18,8 +18,10 @@ from auditsvc.api.reading import ADigest
 from auditsvc.api.rendering import page
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
+from auditsvc.api.statements import as_first_said
+from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch, load_questionnaire
 from auditsvc.compliance.human import Risk, risk_of
+from auditsvc.compliance.incidents import current
 from auditsvc.records import Submission
 from auditsvc.settings import shipped
 
@@ -28,8 +30,7 @@ router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 SHOWN = 100
 """Records of each kind on the page, newest first; the API has all."""
 
-Reviewable = Document | ChangePlan | ChangeVerdict
-LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+Reviewable = Document | Answers | ChangePlan | ChangeVerdict
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Card:
 
     REVIEWERS: ClassVar[dict[str, str]] = {
         "document": "auditor",
+        "answers": "approver",
         "change-plan": "auditor",
         "change-verdict": "approver",
     }
     PLACES: ClassVar[dict[str, str]] = {
         "document": "documents",
+        "answers": "answers",
         "change-plan": "change-plans",
         "change-verdict": "change-verdicts",
     }
@@ -87,7 +90,7 @@ class Declared:
 def statements(request: Request) -> HTMLResponse:
     """Everything that people said lately, by who is to read it next."""
     site, caller = site_of(request), request.state.caller
-    cards = [card for kind in (Document, ChangePlan, ChangeVerdict) for card in _cards(site, kind)]
+    cards = [card for kind in (Document, Answers, ChangePlan, ChangeVerdict) for card in _cards(site, kind)]
     waiting = [card for card in cards if not card.record.reviewer]
     groups = (
         ("Waits for you", "Read it; then stand behind it too.", [card for card in waiting if card.waits_for(caller)]),
@@ -99,14 +102,25 @@ def statements(request: Request) -> HTMLResponse:
         ("Reviewed", "Two people stand behind it.", [card for card in cards if card.record.reviewer]),
     )
     today = site.clock.now().date()
-    return page(request, "statements.html", "/statements", groups=groups, declared=_declared(site, today), today=today)
+    facts = {"groups": groups, "declared": _declared(site, today), "today": today, "now": site.clock.now()}
+    return page(request, "statements.html", "/statements", **facts, **_register(site))
 
 
-def _cards(site: Site, kind: type[Document] | type[ChangePlan] | type[ChangeVerdict]) -> list[Card]:
+def _register(site: Site) -> dict[str, object]:
+    """The incidents that are known, open ones first, and the newest watch of each model."""
+    known = current(item for _, item in reversed(site.ledger.page(Incident, limit=SHOWN)))
+    watches: dict[str, Watch] = {}
+    for _, item in site.ledger.page(Watch, limit=SHOWN):
+        watches.setdefault(item.model, item)
+    ordered = sorted(known, key=lambda one: (one.reported is not None, one.due))
+    return {"incidents": ordered, "watches": list(watches.values())}
+
+
+def _cards(site: Site, kind: type[Document] | type[Answers] | type[ChangePlan] | type[ChangeVerdict]) -> list[Card]:
     """The newest record of each statement: with its review, where it has one."""
     found: dict[str, Card] = {}
     for _, record in site.ledger.page(kind, limit=SHOWN):
-        same = record.model_copy(update={"reviewer": "", "at": LONG_AGO}).digest
+        same = as_first_said(record).digest
         if same not in found:
             found[same] = Card(record, _about(site, record))
     return list(found.values())
@@ -137,6 +151,13 @@ def _declared(site: Site, today: datetime.date) -> list[Declared]:
 def reviewed_document(request: Request, digest: ADigest) -> Response:
     """The button under a document."""
     verbs.review_document(request, digest)
+    return back()
+
+
+@router.post("/statements/answers/{digest}/review")
+def reviewed_answers(request: Request, digest: ADigest) -> Response:
+    """The button under answers."""
+    verbs.review_answers(request, digest)
     return back()
 
 
