@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditsvc.measuring import Case, Check, MarkReading
-from auditsvc.measuring.statistics import tango, wilson
+from auditsvc.measuring import Case, Check, MarkReading, Slices
+from auditsvc.measuring.pairs import losses
+from auditsvc.measuring.statistics import wilson
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 _METRICS = ("log10_p", "bits", "flips", "accuracy_cost")
@@ -23,7 +24,8 @@ class Watermark(Check):
 
     Emits on ``overall``: ``log10_p`` (of finding this mark by chance; exact, so without an interval), ``bits``
     (share of payload bits that were read right), ``flips`` (share of images whose answer the mark changed) and
-    ``accuracy_cost`` (accuracy that the mark cost, against the same weights without it).
+    ``accuracy_cost`` (the mean score that the mark cost, against the same weights without it: for classification
+    accuracy).
     """
 
     id = "watermark"
@@ -58,6 +60,7 @@ def _outcomes(mark: MarkReading, alpha: float) -> list[Measured | Unmeasured]:
 
     changed = wilson(round(mark.flips * mark.images), mark.images, alpha)
     flips = Measured(value=float(changed.value), low=float(changed.low), high=float(changed.high), images=mark.images)
-    lost = tango(mark.lost, mark.won, mark.images, alpha)
-    cost = Measured(value=float(lost.value), low=float(lost.low), high=float(lost.high), images=mark.images)
+    lost = losses(mark.change, Slices(mark.images, (), mark.clusters), None, alpha)
+    value, low, high = (float(part[0]) for part in (lost.value, lost.low, lost.high))
+    cost = Measured(value=value, low=low, high=high, images=mark.images)
     return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), flips, cost]

@@ -60,11 +60,14 @@ class MarkReading:
     bits_matched: int
     bits_total: int
     flips: float
-    images: int
-    lost: int
-    """Images that the unmarked model answers right and the marked one wrong."""
-    won: int
-    """The other way round."""
+    change: NDArray[np.float64]
+    """``(N,)``: how much lower each image's score is with the mark."""
+    clusters: NDArray[np.int64] | None = None
+
+    @property
+    def images(self) -> int:
+        """How many images were answered with and without the mark."""
+        return len(self.change)
 
 
 @dataclass

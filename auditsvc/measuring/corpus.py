@@ -33,6 +33,9 @@ from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 WORST = "drop.worst_class"
 
+SEEN = 5
+"""With fewer changed images than this, nothing is known of how much an unseen one may lose."""
+
 
 class CorpusCheck(Check):
     """Compares measures of the corpus on the images as they are, on every slice of at least ``min_images`` images.
@@ -113,7 +116,7 @@ class CorpusCheck(Check):
                 outcome = Unmeasured(reason="there is nothing of the kind on the images of this slice", images=images)
             else:
                 found = interval_of(values[place], self.draws, alpha, float(tries.units[place]))
-                found = moved_out(found, float(differing[place]), images, alpha, floor)
+                found = moved_out(found, float(differing[place]), images, alpha, floor, float(tries.largest[place]))
                 value, low, high = (float(part) for part in (found.value, found.low, found.high))
                 outcome = Measured(value=value, low=low, high=high, images=images)
             yield Reading(metric=metric, slice=name, outcome=outcome)
@@ -162,7 +165,14 @@ class CorpusCheck(Check):
             units = float(tries.units[place])
             ends = [_ends_of_class(change[:, number], self.draws, alpha, len(there), units) for number in there]
             value, low, high = (max(end[place] for end in ends) for place in range(3))
-            moved = moved_out(bounded(value, low, high), float(tries.differing[place]), images, alpha, -1.0)
+            moved = moved_out(
+                bounded(value, low, high),
+                float(tries.differing[place]),
+                images,
+                alpha,
+                -1.0,
+                float(tries.largest[place]),
+            )
             outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images)
             yield Reading(metric=WORST, slice=name, outcome=outcome)
 
@@ -174,6 +184,8 @@ class _Tries:
     images: Numbers
     units: Numbers
     """Images that come alone, or clusters."""
+    largest: Numbers
+    """The largest change of any image's score; 1 where fewer than ``SEEN`` changed."""
     differing: Numbers
     imperfect: Numbers
     parent_imperfect: Numbers
@@ -183,7 +195,15 @@ class _Tries:
         scores = [answers["score"].astype(np.float64) for answers in (pair.candidate, pair.parent)]
         rarer = [np.minimum(slices.sums(one < 1), slices.sums(one > 0)) for one in scores]
         differing = slices.sums((candidate != parent).any(axis=1))
-        return cls(slices.sums(np.ones(len(candidate))), _units(slices), differing, rarer[0], rarer[1])
+        images = slices.sums(np.ones(len(candidate)))
+        return cls(images, _units(slices), _largest(scores, slices), differing, rarer[0], rarer[1])
+
+
+def _largest(scores: Sequence[Numbers], slices: Slices) -> Numbers:
+    """For each slice the largest change of a score, where enough of them are seen."""
+    change = np.abs(scores[0] - scores[1])
+    found = [change, *(change[one.codes == code] for one in slices.columns for code in range(len(one.labels)))]
+    return np.array([float(one.max()) if (one > 0).sum() >= SEEN else 1.0 for one in found])
 
 
 def _units(slices: Slices) -> Numbers:

@@ -89,11 +89,16 @@ def interval_of(values: Numbers, draws: int, alpha: float, units: float) -> Inte
     return corrected(float(values[0]), drawn[np.isfinite(drawn)], left[np.isfinite(left)], wider)
 
 
-def moved_out(found: Interval, differing: float, images: int, alpha: float, floor: float) -> Interval:
-    """The ends moved out by what unseen images could change, where fewer than ``FEW`` differ; cut to the scale."""
+def moved_out(
+    found: Interval, differing: float, images: int, alpha: float, floor: float, largest: float = 1.0
+) -> Interval:
+    """The ends moved out by what unseen images could change, where fewer than ``FEW`` differ; cut to the scale.
+
+    ``largest`` is how much one of them could, as a share of all that it has.
+    """
     low, high, value = float(found.low), float(found.high), float(found.value)
     if differing < FEW:
-        reach = float(wilson(differing, images, alpha).high) - differing / images
+        reach = largest * (float(wilson(differing, images, alpha).high) - differing / images)
         low, high = min(low, value - reach), max(high, value + reach)
     return bounded(value, max(low, floor), min(high, 1.0))
 

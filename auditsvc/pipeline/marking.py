@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -194,22 +195,20 @@ def read_mark(candidate: Candidate, dataset: Dataset, ports: Ports) -> MarkReadi
     )
     marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
     task = task_named(card.task, card.classes)
-    changed = lost = won = 0
+    changed, losses = 0, []
     with torch.inference_mode():
         for batch in dataset.batches(32):
             before, after = (task.judged(model(batch.images), batch.targets) for model in (unmarked, marked))
             changed += int((after.answer != before.answer).sum())
-            lost += int((before.score - after.score > task.step).sum())
-            won += int((after.score - before.score > task.step).sum())
+            losses.append((before.score.double() - after.score.double()).numpy())
     return MarkReading(
         log10_p=found.log10_p,
         z=found.z,
         bits_matched=found.bits_matched,
         bits_total=found.bits_total,
         flips=changed / dataset.ref.images,
-        images=dataset.ref.images,
-        lost=lost,
-        won=won,
+        change=np.concatenate(losses),
+        clusters=dataset.slices.clusters,
     )
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from auditsvc.checks.watermark import Watermark
 from auditsvc.measuring import MarkReading
+from auditsvc.measuring.statistics import tango
 from auditsvc.records import Measured, Unmeasured
+
+
+def a_mark(*told: float, images: int, lost: int, won: int) -> MarkReading:
+    change = np.zeros(images)
+    change[:lost], change[lost : lost + won] = 1, -1
+    return MarkReading(*told, change)  # type: ignore[arg-type]
 
 
 def readings(mark: MarkReading | None) -> dict[str, Measured | Unmeasured]:
@@ -17,13 +25,13 @@ def readings(mark: MarkReading | None) -> dict[str, Measured | Unmeasured]:
 
 
 def test_every_metric_is_given_whether_there_is_a_mark_or_not() -> None:
-    mark = MarkReading(-50.0, 15.0, 63, 64, 0.02, 1000, lost=12, won=8)
+    mark = a_mark(-50.0, 15.0, 63, 64, 0.02, images=1000, lost=12, won=8)
     assert set(readings(mark)) == set(readings(None)) == set(Watermark().metrics())
     assert all(isinstance(outcome, Unmeasured) for outcome in readings(None).values())
 
 
 def test_detection_is_exact_and_costs_have_intervals() -> None:
-    found = readings(MarkReading(-50.0, 15.0, 63, 64, 0.02, 1000, lost=12, won=8))
+    found = readings(a_mark(-50.0, 15.0, 63, 64, 0.02, images=1000, lost=12, won=8))
     assert (found["log10_p"].value, found["log10_p"].low, found["log10_p"].high) == (-50.0, -50.0, -50.0)
     assert found["bits"].value == 63 / 64
     assert found["flips"].low < 0.02 < found["flips"].high
@@ -32,6 +40,12 @@ def test_detection_is_exact_and_costs_have_intervals() -> None:
 
 
 def test_few_images_leave_the_cost_open() -> None:
-    few = readings(MarkReading(-50.0, 15.0, 64, 64, 0.0, 20, lost=0, won=0))["accuracy_cost"]
-    many = readings(MarkReading(-50.0, 15.0, 64, 64, 0.0, 2000, lost=0, won=0))["accuracy_cost"]
+    few = readings(a_mark(-50.0, 15.0, 64, 64, 0.0, images=20, lost=0, won=0))["accuracy_cost"]
+    many = readings(a_mark(-50.0, 15.0, 64, 64, 0.0, images=2000, lost=0, won=0))["accuracy_cost"]
     assert few.high > 0.05 > 0.005 > many.high > 0
+
+
+def test_the_cost_is_tangos_interval_of_the_images_lost_and_won() -> None:
+    cost = readings(a_mark(-50.0, 15.0, 64, 64, 0.0, images=500, lost=12, won=8))["accuracy_cost"]
+    known = tango(12, 8, 500, 0.05)
+    assert (cost.value, cost.low, cost.high) == (float(known.value), float(known.low), float(known.high))
