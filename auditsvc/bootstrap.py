@@ -118,6 +118,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
 
     from auditsvc.adapters.folder_datasets import FolderDatasets
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
+    from auditsvc.models.devices import device_named
     from auditsvc.pipeline.sealed import published
     from auditsvc.ports import Ports
 
@@ -137,6 +138,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         clock=SystemClock(),
         progress=progress,
         folder=settings.store,
+        device=device_named(settings.device),
         **open_notaries(settings, ledger),
     )
     published(ports).guard()

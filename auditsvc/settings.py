@@ -96,6 +96,10 @@ class Settings:
     threads: int = field(default_factory=lambda: _number("THREADS", 0))
     """Torch threads for measuring; 0 means one for each core."""
 
+    device: str = field(default_factory=lambda: _from_environment("DEVICE", "cpu"))
+    """Where models run while they are measured: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.  A worker on an accelerator
+    takes the audits that ask for one, and no others."""
+
     public_url: str = field(default_factory=lambda: _from_environment("PUBLIC_URL", ""))
     """Where browsers find the service, as ``https://audit.example.org``; needed to come in through an OIDC issuer."""
 

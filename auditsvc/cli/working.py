@@ -22,7 +22,8 @@ def worker(
 ) -> None:
     """Take jobs from the queue until SIGTERM.  As many as wanted, on as many machines as wanted.
 
-    What a worker was at when it was killed is taken over by the others, or by itself when it is started again.
+    What a worker was at when it was killed is taken over by the others, or by itself when it is started again.  With
+    AUDITSVC_DEVICE=cuda it takes the audits that ask for a GPU; start one for each, with CUDA_VISIBLE_DEVICES.
     """
     import sys
 

@@ -51,6 +51,11 @@ class Model:
             )
         return answers[names.index(self.card.output)]
 
+    def on(self, device: str) -> Model:
+        """The same model, moved to this device."""
+        self.module.to(device)
+        return self
+
     def weights(self) -> dict[str, Tensor]:
         """The tensors, as they are saved."""
         return {name: tensor.detach().contiguous() for name, tensor in self.module.state_dict().items()}

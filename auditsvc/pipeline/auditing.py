@@ -18,6 +18,7 @@ from auditsvc.checks import check_named
 from auditsvc.errors import Cancelled, InvalidInput, Unavailable
 from auditsvc.measuring import Answers, Case, Check, Dataset, code_version
 from auditsvc.measuring.parts import Found, Part, PartCase, WholeCase
+from auditsvc.models.devices import device_words
 from auditsvc.pipeline.marking import read_mark
 from auditsvc.pipeline.planning import sliced_for, undecidable
 from auditsvc.pipeline.staging import Measuring, audit_in_stages, fresh_evidence
@@ -110,7 +111,7 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
 
 def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Any]:
     """What every case of this audit has in common."""
-    model, dense = load_stored(candidate.files, ports), load_stored(parent.files, ports)
+    model, dense = (load_stored(files, ports).on(ports.device) for files in (candidate.files, parent.files))
     _require_same_world(candidate, policy, dataset, model.card.classes)
     return {
         "candidate": model,
@@ -121,6 +122,7 @@ def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Datas
         "dataset": dataset,
         "seed": policy.seed,
         "alpha": policy.level,
+        "device": ports.device,
         "read_mark": partial(read_mark, candidate, dataset, ports) if candidate.mark else None,
     }
 
@@ -160,7 +162,7 @@ def _run(check: Check, key: EvidenceKey, case: Case, ports: Ports) -> Evidence |
         dataset=case.dataset.ref,
         readings=readings,
         flips=tuple(case.flips),
-        environment=_environment(),
+        environment=_environment(case.device),
         started=started,
         finished=ports.clock.now(),
     )
@@ -178,12 +180,13 @@ def _require_complete(check: Check, readings: tuple[Reading, ...], dataset: Data
         raise InvalidInput(f"the check {check.id} gave readings for slices that do not exist: {sorted(strange)}")
 
 
-def _environment() -> dict[str, str]:
+def _environment(device: str) -> dict[str, str]:
+    """On another device the last digits of an answer differ, so it is told; one audit runs on one kind only."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": platform.machine(),
         "system": platform.system(),
         "threads": str(torch.get_num_threads()),
-        "device": "cpu",
+        "device": device_words(device),
     }

@@ -240,3 +240,5 @@ class Ports:
     """Who stamps signatures with the time, if anybody."""
     witnesses: Witnesses | None = None
     """Who cosigns the log's checkpoints, if anybody."""
+    device: str = "cpu"
+    """Where models run while they are measured."""

@@ -79,6 +79,9 @@ class AuditOrder(Value):
     candidate: Digest
     policy: Annotated[Name | Digest, Field(description="A policy of the ledger by digest, or a shipped one by name.")]
     data: DataName
+    device: Annotated[
+        Literal["cpu", "gpu"], Field(description="On which kind of worker; one audit never mixes the two.")
+    ] = "cpu"
 
 
 class ReleaseOrder(Value):

@@ -13,9 +13,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from auditsvc.adapters.jobs.store import JOBS_QUEUE, SHARDS_QUEUE, VERSION, Store, deaths, told
+from auditsvc.adapters.jobs.store import JOBS_QUEUE, QUEUES, SHARDS_QUEUE, VERSION, Store, deaths, told
 from auditsvc.errors import Cancelled, Conflict, NotFound
-from auditsvc.records import JOB_KINDS, Fault, Job, JobEvent, JobId, JobState, Moment, Order
+from auditsvc.records import JOB_KINDS, AuditOrder, Fault, Job, JobEvent, JobId, JobState, Moment, Order
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
@@ -45,12 +45,16 @@ class DbosJobs:
     def submit(self, order: Order, by: str) -> Job:
         """Queue a job; see ``ports.Jobs.submit``."""
         job = f"{int(time.time() * 1000):012x}-{secrets.token_hex(8)}"
+        device = order.device if isinstance(order, AuditOrder) else "cpu"
+        queue, _ = QUEUES[device]
         with self._store.translated():
             self._store.client.enqueue(
-                {"workflow_name": order.kind, "queue_name": JOBS_QUEUE, "workflow_id": job, "app_version": VERSION},
+                {"workflow_name": order.kind, "queue_name": queue, "workflow_id": job, "app_version": VERSION},
                 order.model_dump(mode="json"),
                 by,
             )
+        if device == "gpu":
+            self.tell(job, "queued", words="for a worker with a GPU (AUDITSVC_DEVICE=cuda auditsvc worker)")
         return self.get(job)
 
     def get(self, job: JobId) -> Job:
@@ -106,7 +110,7 @@ class DbosJobs:
             ):
                 self._again(child, child.queue_name or SHARDS_QUEUE)
             (own,) = self._store.client.list_workflows(workflow_ids=[job])
-            self._again(own, JOBS_QUEUE)
+            self._again(own, own.queue_name or JOBS_QUEUE)
         with self._store.writing() as connection:
             connection.execute(delete(deaths).where(deaths.c.job == job))
         self.tell(job, "queued again")

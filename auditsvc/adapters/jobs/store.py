@@ -37,6 +37,10 @@ VERSION = "1"
 
 JOBS_QUEUE, SHARDS_QUEUE = "jobs", "shards"
 
+QUEUES = {"cpu": (JOBS_QUEUE, SHARDS_QUEUE), "gpu": ("jobs-gpu", "shards-gpu")}
+"""For each kind of worker its queues.  An audit stays on the kind that it asked for, to the last shard: answers of two
+devices differ in their last digits, and results must not depend on who was free."""
+
 _MAKING = 0x6175646A6F6273
 """The key of PostgreSQL's advisory lock while tables are made: the letters ``audjobs``."""
 

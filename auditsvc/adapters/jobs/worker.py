@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from auditsvc.adapters.jobs.asking import DbosJobs
 from auditsvc.adapters.jobs.reaping import BEAT_S, Heart, Slot
 from auditsvc.adapters.jobs.running import DbosRunner, JobProgress, kept_step
-from auditsvc.adapters.jobs.store import JOBS_QUEUE, SHARDS_QUEUE, VERSION, Store
+from auditsvc.adapters.jobs.store import QUEUES, VERSION, Store
 from auditsvc.errors import AuditError, Cancelled, Conflict, Unavailable
 from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.ports import Result
@@ -87,13 +87,14 @@ class Worker:
         )
         logging.getLogger("dbos").addFilter(_Unexpected())
         self._register()
-        queues = {JOBS_QUEUE: JOBS_AT_ONCE, SHARDS_QUEUE: 1}
+        jobs, shards = QUEUES["cpu" if self._room.ports.device == "cpu" else "gpu"]
+        queues = {jobs: JOBS_AT_ONCE, shards: 1}
         DBOS.listen_queues(list(queues))
         with self._store.translated():
             for name, at_once in queues.items():
                 self._store.client.register_queue(name, worker_concurrency=at_once, polling_interval_sec=POLL_S)
         DBOS.launch()
-        self._shards = DBOS.retrieve_queue(SHARDS_QUEUE)
+        self._shards = DBOS.retrieve_queue(shards)
         threading.Thread(target=self._live, name="heart", daemon=True).start()
 
     def run(self) -> None:

@@ -153,7 +153,7 @@ def _glasses(height: int, width: int, delta: int, rounds: int) -> Tensor:
     rows, columns = range(height - delta, delta, -1), range(width - delta, delta, -1)
     each = np.arange(_GLASSES)
     for turn in range(rounds):
-        draw = uniform(seeds, (height * width, 2), 30 + turn).numpy()
+        draw = uniform(seeds, (height * width, 2), 30 + turn).cpu().numpy()
         offsets = (draw * 2 * delta).astype(np.int64) - delta
         for number, (row, column) in enumerate((row, column) for row in rows for column in columns):
             down, across = offsets[:, number, 1], offsets[:, number, 0]

@@ -44,7 +44,7 @@ def shot_noise(images: Tensor, seeds: Tensor, photons: float) -> Tensor:
     table = row("uniform", _counts, (photons,), device)
     draws = windows(row("uniform", _places, (), device), seeds, images[0].numel(), 5).view_as(images)
     places = (images * 255).round_().to(torch.int32).mul_(_QUANTILES).add_(draws)
-    return table.index_select(0, places.view(-1)).view_as(images)
+    return table.index_select(0, places.reshape(-1)).view_as(images)
 
 
 def _places(draws: Tensor) -> Tensor:

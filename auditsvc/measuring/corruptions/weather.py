@@ -157,7 +157,7 @@ def _drops(
         soft = wet.float()
         soft = both_sides(soft, gaussian_matrix(height, strength), gaussian_matrix(width, strength))
         return torch.where(soft < 0.8, torch.zeros_like(soft), soft)
-    shine = [_shine(layer) for layer in torch.where(wet, liquid, torch.zeros_like(liquid)).numpy()]
+    shine = [_shine(layer) for layer in torch.where(wet, liquid, torch.zeros_like(liquid)).cpu().numpy()]
     return torch.from_numpy(np.stack(shine).astype(np.float32) * strength)
 
 
