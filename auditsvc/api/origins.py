@@ -23,6 +23,7 @@ from auditsvc.records import (
     Record,
     Release,
     Revocation,
+    Rollback,
     Submission,
     Waiver,
 )
@@ -39,6 +40,7 @@ KINDS: dict[type[Record], str] = {
     Approval: "approvals",
     Release: "releases",
     Revocation: "revocations",
+    Rollback: "rollbacks",
     AliasMove: "alias-moves",
     Document: "documents",
     Answers: "answers",

@@ -75,6 +75,8 @@ ROUTES: dict[tuple[str, str], Needed] = {
     ("GET", "/v1/releases/{digest}"): "reader",
     ("GET", "/v1/revocations"): "reader",
     ("GET", "/v1/revocations/{digest}"): "reader",
+    ("GET", "/v1/rollbacks"): "reader",
+    ("GET", "/v1/rollbacks/{digest}"): "reader",
     ("GET", "/v1/alias-moves"): "reader",
     ("GET", "/v1/alias-moves/{digest}"): "reader",
     ("GET", "/v1/releases/{digest}/bundle"): "reader",

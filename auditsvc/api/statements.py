@@ -22,7 +22,7 @@ from auditsvc.api.uploads import on_its_way
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
 from auditsvc.compliance.human import Answer, Claim
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.records import Candidate, Digest, FileEntry, Moment, Name, Parent, Text, faults_of
+from auditsvc.records import Candidate, Digest, FileEntry, Moment, Name, Parent, Record, Text, faults_of
 from auditsvc.settings import shipped
 
 router = APIRouter(route_class=RoleRoute, tags=["statements"])
@@ -238,7 +238,7 @@ def _reviewed(request: Request, found: Reviewable, author: str) -> Reviewable:
 LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-def as_first_said(found: Reviewable) -> Reviewable:
+def as_first_said(found: Document | Answers | ChangePlan | ChangeVerdict) -> Record:
     """A statement without its review and its day: what it and its review have in common."""
     return found.model_copy(update={"reviewer": None if isinstance(found, Answers) else "", "at": LONG_AGO})
 

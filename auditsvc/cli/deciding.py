@@ -102,6 +102,33 @@ def revoke(
         print(f"revoked {model} version {version}: {reason}")
 
 
+def rollback(
+    model: Model,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
+    requested_by: Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")],
+    person: Person,
+    version: Annotated[
+        str | None, typer.Option(help="The version to go back to. [default: the newest other release]")
+    ] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Do everything but move the alias, and time it.")
+    ] = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Move the alias back to an earlier release that still verifies.  Nothing is revoked."""
+    from auditsvc.pipeline.rolling import roll_back
+
+    ports = ports_for(store, quiet=json)
+    with ports.progress.step("verify the earlier release"):
+        made = roll_back(model, version, reason, requested_by, person, ports, rehearse=rehearse)
+    if json:
+        print_json(made)
+    else:
+        what = "could go back" if rehearse else "went back"
+        print(f"{model} {what} from version {made.found or 'none'} to {made.version}, in {made.took_ms / 1000:.1f} s")
+
+
 def _sealed(model: str, version: str, ports: Ports) -> Release:
     from auditsvc.records import Release
 

@@ -9,7 +9,7 @@ from auditsvc.compliance.framework import Questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
 from auditsvc.compliance.incidents import Incident, Watch, current
 from auditsvc.compliance.inputs import ReportInputs
-from auditsvc.records import CheckFailed, Moment
+from auditsvc.records import CheckFailed, Moment, Rollback
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Dossier:
     policy_at: Moment | None = None
     incidents: tuple[Incident, ...] = ()
     watches: tuple[Watch, ...] = ()
+    rollbacks: tuple[Rollback, ...] = ()
 
     @property
     def today(self) -> datetime.date:

@@ -40,6 +40,21 @@ def _incidents(dossier: Dossier) -> KindState:
     return state("ops.incident", "partly" if waiting else "supported", words, (one.digest for one in known))
 
 
+REHEARSED = 365
+"""Days for which a way back, gone or rehearsed, counts."""
+
+
+def _rollback(dossier: Dossier) -> KindState:
+    """The newest way back, timed, and to which release."""
+    newest = max(dossier.rollbacks, key=lambda one: one.at, default=None)
+    if newest is None:
+        return state("ops.rollback", "missing", "nobody has gone back to an earlier release, or rehearsed it")
+    told = f"{'rehearsed' if newest.rehearsal else 'gone'} to version {newest.version} in {newest.took_ms / 1000:.1f} s"
+    old = (dossier.today - newest.at.date()).days > REHEARSED
+    words = f"{told} on {newest.at.date().isoformat()}{', too long ago' if old else ''}"
+    return state("ops.rollback", "stale" if old else "supported", words, [newest.digest])
+
+
 RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "model.identity": identity,
     "stat.testset": test_set,
@@ -52,6 +67,7 @@ RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "gov.approval": approvals,
     "gov.waiver": waivers,
     "ops.incident": _incidents,
+    "ops.rollback": _rollback,
 }
 """Kinds that the records themselves are, each with the function that looks at them."""
 

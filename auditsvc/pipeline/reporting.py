@@ -40,6 +40,7 @@ from auditsvc.records import (
     Digest,
     Moment,
     Release,
+    Rollback,
     Submission,
     Timing,
     Verification,
@@ -133,6 +134,7 @@ def _dossier(inputs: ReportInputs, ports: Ports) -> Dossier:
         policy_at=_logged_at(ports.log, inputs.policy.digest),
         incidents=ledger.find(Incident, inputs.model),
         watches=ledger.find(Watch, inputs.model),
+        rollbacks=ledger.find(Rollback, inputs.model),
     )
 
 

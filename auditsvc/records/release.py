@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
 from auditsvc.records.model import FileEntry
@@ -49,6 +49,38 @@ class Revocation(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the release."""
         return (self.release,)
+
+
+class Rollback(Record):
+    """The alias goes back to an earlier release, or it was rehearsed that it could; asked for by one person, confirmed
+    by another.
+
+    ``found`` is the version that carried the alias, ``version`` the one that was verified and carries it from then on.
+    """
+
+    kind: ClassVar[str] = "rollback"
+
+    model: Name
+    found: str | None = None
+    version: str
+    release: Digest
+    reason: Text
+    requested_by: Name
+    confirmed_by: Name
+    rehearsal: bool
+    took_ms: Annotated[int, Field(ge=0)]
+    """From the question to a verified release that is ready to carry the alias."""
+    at: Moment
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Self:
+        if self.requested_by.lower() == self.confirmed_by.lower():
+            raise ValueError(f"{self.requested_by} asked for it and can't confirm it too")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name and by the release."""
+        return (self.model, self.release)
 
 
 class Retirement(Record):

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from auditsvc.records.base import Digest, Moment, canonical_json
+from auditsvc.records.base import Digest, Moment
+from auditsvc.records.canonical import canonical_json
 from auditsvc.records.evidence import Evidence
 from auditsvc.records.model import Candidate
 from auditsvc.records.policy import Policy

@@ -20,7 +20,7 @@ from auditsvc.adapters.jobs.worker import Worker
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.pipeline.working import Workroom
 from auditsvc.ports import Ports, Progress
-from auditsvc.records import Job, ReportOrder
+from auditsvc.records import AuditOrder, Job, ReportOrder
 from tests.adapters.postgres import new_database
 from tests.api import sample
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
@@ -70,6 +70,18 @@ def test_a_slot_has_one_worker_and_the_same_name_again(tmp_path: Path) -> None:
     assert (len(set(names)), again.executor) == (2, names[0])
     assert Slot.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
     two.release()
+
+
+def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Store) -> None:
+    jobs, order = DbosJobs(store), AuditOrder(candidate=sample.candidate(1).digest, policy="standard", data="some")
+    plain, wanting = jobs.submit(order, "ann"), jobs.submit(order.model_copy(update={"device": "gpu"}), "ann")
+    queues = {item.workflow_id: item.queue_name for item in store.client.list_workflows()}
+    assert (queues[plain.id], queues[wanting.id]) == ("jobs", "jobs-gpu")
+    assert [event.step for event in jobs.events(wanting.id)] == ["queued"]
+    assert "GPU" in jobs.events(wanting.id)[0].words
+    jobs.cancel(wanting.id)
+    jobs.retry(wanting.id)
+    assert {item.workflow_id: item.queue_name for item in store.client.list_workflows()}[wanting.id] == "jobs-gpu"
 
 
 def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: Store, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from auditsvc.adapters.jobs.store import JOBS_QUEUE, QUEUES, SHARDS_QUEUE, VERSION, Store, deaths, told
+from auditsvc.adapters.jobs.store import QUEUES, VERSION, Store, deaths, told
 from auditsvc.errors import Cancelled, Conflict, NotFound
 from auditsvc.records import JOB_KINDS, AuditOrder, Fault, Job, JobEvent, JobId, JobState, Moment, Order
 
@@ -45,7 +45,7 @@ class DbosJobs:
     def submit(self, order: Order, by: str) -> Job:
         """Queue a job; see ``ports.Jobs.submit``."""
         job = f"{int(time.time() * 1000):012x}-{secrets.token_hex(8)}"
-        device = order.device if isinstance(order, AuditOrder) else "cpu"
+        device = _device_of(order)
         queue, _ = QUEUES[device]
         with self._store.translated():
             self._store.client.enqueue(
@@ -108,9 +108,9 @@ class DbosJobs:
             for child in self._store.client.list_workflows(
                 parent_workflow_id=job, status=["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
             ):
-                self._again(child, child.queue_name or SHARDS_QUEUE)
+                self._again(child, QUEUES[_device_of(known.order)][1])
             (own,) = self._store.client.list_workflows(workflow_ids=[job])
-            self._again(own, own.queue_name or JOBS_QUEUE)
+            self._again(own, QUEUES[_device_of(known.order)][0])
         with self._store.writing() as connection:
             connection.execute(delete(deaths).where(deaths.c.job == job))
         self.tell(job, "queued again")
@@ -195,6 +195,11 @@ class DbosJobs:
 
 def _id(job: Job) -> str:
     return job.id
+
+
+def _device_of(order: Order) -> str:
+    """The kind of worker that an order is for."""
+    return order.device if isinstance(order, AuditOrder) else "cpu"
 
 
 def _names_of(state: JobState | None) -> list[str]:

@@ -6,7 +6,7 @@ Each ends in the API's own verb, under the same role.
 from __future__ import annotations
 
 import datetime
-from typing import get_args
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
@@ -25,11 +25,13 @@ from auditsvc.records import Parent, Submission
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 
 
-def _form(request: Request, template: str, **facts: object) -> HTMLResponse:
+def _form(request: Request, template: str, **facts: Any) -> HTMLResponse:
     site = site_of(request)
     models = sorted({item.model for _, item in site.ledger.page(Parent, limit=SHOWN)})
     now = site.clock.now()
-    known = {"models": models, "now": now, "today": now.date(), "a_month_ago": now.date() - datetime.timedelta(days=30)}
+    today = now.date()
+    known: dict[str, Any] = {"models": models, "now": now, "today": today}
+    known["a_month_ago"] = today - datetime.timedelta(days=30)
     return page(request, template, "/statements", **known, **facts)
 
 

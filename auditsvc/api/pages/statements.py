@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -102,11 +102,12 @@ def statements(request: Request) -> HTMLResponse:
         ("Reviewed", "Two people stand behind it.", [card for card in cards if card.record.reviewer]),
     )
     today = site.clock.now().date()
-    facts = {"groups": groups, "declared": _declared(site, today), "today": today, "now": site.clock.now()}
+    facts: dict[str, Any] = {"groups": groups, "declared": _declared(site, today), "today": today}
+    facts["now"] = site.clock.now()
     return page(request, "statements.html", "/statements", **facts, **_register(site))
 
 
-def _register(site: Site) -> dict[str, object]:
+def _register(site: Site) -> dict[str, Any]:
     """The incidents that are known, open ones first, and the newest watch of each model."""
     known = current(item for _, item in reversed(site.ledger.page(Incident, limit=SHOWN)))
     watches: dict[str, Watch] = {}
