@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from auditsvc.adapters.jobs.asking import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, Signer, Timestamps, Witnesses
+    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, References, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
 
 
@@ -138,11 +138,21 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         clock=SystemClock(),
         progress=progress,
         folder=settings.store,
+        references=_references(settings.references),
         device=device_named(settings.device),
         **open_notaries(settings, ledger),
     )
     published(ports).guard()
     return ports
+
+
+def _references(allowed: str) -> References | None:
+    places = tuple(place.strip() for place in allowed.split(",") if place.strip())
+    if not places:
+        return None
+    from auditsvc.adapters.references import ObjectReferences
+
+    return ObjectReferences(places)
 
 
 def open_blobs(settings: Settings) -> Blobs:

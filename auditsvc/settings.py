@@ -96,6 +96,10 @@ class Settings:
     threads: int = field(default_factory=lambda: _number("THREADS", 0))
     """Torch threads for measuring; 0 means one for each core."""
 
+    references: str = field(default_factory=lambda: _from_environment("REFERENCES", ""))
+    """Places of object storage, with commas between, below which models may be fetched by their address, as
+    ``s3://models/pruned``; empty means nowhere."""
+
     device: str = field(default_factory=lambda: _from_environment("DEVICE", "cpu"))
     """Where models run while they are measured: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.  A worker on an accelerator
     takes the audits that ask for one, and no others."""

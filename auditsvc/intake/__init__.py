@@ -3,8 +3,8 @@
 Nothing here opens a pickle, and nothing that was sent is trusted because of its name.
 """
 
-from auditsvc.intake.limits import ONNX, inspect_folder
+from auditsvc.intake.limits import LIMITS, ONNX, inspect_folder
 from auditsvc.intake.onnx_in import from_onnx
 from auditsvc.intake.round_trip import Trip, round_trip, round_trip_all
 
-__all__ = ["ONNX", "Trip", "from_onnx", "inspect_folder", "round_trip", "round_trip_all"]
+__all__ = ["LIMITS", "ONNX", "Trip", "from_onnx", "inspect_folder", "round_trip", "round_trip_all"]

@@ -1,4 +1,4 @@
-"""Where a parent may come from: a model folder, an ONNX file, or a version of the MLflow registry.
+"""Where a model may come from: a folder, an ONNX file, a version of the MLflow registry, or object storage.
 
 ``models:/name/version`` and ``models:/name@alias`` are fetched through the registry; what they hold must be a model
 folder or one ONNX file.  ONNX is converted in the sandboxed child of ``intake`` and is a model folder from then on.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditsvc.errors import InvalidInput, NotFound, Refused
+from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.intake import from_onnx
 from auditsvc.models import CARD, WEIGHTS, InputSpec, model_files
 from auditsvc.models.foreign import HEAD_BYTES, foreign
@@ -42,12 +42,13 @@ def parent_folder(source: str, question: Question | None, ports: Ports) -> Itera
     Raises:
         InvalidInput: an ONNX file without a ``question``, or a URI that is none of ours.
         NotFound: no such version or alias.
+        Forbidden: an address in object storage that the operator did not allow.
         Refused: files that are no model, with the reason and what would work for each.
     """
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
         scratch = Path(name)
         (scratch / "fetched").mkdir()
-        found = _fetched(source, scratch / "fetched", ports) if source.startswith("models:") else Path(source)
+        found = _fetched(source, scratch / "fetched", ports) if _is_elsewhere(source) else Path(source)
         if found.is_dir() and _is_model_folder(found):
             yield found
         else:
@@ -55,7 +56,16 @@ def parent_folder(source: str, question: Question | None, ports: Ports) -> Itera
             yield _converted(_onnx_file(found, source), question, scratch / "model")
 
 
+def _is_elsewhere(source: str) -> bool:
+    return source.startswith("models:") or "://" in source
+
+
 def _fetched(source: str, folder: Path, ports: Ports) -> Path:
+    if not source.startswith("models:"):
+        if ports.references is None:
+            raise Forbidden(f"{source} may not be fetched: no place is allowed (AUDITSVC_REFERENCES)")
+        ports.references.fetch(source, folder)
+        return folder
     parts = _URI.fullmatch(source)
     if parts is None:
         raise InvalidInput(f"{source!r} names no model version; write models:/NAME/VERSION or models:/NAME@ALIAS")

@@ -29,6 +29,7 @@ __all__ = [
     "Log",
     "Ports",
     "Progress",
+    "References",
     "Registry",
     "Result",
     "Runner",
@@ -196,6 +197,22 @@ class Datasets(Protocol):
         ...
 
 
+class References(Protocol):
+    """Models that lie elsewhere, by their address."""
+
+    def fetch(self, address: str, folder: Path) -> None:
+        """Copy the files of the model folder at this address into ``folder``.
+
+        Raises:
+            InvalidInput: it is no address.
+            Forbidden: the operator did not allow this place.
+            NotFound: there is nothing.
+            Refused: something else lies there than the files of a model, or larger ones.
+            Unavailable: it can't be read.
+        """
+        ...
+
+
 class Progress(Protocol):
     """Tells somebody how long work goes: what, how many, how long still."""
 
@@ -240,5 +257,7 @@ class Ports:
     """Who stamps signatures with the time, if anybody."""
     witnesses: Witnesses | None = None
     """Who cosigns the log's checkpoints, if anybody."""
+    references: References | None = None
+    """Where models may be fetched from by address, if anywhere."""
     device: str = "cpu"
     """Where models run while they are measured."""

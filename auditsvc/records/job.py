@@ -31,6 +31,9 @@ DataName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-
 """A data set's folder or description below the service's data folder."""
 
 
+_REFERENCE = r"^(models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)|(s3|gs|gcs|az|abfs|abfss|oss)://[A-Za-z0-9._=+@-]+(/[A-Za-z0-9._=+@-]+)*)$"
+
+
 class PruneOrder(Value):
     """Prune a registered parent, mark the result, and submit it in the name of whoever asked."""
 
@@ -53,10 +56,9 @@ class AdmitOrder(Value):
     parent: Digest
     files: Annotated[tuple[FileEntry, ...], Field(max_length=100)] = ()
     """Files that were sent to ``POST /v1/uploads``; or else a reference."""
-    reference: Annotated[str, Field(pattern=r"^models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)$", max_length=300)] | None = (
-        None
-    )
-    """A version of the registry: ``models:/NAME/VERSION``."""
+    reference: Annotated[str, Field(pattern=_REFERENCE, max_length=300)] | None = None
+    """A version of the registry, ``models:/NAME/VERSION``, or a folder in object storage that the operator allows,
+    ``s3://bucket/place``."""
     probe: DataName
     """A data set of which a few images are put through the model twice."""
     policy: Name | Digest | None = None
