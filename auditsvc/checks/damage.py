@@ -84,17 +84,19 @@ def _worst_class(case: Case, pair: Pair) -> Iterator[Reading]:
         for name in case.dataset.slices.names:
             yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason=reason))
         return
-    losses = [_class_loss(case, pair, number) for number in range(len(case.dataset.classes))]
+    losses = {name: _class_loss(case, pair, number) for number, name in enumerate(case.dataset.classes)}
     for place, name in enumerate(case.dataset.slices.names):
-        there = [loss for loss in losses if loss.images[place] > 0]
+        there = {which: loss for which, loss in losses.items() if loss.images[place] > 0}
         if not there:
             yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason="no image of this slice was tried"))
             continue
-        value = max(float(loss.upper.value[place]) for loss in there)
-        low = max(float(loss.lower.low[place]) for loss in there)
-        high = max(float(loss.upper.high[place]) for loss in there)
-        images = int(sum(loss.images[place] for loss in there))
-        yield Reading(metric=_WORST, slice=name, outcome=Measured(value=value, low=low, high=high, images=images))
+        which = max(there, key=lambda one: float(there[one].upper.value[place]))
+        low = max(float(loss.lower.low[place]) for loss in there.values())
+        high = max(float(loss.upper.high[place]) for loss in there.values())
+        images = int(sum(loss.images[place] for loss in there.values()))
+        value = float(there[which].upper.value[place])
+        outcome = Measured(value=value, low=low, high=high, images=images, which=which)
+        yield Reading(metric=_WORST, slice=name, outcome=outcome)
 
 
 def _class_loss(case: Case, pair: Pair, number: int) -> _ClassLoss:

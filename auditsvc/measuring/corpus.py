@@ -102,7 +102,7 @@ class CorpusCheck(Check):
             for prefix, found in (("", values[0]), ("parent_", values[1])):
                 yield from self._gaps(f"{prefix}{name}_difference", found, tries, slices, case.alpha)
         if self._has_classes():
-            yield from self._worst(own, dense, tries, slices, case.alpha)
+            yield from self._worst(own, dense, tries, case)
 
     def _told(
         self, metric: str, values: Sequence[Numbers], differing: Numbers, tries: _Tries, slices: Slices, alpha: float,
@@ -152,9 +152,10 @@ class CorpusCheck(Check):
             reason = f"{where} has this group and another with {self.min_images} images to compare"
             yield Reading(metric=metric, slice=name, outcome=found.get(place) or Unmeasured(reason=reason))
 
-    def _worst(self, own: Sums, dense: Sums, tries: _Tries, slices: Slices, alpha: float) -> Iterator[Reading]:
-        """The largest loss of any one class on every slice."""
-        for place, name in enumerate(slices.names):
+    def _worst(self, own: Sums, dense: Sums, tries: _Tries, case: Case) -> Iterator[Reading]:
+        """The largest loss of any one class on every slice, and whose it is."""
+        alpha = case.alpha
+        for place, name in enumerate(case.dataset.slices.names):
             images = int(tries.images[place])
             after, before = self.by_class(own.slices[place]), self.by_class(dense.slices[place])
             if images < self.min_images or after is None or before is None or not np.isfinite(before[0]).any():
@@ -164,16 +165,11 @@ class CorpusCheck(Check):
             there = np.flatnonzero(np.isfinite(change[0]))
             units = float(tries.units[place])
             ends = [_ends_of_class(change[:, number], self.draws, alpha, len(there), units) for number in there]
-            value, low, high = (max(end[place] for end in ends) for place in range(3))
-            moved = moved_out(
-                bounded(value, low, high),
-                float(tries.differing[place]),
-                images,
-                alpha,
-                -1.0,
-                float(tries.largest[place]),
-            )
-            outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images)
+            value, low, high = (max(end[part] for end in ends) for part in range(3))
+            differing, largest = float(tries.differing[place]), float(tries.largest[place])
+            moved = moved_out(bounded(value, low, high), differing, images, alpha, -1.0, largest)
+            which = case.dataset.classes[int(there[int(np.argmax([end[0] for end in ends]))])]
+            outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images, which=which)
             yield Reading(metric=WORST, slice=name, outcome=outcome)
 
 

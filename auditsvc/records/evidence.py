@@ -28,6 +28,8 @@ class Measured(Value):
     lost: Annotated[int, Field(ge=0)] | None = None
     won: Annotated[int, Field(ge=0)] | None = None
     p: Annotated[float, Field(ge=0, le=1)] | None = None
+    which: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Whose number it is, where it is the worst of several."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -28,7 +28,8 @@ def sentence_of(rule: Rule, metric: str, slice_name: str, outcome: Measured | Un
         return f"{place}: not known, {outcome.reason}; {wanted}"
     value, low, high = (_number(told, number) for number in (outcome.value, outcome.low, outcome.high))
     ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
-    return f"{place}: {value}{unit} {ends}; {wanted}{_deciding(needed, outcome.images)}"
+    whose = f" for {outcome.which}" if outcome.which else ""
+    return f"{place}: {value}{unit}{whose} {ends}; {wanted}{_deciding(needed, outcome.images)}"
 
 
 def _deciding(needed: int | None, images: int) -> str:

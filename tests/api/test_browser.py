@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from auditsvc.api.site import Site
-from auditsvc.compliance import Document
+from auditsvc.compliance import Document, Incident, Watch
 from auditsvc.records import Approval, ReleaseOrder
 from tests.api import sample
+from tests.fakes import NOON
 
 pytestmark = pytest.mark.browser
 
@@ -107,7 +109,7 @@ def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
 
     for name, role, places in (
         ("ann", "submitter", ("documents", "change-plans")),
-        ("eve", "auditor", ("answers", "change-verdicts")),
+        ("eve", "auditor", ("answers", "change-verdicts", "incidents", "watches")),
     ):
         _come_in(page, url, site, name, role)
         for place in places:
@@ -122,8 +124,17 @@ def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
             page.wait_for_url(f"{url}/statements")
             assert "You can't review it: it is your own." in page.inner_text("main")
             check("statements of one's own")
+    known = {"model": "net", "words": "A gate did not open.", "person": "eve", "at": NOON}
+    day = datetime.timedelta(days=1)
+    site.ledger.append(
+        Incident(harm="widespread", aware=NOON - day, **known),
+        Incident(harm="death", aware=NOON - 30 * day, **known),
+        Incident(harm="health", aware=NOON - 20 * day, reported=NOON - day, authority="Surveillance", **known),
+        Watch(since=NOON.date() - 30 * day, until=NOON.date(), **known),
+        actor="eve",
+    )
     page.goto(f"{url}/statements")
-    check("statements to review")
+    check("statements to review, incidents")
     with page.expect_download() as loaded:
         page.click("text=how to use -it-.pdf")
     assert Path(loaded.value.path()).read_bytes() == b"%PDF a face is 0 or 1"
