@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from auditsvc.adapters.blobs.objects import ObjectBlobs
 from auditsvc.adapters.filekeys import FileKeys
 from auditsvc.api.opening import open_site
 from auditsvc.bootstrap import open_keys, open_ledger, open_notaries
@@ -65,3 +66,10 @@ def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path
     with pytest.raises(Conflict, match="LOG_FORK_GUARD"):
         open_site(settings, "127.0.0.1")
     assert open_ledger(settings).size() == 0  # what only reads still reads
+
+
+def test_the_service_reads_files_where_the_workers_put_them(tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path / "store", blobs_url="s3://bucket/place", watch_s=0)
+    site = open_site(settings, "127.0.0.1")
+    assert isinstance(site.ports.blobs, ObjectBlobs)
+    site.close()

@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS answered (
     status INTEGER, kind TEXT, body BLOB, PRIMARY KEY (person, key));
 CREATE TABLE IF NOT EXISTS recall (
     release TEXT PRIMARY KEY, reason TEXT NOT NULL, person TEXT NOT NULL, at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS way_back (
+    release TEXT PRIMARY KEY, reason TEXT NOT NULL, person TEXT NOT NULL, at TEXT NOT NULL);
 """
 
 

@@ -21,10 +21,10 @@ from auditsvc.api.people import People, grants_of
 from auditsvc.api.site import Site
 from auditsvc.api.staffing import Staff, staffing
 from auditsvc.api.watching import Watch
-from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_notaries
+from auditsvc.bootstrap import SystemClock, open_blobs, open_keys, open_ledger, open_notaries
 from auditsvc.errors import Unavailable
 from auditsvc.pipeline.sealed import published
-from auditsvc.ports import Blobs, Clock, Datasets, Jobs, Keys, Ports, Registry
+from auditsvc.ports import Clock, Datasets, Jobs, Keys, Ports, Registry
 from auditsvc.settings import Settings
 
 TELL_S = 2.0
@@ -164,13 +164,12 @@ def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
     Raises:
         Conflict: the ledger came back from an old backup: its log does not continue what it has published.
     """
-    from auditsvc.adapters.blobs import FileBlobs
     from auditsvc.adapters.console import NoProgress
 
     ports = Ports(
         ledger=ledger,
         log=ledger,
-        blobs=cast(Blobs, FileBlobs(settings.store / "blobs")),
+        blobs=open_blobs(settings),
         registry=cast(Registry, Later(lambda: _registry(settings))),
         datasets=cast(Datasets, Later(_datasets)),
         keys=keys,

@@ -1,18 +1,20 @@
-"""Taking a release back takes two people: one asks and says why, another confirms.
+"""Taking a release back, or going back to an earlier one, takes two people: one asks and says why, another confirms.
 
-What was asked for waits in ``access.db``; a recall that is confirmed is a ``Revocation`` in the ledger, and the
-ledger's own constraint refuses one whose two people are one.
+What was asked for waits in ``access.db``; what is confirmed is a ``Revocation`` or a ``Rollback`` in the ledger, and no
+record has the same person twice.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from auditsvc.api.site import Site
 from auditsvc.errors import Conflict, InvalidInput
-from auditsvc.records import Digest, Moment, Name, Release, Revocation, Text, Value
+from auditsvc.records import Digest, Moment, Name, Release, Revocation, Rollback, Text, Value
 
 
 class Asked(Value):
-    """A recall that waits for a second person."""
+    """What was asked for about a release, and waits for a second person."""
 
     release: Digest
     reason: Text
@@ -20,43 +22,79 @@ class Asked(Value):
     at: Moment
 
 
-def asked_of(site: Site, release: Digest) -> Asked | None:
-    """What was asked for and is not confirmed yet; None where nobody asked."""
-    with site.access.changing() as connection:
-        query = "SELECT release, reason, person, at FROM recall WHERE release = ?"
-        row = connection.execute(query, (release,)).fetchone()
-    return Asked(release=row[0], reason=row[1], person=row[2], at=row[3]) if row else None
+@dataclass(frozen=True)
+class Waiting:
+    """What is asked for, one thing for each release: its table, its event in the log, and what it is in words."""
+
+    table: str
+    event: str
+    words: str
+
+    def asked_of(self, site: Site, release: Digest) -> Asked | None:
+        """What was asked for and is not confirmed yet; None where nobody asked."""
+        query = f"SELECT release, reason, person, at FROM {self.table} WHERE release = ?"  # noqa: S608 - our own name
+        with site.access.changing() as connection:
+            row = connection.execute(query, (release,)).fetchone()
+        return Asked(release=row[0], reason=row[1], person=row[2], at=row[3]) if row else None
+
+    def second(self, site: Site, release: Digest, person: str, reason: str | None) -> tuple[Asked, bool]:
+        """What was asked for, and whether this person is the second; the first one asks now.
+
+        Raises:
+            InvalidInput: the first to ask gives no reason.
+            Conflict: who asked can't confirm.
+        """
+        asked = self.asked_of(site, release)
+        if asked is not None:
+            if asked.person.lower() == person.lower():
+                raise Conflict(f"you asked for this {self.words}; another person must confirm it")
+            return asked, True
+        if reason is None:
+            raise InvalidInput(f"nobody asked for this {self.words} yet: say why")
+        asked = Asked(release=release, reason=reason, person=person, at=site.clock.now())
+        row = (release, reason, person, asked.at.isoformat())
+        with site.access.changing() as connection:
+            connection.execute(f"INSERT INTO {self.table} (release, reason, person, at) VALUES (?,?,?,?)", row)  # noqa: S608
+        site.note(self.event, person, object=release)
+        return asked, False
+
+    def done(self, site: Site, release: Digest) -> None:
+        """It waits no longer."""
+        with site.access.changing() as connection:
+            connection.execute(f"DELETE FROM {self.table} WHERE release = ?", (release,))  # noqa: S608
+
+
+RECALLS = Waiting("recall", "recall-asked", "recall")
+RETURNS = Waiting("way_back", "return-asked", "way back")
 
 
 def ask_or_confirm(site: Site, release: Release, person: str, reason: str | None) -> Asked | Revocation:
-    """Ask for a recall, or confirm the one that another person asked for.
-
-    Raises:
-        InvalidInput: the first to ask gives no reason.
-        Conflict: who asked can't confirm.
-    """
+    """Ask for a recall, or confirm the one that another person asked for.  Raises as ``Waiting.second``."""
     from auditsvc.pipeline.releasing import revoke
 
     done = site.ledger.find(Revocation, release.digest)
     if done:
         return done[0]
-    asked = asked_of(site, release.digest)
-    if asked is None:
-        return _ask(site, release.digest, person, reason)
-    if asked.person.lower() == person.lower():
-        raise Conflict("you asked for this recall; another person must confirm it")
+    asked, confirmed = RECALLS.second(site, release.digest, person, reason)
+    if not confirmed:
+        return asked
     revocation = revoke(release, asked.reason, asked.person, person, site.ports)
-    with site.access.changing() as connection:
-        connection.execute("DELETE FROM recall WHERE release = ?", (release.digest,))
+    RECALLS.done(site, release.digest)
     return revocation
 
 
-def _ask(site: Site, release: Digest, person: str, reason: str | None) -> Asked:
-    if reason is None:
-        raise InvalidInput("nobody asked for this recall yet: say why it must not be used any more")
-    asked = Asked(release=release, reason=reason, person=person, at=site.clock.now())
-    row = (release, reason, person, asked.at.isoformat())
-    with site.access.changing() as connection:
-        connection.execute("INSERT INTO recall (release, reason, person, at) VALUES (?,?,?,?)", row)
-    site.note("recall-asked", person, object=release)
-    return asked
+def ask_or_go_back(site: Site, release: Release, person: str, reason: str | None) -> Asked | Rollback:
+    """Ask to go back to this release, or confirm it.
+
+    Raises:
+        InvalidInput, Conflict: as ``Waiting.second``.
+        NotApproved: the gate does not say yes to it any more, or it does not verify.
+    """
+    from auditsvc.pipeline.rolling import roll_back
+
+    asked, confirmed = RETURNS.second(site, release.digest, person, reason)
+    if not confirmed:
+        return asked
+    made = roll_back(release.model, release.version, asked.reason, asked.person, person, site.ports)
+    RETURNS.done(site, release.digest)
+    return made

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from auditsvc.api.bundling import files_of, tar_of
 from auditsvc.api.identity import site_of
 from auditsvc.api.reading import FOR_EVER, ADigest, kept, readable
-from auditsvc.api.recalling import Asked, ask_or_confirm, asked_of
+from auditsvc.api.recalling import RECALLS, Asked, ask_or_confirm, ask_or_go_back
 from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.errors import NotFound
@@ -130,7 +130,7 @@ def recall(request: Request, digest: ADigest) -> Recall:
     """Who asked for a recall, and the revocation once another person confirmed."""
     site: Site = site_of(request)
     site.ledger.get(Release, digest)
-    return Recall(asked=asked_of(site, digest), revocations=list(site.ledger.find(Revocation, digest)))
+    return Recall(asked=RECALLS.asked_of(site, digest), revocations=list(site.ledger.find(Revocation, digest)))
 
 
 @router.post(
@@ -148,3 +148,20 @@ def take_back(request: Request, digest: ADigest, given: Recalling) -> Response:
     if isinstance(made, Asked):
         return Response(Recall(asked=made).model_dump_json(exclude_none=True), 202, media_type="application/json")
     return kept(request, made, 201, "/v1/revocations")
+
+
+@router.post(
+    "/v1/releases/{digest}/return",
+    status_code=201,
+    response_model=Rollback,
+    responses={202: {"description": "Asked for; another person must confirm.", "model": Recall}},
+    summary="Ask to go back to this release, or confirm it",
+)
+def go_back(request: Request, digest: ADigest, given: Recalling) -> Response:
+    """The first person asks, with a reason; another confirms. The release is verified first, then the alias moves.
+    What carried the alias stays a release."""
+    site: Site = site_of(request)
+    made = ask_or_go_back(site, site.ledger.get(Release, digest), request.state.caller.name, given.reason)
+    if isinstance(made, Asked):
+        return Response(Recall(asked=made).model_dump_json(exclude_none=True), 202, media_type="application/json")
+    return kept(request, made, 201, "/v1/rollbacks")

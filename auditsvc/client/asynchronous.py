@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from auditsvc.client.awaiting import AsyncWorking
-from auditsvc.client.shapes import Recall, Verified
+from auditsvc.client.shapes import Asked, Recall, Verified
 from auditsvc.client.synchronous import Client
 from auditsvc.pipeline.answering import GateAnswer
-from auditsvc.records import Approval, Digest, Record, Release, Waiver
+from auditsvc.records import Approval, Digest, Record, Release, Rollback, Waiver
 
 R = TypeVar("R", bound=Record)
 
@@ -52,6 +52,10 @@ class AsyncClient(AsyncWorking):
     async def release(self, decision: Digest) -> Release:
         """Seal what the decision approves."""
         return await asyncio.to_thread(self._client.release, decision)
+
+    async def go_back(self, release: Digest, reason: str | None = None) -> Asked | Rollback:
+        """Ask to go back to this release, or confirm it."""
+        return await asyncio.to_thread(self._client.go_back, release, reason)
 
     async def recall(self, release: Digest, reason: str | None = None) -> Recall:
         """Ask for a recall, or confirm one."""

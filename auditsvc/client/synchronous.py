@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from auditsvc.client.shapes import Recall, Verified, read
+from auditsvc.client.shapes import Asked, Recall, Verified, read
 from auditsvc.client.transport import Transport
 from auditsvc.client.working import Working
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
@@ -135,6 +135,21 @@ class Client(Working):
         if json.loads(body).get("kind") == Revocation.kind:
             return Recall(revocations=(Revocation.parse(body),))
         return read(Recall, body)
+
+    def go_back(self, release: Digest, reason: str | None = None) -> Asked | Rollback:
+        """Ask to go back to this release, or confirm what somebody else asked for.
+
+        Raises:
+            Conflict: it carries the alias already, or you asked for it yourself.
+            NotApproved: it may not be used any more, or does not verify.
+        """
+        body = self._write(f"/v1/releases/{release}/return", {"reason": reason} if reason else {})
+        if json.loads(body).get("kind") == Rollback.kind:
+            return Rollback.parse(body)
+        asked = read(Recall, body).asked
+        if asked is None:
+            raise Unavailable("the service answered neither what was asked for nor what was done")
+        return asked
 
     def bundle(self, release: Digest, file: Path) -> Path:
         """Download a release as one tar: the model's files and what is signed about them."""

@@ -9,7 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.api.site import Site
-from auditsvc.records import Release, Submission
+from auditsvc.pipeline.pointing import ALIAS, unpoint
+from auditsvc.records import Release, Rollback, Submission
 from tests.api.conftest import Clients
 from tests.fakes import MemoryRegistry
 from tests.provenance.sample import FILES, sealing
@@ -78,6 +79,42 @@ def test_what_was_recalled_says_so(clients: Clients, reader: TestClient, release
     assert clients("approver", "hal").post(path, json={}).status_code == 201
     for content, headers in ((bundle, TAR), (FILES["config.json"], FILE)):
         assert reader.post("/v1/verify", content=content, headers=headers).json()["verdict"] == "REVOKED"
+
+
+def test_the_alias_goes_back_when_two_people_say_so(clients: Clients, site: Site, released: Release) -> None:
+    path = f"/v1/releases/{released.digest}/return"
+    gus, hal = clients("approver", "gus"), clients("approver", "hal")
+    assert gus.post(path, json={}).json()["code"] == "invalid-input"
+    asked = gus.post(path, json={"reason": "the next one fails"})
+    assert (asked.status_code, asked.json()["asked"]["person"]) == (202, "gus")
+    assert gus.post(path, json={}).json()["code"] == "conflict"
+    refused = hal.post(path, json={})
+    assert refused.json()["code"] == "conflict" and "carries the alias approved already" in refused.json()["detail"]
+    unpoint(released.model, released.version, released.digest, site.ports)
+    done = hal.post(path, json={})
+    made = Rollback.parse(done.content)
+    assert (done.status_code, made.requested_by, made.confirmed_by) == (201, "gus", "hal")
+    assert site.ports.registry.aliased(released.model, ALIAS) == released.version
+    assert gus.get(f"/v1/rollbacks/{made.digest}").content == made.canonical()
+
+
+def test_the_page_of_a_release_has_both_ways_back(clients: Clients, site: Site, released: Release) -> None:
+    decision = f"/decisions/{released.decision}"
+    own = {"sec-fetch-site": "same-origin"}
+    gus, hal = (clients("approver", name) for name in ("gus", "hal"))
+    page = gus.get(decision).text
+    assert "Recall: ask as gus" in page and "Go back to this version" not in page
+    assert "Recall: ask" not in clients("auditor", "eve").get(decision).text
+    unpoint(released.model, released.version, released.digest, site.ports)
+    assert "The alias goes from nowhere to this version" in gus.get(decision).text
+    for verb in ("return", "recall"):
+        path = f"/releases/{released.digest}/{verb}"
+        got = gus.post(path, data={"reason": "fails at night"}, headers=own)
+        assert (got.status_code, got.headers["location"]) == (303, decision)
+        assert "gus asks for it, another person must confirm" in clients("reader", "rae").get(decision).text
+        assert hal.post(path, data={"reason": ""}, headers=own).status_code == 303
+    assert site.ledger.find(Rollback, released.digest)[0].confirmed_by == "hal"
+    assert "Recalled: fails at night" in gus.get(decision).text
 
 
 def test_attestations_are_read_by_name_and_nothing_else_is(reader: TestClient, released: Release) -> None:

@@ -12,6 +12,7 @@ from auditsvc.api.origins import KINDS
 from auditsvc.api.site import Site
 from auditsvc.client import AsyncClient, Client
 from auditsvc.client import transport as transport_module
+from auditsvc.client.shapes import Asked
 from auditsvc.client.synchronous import PLACES
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
 from auditsvc.records import Approval, Candidate, Decision, Release
@@ -75,6 +76,16 @@ def test_a_recall_is_asked_for_and_confirmed(url: str, site: Site) -> None:
     assert asked is not None and asked.person == "bob"
     done = _client(url, site, "approver", "cyd").recall(about)
     assert [item.confirmed_by for item in done.revocations] == ["cyd"]
+
+
+def test_a_way_back_is_asked_for_and_refused_where_nothing_verifies(url: str, site: Site) -> None:
+    about = sample.released().digest
+    asked = _client(url, site, "approver", "bob").go_back(about, "fails at night")
+    assert isinstance(asked, Asked) and asked.person == "bob"
+    with pytest.raises(Conflict, match="another person"):
+        asyncio.run(AsyncClient(url, site.access.issue("bob", "approver", 1)[0]).go_back(about))
+    with pytest.raises((NotApproved, NotFound)):
+        _client(url, site, "approver", "cyd").go_back(about)
 
 
 def test_a_file_that_nobody_knows_is_unknown(url: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from auditsvc.api.pages import (
     reports,
     saying,
     statements,
+    taking_back,
     work,
 )
 
@@ -23,6 +24,7 @@ routers = (
     overview.router,
     candidate.router,
     decision.router,
+    taking_back.router,
     logbook.router,
     door.router,
     coming.router,

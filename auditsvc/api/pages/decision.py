@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.api.identity import site_of
 from auditsvc.api.pages.forms import Form
+from auditsvc.api.pages.taking_back import steps
 from auditsvc.api.reading import ADigest
 from auditsvc.api.releases import report_of
 from auditsvc.api.rendering import page
@@ -46,6 +47,7 @@ def decision(request: Request, digest: ADigest) -> HTMLResponse:
         missing=max(0, policy.approvals - len(approvals)),
         waivers=ledger.find(Waiver, found.candidate),
         release=releases[-1] if releases else None,
+        steps=steps(site, releases[-1] if releases else None, caller),
         revocations=ledger.find(Revocation, releases[-1].digest) if releases else (),
         newest=newest,
         may_approve=caller.may("approver") and caller.name.lower() not in others and found.outcome == "approved",
