@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from auditsvc.adapters.jobs.asking import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, References, Signer, Timestamps, Witnesses
+    from auditsvc.pipeline.working import Workroom
+    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, References, Result, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
 
 
@@ -176,14 +179,40 @@ def open_jobs(settings: Settings) -> DbosJobs:
 
 def open_worker(settings: Settings) -> Worker:
     """A worker process on these stores."""
-    from auditsvc.adapters.console import NoProgress
+    from auditsvc.adapters.jobs.on_ray import RayCluster
     from auditsvc.adapters.jobs.store import Store
     from auditsvc.adapters.jobs.worker import Worker
+
+    room = open_workroom(settings)
+    cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ports.device != "cpu") if settings.ray else None
+    return Worker(Store(settings.jobs), room, settings.store / "workers", settings.job_deaths, cluster)
+
+
+def open_workroom(settings: Settings) -> Workroom:
+    """Where jobs and shards are done, without anybody who takes them."""
+    from auditsvc.adapters.console import NoProgress
     from auditsvc.pipeline.working import Workroom
 
-    room = Workroom(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
-    slots = settings.store / "workers"
-    return Worker(Store(settings.jobs), room, slots, settings.job_deaths)
+    return Workroom(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
+
+
+@cache
+def _room_of_this_node() -> Workroom:
+    settings = Settings()
+    return open_workroom(replace(settings, threads=settings.threads or 1))  # Ray has a task for each core
+
+
+def measured_on_ray(shard: str) -> str:
+    """One shard on a node of a Ray cluster, with the settings of that node's environment."""
+    from auditsvc.adapters.console import NoProgress
+    from auditsvc.adapters.jobs.on_ray import told
+    from auditsvc.pipeline.working import measure_shard
+    from auditsvc.records import Shard
+
+    def work() -> Result:
+        return measure_shard(Shard.model_validate_json(shard), _room_of_this_node().for_job(NoProgress()))
+
+    return told(work)
 
 
 def policies_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:

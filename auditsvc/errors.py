@@ -133,3 +133,15 @@ class Unavailable(AuditError):
 
     code = "unavailable"
     status = 503
+
+
+def errors_by_code() -> dict[str, type[AuditError]]:
+    """Every error of the tree by its code: how one that crossed a process becomes itself again."""
+    found: dict[str, type[AuditError]] = {}
+    kinds: list[type[AuditError]] = [AuditError]
+    while kinds:
+        kind = kinds.pop()
+        if "code" in vars(kind):  # not a module's own variant of one of these
+            found[kind.code] = kind
+        kinds += kind.__subclasses__()
+    return found

@@ -56,6 +56,10 @@ class Settings:
     workers: int = field(default_factory=lambda: _number("WORKERS", 1))
     """Workers that ``serve`` starts by itself while there are jobs; 0 where ``auditsvc worker`` runs elsewhere."""
 
+    ray: str = field(default_factory=lambda: _from_environment("RAY", ""))
+    """A Ray cluster's head, as ``10.0.0.1:6379``, or ``auto``: workers have it measure the shards of audits.  Empty
+    means that workers measure themselves.  Let running audits end before it is changed."""
+
     key_passphrase: str = field(default_factory=lambda: _from_environment("KEY_PASSPHRASE", ""), repr=False)
     """Encrypts the private keys at rest; empty means that file permissions alone guard them."""
 

@@ -16,24 +16,13 @@ from pathlib import Path
 from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
-from auditsvc.errors import AuditError, InvalidInput, NotVerified, Unavailable
+from auditsvc.errors import AuditError, InvalidInput, NotVerified, Unavailable, errors_by_code
 
 PAUSES_S = (0.2, 1.0)
 """Waits before a request is sent again, in seconds."""
 
 Body = bytes | Path | None
 T = TypeVar("T")
-
-
-def errors_by_code() -> dict[str, type[AuditError]]:
-    """Every error of the tree by its code."""
-    found: dict[str, type[AuditError]] = {}
-    kinds: list[type[AuditError]] = [AuditError]
-    while kinds:
-        kind = kinds.pop()
-        found[kind.code] = kind
-        kinds += kind.__subclasses__()
-    return found
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer, PortableWorkflowError, Queue
 from pydantic import TypeAdapter
 
 from auditsvc.adapters.jobs.asking import DbosJobs
+from auditsvc.adapters.jobs.on_ray import RayCluster, RayRunner
 from auditsvc.adapters.jobs.reaping import BEAT_S, Heart, Slot
 from auditsvc.adapters.jobs.running import DbosRunner, JobProgress, kept_step
 from auditsvc.adapters.jobs.store import QUEUES, VERSION, Store
@@ -52,9 +53,11 @@ _log = logging.getLogger("auditsvc.worker")
 class Worker:
     """A process that works off the queues until it is told to stop."""
 
-    def __init__(self, store: Store, room: Workroom, slots: Path, most_deaths: int) -> None:
-        """``slots`` is a folder that the workers of one machine share."""
-        self._store, self._room = store, room
+    def __init__(
+        self, store: Store, room: Workroom, slots: Path, most_deaths: int, cluster: RayCluster | None = None
+    ) -> None:
+        """``slots`` is a folder that the workers of one machine share; ``cluster`` measures the shards, if given."""
+        self._store, self._room, self._cluster = store, room, cluster
         self._jobs = DbosJobs(store)
         self._slot = Slot.take(slots)
         self._heart = Heart(store, self._jobs, self._slot, slots, most_deaths)
@@ -146,6 +149,8 @@ class Worker:
     def _runner(self, job: str) -> DbosRunner:
         if self._shards is None:
             raise Unavailable("the worker has not been started")
+        if self._cluster:
+            return RayRunner(job, self._jobs, self._shards, self._shard, self._cluster)
         return DbosRunner(job, self._jobs, self._shards, self._shard)
 
     def _shard_workflow(self) -> Callable[[Result], Result]:
