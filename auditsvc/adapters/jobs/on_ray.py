@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -48,10 +49,8 @@ class RayCluster:
         """
         if self._task is None:
             self._task = self._connected()
-        try:
+        with self._reached():
             return self._task.remote(shard.model_dump_json())
-        except Exception as error:
-            raise self._lost(error) from error
 
     def result(self, reference: Any, seconds: float) -> str | None:
         """What the task told; None if it did not end in this time.
@@ -61,11 +60,9 @@ class RayCluster:
         """
         import ray
 
-        try:
+        with self._reached():
             done, _ = ray.wait([reference], timeout=seconds)
             return str(ray.get(reference)) if done else None
-        except Exception as error:
-            raise self._lost(error) from error
 
     def cancel(self, references: Sequence[Any]) -> None:
         """Let what waits go, and end what runs."""
@@ -81,17 +78,21 @@ class RayCluster:
         except ImportError as error:
             raise Unavailable("AUDITSVC_RAY needs a package: pip install 'auditsvc[ray]'") from error
         here = {"_node_ip_address": "127.0.0.1"} if self.address.startswith("127.0.0.1:") else {}
-        try:
+        with self._reached():
             ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True, **here)
-        except Exception as error:
-            raise self._lost(error) from error
         needs = {"num_cpus": 1, "num_gpus": 1 if self._gpu else 0, "max_retries": 2}
         return ray.remote(**needs)(self._measure)
 
-    def _lost(self, error: Exception) -> Unavailable:
-        words = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        hint = "" if self._task else "; is it there, and is RAY_AUTH_TOKEN its token?"
-        return Unavailable(f"the Ray cluster at {self.address} can't do it: {words}{hint}")
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        from ray.exceptions import RayError
+
+        try:
+            yield
+        except (RayError, OSError, RuntimeError, ValueError) as error:
+            words = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            hint = "" if self._task else "; is it there, and is RAY_AUTH_TOKEN its token?"
+            raise Unavailable(f"the Ray cluster at {self.address} can't do it: {words}{hint}") from error
 
 
 class RayRunner(DbosRunner):
