@@ -169,6 +169,11 @@ class Settings:
         return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / 'jobs.db'}"
 
     @property
+    def access(self) -> str:
+        """The URL of what the service itself remembers: beside the ledger on PostgreSQL, else SQLite in the store."""
+        return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / 'access.db'}"
+
+    @property
     def data_folder(self) -> Path:
         """The folder of the data sets, with the default filled in."""
         return Path(self.data).absolute() if self.data else self.store / "data"

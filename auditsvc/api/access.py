@@ -1,10 +1,9 @@
-"""What the service itself must remember: tokens, answers to writes that may be repeated, asked-for revocations.
+"""Who may come in: tokens by their hash, and the database of what the service itself must remember.
 
-One small SQLite file in the store, ``access.db``.  Only a token's SHA-256 is kept: it has 256 random bits, so that
-there is nothing to guess and no slow hash is needed.  It is read into memory and read again when it was changed,
-by whatever process (``PRAGMA data_version``), so that a revoked token is refused at the next request.
-
-Limit: the file belongs to one machine; several behind one address need one store.
+Only a token's SHA-256 is kept: it has 256 random bits, so that there is nothing to guess and no slow hash is needed.
+Tokens are read into memory and read again when they were changed, by whatever process, so that a revoked token is
+refused at the next request: SQLite counts commits (``PRAGMA data_version``, microseconds), PostgreSQL is asked how many
+tokens there are and how many were revoked.
 """
 
 from __future__ import annotations
@@ -14,9 +13,15 @@ import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import Connection, Engine, Table, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from auditsvc.adapters.ledger.opening import open_engine, reading, use_wal, writing
+from auditsvc.api import remembering
 from auditsvc.api.identity import Caller
 from auditsvc.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from auditsvc.ports import Clock
@@ -25,18 +30,7 @@ from auditsvc.records import Moment, Name, Value
 PREFIX = "auditsvc_"
 """Every token begins with it, so that scanners for leaked secrets find one."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS token (
-    id TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL, role TEXT NOT NULL,
-    issued TEXT NOT NULL, expires TEXT NOT NULL, revoked TEXT, project TEXT NOT NULL DEFAULT '');
-CREATE TABLE IF NOT EXISTS answered (
-    person TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, at TEXT NOT NULL,
-    status INTEGER, kind TEXT, body BLOB, PRIMARY KEY (person, key));
-CREATE TABLE IF NOT EXISTS recall (
-    release TEXT PRIMARY KEY, reason TEXT NOT NULL, person TEXT NOT NULL, at TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS way_back (
-    release TEXT PRIMARY KEY, reason TEXT NOT NULL, person TEXT NOT NULL, at TEXT NOT NULL);
-"""
+_tokens = remembering.token
 
 
 class Token(Value):
@@ -52,43 +46,53 @@ class Token(Value):
 
 
 class Access:
-    """Tokens by their hash."""
+    """Tokens by their hash, and transactions on all that is remembered."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open the file, or make it.
+    def __init__(self, url: str, clock: Clock) -> None:
+        """Open the database, or make it.
 
         Raises:
+            InvalidInput: not a database URL.
             Unavailable: it can't be opened or written.
         """
-        self.path, self._clock = path, clock
-        with self.changing() as connection:
-            connection.executescript(_SCHEMA)
-            if not any(row[1] == "project" for row in connection.execute("PRAGMA table_info(token)")):
-                connection.execute("ALTER TABLE token ADD COLUMN project TEXT NOT NULL DEFAULT ''")
-        path.chmod(0o600)
-        self._watch = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._seen = -1
-        self._tokens: dict[bytes, Token] = {}
+        self._clock = clock
+        self._engine = open_engine(url, _make)
+        self.is_near = self._engine.dialect.name == "sqlite"
+        """Whether a look takes microseconds, so that it needs no thread of its own."""
+        file = self._engine.url.database if self.is_near else None
+        self._watch = sqlite3.connect(file, isolation_level=None, check_same_thread=False) if file else None
+        self._seen: object = None
+        self._known: dict[bytes, Token] = {}
 
     def close(self) -> None:
-        """Give the file back."""
-        self._watch.close()
+        """Give the database back."""
+        if self._watch:
+            self._watch.close()
+        self._engine.dispose()
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of its own: kept whole, or not at all.
+    def looking(self) -> Iterator[Connection]:
+        """A connection in one snapshot.  Raises ``Unavailable``."""
+        with reading(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """The only writer's transaction: kept whole, or not at all.
 
         Raises:
             Conflict: somebody else was faster.
-            Unavailable: the file can't be read or written.
+            Unavailable: the database can't be read or written.
         """
         try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+            with writing(self._engine) as connection:
                 yield connection
-        except sqlite3.IntegrityError as error:
+        except Conflict as error:
             raise Conflict("somebody else did this a moment ago; look again") from error
-        except sqlite3.OperationalError as error:
-            raise Unavailable(f"{self.path} can't be read or written: {error}") from error
+
+    def insert(self, table: Table) -> Any:
+        """An ``INSERT`` that can say what happens on conflict, in this database's dialect."""
+        return (sqlite if self.is_near else postgresql).insert(table)
 
     def issue(self, name: str, role: str, days: float, project: str = "") -> tuple[str, Token]:
         """A new token and what is known of it; the token is shown now and never again.
@@ -105,11 +109,9 @@ class Access:
             expires=now + datetime.timedelta(days=days),
             project=project,
         )
-        row = (token.id, _hash(secret), name, role, token.issued.isoformat(), token.expires.isoformat(), project)
+        row = token.model_dump(mode="json") | {"issued": now.isoformat(), "expires": token.expires.isoformat()}
         with self.changing() as connection:
-            connection.execute(
-                "INSERT INTO token (id, hash, name, role, issued, expires, project) VALUES (?,?,?,?,?,?,?)", row
-            )
+            connection.execute(insert(_tokens), row | {"hash": _hash(secret)})
         return secret, token
 
     def revoke(self, token: str) -> Token:
@@ -118,10 +120,9 @@ class Access:
         Raises:
             NotFound: there is no such token.
         """
+        valid = update(_tokens).where(_tokens.c.id == token, _tokens.c.revoked.is_(None))
         with self.changing() as connection:
-            connection.execute(
-                "UPDATE token SET revoked = ? WHERE id = ? AND revoked IS NULL", (self._clock.now().isoformat(), token)
-            )
+            connection.execute(valid.values(revoked=self._clock.now().isoformat()))
         for known in self.tokens():
             if known.id == token:
                 return known
@@ -143,15 +144,33 @@ class Access:
         return Caller(token.name, tuple(token.role.split()), token.id, token.project)
 
     def _current(self) -> dict[bytes, Token]:
-        version = self._watch.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._seen:
-            rows = self._watch.execute(
-                "SELECT hash, id, name, role, issued, expires, revoked, project FROM token ORDER BY issued, rowid"
-            ).fetchall()
-            fields = ("id", "name", "role", "issued", "expires", "revoked", "project")
-            self._tokens = {row[0]: Token(**dict(zip(fields, row[1:], strict=True))) for row in rows}
-            self._seen = version
-        return self._tokens
+        changed = self._changed()
+        if changed != self._seen:
+            with self.looking() as connection:
+                rows = connection.execute(select(_tokens).order_by(_tokens.c.issued, _tokens.c.id)).mappings().all()
+            self._known = {row["hash"]: Token(**{name: row[name] for name in Token.model_fields}) for row in rows}
+            self._seen = changed
+        return self._known
+
+    def _changed(self) -> object:
+        """Something that is another after every change of the tokens."""
+        if self._watch:
+            return self._watch.execute("PRAGMA data_version").fetchone()[0]
+        with self.looking() as connection:
+            return tuple(connection.execute(select(func.count(), func.count(_tokens.c.revoked))).one())
+
+
+def _make(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        file = Path(engine.url.database)
+        try:
+            file.touch(0o600)
+            file.chmod(0o600)  # before its log is made, which gets the same rights
+        except OSError as error:
+            raise Unavailable(f"{file} can't be made or guarded: {error.strerror}") from error
+        use_wal(engine)
+    with writing(engine) as connection:
+        remembering.metadata.create_all(connection)
 
 
 def _hash(secret: str) -> bytes:

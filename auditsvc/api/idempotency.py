@@ -13,11 +13,13 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc.api.identity import Caller
+from auditsvc.api.remembering import answered
 from auditsvc.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -58,34 +60,33 @@ async def answered_once(request: Request, caller: Caller, inner: Inner) -> Respo
 
 
 def _begin(access: Access, person: str, key: str, seen: bytes, now: datetime.datetime) -> Response | None:
+    old = (answered.c.at < (now - _KEPT).isoformat()) | (
+        answered.c.status.is_(None) & (answered.c.at < (now - _UNFINISHED).isoformat())
+    )
     with access.changing() as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(
-            "DELETE FROM answered WHERE at < ? OR (status IS NULL AND at < ?)",
-            ((now - _KEPT).isoformat(), (now - _UNFINISHED).isoformat()),
-        )
-        found = connection.execute(
-            "SELECT request, status, kind, body FROM answered WHERE person = ? AND key = ?", (person, key)
-        ).fetchone()
+        connection.execute(delete(answered).where(old))
+        found = connection.execute(select(answered).where(*_own(person, key))).first()
         if found is None:
-            row = (person, key, seen, now.isoformat())
-            connection.execute("INSERT INTO answered (person, key, request, at) VALUES (?,?,?,?)", row)
+            row = {"person": person, "key": key, "request": seen, "at": now.isoformat()}
+            connection.execute(insert(answered), row)
             return None
-    request, status, kind, body = found
-    if request != seen:
+    if found.request != seen:
         raise InvalidInput("this Idempotency-Key was used for another request; take a new one for each")
-    if status is None:
+    if found.status is None:
         raise Conflict("the first request with this Idempotency-Key is still being answered; try again in a moment")
-    return Response(body, status, {"idempotent-replayed": "true"}, kind)
+    return Response(found.body, found.status, {"idempotent-replayed": "true"}, found.kind)
 
 
 def _keep(access: Access, person: str, key: str, row: tuple[int, str | None, bytes]) -> None:
+    status, kind, body = row
     with access.changing() as connection:
-        connection.execute(
-            "UPDATE answered SET status = ?, kind = ?, body = ? WHERE person = ? AND key = ?", (*row, person, key)
-        )
+        connection.execute(update(answered).where(*_own(person, key)).values(status=status, kind=kind, body=body))
 
 
 def _forget(access: Access, person: str, key: str) -> None:
     with access.changing() as connection:
-        connection.execute("DELETE FROM answered WHERE person = ? AND key = ? AND status IS NULL", (person, key))
+        connection.execute(delete(answered).where(*_own(person, key), answered.c.status.is_(None)))
+
+
+def _own(person: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return (answered.c.person == person, answered.c.key == key)

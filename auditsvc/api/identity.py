@@ -69,14 +69,20 @@ async def caller_of(request: Request) -> Caller:
             raise Unauthenticated("give the token as: Authorization: Bearer TOKEN")
         if site.people and is_signed(token.strip()):
             return await run_in_threadpool(site.people.caller, token.strip(), request.headers.get(PROJECT))
-        return site.access.caller(token.strip())
+        return await _known(site, token.strip())
     if "cookie" in request.headers and COOKIE in request.cookies:
         if request.method not in _SAFE and not from_own_page(request):
             raise Forbidden("another site tried to act in your name; nothing was done")
-        return site.access.caller(request.cookies[COOKIE])
+        return await _known(site, request.cookies[COOKIE])
     if site.local and not from_outside(request):
         return LOCAL
     raise Unauthenticated("a token is needed: Authorization: Bearer TOKEN; an admin gives you one")
+
+
+async def _known(site: Site, token: str) -> Caller:
+    if site.access.is_near:
+        return site.access.caller(token)
+    return await run_in_threadpool(site.access.caller, token)
 
 
 def is_signed(token: str) -> bool:

@@ -56,7 +56,7 @@ def open_site(settings: Settings, host: str) -> Site:
     """
     settings.store.mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
-    access = Access(settings.store / "access.db", clock)
+    access = Access(settings.for_project("").access, clock)
     names = settings.project_names
     parts = {name: settings.for_project(name) for name in names}
     public = urlsplit(settings.public_url).hostname or ""

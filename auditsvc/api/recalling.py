@@ -1,13 +1,16 @@
 """Taking a release back, or going back to an earlier one, takes two people: one asks and says why, another confirms.
 
-What was asked for waits in ``access.db``; what is confirmed is a ``Revocation`` or a ``Rollback`` in the ledger, and no
-record has the same person twice.
+What was asked for waits in a table of the service; what is confirmed is a ``Revocation`` or a ``Rollback`` in the
+ledger, and no record has the same person twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import Table, delete, insert, select
+
+from auditsvc.api.remembering import recall, way_back
 from auditsvc.api.site import Site
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.records import Digest, Moment, Name, Release, Revocation, Rollback, Text, Value
@@ -26,16 +29,15 @@ class Asked(Value):
 class Waiting:
     """What is asked for, one thing for each release: its table, its event in the log, and what it is in words."""
 
-    table: str
+    table: Table
     event: str
     words: str
 
     def asked_of(self, site: Site, release: Digest) -> Asked | None:
         """What was asked for and is not confirmed yet; None where nobody asked."""
-        query = f"SELECT release, reason, person, at FROM {self.table} WHERE release = ?"  # noqa: S608 - our own name
-        with site.access.changing() as connection:
-            row = connection.execute(query, (release,)).fetchone()
-        return Asked(release=row[0], reason=row[1], person=row[2], at=row[3]) if row else None
+        with site.access.looking() as connection:
+            row = connection.execute(select(self.table).where(self.table.c.release == release)).mappings().first()
+        return Asked(**row) if row else None
 
     def second(self, site: Site, release: Digest, person: str, reason: str | None) -> tuple[Asked, bool]:
         """What was asked for, and whether this person is the second; the first one asks now.
@@ -52,20 +54,20 @@ class Waiting:
         if reason is None:
             raise InvalidInput(f"nobody asked for this {self.words} yet: say why")
         asked = Asked(release=release, reason=reason, person=person, at=site.clock.now())
-        row = (release, reason, person, asked.at.isoformat())
+        row = {"release": release, "reason": reason, "person": person, "at": asked.at.isoformat()}
         with site.access.changing() as connection:
-            connection.execute(f"INSERT INTO {self.table} (release, reason, person, at) VALUES (?,?,?,?)", row)  # noqa: S608
+            connection.execute(insert(self.table), row)
         site.note(self.event, person, object=release)
         return asked, False
 
     def done(self, site: Site, release: Digest) -> None:
         """It waits no longer."""
         with site.access.changing() as connection:
-            connection.execute(f"DELETE FROM {self.table} WHERE release = ?", (release,))  # noqa: S608
+            connection.execute(delete(self.table).where(self.table.c.release == release))
 
 
-RECALLS = Waiting("recall", "recall-asked", "recall")
-RETURNS = Waiting("way_back", "return-asked", "way back")
+RECALLS = Waiting(recall, "recall-asked", "recall")
+RETURNS = Waiting(way_back, "return-asked", "way back")
 
 
 def ask_or_confirm(site: Site, release: Release, person: str, reason: str | None) -> Asked | Revocation:

@@ -1,6 +1,6 @@
 """Watching the registry: what others move past auditsvc is logged, told to whoever asked, and put back.
 
-How the registry stood is kept in ``access.db``, so that what was moved while the service was down is found too.  A
+How the registry stood is remembered, so that what was moved while the service was down is found too.  A
 store in a file is looked at only when the file changed, or when MLflow's webhook says that something moved.
 """
 
@@ -11,13 +11,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
+from auditsvc.api.remembering import placed
 from auditsvc.pipeline.pointing import Move, reconcile
 from auditsvc.ports import Placed
 
 if TYPE_CHECKING:
     from auditsvc.api.site import Site
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS placed (project TEXT PRIMARY KEY, names TEXT NOT NULL)"
 _log = logging.getLogger("auditsvc.watching")
 
 
@@ -28,8 +30,6 @@ class Watch:
         """``store`` is the registry's file, where it is one."""
         self._site, self._store = site, store
         self._looked: tuple[float, ...] = ()
-        with site.access.changing() as connection:
-            connection.execute(_SCHEMA)
 
     def round(self) -> tuple[Move, ...]:
         """Everything that others moved since the last round.
@@ -62,12 +62,14 @@ class Watch:
         self._site.note("moved-past-auditsvc", "unknown", **facts, **places)
 
     def _seen(self) -> dict[str, Placed]:
-        with self._site.access.changing() as connection:
-            row = connection.execute("SELECT names FROM placed WHERE project = ?", (self._site.project,)).fetchone()
+        query = select(placed.c.names).where(placed.c.project == self._site.project)
+        with self._site.access.looking() as connection:
+            row = connection.execute(query).first()
         kept = json.loads(row[0]) if row else {}
         return {model: Placed(aliases, stages) for model, (aliases, stages) in kept.items()}
 
-    def _keep(self, placed: dict[str, Placed]) -> None:
-        names = json.dumps({model: (dict(one.aliases), dict(one.stages)) for model, one in placed.items()})
+    def _keep(self, found: dict[str, Placed]) -> None:
+        names = json.dumps({model: (dict(one.aliases), dict(one.stages)) for model, one in found.items()})
+        row = self._site.access.insert(placed).values(project=self._site.project, names=names)
         with self._site.access.changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO placed VALUES (?, ?)", (self._site.project, names))
+            connection.execute(row.on_conflict_do_update(index_elements=["project"], set_={"names": names}))

@@ -30,7 +30,13 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
+def remembered(tmp_path: Path) -> str:
+    """The database of what the service itself remembers; ``databases`` has it twice."""
+    return f"sqlite:///{tmp_path}/access.db"
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: FixedClock, remembered: str) -> Iterator[Site]:
     ledger, keys = MemoryLedger(clock), MemoryKeys()
     sample.fill(ledger)
     ports = Ports(
@@ -46,7 +52,7 @@ def site(tmp_path: Path, clock: FixedClock) -> Iterator[Site]:
     )
     made = Site(
         ledger=ledger,
-        access=Access(tmp_path / "access.db", clock),
+        access=Access(remembered, clock),
         answers=Answers(ledger, None),
         clock=clock,
         keys=keys,

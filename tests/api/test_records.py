@@ -12,6 +12,7 @@ from auditsvc.api.site import Site
 from auditsvc.records import Approval, Candidate, Revocation, Waiver, digest_of
 from tests.api import sample
 from tests.api.conftest import Clients
+from tests.api.databases import remembered  # noqa: F401 - the tests of this module run on both databases
 from tests.fakes import MemoryRegistry
 
 NOTHING = "sha256:" + "0" * 64

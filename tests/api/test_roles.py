@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 from fastapi import APIRouter
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from auditsvc.api import remembering
 from auditsvc.api.rights import ROUTES
 from auditsvc.api.roles import ROLES, RoleRoute
 from auditsvc.api.routes import all_routes
 from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput
 from tests.api.conftest import Clients
+from tests.api.databases import remembered  # noqa: F401 - the tests of this module run on both databases
 from tests.fakes import FixedClock
 
 SERVED = sorted((method, route.path) for route in all_routes() for method in getattr(route, "methods", ()))
@@ -90,6 +93,9 @@ def test_a_token_ends_with_its_time_or_when_it_is_taken_back(clients: Clients, s
 def test_the_store_holds_no_token(site: Site) -> None:
     secret, _ = site.access.issue("eve", "admin", 1)
     assert len(secret) >= 43
-    for file in site.access.path.parent.glob("access.db*"):
+    with site.access.looking() as connection:
+        rows = connection.execute(select(remembering.token)).all()
+    assert len(rows) == 1 and secret.encode() not in repr(rows).encode()
+    for file in site.folder.glob("access.db*"):
         assert secret.encode() not in file.read_bytes()
-    assert site.access.path.stat().st_mode & 0o077 == 0
+        assert file.stat().st_mode & 0o077 == 0

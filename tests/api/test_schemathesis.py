@@ -50,7 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Site:
     )
     return Site(
         ledger=ledger,
-        access=Access(folder / "access.db", clock),
+        access=Access(f"sqlite:///{folder}/access.db", clock),
         answers=Answers(ledger, None),
         clock=clock,
         keys=keys,

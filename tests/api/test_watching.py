@@ -19,6 +19,7 @@ from auditsvc.pipeline.pointing import ALIAS, point
 from auditsvc.records import AdmitOrder
 from tests.api import sample
 from tests.api.conftest import Clients
+from tests.api.databases import remembered  # noqa: F401 - the tests of this module run on both databases
 from tests.fakes import FixedClock, MemoryRegistry
 
 

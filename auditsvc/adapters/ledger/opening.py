@@ -10,7 +10,7 @@ Alembic is slow to import and needed only where the store's revision is not the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +63,10 @@ _SQLITE_FAULTS = {
 """SQLite's primary result codes (https://sqlite.org/rescode.html) and what to do about each."""
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for a store of the code's own revision: a new or older one is migrated first.
+def open_engine(url: str, prepare: Callable[[Engine], None] | None = None) -> Engine:
+    """An engine for a store of the code's own revision: a new or older ledger is migrated first.
+
+    ``prepare`` makes other tables ready instead.
 
     Raises:
         InvalidInput: not a database URL.
@@ -76,12 +78,14 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError) as error:
         raise InvalidInput(f"not a database URL: {url!r}; try sqlite:///auditsvc-store/ledger.db") from error
     except ImportError as error:
-        raise Unavailable(f"the ledger's database needs a driver that is not installed: {error}") from error
+        raise Unavailable(f"the database needs a driver that is not installed: {error}") from error
     if _is_sqlite(address):
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
-        _migrate(engine)
+        if _is_sqlite(address) and address.database:
+            _make_folder(Path(address.database).parent)
+        (prepare or _migrate)(engine)
     except BaseException:
         engine.dispose()
         raise
@@ -124,13 +128,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _migrate(engine: Engine) -> None:
-    if _is_sqlite(engine.url) and engine.url.database:
-        _make_folder(Path(engine.url.database).parent)
     with reading(engine) as connection:
         if _revision(connection) == HEAD:
             return
     if _is_sqlite(engine.url):
-        _use_wal(engine)
+        use_wal(engine)
     with writing(engine) as connection:
         found = _revision(connection)  # again: another process may have been faster
         if found != HEAD:
@@ -141,7 +143,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unavailable(f"the ledger's folder {folder} can't be made: {error.strerror}") from error
+        raise Unavailable(f"the database's folder {folder} can't be made: {error.strerror}") from error
 
 
 def _revision(connection: Connection) -> str | None:
@@ -151,7 +153,7 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _use_wal(engine: Engine) -> None:
+def use_wal(engine: Engine) -> None:
     """Switch to the write-ahead log, once for the store's life.
 
     Of several processes that open a new store at once, SQLite refuses all but one here without waiting; so we wait.
@@ -164,7 +166,7 @@ def _use_wal(engine: Engine) -> None:
             return
         except DatabaseError as error:
             if _sqlite_code(error) not in _BUSY or time.monotonic() > until:
-                raise Unavailable(f"the ledger at {place(engine)} {_fault(error)}") from error
+                raise Unavailable(f"the database at {place(engine)} {_fault(error)}") from error
             time.sleep(0.05)
 
 
@@ -176,7 +178,7 @@ def _upgrade(connection: Connection, found: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
     if found is not None and found not in known:
         raise Unavailable(
-            f"the ledger at {place(connection.engine)} was written by a newer auditsvc "
+            f"the database at {place(connection.engine)} was written by a newer auditsvc "
             f"(its revision is {found}, this one knows up to {HEAD}): install the newer version"
         )
     settings.attributes["connection"] = connection
@@ -206,9 +208,9 @@ def _translated(engine: Engine) -> Iterator[None]:
     except IntegrityError as error:
         raise Conflict(_conflict(str(error.orig))) from error
     except DatabaseError as error:
-        raise Unavailable(f"the ledger at {place(engine)} {_fault(error)}") from error
+        raise Unavailable(f"the database at {place(engine)} {_fault(error)}") from error
     except SQLAlchemyError as error:
-        raise Unavailable(f"the ledger at {place(engine)} failed: {error}") from error
+        raise Unavailable(f"the database at {place(engine)} failed: {error}") from error
 
 
 def _conflict(message: str) -> str:

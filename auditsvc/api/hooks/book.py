@@ -3,7 +3,7 @@
 A delivery is named by its receiver and the entry of the log that it tells of, so that the same event is never told
 twice under two names.  What was delivered is forgotten after a week; what was given up stays until it is sent again.
 
-Limit: the secrets lie in ``access.db`` as they are, because signing needs them; its owner alone may read the file.
+Limit: the secrets lie in the database as they are, because signing needs them; guard it as you guard the keys.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import datetime
 import json
 import secrets
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
+
+from sqlalchemy import RowMapping, delete, insert, select, update
 
 from auditsvc.api.access import Access
 from auditsvc.api.hooks.signing import new_secret
+from auditsvc.api.remembering import delivery, hook, told
 from auditsvc.errors import NotFound
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 
 State = Literal["waiting", "delivered", "dead"]
+V = TypeVar("V", bound=Value)
 
 PAUSES_S = (5, 60, 300, 1800, 7200, 18000, 36000)
 """Waits before another try, in seconds; after the last one, some 18 hours in, a delivery is dead."""
@@ -29,16 +33,6 @@ LEASE_S = 60
 """How long one courier has a delivery to itself."""
 
 KEPT_DAYS = 7
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS hook (
-    id TEXT PRIMARY KEY, project TEXT NOT NULL, url TEXT NOT NULL, secret TEXT NOT NULL, events TEXT NOT NULL,
-    person TEXT NOT NULL, at TEXT NOT NULL, ended TEXT);
-CREATE TABLE IF NOT EXISTS told (project TEXT PRIMARY KEY, size INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS delivery (
-    id TEXT PRIMARY KEY, hook TEXT NOT NULL, type TEXT NOT NULL, body BLOB NOT NULL, state TEXT NOT NULL,
-    tries INTEGER NOT NULL, due TEXT NOT NULL, at TEXT NOT NULL, trouble TEXT NOT NULL);
-"""
 
 
 class Hook(Value):
@@ -81,97 +75,85 @@ class Book:
 
     def __init__(self, access: Access, clock: Clock, project: str = "") -> None:
         self._access, self._clock, self._project = access, clock, project
-        with access.changing() as connection:
-            connection.executescript(_SCHEMA)
 
     def add(self, url: str, events: Sequence[str], person: str) -> tuple[str, Hook]:
         """A new receiver and its secret, which is shown now and never again."""
         secret = new_secret()
-        hook = Hook(id=secrets.token_hex(6), url=url, events=tuple(events), person=person, at=self._clock.now())
-        row = (hook.id, self._project, url, secret, json.dumps(hook.events), person, hook.at.isoformat())
+        made = Hook(id=secrets.token_hex(6), url=url, events=tuple(events), person=person, at=self._clock.now())
+        row = made.model_dump() | {"events": json.dumps(made.events), "at": made.at.isoformat()}
         with self._access.changing() as connection:
-            connection.execute(
-                "INSERT INTO hook (id, project, url, secret, events, person, at) VALUES (?,?,?,?,?,?,?)", row
-            )
-        return secret, hook
+            connection.execute(insert(hook), row | {"project": self._project, "secret": secret})
+        return secret, made
 
     def hooks(self) -> tuple[Hook, ...]:
         """All receivers, oldest first, ended ones too."""
-        query = "SELECT id, url, events, person, at, ended FROM hook WHERE project = ? ORDER BY at, rowid"
-        with self._access.changing() as connection:
-            rows = connection.execute(query, (self._project,)).fetchall()
-        return tuple(
-            Hook(id=row[0], url=row[1], events=tuple(json.loads(row[2])), person=row[3], at=row[4], ended=row[5])
-            for row in rows
-        )
+        query = select(hook).where(hook.c.project == self._project).order_by(hook.c.at, hook.c.id)
+        with self._access.looking() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(_of(Hook, row) for row in rows)
 
-    def end(self, hook: str) -> Hook:
+    def end(self, receiver: str) -> Hook:
         """Tell this receiver nothing more; what still waits for it is dead.
 
         Raises:
             NotFound: there is no such receiver.
         """
+        own = (hook.c.id == receiver, hook.c.project == self._project)
+        waits = (delivery.c.hook.in_(select(hook.c.id).where(*own)), delivery.c.state == "waiting")
         with self._access.changing() as connection:
-            connection.execute(
-                "UPDATE hook SET ended = ? WHERE id = ? AND project = ? AND ended IS NULL",
-                (self._clock.now().isoformat(), hook, self._project),
-            )
-            connection.execute("UPDATE delivery SET state = 'dead' WHERE hook = ? AND state = 'waiting'", (hook,))
+            ended = update(hook).where(*own, hook.c.ended.is_(None)).values(ended=self._now())
+            connection.execute(ended)
+            connection.execute(update(delivery).where(*waits).values(state="dead"))
         for known in self.hooks():
-            if known.id == hook:
+            if known.id == receiver:
                 return known
-        raise NotFound(f"no receiver {hook}")
+        raise NotFound(f"no receiver {receiver}")
 
     def told(self) -> int | None:
         """How many entries of the log were turned into deliveries; None before the first time."""
-        with self._access.changing() as connection:
-            row = connection.execute("SELECT size FROM told WHERE project = ?", (self._project,)).fetchone()
-        return None if row is None else int(row[0])
+        with self._access.looking() as connection:
+            size = connection.execute(select(told.c.size).where(told.c.project == self._project)).scalar()
+        return None if size is None else int(size)
 
     def write(self, size: int, events: Sequence[tuple[int, str, bytes]]) -> None:
         """Turn these entries (number, type, body) into deliveries, and remember that the log was read up to here."""
-        now = self._clock.now().isoformat()
-        open_hooks = [hook for hook in self.hooks() if hook.ended is None]
+        now = self._now()
+        new = {"state": "waiting", "tries": 0, "due": now, "at": now, "trouble": ""}
         rows = [
-            (f"msg_{hook.id}_{number}", hook.id, kind, body, now, now)
+            new | {"id": f"msg_{receiver.id}_{number}", "hook": receiver.id, "type": kind, "body": body}
             for number, kind, body in events
-            for hook in open_hooks
-            if not hook.events or kind in hook.events
+            for receiver in self.hooks()
+            if receiver.ended is None and (not receiver.events or kind in receiver.events)
         ]
+        read = self._access.insert(told).values(project=self._project, size=size)
+        further = {"set_": {"size": size}, "where": told.c.size < size}
+        old = (self._clock.now() - datetime.timedelta(days=KEPT_DAYS)).isoformat()
         with self._access.changing() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO delivery VALUES (?,?,?,?,'waiting',0,?,?,'')",
-                rows,
-            )
-            connection.execute(
-                "INSERT INTO told VALUES (?,?) ON CONFLICT (project) DO UPDATE SET size = max(size, excluded.size)",
-                (self._project, size),
-            )
-            old = (self._clock.now() - datetime.timedelta(days=KEPT_DAYS)).isoformat()
-            connection.execute("DELETE FROM delivery WHERE state = 'delivered' AND at < ?", (old,))
+            if rows:
+                connection.execute(self._access.insert(delivery).on_conflict_do_nothing(), rows)
+            connection.execute(read.on_conflict_do_update(index_elements=["project"], **further))
+            connection.execute(delete(delivery).where(delivery.c.state == "delivered", delivery.c.at < old))
 
     def claim(self, most: int = 20) -> tuple[Due, ...]:
         """Deliveries that are due, for this courier alone until the lease is over."""
         now = self._clock.now()
         until = (now + datetime.timedelta(seconds=LEASE_S)).isoformat()
         query = (
-            "SELECT delivery.id, hook.id, hook.url, hook.secret, delivery.body, delivery.tries FROM delivery "
-            "JOIN hook ON hook.id = delivery.hook WHERE hook.project = ? AND delivery.state = 'waiting' "
-            "AND delivery.due <= ? ORDER BY delivery.due LIMIT ?"
+            select(delivery.c.id, delivery.c.hook, hook.c.url, hook.c.secret, delivery.c.body, delivery.c.tries)
+            .join(hook, hook.c.id == delivery.c.hook)
+            .where(hook.c.project == self._project, delivery.c.state == "waiting", delivery.c.due <= now.isoformat())
+            .order_by(delivery.c.due)
+            .limit(most)
         )
         with self._access.changing() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            rows = connection.execute(query, (self._project, now.isoformat(), most)).fetchall()
-            connection.executemany("UPDATE delivery SET due = ? WHERE id = ?", [(until, row[0]) for row in rows])
-        fields = ("id", "hook", "url", "secret", "body", "tries")
-        return tuple(Due(**dict(zip(fields, row, strict=True))) for row in rows)
+            rows = connection.execute(query).mappings().all()
+            taken = update(delivery).where(delivery.c.id.in_([row["id"] for row in rows]))
+            connection.execute(taken.values(due=until))
+        return tuple(Due(**row) for row in rows)
 
     def done(self, due: Due) -> None:
         """It was delivered."""
-        with self._access.changing() as connection:
-            connection.execute(
-                "UPDATE delivery SET state = 'delivered', tries = tries + 1, trouble = '' WHERE id = ?", (due.id,)
-            )
+        self._change(due, state="delivered", trouble="")
 
     def failed(self, due: Due, trouble: str, *, for_good: bool = False) -> State:
         """It was not: it is due again later, or dead after the last try."""
@@ -179,38 +161,47 @@ class Book:
         pause = 0 if dead else PAUSES_S[due.tries]
         again = (self._clock.now() + datetime.timedelta(seconds=pause)).isoformat()
         state: State = "dead" if dead else "waiting"
-        with self._access.changing() as connection:
-            connection.execute(
-                "UPDATE delivery SET state = ?, tries = tries + 1, due = ?, trouble = ? WHERE id = ?",
-                (state, again, trouble[:300], due.id),
-            )
+        self._change(due, state=state, due=again, trouble=trouble[:300])
         return state
+
+    def _change(self, sent: Due, **values: str) -> None:
+        changed = update(delivery).where(delivery.c.id == sent.id)
+        with self._access.changing() as connection:
+            connection.execute(changed.values(tries=delivery.c.tries + 1, **values))
 
     def deliveries(self, state: State | None = None, most: int = 100) -> tuple[Delivery, ...]:
         """The newest deliveries, of one state or of all."""
         query = (
-            "SELECT delivery.id, hook, type, state, tries, due, delivery.at, trouble FROM delivery "
-            "JOIN hook ON hook.id = delivery.hook WHERE project = ? AND (? IS NULL OR state = ?) "
-            "ORDER BY delivery.at DESC, delivery.rowid DESC LIMIT ?"
+            select(delivery)
+            .join(hook, hook.c.id == delivery.c.hook)
+            .where(hook.c.project == self._project, *([delivery.c.state == state] if state else []))
+            .order_by(delivery.c.at.desc(), delivery.c.id.desc())
+            .limit(most)
         )
-        with self._access.changing() as connection:
-            rows = connection.execute(query, (self._project, state, state, most)).fetchall()
-        fields = ("id", "hook", "type", "state", "tries", "due", "at", "trouble")
-        return tuple(Delivery(**dict(zip(fields, row, strict=True))) for row in rows)
+        with self._access.looking() as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(_of(Delivery, row) for row in rows)
 
-    def resend(self, delivery: str) -> Delivery:
+    def resend(self, sent: str) -> Delivery:
         """Send it again, from the first try on; a dead one comes to life, a delivered one is sent once more.
 
         Raises:
             NotFound: there is no such delivery, or its receiver has ended.
         """
-        query = (
-            "UPDATE delivery SET state = 'waiting', tries = 0, due = ? WHERE id = ? "
-            "AND hook IN (SELECT id FROM hook WHERE project = ? AND ended IS NULL)"
-        )
+        there = select(hook.c.id).where(hook.c.project == self._project, hook.c.ended.is_(None))
+        changed = update(delivery).where(delivery.c.id == sent, delivery.c.hook.in_(there))
         with self._access.changing() as connection:
-            connection.execute(query, (self._clock.now().isoformat(), delivery, self._project))
-        for known in self.deliveries(most=10_000):
-            if known.id == delivery and known.state == "waiting":
-                return known
-        raise NotFound(f"no delivery {delivery[:100]} to a receiver that is still there")
+            found = connection.execute(changed.values(state="waiting", tries=0, due=self._now())).rowcount
+            row = connection.execute(select(delivery).where(delivery.c.id == sent)).mappings().first()
+        if not found or row is None:
+            raise NotFound(f"no delivery {sent[:100]} to a receiver that is still there")
+        return _of(Delivery, row)
+
+    def _now(self) -> str:
+        return self._clock.now().isoformat()
+
+
+def _of(kind: type[V], row: RowMapping) -> V:
+    """A row as what it is; the columns that are nobody's business are left out."""
+    fields = {name: row[name] for name in kind.model_fields}
+    return kind(**fields | ({"events": tuple(json.loads(row["events"]))} if "events" in fields else {}))

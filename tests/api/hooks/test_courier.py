@@ -17,6 +17,7 @@ from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from tests.api import sample
 from tests.api.conftest import Clients
+from tests.api.databases import remembered  # noqa: F401 - the tests of this module run on both databases
 from tests.fakes import FixedClock
 
 URL = "https://ci.example.org/hook"
