@@ -31,10 +31,12 @@ from auditsvc.records import (
     Job,
     JobId,
     JobState,
+    MonitorOrder,
     Order,
     Parent,
     Policy,
     PruneOrder,
+    Release,
     ReleaseOrder,
     ReportOrder,
 )
@@ -44,7 +46,7 @@ router = APIRouter(route_class=RoleRoute, tags=["jobs"])
 LOOK_S = 0.5
 """Between two looks for news of a job, in seconds."""
 
-JobKind = Literal["prune", "admit", "audit", "release", "report"]
+JobKind = Literal["prune", "admit", "audit", "release", "report", "monitor"]
 
 _TAKEN: dict[str, Any] = {"status_code": 202, "response_model": Job}
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -108,6 +110,15 @@ def release(request: Request, order: ReleaseOrder) -> Response:
 def report(request: Request, order: ReportOrder) -> Response:
     """The report of a decision, in these formats; the same records give the same bytes."""
     site_of(request).ledger.get(Decision, order.decision)
+    return _take(request, order)
+
+
+@router.post("/v1/jobs/monitor", **_TAKEN, summary="Look at a release in use")
+def monitor(request: Request, order: MonitorOrder) -> Response:
+    """A release is verified, and the quick checks of its policy are run and judged again on newer images.
+
+    What fell since its audit is told; nothing is moved by it."""
+    site_of(request).ledger.get(Release, order.release)
     return _take(request, order)
 
 

@@ -18,7 +18,7 @@ from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.errors import NotFound
 from auditsvc.pipeline.releasing import release_folder
-from auditsvc.records import AliasMove, Release, Revocation, Rollback, Submission, Text
+from auditsvc.records import AliasMove, Monitoring, Release, Revocation, Rollback, Submission, Text
 
 router = APIRouter(route_class=RoleRoute, tags=["releases"])
 
@@ -31,6 +31,9 @@ readable(
     means="`model/version`, or the digest of a candidate, a decision or a file.",
 )
 readable(router, Revocation, "/v1/revocations", many="Revocations", about="of", means="A release's digest.")
+readable(
+    router, Monitoring, "/v1/monitors", many="Looks at releases", about="of", means="A model's name, or a release."
+)
 readable(router, Rollback, "/v1/rollbacks", many="Ways back", about="of", means="A model's name, or a release.")
 readable(
     router,

@@ -10,6 +10,7 @@ from auditsvc.cli import (
     keeping,
     keyring,
     making,
+    monitoring,
     policies,
     pruning,
     registering,
@@ -39,6 +40,7 @@ app.command()(deciding.release)
 app.command()(telling.report)
 app.command()(asking.verify)
 app.command()(deciding.revoke)
+app.command()(monitoring.monitor)
 app.command()(deciding.rollback)
 app.command()(tracing.copy)
 app.command()(tracing.identify)

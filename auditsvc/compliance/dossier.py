@@ -9,7 +9,7 @@ from auditsvc.compliance.framework import Questionnaire
 from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
 from auditsvc.compliance.incidents import Incident, Watch, current
 from auditsvc.compliance.inputs import ReportInputs
-from auditsvc.records import CheckFailed, Moment, Rollback
+from auditsvc.records import CheckFailed, Moment, Monitoring, Rollback
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Dossier:
     incidents: tuple[Incident, ...] = ()
     watches: tuple[Watch, ...] = ()
     rollbacks: tuple[Rollback, ...] = ()
+    monitorings: tuple[Monitoring, ...] = ()
 
     @property
     def today(self) -> datetime.date:

@@ -26,7 +26,7 @@ from auditsvc.compliance.incidents import unwatched
 from auditsvc.compliance.inputs import expiry
 from auditsvc.compliance.states import KindState, state
 from auditsvc.compliance.topics import topic_of
-from auditsvc.records import OVERALL, Digest, Judgement
+from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Watched
 
 
 def _incidents(dossier: Dossier) -> KindState:
@@ -55,6 +55,46 @@ def _rollback(dossier: Dossier) -> KindState:
     return state("ops.rollback", "stale" if old else "supported", words, [newest.digest])
 
 
+WATCHED = 92
+"""Days for which a look at a release in use counts."""
+
+
+def _newest_look(dossier: Dossier) -> Monitoring | None:
+    """The newest look at this candidate in use; None where nobody has looked."""
+    about = [one for one in dossier.monitorings if one.candidate == dossier.inputs.candidate.digest]
+    return max(about, key=lambda one: one.at, default=None)
+
+
+def _monitored(dossier: Dossier) -> KindState:
+    """That somebody looks at the release while it is in use, and when last."""
+    newest = _newest_look(dossier)
+    if newest is None:
+        return state("ops.monitoring", "missing", "nobody has looked at this release since it is in use")
+    old = (dossier.today - newest.at.date()).days > WATCHED
+    told = f"last on {newest.at.date().isoformat()}, with {newest.dataset.images} images of {newest.dataset.name}"
+    return state(
+        "ops.monitoring", "stale" if old else "supported", f"{told}{', too long ago' if old else ''}", [newest.digest]
+    )
+
+
+_FOUND: dict[Watched, Status] = {"steady": "supported", "worse": "contradicted", "unknown": "insufficient"}
+
+
+def _drift(dossier: Dossier) -> KindState:
+    """What the newest look found on newer images."""
+    newest = _newest_look(dossier)
+    if newest is None:
+        return state("ops.drift", "missing", "nobody has looked at this release since it is in use")
+    told = newest.reasons[0] if newest.reasons else "every rule that was asked again holds, and nothing fell"
+    old = (dossier.today - newest.at.date()).days > WATCHED
+    return state(
+        "ops.drift",
+        "stale" if old else _FOUND[newest.outcome],
+        f"{newest.at.date().isoformat()}: {told}",
+        [newest.digest],
+    )
+
+
 RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "model.identity": identity,
     "stat.testset": test_set,
@@ -68,6 +108,8 @@ RECORDED: dict[str, Callable[[Dossier], KindState]] = {
     "gov.waiver": waivers,
     "ops.incident": _incidents,
     "ops.rollback": _rollback,
+    "ops.monitoring": _monitored,
+    "ops.drift": _drift,
 }
 """Kinds that the records themselves are, each with the function that looks at them."""
 

@@ -39,6 +39,7 @@ from auditsvc.records import (
     Decision,
     Digest,
     Moment,
+    Monitoring,
     Release,
     Rollback,
     Submission,
@@ -120,22 +121,25 @@ def _previous(inputs: ReportInputs, ports: Ports) -> Report | None:
 
 def _dossier(inputs: ReportInputs, ports: Ports) -> Dossier:
     """What people said about the model, and when the policy was first held."""
-    ledger = ports.ledger
-    moments = [inputs.decision.at, *(approval.at for approval in inputs.approvals)]
-    return Dossier(
+    ledger, model, candidate = ports.ledger, inputs.model, inputs.candidate.digest
+    found = Dossier(
         inputs=inputs,
         questionnaire=load_questionnaire(shipped("policies")),
-        at=max([*moments, inputs.release.at] if inputs.release else moments),
-        documents=ledger.find(Document, inputs.model),
-        answers=ledger.find(Answers, inputs.model),
-        plans=ledger.find(ChangePlan, inputs.model),
-        verdicts=ledger.find(ChangeVerdict, inputs.candidate.digest),
-        failed=ledger.find(CheckFailed, inputs.candidate.digest),
+        at=max([inputs.decision.at, *(approval.at for approval in inputs.approvals)]),
+        documents=ledger.find(Document, model),
+        answers=ledger.find(Answers, model),
+        plans=ledger.find(ChangePlan, model),
+        verdicts=ledger.find(ChangeVerdict, candidate),
+        failed=ledger.find(CheckFailed, candidate),
         policy_at=_logged_at(ports.log, inputs.policy.digest),
-        incidents=ledger.find(Incident, inputs.model),
-        watches=ledger.find(Watch, inputs.model),
-        rollbacks=ledger.find(Rollback, inputs.model),
+        incidents=ledger.find(Incident, model),
+        watches=ledger.find(Watch, model),
+        rollbacks=ledger.find(Rollback, model),
+        monitorings=ledger.find(Monitoring, candidate),
     )
+    later = (found.documents, found.answers, found.plans, found.verdicts, found.incidents, found.watches)
+    used = (*later, found.rollbacks, found.monitorings, (inputs.release,) if inputs.release else ())
+    return replace(found, at=max(found.at, *(one.at for kind in used for one in kind), found.at))
 
 
 def _logged_at(log: Log, digest: Digest) -> Moment | None:

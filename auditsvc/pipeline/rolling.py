@@ -17,7 +17,7 @@ from auditsvc.pipeline.sealed import trust_of
 from auditsvc.ports import Ledger, Ports
 from auditsvc.provenance import verify
 from auditsvc.provenance.layout import ATTEST
-from auditsvc.records import Release, Revocation, Rollback, Submission
+from auditsvc.records import Release, Revocation, Rollback, Submission, Verification
 
 
 def roll_back(
@@ -84,12 +84,16 @@ def _earlier(model: str, found: str | None, ledger: Ledger) -> Iterator[Release]
 
 
 def _verified(target: Release, ports: Ports) -> None:
-    """Look at the release as a stranger would."""
-    submission = ports.ledger.find(Submission, target.candidate)[0]
-    folder = release_folder(ports, submission, target.decision)
-    seen = verify(folder / "release", folder / ATTEST, trust=trust_of(ports), at=ports.clock.now())
+    seen = as_a_stranger(target, ports)
     if seen.verdict != "VALID":
         reasons = "; ".join(f"{step.code}: {step.detail}" for step in seen.reasons)
         raise NotApproved(
             f"{target.model} version {target.version} does not verify any more ({seen.verdict}): {reasons}"
         )
+
+
+def as_a_stranger(release: Release, ports: Ports) -> Verification:
+    """What somebody finds who has the release's files and our keys, and nothing else."""
+    submission = ports.ledger.find(Submission, release.candidate)[0]
+    folder = release_folder(ports, submission, release.decision)
+    return verify(folder / "release", folder / ATTEST, trust=trust_of(ports), at=ports.clock.now())

@@ -20,6 +20,7 @@ from auditsvc.pipeline.auditing import audit
 from auditsvc.pipeline.deciding import judge
 from auditsvc.pipeline.making import make, submit
 from auditsvc.pipeline.marking import Marking
+from auditsvc.pipeline.monitoring import monitor
 from auditsvc.pipeline.releasing import release
 from auditsvc.pipeline.reporting import write_report
 from auditsvc.pipeline.sharding import SHARD_WORK, gathered, measure, shards_of
@@ -32,6 +33,7 @@ from auditsvc.records import (
     Decision,
     Evidence,
     JobId,
+    MonitorOrder,
     Order,
     Parent,
     Policy,
@@ -93,6 +95,8 @@ def work(job: JobId, order: Order, by: str, room: Workroom, runner: Runner) -> R
             return runner.step("release", partial(_release, order, room.ports))
         case ReportOrder():
             return runner.step("report", partial(_report, order.decision, order.data, order.formats, room))
+        case MonitorOrder():
+            return runner.step("monitor", partial(_monitor, order, by, room))
 
 
 def _prune(order: PruneOrder, by: str, room: Workroom, runner: Runner) -> Result:
@@ -196,3 +200,10 @@ def _report(digest: str, data: str, formats: tuple[str, ...], room: Workroom) ->
     with ports.progress.step("report"):
         paths = write_report(candidate, decision, dataset, ports, formats=formats)
     return {"reports": [path.relative_to(ports.folder).as_posix() for path in paths]}
+
+
+def _monitor(order: MonitorOrder, by: str, room: Workroom) -> Result:
+    release = room.ports.ledger.get(Release, order.release)
+    baseline = room.dataset(order.baseline) if order.baseline else None
+    made = monitor(release, room.dataset(order.data), by, room.ports, baseline=baseline)
+    return {"monitoring": made.digest, "outcome": made.outcome}

@@ -23,6 +23,7 @@ from auditsvc.records.job import (
     JobEvent,
     JobId,
     JobState,
+    MonitorOrder,
     Order,
     PruneOrder,
     ReleaseOrder,
@@ -42,6 +43,7 @@ from auditsvc.records.model import (
     Timing,
     recipe_key,
 )
+from auditsvc.records.monitoring import Change, Distance, Monitoring, Watched
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
 from auditsvc.records.release import (
     AliasMove,
@@ -64,11 +66,13 @@ __all__ = [
     "Approval",
     "AuditOrder",
     "Candidate",
+    "Change",
     "CheckFailed",
     "CheckSpec",
     "DatasetRef",
     "Decision",
     "Digest",
+    "Distance",
     "Evidence",
     "EvidenceKey",
     "Fault",
@@ -83,6 +87,8 @@ __all__ = [
     "MarkedCopy",
     "Measured",
     "Moment",
+    "MonitorOrder",
+    "Monitoring",
     "Name",
     "Order",
     "Outcome",
@@ -113,6 +119,7 @@ __all__ = [
     "Verification",
     "VerificationVerdict",
     "Waiver",
+    "Watched",
     "canonical_json",
     "digest_of",
     "faults_of",

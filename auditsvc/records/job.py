@@ -102,10 +102,21 @@ class ReportOrder(Value):
     formats: Annotated[tuple[Name, ...], Field(min_length=1)] = ("html",)
 
 
-Order = Annotated[PruneOrder | AdmitOrder | AuditOrder | ReleaseOrder | ReportOrder, Field(discriminator="kind")]
+class MonitorOrder(Value):
+    """Look at a release in use with newer images; see ``pipeline.monitoring``."""
+
+    kind: Literal["monitor"] = "monitor"
+    release: Digest
+    data: DataName
+    baseline: Annotated[DataName | None, Field(description="The data set of the audit, to tell how far it is.")] = None
+
+
+Order = Annotated[
+    PruneOrder | AdmitOrder | AuditOrder | ReleaseOrder | ReportOrder | MonitorOrder, Field(discriminator="kind")
+]
 """What a job is asked to do."""
 
-JOB_KINDS = ("prune", "admit", "audit", "release", "report")
+JOB_KINDS = ("prune", "admit", "audit", "release", "report", "monitor")
 
 
 class Fault(Value):

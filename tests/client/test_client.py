@@ -17,9 +17,9 @@ from auditsvc.client.synchronous import PLACES
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
 from auditsvc.records import Approval, Candidate, Decision, Release
 from tests.api import sample
-from tests.api.conftest import clock, site, url
+from tests.api.conftest import clock, remembered, site, url
 
-__all__ = ["clock", "site", "url"]
+__all__ = ["clock", "remembered", "site", "url"]
 
 
 def _client(url: str, site: Site, role: str, name: str) -> Client:

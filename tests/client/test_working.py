@@ -16,9 +16,9 @@ from auditsvc.compliance import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from auditsvc.records import ReleaseOrder, digest_of
 from tests.api import sample
-from tests.client.test_client import _client, clock, site, url
+from tests.client.test_client import _client, clock, remembered, site, url
 
-__all__ = ["clock", "site", "url"]
+__all__ = ["clock", "remembered", "site", "url"]
 
 ORDER = ReleaseOrder(decision=sample.decision(2).digest)
 BY_CALL = {
@@ -54,7 +54,7 @@ def test_every_route_has_a_method_or_is_named_here() -> None:
         if known or not path.startswith("/v1/"):
             continue
         parts = [part for part in path.split("/")[2:] if "{" not in part]
-        generic = {"jobs", "review", *PLACES.values(), "prune", "admit", "audit", "release", "report"}
+        generic = {"jobs", "review", *PLACES.values(), "prune", "admit", "audit", "release", "report", "monitor"}
         if not all(part in sources or part in generic for part in parts):
             missing.add((method, path))
     assert missing == set()

@@ -15,10 +15,10 @@ import auditsvc
 from auditsvc.api.site import Site
 from auditsvc.records import Revocation
 from tests.api import sample
-from tests.api.conftest import clock, site, url
+from tests.api.conftest import clock, remembered, site, url
 from tests.fakes import NOON
 
-__all__ = ["clock", "site", "url"]
+__all__ = ["clock", "remembered", "site", "url"]
 
 CI = Path(auditsvc.__file__).parent.parent / "docker" / "ci"
 if not CI.is_dir():

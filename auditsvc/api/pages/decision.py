@@ -17,7 +17,7 @@ from auditsvc.api.roles import RoleRoute
 from auditsvc.api.site import Site
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.pipeline.deciding import approve, waive
-from auditsvc.records import Approval, Candidate, Decision, Policy, Release, Revocation, Submission, Waiver
+from auditsvc.records import Approval, Candidate, Decision, Monitoring, Policy, Release, Revocation, Submission, Waiver
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 
@@ -49,6 +49,7 @@ def decision(request: Request, digest: ADigest) -> HTMLResponse:
         release=releases[-1] if releases else None,
         steps=steps(site, releases[-1] if releases else None, caller),
         revocations=ledger.find(Revocation, releases[-1].digest) if releases else (),
+        looks=ledger.find(Monitoring, releases[-1].digest)[::-1] if releases else (),
         newest=newest,
         may_approve=caller.may("approver") and caller.name.lower() not in others and found.outcome == "approved",
         may_waive=caller.may("approver") and caller.name.lower() != submission.submitter.lower(),
