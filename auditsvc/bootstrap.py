@@ -185,7 +185,8 @@ def open_worker(settings: Settings) -> Worker:
 
     room = open_workroom(settings)
     cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ports.device != "cpu") if settings.ray else None
-    return Worker(Store(settings.jobs), room, settings.store / "workers", settings.job_deaths, cluster)
+    slots, days = settings.store / "workers", settings.job_days
+    return Worker(Store(settings.jobs), room, slots, settings.job_deaths, cluster=cluster, keep_days=days)
 
 
 def open_workroom(settings: Settings) -> Workroom:

@@ -53,6 +53,9 @@ class Settings:
     job_deaths: int = field(default_factory=lambda: _number("JOB_DEATHS", 10))
     """Workers that may die over one job before it is given up."""
 
+    job_days: int = field(default_factory=lambda: _number("JOB_DAYS", 90))
+    """Days after which workers forget a job that ended; what it made stays in the ledger.  0 means never."""
+
     workers: int = field(default_factory=lambda: _number("WORKERS", 1))
     """Workers that ``serve`` starts by itself while there are jobs; 0 where ``auditsvc worker`` runs elsewhere."""
 

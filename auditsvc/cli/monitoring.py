@@ -53,7 +53,5 @@ def monitor(
         for reason in made.reasons:
             print(f"  {reason}")
         if made.distance and made.distance.p is not None:
-            print(
-                f"  chance of images so far from the audit's, as the parent sees them, by accident: {made.distance.p:.3g}"
-            )
+            print(f"  chance that images lie so far from the audit's, as the parent sees them: {made.distance.p:.3g}")
     raise typer.Exit(EXIT_CODES[made.outcome])

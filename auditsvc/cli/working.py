@@ -72,6 +72,27 @@ def jobs_retry(job: JobName, store: Store = None, json: Json = False) -> None:
     _tell(open_jobs(settings_for(store)).retry(job).model_dump(mode="json"), json=json)
 
 
+@jobs_app.command("forget")
+def jobs_forget(
+    days: Annotated[int, typer.Option(min=0, help="Forget what ended so many days ago, or earlier.")],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Remove jobs that ended long ago, with what they told.  What they made stays in the ledger.
+
+    Workers do it by themselves after AUDITSVC_JOB_DAYS (90).
+    """
+    import datetime
+
+    from auditsvc.bootstrap import SystemClock, open_jobs
+
+    found = open_jobs(settings_for(store)).forget(SystemClock().now() - datetime.timedelta(days=days))
+    if json:
+        print_json({"forgotten": found})
+    else:
+        print(f"forgot {found} jobs")
+
+
 def _tell(job: dict[str, object], *, json: bool) -> None:
     if json:
         print_json(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from auditsvc.records import Job, JobEvent, JobId, JobState, Order, Shard
+from auditsvc.records import Job, JobEvent, JobId, JobState, Moment, Order, Shard
 
 Result = dict[str, Any]
 """What a step of a job gave, as plain JSON: digests and names, never the things themselves."""
@@ -62,6 +62,10 @@ class Jobs(Protocol):
             NotFound: there is none.
             Conflict: it is queued, running or done.
         """
+        ...
+
+    def forget(self, ended_before: Moment) -> int:
+        """Remove jobs that ended before this, with what they told; how many.  What they made stays in the ledger."""
         ...
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,21 @@ def test_what_a_job_tells_is_numbered_and_read_on_from_where_one_was(office: Off
     assert [event.step for event in events if event.done == 0] == ["prune, mark, load again", "submit"]
     assert office.jobs.events(asked.id, after=events[1].number) == events[2:]
     assert office.jobs.events(asked.id, after=events[-1].number) == ()
+
+
+def test_what_ended_is_forgotten_and_what_it_made_is_not(office: Office) -> None:
+    done, failed = office.jobs.submit(office.prune(), "sue"), office.jobs.submit(NOWHERE, "ann")
+    office.work_off()
+    stopped, waits = office.jobs.submit(NOWHERE, "ann"), office.jobs.submit(NOWHERE, "ann")
+    office.jobs.cancel(stopped.id)
+    assert office.jobs.forget(datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    assert office.jobs.forget(datetime(2100, 1, 1, tzinfo=UTC)) == 3
+    assert [job.id for job in office.jobs.page()] == [waits.id]
+    for job in (done, failed, stopped):
+        with pytest.raises(NotFound):
+            office.jobs.events(job.id)
+    assert len(list(office.ports.ledger.all(Submission))) == 1
+    assert office.jobs.forget(datetime(2100, 1, 1, tzinfo=UTC)) == 0
 
 
 def test_what_nobody_asked_for_is_not_there(office: Office) -> None:

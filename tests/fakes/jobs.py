@@ -9,7 +9,7 @@ from itertools import count
 from auditsvc.errors import AuditError, Cancelled, Conflict, NotFound
 from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.ports import Result, Tick
-from auditsvc.records import Fault, Job, JobEvent, JobId, JobState, Order, Shard
+from auditsvc.records import ENDS, Fault, Job, JobEvent, JobId, JobState, Moment, Order, Shard
 from tests.fakes.clock import NOON
 
 
@@ -77,6 +77,12 @@ class MemoryJobs:
             raise Conflict("only a job that failed or was cancelled can be tried again")
         self.tell(job, "queued again")
         return self._change(job, "queued")
+
+    def forget(self, ended_before: Moment) -> int:
+        old = [job.id for job in self.jobs.values() if job.state in ENDS and job.changed < ended_before]
+        for job in old:
+            del self.jobs[job], self.told[job]
+        return len(old)
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
         self.get(job)

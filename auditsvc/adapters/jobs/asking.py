@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from auditsvc.adapters.jobs.store import QUEUES, VERSION, Store, deaths, told
 from auditsvc.errors import Cancelled, Conflict, NotFound
-from auditsvc.records import JOB_KINDS, AuditOrder, Fault, Job, JobEvent, JobId, JobState, Moment, Order
+from auditsvc.records import ENDS, JOB_KINDS, AuditOrder, Fault, Job, JobEvent, JobId, JobState, Moment, Order
 
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
 
@@ -28,6 +28,10 @@ _STATES: dict[str, JobState] = {
     "CANCELLED": "cancelled",
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
 }
+
+_ENDED = [status for status, state in _STATES.items() if state in ENDS]
+
+_FORGOTTEN_AT_ONCE = 200
 
 _NEARLY_AT_ONCE = 20
 """So many jobs may be queued in the same moment without their order being mistaken at the end of a page."""
@@ -121,6 +125,28 @@ class DbosJobs:
             self._store.client.rewind_workflow(item.workflow_id, application_version=VERSION, queue_name=queue)
         except dbos_error.DBOSException as error:  # somebody else was faster
             raise Conflict(f"the job {item.workflow_id} runs again already") from error
+
+    def forget(self, ended_before: Moment) -> int:
+        """Remove what ended long ago; see ``ports.Jobs.forget``."""
+        forgotten = 0
+        while True:
+            with self._store.translated():
+                batch = self._store.client.list_workflows(
+                    name=list(JOB_KINDS),
+                    status=_ENDED,
+                    completed_before=ended_before.isoformat(),
+                    limit=_FORGOTTEN_AT_ONCE,
+                    load_input=False,
+                    load_output=False,
+                )
+                ids = [item.workflow_id for item in batch]
+                if not ids:
+                    return forgotten
+                self._store.client.delete_workflows(ids, delete_children=True)
+            with self._store.writing() as connection:
+                connection.execute(delete(told).where(told.c.job.in_(ids)))
+                connection.execute(delete(deaths).where(deaths.c.job.in_(ids)))
+            forgotten += len(ids)
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
         """What it told; see ``ports.Jobs.events``."""

@@ -6,7 +6,9 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +35,9 @@ POLL_S = 0.2
 GRACE_S = 20
 """How long steps that run may take at the end, in seconds; what is not finished then is done again elsewhere."""
 
+TIDY_S = 3600
+"""Between two looks for jobs that are old enough to be forgotten, in seconds."""
+
 TAKEN_FOR_DEAD = 70
 """The exit code of a worker that was frozen so long that others took over its jobs."""
 
@@ -54,10 +59,21 @@ class Worker:
     """A process that works off the queues until it is told to stop."""
 
     def __init__(
-        self, store: Store, room: Workroom, slots: Path, most_deaths: int, cluster: RayCluster | None = None
+        self,
+        store: Store,
+        room: Workroom,
+        slots: Path,
+        most_deaths: int,
+        *,
+        cluster: RayCluster | None = None,
+        keep_days: int = 0,
     ) -> None:
-        """``slots`` is a folder that the workers of one machine share; ``cluster`` measures the shards, if given."""
+        """``slots`` is a folder that the workers of one machine share; ``cluster`` measures the shards, if given.
+
+        Jobs that ended more than ``keep_days`` ago are forgotten; 0 keeps them for ever.
+        """
         self._store, self._room, self._cluster = store, room, cluster
+        self._keep = timedelta(days=keep_days)
         self._jobs = DbosJobs(store)
         self._slot = Slot.take(slots)
         self._heart = Heart(store, self._jobs, self._slot, slots, most_deaths)
@@ -123,9 +139,13 @@ class Worker:
         self._stop.set()
 
     def _live(self) -> None:
+        tidied = float("-inf")
         while not self._stop.wait(BEAT_S):
             try:
                 self._heart.beat()
+                if self._keep and time.monotonic() - tidied > TIDY_S:
+                    tidied = time.monotonic()
+                    self._jobs.forget(self._room.ports.clock.now() - self._keep)
             except Conflict as error:
                 _log.error("%s", error)
                 os._exit(TAKEN_FOR_DEAD)
