@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from auditsvc.measuring import Answers
 from auditsvc.measuring.corpus import CorpusCheck
 from auditsvc.measuring.summing import Formula, Numbers, share
 from auditsvc.tasks.detection import FALSE, FOUND, MISSED
@@ -32,10 +29,6 @@ class Objects(CorpusCheck):
     def measures(self) -> Mapping[str, Formula]:
         """Recall and precision over all classes."""
         return {"recall": _recall, "precision": _precision}
-
-    def counts(self, answers: Answers) -> Numbers:
-        """Found, missed and false of each class."""
-        return answers["tally"].astype(np.float64)
 
     def by_class(self, sums: Numbers) -> Numbers:
         """The recall of each class."""

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from auditsvc.measuring import Answers
 from auditsvc.measuring.corpus import CorpusCheck
 from auditsvc.measuring.summing import Formula, Numbers, share
 from auditsvc.tasks.segmentation import SAID, SHARED, THERE
@@ -32,10 +31,6 @@ class Regions(CorpusCheck):
     def measures(self) -> Mapping[str, Formula]:
         """Mean IoU."""
         return {"iou": self._mean}
-
-    def counts(self, answers: Answers) -> Numbers:
-        """Shared, said and there of each class, in pixels."""
-        return answers["tally"].astype(np.float64)
 
     def by_class(self, sums: Numbers) -> Numbers:
         """The IoU of each class."""

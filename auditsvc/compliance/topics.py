@@ -41,7 +41,11 @@ TOPICS: tuple[Topic, ...] = (
     _topic("sec.poisoning", "back doors", r"poison|backdoor|trojan"),
     _topic("sec.extraction", "theft by questions", r"extract|steal"),
     _topic("fairness.slices", "differences between groups", r"fair|slice|group|damage"),
-    _topic("perf.accuracy", "accuracy", r"accura|clean|score|quality|compress|delta|objects|regions|transcri"),
+    _topic(
+        "perf.accuracy",
+        "accuracy",
+        r"accura|clean|score|quality|compress|delta|objects|regions|transcri|tracks|precision",
+    ),
 )
 """In order of precedence; ``perf.accuracy`` and ``fairness.slices`` are also given by any clean score."""
 

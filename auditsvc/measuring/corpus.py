@@ -58,9 +58,13 @@ class CorpusCheck(Check):
         """Those of the measures that are error rates."""
         return frozenset()
 
-    @abstractmethod
     def counts(self, answers: Answers) -> Numbers:
-        """``(N, K)``: what is summed of each answer."""
+        """``(N, K)``: what is summed of each answer: all that was tallied."""
+        return answers["tally"].astype(np.float64)
+
+    def counted(self, case: Case, pair: Pair) -> tuple[Numbers, Numbers]:  # noqa: ARG002 - the case is for passes of one's own
+        """What is summed of each answer of the candidate, and of the parent."""
+        return self.counts(pair.candidate), self.counts(pair.parent)
 
     def by_class(self, sums: Numbers) -> Numbers | None:  # noqa: ARG002
         """``(B, C)``: the measure of each class; None where there are no classes."""
@@ -85,7 +89,7 @@ class CorpusCheck(Check):
     def measure(self, case: Case) -> Iterator[Reading]:
         """One pass, shared with every other check that looks at the images as they are."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
-        candidate, parent = self.counts(pair.candidate), self.counts(pair.parent)
+        candidate, parent = self.counted(case, pair)
         rng = np.random.default_rng(case.seed)
         sums = summed(np.concatenate((candidate, parent), axis=1), slices, self.draws, rng)
         width = candidate.shape[1]

@@ -1,0 +1,104 @@
+"""Does the detector still rank right before wrong, at every threshold?  Average precision, as COCO has it.
+
+``objects`` looks at the model's own operating point.  Here the threshold is left open: a model whose confidences
+were flattened by pruning finds the same objects at one half and can no longer be tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from auditsvc.measuring import CLEAN, Case, Check
+from auditsvc.measuring.dataset import Slices
+from auditsvc.measuring.ranking import average_precision, ranked
+from auditsvc.measuring.resampling import groups_of
+from auditsvc.measuring.summing import interval_of, moved_out
+from auditsvc.records import Measured, Reading, Unmeasured
+
+Numbers = NDArray[np.float64]
+
+_KINDS = ("ap", "ap50")
+
+
+class AveragePrecision(Check):
+    """Compare average precision on every slice of at least ``min_images`` images.
+
+    Emits ``ap`` (the mean over overlaps 0.50 to 0.95), ``ap50`` (half overlap), ``parent_ap``, ``parent_ap50``,
+    ``drop.ap`` and ``drop.ap50``: parent less candidate.  Intervals are resampled by image, or by cluster.
+    """
+
+    id = "average_precision"
+    version = 1
+    tasks = frozenset({"detection", "tracking"})
+
+    draws: Annotated[int, Field(ge=200, le=5000)] = 400
+    min_images: Annotated[int, Field(ge=2)] = 30
+
+    def conditions(self) -> tuple[str, ...]:
+        """One: the images untouched."""
+        return (CLEAN,)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Two, of both models, and their losses."""
+        return tuple(f"{what}{kind}" for kind in _KINDS for what in ("", "parent_", "drop."))
+
+    def measure(self, case: Case) -> Iterator[Reading]:
+        """One more pass of both models, for all that they say; then slice by slice."""
+        pair, slices = case.pair(CLEAN), case.dataset.slices
+        own, dense = (ranked(model, case.batches(None), len(case.dataset.classes))
+                      for model in (case.candidate, case.parent))  # fmt: skip
+        imperfect = [np.minimum((score < 1).astype(float), (score > 0).astype(float)) for score in
+                     (pair.candidate["score"].astype(float), pair.parent["score"].astype(float))]  # fmt: skip
+        differing = (pair.candidate["tally"] != pair.parent["tally"]).any(axis=1).astype(float)
+        rng = np.random.default_rng(case.seed)
+        for name, inside in _places(slices):
+            if len(inside) < self.min_images:
+                reason = f"{len(inside)} images; a resampled interval needs {self.min_images}"
+                none = Unmeasured(reason=reason, images=len(inside))
+                yield from (Reading(metric=metric, slice=name, outcome=none) for metric in self.metrics())
+                continue
+            clusters = None if slices.clusters is None else slices.clusters[inside]
+            weights, units = _weights(len(inside), clusters, self.draws, rng)
+            unlike = [float(one[inside].sum()) for one in (*imperfect, differing)]
+            found = [average_precision(one.of(inside), weights) for one in (own, dense)]
+            yield from self._told(name, found, unlike, (len(inside), units), case.alpha)
+
+    def _told(
+        self, name: str, found: list[Numbers], unlike: list[float], size: tuple[int, int], alpha: float
+    ) -> Iterator[Reading]:
+        for kind, values in (("ap", [one.mean(axis=1) for one in found]), ("ap50", [one[:, 0] for one in found])):
+            series = ((kind, values[0], 0.0), (f"parent_{kind}", values[1], 0.0),
+                      (f"drop.{kind}", values[1] - values[0], -1.0))  # fmt: skip
+            for (metric, one, floor), many in zip(series, unlike, strict=True):
+                yield Reading(metric=metric, slice=name, outcome=self._outcome(one, many, size, alpha, floor))
+
+    def _outcome(
+        self, values: Numbers, unlike: float, size: tuple[int, int], alpha: float, floor: float
+    ) -> Measured | Unmeasured:
+        images, units = size
+        if not np.isfinite(values[0]):
+            return Unmeasured(reason="there is no object on the images of this slice", images=images)
+        found = moved_out(interval_of(values, self.draws, alpha, units), unlike, images, alpha, floor)
+        return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
+
+
+def _places(slices: Slices) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    inside = [np.arange(slices.images)]
+    inside += [np.flatnonzero(column.codes == code) for column in slices.columns for code in range(len(column.labels))]
+    yield from zip(slices.names, inside, strict=True)
+
+
+def _weights(
+    images: int, clusters: NDArray[np.int64] | None, draws: int, rng: np.random.Generator
+) -> tuple[Numbers, int]:
+    """``(1 + draws + groups, images)``: all, resampled, each group left out; and the number of images or clusters."""
+    groups, numbered = groups_of(images, clusters)
+    units = images if numbered is None else int(numbered.max()) + 1
+    drawn = rng.poisson(1.0, (draws, units)).astype(np.float64)
+    left = (groups != np.arange(int(groups.max()) + 1)[:, None]).astype(np.float64)
+    return np.concatenate((np.ones((1, images)), drawn if numbered is None else drawn[:, numbered], left)), units

@@ -1,0 +1,77 @@
+"""Who is who over time: does pruning tear tracks apart, or swap the names of objects?
+
+A detector that blinks costs little on a single frame and much on a track.  Each sequence is followed as a whole by the
+same plain tracker behind both models (``measuring.following``), and HOTA, its association part and IDF1 are compared
+over the corpus and for each group, resampled by sequence: few sequences tell little, and the intervals say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput
+from auditsvc.measuring import Case, Pair
+from auditsvc.measuring.corpus import CorpusCheck
+from auditsvc.measuring.following import COUNTED, Frame, association, counted, followed, hota, identity
+from auditsvc.measuring.summing import Formula, Numbers
+from auditsvc.models import Model
+from auditsvc.tasks.boxes import found_in, matched
+
+
+class Tracks(CorpusCheck):
+    """Compare ``hota``, ``association`` (AssA) and ``identity`` (IDF1); emits what ``CorpusCheck`` says.
+
+    A box goes on as whom it overlaps by at least ``joins``; who is not seen for more than ``patience`` frames is gone.
+    """
+
+    id = "tracks"
+    version = 1
+    tasks = frozenset({"tracking"})
+
+    joins: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    patience: Annotated[int, Field(ge=0, le=100)] = 1
+
+    def measures(self) -> Mapping[str, Formula]:
+        """Three, over all classes."""
+        return {"hota": hota, "association": association, "identity": identity}
+
+    def counted(self, case: Case, pair: Pair) -> tuple[Numbers, Numbers]:  # noqa: ARG002 - answers keep no boxes
+        """One more pass of both models, for the boxes; then sequence by sequence."""
+        clusters = case.dataset.slices.clusters
+        if clusters is None:
+            raise InvalidInput("tracks need sequences: name their column as the data set's cluster")
+        objects: list[Frame] = []
+        answers: tuple[list[Frame], list[Frame]] = ([], [])
+        with torch.inference_mode():
+            for batch in case.batches(None):
+                objects += _objects(batch.targets)
+                for model, frames in zip((case.candidate, case.parent), answers, strict=True):
+                    frames += _answers(model, batch.images, batch.targets)
+        found = np.zeros((2, len(objects), COUNTED))
+        for sequence in np.unique(clusters):
+            inside = np.flatnonzero(clusters == sequence)
+            there = [objects[number] for number in inside]
+            for counts, frames in zip(found, answers, strict=True):
+                tracks = followed([frames[number] for number in inside], self.joins, self.patience)
+                counts[inside] = counted(there, tracks)
+        return found[0], found[1]
+
+
+def _objects(targets: Tensor) -> Iterator[Frame]:
+    for target in targets.double().cpu().numpy():
+        real = target[target[:, 0] >= 0]
+        yield Frame(real[:, 1:5], real[:, 0].astype(np.int64), real[:, 5].astype(np.int64))
+
+
+def _answers(model: Model, images: Tensor, targets: Tensor) -> Iterator[Frame]:
+    """The answers that count; what lies where nothing is counted is left out, so that it names no false track."""
+    found = found_in(model(images))
+    _, counts = matched(found, targets[..., :5])
+    for kept, boxes, classes in zip(counts.cpu(), found.boxes.cpu(), found.classes.cpu(), strict=True):
+        yield Frame.of(boxes[kept].double().numpy(), classes[kept].numpy())
