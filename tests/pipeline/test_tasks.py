@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from auditsvc.adapters.folder_datasets import FolderDatasets
 from auditsvc.adapters.policy_files import read_policy
@@ -132,6 +136,55 @@ def _only_accuracy():
     policy = read_policy("standard-detection")
     rules = tuple(rule for rule in policy.rules if rule.check == "accuracy")
     return policy.model_copy(update={"checks": {"accuracy": policy.checks["accuracy"]}, "rules": rules})
+
+
+def panned(folder: Path, films: int, frames: int = 5, step: int = 3) -> Path:
+    """Films of real pictures: the microscope's stage moves by a few pixels from frame to frame."""
+    coco = json.loads((CELLS / "annotations.json").read_text())
+    with (CELLS / "metadata.csv").open() as stream:
+        audited = [row["image"] for row in csv.DictReader(stream) if row["purpose"] == "audit"][:films]
+    chosen = [image for image in coco["images"] if image["file_name"] in audited]
+    made: dict[str, Any] = {"images": [], "annotations": [], "categories": coco["categories"]}
+    (folder / "images").mkdir(parents=True)
+    for film, image in enumerate(chosen):
+        boxes = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
+        with Image.open(CELLS / image["file_name"]) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        for frame in range(frames):
+            moved, number = frame * step, len(made["images"])
+            name = f"images/{number:05}.png"
+            Image.fromarray(np.pad(pixels, ((0, 0), (0, moved), (0, 0)), mode="edge")[:, moved:]).save(folder / name)
+            light = "plain" if film % 2 else "odd"
+            made["images"].append({"id": number, "file_name": name, "width": 160, "height": 120,
+                                   "film": f"film-{film}", "light": light})  # fmt: skip
+            for track, one in enumerate(boxes):
+                x, y, width, height = one["bbox"]
+                left, right = max(x - moved, 0), x + width - moved
+                if right - left > 2:
+                    box = {"bbox": [left, y, right - left, height], "track_id": track, "iscrowd": 0}
+                    place = {"id": len(made["annotations"]), "image_id": number, "category_id": one["category_id"]}
+                    made["annotations"].append(box | place)
+    (folder / "annotations.json").write_text(json.dumps(made))
+    return described(folder, task="tracking", image="file_name", annotations="annotations.json",
+                     classes=["RBC", "WBC", "Platelets"],
+                     cluster="film", slices=["light"])  # fmt: skip
+
+
+def test_cells_are_followed_through_films_and_tracks_tear_before_frames_do(tmp_path):
+    parent = Path(shutil.copytree(CELLS / "model", tmp_path / "parent"))
+    card = json.loads((parent / "architecture.json").read_text())
+    (parent / "architecture.json").write_text(json.dumps(card | {"task": "tracking"}))
+    films = panned(tmp_path / "films", films=60)
+    recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.4})
+    _, found, decision = through_the_line(parent, films, films, recipe, "standard-tracking", tmp_path / "store")
+    tracks = found["tracks"]
+    assert value(tracks, "parent_hota") > value(tracks, "hota") > 0.3
+    assert value(tracks, "drop.hota") > value(found["accuracy"], "drop.clean") > 0
+    outcome = tracks.reading("drop.hota", "light=odd")
+    assert isinstance(outcome, Measured) and outcome.images == 150 and outcome.low < outcome.value < outcome.high
+    assert value(found["average_precision"], "parent_ap50") > value(found["average_precision"], "ap50")
+    assert decision.outcome == "rejected"
+    assert {"tracks-lost", "tracks-torn"} <= {item.rule for item in decision.judgements}
 
 
 def test_a_policy_for_another_task_is_refused(tmp_path):
