@@ -147,8 +147,9 @@ class Book:
         )
         with self._access.changing() as connection:
             rows = connection.execute(query).mappings().all()
-            taken = update(delivery).where(delivery.c.id.in_([row["id"] for row in rows]))
-            connection.execute(taken.values(due=until))
+            if rows:
+                taken = update(delivery).where(delivery.c.id.in_([row["id"] for row in rows]))
+                connection.execute(taken.values(due=until))
         return tuple(Due(**row) for row in rows)
 
     def done(self, due: Due) -> None:
