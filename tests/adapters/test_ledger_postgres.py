@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from auditsvc.adapters.ledger import SqlLedger, opening
+from auditsvc.api.access import Access
 from tests.adapters.postgres import new_database
 from tests.adapters.test_ledger import TABLES
 from tests.contracts.sample import (
@@ -82,3 +83,18 @@ def test_an_interrupted_migration_leaves_nothing(monkeypatch: pytest.MonkeyPatch
     opened = SqlLedger(url, FixedClock())
     assert opened.size() == 0
     opened.close()
+
+
+def test_a_server_that_was_restarted_is_found_again() -> None:
+    url = new_database()
+    ledger, access = SqlLedger(url, FixedClock()), Access(url, FixedClock())
+    secret, _ = access.issue("ann", "reader", 1)
+    assert ledger.size() == 0 and access.caller(secret).name == "ann"
+    other = create_engine(url)
+    with other.connect() as connection:  # what a restart does to everybody's connections
+        own = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {own}"))
+    assert ledger.size() == 0 and access.caller(secret).name == "ann"
+    other.dispose()
+    access.close()
+    ledger.close()

@@ -74,7 +74,8 @@ def open_engine(url: str, prepare: Callable[[Engine], None] | None = None) -> En
     """
     try:
         address = make_url(url)
-        engine = create_engine(address, connect_args={"timeout": WAIT_S} if _is_sqlite(address) else {})
+        near = _is_sqlite(address)
+        engine = create_engine(address, connect_args={"timeout": WAIT_S} if near else {}, pool_pre_ping=not near)
     except (ArgumentError, NoSuchModuleError) as error:
         raise InvalidInput(f"not a database URL: {url!r}; try sqlite:///auditsvc-store/ledger.db") from error
     except ImportError as error:
