@@ -9,7 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image, ImageEnhance
 
+from auditsvc.demo.cases import HERE
 from tests.bench.demo import kill_demo, outcome, run_demo
 
 CLI = [sys.executable, "-m", "auditsvc"]
@@ -64,6 +66,27 @@ def test_a_second_run_measures_nothing_again(faces):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("found again") == 3
     assert outcome(store) == before
+
+
+def test_a_release_in_use_is_looked_at_with_darker_pictures(faces, tmp_path):
+    store, _ = faces
+    source = HERE / "faces"
+    shutil.copytree(source, tmp_path / "dusk")
+    for path in (tmp_path / "dusk" / "images").rglob("*.jpg"):
+        with Image.open(path) as image:
+            darker = ImageEnhance.Brightness(image.convert("RGB")).enhance(0.15)
+        darker.save(path, quality=95)
+    command = [*CLI, "monitor", "face-gender", "--data", tmp_path / "dusk", "--baseline", source, "--as", "mia"]
+    done = subprocess.run([*command, "--store", store, "--json"], capture_output=True, text=True)
+    look = json.loads(done.stdout)
+    assert (done.returncode, look["outcome"], look["files"], look["gate"]) == (1, "worse", "VALID", "approved")
+    assert any(one["worse"] for one in look["changes"]) and look["distance"]["p"] < 0.05
+    assert gate(store, "2")[0] == 0
+    told = subprocess.run([*command, "--store", store], capture_output=True, text=True)
+    assert "worse than its audit" in told.stdout and "went from" in told.stdout
+    refused = subprocess.run([*CLI, "monitor", "none", "--data", source, "--as", "mia", "--store", store],
+                             capture_output=True, text=True)  # fmt: skip
+    assert refused.returncode == 2 and "no version of none is in use" in refused.stderr
 
 
 def test_a_killed_demo_ends_like_an_unharmed_one(tmp_path):
