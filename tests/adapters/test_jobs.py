@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from sqlalchemy import insert, select, text
 from auditsvc.adapters.jobs.asking import DbosJobs
 from auditsvc.adapters.jobs.reaping import DEAD_S, Heart, Slot
 from auditsvc.adapters.jobs.store import Store, worker
-from auditsvc.adapters.jobs.worker import Worker
+from auditsvc.adapters.jobs.worker import Worker, own_scratch
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.pipeline.working import Workroom
 from auditsvc.ports import Ports, Progress
@@ -70,6 +71,20 @@ def test_a_slot_has_one_worker_and_the_same_name_again(tmp_path: Path) -> None:
     assert (len(set(names)), again.executor) == (2, names[0])
     assert Slot.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
     two.release()
+
+
+def test_what_a_killed_worker_left_in_its_place_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "auditsvc-cafe-1" / "auditsvc-clean-x"
+    left.mkdir(parents=True)
+    with own_scratch("cafe/1") as place:
+        assert not left.exists() and place.stat().st_mode & 0o077 == 0
+        with tempfile.TemporaryDirectory() as name:
+            assert Path(name).parent == place
+    assert tempfile.gettempdir() == str(tmp_path) and list(tmp_path.iterdir()) == []
+    (tmp_path / "auditsvc-cafe-1").write_text("somebody else's")
+    with pytest.raises(Unavailable, match="TMPDIR"), own_scratch("cafe/1"):
+        pass
 
 
 def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Store) -> None:

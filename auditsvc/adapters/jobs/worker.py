@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -123,9 +126,10 @@ class Worker:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_stop)
-        self.start()
-        self._stop.wait()
-        self.end()
+        with own_scratch(self._slot.executor):
+            self.start()
+            self._stop.wait()
+            self.end()
         os._exit(0)
 
     def end(self, grace_s: int = GRACE_S) -> None:
@@ -183,6 +187,30 @@ class Worker:
 
     def _unregistered(self, _: Result) -> Result:
         raise Unavailable("the worker has not been started")
+
+
+@contextmanager
+def own_scratch(executor: str) -> Iterator[Path]:
+    """A place of its own for the temporary files of this process, empty at first.
+
+    Nobody else has this slot, so what lies there was left by a former process of it that was killed.
+
+    Raises:
+        Unavailable: it can't be made.
+    """
+    before = tempfile.gettempdir()
+    folder = Path(before) / f"auditsvc-{executor.replace('/', '-')}"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise Unavailable(f"{folder} can't be made: {error.strerror}; set TMPDIR to another place") from error
+    tempfile.tempdir = str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _portable(work: Callable[[], Result]) -> Result:
