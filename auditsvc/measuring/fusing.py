@@ -20,22 +20,32 @@ from auditsvc.models import Model
 CLOSE = 1e-3
 """Two best outputs nearer than this, relative to the larger, are too near for a copy to tell apart."""
 
+LEAST = 32
+"""The smallest batch on an accelerator."""
+
+Outputs = Callable[[Tensor], Tensor]
+
 _WARM = 3
 """Runs until the compiler has settled."""
 
 
-def fused(model: Model) -> Callable[[Tensor], Tensor]:
+def fused(model: Model) -> Outputs:
     """The fused model, or the model itself where its class can't be traced or fusing moves an output.
 
-    Moved means: by more than 1e-4 of the largest output, on images of noise.
+    Moved means: by more than 1e-4 of the largest output, on images of noise.  An accelerator is asked ``in_steps``.
     """
+    device = next((tensor.device for tensor in model.module.state_dict().values()), torch.device("cpu"))
+    quick = _fused(model, device)
+    return quick if device.type == "cpu" else in_steps(quick)
+
+
+def _fused(model: Model, device: torch.device) -> Outputs:
     try:
         graph = fx.symbolic_trace(model.module)
         copy = Model(fuse(graph), model.card) if not hasattr(model.module, "outputs") else model
     except (TraceError, TypeError, ValueError, NotImplementedError, RuntimeError, AttributeError):
         return model
     spec = model.card.input
-    device = next((tensor.device for tensor in model.module.state_dict().values()), torch.device("cpu"))
     noise = torch.rand(2, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected, found = model(noise.to(device)), copy(noise.to(device))
@@ -43,12 +53,30 @@ def fused(model: Model) -> Callable[[Tensor], Tensor]:
     return copy if near else model
 
 
+def in_steps(outputs: Outputs) -> Outputs:
+    """The same outputs, with each batch filled up to a power of two by its last image.
+
+    An accelerator's libraries plan every new batch size anew, a tenth of a second each; the batches of an attack shrink
+    image by image, so that planning would be most of its time.
+    """
+
+    def filled(images: Tensor) -> Tensor:
+        size = len(images)
+        missing = (1 << max(size - 1, LEAST - 1).bit_length()) - size
+        if size == 0 or missing == 0:
+            return outputs(images)
+        filler = images[-1:].detach().expand(missing, -1, -1, -1)
+        return outputs(torch.cat((images, filler)))[:size]
+
+    return filled
+
+
 @dataclass(frozen=True)
 class Quick:
     """A compiled copy that answers, and the model that is asked again wherever rounding could turn an answer."""
 
     model: Model
-    copy: Callable[[Tensor], Tensor]
+    copy: Outputs
 
     def __call__(self, images: Tensor) -> Tensor:
         """Outputs of ``(N, C, H, W)``; rows whose two best are within ``CLOSE`` of each other are the model's own."""
@@ -61,7 +89,7 @@ class Quick:
         return outputs
 
 
-def quickened(model: Model, sample: Tensor) -> Callable[[Tensor], Tensor]:
+def quickened(model: Model, sample: Tensor) -> Outputs:
     """The model compiled for batches like ``sample``, or itself where that is not safe or not a CPU.
 
     Only modules without data-dependent branches are compiled (tracing them symbolically would fail), and only

@@ -13,6 +13,7 @@ import auditsvc
 from auditsvc.adapters.folder_datasets import FolderDatasets
 from auditsvc.checks.accuracy import Accuracy
 from auditsvc.checks.adversarial import Adversarial
+from auditsvc.checks.average_precision import AveragePrecision
 from auditsvc.checks.calibration import Calibration
 from auditsvc.checks.corruption import Corruptions
 from auditsvc.checks.domain_shift import DomainShift
@@ -38,7 +39,11 @@ CHECKS: tuple[Check, ...] = (
     DomainShift(),
 )  # fmt: skip
 OF_CLASSES: tuple[Check, ...] = (Calibration(draws=200, min_images=50), Adversarial(budgets=(0.5,), images=48))
-OF_BOXES: tuple[Check, ...] = (Objects(draws=200), Adversarial(budgets=(0.5,), images=16, steps=3))
+OF_BOXES: tuple[Check, ...] = (
+    Objects(draws=200),
+    AveragePrecision(draws=200),
+    Adversarial(budgets=(0.5,), images=16, steps=3),
+)
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from auditsvc.measuring.fusing import Quick, fused, quickened
+from auditsvc.measuring.fusing import Quick, fused, in_steps, quickened
 from tests.fakes.models import as_model
 
 
@@ -60,3 +61,20 @@ def test_a_module_that_branches_on_its_data_is_not_compiled():
     model = as_model(Branching())
     assert quickened(model, torch.rand(4, 3, 16, 16)) is model
     assert fused(model) is model
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 70])
+def test_batches_that_are_filled_up_answer_and_slope_alike(size):
+    sizes = []
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, 4)).eval()
+
+    def outputs(images):
+        sizes.append(len(images))
+        return network(images)
+
+    filled = in_steps(outputs)
+    images = torch.rand(size, 1, 8, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    assert torch.allclose(filled(images), network(images), atol=1e-6)
+    slopes = [torch.autograd.grad(one(images).square().sum(), images)[0] for one in (filled, network)]
+    assert torch.allclose(*slopes, atol=1e-6)
+    assert sizes[-1] in (0, 32, 64, 128) and sizes[-1] >= size
