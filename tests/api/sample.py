@@ -14,6 +14,7 @@ from auditsvc.records import (
     Flip,
     Judgement,
     Measured,
+    Monitoring,
     Outcome,
     Parent,
     Policy,
@@ -149,3 +150,24 @@ def fill(ledger: MemoryLedger) -> None:
         ledger.append(evidence(number), decision(number, verdict), actor="auditsvc")  # type: ignore[arg-type]
     ledger.append(approval(1, "bob"), approval(1, "cyd"), actor="auditsvc")
     ledger.append(released(1), actor="auditsvc")
+
+
+def look(release: Release) -> Monitoring:
+    """A release that does worse on newer images."""
+    return Monitoring(
+        model=release.model,
+        version=release.version,
+        release=release.digest,
+        candidate=release.candidate,
+        policy=POLICY.digest,
+        dataset=DATASET.model_copy(update={"name": "november", "digest": digest_of(b"november")}),
+        evidence=(evidence(1).digest,),
+        files="VALID",
+        gate="approved",
+        judgements=(),
+        changes=(),
+        outcome="worse",
+        reasons=("accuracy/score.clean on overall went from 0.960 to 0.900 (by -0.060, -0.080 to -0.040)",),
+        person="mia",
+        at=NOON,
+    )

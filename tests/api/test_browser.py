@@ -11,7 +11,7 @@ import pytest
 
 from auditsvc.api.site import Site
 from auditsvc.compliance import Document, Incident, Watch
-from auditsvc.records import Approval, ReleaseOrder
+from auditsvc.records import Approval, ReleaseOrder, Revocation
 from tests.api import sample
 from tests.fakes import NOON
 
@@ -92,6 +92,31 @@ def _come_in(page, url: str, site: Site, name: str, role: str) -> None:
     page.fill("#token", site.access.issue(name, role, 1)[0])
     page.click("main button")
     page.wait_for_url(f"{url}/")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_release_is_recalled_by_two_people_with_buttons(chromium, url: str, site: Site, width: int) -> None:
+    release = sample.released()
+    site.ports.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
+    site.ledger.append(sample.look(release), actor="mia")
+    for name, words in (("bob", "ask as bob"), ("cyd", "confirm as cyd")):
+        context = chromium.new_context(viewport={"width": width, "height": 800})
+        page = context.new_page()
+        _come_in(page, url, site, name, "approver")
+        page.goto(f"{url}/decisions/{release.decision}")
+        for summary in page.query_selector_all("section details summary"):
+            summary.click()
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert "went from 0.960 to 0.900" in page.inner_text("main")
+        if name == "bob":
+            page.fill("#recall-reason", "fails at night")
+        page.click(f"text=Recall: {words}")
+        page.wait_for_load_state()
+        context.close()
+    (made,) = site.ledger.find(Revocation, release.digest)
+    assert (made.requested_by, made.confirmed_by, made.reason) == ("bob", "cyd", "fails at night")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
