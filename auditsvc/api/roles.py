@@ -66,18 +66,20 @@ def _query_names(dependant: Dependant) -> set[str]:
     return own.union(*(_query_names(inner) for inner in dependant.dependencies))
 
 
-def _refuse_unknown(request: Request, taken: frozenset[str]) -> None:
-    """A misspelt filter that is ignored gives another answer than was asked for: ``polcy=strict`` would approve.
+def _refuse_doubtful(request: Request, taken: frozenset[str]) -> None:
+    """A misspelt filter that is ignored gives another answer than was asked for: ``polcy=strict`` would approve.  So
+    would one of two that are given: no route takes a parameter twice.
 
     Raises:
-        InvalidInput: parameters that this route does not take; names them all.
+        InvalidInput: parameters that this route does not take, or that are given twice; names them all.
     """
-    unknown = sorted(set(request.query_params) - taken)
-    if unknown:
-        known = ", ".join(sorted(taken)) or "none"
-        raise InvalidInput(
-            "the request can't be used", [f"query {name[:100]}: not taken here; known: {known}" for name in unknown]
-        )
+    names = [name for name, _ in request.query_params.multi_items()]
+    known = ", ".join(sorted(taken)) or "none"
+    faults = [f"query {name[:100]}: not taken here; known: {known}" for name in sorted({*names} - taken)]
+    faults += [f"query {name[:100]}: given {names.count(name)} times" for name in sorted({*names} & taken)
+               if names.count(name) > 1]  # fmt: skip
+    if faults:
+        raise InvalidInput("the request can't be used", faults)
 
 
 class RoleRoute(APIRoute):
@@ -114,7 +116,7 @@ class RoleRoute(APIRoute):
             state = request.scope["state"]
             state["caller"], state["site"] = caller, site
             if programs and request.scope["query_string"]:
-                _refuse_unknown(request, taken)
+                _refuse_doubtful(request, taken)
             if b"idempotency-key" in sent and request.method not in ("GET", "HEAD"):
                 return await answered_once(request, caller, inner)
             return await inner(request)

@@ -89,3 +89,11 @@ def test_the_service_starts_without_torch_and_mlflow() -> None:
     code = "import sys; import auditsvc.api.serving; print(sorted({'torch', 'mlflow', 'numpy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_parameter_that_is_given_twice_is_refused(reader: TestClient) -> None:
+    got = reader.get("/v1/gate?model=net&version=1&version=3")
+    assert (got.status_code, got.json()["code"]) == (422, "invalid-input")
+    assert got.json()["reasons"] == ["query version: given 2 times"]
+    assert reader.get("/v1/candidates?limit=1&limit=2").status_code == 422
+    assert reader.get("/v1/gate?model=net&version=1").status_code == 200

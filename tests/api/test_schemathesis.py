@@ -145,7 +145,7 @@ def test_what_one_answer_names_can_be_used_in_the_next_request(
     run_state_machine_as_test(
         Walk,
         settings=settings(
-            max_examples=4 * EXAMPLES,
+            max_examples=10 * EXAMPLES,
             stateful_step_count=12,
             deadline=None,
             database=None,
