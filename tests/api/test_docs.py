@@ -39,3 +39,23 @@ def test_every_error_code_is_explained(reader: TestClient) -> None:
     page = reader.get("/docs").text
     for code in ("not-found", "conflict", "not-approved", "wrong-host", "unavailable"):
         assert f'id="{code}"' in page
+
+
+def test_the_links_of_every_list_lead_to_its_records(reader: TestClient) -> None:
+    """What the document says about the next request holds: the first record of a list is found under its digest."""
+    followed = 0
+    paths = reader.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        if not (links := methods.get("get", {}).get("responses", {}).get("200", {}).get("links")):
+            continue
+        own = next(
+            found["get"]["operationId"]
+            for name, found in paths.items()
+            if name.startswith(f"{path}/{{") and "get" in found
+        )
+        ((called, expression),) = links[own]["parameters"].items()
+        assert expression == f"$response.body#/items/0/{called}"
+        for item in reader.get(path).json()["items"][:1]:
+            assert reader.get(f"{path}/{item[called]}").json() == item["record"]
+            followed += 1
+    assert followed >= 8
