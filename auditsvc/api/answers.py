@@ -1,6 +1,8 @@
 """Answers to the gate question, remembered until the ledger says something new.
 
-Making an answer reads several records, each checked against its digest: milliseconds.  Asking whether the ledger was
+Making an answer reads several records, each checked against its digest: about a millisecond, most of it computing.
+A SQLite file is read on the event loop itself, since its readers never wait and a thread that computes holds the loop
+up by more than the answer takes; another database is asked by a few threads.  Asking whether the ledger was
 written since takes microseconds: SQLite counts the commits of all processes (``PRAGMA data_version``), another
 database is asked for the size of the log.  If it was written, the new entries of the log are read, and everything
 remembered is thrown away if one of them can change an answer.  So an answer is never older than the last commit: a
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
 from auditsvc.pipeline.answering import ask
@@ -31,6 +35,9 @@ CHANGING = frozenset(kind.kind for kind in (Submission, Decision, Policy, Approv
 REMEMBERED = 100_000
 """Answers in memory, about 1 kB each; the one that was not asked for longest is forgotten first."""
 
+AT_ONCE = 4
+"""Threads that ask a database on another machine; more would wait for each other and not for the database."""
+
 Question = tuple[str, str, str | None]
 
 
@@ -43,12 +50,13 @@ class Answered:
 
 
 class Answers:
-    """Asks the ledger, or its own memory.  Used from the event loop only; the ledger is asked in a thread."""
+    """Asks the ledger, or its own memory.  Used from the event loop only."""
 
     def __init__(self, ledger: LoggedLedger, database: Path | None, remembered: int = REMEMBERED) -> None:
         """``database`` is the ledger's SQLite file, where it is one."""
         self._ledger, self._limit = ledger, remembered
         self._watch = sqlite3.connect(database, isolation_level=None, check_same_thread=False) if database else None
+        self._threads = CapacityLimiter(AT_ONCE)
         self._commits: int | None = None
         self._size = 0
         self._found: OrderedDict[Question, Answered] = OrderedDict()
@@ -76,7 +84,10 @@ class Answers:
             self._found.move_to_end(question)
             return known
         size = self._size
-        answered = await run_in_threadpool(_asked, self._ledger, question)
+        if self._watch:
+            answered = _asked(self._ledger, question)
+        else:
+            answered = await run_sync(_asked, self._ledger, question, limiter=self._threads)
         if size == self._size:
             self._found[question] = answered
             if len(self._found) > self._limit:

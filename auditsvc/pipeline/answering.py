@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from auditsvc.errors import NotFound
-from auditsvc.ports import Ledger
+from auditsvc.ports import Ledger, View
 from auditsvc.records import Approval, Decision, Digest, Moment, Policy, Release, Revocation, Submission, Value
 
 Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
@@ -40,11 +40,16 @@ def ask(ledger: Ledger, model: str, version: str, policy: str | None = None) -> 
     Raises:
         NotFound: nobody submitted this version.
     """
-    submissions = ledger.find(Submission, f"{model}/{version}")
+    with ledger.snapshot() as view:
+        return _asked(view, model, version, policy)
+
+
+def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnswer:
+    submissions = view.find(Submission, f"{model}/{version}")
     if not submissions:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
     candidate = submissions[-1].candidate
-    decisions = [item for item in ledger.find(Decision, candidate) if _is_under(item, policy)]
+    decisions = [item for item in view.find(Decision, candidate) if _is_under(item, policy)]
     if not decisions:
         under = f" under the policy {policy}" if policy else ""
         return GateAnswer(
@@ -55,7 +60,7 @@ def ask(ledger: Ledger, model: str, version: str, policy: str | None = None) -> 
             reasons=(f"it was never judged{under}",),
         )
     decision = decisions[-1]
-    answer, reasons, released = _answered(ledger, decision)
+    answer, reasons, released = _answered(view, decision)
     return GateAnswer(
         answer=answer,
         model=model,
@@ -74,17 +79,17 @@ def _is_under(decision: Decision, policy: str | None) -> bool:
     return policy is None or policy in names
 
 
-def _answered(ledger: Ledger, decision: Decision) -> tuple[Answer, tuple[str, ...], Digest | None]:
+def _answered(view: View, decision: Decision) -> tuple[Answer, tuple[str, ...], Digest | None]:
     if decision.outcome != "approved":
         blocking = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
         return decision.outcome, tuple(f"{item.rule}: {item.words}" for item in blocking), None
-    releases = ledger.find(Release, decision.digest)
+    releases = view.find(Release, decision.digest)
     if not releases:
-        wanted = ledger.get(Policy, decision.policy).approvals
-        given = len(ledger.find(Approval, decision.digest))
+        wanted = view.get(Policy, decision.policy).approvals
+        given = len(view.find(Approval, decision.digest))
         return "inconclusive", (f"approved by the gate, not released: {given} of {wanted} people consented",), None
     sealed = releases[-1].digest
-    revocations = ledger.find(Revocation, sealed)
+    revocations = view.find(Revocation, sealed)
     if revocations:
         return "revoked", tuple(item.reason for item in revocations), sealed
     return "approved", (), sealed

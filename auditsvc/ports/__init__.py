@@ -38,6 +38,7 @@ __all__ = [
     "Signer",
     "Tick",
     "Timestamps",
+    "View",
     "Witnesses",
 ]
 
@@ -52,17 +53,8 @@ class Clock(Protocol):
         ...
 
 
-class Ledger(Protocol):
-    """Append-only store of records, with a Merkle log over it.  Nothing is ever changed or deleted."""
-
-    def append(self, *records: Record, actor: str) -> None:
-        """Add records, and one log event for each, all or none; a record that is there already is left alone.
-
-        Raises:
-            Conflict: a constraint of the ledger forbids it (who submitted can't approve).
-            Unavailable: the store can't be written.
-        """
-        ...
+class View(Protocol):
+    """What can be read of the ledger."""
 
     def get(self, kind: type[R], digest: Digest) -> R:
         """The record of this kind with this digest.
@@ -76,14 +68,31 @@ class Ledger(Protocol):
         """All records of this kind about this subject, oldest first; see ``Record.subjects``."""
         ...
 
-    def all(self, kind: type[R]) -> Iterator[R]:
-        """All records of this kind, oldest first."""
-        ...
-
     def page(
         self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
     ) -> tuple[tuple[int, R], ...]:
         """At most ``limit`` records with their positions, newest first, older than ``before``, about ``subject``."""
+        ...
+
+
+class Ledger(View, Protocol):
+    """Append-only store of records, with a Merkle log over it.  Nothing is ever changed or deleted."""
+
+    def append(self, *records: Record, actor: str) -> None:
+        """Add records, and one log event for each, all or none; a record that is there already is left alone.
+
+        Raises:
+            Conflict: a constraint of the ledger forbids it (who submitted can't approve).
+            Unavailable: the store can't be written.
+        """
+        ...
+
+    def snapshot(self) -> AbstractContextManager[View]:
+        """The ledger as it is at the first look-up: for a few that belong together; what is added later is not seen."""
+        ...
+
+    def all(self, kind: type[R]) -> Iterator[R]:
+        """All records of this kind, oldest first."""
         ...
 
 

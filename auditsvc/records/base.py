@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, ClassVar, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -53,14 +55,31 @@ class Record(Value):
         """The bytes that the digest is taken of."""
         return canonical_json({"kind": self.kind, **self.model_dump(mode="json", exclude_none=True)})
 
-    @property
+    @cached_property
     def digest(self) -> Digest:
-        """The name of this record: SHA-256 over its canonical bytes."""
+        """The name of this record: SHA-256 over its canonical bytes; taken once, as they never change."""
         return digest_of(self.canonical())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other fields is another record, with a name of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     def subjects(self) -> tuple[str, ...]:
         """What this record is about: the keys under which the ledger finds it."""
         return ()
+
+    @classmethod
+    def stored(cls, data: bytes, digest: Digest) -> Self:
+        """Read a record back from bytes that were found to have this digest: it keeps that name.
+
+        Raises:
+            InvalidInput: as ``parse`` says.
+        """
+        found = cls.parse(data)
+        found.__dict__["digest"] = digest
+        return found
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

@@ -69,6 +69,18 @@ def test_all_gives_more_than_a_page_in_order_and_what_is_added_meanwhile(ledger:
     assert len(list(ledger.all(Submission))) == 451
 
 
+def test_a_snapshot_does_not_see_what_is_added_later(ledger: Both) -> None:
+    ledger.append(a_candidate(1), actor="ann")
+    with ledger.snapshot() as then:
+        assert then.find(Candidate, "net") == (a_candidate(1),)
+        ledger.append(a_candidate(2), actor="ann")
+        assert then.find(Candidate, "net") == (a_candidate(1),)
+        assert [one for _, one in then.page(Candidate)] == [a_candidate(1)]
+        with pytest.raises(NotFound):
+            then.get(Candidate, a_candidate(2).digest)
+    assert ledger.find(Candidate, "net") == (a_candidate(1), a_candidate(2))
+
+
 def test_all_or_none(ledger: Both) -> None:
     ledger.append(a_submission(), a_decision(), actor="ann")
     with pytest.raises(Conflict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
@@ -53,6 +54,12 @@ class MemoryLedger(MemoryLog):
         at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         event = {"kind": "auditsvc.event", "apiVersion": "1", "type": one.kind, "actor": actor, "at": at}
         return canonical_json({**event, "object": one.digest})
+
+    @contextmanager
+    def snapshot(self) -> Iterator[MemoryLedger]:
+        now = MemoryLedger(self._clock)
+        now._records, now._objects = self._records, self._objects
+        yield now
 
     def get(self, kind: type[R], digest: Digest) -> R:
         found = self._records.get(digest)

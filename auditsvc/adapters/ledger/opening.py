@@ -95,9 +95,12 @@ def open_engine(url: str, prepare: Callable[[Engine], None] | None = None) -> En
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection in one snapshot."""
-    with _translated(engine), engine.connect() as connection, connection.begin():
-        yield connection
+    """A connection that sees the store as it was at its first query."""
+    with _translated(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
 
 
 @contextmanager

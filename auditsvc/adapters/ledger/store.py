@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
-from auditsvc.adapters.ledger.opening import open_engine, place, reading, writing
+from auditsvc.adapters.ledger.opening import open_engine, reading, writing
 from auditsvc.adapters.ledger.people import guard
 from auditsvc.adapters.ledger.schema import leaf, record, subject
-from auditsvc.errors import InvalidInput, NotFound, Unavailable
+from auditsvc.adapters.ledger.snapshot import Snapshot, parsed
+from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.ports import Clock
 from auditsvc.records import Digest, Record, canonical_json, digest_of
 
@@ -22,35 +24,11 @@ R = TypeVar("R", bound=Record)
 _PAGE = 200
 """Records in one query of ``all``: no transaction stays open while the caller works on them."""
 
-_GET = select(record.c.body).where(record.c.digest == bindparam("digest"), record.c.kind == bindparam("kind"))
-_FIND = (
-    select(record.c.digest, record.c.body)
-    .join_from(subject, record, subject.c.digest == record.c.digest)
-    .where(subject.c.kind == bindparam("kind"), subject.c.subject == bindparam("about"))
-    .order_by(subject.c.position)
-)
 _NEXT = (
     select(record.c.digest, record.c.body, record.c.position)
     .where(record.c.kind == bindparam("kind"), record.c.position > bindparam("after"))
     .order_by(record.c.position)
     .limit(_PAGE)
-)
-_NEWEST = (
-    select(record.c.digest, record.c.body, record.c.position)
-    .where(record.c.kind == bindparam("kind"), record.c.position < bindparam("before"))
-    .order_by(record.c.position.desc())
-    .limit(bindparam("most"))
-)
-_NEWEST_ABOUT = (
-    select(record.c.digest, record.c.body, record.c.position)
-    .join_from(subject, record, subject.c.digest == record.c.digest)
-    .where(
-        subject.c.kind == bindparam("kind"),
-        subject.c.subject == bindparam("about"),
-        subject.c.position < bindparam("before"),
-    )
-    .order_by(subject.c.position.desc())
-    .limit(bindparam("most"))
 )
 _LOGGED = select(func.min(leaf.c.idx)).where(leaf.c.object == bindparam("about"))
 _LEAF = select(leaf.c.data).where(leaf.c.idx == bindparam("idx"))
@@ -124,50 +102,40 @@ class SqlLedger:
             }
         )
 
-    def get(self, kind: type[R], digest: Digest) -> R:
-        """The record of this kind with this digest; see ``ports.Ledger.get``."""
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The ledger at one moment; see ``ports.Ledger.snapshot``."""
         with reading(self._engine) as connection:
-            body = connection.execute(_GET, {"digest": digest, "kind": kind.kind}).scalar()
-        if body is None:
-            raise NotFound(f"no {kind.kind} record {digest}")
-        return self._parse(kind, digest, body)
+            yield Snapshot(connection)
+
+    def get(self, kind: type[R], digest: Digest) -> R:
+        """The record of this kind with this digest; see ``ports.View.get``."""
+        with self.snapshot() as now:
+            return now.get(kind, digest)
 
     def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
         """All records of this kind about this subject, oldest first."""
-        with reading(self._engine) as connection:
-            rows = connection.execute(_FIND, {"kind": kind.kind, "about": subject}).all()
-        return tuple(self._parse(kind, digest, body) for digest, body in rows)
-
-    def all(self, kind: type[R]) -> Iterator[R]:
-        """All records of this kind, oldest first; those added while the caller reads are given too."""
-        after = -1
-        while rows := self._page(kind, after):
-            for digest, body, after in rows:  # noqa: B007 - the last position is where the next page starts
-                yield self._parse(kind, digest, body)
+        with self.snapshot() as now:
+            return now.find(kind, subject)
 
     def page(
         self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
     ) -> tuple[tuple[int, R], ...]:
-        """At most ``limit`` records with their positions, newest first; see ``ports.Ledger.page``."""
-        values = {"kind": kind.kind, "about": subject, "before": 2**62 if before is None else before, "most": limit}
-        with reading(self._engine) as connection:
-            rows = connection.execute(_NEWEST_ABOUT if subject else _NEWEST, values).all()
-        return tuple((position, self._parse(kind, digest, body)) for digest, body, position in rows)
+        """At most ``limit`` records with their positions, newest first; see ``ports.View.page``."""
+        with self.snapshot() as now:
+            return now.page(kind, subject=subject, before=before, limit=limit)
 
-    def _page(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes | str, int]]:
+    def all(self, kind: type[R]) -> Iterator[R]:
+        """All records of this kind, oldest first; those added while the caller reads are given too."""
+        after = -1
+        while rows := self._next(kind, after):
+            for digest, body, after in rows:  # noqa: B007 - the last position is where the next page starts
+                yield parsed(kind, digest, body, self._engine)
+
+    def _next(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes | str, int]]:
         with reading(self._engine) as connection:
             rows = connection.execute(_NEXT, {"kind": kind.kind, "after": after})
             return [(digest, body, position) for digest, body, position in rows]
-
-    def _parse(self, kind: type[R], digest: Digest, body: bytes | str) -> R:
-        data = body.encode() if isinstance(body, str) else bytes(body)  # SQLite gives text where somebody wrote text
-        where = place(self._engine)
-        if digest_of(data) != digest:
-            raise Unavailable(f"the ledger at {where} is damaged: {digest} has other bytes; restore it from a backup")
-        try:
-            return kind.parse(data)
-        except InvalidInput as error:
-            raise Unavailable(f"the ledger at {where} holds a record that this auditsvc can't read: {error}") from error
 
     def leaf_index(self, object_digest: Digest) -> int:
         """Where this object was logged first; see ``ports.Log.leaf_index``."""
