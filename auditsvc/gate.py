@@ -40,7 +40,7 @@ from auditsvc.records.differing import difference
 from auditsvc.records.families import holm
 from auditsvc.records.looking import Looks, note_of_looks, worn_out
 from auditsvc.records.sentences import images_to_decide, sentence_of
-from auditsvc.records.standing import Incumbent, Standing, standing_evidence
+from auditsvc.records.standing import Incumbent, standing_evidence
 from auditsvc.records.waiving import sorted_waivers, waived
 
 NO_LOOKS: Looks = {}
@@ -68,7 +68,7 @@ def decide(
     places = [place for rule in policy.rules if rule.of is None for place in _places(rule, standing)]
     compared = [rule for rule in policy.rules if rule.of]
     if compared and incumbent:
-        images = {item.evidence.key.dataset for item in standing.values() if isinstance(item, Standing)}
+        images = {item.key.dataset for item in standing.values() if isinstance(item, Evidence)}
         same = [item for item in incumbent.evidence if item.key.dataset in images]
         known = standing_evidence(policy, incumbent.candidate, same, at)
         places += [_against(place, known) for rule in compared for place in _places(rule, standing)]
@@ -118,16 +118,16 @@ class _Place:
         return self.outcome.p if isinstance(self.outcome, Measured) and is_loss else None
 
 
-def _places(rule: Rule, standing: Mapping[str, Standing | str]) -> list[_Place]:
+def _places(rule: Rule, standing: Mapping[str, Evidence | str]) -> list[_Place]:
     """Where the rule is judged: one place for each metric and slice that it names; at least one, always."""
     found = standing.get(rule.check, f"the policy does not run {rule.check}")
     if isinstance(found, str):
         return [_nowhere(rule, found, None)]
-    readings = _readings(found.evidence)
+    readings = _readings(found)
     metrics = sorted({metric for metric, _ in readings if matches(rule.metric, metric)})
     if not metrics:
         return [_nowhere(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
-    sizes = _slice_sizes(standing, found.evidence)
+    sizes = _slice_sizes(standing, found)
     places = [
         _place(rule, metric, name, readings.get((metric, name)), sizes.get(name, 0), found)
         for metric in metrics
@@ -153,24 +153,24 @@ def _readings(evidence: Evidence) -> Readings:
     return found
 
 
-def _slice_sizes(standing: Mapping[str, Standing | str], evidence: Evidence) -> dict[str, int]:
+def _slice_sizes(standing: Mapping[str, Evidence | str], evidence: Evidence) -> dict[str, int]:
     """Every slice that any evidence of this data set knows, with the most images that were tried of it.
 
     A check that leaves a slice out can't hide it: the others have told of it.
     """
     sizes: dict[str, int] = {}
     for other in standing.values():
-        if isinstance(other, Standing) and other.evidence.key.dataset == evidence.key.dataset:
-            for item in other.evidence.readings:
+        if isinstance(other, Evidence) and other.key.dataset == evidence.key.dataset:
+            for item in other.readings:
                 sizes[item.slice] = max(sizes.get(item.slice, 0), item.outcome.images)
     return sizes
 
 
 def _place(
-    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, found: Standing
+    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, found: Evidence
 ) -> _Place:
     """The reading at one place; what follows where the slice is too small (no excuse if that is only for now)."""
-    evidence, whole = found.digest, found.evidence.whole or {}
+    evidence, whole = found.digest, found.whole or {}
     if outcome is None or (size == 0 and name != OVERALL):
         reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric} for {name}"
         return _Place(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
@@ -194,14 +194,14 @@ def _is_broken(rule: Rule, outcome: Measured | Unmeasured) -> bool:
     return outcome.high < rule.limit if rule.at_least is not None else outcome.low > rule.limit
 
 
-def _against(place: _Place, known: Mapping[str, Standing | str]) -> _Place:
+def _against(place: _Place, known: Mapping[str, Evidence | str]) -> _Place:
     """The place with its outcome less the incumbent's on the same images, or why there is none."""
     standing = known.get(place.rule.check, f"no evidence of {place.rule.check}")
     if isinstance(place.outcome, Unmeasured):
         return place
     if isinstance(standing, str):
         return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {standing}; audit it again"))
-    other = standing.evidence.reading(place.metric, place.slice)
+    other = standing.reading(place.metric, place.slice)
     if isinstance(other, Unmeasured):
         return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {other.reason}"))
     return replace(place, outcome=difference(place.outcome, other), against=standing.digest)

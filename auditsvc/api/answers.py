@@ -2,11 +2,12 @@
 
 Making an answer reads several records, each checked against its digest: about a millisecond, most of it computing.
 A SQLite file is read on the event loop itself, since its readers never wait and a thread that computes holds the loop
-up by more than the answer takes; another database is asked by a few threads.  Asking whether the ledger was
-written since takes microseconds: SQLite counts the commits of all processes (``PRAGMA data_version``), another
-database is asked for the size of the log.  If it was written, the new entries of the log are read, and everything
-remembered is thrown away if one of them can change an answer.  So an answer is never older than the last commit: a
-revocation counts at the next request, from whichever process it came.
+up by more than the answer takes; another database is asked by a few threads.
+
+Asking whether the ledger was written since takes microseconds: SQLite counts the commits of all processes (``PRAGMA
+data_version``), another database is asked for the size of the log.  If it was written, the new entries of the log are
+read, and everything remembered is thrown away if one of them can change an answer.  So an answer is never older than
+the last commit: a revocation counts at the next request, from whichever process it came.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from starlette.concurrency import run_in_threadpool
 
 from auditsvc.pipeline.answering import ask
 from auditsvc.records import Approval, Decision, Policy, Release, Revocation, Submission
@@ -36,7 +36,7 @@ REMEMBERED = 100_000
 """Answers in memory, about 1 kB each; the one that was not asked for longest is forgotten first."""
 
 AT_ONCE = 4
-"""Threads that ask a database on another machine; more would wait for each other and not for the database."""
+"""Threads that ask a database other than SQLite; more would wait for each other and not for the database."""
 
 Question = tuple[str, str, str | None]
 
@@ -100,7 +100,7 @@ class Answers:
             if commits is not None and commits == self._commits:
                 return
             before = self._size
-            size, changing = await run_in_threadpool(_news, self._ledger, before)
+            size, changing = await run_sync(_news, self._ledger, before)
             if before == self._size:  # else another request was faster, and may have looked too early for this one
                 self._size, self._commits = size, commits
                 if changing:

@@ -14,19 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from auditsvc.records.base import Digest, Moment
+from auditsvc.records.base import Moment
 from auditsvc.records.canonical import canonical_json
 from auditsvc.records.evidence import Evidence
 from auditsvc.records.model import Candidate
 from auditsvc.records.policy import Policy
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Evidence that counts, with its digest."""
-
-    evidence: Evidence
-    digest: Digest
 
 
 @dataclass(frozen=True)
@@ -44,26 +36,26 @@ def slicing_of(policy: Policy) -> dict[str, Any] | None:
 
 def standing_evidence(
     policy: Policy, candidate: Candidate, evidence: Iterable[Evidence], at: Moment
-) -> dict[str, Standing | str]:
+) -> dict[str, Evidence | str]:
     """For each check of the policy the evidence that counts, or why there is none; in any order given the same."""
-    given = [Standing(item, item.digest) for item in evidence if item.key.check in policy.checks]
+    given = [item for item in evidence if item.key.check in policy.checks]
     misses: dict[str, list[tuple[int, str]]] = {check: [] for check in policy.checks}
-    first: dict[str, Standing] = {}
-    for item in sorted(given, key=lambda one: (one.evidence.finished, one.digest)):
-        objection = _objection(policy, candidate, item.evidence, at)
+    first: dict[str, Evidence] = {}
+    for item in sorted(given, key=lambda one: (one.finished, one.digest)):
+        objection = _objection(policy, candidate, item, at)
         if objection:
-            misses[item.evidence.key.check].append(objection)
+            misses[item.key.check].append(objection)
         else:
-            first.setdefault(item.evidence.key.text(), item)
-    found: dict[str, Standing | str] = {
+            first.setdefault(item.key.text(), item)
+    found: dict[str, Evidence | str] = {
         check: max(reasons)[1] if reasons else f"no evidence of {check} for this candidate"
         for check, reasons in misses.items()
     }
-    latest = max((stage_of(item.evidence) for item in first.values()), default=0.0)
+    latest = max((stage_of(item) for item in first.values()), default=0.0)
     late = "the evidence of {} is of an earlier stage than that of other checks"
-    found |= {item.evidence.key.check: late.format(item.evidence.key.check) for item in first.values()}
-    found |= {item.evidence.key.check: item for item in first.values() if stage_of(item.evidence) == latest}
-    if policy.datasets or len({item.evidence.key.dataset for item in first.values()}) < 2:
+    found |= {item.key.check: late.format(item.key.check) for item in first.values()}
+    found |= {item.key.check: item for item in first.values() if stage_of(item) == latest}
+    if policy.datasets or len({item.key.dataset for item in first.values()}) < 2:
         return found
     why = "the evidence is of more than one data set, and the policy does not say which one counts"
     return {check: item if isinstance(item, str) else why for check, item in found.items()}

@@ -166,4 +166,4 @@ def test_what_one_answer_names_can_be_used_in_the_next_request(document: schemat
     good = {label for label, status in sent if status < 300 and "{" in label}
     print(f"stateful: {len(sent)} requests, {len(good)} operations with a name in their path answered well")
     assert max(status for _, status in sent) < 500
-    assert good
+    assert len(good) >= 3
