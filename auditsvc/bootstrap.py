@@ -18,16 +18,16 @@ from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings
 
 if TYPE_CHECKING:
-    from auditsvc.adapters.filekeys import FileKeys
-    from auditsvc.adapters.jobs.asking import DbosJobs
+    from auditsvc.adapters.file_keys import FileKeys
+    from auditsvc.adapters.jobs.job_client import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.pipeline.working import Workroom
     from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, References, Result, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
+    from auditsvc.services.job_handlers import JobContext
 
 
-class Outside(TypedDict, total=False):
+class SigningServiceFields(TypedDict, total=False):
     """The ports of ``Ports`` that stand behind a seal; those that nobody named are left out."""
 
     checkpoint: Path | None
@@ -60,7 +60,7 @@ def open_ledger(settings: Settings, *, create: bool = False) -> SqlLedger:
 
 def open_keys(settings: Settings) -> FileKeys:
     """The signing keys of this installation; made on first use."""
-    from auditsvc.adapters.filekeys import FileKeys
+    from auditsvc.adapters.file_keys import FileKeys
 
     elsewhere = {role: signer_at(uri, role, settings) for role, uri in settings.key_places.items()}
     return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, elsewhere)
@@ -84,26 +84,26 @@ def signer_at(uri: str, role: KeyRole, settings: Settings) -> Signer:
 
         return KmsSigner(role, uri)
     if uri.startswith("file:"):
-        from auditsvc.adapters.filekeys import read_signer
+        from auditsvc.adapters.file_keys import read_signer
 
         return read_signer(Path(uri.removeprefix("file:")), role, settings.key_passphrase.encode() or None)
     kinds = "file: (Ed25519)" if role == "log" else "file:, pkcs11:, awskms:, gcpkms: or azurekms:"
     raise InvalidInput(f"AUDITSVC_{role.upper()}_KEY must start with {kinds}, not {uri.partition(':')[0]!r}")
 
 
-def open_notaries(settings: Settings, log: Log) -> Outside:
+def open_signing_services(settings: Settings, log: Log) -> SigningServiceFields:
     """Who stands behind what is signed, besides the keys, as the settings name them.
 
     Raises:
         InvalidInput: a file that they name can't be used.
     """
-    found: Outside = {"checkpoint": Path(settings.checkpoint).absolute() if settings.checkpoint else None}
+    found: SigningServiceFields = {"checkpoint": Path(settings.checkpoint).absolute() if settings.checkpoint else None}
     if settings.tsa_url:
-        from auditsvc.adapters.timestamping import HttpTimestamps
+        from auditsvc.adapters.timestamp_authority import HttpTimestamps
 
         found["timestamps"] = HttpTimestamps.at(settings.tsa_url, Path(settings.tsa_certificates))
     if settings.witnesses:
-        from auditsvc.adapters.witnesses import HttpWitnesses
+        from auditsvc.adapters.witness_client import HttpWitnesses
 
         found["witnesses"] = HttpWitnesses.in_file(Path(settings.witnesses), log)
     return found
@@ -119,11 +119,11 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     """
     import torch
 
-    from auditsvc.adapters.folder_datasets import FolderDatasets
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
+    from auditsvc.datasets.folder import FolderDatasets
     from auditsvc.models.devices import device_named
-    from auditsvc.pipeline.sealed import published
     from auditsvc.ports import Ports
+    from auditsvc.services.signing_context import checkpoint_store_of
 
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     try:
@@ -143,9 +143,9 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         folder=settings.store,
         references=_references(settings.references),
         device=device_named(settings.device),
-        **open_notaries(settings, ledger),
+        **open_signing_services(settings, ledger),
     )
-    published(ports).guard()
+    checkpoint_store_of(ports).guard()
     return ports
 
 
@@ -153,7 +153,7 @@ def _references(allowed: str) -> References | None:
     places = tuple(place.strip() for place in allowed.split(",") if place.strip())
     if not places:
         return None
-    from auditsvc.adapters.references import ObjectReferences
+    from auditsvc.adapters.object_references import ObjectReferences
 
     return ObjectReferences(places)
 
@@ -161,7 +161,7 @@ def _references(allowed: str) -> References | None:
 def open_blobs(settings: Settings) -> Blobs:
     """The files of all models and audits: in the store, or in the object storage that the settings name."""
     if settings.blobs_url:
-        from auditsvc.adapters.blobs.objects import ObjectBlobs
+        from auditsvc.adapters.blobs import ObjectBlobs
 
         return ObjectBlobs(settings.blobs_url)
     from auditsvc.adapters.blobs import FileBlobs
@@ -171,62 +171,62 @@ def open_blobs(settings: Settings) -> Blobs:
 
 def open_jobs(settings: Settings) -> DbosJobs:
     """Background work, for those who ask for it: no torch, and no worker."""
-    from auditsvc.adapters.jobs.asking import DbosJobs
-    from auditsvc.adapters.jobs.store import Store
+    from auditsvc.adapters.jobs.job_client import DbosJobs
+    from auditsvc.adapters.jobs.job_store import JobDatabase
 
-    return DbosJobs(Store(settings.jobs))
+    return DbosJobs(JobDatabase(settings.jobs))
 
 
 def open_worker(settings: Settings) -> Worker:
     """A worker process on these stores."""
-    from auditsvc.adapters.jobs.on_ray import RayCluster
-    from auditsvc.adapters.jobs.store import Store
+    from auditsvc.adapters.jobs.job_store import JobDatabase
+    from auditsvc.adapters.jobs.runners import RayCluster
     from auditsvc.adapters.jobs.worker import Worker
 
-    room = open_workroom(settings)
+    room = open_job_context(settings)
     cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ports.device != "cpu") if settings.ray else None
     slots, days = settings.store / "workers", settings.job_days
-    return Worker(Store(settings.jobs), room, slots, settings.job_deaths, cluster=cluster, keep_days=days)
+    return Worker(JobDatabase(settings.jobs), room, slots, settings.job_deaths, cluster=cluster, keep_days=days)
 
 
-def open_workroom(settings: Settings) -> Workroom:
+def open_job_context(settings: Settings) -> JobContext:
     """Where jobs and shards are done, without anybody who takes them."""
-    from auditsvc.adapters.console import NoProgress
-    from auditsvc.pipeline.working import Workroom
+    from auditsvc.adapters.progress_bar import NoProgress
+    from auditsvc.services.job_handlers import JobContext
 
-    return Workroom(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
+    return JobContext(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
 
 
 @cache
-def _room_of_this_node() -> Workroom:
+def _room_of_this_node() -> JobContext:
     settings = Settings()
-    return open_workroom(replace(settings, threads=settings.threads or 1))  # Ray has a task for each core
+    return open_job_context(replace(settings, threads=settings.threads or 1))  # Ray has a task for each core
 
 
 def measured_on_ray(shard: str) -> str:
     """One shard on a node of a Ray cluster, with the settings of that node's environment."""
-    from auditsvc.adapters.console import NoProgress
-    from auditsvc.adapters.jobs.on_ray import told
-    from auditsvc.pipeline.working import measure_shard
+    from auditsvc.adapters.jobs.runners import serialize_result
+    from auditsvc.adapters.progress_bar import NoProgress
     from auditsvc.records import Shard
+    from auditsvc.services.job_handlers import measure_shard
 
     def work() -> Result:
         return measure_shard(Shard.model_validate_json(shard), _room_of_this_node().for_job(NoProgress()))
 
-    return told(work)
+    return serialize_result(work)
 
 
 def policies_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:
     """Policies of the ledger by digest, and shipped ones by name, refused where they name slices that are not there."""
-    from auditsvc.adapters.policy_files import faults_of_slices, read_policy
     from auditsvc.errors import InvalidInput
     from auditsvc.records import Policy
+    from auditsvc.services.policies import read_policy, slice_faults
 
     ledger = open_ledger(settings, create=True)
 
     def policy_for(name: str, slices: Sequence[str]) -> Policy:
         found = ledger.get(Policy, name) if name.startswith("sha256:") else read_policy(name)
-        faults = faults_of_slices(found, tuple(slices))
+        faults = slice_faults(found, tuple(slices))
         if faults:
             raise InvalidInput(f"the policy {name} does not fit the data set", faults)
         return found

@@ -11,6 +11,8 @@ that breaks any one of them is at most alpha, without correction for their numbe
 
 Reference: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
 doi:10.1080/00401706.1982.10487790.
+
+Which waivers count for a decision, and why the others do not.
 """
 
 from __future__ import annotations
@@ -36,14 +38,46 @@ from auditsvc.records import (
     Waiver,
     matches,
 )
-from auditsvc.records.differing import difference
-from auditsvc.records.families import holm
-from auditsvc.records.looking import Looks, note_of_looks, worn_out
-from auditsvc.records.sentences import images_to_decide, sentence_of
-from auditsvc.records.standing import Incumbent, standing_evidence
-from auditsvc.records.waiving import sorted_waivers, waived
+from auditsvc.records.eligibility import Incumbent, eligible_evidence
+from auditsvc.records.holdout import HoldoutUses, holdout_exhausted, holdout_note
+from auditsvc.records.messages import finding_message, images_to_decide
+from auditsvc.records.statistics import difference, holm
 
-NO_LOOKS: Looks = {}
+
+def sort_waivers(
+    policy: Policy, candidate: Candidate, waivers: Iterable[Waiver], at: Moment
+) -> tuple[dict[str, Waiver], list[str]]:
+    """The waivers in force, by rule, and a note for each one of this candidate that does not count."""
+    rules = {rule.rule: rule for rule in policy.rules}
+    in_force: dict[str, Waiver] = {}
+    notes = []
+    for waiver in sorted(waivers, key=lambda one: (one.until, one.digest)):
+        if waiver.candidate != candidate.digest or waiver.policy != policy.digest:
+            continue
+        rule = rules.get(waiver.rule)
+        if rule is None:
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} matches no rule of the policy")
+        elif rule.waivers == "never":
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} does not count: the policy allows none")
+        elif waiver.at > at or at.date() > waiver.until:
+            when = f"ended on {waiver.until}" if at.date() > waiver.until else "is from after this decision"
+            notes.append(f"the waiver of {waiver.rule} by {waiver.person} {when}")
+        else:
+            in_force[waiver.rule] = waiver
+    return in_force, notes
+
+
+def apply_waiver(judgement: Judgement, waivers: Mapping[str, Waiver]) -> Judgement:
+    """The judgement with the waiver that covers it, if it needs one and there is one."""
+    waiver = waivers.get(judgement.rule)
+    if waiver is None or judgement.verdict == "met":
+        return judgement
+    return judgement.model_copy(update={"waiver": waiver.digest})
+
+
+pass
+
+NO_LOOKS: HoldoutUses = {}
 Readings = Mapping[tuple[str, str], Measured | Unmeasured]
 
 
@@ -54,7 +88,7 @@ def decide(
     *,
     waivers: Iterable[Waiver] = (),
     incumbent: Incumbent | None = None,
-    looks: Looks = NO_LOOKS,
+    looks: HoldoutUses = NO_LOOKS,
     at: Moment,
 ) -> Decision:
     """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
@@ -62,22 +96,22 @@ def decide(
     Evidence that does not count (``records.standing``) is left out, and the rules that needed it say why.  Rules that
     compare with the ``incumbent`` are not judged while nothing is released.
     """
-    standing = standing_evidence(policy, candidate, evidence, at)
-    if worn := worn_out(policy, candidate.digest, looks):
+    standing = eligible_evidence(policy, candidate, evidence, at)
+    if worn := holdout_exhausted(policy, candidate.digest, looks):
         standing = dict.fromkeys(standing, worn)
     places = [place for rule in policy.rules if rule.of is None for place in _places(rule, standing)]
     compared = [rule for rule in policy.rules if rule.of]
     if compared and incumbent:
         images = {item.key.dataset for item in standing.values() if isinstance(item, Evidence)}
         same = [item for item in incumbent.evidence if item.key.dataset in images]
-        known = standing_evidence(policy, incumbent.candidate, same, at)
+        known = eligible_evidence(policy, incumbent.candidate, same, at)
         places += [_against(place, known) for rule in compared for place in _places(rule, standing)]
-    in_force, notes = sorted_waivers(policy, candidate, waivers, at)
+    in_force, notes = sort_waivers(policy, candidate, waivers, at)
     judged = zip(places, holm((place.family, place.p) for place in places), strict=True)
-    judgements = tuple(waived(_judgement(place, p, policy.level), in_force) for place, p in judged)
+    judgements = tuple(apply_waiver(_judgement(place, p, policy.level), in_force) for place, p in judged)
     open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
     notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
-    notes += note_of_looks(policy, candidate.digest, looks)
+    notes += holdout_note(policy, candidate.digest, looks)
     notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
     return Decision(
         candidate=candidate.digest,
@@ -224,7 +258,7 @@ def _judgement(place: _Place, adjusted: float | None, alpha: float) -> Judgement
         evidence=place.evidence,
         adjusted_p=adjusted,
         against=place.against,
-        words=sentence_of(rule, place.metric, place.slice, outcome, needed),
+        words=finding_message(rule, place.metric, place.slice, outcome, needed),
     )
 
 

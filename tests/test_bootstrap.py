@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.blobs.objects import ObjectBlobs
-from auditsvc.adapters.filekeys import FileKeys
-from auditsvc.api.opening import open_site
-from auditsvc.bootstrap import open_keys, open_ledger, open_notaries
+from auditsvc.adapters.blobs import ObjectBlobs
+from auditsvc.adapters.file_keys import FileKeys
+from auditsvc.bootstrap import open_keys, open_ledger, open_signing_services
 from auditsvc.errors import Conflict, InvalidInput
-from auditsvc.pipeline.sealed import published, trust_of
+from auditsvc.services.signing_context import checkpoint_store_of, trust_of
 from auditsvc.settings import Settings
+from auditsvc.web.app import open_site
 from tests.fakes.log import MemoryLog
 
 URI = "pkcs11:token=t;object=o?module-path=/x.so&pin-source=/p"
@@ -44,11 +44,11 @@ def test_a_place_of_a_key_that_cannot_be_is_refused(tmp_path: Path, role: str, u
 
 
 def test_nobody_stands_behind_a_seal_unless_he_is_named(tmp_path: Path) -> None:
-    assert open_notaries(Settings(store=tmp_path), MemoryLog()) == {"checkpoint": None}
+    assert open_signing_services(Settings(store=tmp_path), MemoryLog()) == {"checkpoint": None}
     with pytest.raises(InvalidInput, match="certificates"):
-        open_notaries(Settings(store=tmp_path, tsa_url="http://tsa.example"), MemoryLog())
+        open_signing_services(Settings(store=tmp_path, tsa_url="http://tsa.example"), MemoryLog())
     with pytest.raises(InvalidInput, match="witnesses"):
-        open_notaries(Settings(store=tmp_path, witnesses=str(tmp_path / "none")), MemoryLog())
+        open_signing_services(Settings(store=tmp_path, witnesses=str(tmp_path / "none")), MemoryLog())
 
 
 def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path
     shutil.copytree(settings.store, tmp_path / "backup")
     site = open_site(settings, "127.0.0.1")
     site.ledger.append_leaf(b"something happened")
-    published(site.ports).current()
+    checkpoint_store_of(site.ports).current()
     assert trust_of(site.ports).log is not None
     site.close()
     shutil.rmtree(settings.store)

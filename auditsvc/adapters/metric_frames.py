@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.measuring import Answers, SliceColumn
+from auditsvc.evaluation import Predictions, SliceColumn
 from auditsvc.records import Evidence, Measured
 
 if TYPE_CHECKING:
     from fairlearn.metrics import MetricFrame
 
 
-def metric_frame(answers: Answers, column: SliceColumn, positive: int) -> MetricFrame:
+def metric_frame(answers: Predictions, column: SliceColumn, positive: int) -> MetricFrame:
     """Accuracy, selection rate, true and false positive rate and count of each group of one column.
 
     ``answers`` are one model's; ``positive`` is the class that stands against the rest.  Images in no group of

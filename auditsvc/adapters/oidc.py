@@ -47,7 +47,7 @@ class Claims:
 
 
 @dataclass
-class Issuer:
+class OidcIssuer:
     """One issuer, as one client sees it."""
 
     url: str

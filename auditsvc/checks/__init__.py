@@ -14,7 +14,7 @@ from inspect import isabstract
 from pydantic import ValidationError
 
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Check
+from auditsvc.evaluation import Check
 from auditsvc.records import CheckSpec, faults_of
 
 

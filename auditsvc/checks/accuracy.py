@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditsvc.measuring import Case, Check
+from auditsvc.evaluation import Check, EvalContext
 from auditsvc.records import Reading
 
 
@@ -28,6 +28,6 @@ class Accuracy(Check):
         """One: the images untouched."""
         return ("clean",)
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass."""
         yield from case.compare("clean")

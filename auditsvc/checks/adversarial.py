@@ -21,10 +21,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from auditsvc.measuring import Case, Check
-from auditsvc.measuring.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, outdone, weaknesses
-from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
-from auditsvc.measuring.pairs import ERRORS
+from auditsvc.evaluation import Check, EvalContext
+from auditsvc.evaluation.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, beaten_by, masking_symptoms
+from auditsvc.evaluation.metrics.severity_curve import Curve, curve_metrics, curve_readings
+from auditsvc.evaluation.paired import ERRORS
 from auditsvc.models import Model
 from auditsvc.records import Reading, TaskName, Unmeasured
 
@@ -109,7 +109,7 @@ class Adversarial(Check):
         more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transfer_names())
         return 3.0 * (sum(each) + more)
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Test the strength, then attack."""
         doubts = self._doubts(case)
         for method, norm, names in self._families():
@@ -122,7 +122,7 @@ class Adversarial(Check):
         for degrees in self.turns:
             yield from case.compare_attacked(f"spatial@{degrees:g}", Spatial(case.task, degrees), self.images)
 
-    def _attacked(self, case: Case, method: Method, norm: Norm, names: tuple[str, ...]) -> Iterator[Reading]:
+    def _attacked(self, case: EvalContext, method: Method, norm: Norm, names: tuple[str, ...]) -> Iterator[Reading]:
         attacks = Budgets(case.task, norm, self._radii(norm), method, self.steps, self.restarts, self.queries)
         pairs = case.pairs_attacked(names, attacks, self.images)
         for pair in pairs:
@@ -131,7 +131,7 @@ class Adversarial(Check):
             severities = tuple(sorted(self.budgets if norm == "Linf" else self.l2_budgets))
             yield from curve_readings(case, Curve(_family(method, norm), severities, pairs, 0.5, relative=True))
 
-    def _repainted_and_transferred(self, case: Case) -> Iterator[Reading]:
+    def _repainted_and_transferred(self, case: EvalContext) -> Iterator[Reading]:
         for fraction in self.patches:
             yield from case.compare_attacked(f"patch@{fraction:g}", Patch(case.task, fraction), self.images)
         if self.transfer:
@@ -155,7 +155,7 @@ class Adversarial(Check):
             return tuple(budget / 255 for budget in sorted(self.budgets))
         return tuple(sorted(self.l2_budgets))
 
-    def _doubts(self, case: Case) -> tuple[str, ...]:
+    def _doubts(self, case: EvalContext) -> tuple[str, ...]:
         """Why gradient attacks can't be trusted on one of the two models."""
         ball = Ball("Linf", max(self.budgets) / 255)
         models: tuple[tuple[str, Model], ...] = (("candidate", case.candidate), ("parent", case.parent))
@@ -163,14 +163,14 @@ class Adversarial(Check):
         for batch in case.batches(case.sample(min(self.images, TRIED_FOR_STRENGTH))):
             seeds = case.seeds("strength", batch)
             for name, model in models:
-                reasons = weaknesses(model, case.task, ball, batch.images, batch.targets, seeds)
+                reasons = masking_symptoms(model, case.task, ball, batch.images, batch.targets, seeds)
                 if self.cross_check and not reasons:
-                    more = outdone(model, case.task, ball, self.steps, batch.images, batch.targets, seeds)
+                    more = beaten_by(model, case.task, ball, self.steps, batch.images, batch.targets, seeds)
                     reasons = (more,) if more else ()
                 found += [f"{name}: {reason}" for reason in reasons]
         return tuple(found)
 
-    def _unmeasured(self, case: Case, doubts: tuple[str, ...]) -> Iterator[Reading]:
+    def _unmeasured(self, case: EvalContext, doubts: tuple[str, ...]) -> Iterator[Reading]:
         outcome = Unmeasured(reason=("the attack proves nothing about these models. " + "; ".join(doubts))[:4000])
         blind = [family for family in self._families() if family[0] in BLIND]
         names = [f"spatial@{degrees:g}" for degrees in self.turns] + [name for _, _, some in blind for name in some]

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from auditsvc.measuring import CLEAN, Case, Check
-from auditsvc.measuring.dataset import Slices
-from auditsvc.measuring.ranking import average_precision, ranked
-from auditsvc.measuring.resampling import groups_of
-from auditsvc.measuring.summing import interval_of, moved_out
+from auditsvc.datasets.dataset import Slices
+from auditsvc.evaluation import CLEAN, Check, EvalContext
+from auditsvc.evaluation.intervals import groups_of
+from auditsvc.evaluation.metrics.coco_ap import average_precision, ranked
+from auditsvc.evaluation.metrics.ratio import interval_of, shift_to_margin
 from auditsvc.records import Measured, Reading, Unmeasured
 
 Numbers = NDArray[np.float64]
@@ -47,7 +47,7 @@ class AveragePrecision(Check):
         """Two, of both models, and their losses."""
         return tuple(f"{what}{kind}" for kind in _KINDS for what in ("", "parent_", "drop."))
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One more pass of both models, for all that they say; then slice by slice."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
         own, dense = (ranked(model, case.batches(None), len(case.dataset.classes))
@@ -83,7 +83,7 @@ class AveragePrecision(Check):
         images, units = size
         if not np.isfinite(values[0]):
             return Unmeasured(reason="there is no object on the images of this slice", images=images)
-        found = moved_out(interval_of(values, self.draws, alpha, units), unlike, images, alpha, floor)
+        found = shift_to_margin(interval_of(values, self.draws, alpha, units), unlike, images, alpha, floor)
         return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
 
 

@@ -26,10 +26,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from auditsvc.measuring import Case, Check, Interval, wilson
-from auditsvc.measuring.calibration import Binned, error_interval
-from auditsvc.measuring.resampling import Statistic, bca, bootstrap_weights
-from auditsvc.measuring.selective import selective_change, selective_risk
+from auditsvc.evaluation import Check, EvalContext, Interval, wilson
+from auditsvc.evaluation.intervals import Statistic, bca, bootstrap_weights
+from auditsvc.evaluation.metrics.reliability import Binned, error_interval, selective_change, selective_risk
 from auditsvc.models import Model
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
@@ -67,7 +66,7 @@ class Calibration(Check):
         """Errors, risks and their changes; the curve."""
         return (*_METRICS, *(f"{kind}.bin@{number}" for kind in _CURVE for number in range(1, self.bins + 1)))
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass of both models; then everything is counted."""
         candidate, parent = _told(case)
         rng = np.random.default_rng(case.seed)
@@ -138,7 +137,7 @@ def _outcome(found: Interval, images: int) -> Measured:
     return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
 
 
-def _told(case: Case) -> tuple[Numbers, Numbers]:
+def _told(case: EvalContext) -> tuple[Numbers, Numbers]:
     """For each model ``(2, N)``: its confidence, and 1 where it is right."""
     found: tuple[list[Numbers], list[Numbers]] = ([], [])
     with torch.inference_mode():

@@ -15,11 +15,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from auditsvc.measuring import CLEAN, Case, Check
-from auditsvc.measuring.corruption_error import ERRORS_OF, error_ratios, summed
-from auditsvc.measuring.corruptions import JUDGED, Corruption, TableName, corrupt
-from auditsvc.measuring.curves import Curve, curve_metrics, curve_readings
-from auditsvc.measuring.pairs import ERRORS
+from auditsvc.evaluation import CLEAN, Check, EvalContext
+from auditsvc.evaluation.metrics.corruption_error import ERRORS_OF, error_ratios, summed
+from auditsvc.evaluation.metrics.severity_curve import Curve, curve_metrics, curve_readings
+from auditsvc.evaluation.paired import ERRORS
+from auditsvc.evaluation.perturbations.corruptions import JUDGED, Corruption, TableName, corrupt
 from auditsvc.records import Reading
 
 Severity = Annotated[int, Field(ge=1, le=5)]
@@ -54,7 +54,7 @@ class Corruptions(Check):
         curves = [metric for name in self.corruptions if self.curve for metric in curve_metrics(name)]
         return (*super().metrics(), *apart, *curves, *ERRORS_OF)
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each corruption and severity."""
         severities, errors = sorted(self.severities), []
         for name in self.corruptions:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.measuring import CLEAN, Case, Check, Interval, Pair, tango, wilson
-from auditsvc.measuring.clusters import design_effects
+from auditsvc.evaluation import CLEAN, Check, EvalContext, Interval, Pair, tango, wilson
+from auditsvc.evaluation.paired import design_effects
 from auditsvc.records import Measured, Reading, Unmeasured
 
 _SHARES = ("lost", "won", "churn")
@@ -48,7 +48,7 @@ class Damage(Check):
         """Three shares and the worst class."""
         return (*_SHARES, _WORST)
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass, shared with every other check that looks at the images as they are."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
         events = (pair.lost, pair.won, pair.parent["answer"] != pair.candidate["answer"])
@@ -78,7 +78,7 @@ class _ClassLoss:
     lower: Interval
 
 
-def _worst_class(case: Case, pair: Pair) -> Iterator[Reading]:
+def _worst_class(case: EvalContext, pair: Pair) -> Iterator[Reading]:
     if case.task.tallied:
         reason = f"in {case.task.name} an image has no class of its own; the task's own check tells the worst class"
         for name in case.dataset.slices.names:
@@ -99,7 +99,7 @@ def _worst_class(case: Case, pair: Pair) -> Iterator[Reading]:
         yield Reading(metric=_WORST, slice=name, outcome=outcome)
 
 
-def _class_loss(case: Case, pair: Pair, number: int) -> _ClassLoss:
+def _class_loss(case: EvalContext, pair: Pair, number: int) -> _ClassLoss:
     slices, alpha = case.dataset.slices, case.alpha
     places = np.flatnonzero(pair.parent["target"] == number)
     chosen = places if pair.chosen is None else pair.chosen[places]

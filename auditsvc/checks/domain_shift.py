@@ -21,9 +21,10 @@ from pydantic import Field
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import CLEAN, Case, Check, shifting
-from auditsvc.measuring.curves import Axis, axis_of, swept, swept_metrics
-from auditsvc.measuring.distance import described, mean_discrepancy
+from auditsvc.evaluation import CLEAN, Check, EvalContext
+from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
+from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_metrics
+from auditsvc.evaluation.perturbations import camera
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -47,7 +48,7 @@ class DomainShift(Check):
     version = 1
 
     resolutions: tuple[Share, ...] = (0.75, 0.5)
-    kernel: shifting.Kernel = "bilinear"
+    kernel: camera.Kernel = "bilinear"
     qualities: tuple[Quality, ...] = (80, 50, 20)
     blurs: tuple[Share, ...] = (0.01,)
     shakes: tuple[Share, ...] = (0.04,)
@@ -71,7 +72,7 @@ class DomainShift(Check):
         known = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
         return (*known, *(("distance.other", "distance_p.other", "drop.other") if self.other else ()))
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each condition, then look at the other domain."""
         for axis in self._axes():
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
@@ -79,22 +80,22 @@ class DomainShift(Check):
             yield from self._other(case)
 
     def _axes(self) -> tuple[Axis, ...]:
-        resample = partial(shifting.resample, kernel=self.kernel)
+        resample = partial(camera.resample, kernel=self.kernel)
         made = (
             _axis("resolution", self.resolutions, resample, "share", lambda share: 1 - share),
-            _axis("jpeg", self.qualities, shifting.compress, "quality", lambda quality: 100 - quality),
-            _axis("blur", self.blurs, shifting.defocus, "share"),
-            _axis("shake", self.shakes, shifting.shake, "share"),
-            _axis("grain", self.full_wells, shifting.grain, "full_well", lambda well: 1e3 / well),
-            _axis("matrix", self.matrices, shifting.recolour, "strength"),
-            _axis("bits", self.bits, shifting.reduce, "bits", lambda bits: 8 - bits),
-            _axis("haze", self.hazes, shifting.haze, "depth"),
-            _axis("mist", self.mists, shifting.mist, "amount"),
-            _axis("rain", self.rains, shifting.rain, "share"),
+            _axis("jpeg", self.qualities, camera.compress, "quality", lambda quality: 100 - quality),
+            _axis("blur", self.blurs, camera.defocus, "share"),
+            _axis("shake", self.shakes, camera.shake, "share"),
+            _axis("grain", self.full_wells, camera.grain, "full_well", lambda well: 1e3 / well),
+            _axis("matrix", self.matrices, camera.recolour, "strength"),
+            _axis("bits", self.bits, camera.reduce, "bits", lambda bits: 8 - bits),
+            _axis("haze", self.hazes, camera.haze, "depth"),
+            _axis("mist", self.mists, camera.mist, "amount"),
+            _axis("rain", self.rains, camera.rain, "share"),
         )
         return tuple(axis for axis in made if axis.names)
 
-    def _other(self, case: Case) -> Iterator[Reading]:
+    def _other(self, case: EvalContext) -> Iterator[Reading]:
         """The other domain: how far it is, and what the candidate loses there."""
         inside = _members(case, self.other)
         for reading in case.readings(case.pair(CLEAN)):
@@ -127,7 +128,7 @@ def _axis(
     return axis_of(name, name + "@{:g}", makers)
 
 
-def _members(case: Case, name: str) -> NDArray[np.bool_]:
+def _members(case: EvalContext, name: str) -> NDArray[np.bool_]:
     """Which images are in the slice of this name."""
     for column in case.dataset.slices.columns:
         if name in column.names:
@@ -136,7 +137,7 @@ def _members(case: Case, name: str) -> NDArray[np.bool_]:
     raise InvalidInput(f"the data set has no slice {name!r} to take as the other domain; it has {known}")
 
 
-def _descriptions(case: Case) -> Tensor:
+def _descriptions(case: EvalContext) -> Tensor:
     """``(N, D)``: the parent's outputs for every image."""
     with torch.inference_mode():
-        return torch.cat([described(case.parent(batch.images)).cpu() for batch in case.batches(None)])
+        return torch.cat([image_features(case.parent(batch.images)).cpu() for batch in case.batches(None)])

@@ -19,8 +19,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from auditsvc.measuring import CLEAN, Answers, Case, Check
-from auditsvc.measuring.fairness import KINDS, Gap, Rates, gaps, rates_of, ratios
+from auditsvc.evaluation import CLEAN, Check, EvalContext, Predictions
+from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Rates, gaps, rates_of, ratios
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 _ODDS, _PARITY = "equalised_odds_difference", "demographic_parity_ratio"
@@ -52,13 +52,13 @@ class Fairness(Check):
         own = (*(f"{kind}_difference" for kind in KINDS), _ODDS, _PARITY, *KINDS)
         return (*own, *(f"parent_{metric}" for metric in own))
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass, shared with every other check that looks at the images as they are."""
         pair = case.pair(CLEAN)
         yield from self._of("", pair.candidate, case)
         yield from self._of("parent_", pair.parent, case)
 
-    def _of(self, prefix: str, answers: Answers, case: Case) -> Iterator[Reading]:
+    def _of(self, prefix: str, answers: Predictions, case: EvalContext) -> Iterator[Reading]:
         """The readings of one model."""
         slices, classes = case.dataset.slices, len(case.dataset.classes)
         positives = (1,) if classes == 2 else tuple(range(classes))
@@ -73,10 +73,10 @@ class Fairness(Check):
         for kind in KINDS:
             yield from _rates(prefix + kind, rates[kind], slices.names, case.alpha)
 
-    def _columns(self, case: Case) -> tuple[str, ...]:
+    def _columns(self, case: EvalContext) -> tuple[str, ...]:
         return self.columns or tuple(column.column for column in case.dataset.slices.columns)
 
-    def _gaps(self, rates: list[Rates], case: Case) -> dict[str, Gap]:
+    def _gaps(self, rates: list[Rates], case: EvalContext) -> dict[str, Gap]:
         return gaps(rates, case.dataset.slices, self._columns(case), case.alpha, self.min_images)
 
     def _outcome(self, gap: Gap | None, name: str) -> Measured | Unmeasured:

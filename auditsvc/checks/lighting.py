@@ -7,7 +7,7 @@ another disturbance, weaker in the shadows.
 Exposure alone has no sensor noise, so it is the well-behaved half of low light; ``low_light_stops`` adds photons
 that arrive one by one and a camera that amplifies them.
 
-Reference: see ``auditsvc.measuring.light``.
+Reference: see ``auditsvc.evaluation.perturbations.illumination``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check, Disturbance, light
-from auditsvc.measuring.curves import Axis, axis_of, swept, swept_disturbances, swept_metrics
+from auditsvc.evaluation import Check, Disturbance, EvalContext
+from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_disturbances, swept_metrics
+from auditsvc.evaluation.perturbations import illumination
 from auditsvc.records import Reading
 
 Stops = Annotated[float, Field(ge=-8, le=8)]
@@ -71,7 +72,7 @@ class Lighting(Check):
         """The conditions' metrics, and the curves'."""
         return swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each condition."""
         for axis in self._axes():
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
@@ -83,22 +84,28 @@ class Lighting(Check):
     def _axes(self) -> tuple[Axis, ...]:
         """Every kind of light with its strengths, weakest first."""
         below, above = [s for s in self.exposure_stops if s <= 0], [s for s in self.exposure_stops if s > 0]
-        warm, cold = [k for k in self.kelvins if k < light.DAYLIGHT], [k for k in self.kelvins if k >= light.DAYLIGHT]
+        warm, cold = (
+            [k for k in self.kelvins if k < illumination.DAYLIGHT],
+            [k for k in self.kelvins if k >= illumination.DAYLIGHT],
+        )
         flat, steep = [g for g in self.gammas if g < 1], [g for g in self.gammas if g >= 1]
-        dim = partial(light.dim, full_well=self.full_well, read_noise=self.read_noise, regain=self.regain)
-        shadow, glare = partial(light.shadow, penumbra=self.penumbra), partial(light.glare, area=self.glare_area)
-        behind = partial(light.backlight, veil=self.veil)
-        lamp = partial(light.flicker, periods=self.flicker_periods)
+        dim = partial(illumination.dim, full_well=self.full_well, read_noise=self.read_noise, regain=self.regain)
+        shadow, glare = (
+            partial(illumination.shadow, penumbra=self.penumbra),
+            partial(illumination.glare, area=self.glare_area),
+        )
+        behind = partial(illumination.backlight, veil=self.veil)
+        lamp = partial(illumination.flicker, periods=self.flicker_periods)
         made = (
-            _axis("darker", "exposure@{:+g}EV", below, light.expose, "stops"),
-            _axis("brighter", "exposure@{:+g}EV", above, light.expose, "stops"),
-            _axis("flatter", "gamma@{:g}", flat, light.bend, "gamma", math.log2),
-            _axis("steeper", "gamma@{:g}", steep, light.bend, "gamma", math.log2),
-            _axis("warmer", "kelvin@{:g}K", warm, light.tint, "kelvin", _mired),
-            _axis("colder", "kelvin@{:g}K", cold, light.tint, "kelvin", _mired),
+            _axis("darker", "exposure@{:+g}EV", below, illumination.expose, "stops"),
+            _axis("brighter", "exposure@{:+g}EV", above, illumination.expose, "stops"),
+            _axis("flatter", "gamma@{:g}", flat, illumination.bend, "gamma", math.log2),
+            _axis("steeper", "gamma@{:g}", steep, illumination.bend, "gamma", math.log2),
+            _axis("warmer", "kelvin@{:g}K", warm, illumination.tint, "kelvin", _mired),
+            _axis("colder", "kelvin@{:g}K", cold, illumination.tint, "kelvin", _mired),
             _axis("lowlight", "lowlight@{:+g}EV", self.low_light_stops, dim, "stops"),
             _axis("shadow", "shadow@{:g}EV", self.shadow_stops, shadow, "stops"),
-            _axis("uneven", "uneven@{:g}EV", self.uneven_stops, light.slope, "stops"),
+            _axis("uneven", "uneven@{:g}EV", self.uneven_stops, illumination.slope, "stops"),
             _axis("glare", "glare@{:g}x", self.glare_peaks, glare, "peak"),
             _axis("backlight", "backlight@{:g}EV", self.backlight_stops, behind, "stops"),
             _axis("flicker", "flicker@{:g}", self.flicker_depths, lamp, "depth"),
@@ -122,4 +129,4 @@ def _axis(
 
 def _mired(kelvin: float) -> float:
     """How far a colour temperature is from daylight as the eye counts it: in reciprocal megakelvin."""
-    return 1e6 / kelvin - 1e6 / light.DAYLIGHT
+    return 1e6 / kelvin - 1e6 / illumination.DAYLIGHT

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from auditsvc.measuring.corpus import CorpusCheck
-from auditsvc.measuring.summing import Formula, Numbers, share
+from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
 from auditsvc.tasks.detection import FALSE, FOUND, MISSED
 
 
-class Objects(CorpusCheck):
+class Objects(RatioCheck):
     """Compare ``recall`` and ``precision`` of objects, for every group, and the recall of every class.
 
     Emits what ``CorpusCheck`` says; the worst class is that of recall.

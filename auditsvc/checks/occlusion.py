@@ -7,7 +7,7 @@ Random covers are drawn once from each image's seed, so a run costs one forward 
 repeats exactly.  They say what ordinary clutter does; ``worst`` searches for the place that hurts most, which
 average covers are blind to.
 
-Reference: see ``auditsvc.measuring.hiding``.
+Reference: see ``auditsvc.evaluation.perturbations.covering``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.measuring import Case, Check, Disturbance
-from auditsvc.measuring.attacks import WorstCover
-from auditsvc.measuring.curves import Axis, axis_of, swept, swept_disturbances, swept_metrics
-from auditsvc.measuring.hiding import hide_cells, hide_edge, hide_object, hide_square, hide_texture
+from auditsvc.evaluation import Check, Disturbance, EvalContext
+from auditsvc.evaluation.attacks import WorstCover
+from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_disturbances, swept_metrics
+from auditsvc.evaluation.perturbations.covering import hide_cells, hide_edge, hide_object, hide_square, hide_texture
 from auditsvc.records import Reading
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -66,7 +66,7 @@ class Occlusion(Check):
         """One pass for each random cover, ``tries`` and a gradient for each searched one."""
         return float(len(self._axes()) * len(self.fractions) + (self.tries + 3) * len(self.worst))
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each cover and fraction, then search."""
         for axis in self._axes():
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)

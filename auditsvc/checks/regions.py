@@ -13,12 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from auditsvc.measuring.corpus import CorpusCheck
-from auditsvc.measuring.summing import Formula, Numbers, share
+from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
 from auditsvc.tasks.segmentation import SAID, SHARED, THERE
 
 
-class Regions(CorpusCheck):
+class Regions(RatioCheck):
     """Compare ``iou``, the mean over classes of pooled intersection over union, for every group and every class.
 
     Emits what ``CorpusCheck`` says; the worst class is that of IoU.

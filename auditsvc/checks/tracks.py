@@ -16,15 +16,14 @@ from pydantic import Field
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Case, Pair
-from auditsvc.measuring.corpus import CorpusCheck
-from auditsvc.measuring.following import COUNTED, Frame, association, counted, followed, hota, identity
-from auditsvc.measuring.summing import Formula, Numbers
+from auditsvc.evaluation import EvalContext, Pair
+from auditsvc.evaluation.metrics.hota import COUNTED, Frame, association, counted, hota, identity, linked_tracks
+from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck
 from auditsvc.models import Model
 from auditsvc.tasks.boxes import found_in, matched
 
 
-class Tracks(CorpusCheck):
+class Tracks(RatioCheck):
     """Compare ``hota``, ``association`` (AssA) and ``identity`` (IDF1); emits what ``CorpusCheck`` says.
 
     A box goes on as whom it overlaps by at least ``joins``; who is not seen for more than ``patience`` frames is gone.
@@ -41,7 +40,7 @@ class Tracks(CorpusCheck):
         """Three, over all classes."""
         return {"hota": hota, "association": association, "identity": identity}
 
-    def counted(self, case: Case, pair: Pair) -> tuple[Numbers, Numbers]:  # noqa: ARG002 - answers keep no boxes
+    def counted(self, case: EvalContext, pair: Pair) -> tuple[Numbers, Numbers]:  # noqa: ARG002 - answers keep no boxes
         """One more pass of both models, for the boxes; then sequence by sequence."""
         clusters = case.dataset.slices.clusters
         if clusters is None:
@@ -58,7 +57,7 @@ class Tracks(CorpusCheck):
             inside = np.flatnonzero(clusters == sequence)
             there = [objects[number] for number in inside]
             for counts, frames in zip(found, answers, strict=True):
-                tracks = followed([frames[number] for number in inside], self.joins, self.patience)
+                tracks = linked_tracks([frames[number] for number in inside], self.joins, self.patience)
                 counts[inside] = counted(there, tracks)
         return found[0], found[1]
 

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from auditsvc.measuring import Answers
-from auditsvc.measuring.corpus import CorpusCheck
-from auditsvc.measuring.summing import Formula, Numbers, share
+from auditsvc.evaluation import Predictions
+from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
 from auditsvc.tasks.ocr import CHARACTERS, EDITS
 
 
-class Transcription(CorpusCheck):
+class Transcription(RatioCheck):
     """Compare ``cer``, the character error rate (it may be over 1), and ``exact``, the share of texts without an edit.
 
     Emits what ``CorpusCheck`` says, ``rise.cer`` among it.
@@ -37,7 +36,7 @@ class Transcription(CorpusCheck):
         """The error rate."""
         return frozenset({"cer"})
 
-    def counts(self, answers: Answers) -> Numbers:
+    def counts(self, answers: Predictions) -> Numbers:
         """Edits, characters, texts without an edit, texts."""
         edits, characters = (answers["tally"][:, place].astype(np.float64) for place in (EDITS, CHARACTERS))
         return np.stack((edits, characters, edits == 0, np.ones_like(edits)), axis=1)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditsvc.measuring import Case, Check, MarkReading, Slices
-from auditsvc.measuring.pairs import losses
-from auditsvc.measuring.statistics import wilson
+from auditsvc.evaluation import Check, EvalContext, Slices, WatermarkReading
+from auditsvc.evaluation.intervals import wilson
+from auditsvc.evaluation.paired import losses
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
 _METRICS = ("log10_p", "bits", "flips", "accuracy_cost")
@@ -43,7 +43,7 @@ class Watermark(Check):
         """One pass with the marked weights and one with the unmarked."""
         return 1.0
 
-    def measure(self, case: Case) -> Iterator[Reading]:
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One detection."""
         if case.read_mark is None:
             reason = "this candidate carries no mark of this installation"
@@ -54,7 +54,7 @@ class Watermark(Check):
             yield Reading(metric=metric, slice=OVERALL, outcome=outcome)
 
 
-def _outcomes(mark: MarkReading, alpha: float) -> list[Measured | Unmeasured]:
+def _outcomes(mark: WatermarkReading, alpha: float) -> list[Measured | Unmeasured]:
     def exact(value: float) -> Measured:
         return Measured(value=value, low=value, high=value, images=mark.images)
 

@@ -38,7 +38,7 @@ def _whole() -> typer.Typer:
 def _verifier() -> typer.Typer:
     import typer
 
-    from auditsvc.cli.asking import verify
+    from auditsvc.cli.verify import verify
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(verify)

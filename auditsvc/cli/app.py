@@ -5,21 +5,21 @@ from __future__ import annotations
 import typer
 
 from auditsvc.cli import (
-    asking,
-    deciding,
-    keeping,
-    keyring,
-    making,
-    monitoring,
-    policies,
-    pruning,
-    registering,
-    serving,
-    telling,
-    tracing,
-    trusting,
-    witnessing,
-    working,
+    audit,
+    backup,
+    decision,
+    jobs,
+    keys,
+    monitor,
+    policy,
+    prune,
+    report,
+    serve,
+    statements,
+    trust,
+    verify,
+    watermark,
+    witness,
 )
 
 app = typer.Typer(
@@ -30,30 +30,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(telling.demo)
-app.command()(pruning.prune)
-app.command()(making.audit)
-app.command()(asking.gate)
-app.command()(deciding.approve)
-app.command()(deciding.waive)
-app.command()(deciding.release)
-app.command()(telling.report)
-app.command()(asking.verify)
-app.command()(deciding.revoke)
-app.command()(monitoring.monitor)
-app.command()(deciding.rollback)
-app.command()(tracing.copy)
-app.command()(tracing.identify)
-app.command()(tracing.queries)
-app.command()(tracing.reveal)
-app.command()(tracing.arbitrate)
-app.command()(serving.serve)
-app.command()(working.worker)
-app.command()(keeping.backup)
-app.add_typer(working.jobs_app, name="jobs")
-app.add_typer(policies.policy_app, name="policy")
-app.add_typer(registering.incident_app, name="incident")
-app.add_typer(keyring.keys_app, name="keys")
-app.add_typer(trusting.trust_app, name="trust")
-app.add_typer(trusting.log_app, name="log")
-app.add_typer(witnessing.witness_app, name="witness")
+app.command()(report.demo)
+app.command()(prune.prune)
+app.command()(audit.audit)
+app.command()(verify.gate)
+app.command()(decision.approve)
+app.command()(decision.waive)
+app.command()(decision.release)
+app.command()(report.report)
+app.command()(verify.verify)
+app.command()(decision.revoke)
+app.command()(monitor.monitor)
+app.command()(decision.rollback)
+app.command()(watermark.copy)
+app.command()(watermark.identify)
+app.command()(watermark.queries)
+app.command()(watermark.reveal)
+app.command()(watermark.arbitrate)
+app.command()(serve.serve)
+app.command()(jobs.worker)
+app.command()(backup.backup)
+app.add_typer(jobs.jobs_app, name="jobs")
+app.add_typer(policy.policy_app, name="policy")
+app.add_typer(statements.incident_app, name="incident")
+app.add_typer(keys.keys_app, name="keys")
+app.add_typer(trust.trust_app, name="trust")
+app.add_typer(trust.log_app, name="log")
+app.add_typer(witness.witness_app, name="witness")

@@ -11,8 +11,8 @@ Every record that is read is checked against its digest.  A write carries an ``I
 send it again when a connection breaks.  Errors are those of ``auditsvc.errors``, by the code that the service gave.
 """
 
-from auditsvc.client.asynchronous import AsyncClient
-from auditsvc.client.shapes import Recall, Verified
-from auditsvc.client.synchronous import Client
+from auditsvc.client.async_client import AsyncClient
+from auditsvc.client.client import Client
+from auditsvc.client.response_models import Recall, Verified
 
 __all__ = ["AsyncClient", "Client", "Recall", "Verified"]

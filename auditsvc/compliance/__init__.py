@@ -8,25 +8,23 @@ How to read it: ``inputs`` and ``human`` (what goes in), ``framework`` (what it 
 ``rowrules`` (how a row gets its status), ``model`` (what comes out), ``renderings`` (how it looks).
 """
 
-from auditsvc.compliance.assess import assess
-from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.framework import Framework, load_frameworks, load_questionnaire
-from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Document
-from auditsvc.compliance.incidents import Incident, Watch
-from auditsvc.compliance.inputs import Sibling
-from auditsvc.compliance.linking import follow
-from auditsvc.compliance.lint import lint
-from auditsvc.compliance.renderings.formats import FORMATS, render, render_files
-from auditsvc.compliance.renderings.html import render_html
-from auditsvc.compliance.report import GalleryItem, Report, ReportInputs, compose
+from auditsvc.compliance.assessment.assess import assess
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.framework import Framework, load_frameworks, load_questionnaire
+from auditsvc.compliance.assessment.incident_status import Incident, Watch
+from auditsvc.compliance.render import FORMATS, render, render_files
+from auditsvc.compliance.render.html import render_html
+from auditsvc.compliance.report.build import GalleryItem, Report, ReportInputs, build_report
+from auditsvc.compliance.report.lint import check_report_numbers, lint_report
 
 __all__ = [
     "FORMATS",
     "Answers",
+    "AssessmentContext",
     "ChangePlan",
     "ChangeVerdict",
     "Document",
-    "Dossier",
     "Framework",
     "GalleryItem",
     "Incident",
@@ -35,9 +33,9 @@ __all__ = [
     "Sibling",
     "Watch",
     "assess",
-    "compose",
-    "follow",
-    "lint",
+    "build_report",
+    "check_report_numbers",
+    "lint_report",
     "load_frameworks",
     "load_questionnaire",
     "render",

@@ -1,10 +1,9 @@
 """Models: architectures by name, safe loading and saving of weights."""
 
+from auditsvc.models.architectures import architecture_names, build
 from auditsvc.models.card import ArchitectureCard, InputSpec
-from auditsvc.models.files import CARD, WEIGHTS, assemble, load_model, model_files, read_card
 from auditsvc.models.model import Model
-from auditsvc.models.reading import read_weights
-from auditsvc.models.zoo import architecture_names, build
+from auditsvc.models.model_files import CARD, WEIGHTS, assemble, load_model, model_files, read_card, read_weights
 
 __all__ = [
     "CARD",

@@ -1,6 +1,12 @@
-"""Where models run while they are measured: the processor, or one accelerator."""
+"""Sums of floats depend on how many threads share them; what must repeat exactly is computed on one.
+
+Where models run while they are measured: the processor, or one accelerator.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -35,3 +41,14 @@ def device_named(name: str) -> str:
 def device_words(name: str) -> str:
     """The device as evidence names it."""
     return CPU if name == CPU else f"{name} ({torch.cuda.get_device_name(name)})"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch uses one thread, and as many as before afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

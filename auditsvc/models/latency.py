@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models.exporting import onnx_bytes, session
 from auditsvc.models.model import Model
+from auditsvc.models.onnx_export import onnx_bytes, session
 
 WARM_UP = 3
 

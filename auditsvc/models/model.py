@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models.card import ArchitectureCard
-from auditsvc.models.decoding import decoded
-from auditsvc.models.int8 import Int8Layer
+from auditsvc.models.card import ArchitectureCard, decoded
+from auditsvc.models.fake_quantization import Int8Layer
 
 
 @dataclass(frozen=True)

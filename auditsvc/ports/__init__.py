@@ -1,23 +1,251 @@
 """The outside world, as protocols.  ``auditsvc.adapters`` has one file for each; tests have working fakes.
 
 Nothing above this line names MLflow, SQLAlchemy or a file system: a verb is given a ``Ports`` and uses it.
+
+What is being worked on, for every line that is logged meanwhile: the request's id, the job's id.
+
+It follows the work into the threads and tasks that it starts, and is never passed along by hand.
+
+Background work, as protocols: what runs a job's steps, and what those see of it who ask for it.
+
+The model registry, as a protocol.
+
+Keys, time stamps and witnesses, as protocols: who stands behind what is signed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from auditsvc.ports.jobs import Jobs, Result, Runner
-from auditsvc.ports.registry import Placed, Registry
-from auditsvc.ports.signing import KeyRole, Keys, Signer, Timestamps, Witnesses
-from auditsvc.records import Digest, FileEntry, Moment, Record
+from auditsvc.records import (
+    Candidate,
+    Digest,
+    FileEntry,
+    Job,
+    JobEvent,
+    JobId,
+    JobRequest,
+    JobState,
+    Moment,
+    Parent,
+    Record,
+    Shard,
+)
 
 if TYPE_CHECKING:
-    from auditsvc.measuring import Dataset
+    from auditsvc.evaluation import Dataset
+
+
+_ABOUT: ContextVar[Mapping[str, str]] = ContextVar("auditsvc_about", default={})  # noqa: B039 - never changed in place
+
+
+def known() -> Mapping[str, str]:
+    """What is being worked on here and now."""
+    return _ABOUT.get()
+
+
+@contextmanager
+def about(**facts: str) -> Iterator[None]:
+    """Add these facts to every line until the end of the block."""
+    token = _ABOUT.set({**_ABOUT.get(), **facts})
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
+
+
+Result = dict[str, Any]
+"""What a step of a job gave, as plain JSON: digests and names, never the things themselves."""
+
+
+class Runner(Protocol):
+    """Runs one job's steps.  A step whose result is kept is never run again, whoever was killed in between."""
+
+    def step(self, name: str, work: Callable[[], Result]) -> Result:
+        """The result of this step: kept from before, or worked out now.
+
+        A step that was killed is run again from its start, so ``work`` must bear being done twice.
+
+        Raises:
+            Cancelled: the job was stopped.
+        """
+        ...
+
+    def spread(self, shards: Sequence[Shard]) -> tuple[Result, ...]:
+        """Measure these shards wherever there is room, and return the results in the shards' order."""
+        ...
+
+
+class Jobs(Protocol):
+    """Background work, as those see it who ask for it."""
+
+    def submit(self, order: JobRequest, by: str) -> Job:
+        """Queue a job; when this returns, it is not lost any more.  Raises ``Unavailable``."""
+        ...
+
+    def get(self, job: JobId) -> Job:
+        """The job as it stands.  Raises ``NotFound``."""
+        ...
+
+    def page(
+        self, *, kind: str = "", state: JobState | None = None, before: JobId | None = None, limit: int = 20
+    ) -> tuple[Job, ...]:
+        """At most ``limit`` jobs, newest first, older than ``before``."""
+        ...
+
+    def cancel(self, job: JobId) -> Job:
+        """Stop a job: at once if it waits, else at its next sign of life; what it finished is kept.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is done, or failed.
+        """
+        ...
+
+    def retry(self, job: JobId) -> Job:
+        """Queue a job again that failed or was cancelled.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is queued, running or done.
+        """
+        ...
+
+    def forget(self, ended_before: Moment) -> int:
+        """Remove jobs that ended before this, with what they told; how many.  What they made stays in the ledger."""
+        ...
+
+    def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
+        """What the job told since the event of this number, oldest first.  Raises ``NotFound``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a registered model's names point at: the version of every alias, and of every stage."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+
+class Registry(Protocol):
+    """The model registry: versions, lineage, tags, and the alias that says "this one"."""
+
+    def register_parent(self, parent: Parent, folder: Path) -> str:
+        """Register the parent; returns its version.  Registering the same digest again returns the same version."""
+        ...
+
+    def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
+        """Register a candidate with lineage to its parent; idempotent by digest; returns its version."""
+        ...
+
+    def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
+        """Set tags on a version.  Tags are hints for readers, never evidence."""
+        ...
+
+    def checkout(self, model: str, version: str, folder: Path) -> Path:
+        """Copy the files of a version into this folder; the folder inside it that holds them.  Raises ``NotFound``."""
+        ...
+
+    def move_alias(self, model: str, alias: str, version: str) -> None:
+        """Point the alias at this version."""
+        ...
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        """Remove the alias, if it is there."""
+        ...
+
+    def aliased(self, model: str, alias: str) -> str | None:
+        """The version that carries the alias, or None: an alias that nobody carries is an ordinary state."""
+        ...
+
+    def placed(self) -> dict[str, Placed]:
+        """Where the aliases and stages of all models are, whoever put them there; models without any are left out."""
+        ...
+
+    def set_stage(self, model: str, version: str, stage: str | None) -> None:
+        """Put a version into a stage, or out of all of them.  Raises ``NotFound``."""
+        ...
+
+
+KeyRole = Literal["build", "audit", "release", "log"]
+"""One key, one role: who pruned, who measured, who released, who keeps the log."""
+
+
+class Signer(Protocol):
+    """Signs bytes with one key of one role.  ECDSA P-256 with SHA-256, or Ed25519 for the log."""
+
+    @property
+    def role(self) -> KeyRole:
+        """What this key may be used for."""
+        ...
+
+    @property
+    def public_pem(self) -> bytes:
+        """The public key, PEM SubjectPublicKeyInfo."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature over these bytes (DER for ECDSA).  Raises ``Unavailable``."""
+        ...
+
+
+class Keys(Protocol):
+    """The signers of this installation, one for each role; made on first use in the embedded default."""
+
+    def signer(self, role: KeyRole) -> Signer:
+        """The signer for this role."""
+        ...
+
+    def watermark_secret(self) -> bytes:
+        """32 bytes; never in the ledger, never in a log."""
+        ...
+
+
+class Timestamps(Protocol):
+    """A time stamping authority (RFC 3161)."""
+
+    @property
+    def authority(self) -> str:
+        """Its certificates in PEM, its own first and its root last."""
+        ...
+
+    def stamp(self, data: bytes) -> bytes:
+        """A time stamp response over these bytes, in DER.  Raises ``Unavailable``."""
+        ...
+
+
+class Witnesses(Protocol):
+    """Others who follow the log and cosign its checkpoints (C2SP tlog-witness)."""
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """Their public keys as notes name them."""
+        ...
+
+    @property
+    def quorum(self) -> int:
+        """How many of them must cosign before anything is published."""
+        ...
+
+    def cosign(self, envelope: str) -> str:
+        """The checkpoint with their lines under it.
+
+        Raises:
+            Unavailable: fewer than the quorum answered.
+        """
+        ...
+
+
+pass
+pass
+pass
+
 
 __all__ = [
     "Blobs",

@@ -24,26 +24,24 @@ approved, attesting, sealing, verifying, loading, plain, publishing, fetching
 'VALID'
 """
 
-from auditsvc.provenance.approved import Sealing
-from auditsvc.provenance.attesting import Notaries
-from auditsvc.provenance.loading import VerifiedRelease, load_verified
-from auditsvc.provenance.plain import sign_folder, verify_folder
-from auditsvc.provenance.publishing import publish_trust
-from auditsvc.provenance.sealing import attest_refusal, seal
-from auditsvc.provenance.trust import TrustRoot
-from auditsvc.provenance.verifying import release_in, verify
+from auditsvc.provenance.signer.attest import ReleaseInputs, SigningServices, sign_rejection, sign_release
+from auditsvc.provenance.signer.folder_signing import sign_folder, verify_folder
+from auditsvc.provenance.trust.trust_root import TrustRoot
+from auditsvc.provenance.trust.tuf_repository import publish_trust
+from auditsvc.provenance.verifier.loading import VerifiedRelease, load_verified
+from auditsvc.provenance.verifier.verify import release_in, verify
 
 __all__ = [
-    "Notaries",
-    "Sealing",
+    "ReleaseInputs",
+    "SigningServices",
     "TrustRoot",
     "VerifiedRelease",
-    "attest_refusal",
     "load_verified",
     "publish_trust",
     "release_in",
-    "seal",
     "sign_folder",
+    "sign_rejection",
+    "sign_release",
     "verify",
     "verify_folder",
 ]

@@ -21,17 +21,17 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Dataset
+from auditsvc.evaluation import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
-from auditsvc.pruning.drawing import draw
-from auditsvc.pruning.formats import FORMATS, in_float, in_format, in_format_of
+from auditsvc.pruning.channel_removal import ChannelMask
+from auditsvc.pruning.frontier_plot import draw
+from auditsvc.pruning.ladder_search import Frontier, Ladder, Outcome, Trial, ladder, rows, sweep
+from auditsvc.pruning.latency_target import concrete
 from auditsvc.pruning.methods import METHODS, Work
 from auditsvc.pruning.plan import Sources, recovery_of, sources_of
 from auditsvc.pruning.recovery import AfterStep
-from auditsvc.pruning.silence import Silence
-from auditsvc.pruning.sweep import Frontier, Ladder, Outcome, Trial, ladder, rows, sweep
-from auditsvc.pruning.timing import concrete
+from auditsvc.pruning.storage_formats import FORMATS, in_float, in_format, in_format_of
 from auditsvc.records import Recipe
 
 
@@ -72,7 +72,7 @@ def in_float_weights(
     method = METHODS.get(recipe.method)
     if method is None:
         raise InvalidInput(f"no pruning method named {recipe.method!r}; known: {', '.join(sorted(METHODS))}")
-    return method(Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or Silence()))
+    return method(Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or ChannelMask()))
 
 
 def formatted(model: Model, recipe: Recipe, data: Dataset | Sequence[Dataset] | None = None) -> dict[str, Tensor]:
@@ -91,10 +91,10 @@ __all__ = [
     "FORMATS",
     "METHODS",
     "AfterStep",
+    "ChannelMask",
     "Frontier",
     "Ladder",
     "Outcome",
-    "Silence",
     "Sources",
     "Trial",
     "concrete",

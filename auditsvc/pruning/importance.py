@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditsvc.measuring import Dataset
+from auditsvc.evaluation import Dataset
 from auditsvc.models import Model
-from auditsvc.pruning.wiring import Coupled, Cut
+from auditsvc.pruning.dependency_graph import Coupled, Cut
 from auditsvc.tasks import task_named
 
 Criterion = Literal["l1", "l2", "bn", "fpgm", "lamp", "taylor", "hessian", "random"]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Dataset
+from auditsvc.evaluation import Dataset
 from auditsvc.records import Digest, Recipe, Value, faults_of
 
 Share = Annotated[float, Field(gt=0, lt=1)]

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Refused
-from auditsvc.measuring import Dataset
+from auditsvc.evaluation import Dataset
 from auditsvc.models import Model, assemble
-from auditsvc.models.counting import ShapeCounter
+from auditsvc.models.complexity import ShapeCounter
+from auditsvc.pruning.channel_removal import Places, differs, kept_shapes, mask_channels, remove_channels, with_weights
+from auditsvc.pruning.channel_selection import choose, pruning_steps_of
+from auditsvc.pruning.dependency_graph import dependency_graph_of
 from auditsvc.pruning.importance import Criterion, scorer_of
 from auditsvc.pruning.plan import Channels
-from auditsvc.pruning.selecting import choose, menu_of
-from auditsvc.pruning.surgery import Places, differs, kept_shapes, removed, silenced, with_weights
-from auditsvc.pruning.wiring import wiring_of
 
 PROOF_SIZES = (2, 5)
 
@@ -58,21 +58,21 @@ def _cost(model: Model, goal: str) -> Callable[[Places], float]:
 def _step(
     model: Model, criterion: Criterion, targets: Channels, data: Dataset | None, seed: int, goal: str, wanted: float
 ) -> Model:
-    wiring = wiring_of(model)
+    wiring = dependency_graph_of(model)
     if not wiring.coupled:
         raise InvalidInput(
             f"no channel of {model.card.architecture} can be removed safely; magnitude-global, n-m and int8 still work",
             wiring.left_alone,
         )
     scorer = scorer_of(model, criterion, data, seed)
-    menu = menu_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
+    menu = pruning_steps_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
     try:
         places = choose(menu, _cost(model, goal), wanted, wiring.left_alone)
     except RuntimeError as error:
         line = str(error).splitlines()[0][:200]
         raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
-    smaller = assemble(removed(model.weights(), places), model.card)
-    reasons = _unlike(smaller, with_weights(model, silenced(model.weights(), places)))
+    smaller = assemble(remove_channels(model.weights(), places), model.card)
+    reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), places)))
     if reasons:
         raise Refused(f"{model.card.architecture} was pruned wrongly and is not handed out", reasons)
     return smaller

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
-from auditsvc.pruning.surgery import with_weights
-from auditsvc.pruning.training import Masks, masks_of
+from auditsvc.pruning.channel_removal import with_weights
+from auditsvc.pruning.recovery import Masks, masks_of
 
 Between = Callable[[Model, int, Masks], Model]
 """Recovery after a step: the pruned model, the number of the step from 0, and where weights may be other than 0."""

@@ -1,4 +1,9 @@
-"""Evidence: what one run of one check found, and all that is needed to repeat it."""
+"""Groups that nobody named, found where the candidate seems to lose: suggestions, never verdicts.
+
+Evidence: what one run of one check found, and all that is needed to repeat it.
+
+Images that a recipe changes whatever its seed: what compression does, apart from luck.
+"""
 
 from __future__ import annotations
 
@@ -151,3 +156,80 @@ class CheckFailed(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the candidate (not by the key: the next run tries again)."""
         return (self.key.candidate,)
+
+
+class Exemplar(Value):
+    """One image on which most seeds agree with each other and not with the parent."""
+
+    image: str
+    target: str
+    parent: str
+    candidates: str
+    agreed: Annotated[int, Field(ge=1)]
+    slices: tuple[str, ...]
+
+
+class Exemplars(Record):
+    """What several seeds of one recipe change alike on one data set.
+
+    ``changed`` images are answered otherwise by most seeds than by the parent; ``parent_right`` and
+    ``candidates_right`` say how many of these either side has right.  ``noise`` is the share of images on which two
+    seeds disagree, on average: what a changed answer is to be held against.
+    """
+
+    kind: ClassVar[str] = "exemplars"
+
+    parent: Digest
+    dataset: Digest
+    candidates: Annotated[tuple[Digest, ...], Field(min_length=2)]
+    images: Annotated[int, Field(ge=1)]
+    changed: Annotated[int, Field(ge=0)]
+    parent_right: Annotated[int, Field(ge=0)]
+    candidates_right: Annotated[int, Field(ge=0)]
+    churn: Annotated[float, Field(ge=0, le=1)]
+    noise: Annotated[float, Field(ge=0, le=1)]
+    shown: tuple[Exemplar, ...]
+    code: Text
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by each of the candidates."""
+        return self.candidates
+
+
+pass
+
+
+class DiscoveredSlice(Value):
+    """One group: what it lost on the images that found it, and on those that did not.
+
+    ``expression`` is in the grammar of a policy's slicing, so that a policy can name the group.  ``found`` flatters the
+    finder; ``held`` is what counts, with its p-value corrected for the number of suggestions (Holm).
+    """
+
+    expression: Text
+    found: Measured
+    held: Measured
+    adjusted: Annotated[float, Field(ge=0, le=1)]
+
+
+class DiscoveredSlices(Record):
+    """What a search over metadata and image properties suggests to look at, for one candidate on one data set."""
+
+    kind: ClassVar[str] = "suggestions"
+
+    candidate: Digest
+    parent: Digest
+    dataset: Digest
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    alpha: Annotated[float, Field(gt=0, lt=0.5)]
+    tried: Annotated[int, Field(ge=0)]
+    images_found: Annotated[int, Field(ge=0)]
+    images_held: Annotated[int, Field(ge=0)]
+    groups: tuple[DiscoveredSlice, ...]
+    code: Text
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate."""
+        return (self.candidate,)

@@ -34,7 +34,7 @@ DataName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-
 _REFERENCE = r"^(models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)|(s3|gs|gcs|az|abfs|abfss|oss)://[A-Za-z0-9._=+@-]+(/[A-Za-z0-9._=+@-]+)*)$"
 
 
-class PruneOrder(Value):
+class PruneRequest(Value):
     """Prune a registered parent, mark the result, and submit it in the name of whoever asked."""
 
     kind: Literal["prune"] = "prune"
@@ -49,7 +49,7 @@ class PruneOrder(Value):
     """Whether the candidate's files hold the model for other runtimes too."""
 
 
-class AdmitOrder(Value):
+class AdmitRequest(Value):
     """Admit a candidate that was pruned elsewhere, submit it in the name of whoever asked, and audit it if wanted."""
 
     kind: Literal["admit"] = "admit"
@@ -74,7 +74,7 @@ class AdmitOrder(Value):
         return self
 
 
-class AuditOrder(Value):
+class AuditRequest(Value):
     """Measure a candidate beside its parent, judge it, write its report."""
 
     kind: Literal["audit"] = "audit"
@@ -86,14 +86,14 @@ class AuditOrder(Value):
     ] = "cpu"
 
 
-class ReleaseOrder(Value):
+class ReleaseRequest(Value):
     """Seal the candidate of an approved decision and move the alias to it."""
 
     kind: Literal["release"] = "release"
     decision: Digest
 
 
-class ReportOrder(Value):
+class ReportRequest(Value):
     """Write the report of a decision again, in these formats."""
 
     kind: Literal["report"] = "report"
@@ -102,7 +102,7 @@ class ReportOrder(Value):
     formats: Annotated[tuple[Name, ...], Field(min_length=1)] = ("html",)
 
 
-class MonitorOrder(Value):
+class MonitorRequest(Value):
     """Look at a release in use with newer images; see ``pipeline.monitoring``."""
 
     kind: Literal["monitor"] = "monitor"
@@ -111,8 +111,9 @@ class MonitorOrder(Value):
     baseline: Annotated[DataName | None, Field(description="The data set of the audit, to tell how far it is.")] = None
 
 
-Order = Annotated[
-    PruneOrder | AdmitOrder | AuditOrder | ReleaseOrder | ReportOrder | MonitorOrder, Field(discriminator="kind")
+JobRequest = Annotated[
+    PruneRequest | AdmitRequest | AuditRequest | ReleaseRequest | ReportRequest | MonitorRequest,
+    Field(discriminator="kind"),
 ]
 """What a job is asked to do."""
 
@@ -130,7 +131,7 @@ class Job(Value):
     """One piece of background work, as it stands."""
 
     id: JobId
-    order: Order
+    order: JobRequest
     by: str
     state: JobState
     asked: Moment

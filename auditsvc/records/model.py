@@ -69,7 +69,7 @@ class Mark(Value):
     fidelity: dict[str, float] = {}
 
 
-class MarkedCopy(Record):
+class WatermarkKeyRecord(Record):
     """For whom a candidate was marked, and where what finds its mark again is kept, encrypted.
 
     Found by the commitment in the candidate's mark.  ``release`` and ``recipient`` are the words that the key of

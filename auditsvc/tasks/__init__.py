@@ -17,8 +17,8 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import TaskName
 from auditsvc.tasks.classification import Classification
 from auditsvc.tasks.detection import Detection
-from auditsvc.tasks.judged import Judged
 from auditsvc.tasks.ocr import Ocr
+from auditsvc.tasks.scoring import ImageScores
 from auditsvc.tasks.segmentation import Segmentation
 from auditsvc.tasks.tracking import Tracking
 
@@ -46,7 +46,7 @@ class Task(Protocol):
         """An image is lost or won only if its score moves by more than this."""
         ...
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> Judged:
+    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """Everything that is said of a batch."""
         ...
 
@@ -101,7 +101,7 @@ __all__ = [
     "TASKS",
     "Classification",
     "Detection",
-    "Judged",
+    "ImageScores",
     "Ocr",
     "Segmentation",
     "Task",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.judged import Judged
+from auditsvc.tasks.scoring import ImageScores
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,11 @@ class Classification:
     tallied = 0
     step = 0.0
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> Judged:
+    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """Score, answer and class; nothing is tallied."""
-        return Judged(self.scores(outputs, targets), outputs.argmax(dim=1), targets, targets.new_zeros(len(targets), 0))
+        return ImageScores(
+            self.scores(outputs, targets), outputs.argmax(dim=1), targets, targets.new_zeros(len(targets), 0)
+        )
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """1.0 where the largest logit is the target's, else 0.0.  A NaN anywhere in a row scores 0."""

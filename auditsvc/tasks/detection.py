@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.tasks.boxes import NONE, ONE, found_in, matched, overlap
-from auditsvc.tasks.judged import Judged, digest_of_rows, no_class
+from auditsvc.tasks.scoring import ImageScores, digest_of_rows, no_class
 
 FOUND, MISSED, FALSE = 0, 1, 2
 """What is tallied for each class: objects found, objects missed, false alarms."""
@@ -36,7 +36,7 @@ class Detection:
         """For each class: found, missed, false."""
         return 3 * len(self.classes)
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> Judged:
+    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """F1, and objects found, missed and made up, class by class."""
         targets = targets[..., :5]
         found = found_in(outputs)
@@ -49,7 +49,7 @@ class Detection:
         tally = torch.stack((right, objects - right, false), dim=2).flatten(1)
         hits, wrong = right.sum(dim=1), (objects - right + false).sum(dim=1)
         score = torch.where(hits + wrong > 0, 2 * hits / (2 * hits + wrong).clamp_min(1), 1.0).float()
-        return Judged(score, digest_of_rows(tally), no_class(targets), tally)
+        return ImageScores(score, digest_of_rows(tally), no_class(targets), tally)
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """F1 of each image."""

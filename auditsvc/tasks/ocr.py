@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.judged import Judged, digest_of_rows, no_class
+from auditsvc.tasks.scoring import ImageScores, digest_of_rows, no_class
 
 NONE = -1
 """Pads a target text."""
@@ -40,7 +40,7 @@ class Ocr:
         """Edits, characters, and the beginning of what was read."""
         return 2 + SHOWN
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> Judged:
+    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """1 less the error rate, the edits behind it, and the text."""
         read = self.read(outputs)
         edits, length = distance(read, targets), (targets >= 0).sum(dim=1)
@@ -48,7 +48,7 @@ class Ocr:
         score = torch.where(torch.isfinite(outputs).flatten(1).all(dim=1), score, 0.0)
         shown = functional.pad(read[:, :SHOWN] + 1, (0, max(0, SHOWN - read.shape[1])))
         tally = torch.cat((edits[:, None], length[:, None], shown), dim=1)
-        return Judged(score.float(), digest_of_rows(read + 1), no_class(targets), tally)
+        return ImageScores(score.float(), digest_of_rows(read + 1), no_class(targets), tally)
 
     def read(self, outputs: Tensor) -> Tensor:
         """``(N, T)``: the characters of the likeliest path, repeats and nothings taken out, -1 behind them."""

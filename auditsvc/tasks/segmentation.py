@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.judged import Judged, digest_of_rows, no_class
+from auditsvc.tasks.scoring import ImageScores, digest_of_rows, no_class
 
 IGNORED = 255
 """The class of pixels that don't count."""
@@ -38,7 +38,7 @@ class Segmentation:
         """For each class: pixels shared, said, there."""
         return 3 * len(self.classes)
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> Judged:
+    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """Mean IoU, and the pixels of each class."""
         size, valid = len(self.classes), (targets != IGNORED).flatten(1)
         said = self._scaled(outputs, targets).argmax(dim=1).flatten(1)
@@ -52,7 +52,7 @@ class Segmentation:
         each = shared / union.clamp_min(1)
         score = each.sum(dim=1) / (union > 0).sum(dim=1).clamp_min(1)
         found = (each >= 0.5) & (union > 0)
-        return Judged(score.float(), digest_of_rows(found), no_class(targets), tally.flatten(1))
+        return ImageScores(score.float(), digest_of_rows(found), no_class(targets), tally.flatten(1))
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean IoU of each image."""

@@ -19,54 +19,53 @@ A mark in weights dies with the weights: a network trained anew on the answers o
 of a mark is never evidence that a model is *not* ours, and nothing here says so.
 """
 
-from auditsvc.watermark.detecting import Detection, detect, verify_reveal
-from auditsvc.watermark.embedding import Watched, embed
-from auditsvc.watermark.identifying import (
-    Found,
+from auditsvc.watermark.channel_graph import ChannelGraph, trace_channels
+from auditsvc.watermark.detector import Detection, detect, verify_reveal
+from auditsvc.watermark.embedder import Watched, embed
+from auditsvc.watermark.escrow import Unmarked, decrypt_queries, decrypt_unmarked, encrypt_queries, encrypt_unmarked
+from auditsvc.watermark.key_commitment import Reveal, reveal_subkey
+from auditsvc.watermark.key_matching import (
     Identification,
-    Known,
-    Untried,
+    KeyMatch,
+    KeyToTry,
+    SkippedKey,
     Verdict,
     identify,
     identify_answers,
     verdict_of,
 )
-from auditsvc.watermark.keeping import Unmarked, lock, lock_queries, unlock, unlock_queries
-from auditsvc.watermark.keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
-from auditsvc.watermark.merkle import Reveal, reveal_subkey
-from auditsvc.watermark.queries import Answered, Queries, prepare_queries
-from auditsvc.watermark.suspects import read_suspect
-from auditsvc.watermark.tracing import trace_wiring
-from auditsvc.watermark.wiring import Wiring
+from auditsvc.watermark.query_set import Answered, Queries, prepare_queries
+from auditsvc.watermark.suspect_loader import read_suspect
+from auditsvc.watermark.watermark_keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
 
 __all__ = [
     "Answered",
+    "ChannelGraph",
     "Detection",
-    "Found",
     "Identification",
-    "Known",
+    "KeyMatch",
+    "KeyToTry",
     "Payload",
     "Queries",
     "Reveal",
+    "SkippedKey",
     "Unmarked",
-    "Untried",
     "Verdict",
     "Watched",
-    "Wiring",
+    "decrypt_queries",
+    "decrypt_unmarked",
     "derive_seed",
     "derive_subkeys",
     "detect",
     "embed",
+    "encrypt_queries",
+    "encrypt_unmarked",
     "identify",
     "identify_answers",
-    "lock",
-    "lock_queries",
     "prepare_queries",
     "read_suspect",
     "reveal_subkey",
-    "trace_wiring",
-    "unlock",
-    "unlock_queries",
+    "trace_channels",
     "verdict_of",
     "verify_commitment",
     "verify_reveal",

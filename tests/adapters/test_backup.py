@@ -12,10 +12,10 @@ import pytest
 
 from auditsvc.adapters.backup import back_up
 from auditsvc.adapters.blobs import FileBlobs
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.errors import Conflict, NotFound, Unavailable
-from auditsvc.provenance.published import Published
+from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
 from auditsvc.records import Candidate
 from tests.contracts.sample import a_candidate
 from tests.fakes import FixedClock
@@ -25,8 +25,8 @@ def a_ledger(store: Path) -> SqlLedger:
     return SqlLedger(f"sqlite:///{store}/ledger.db", FixedClock())
 
 
-def published(store: Path, ledger: SqlLedger) -> Published:
-    return Published(store / "checkpoint", FileKeys(store / "keys"), ledger)
+def published(store: Path, ledger: SqlLedger) -> CheckpointStore:
+    return CheckpointStore(store / "checkpoint", FileKeys(store / "keys"), ledger)
 
 
 @pytest.fixture

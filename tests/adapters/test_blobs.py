@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from auditsvc.adapters import blobs as module
 from auditsvc.adapters.blobs import FileBlobs
-from auditsvc.adapters.blobs import files as module
 from auditsvc.errors import Unavailable
 from auditsvc.records import digest_of
 from tests.adapters.killing import kill_during

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from auditsvc.adapters.folder_datasets import FolderDatasets
-from auditsvc.adapters.folder_datasets.inferring import automatic, inferred, kind_of
-from auditsvc.measuring import MISSING
+from auditsvc.datasets.folder import FolderDatasets, automatic, inferred, kind_of
+from auditsvc.evaluation import MISSING
 from tests.adapters.test_folder_datasets import a_folder
 
 

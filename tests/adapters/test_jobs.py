@@ -14,43 +14,43 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from auditsvc.adapters.jobs.asking import DbosJobs
-from auditsvc.adapters.jobs.reaping import DEAD_S, Heart, Slot
-from auditsvc.adapters.jobs.store import Store, worker
+from auditsvc.adapters.jobs.job_client import DbosJobs
+from auditsvc.adapters.jobs.job_store import JobDatabase, worker
+from auditsvc.adapters.jobs.liveness import DEAD_S, Heartbeat, WorkerLease
 from auditsvc.adapters.jobs.worker import Worker, own_scratch
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
-from auditsvc.pipeline.working import Workroom
 from auditsvc.ports import Ports, Progress
-from auditsvc.records import AuditOrder, Job, ReportOrder
+from auditsvc.records import AuditRequest, Job, ReportRequest
+from auditsvc.services.job_handlers import JobContext
 from tests.adapters.postgres import new_database
-from tests.api import sample
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
-from tests.pipeline.line import policy
+from tests.services.line import policy
+from tests.web import sample
 
 ELSEWHERE = "deadbeef/1"
-REPORT = ReportOrder(decision=sample.decision(1).digest, data="some")
+REPORT = ReportRequest(decision=sample.decision(1).digest, data="some")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened = Store(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobDatabase]:
+    opened = JobDatabase(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
     yield opened
     opened.close()
 
 
 @contextmanager
-def a_heart(store: Store, folder: Path, most_deaths: int = 3) -> Iterator[Heart]:
-    slot = Slot.take(folder)
-    yield Heart(store, DbosJobs(store), slot, folder, most_deaths)
+def a_heart(store: JobDatabase, folder: Path, most_deaths: int = 3) -> Iterator[Heartbeat]:
+    slot = WorkerLease.take(folder)
+    yield Heartbeat(store, DbosJobs(store), slot, folder, most_deaths)
     slot.release()
 
 
-def lives(store: Store) -> set[str]:
+def lives(store: JobDatabase) -> set[str]:
     with store.reading() as connection:
         return {row.executor for row in connection.execute(select(worker.c.executor))}
 
 
-def left_by(store: Store, executor: str, silent_s: float) -> Job:
+def left_by(store: JobDatabase, executor: str, silent_s: float) -> Job:
     """A job that a worker was at which has not told that it lives for so long."""
     job = DbosJobs(store).submit(REPORT, "ann")
     table = "workflow_status" if store.is_sqlite else "dbos.workflow_status"
@@ -64,12 +64,12 @@ def left_by(store: Store, executor: str, silent_s: float) -> Job:
 
 
 def test_a_slot_has_one_worker_and_the_same_name_again(tmp_path: Path) -> None:
-    one, two = Slot.take(tmp_path), Slot.take(tmp_path)
+    one, two = WorkerLease.take(tmp_path), WorkerLease.take(tmp_path)
     names = (one.executor, two.executor)
     one.release()
-    again = Slot.take(tmp_path)
+    again = WorkerLease.take(tmp_path)
     assert (len(set(names)), again.executor) == (2, names[0])
-    assert Slot.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
+    assert WorkerLease.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
     two.release()
 
 
@@ -87,8 +87,8 @@ def test_what_a_killed_worker_left_in_its_place_is_gone(tmp_path: Path, monkeypa
         pass
 
 
-def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Store) -> None:
-    jobs, order = DbosJobs(store), AuditOrder(candidate=sample.candidate(1).digest, policy="standard", data="some")
+def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: JobDatabase) -> None:
+    jobs, order = DbosJobs(store), AuditRequest(candidate=sample.candidate(1).digest, policy="standard", data="some")
     plain, wanting = jobs.submit(order, "ann"), jobs.submit(order.model_copy(update={"device": "gpu"}), "ann")
     queues = {item.workflow_id: item.queue_name for item in store.client.list_workflows()}
     assert (queues[plain.id], queues[wanting.id]) == ("jobs", "jobs-gpu")
@@ -99,7 +99,7 @@ def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Sto
     assert {item.workflow_id: item.queue_name for item in store.client.list_workflows()}[wanting.id] == "jobs-gpu"
 
 
-def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: Store, tmp_path: Path) -> None:
+def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: JobDatabase, tmp_path: Path) -> None:
     job = left_by(store, ELSEWHERE, DEAD_S + 1)
     with a_heart(store, tmp_path / "slots") as heart:
         heart.start()
@@ -111,7 +111,7 @@ def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: Store, tmp_p
     assert ELSEWHERE not in lives(store)
 
 
-def test_one_who_is_only_slow_keeps_its_jobs(store: Store, tmp_path: Path) -> None:
+def test_one_who_is_only_slow_keeps_its_jobs(store: JobDatabase, tmp_path: Path) -> None:
     job = left_by(store, ELSEWHERE, DEAD_S - 10)
     with a_heart(store, tmp_path / "slots") as heart:
         heart.start()
@@ -120,10 +120,10 @@ def test_one_who_is_only_slow_keeps_its_jobs(store: Store, tmp_path: Path) -> No
     assert ELSEWHERE in lives(store)
 
 
-def test_a_neighbour_who_died_is_buried_at_once(store: Store, tmp_path: Path) -> None:
+def test_a_neighbour_who_died_is_buried_at_once(store: JobDatabase, tmp_path: Path) -> None:
     with a_heart(store, tmp_path) as heart:
         heart.start()
-        gone = Slot.take(tmp_path)
+        gone = WorkerLease.take(tmp_path)
         job = left_by(store, gone.executor, 0)
         heart.beat()
         assert DbosJobs(store).get(job.id).state == "running"
@@ -132,7 +132,7 @@ def test_a_neighbour_who_died_is_buried_at_once(store: Store, tmp_path: Path) ->
     assert DbosJobs(store).get(job.id).state == "queued"
 
 
-def test_what_a_slot_left_undone_is_put_back_when_it_is_taken_again(store: Store, tmp_path: Path) -> None:
+def test_what_a_slot_left_undone_is_put_back_when_it_is_taken_again(store: JobDatabase, tmp_path: Path) -> None:
     with a_heart(store, tmp_path) as heart:
         heart.start()
         job = left_by(store, ELSEWHERE, 0)
@@ -144,7 +144,7 @@ def test_what_a_slot_left_undone_is_put_back_when_it_is_taken_again(store: Store
     assert DbosJobs(store).get(job.id).state == "queued"
 
 
-def test_one_who_was_taken_for_dead_finds_out_and_ends(store: Store, tmp_path: Path) -> None:
+def test_one_who_was_taken_for_dead_finds_out_and_ends(store: JobDatabase, tmp_path: Path) -> None:
     with a_heart(store, tmp_path / "one") as frozen, a_heart(store, tmp_path / "two") as other:
         frozen.start()
         other.start()
@@ -155,7 +155,7 @@ def test_one_who_was_taken_for_dead_finds_out_and_ends(store: Store, tmp_path: P
             frozen.beat()
 
 
-def test_a_job_over_which_too_many_died_is_given_up_and_can_be_tried_again(store: Store, tmp_path: Path) -> None:
+def test_a_job_over_which_too_many_died_is_given_up_and_can_be_tried_again(store: JobDatabase, tmp_path: Path) -> None:
     jobs = DbosJobs(store)
     with a_heart(store, tmp_path / "slots", most_deaths=0) as heart:
         heart.start()
@@ -183,7 +183,7 @@ class Slow:
                 time.sleep(0.01)
 
 
-class SlowRoom(Workroom):
+class SlowRoom(JobContext):
     """A room whose data sets are slow."""
 
     begun = threading.Event()
@@ -192,7 +192,7 @@ class SlowRoom(Workroom):
         return Slow(self.ports.progress, self.begun).open(self.data / name)
 
 
-def test_a_job_that_runs_is_stopped_at_its_next_sign_of_life(store: Store, tmp_path: Path) -> None:
+def test_a_job_that_runs_is_stopped_at_its_next_sign_of_life(store: JobDatabase, tmp_path: Path) -> None:
     clock = FixedClock()
     ledger = MemoryLedger(clock)
     sample.fill(ledger)
@@ -220,4 +220,4 @@ def _is_at_work(jobs: DbosJobs, job: str) -> bool:
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all/\0/jobs.db"])
 def test_a_database_that_can_not_be_opened_says_so(url: str) -> None:
     with pytest.raises((InvalidInput, Unavailable, ValueError)):
-        Store(url)
+        JobDatabase(url)

@@ -17,20 +17,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, insert
 
-from auditsvc.adapters.ledger import SqlLedger, opening
+from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.adapters.ledger import engine as opening
 from auditsvc.adapters.ledger.schema import HEAD, VERSION_TABLE, metadata
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.records import Candidate, Submission, Waiver
 from tests.adapters.unprivileged import read_only
-from tests.contracts.sample import (
-    a_candidate,
-    a_decision,
-    a_digest,
-    a_submission,
-    a_waiver,
-    an_approval,
-    one_of_each,
-)
+from tests.contracts.sample import a_candidate, a_decision, a_digest, a_submission, a_waiver, an_approval, one_of_each
 from tests.fakes import FixedClock
 
 TABLES = (

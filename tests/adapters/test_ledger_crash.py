@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.adapters.ledger import SqlLedger
-from auditsvc.provenance import tlog
+from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import Candidate, Submission
 from tests.adapters.killing import kill_during
 from tests.adapters.postgres import new_database
@@ -77,9 +77,9 @@ def _is_whole(ledger: SqlLedger) -> None:
     assert len(set(leaves)) == size
     nodes: dict[tuple[int, int], bytes] = {}
     for index, data in enumerate(leaves):
-        made = list(tlog.completed(index, tlog.leaf_hash(data), lambda level, at: nodes[level, at]))
+        made = list(merkle_log.completed(index, merkle_log.leaf_hash(data), lambda level, at: nodes[level, at]))
         nodes.update({(level, at): value for level, at, value in made})
-    assert ledger.root(size) == tlog.root(size, lambda level, at: nodes[level, at])
+    assert ledger.root(size) == merkle_log.root(size, lambda level, at: nodes[level, at])
     events = [json.loads(data)["object"] for data in leaves if data.startswith(b"{")]
     records = [one.digest for kind in (Candidate, Submission) for one in ledger.all(kind)]
     assert sorted(events) == sorted(records)

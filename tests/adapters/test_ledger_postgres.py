@@ -8,15 +8,11 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from auditsvc.adapters.ledger import SqlLedger, opening
-from auditsvc.api.access import Access
+from auditsvc.adapters.ledger import SqlLedger, engine
+from auditsvc.web.auth.token_store import TokenStore
 from tests.adapters.postgres import new_database
 from tests.adapters.test_ledger import TABLES
-from tests.contracts.sample import (
-    a_decision,
-    a_digest,
-    one_of_each,
-)
+from tests.contracts.sample import a_decision, a_digest, one_of_each
 from tests.fakes import FixedClock
 
 pytestmark = pytest.mark.postgres
@@ -79,7 +75,7 @@ def test_an_interrupted_migration_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(command, "upgrade", interrupted)
-        opening.open_engine(url)
+        engine.open_engine(url)
     opened = SqlLedger(url, FixedClock())
     assert opened.size() == 0
     opened.close()
@@ -87,7 +83,7 @@ def test_an_interrupted_migration_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
 def test_a_server_that_was_restarted_is_found_again() -> None:
     url = new_database()
-    ledger, access = SqlLedger(url, FixedClock()), Access(url, FixedClock())
+    ledger, access = SqlLedger(url, FixedClock()), TokenStore(url, FixedClock())
     secret, _ = access.issue("ann", "reader", 1)
     assert ledger.size() == 0 and access.caller(secret).name == "ann"
     other = create_engine(url)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.blobs.objects import ObjectBlobs
+from auditsvc.adapters.blobs import ObjectBlobs
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.records import digest_of
 from tests.adapters.object_storage import new_bucket, object_storage, storage_client

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.jobs.on_ray import heard, told
+from auditsvc.adapters.jobs.runners import deserialize_result, serialize_result
 from auditsvc.errors import Conflict, InvalidInput
-from auditsvc.pipeline.working import work
 from auditsvc.ports import Result
-from auditsvc.records import AuditOrder, Candidate, Evidence
+from auditsvc.records import AuditRequest, Candidate, Evidence
+from auditsvc.services.job_handlers import run_job
 from tests.adapters.ray_cluster import ENTRANCE, ray_cluster
 from tests.bench.office import Office, a_policy, opened
 from tests.fakes.jobs import MemoryRunner
@@ -38,16 +38,16 @@ def a_worker(office: Office, address: str, **more: str) -> Iterator[None]:
 
 
 def test_results_and_faults_cross_a_process_as_they_are() -> None:
-    assert heard(told(lambda: {"answers": "sha256:1"})) == {"answers": "sha256:1"}
+    assert deserialize_result(serialize_result(lambda: {"answers": "sha256:1"})) == {"answers": "sha256:1"}
 
     def fails() -> dict[str, str]:
         raise Conflict("the data set was changed")
 
     with pytest.raises(Conflict, match="the data set was changed"):
-        heard(told(fails))
-    assert json.loads(told(fails))["code"] == "conflict"
+        deserialize_result(serialize_result(fails))
+    assert json.loads(serialize_result(fails))["code"] == "conflict"
     with pytest.raises(InvalidInput):
-        heard('{"code": "invalid-input", "words": "no"}')
+        deserialize_result('{"code": "invalid-input", "words": "no"}')
 
 
 def readings_of(office: Office, result: Result) -> dict[str, object]:
@@ -63,9 +63,9 @@ def test_an_audit_on_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
         tmp_path / "other", "", images=300, policies=(POLICY,), shard_work=10**9, keys=tmp_path / "store/keys"
     )
     for one in (office, other):
-        work(JOB, one.prune(0), "sue", one.room, MemoryRunner(one.room))
+        run_job(JOB, one.prune(0), "sue", one.room, MemoryRunner(one.room))
     (candidate,) = office.ports.ledger.all(Candidate)
-    order = AuditOrder(candidate=candidate.digest, policy=POLICY.digest, data="audited")
+    order = AuditRequest(candidate=candidate.digest, policy=POLICY.digest, data="audited")
     with ray_cluster({"AUDITSVC_STORE": str(office.settings.store)}) as address:
         with a_worker(office, address, RAY_AUTH_TOKEN="a-token-of-somebody-else-altogether"):
             job = office.jobs.submit(order, "ann").id
@@ -78,6 +78,6 @@ def test_an_audit_on_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
     done = office.jobs.get(job)
     assert (done.state, done.fault) == ("done", None)
     assert "shards on Ray" in {event.step for event in office.jobs.events(job)}
-    here = work(JOB, order, "ann", other.room, MemoryRunner(other.room))
+    here = run_job(JOB, order, "ann", other.room, MemoryRunner(other.room))
     assert readings_of(office, done.result) == readings_of(other, here)
     assert len(here["evidence"]) == len(POLICY.checks)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.timestamping import HttpTimestamps
-from auditsvc.adapters.witnesses import HttpWitnesses
+from auditsvc.adapters.timestamp_authority import HttpTimestamps
+from auditsvc.adapters.witness_client import HttpWitnesses
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance import Notaries, TrustRoot, seal, verify
-from auditsvc.provenance.dsse import Bundle
-from auditsvc.provenance.timestamps import check_timestamp
-from auditsvc.provenance.witness import count_witnesses
+from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
+from auditsvc.provenance.formats.dsse import Bundle
+from auditsvc.provenance.formats.rfc3161 import check_timestamp
+from auditsvc.provenance.signer.log_witness import count_witnesses
 from tests.fakes.log import MemoryLog
 from tests.provenance.authority import Authority
 from tests.provenance.sample import AT, FILES, house, sealing, write
@@ -126,7 +126,9 @@ def test_signatures_are_stamped_while_sealing_and_readers_may_ask_for_it(authori
     with serving(lambda query: (200, authority.reply(query))) as address:
         stamps = HttpTimestamps(address, authority.chain)
         trust = TrustRoot.of_keys(keys).with_notaries((), 0, (stamps.authority,))
-        seal(tmp_path, sealing(), keys=keys, log=log, at=AT, notaries=Notaries(stamp=stamps.stamp, trust=trust))
+        sign_release(
+            tmp_path, sealing(), keys=keys, log=log, at=AT, notaries=SigningServices(stamp=stamps.stamp, trust=trust)
+        )
     for path in (tmp_path / "attest").glob("*.sigstore.json"):
         assert check_timestamp(Bundle.parse(path.read_bytes()), trust.timestamp_authorities)
     asking = trust.model_copy(update={"require": trust.require.model_copy(update={"timestamp": True})})

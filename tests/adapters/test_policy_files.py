@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from auditsvc.adapters.policy_files import faults_of_slices, parse_policy, read_policy
 from auditsvc.errors import InvalidPolicy, NotFound
+from auditsvc.services.policies import parse_policy, read_policy, slice_faults
 from auditsvc.settings import shipped
 
 TEXT = """\
@@ -127,7 +127,7 @@ def test_every_shipped_policy_is_valid_and_gives_a_reason_for_every_number(path)
 
 def test_slices_that_the_data_set_does_not_have_are_told_before_anything_is_measured():
     policy = parse_policy(TEXT + "    slices: [gender=f, 'age=*', each, overall]\n", "p")
-    (fault,) = faults_of_slices(policy, ("overall", "gender=F", "age=65+"))
+    (fault,) = slice_faults(policy, ("overall", "gender=F", "age=65+"))
     assert fault == (
         "rule loss: the data set has no slice 'gender=f'; did you mean 'gender=F'?; it has overall, gender=F, age=65+"
     )

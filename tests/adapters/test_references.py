@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters import references
-from auditsvc.adapters.references import ObjectReferences
+from auditsvc.adapters import object_references
+from auditsvc.adapters.object_references import ObjectReferences
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
-from auditsvc.pipeline.parents import parent_folder
+from auditsvc.services.model_store import resolve_parent
 from tests.adapters.object_storage import new_bucket, object_storage, storage_client
-from tests.pipeline.line import parent_in, ports_in
+from tests.services.line import parent_in, ports_in
 
 NAMES = ("model.safetensors", "architecture.json", "LICENSE")
 
@@ -50,7 +50,7 @@ def test_no_other_place_is_read(place: str, tmp_path: Path) -> None:
         with pytest.raises(Forbidden, match="the operator allows"):
             fetched(place, allowed, tmp_path)
     ports = ports_in(tmp_path / "store")
-    with pytest.raises(Forbidden, match="no place is allowed"), parent_folder(place, None, ports):
+    with pytest.raises(Forbidden, match="no place is allowed"), resolve_parent(place, None, ports):
         pass
 
 
@@ -79,7 +79,7 @@ def test_a_folder_with_anything_else_in_it_is_refused_before_a_byte_is_read(plac
 
 
 def test_files_that_are_too_large_are_refused(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(references.LIMITS, "LICENSE", 3)
+    monkeypatch.setitem(object_references.LIMITS, "LICENSE", 3)
     with pytest.raises(Refused, match="is not a model folder") as caught:
         fetched(place, place, tmp_path / "fetched")
     assert "at most 3 are admitted" in caught.value.reasons[0]

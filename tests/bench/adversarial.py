@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auditsvc.measuring import image_seeds
-from auditsvc.measuring.attacks import AutoAttack, Ball, Pgd
-from auditsvc.measuring.fusing import fused
+from auditsvc.evaluation import image_seeds
+from auditsvc.evaluation.attacks import AutoAttack, Ball, Pgd
+from auditsvc.evaluation.inference import fold_batchnorm
 from tests.bench.networks import TASK, Digits, as_model, digits, robust_network, standard_network
 
 RADIUS = 8 / 255
@@ -60,7 +60,7 @@ def ours(network: nn.Module, *, steps: int | None = None) -> Callable[[Tensor, T
     """Our ensemble, or PGD where ``steps`` is given, with the product's preparation of the model."""
 
     def attack(images: Tensor, targets: Tensor) -> Tensor:
-        quick, ball = fused(as_model(network)), Ball("Linf", RADIUS)
+        quick, ball = fold_batchnorm(as_model(network)), Ball("Linf", RADIUS)
         seeds = image_seeds(1, "attack", torch.arange(len(targets)))
         return (Pgd(TASK, ball, steps) if steps else AutoAttack(TASK, ball))(quick, images, targets, seeds)
 

@@ -23,7 +23,7 @@ from auditsvc.checks.adversarial import Adversarial
 from auditsvc.checks.corruption import Corruptions
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.measuring import Answers, Case
+from auditsvc.evaluation import EvalContext, Predictions
 from auditsvc.records import OVERALL, digest_of
 from tests.bench.networks import DIGITS, TASK, as_model, digits, trained
 from tests.fakes.models import array_dataset
@@ -60,9 +60,9 @@ def main() -> None:
                             data.images.mean(dim=(1, 2, 3)))  # fmt: skip
     columns = {"digit": [str(int(t)) for t in data.targets], "source": data.source, "level": [str(v) for v in level]}
     dataset = array_dataset(data.images, data.targets.numpy(), columns, DIGITS)
-    remembered: dict[str, Answers] = {}
+    remembered: dict[str, Predictions] = {}
     for name, share in (("first", 0.3), ("second", 0.5)):
-        case = Case(
+        case = EvalContext(
             candidate=as_model(pruned(parent, share)), candidate_digest=digest_of(name.encode()),
             parent=as_model(copy.deepcopy(parent)), parent_digest=digest_of(b"parent"), task=TASK, dataset=dataset,
             seed=1, alpha=0.05, remembered=remembered,

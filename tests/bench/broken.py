@@ -28,19 +28,13 @@ from torch.nn import functional
 
 import auditsvc
 from auditsvc import pruning
-from auditsvc.adapters.folder_datasets import FolderDataset, FolderDatasets
-from auditsvc.adapters.policy_files import parse_policy
 from auditsvc.checks import check_named
-from auditsvc.demo.training import trained_digits
+from auditsvc.datasets.folder import FolderDataset, FolderDatasets
+from auditsvc.demo.parent_models import trained_digits
 from auditsvc.errors import AuditError, Conflict
+from auditsvc.evaluation import EvalContext, Predictions
 from auditsvc.gate import decide
-from auditsvc.measuring import Answers, Case
 from auditsvc.models import Model, assemble, load_model
-from auditsvc.pipeline.auditing import audit
-from auditsvc.pipeline.deciding import approve, judge
-from auditsvc.pipeline.making import make, register_parent, submit
-from auditsvc.pipeline.planning import sliced_for
-from auditsvc.pipeline.releasing import release, release_folder
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import (
     Candidate,
@@ -54,12 +48,18 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
-from auditsvc.records.standing import slicing_of
+from auditsvc.records.eligibility import slicing_of
+from auditsvc.services.audit import audit
+from auditsvc.services.candidates import prune_candidate, register_parent, submit
+from auditsvc.services.decisions import approve, judge
+from auditsvc.services.policies import parse_policy
+from auditsvc.services.power import with_policy_slices
+from auditsvc.services.release import release, release_folder
 from auditsvc.tasks import task_named
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
-from tests.pipeline.line import FACTS, GOOD, data_in, parent_in, ports_in
-from tests.pipeline.line import policy as small_policy
+from tests.services.line import FACTS, GOOD, data_in, parent_in, ports_in
+from tests.services.line import policy as small_policy
 
 POLICY = """
 policy: bench
@@ -97,7 +97,7 @@ class Lab:
     train: FolderDataset
     data: FolderDataset
     policy: Policy
-    remembered: dict[str, Answers] = field(default_factory=dict)
+    remembered: dict[str, Predictions] = field(default_factory=dict)
 
     def candidate(self, name: str) -> Candidate:
         """A record for a model of this name."""
@@ -106,15 +106,16 @@ class Lab:
     def evidence(self, model: nn.Module, name: str, seed: int | None = None) -> list[Evidence]:
         """Every check of the policy on this model beside the parent."""
         record, policy = self.candidate(name), self.policy
-        case = Case(
+        case = EvalContext(
             candidate=Model(model.eval(), self.parent.card), candidate_digest=record.digest, parent=self.parent,
             parent_digest=record.parent, task=task_named("classification", self.data.classes),
-            dataset=sliced_for(policy, self.data), seed=policy.seed if seed is None else seed, alpha=policy.alpha,
+            dataset=with_policy_slices(policy, self.data), alpha=policy.alpha,
+            seed=policy.seed if seed is None else seed,
             batch_size=256, remembered=self.remembered,
         )  # fmt: skip
         return [self._run(case, check, record) for check in policy.checks]
 
-    def _run(self, case: Case, name: str, record: Candidate) -> Evidence:
+    def _run(self, case: EvalContext, name: str, record: Candidate) -> Evidence:
         spec = self.policy.checks[name]
         case.flips.clear()
         key = EvidenceKey(
@@ -305,7 +306,7 @@ def bent_line(folder: Path) -> Iterator[Broken]:
     """Self-approval, a swapped file before and after release, and a byte that changed, on a whole line."""
     ports = ports_in(folder / "store")
     parent, version = register_parent(parent_in(folder / "parent"), FACTS, ports)
-    candidate = make(parent, GOOD, ports.datasets.open(data_in(folder / "calibration", 30, seed=1)), ports)
+    candidate = prune_candidate(parent, GOOD, ports.datasets.open(data_in(folder / "calibration", 30, seed=1)), ports)
     submission = submit(candidate, version, "sue", ports)
     dataset = ports.datasets.open(data_in(folder / "audited"))
     decision = judge(candidate, small_policy(), audit(candidate, small_policy(), dataset, ports), ports)

@@ -22,9 +22,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.measuring import image_seeds
-from auditsvc.measuring.corruptions import CORRUPTIONS, corrupt
-from auditsvc.measuring.corruptions.tables import ALIKE, EXACT
+from auditsvc.evaluation import image_seeds
+from auditsvc.evaluation.perturbations.corruptions import ALIKE, CORRUPTIONS, EXACT, corrupt
 
 BATCH = {32: 128, 224: 8}
 THEIRS = {32: 40, 224: 4}

@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from auditsvc.measuring import tango, wilson
+from auditsvc.evaluation import tango, wilson
 
 ALPHA, LIMIT, RUNS = 0.05, 0.05, 20_000
 SIZES = (20, 50, 125, 500, 2000, 5000)

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from auditsvc.adapters.ledger import SqlLedger
-from auditsvc.provenance import tlog
+from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -70,7 +70,7 @@ class Filler:
         """One record with its event, its place in the tree and its subjects."""
         event = {"kind": "auditsvc.event", "apiVersion": "1", "type": kind, "actor": "bench", "object": digest}
         leaf = _event(event)
-        for level, index, value in tlog.completed(self.size, tlog.leaf_hash(leaf), self._node):
+        for level, index, value in merkle_log.completed(self.size, merkle_log.leaf_hash(leaf), self._node):
             self.nodes[level, index] = value
             self.rows["node"].append((level, index, value))
             if level:
@@ -111,10 +111,10 @@ def _event(told: dict[str, str]) -> bytes:
 def fill_fast(path: str, ledger: SqlLedger, makers: Sequence[Sequence[Record]], candidates: int) -> None:
     """Add so many candidates; ``makers`` are the records of ``SENTINEL``: released ones first, then the others."""
     size = ledger.size()
-    nodes = {(0, index): tlog.leaf_hash(ledger.leaf(index)) for index in range(size)}
+    nodes = {(0, index): merkle_log.leaf_hash(ledger.leaf(index)) for index in range(size)}
     filler = Filler(0, {})
     for index in range(size):  # the frontier of the tree as it stands
-        for level, at, value in tlog.completed(index, nodes[0, index], filler._node):
+        for level, at, value in merkle_log.completed(index, nodes[0, index], filler._node):
             filler.nodes[level, at] = value
     filler.size = size
     templates = [[Replaced(_recipe(records)), *(Replaced(record) for record in records)] for records in makers]
@@ -176,7 +176,7 @@ def check(ledger: SqlLedger, candidates: int) -> None:
         (decision,) = ledger.find(Decision, found.digest)
         released = ledger.find(Release, decision.digest)
         index, size = ledger.leaf_index(decision.digest), ledger.size()
-        path, leaf = ledger.inclusion(index, size), tlog.leaf_hash(ledger.leaf(index))
-        good = tlog.includes(leaf, index, size, path, ledger.root(size))
+        path, leaf = ledger.inclusion(index, size), merkle_log.leaf_hash(ledger.leaf(index))
+        good = merkle_log.includes(leaf, index, size, path, ledger.root(size))
         if not good or bool(released) != (number % 10 == 0):
             raise ValueError(f"the filled ledger is not whole at candidate {number}")

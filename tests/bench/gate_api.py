@@ -34,7 +34,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from auditsvc.adapters.ledger import SqlLedger
-from auditsvc.api.serving import run
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -49,9 +48,10 @@ from auditsvc.records import (
     digest_of,
 )
 from auditsvc.settings import Settings
-from tests.api.sample import PARENT, POLICY
+from auditsvc.web.app import run
 from tests.bench.filling import SENTINEL, check, fill_fast
 from tests.fakes import NOON, FixedClock
+from tests.web.sample import PARENT, POLICY
 
 RATE = 500
 DEPLOYED = 500

@@ -24,9 +24,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditsvc.pipeline.sharding import shards_of
-from auditsvc.pipeline.working import work
-from auditsvc.records import AuditOrder, Candidate
+from auditsvc.records import AuditRequest, Candidate
+from auditsvc.services.audit import shards_of
+from auditsvc.services.job_handlers import run_job
 from tests.bench.office import Office, a_policy, opened, workers
 from tests.fakes.jobs import MemoryRunner
 
@@ -49,18 +49,18 @@ class Timed:
     cores_used: float
 
 
-def plain(office: Office, audits: list[AuditOrder]) -> Timed:
+def plain(office: Office, audits: list[AuditRequest]) -> Timed:
     """In this process, in one piece."""
     room = office.room
     took = []
     for audit in audits:
         began = time.monotonic()
-        work(JOB, audit, "ann", room, MemoryRunner(room))
+        run_job(JOB, audit, "ann", room, MemoryRunner(room))
         took.append(time.monotonic() - began)
     return Timed(statistics.median(took), 0.0, 0.0)
 
 
-def durable(office: Office, audits: list[AuditOrder], many: int) -> Timed:
+def durable(office: Office, audits: list[AuditRequest], many: int) -> Timed:
     """As jobs, one after the other, with so many workers; a small one goes before, so that all is imported."""
     took, peak = [], 0.0
     with workers(office, many) as (_, alive):
@@ -89,16 +89,16 @@ def _peak_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def audits_of(office: Office, numbers: range) -> list[AuditOrder]:
+def audits_of(office: Office, numbers: range) -> list[AuditRequest]:
     """Orders for candidates that nobody has audited."""
     room = office.room
     for number in numbers:
-        work(JOB, office.prune(number), "sue", room, MemoryRunner(room))
+        run_job(JOB, office.prune(number), "sue", room, MemoryRunner(room))
     found = list(office.ports.ledger.all(Candidate))[-len(numbers) :]
-    return [AuditOrder(candidate=one.digest, policy=POLICY.digest, data="audited") for one in found]
+    return [AuditRequest(candidate=one.digest, policy=POLICY.digest, data="audited") for one in found]
 
 
-def planned(office: Office, audit: AuditOrder) -> int:
+def planned(office: Office, audit: AuditRequest) -> int:
     """The shards of one audit."""
     dataset, candidate = office.room.dataset(audit.data), office.ports.ledger.get(Candidate, audit.candidate)
     return len(shards_of(candidate, POLICY, dataset, office.ports, (JOB, audit.data), office.shard_work))

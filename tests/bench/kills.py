@@ -30,21 +30,21 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from auditsvc.pipeline.deciding import approve
-from auditsvc.pipeline.working import work
 from auditsvc.records import (
-    AuditOrder,
+    AuditRequest,
     Candidate,
     Decision,
     Evidence,
-    Order,
+    JobRequest,
     Policy,
-    PruneOrder,
+    PruneRequest,
     Record,
     Release,
-    ReleaseOrder,
+    ReleaseRequest,
     Submission,
 )
+from auditsvc.services.decisions import approve
+from auditsvc.services.job_handlers import run_job
 from tests.adapters.postgres import new_database
 from tests.bench.office import Nursery, Office, a_policy, kill, opened, workers
 from tests.fakes.jobs import MemoryRunner
@@ -74,7 +74,7 @@ class Killer:
         self.office, self.nursery, self.alive, self.calm_s, self.chance = office, nursery, alive, calm_s, chance
         self.kills: Counter[str] = Counter()
 
-    def during(self, phase: str, orders: Iterable[Order], most: int) -> list[str]:
+    def during(self, phase: str, orders: Iterable[JobRequest], most: int) -> list[str]:
         """Ask for these jobs, two at a time, and kill while they run, so many times at most; the jobs' ids."""
         most += self.kills[phase]
         waiting, ids = list(orders), list[str]()
@@ -99,7 +99,7 @@ class Killer:
         return sum(self.office.jobs.get(job).state in ("queued", "running") for job in ids[-4:])
 
 
-def consents(office: Office, policy: Policy) -> list[ReleaseOrder]:
+def consents(office: Office, policy: Policy) -> list[ReleaseRequest]:
     """Two people approve each candidate's decision under this policy; the orders for the releases."""
     ledger = office.ports.ledger
     found = [
@@ -110,24 +110,24 @@ def consents(office: Office, policy: Policy) -> list[ReleaseOrder]:
     for decision in found:
         for person in ("bob", "cyd"):
             approve(decision, person, office.ports)
-    return [ReleaseOrder(decision=decision.digest) for decision in found]
+    return [ReleaseRequest(decision=decision.digest) for decision in found]
 
 
-def audits(office: Office, policies: Sequence[Policy]) -> list[AuditOrder]:
+def audits(office: Office, policies: Sequence[Policy]) -> list[AuditRequest]:
     """An audit of every candidate under every policy that it was not judged by."""
     ledger = office.ports.ledger
     return [
-        AuditOrder(candidate=found.digest, policy=policy.digest, data="audited")
+        AuditRequest(candidate=found.digest, policy=policy.digest, data="audited")
         for found in ledger.all(Candidate)
         for policy in policies
         if not ledger.find(Decision, f"{found.digest}|{policy.digest}")
     ]
 
 
-def calm(office: Office, prunes: Iterable[PruneOrder], policies: Sequence[Policy]) -> dict[str, float]:
+def calm(office: Office, prunes: Iterable[PruneRequest], policies: Sequence[Policy]) -> dict[str, float]:
     """The same orders in one process that nobody kills; how long one of each kind takes, in seconds."""
     room, took = office.room, {}
-    phases: dict[str, Callable[[], Iterable[Order]]] = {
+    phases: dict[str, Callable[[], Iterable[JobRequest]]] = {
         "prune": lambda: prunes,
         "audit": lambda: audits(office, policies),
         "release": lambda: consents(office, policies[0]),
@@ -135,7 +135,7 @@ def calm(office: Office, prunes: Iterable[PruneOrder], policies: Sequence[Policy
     for phase, orders in phases.items():
         began, asked = time.monotonic(), list(orders())
         for order in asked:
-            work("000000000001-0000000000000000", order, "sue", room, MemoryRunner(room))
+            run_job("000000000001-0000000000000000", order, "sue", room, MemoryRunner(room))
         took[phase] = (time.monotonic() - began) / max(1, len(asked))
     return took
 
@@ -169,7 +169,7 @@ def trial(url: str, wanted: int, seed: int, folder: Path, policies: Sequence[Pol
     other = opened(folder / "calm", "", images=IMAGES, policies=policies, shard_work=10**9)
     keys = folder / "calm" / "keys"
     office = opened(folder / "stormy", url, images=IMAGES, policies=policies, shard_work=IMAGES, keys=keys)
-    prunes: list[PruneOrder] = []
+    prunes: list[PruneRequest] = []
     ids: list[str] = []
     with workers(office, 2) as (nursery, alive):
         killer = Killer(office, nursery, alive, {}, random.Random(seed))

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from auditsvc.measuring import image_seeds, normal, uniform
-from auditsvc.measuring.attacks import Ball, Pgd
+from auditsvc.evaluation import image_seeds, normal, uniform
+from auditsvc.evaluation.attacks import Ball, Pgd
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.tasks import Classification
 

@@ -21,20 +21,20 @@ from typing import get_args
 
 import numpy as np
 
-from auditsvc.adapters.console import NoProgress
-from auditsvc.adapters.jobs.asking import DbosJobs
-from auditsvc.adapters.jobs.store import Store
+from auditsvc.adapters.jobs.job_client import DbosJobs
+from auditsvc.adapters.jobs.job_store import JobDatabase
+from auditsvc.adapters.progress_bar import NoProgress
 from auditsvc.bootstrap import open_ports, policies_for
-from auditsvc.demo import cases
-from auditsvc.demo.training import trained_digits
-from auditsvc.pipeline.making import register_parent
-from auditsvc.pipeline.working import Workroom
+from auditsvc.demo import case_data
+from auditsvc.demo.parent_models import trained_digits
 from auditsvc.ports import KeyRole, Ports
-from auditsvc.records import CheckSpec, Parent, Policy, PruneOrder, Recipe, Rule
+from auditsvc.records import CheckSpec, Parent, Policy, PruneRequest, Recipe, Rule
+from auditsvc.services.candidates import register_parent
+from auditsvc.services.job_handlers import JobContext
 from auditsvc.settings import Settings
 from tests.fakes import FixedClock
 
-DIGITS = cases.HERE / "digits"
+DIGITS = case_data.HERE / "digits"
 FACTS = {"model": "digits", "source": "a bench", "licence": "Apache-2.0"}
 ROOT = Path(__file__).parents[2]
 
@@ -42,10 +42,10 @@ NURSERY = """
 import os, signal, sys
 from pathlib import Path
 import auditsvc.adapters.jobs.worker, auditsvc.adapters.mlflow_registry
-import auditsvc.checks, auditsvc.measuring
-import tests.bench.office as office
+import auditsvc.checks, auditsvc.evaluation
+import tests.bench.office
 auditsvc.checks.all_checks()
-auditsvc.measuring.code_version()
+auditsvc.evaluation.code_version()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -95,19 +95,19 @@ class Office:
     settings: Settings
     ports: Ports
     jobs: DbosJobs
-    store: Store
+    store: JobDatabase
     parent: Parent
     shard_work: int
 
     @property
-    def room(self) -> Workroom:
+    def room(self) -> JobContext:
         """Where jobs are done."""
-        return Workroom(self.ports, self.settings.data_folder, policies_for(self.settings), self.shard_work)
+        return JobContext(self.ports, self.settings.data_folder, policies_for(self.settings), self.shard_work)
 
-    def prune(self, number: int) -> PruneOrder:
+    def prune(self, number: int) -> PruneRequest:
         """An order for a candidate of its own."""
         recipe = Recipe(method="magnitude-global", targets={"sparsity": round(0.05 + 0.01 * number, 2)}, seed=number)
-        return PruneOrder(parent=self.parent.digest, recipe=recipe, calibration="calibration")
+        return PruneRequest(parent=self.parent.digest, recipe=recipe, calibration="calibration")
 
     def wait(self, ids: list[str], seconds: float) -> list[str]:
         """Wait for jobs to end; those that did not."""
@@ -137,7 +137,7 @@ def opened(
     dense = trained_digits(folder.parent, DIGITS / "train.yaml")
     parent, _ = register_parent(dense, FACTS, ports)
     ports.ledger.append(*policies, actor="bench")
-    store = Store(settings.jobs)
+    store = JobDatabase(settings.jobs)
     return Office(settings, ports, DbosJobs(store), store, parent, shard_work)
 
 
@@ -147,8 +147,8 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
 
     settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
     ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
-    room = Workroom(ports, settings.data_folder, policies_for(settings), shard_work)
-    Worker(Store(settings.jobs), room, folder / "workers", settings.job_deaths).run()
+    room = JobContext(ports, settings.data_folder, policies_for(settings), shard_work)
+    Worker(JobDatabase(settings.jobs), room, folder / "workers", settings.job_deaths).run()
 
 
 class Nursery:

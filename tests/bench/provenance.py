@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.records import Recipe
 from tests.provenance import fuzzing, peers
@@ -44,7 +44,7 @@ REPEATS = 3
 _OURS = """
 import datetime, sys, time
 from pathlib import Path
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot, sign_folder, verify_folder
 verb, folder, signature, keys = sys.argv[1], *map(Path, sys.argv[2:])
 signer = FileKeys(keys).signer("release")

@@ -35,13 +35,13 @@ from torch import Tensor, nn
 
 import auditsvc
 from auditsvc import pruning
-from auditsvc.adapters.folder_datasets import FolderDataset, FolderDatasets
+from auditsvc.datasets.folder import FolderDataset, FolderDatasets
 from auditsvc.errors import Refused
-from auditsvc.intake import Trip, round_trip
+from auditsvc.importing import Trip, round_trip
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, build, model_files
-from auditsvc.models.counting import macs
-from auditsvc.models.exporting import compare_onnx, onnx_bytes
+from auditsvc.models.complexity import macs
 from auditsvc.models.latency import latencies
+from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
 from auditsvc.records import Recipe
 from tests.models.families import FAMILIES
 from tests.pruning.test_families import all_come_back, all_recipes, candidate

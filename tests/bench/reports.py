@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from auditsvc.compliance import FORMATS, Dossier, Report, ReportInputs, compose, lint, load_frameworks, render
+from auditsvc.compliance import FORMATS, AssessmentContext, Report, ReportInputs, build_report, load_frameworks, render
+from auditsvc.compliance.report.build import lint
 from auditsvc.records import CheckSpec, Evidence, Judgement, Measured, Policy, Reading, Rule
 from auditsvc.settings import shipped
 from tests.compliance import sample
@@ -91,8 +92,8 @@ def _run(pattern: Evidence, condition: str, names: list[str], number: int) -> Ev
 def everything(inputs: ReportInputs) -> tuple[Report, dict[str, bytes], float]:
     """The report, all its forms, and the wall seconds from records to the last byte."""
     started = time.perf_counter()
-    dossier: Dossier = sample.paperwork(inputs)
-    report = compose(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(shipped("policies")))
+    dossier: AssessmentContext = sample.paperwork(inputs)
+    report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(shipped("policies")))
     files = {name: render(report, name) for name in FORMATS}
     return report, files, round(time.perf_counter() - started, 2)
 
@@ -100,12 +101,12 @@ def everything(inputs: ReportInputs) -> tuple[Report, dict[str, bytes], float]:
 def findings(report: Report, files: dict[str, bytes]) -> int:
     """Faults that the report's own lint finds in every text form."""
     texts = {name: data.decode() for name, data in files.items() if name not in {"pdf", "oscal"}}
-    return len(lint(report, texts))
+    return len(lint_report(report, texts))
 
 
 def oscal_valid(report: Report) -> bool:
     """Whether the bundle fits NIST's schemas."""
-    from auditsvc.compliance.renderings.oscal import render_oscal
+    from auditsvc.compliance.render.oscal import render_oscal
 
     return not any(oscal_faults(name, data) for name, data in render_oscal(report).items())
 

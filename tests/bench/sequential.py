@@ -19,8 +19,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.measuring import tango
-from auditsvc.records.sentences import reach_of_loss
+from auditsvc.evaluation import tango
+from auditsvc.records.messages import reach_of_loss
 from tests.gate.sample import a_policy, a_rule
 
 LIMIT, CHANGING, ALPHA, POWER = 0.03, 0.05, 0.05, 0.99

@@ -21,7 +21,7 @@ from torch import nn
 
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.measuring import Batch, Case, SliceColumn, Slices, image_seeds, uniform
+from auditsvc.evaluation import Batch, EvalContext, SliceColumn, Slices, image_seeds, uniform
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
 from auditsvc.tasks import Classification
@@ -73,7 +73,7 @@ def network(seed: int) -> Model:
 def one(images: int) -> dict[str, float]:
     """Audit so many images in this process."""
     torch.set_num_threads(1)
-    case = Case(
+    case = EvalContext(
         candidate=network(1), candidate_digest=digest_of(b"candidate"), parent=network(2),
         parent_digest=digest_of(b"parent"), task=Classification(CLASSES), dataset=Generated(images), seed=1,
         alpha=0.05, batch_size=256,

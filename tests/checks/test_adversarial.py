@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from auditsvc.checks.adversarial import Adversarial
-from auditsvc.measuring.attacks import Ball, HopSkipJump, Pgd, strength
+from auditsvc.evaluation.attacks import Ball, HopSkipJump, Pgd, diagnostics
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from auditsvc.tasks import Classification
 from tests.fakes.models import MaskedGradient, NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
@@ -77,9 +77,9 @@ def test_a_weak_attack_of_ours_is_found_by_the_toolbox(monkeypatch):
     bright = grey_dataset([0.5 + far / 255 for far in (0.3, 0.4, 1.5)])
     case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), bright)
     assert found_robust(check, case) == 0.0
-    monkeypatch.setattr(strength, "weaknesses", lambda *_: ())
+    monkeypatch.setattr(diagnostics, "weaknesses", lambda *_: ())
     monkeypatch.setattr("auditsvc.checks.adversarial.weaknesses", lambda *_: ())
-    monkeypatch.setattr(strength, "Pgd", lambda *_: lambda outputs, images, targets, seeds: images)
+    monkeypatch.setattr(diagnostics, "Pgd", lambda *_: lambda outputs, images, targets, seeds: images)
     outcome = outcomes(check, case)["score.pgd@2", OVERALL]
     assert isinstance(outcome, Unmeasured) and "3 fewer images standing" in outcome.reason
 

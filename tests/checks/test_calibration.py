@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from auditsvc.checks.calibration import Calibration
-from auditsvc.measuring.calibration import Binned, error_interval
-from auditsvc.measuring.resampling import bca, bootstrap_weights
-from auditsvc.measuring.selective import selective_change, selective_risk
+from auditsvc.evaluation.intervals import bca, bootstrap_weights
+from auditsvc.evaluation.metrics.reliability import Binned, error_interval, selective_change, selective_risk
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import array_dataset, case_of
 

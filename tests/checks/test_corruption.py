@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from auditsvc.checks.corruption import Corruptions
-from auditsvc.measuring import Slices
-from auditsvc.measuring.corruption_error import error_ratios
-from auditsvc.measuring.pairs import Pair, no_answers
+from auditsvc.evaluation import Slices
+from auditsvc.evaluation.metrics.corruption_error import error_ratios
+from auditsvc.evaluation.paired import Pair, empty_predictions
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset, case_of, grey_dataset
 
@@ -31,7 +31,7 @@ def test_brightness_loses_the_dark_images_one_severity_after_the_other():
 
 
 def pair(name, parent, candidate):
-    made = [no_answers(len(parent), 0) for _ in range(2)]
+    made = [empty_predictions(len(parent), 0) for _ in range(2)]
     made[0]["score"], made[1]["score"] = parent, candidate
     return Pair(name, made[0], made[1], None)
 

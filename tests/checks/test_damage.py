@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from auditsvc.checks.damage import Damage
-from auditsvc.measuring import tango
+from auditsvc.evaluation import tango
 from auditsvc.records import OVERALL
 from tests.fakes.models import array_dataset, case_of
 

@@ -8,8 +8,9 @@ import torch
 
 from auditsvc.checks.domain_shift import DomainShift
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import image_seeds, shifting
-from auditsvc.measuring.distance import mean_discrepancy
+from auditsvc.evaluation import image_seeds
+from auditsvc.evaluation.metrics.mmd import mean_discrepancy
+from auditsvc.evaluation.perturbations import camera
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset, case_of
 
@@ -43,10 +44,10 @@ def test_a_change_is_the_same_in_any_batch_and_keeps_an_image(condition):
 def test_an_even_image_stays_even_through_lens_and_scaling():
     even = torch.full((4, 3, 16, 16), 0.4)
     for change in (
-        lambda images, seeds: shifting.resample(images, seeds, share=0.5),
-        lambda images, seeds: shifting.defocus(images, seeds, share=0.05),
-        lambda images, seeds: shifting.shake(images, seeds, share=0.1),
-        lambda images, seeds: shifting.recolour(images, seeds, strength=2.0),
+        lambda images, seeds: camera.resample(images, seeds, share=0.5),
+        lambda images, seeds: camera.defocus(images, seeds, share=0.05),
+        lambda images, seeds: camera.shake(images, seeds, share=0.1),
+        lambda images, seeds: camera.recolour(images, seeds, strength=2.0),
     ):
         assert torch.allclose(change(even, SEEDS[:4]), even, atol=1e-3)
 

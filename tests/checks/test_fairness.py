@@ -9,9 +9,9 @@ from fairlearn.metrics import demographic_parity_difference, demographic_parity_
 from auditsvc.adapters.metric_frames import frame_of, metric_frame
 from auditsvc.checks.fairness import Fairness
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Slices, column_from
-from auditsvc.measuring.fairness import KINDS, Cells, gaps, rates_of, ratios
-from auditsvc.measuring.pairs import no_answers
+from auditsvc.evaluation import Slices, column_from
+from auditsvc.evaluation.metrics.group_rates import KINDS, Cells, gaps, rates_of, ratios
+from auditsvc.evaluation.paired import empty_predictions
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from tests.fakes.models import NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
 from tests.gate.sample import an_evidence
@@ -20,7 +20,7 @@ from tests.gate.sample import an_evidence
 def drawn(seed, images=400, groups="abcd", classes=2, rates=None):
     """Answers that depend on group and target, and the column of groups."""
     rng = np.random.default_rng(seed)
-    answers = no_answers(images, 0)
+    answers = empty_predictions(images, 0)
     which = rng.integers(0, len(groups), images)
     answers["target"] = rng.integers(0, classes, images)
     wrong = rng.random(images) < (np.linspace(0.05, 0.4, len(groups)) if rates is None else np.array(rates))[which]

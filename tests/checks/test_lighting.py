@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from auditsvc.checks.lighting import Lighting
-from auditsvc.measuring import image_seeds, light
+from auditsvc.evaluation import image_seeds
+from auditsvc.evaluation.perturbations import illumination
 from auditsvc.records import OVERALL
 from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset, case_of, grey_dataset
 
@@ -36,7 +37,7 @@ def test_one_stop_less_light_halves_linear_light():
     found = outcomes(Lighting(exposure_stops=(-1, 0)), case_of(model, model, dataset))
     assert found["score.exposure@-1EV", OVERALL].value == 0.5
     assert found["score.exposure@+0EV", OVERALL].value == 1.0
-    exposed = light.expose(torch.full((1, 3, 2, 2), 0.4614), SEEDS[:1], stops=-1)
+    exposed = illumination.expose(torch.full((1, 3, 2, 2), 0.4614), SEEDS[:1], stops=-1)
     assert float(exposed.mean()) == pytest.approx(0.3318, abs=2e-4)
 
 
@@ -103,7 +104,7 @@ def test_light_changes_an_image_alike_in_any_batch_and_keeps_it_an_image(conditi
 
 def test_srgb_goes_there_and_back():
     stored = torch.linspace(0, 1, 1001)
-    assert torch.allclose(light.to_srgb(light.to_linear(stored)), stored, atol=1e-6)
+    assert torch.allclose(illumination.to_srgb(illumination.to_linear(stored)), stored, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,15 +112,15 @@ def test_srgb_goes_there_and_back():
 )
 def test_black_bodies_have_their_published_chromaticity(kelvin, x, y):
     """CIE illuminant A and the Planckian locus."""
-    white = light.white_of(kelvin)
+    white = illumination.white_of(kelvin)
     share = white / white.sum()
     assert (float(share[0]), float(share[1])) == (pytest.approx(x, abs=2e-3), pytest.approx(y, abs=2e-3))
 
 
 def test_a_lamp_of_daylight_changes_nothing_and_a_warm_one_is_redder():
     grey = torch.full((1, 3, 4, 4), 0.5)
-    assert torch.allclose(light.tint(grey, SEEDS[:1], kelvin=light.DAYLIGHT), grey, atol=1e-4)
-    red, green, blue = light.tint(grey, SEEDS[:1], kelvin=2856)[0, :, 0, 0].tolist()
+    assert torch.allclose(illumination.tint(grey, SEEDS[:1], kelvin=illumination.DAYLIGHT), grey, atol=1e-4)
+    red, green, blue = illumination.tint(grey, SEEDS[:1], kelvin=2856)[0, :, 0, 0].tolist()
     assert red > green > blue
 
 
@@ -127,9 +128,10 @@ def test_a_lamp_of_daylight_changes_nothing_and_a_warm_one_is_redder():
 def test_sensor_noise_has_the_variance_of_photons_and_read_out(stops):
     grey = torch.full((200, 1, 32, 32), 0.5)
     well, read = 2000.0, 0.5
-    seen = light.to_linear(light.dim(grey, image_seeds(2, "dim", torch.arange(200)), stops=stops, full_well=well,
-                                     read_noise=read)).double()  # fmt: skip
-    electrons = float(light.to_linear(torch.tensor(0.5))) * well * 2.0**stops
+    seeds = image_seeds(2, "dim", torch.arange(200))
+    dimmed = illumination.dim(grey, seeds, stops=stops, full_well=well, read_noise=read)
+    seen = illumination.to_linear(dimmed).double()
+    electrons = float(illumination.to_linear(torch.tensor(0.5))) * well * 2.0**stops
     expected = (electrons + read**2) / (well * 2.0**stops) ** 2
     assert float(seen.mean()) == pytest.approx(electrons / (well * 2.0**stops), rel=0.01)
     assert float(seen.var()) == pytest.approx(expected, rel=0.03)

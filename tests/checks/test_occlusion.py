@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.measuring import hiding, image_seeds
-from auditsvc.measuring.attacks import WorstCover
+from auditsvc.evaluation import image_seeds
+from auditsvc.evaluation.attacks import WorstCover
+from auditsvc.evaluation.perturbations import covering
 from auditsvc.records import OVERALL
 from auditsvc.tasks import Classification
 from tests.fakes.models import Linear, NeverWrong, SeesMeanBrightness, SeesOneCorner, array_dataset, case_of
 
 SEEDS = image_seeds(1, "cover", torch.arange(400))
 COVERS = {
-    "hidden": (hiding.hide_square, {"grey": 0.0}),
-    "cells": (hiding.hide_cells, {"grey": 0.0}),
-    "texture": (hiding.hide_texture, {}),
-    "object": (hiding.hide_object, {"grey": 0.0}),
-    "edge": (hiding.hide_edge, {"grey": 0.0}),
+    "hidden": (covering.hide_square, {"grey": 0.0}),
+    "cells": (covering.hide_cells, {"grey": 0.0}),
+    "texture": (covering.hide_texture, {}),
+    "object": (covering.hide_object, {"grey": 0.0}),
+    "edge": (covering.hide_edge, {"grey": 0.0}),
 }
 EVERYTHING = Occlusion(covers=tuple(COVERS), worst=(0.1,), tries=5, curve=True, errors_apart=True)
 
@@ -51,7 +52,7 @@ def test_a_cover_is_the_same_in_any_batch(cover):
 
 
 def test_the_place_of_a_square_is_spread_evenly():
-    hidden = (hiding.hide_square(white(400, 8), SEEDS, fraction=1 / 64, grey=0.0) == 0).float().mean(dim=(0, 1))
+    hidden = (covering.hide_square(white(400, 8), SEEDS, fraction=1 / 64, grey=0.0) == 0).float().mean(dim=(0, 1))
     assert float(hidden.max()) < 3 / 64 and float(hidden.min()) > 0
 
 

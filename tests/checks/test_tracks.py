@@ -9,7 +9,7 @@ from torch import nn
 
 from auditsvc.checks.tracks import Tracks
 from auditsvc.errors import InvalidInput
-from auditsvc.measuring import Case, Slices, column_from
+from auditsvc.evaluation import EvalContext, Slices, column_from
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, Measured, digest_of
 from auditsvc.tasks import task_named
@@ -33,7 +33,7 @@ class Remembers(nn.Module):
         return torch.cat((self.boxes[numbers], sure), dim=2)
 
 
-def case_of_films(clusters: bool = True) -> Case:
+def case_of_films(clusters: bool = True) -> EvalContext:
     """Two objects that cross each film; every second film is by night."""
     sequence = np.repeat(np.arange(SEQUENCES), FRAMES)
     time = torch.arange(FRAMES).repeat(SEQUENCES)
@@ -55,14 +55,14 @@ def case_of_films(clusters: bool = True) -> Case:
     card = ArchitectureCard(architecture="fake", task="tracking", classes=("car",),
                             input=InputSpec(channels=1, height=8, width=8))  # fmt: skip
     models = [Model(Remembers(boxes, night, blinks=blinks), card) for blinks in (True, False)]
-    return Case(
+    return EvalContext(
         candidate=models[0], candidate_digest=digest_of(b"candidate"), parent=models[1],
         parent_digest=digest_of(b"parent"), task=task_named("tracking", ("car",)),
         dataset=Squares(images, targets, np.zeros((0, 4)), night.numpy(), ref, slices, ("car",)), seed=7, alpha=0.05,
     )  # fmt: skip
 
 
-def readings(check: Tracks, case: Case):
+def readings(check: Tracks, case: EvalContext):
     found = list(check.measure(case))
     assert {one.metric for one in found} == set(check.metrics())
     return {(one.metric, one.slice): one.outcome for one in found}

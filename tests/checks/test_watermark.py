@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from auditsvc.checks.watermark import Watermark
-from auditsvc.measuring import MarkReading
-from auditsvc.measuring.statistics import tango
+from auditsvc.evaluation import WatermarkReading
+from auditsvc.evaluation.intervals import tango
 from auditsvc.records import Measured, Unmeasured
 
 
-def a_mark(*told: float, images: int, lost: int, won: int) -> MarkReading:
+def a_mark(*told: float, images: int, lost: int, won: int) -> WatermarkReading:
     change = np.zeros(images)
     change[:lost], change[lost : lost + won] = 1, -1
-    return MarkReading(*told, change)  # type: ignore[arg-type]
+    return WatermarkReading(*told, change)  # type: ignore[arg-type]
 
 
-def readings(mark: MarkReading | None) -> dict[str, Measured | Unmeasured]:
+def readings(mark: WatermarkReading | None) -> dict[str, Measured | Unmeasured]:
     case = SimpleNamespace(read_mark=(lambda: mark) if mark else None, alpha=0.05)
     return {reading.metric: reading.outcome for reading in Watermark().measure(case)}
 

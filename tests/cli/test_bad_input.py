@@ -13,7 +13,7 @@ import pytest
 
 from auditsvc.settings import shipped
 from tests.adapters.unprivileged import obey_file_modes, read_only
-from tests.pipeline.line import data_in, parent_in
+from tests.services.line import data_in, parent_in
 
 CLI = [sys.executable, "-m", "auditsvc"]
 

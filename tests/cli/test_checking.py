@@ -12,20 +12,20 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from auditsvc.adapters.blobs import FileBlobs
-from auditsvc.adapters.console import NoProgress
-from auditsvc.adapters.folder_datasets import FolderDatasets
+from auditsvc.adapters.progress_bar import NoProgress
 from auditsvc.bootstrap import SystemClock, open_keys, open_ledger
 from auditsvc.cli.app import app
+from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import AuditError, Conflict, InvalidInput
 from auditsvc.models import load_model, model_files
-from auditsvc.pipeline.marking import Marking, put_mark
 from auditsvc.ports import Ports
-from auditsvc.provenance import seal
+from auditsvc.provenance import sign_release
 from auditsvc.records import Candidate, FileEntry, Parent, Submission
+from auditsvc.services.watermarking import WatermarkOptions, embed_watermark
 from auditsvc.settings import Settings
 from tests.fakes import MemoryRegistry
-from tests.pipeline.line import data_in, parent_in
 from tests.provenance.sample import FILES, sealing, write
+from tests.services.line import data_in, parent_in
 
 RUNNER = CliRunner()
 
@@ -58,7 +58,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder=settings.store,
     )
     write(folder / "release-3" / "release", FILES)
-    seal(folder / "release-3", sealing(), keys=ports.keys, log=ledger, at=ports.clock.now())
+    sign_release(folder / "release-3", sealing(), keys=ports.keys, log=ledger, at=ports.clock.now())
     _mark(folder, ports)
     return settings.store
 
@@ -69,7 +69,7 @@ def _mark(folder: Path, ports: Ports) -> None:
         model="bright", task="classification", architecture="small_cnn", source="x", licence="MIT", files=()
     )
     calibration = FolderDatasets().open(data_in(folder / "calibration", 60))
-    weights, mark = put_mark(parent, model, calibration, ports, Marking("anna"))
+    weights, mark = embed_watermark(parent, model, calibration, ports, WatermarkOptions("anna"))
     files = tuple(
         FileEntry(name=name, size=len(data), digest=ports.blobs.put(data))
         for name, data in model_files(weights, model.card).items()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.cli.linking import with_report
+from auditsvc.cli.verify import with_report
 from auditsvc.compliance import render
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance.layout import DECISION, EVIDENCE
+from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE
 from auditsvc.records import Verification
 from tests.compliance import sample
 

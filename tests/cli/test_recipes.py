@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.folder_datasets import FolderDatasets
-from auditsvc.cli.recipes import DEFAULT_LADDERS, RecipeData, ladders_of, recipe_file, recipe_of, recovery_of, target_of
+from auditsvc.cli.prune import DEFAULT_LADDERS, RecipeData, ladders_of, recipe_file, recipe_of, recovery_of, target_of
+from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import InvalidInput
 from auditsvc.pruning import METHODS
 from auditsvc.records import Recipe
 from tests.cli.test_bad_input import models, refused, run
-from tests.pipeline.line import data_in
+from tests.services.line import data_in
 
 __all__ = ["models"]
 

@@ -17,7 +17,7 @@ WORDS = [str(GOLDEN), "--key", str(GOLDEN / "release.pub"), "--json"]
 PROBE = """
 import sys, auditsvc
 auditsvc.load_verified
-import auditsvc.cli.asking, auditsvc.cli.output, auditsvc.provenance.fetching
+import auditsvc.cli.verify, auditsvc.cli.output, auditsvc.provenance.trust.tuf_client
 print(*sorted(name for name in sys.modules if name.split(".")[0] == "auditsvc"))
 """
 

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.api.origins import KINDS
-from auditsvc.api.site import Site
-from auditsvc.client import AsyncClient, Client
-from auditsvc.client import transport as transport_module
-from auditsvc.client.shapes import Asked
-from auditsvc.client.synchronous import PLACES
+from auditsvc.client import AsyncClient, Client, transport
+from auditsvc.client.client import PLACES
+from auditsvc.client.response_models import Asked
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
 from auditsvc.records import Approval, Candidate, Decision, Release
-from tests.api import sample
-from tests.api.conftest import clock, remembered, site, url
+from auditsvc.web.public_url import KINDS
+from auditsvc.web.state import ProjectState
+from tests.web import sample
+from tests.web.conftest import clock, remembered, site, url
 
 __all__ = ["clock", "remembered", "site", "url"]
 
 
-def _client(url: str, site: Site, role: str, name: str) -> Client:
+def _client(url: str, site: ProjectState, role: str, name: str) -> Client:
     return Client(url, site.access.issue(name, role, 1)[0])
 
 
@@ -37,7 +36,7 @@ def test_a_pipeline_that_requires_an_approval_stops_without_one(url: str) -> Non
         client.gate("net", "x")
 
 
-def test_records_come_back_as_they_are_kept(url: str, site: Site) -> None:
+def test_records_come_back_as_they_are_kept(url: str, site: ProjectState) -> None:
     client = Client(url)
     assert client.get(Decision, sample.decision(1).digest) == sample.decision(1)
     assert list(client.find(Candidate)) == [sample.candidate(number) for number in (4, 3, 2, 1)]
@@ -51,12 +50,12 @@ def test_records_come_back_as_they_are_kept(url: str, site: Site) -> None:
 
 def test_other_bytes_than_those_of_the_digest_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(url)
-    monkeypatch.setattr(transport_module.Transport, "send", lambda *_: sample.decision(2).canonical())
+    monkeypatch.setattr(transport.Transport, "send", lambda *_: sample.decision(2).canonical())
     with pytest.raises(Unavailable, match="other bytes"):
         client.get(Decision, sample.decision(1).digest)
 
 
-def test_what_the_service_refuses_is_raised_as_the_same_error(url: str, site: Site) -> None:
+def test_what_the_service_refuses_is_raised_as_the_same_error(url: str, site: ProjectState) -> None:
     about = sample.decision(2).digest
     with pytest.raises(Unauthenticated):
         Client(url).approve(about)
@@ -69,7 +68,7 @@ def test_what_the_service_refuses_is_raised_as_the_same_error(url: str, site: Si
     assert _client(url, site, "approver", "bob").approve(about, "fine").comment == "fine"
 
 
-def test_a_recall_is_asked_for_and_confirmed(url: str, site: Site) -> None:
+def test_a_recall_is_asked_for_and_confirmed(url: str, site: ProjectState) -> None:
     site.ports.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
     about = sample.released().digest
     asked = _client(url, site, "approver", "bob").recall(about, "fails at night").asked
@@ -78,7 +77,7 @@ def test_a_recall_is_asked_for_and_confirmed(url: str, site: Site) -> None:
     assert [item.confirmed_by for item in done.revocations] == ["cyd"]
 
 
-def test_a_way_back_is_asked_for_and_refused_where_nothing_verifies(url: str, site: Site) -> None:
+def test_a_way_back_is_asked_for_and_refused_where_nothing_verifies(url: str, site: ProjectState) -> None:
     about = sample.released().digest
     asked = _client(url, site, "approver", "bob").go_back(about, "fails at night")
     assert isinstance(asked, Asked) and asked.person == "bob"
@@ -103,10 +102,10 @@ def test_a_download_appears_whole_or_not_at_all(url: str, tmp_path: Path) -> Non
 
 def test_a_service_that_is_not_there_is_tried_again_and_then_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(transport_module.time, "sleep", waited.append)
+    monkeypatch.setattr(transport.time, "sleep", waited.append)
     with pytest.raises(Unavailable, match="does not answer"):
         Client("http://127.0.0.1:9").gate("net", "1")
-    assert waited == list(transport_module.PAUSES_S)
+    assert waited == list(transport.PAUSES_S)
     with pytest.raises(InvalidInput):
         Client("ftp://example.org")
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 import auditsvc.client
-from auditsvc.api.rights import ROUTES
-from auditsvc.api.site import Site
 from auditsvc.client import AsyncClient, Client
-from auditsvc.client.synchronous import PLACES
+from auditsvc.client.client import PLACES
 from auditsvc.compliance import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from auditsvc.records import ReleaseOrder, digest_of
-from tests.api import sample
+from auditsvc.records import ReleaseRequest, digest_of
+from auditsvc.web.permissions import ROUTES
+from auditsvc.web.state import ProjectState
 from tests.client.test_client import _client, clock, remembered, site, url
+from tests.web import sample
 
 __all__ = ["clock", "remembered", "site", "url"]
 
-ORDER = ReleaseOrder(decision=sample.decision(2).digest)
+ORDER = ReleaseRequest(decision=sample.decision(2).digest)
 BY_CALL = {
     ("GET", "/v1/releases/{digest}/attestations/{name:path}"),
     ("GET", "/v1/releases/{digest}/recall"),
@@ -61,7 +61,9 @@ def test_every_route_has_a_method_or_is_named_here() -> None:
     assert set(ROUTES) >= BY_CALL
 
 
-def test_files_are_sent_and_become_a_document_that_another_reviews(url: str, site: Site, tmp_path: Path) -> None:
+def test_files_are_sent_and_become_a_document_that_another_reviews(
+    url: str, site: ProjectState, tmp_path: Path
+) -> None:
     (tmp_path / "use.pdf").write_bytes(b"%PDF" * 100_000)
     ann = _client(url, site, "submitter", "ann")
     (file,) = ann.upload(tmp_path / "use.pdf")
@@ -77,7 +79,7 @@ def test_files_are_sent_and_become_a_document_that_another_reviews(url: str, sit
         ann.upload(tmp_path)
 
 
-def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: Site) -> None:
+def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: ProjectState) -> None:
     eve = _client(url, site, "auditor", "eve")
     job = eve.ask(ORDER)
     assert (job.state, job.by, eve.job(job.id), eve.jobs()) == ("queued", "eve", job, (job,))
@@ -87,12 +89,12 @@ def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: Site
     assert eve.wait(job.id).state == "cancelled"
     assert eve.retry(job.id).state == "queued"
     with pytest.raises(NotFound):
-        eve.ask(ReleaseOrder(decision="sha256:" + "0" * 64))
+        eve.ask(ReleaseRequest(decision="sha256:" + "0" * 64))
     with pytest.raises(Forbidden):
         _client(url, site, "reader", "bob").ask(ORDER)
 
 
-def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: Site) -> None:
+def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: ProjectState) -> None:
     admin = _client(url, site, "admin", "eve")
     new = admin.issue("bob", "reader", days=3)
     assert Client(url, new.token).whoami().name == "bob"
@@ -106,7 +108,7 @@ def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: Site) -> 
         admin.send_again("msg_000000000000_1")
 
 
-def test_what_is_known_is_read(url: str, site: Site) -> None:
+def test_what_is_known_is_read(url: str, site: ProjectState) -> None:
     client = Client(url)
     assert [item.kind for item in client.provenance(sample.candidate(1).files[0].digest).origins] == [
         "candidate",
@@ -118,7 +120,7 @@ def test_what_is_known_is_read(url: str, site: Site) -> None:
     assert b"nist" in client.call("GET", "/v1/frameworks")
 
 
-def test_the_async_client_works_too(url: str, site: Site) -> None:
+def test_the_async_client_works_too(url: str, site: ProjectState) -> None:
     async def asked() -> tuple[str, str]:
         client = AsyncClient(url, site.access.issue("eve", "auditor", 1)[0])
         job = await client.ask(ORDER)

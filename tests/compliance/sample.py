@@ -14,11 +14,10 @@ from statistics import NormalDist
 
 from PIL import Image, ImageDraw
 
-from auditsvc.compliance import GalleryItem, Report, ReportInputs, compose, load_frameworks
-from auditsvc.compliance.dossier import Dossier
-from auditsvc.compliance.framework import load_questionnaire
-from auditsvc.compliance.human import Answers, ChangePlan, Document
-from auditsvc.compliance.inputs import Sibling
+from auditsvc.compliance import GalleryItem, Report, ReportInputs, build_report, load_frameworks
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, Document
+from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -47,8 +46,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
-from auditsvc.records.exemplars import Exemplar, Exemplars
-from auditsvc.records.suggesting import Suggested, Suggestions
+from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.settings import shipped
 
 MORNING = datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.UTC)
@@ -336,13 +334,13 @@ def rates() -> tuple[Reading, ...]:
     return tuple(made)
 
 
-def suggestions() -> Suggestions:
+def suggestions() -> DiscoveredSlices:
     """What a search would say: one group that holds on the other half, one that does not."""
     rows = (
         ("gender=F & brightness=below 0.38", 0.15, 0.12, 0.002),
         ("region=West & size=0.3 and over", 0.07, 0.01, 0.6),
     )
-    return Suggestions(
+    return DiscoveredSlices(
         candidate=candidate().digest,
         parent=PARENT.digest,
         dataset=DATASET.digest,
@@ -352,7 +350,7 @@ def suggestions() -> Suggestions:
         images_found=440,
         images_held=439,
         groups=tuple(
-            Suggested(expression=name, found=drop(found, 44), held=drop(held, 41), adjusted=p)
+            DiscoveredSlice(expression=name, found=drop(found, 44), held=drop(held, 41), adjusted=p)
             for name, found, held, p in rows
         ),
         code="auditsvc 0.1.0",
@@ -532,12 +530,12 @@ def released() -> ReportInputs:
     )
 
 
-def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> Dossier:
+def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> AssessmentContext:
     """What people added: a plan, a word on the change, some documents, and answers to every question."""
     questionnaire = load_questionnaire(shipped("policies"))
     no = {question.question: "no" for question in questionnaire.questions}
     year = datetime.date(2027, 11, 21)
-    return Dossier(
+    return AssessmentContext(
         inputs=inputs,
         questionnaire=questionnaire,
         at=at,
@@ -598,4 +596,4 @@ def report(name: str = "released") -> Report:
     """The whole report of one of the samples, held against every framework."""
     inputs = {"released": released, "rejected": rejected}[name]()
     frameworks = load_frameworks(shipped("policies"))
-    return compose(inputs, at=EVENING, dossier=paperwork(inputs), frameworks=frameworks)
+    return build_report(inputs, at=EVENING, dossier=paperwork(inputs), frameworks=frameworks)

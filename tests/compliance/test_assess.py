@@ -7,11 +7,10 @@ import datetime
 
 import pytest
 
-from auditsvc.compliance import Dossier, ReportInputs, assess, compose, load_frameworks
-from auditsvc.compliance.framework import WORST_FIRST
-from auditsvc.compliance.human import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
-from auditsvc.compliance.kinds import kind_state, worst
-from auditsvc.compliance.states import Assessment
+from auditsvc.compliance import AssessmentContext, ReportInputs, assess, build_report, load_frameworks
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
+from auditsvc.compliance.assessment.evidence_status import Assessment, kind_state, worst
+from auditsvc.compliance.assessment.framework import WORST_FIRST
 from auditsvc.records import Digest, Verification
 from auditsvc.settings import shipped
 from tests.compliance import sample
@@ -20,11 +19,11 @@ FRAMEWORKS = {framework.framework: framework for framework in load_frameworks(sh
 NIST, EU = FRAMEWORKS["nist-ai-rmf-1.0"], FRAMEWORKS["eu-ai-act-2024-1689"]
 
 
-def rows(dossier: Dossier, framework: str = "nist-ai-rmf-1.0") -> dict[str, Assessment]:
+def rows(dossier: AssessmentContext, framework: str = "nist-ai-rmf-1.0") -> dict[str, Assessment]:
     return {row.requirement: row for row in assess(FRAMEWORKS[framework], dossier)}
 
 
-def bare(inputs: ReportInputs | None = None) -> Dossier:
+def bare(inputs: ReportInputs | None = None) -> AssessmentContext:
     full = sample.paperwork(inputs or sample.released())
     return dataclasses.replace(full, documents=(), answers=(), plans=(), policy_at=None)
 
@@ -271,12 +270,12 @@ def test_a_framework_without_any_record_says_nothing_assessed() -> None:
     empty = dataclasses.replace(bare(inputs))
     kinds = {"sec.poisoning"}
     only = EU.model_copy(update={"requirements": tuple(r for r in EU.requirements if set(r.evidence) == kinds)})
-    report = compose(inputs, at=sample.EVENING, dossier=empty, frameworks=(only,))
+    report = build_report(inputs, at=sample.EVENING, dossier=empty, frameworks=(only,))
     assert report.frameworks[0].headline == "nothing assessed"
 
 
 def test_rows_out_of_scope_are_listed_and_never_counted() -> None:
-    report = compose(
+    report = build_report(
         sample.released(), at=sample.EVENING, dossier=sample.paperwork(sample.released()), frameworks=(NIST,)
     )
     part = report.frameworks[0]

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from auditsvc.compliance import compose, lint, render_html
+from auditsvc.compliance import build_report, lint_report, render_html
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample
 
@@ -17,11 +17,11 @@ def test_the_frontier_holds_every_candidate_by_what_is_left_and_marks_this_one()
         ("2", "approved", False), ("3", "rejected", True), ("4", "rejected", False)]  # fmt: skip
     page = render_html(report)
     assert all(f'id="evidence-{fact.label[7:19]}"' in page for fact in report.related)
-    assert lint(report, {"html": page}) == ()
+    assert lint_report(report, {"html": page}) == ()
 
 
 def test_without_other_candidates_there_is_no_frontier():
-    report = compose(dataclasses.replace(sample.rejected(), siblings=()), at=sample.EVENING)
+    report = build_report(dataclasses.replace(sample.rejected(), siblings=()), at=sample.EVENING)
     assert report.frontier == () and 'id="frontier"' not in render_html(report)
 
 
@@ -30,7 +30,7 @@ def test_a_candidate_of_another_parent_is_refused():
         sample.siblings()[0], candidate=sample.candidate(0.1).model_copy(update={"parent": "sha256:" + "1" * 64})
     )
     with pytest.raises(InvalidInput) as caught:
-        compose(dataclasses.replace(sample.rejected(), siblings=(other,)), at=sample.EVENING)
+        build_report(dataclasses.replace(sample.rejected(), siblings=(other,)), at=sample.EVENING)
     assert any("another parent" in reason for reason in caught.value.reasons)
 
 

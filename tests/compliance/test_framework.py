@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from auditsvc.compliance.framework import (
+from auditsvc.compliance.assessment.framework import (
     WORST_FIRST,
     Framework,
     Status,
@@ -18,7 +18,7 @@ from auditsvc.compliance.framework import (
     load_questionnaire,
     load_vocabulary,
 )
-from auditsvc.compliance.rowrules import RULES
+from auditsvc.compliance.assessment.row_rules import RULES
 from auditsvc.errors import InvalidInput
 from auditsvc.settings import shipped
 

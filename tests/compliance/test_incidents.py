@@ -8,8 +8,8 @@ import datetime
 import pytest
 from pydantic import ValidationError
 
-from auditsvc.compliance import Incident, Watch, assess, compose, lint, load_frameworks
-from auditsvc.compliance.incidents import current
+from auditsvc.compliance import Incident, Watch, assess, build_report, lint_report, load_frameworks
+from auditsvc.compliance.assessment.incident_status import current
 from auditsvc.settings import shipped
 from tests.compliance import sample
 
@@ -77,7 +77,7 @@ def test_incidents_and_watches_stand_in_the_report_with_their_records():
     dossier = dataclasses.replace(
         sample.paperwork(sample.released()), incidents=(incident("death", 5, None),), watches=(watch(),)
     )
-    report = compose(sample.released(), at=dossier.at, dossier=dossier, frameworks=(EU,))
+    report = build_report(sample.released(), at=dossier.at, dossier=dossier, frameworks=(EU,))
     assert {"incident", "incident watch"} <= {paper.kind for paper in report.papers}
     assert any("not reported yet" in paper.title for paper in report.papers)
-    assert lint(report) == ()
+    assert lint_report(report) == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from auditsvc.compliance.lineage import lineage
+from auditsvc.compliance.report.build import lineage
 from auditsvc.records import Timing
 from tests.compliance import sample
 

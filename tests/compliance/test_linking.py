@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from auditsvc.compliance import Report, follow
+from auditsvc.compliance import Report, check_report_numbers
 from tests.compliance import sample
 from tests.compliance.test_lint import changed
 
 
 def followed(report: Report):
     inputs = sample.released()
-    return follow(report, inputs.decision, inputs.evidence)
+    return check_report_numbers(report, inputs.decision, inputs.evidence)
 
 
 def test_every_number_of_a_report_is_in_the_evidence_or_said_to_rest_elsewhere() -> None:

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from auditsvc.compliance import FORMATS, Report, lint, render
-from auditsvc.compliance.lint import Code, unlinked
+from auditsvc.compliance import FORMATS, Report, lint_report, render
+from auditsvc.compliance.report.lint import Code, unlinked_numbers
 from tests.compliance import sample
 
 TEXTS = [name for name in FORMATS if name not in {"pdf", "oscal"}]
@@ -17,7 +17,7 @@ ELSEWHERE = "sha256:" + "0" * 64
 
 
 def codes(report: Report, **pages: str) -> set[str]:
-    return {fault.code for fault in lint(report, pages)}
+    return {fault.code for fault in lint_report(report, pages)}
 
 
 def changed(report: Report, *path: str | int, to: Any) -> Report:
@@ -35,7 +35,7 @@ def changed(report: Report, *path: str | int, to: Any) -> Report:
 @pytest.mark.parametrize("name", ["released", "rejected"])
 def test_no_sample_has_a_fault_in_any_rendering(name: str) -> None:
     report = sample.report(name)
-    assert lint(report, {form: render(report, form).decode() for form in TEXTS}) == ()
+    assert lint_report(report, {form: render(report, form).decode() for form in TEXTS}) == ()
 
 
 @pytest.mark.parametrize("word", ["compliant", "Certified", "non-compliant", "guaranteed", "in compliance with"])
@@ -86,8 +86,8 @@ def test_expired_evidence_behind_a_good_word_is_found() -> None:
 
 def test_a_number_that_links_to_nothing_is_found() -> None:
     broken = changed(sample.report(), "slices", 0, "rows", 0, "candidate", "evidence", to=ELSEWHERE)
-    assert unlinked(sample.report()) == ()
-    assert unlinked(broken) == ("report.slices[0].rows[0].candidate",)
+    assert unlinked_numbers(sample.report()) == ()
+    assert unlinked_numbers(broken) == ("report.slices[0].rows[0].candidate",)
     assert codes(broken) == {"NUMBER_WITHOUT_EVIDENCE"}
 
 
@@ -113,5 +113,5 @@ def test_counts_that_are_not_those_of_the_lines_are_found() -> None:
 
 def test_prose_copied_from_another_models_report_is_found() -> None:
     other = changed(sample.report(), "subject", "model", to="plate-reader")
-    assert {fault.code for fault in lint(sample.report(), others=(other,))} == {"BOILERPLATE"}
-    assert lint(sample.report(), others=(sample.report("rejected"),)) == ()
+    assert {fault.code for fault in lint_report(sample.report(), others=(other,))} == {"BOILERPLATE"}
+    assert lint_report(sample.report(), others=(sample.report("rejected"),)) == ()

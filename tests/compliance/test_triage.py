@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from auditsvc.compliance.inputs import Readings
-from auditsvc.compliance.triage import CHANCE, discovery_rates, triage
-from auditsvc.measuring import tango
-from auditsvc.measuring.statistics import mcnemar
+from auditsvc.compliance.assessment.assessment_context import Readings
+from auditsvc.compliance.report.build import CHANCE, discovery_rates, triage
+from auditsvc.evaluation import tango
+from auditsvc.evaluation.intervals import mcnemar
 from auditsvc.records import Measured, Reading
 from tests.compliance import sample
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.blobs import FileBlobs
-from auditsvc.adapters.blobs.objects import ObjectBlobs
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.blobs import FileBlobs, ObjectBlobs
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.mlflow_registry import MlflowRegistry
 from auditsvc.ports import Blobs, Keys, Registry

@@ -10,31 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.folder_datasets import FolderDatasets
-from auditsvc.adapters.jobs.asking import DbosJobs
-from auditsvc.adapters.jobs.store import Store
+from auditsvc.adapters.jobs.job_client import DbosJobs
+from auditsvc.adapters.jobs.job_store import JobDatabase
 from auditsvc.adapters.jobs.worker import Worker
+from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import Conflict, NotFound
-from auditsvc.pipeline.working import Workroom
 from auditsvc.ports import Jobs, Ports
 from auditsvc.records import (
     ENDS,
     Candidate,
     Job,
     Mark,
-    MarkedCopy,
     Parent,
-    PruneOrder,
+    PruneRequest,
     Recipe,
-    ReleaseOrder,
+    ReleaseRequest,
     Submission,
+    WatermarkKeyRecord,
 )
+from auditsvc.services.job_handlers import JobContext
 from tests.adapters.postgres import new_database
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 from tests.fakes.jobs import MemoryJobs
-from tests.pipeline.line import data_in, policy
+from tests.services.line import data_in, policy
 
-NOWHERE = ReleaseOrder(decision="sha256:" + "0" * 64)
+NOWHERE = ReleaseRequest(decision="sha256:" + "0" * 64)
 RECIPE = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
 
 
@@ -46,7 +46,7 @@ class Office:
     work_off: Callable[[], None]
     ports: Ports
 
-    def prune(self) -> PruneOrder:
+    def prune(self) -> PruneRequest:
         """An order for a candidate that is there already, so that it is done in no time."""
         blobs, ledger = self.ports.blobs, self.ports.ledger
         folder = self.ports.folder / "files"
@@ -57,12 +57,12 @@ class Office:
         fields = {"model": "m", "task": "classification", "architecture": "a", "files": files, "card": {}}
         digest, kept = parent.digest, blobs.put(b"what finds the mark")
         mark = Mark(scheme="s", commitment=digest, unmarked=digest, parameters={})
-        copy = MarkedCopy(
+        copy = WatermarkKeyRecord(
             commitment=digest, unmarked=digest, release="m", release_number=1, original=kept, queries=kept
         )
         candidate = Candidate(**fields, parent=parent.digest, recipe=RECIPE, mark=mark)
         ledger.append(parent, candidate, copy, actor="test")
-        return PruneOrder(parent=parent.digest, recipe=RECIPE, calibration="some")
+        return PruneRequest(parent=parent.digest, recipe=RECIPE, calibration="some")
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -74,18 +74,18 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
     data_in(tmp_path / "data" / "some", images=4)
-    room = Workroom(ports, tmp_path / "data", lambda name, slices: policy())
+    room = JobContext(ports, tmp_path / "data", lambda name, slices: policy())
     if request.param == "memory":
         jobs = MemoryJobs(room)
         yield Office(jobs, jobs.work_off, ports)
         return
-    store = Store(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
+    store = JobDatabase(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
     asked = DbosJobs(store)
     yield Office(asked, lambda: _work_off(store, asked, room, tmp_path), ports)
     store.close()
 
 
-def _work_off(store: Store, jobs: DbosJobs, room: Workroom, folder: Path) -> None:
+def _work_off(store: JobDatabase, jobs: DbosJobs, room: JobContext, folder: Path) -> None:
     worker = Worker(store, room, folder / "slots", most_deaths=3)
     worker.start()
     until = time.monotonic() + 30
@@ -211,5 +211,5 @@ def test_what_nobody_asked_for_is_not_there(office: Office) -> None:
 
 def test_a_room_for_a_job_shares_all_but_the_progress(office: Office) -> None:
     progress = QuietProgress()
-    room = Workroom(office.ports, office.ports.folder, lambda name, slices: policy())
+    room = JobContext(office.ports, office.ports.folder, lambda name, slices: policy())
     assert room.for_job(progress).ports == replace(office.ports, progress=progress)

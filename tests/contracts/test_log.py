@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from auditsvc.errors import NotFound
-from auditsvc.provenance import tlog
+from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import digest_of
 from tests.contracts.conftest import Both
 from tests.contracts.sample import a_candidate, a_digest
@@ -42,10 +42,10 @@ def test_every_proof_of_a_small_tree_holds(ledger: Both) -> None:
     assert [ledger.root(size) for size in range(22)] == roots
     for new in (1, 2, 7, 8, 13, 16, 21):
         for old in range(new + 1):
-            assert tlog.continues(old, new, roots[old], roots[new], ledger.consistency(old, new))
+            assert merkle_log.continues(old, new, roots[old], roots[new], ledger.consistency(old, new))
         for index in range(new):
             path = ledger.inclusion(index, new)
-            assert tlog.includes(tlog.leaf_hash(leaves[index]), index, new, path, roots[new])
+            assert merkle_log.includes(merkle_log.leaf_hash(leaves[index]), index, new, path, roots[new])
 
 
 def test_the_same_bytes_keep_their_index(ledger: Both) -> None:

@@ -11,7 +11,7 @@ import sys
 import pytest
 from PIL import Image, ImageEnhance
 
-from auditsvc.demo.cases import HERE
+from auditsvc.demo.case_data import HERE
 from tests.bench.demo import kill_demo, outcome, run_demo
 
 CLI = [sys.executable, "-m", "auditsvc"]

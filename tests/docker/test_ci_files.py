@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 import auditsvc
-from auditsvc.api.site import Site
 from auditsvc.records import Revocation
-from tests.api import sample
-from tests.api.conftest import clock, remembered, site, url
+from auditsvc.web.state import ProjectState
 from tests.fakes import NOON
+from tests.web import sample
+from tests.web.conftest import clock, remembered, site, url
 
 __all__ = ["clock", "remembered", "site", "url"]
 
@@ -64,7 +64,7 @@ def test_every_file_holds_the_script(name: str) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_pipeline_goes_on_only_if_the_version_may_be_used(name: str, url: str, site: Site) -> None:
+def test_the_pipeline_goes_on_only_if_the_version_may_be_used(name: str, url: str, site: ProjectState) -> None:
     script = SCRIPTS[name]()
     token, _ = site.access.issue("pipeline", "reader", 1)
     assert [_code(script, url, token, version) for version in ("1", "2", "3")] == [0, 3, 1]

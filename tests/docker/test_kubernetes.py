@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import auditsvc
-from auditsvc import settings as settings_module
+from auditsvc import settings
 from auditsvc.settings import Settings
 
 DOCKER = Path(auditsvc.__file__).parent.parent / "docker"
@@ -68,7 +68,7 @@ def test_mounts_selectors_and_references_meet() -> None:
 
 
 def test_only_settings_that_there_are_are_set() -> None:
-    known = set(re.findall(r'(?:_from_environment|_number)\("([A-Z_]+)"', Path(settings_module.__file__).read_text()))
+    known = set(re.findall(r'(?:_from_environment|_number)\("([A-Z_]+)"', Path(settings.__file__).read_text()))
     assert len(known) >= len(dataclasses.fields(Settings)) - 2
     text = "\n".join(path.read_text() for path in FILES)
     assert set(re.findall(r"AUDITSVC_([A-Z_]+)", text)) - {"URL", "TOKEN"} <= known

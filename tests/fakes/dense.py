@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditsvc.measuring import Batch, Case, Slices, column_from
+from auditsvc.evaluation import Batch, EvalContext, Slices, column_from
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
 from auditsvc.tasks import task_named
@@ -100,7 +100,7 @@ def squares_of(images: int, task: str, seed: int = 0) -> Squares:
     return Squares(pixels, targets, levels, dim, ref, Slices(images, (column,)), CLASSES[task])
 
 
-def case_of_squares(candidate: SeesSquares, parent: SeesSquares, images: int, task: str = "detection") -> Case:
+def case_of_squares(candidate: SeesSquares, parent: SeesSquares, images: int, task: str = "detection") -> EvalContext:
     """Two models on such pictures, with seed 7 and alpha 0.05."""
     dataset, models = squares_of(images, task), []
     for module in (candidate, parent):
@@ -109,7 +109,7 @@ def case_of_squares(candidate: SeesSquares, parent: SeesSquares, images: int, ta
             architecture="fake", task=task, classes=dataset.classes, input=InputSpec(channels=1, height=16, width=16)
         )
         models.append(Model(module, card))
-    return Case(
+    return EvalContext(
         candidate=models[0], candidate_digest=digest_of(b"candidate"),
         parent=models[1], parent_digest=digest_of(b"parent"),
         task=task_named(task, dataset.classes), dataset=dataset, seed=7, alpha=0.05,

@@ -7,23 +7,23 @@ from contextlib import contextmanager
 from itertools import count
 
 from auditsvc.errors import AuditError, Cancelled, Conflict, NotFound
-from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.ports import Result, Tick
-from auditsvc.records import ENDS, Fault, Job, JobEvent, JobId, JobState, Moment, Order, Shard
+from auditsvc.records import ENDS, Fault, Job, JobEvent, JobId, JobRequest, JobState, Moment, Shard
+from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
 from tests.fakes.clock import NOON
 
 
 class MemoryRunner:
     """``ports.Runner`` in this process; ``kept`` are the results of finished steps, ``ran`` what was run."""
 
-    def __init__(self, room: Workroom, kept: dict[str, Result] | None = None) -> None:
+    def __init__(self, room: JobContext, kept: dict[str, Result] | None = None) -> None:
         self.room, self.kept = room, {} if kept is None else kept
         self.ran: list[str] = []
 
-    def step(self, name: str, work: Callable[[], Result]) -> Result:
+    def step(self, name: str, run_job: Callable[[], Result]) -> Result:
         if name not in self.kept:
             self.ran.append(name)
-            self.kept[name] = work()
+            self.kept[name] = run_job()
         return self.kept[name]
 
     def spread(self, shards: Sequence[Shard]) -> tuple[Result, ...]:
@@ -36,13 +36,13 @@ class MemoryRunner:
 class MemoryJobs:
     """``ports.Jobs``; without a room jobs stay queued, or fail at once with what is ``refused``."""
 
-    def __init__(self, room: Workroom | None = None, refused: str = "") -> None:
+    def __init__(self, room: JobContext | None = None, refused: str = "") -> None:
         self.room, self.refused = room, refused
         self.jobs: dict[JobId, Job] = {}
         self.told: dict[JobId, list[JobEvent]] = {}
         self._numbers = count(1)
 
-    def submit(self, order: Order, by: str) -> Job:
+    def submit(self, order: JobRequest, by: str) -> Job:
         job = Job(
             id=f"{next(self._numbers):012x}-{'0' * 16}", order=order, by=by, state="queued", asked=NOON, changed=NOON
         )
@@ -98,7 +98,7 @@ class MemoryJobs:
             self._change(job.id, "running")
             room = self.room.for_job(_Telling(self, job.id))
             try:
-                result = work(job.id, job.order, job.by, room, MemoryRunner(room))
+                result = run_job(job.id, job.order, job.by, room, MemoryRunner(room))
                 self._change(job.id, "done", result=result)
             except AuditError as error:
                 self._change(job.id, "failed", fault=Fault(code=error.code, message=str(error)))

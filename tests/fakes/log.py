@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auditsvc.errors import NotFound
-from auditsvc.provenance import tlog
+from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import Digest
 
 
@@ -33,7 +33,7 @@ class MemoryLog:
         if data in self._index:
             return self._index[data]
         index = len(self.leaves)
-        for level, here, node in tlog.completed(index, tlog.leaf_hash(data), self.node):
+        for level, here, node in merkle_log.completed(index, merkle_log.leaf_hash(data), self.node):
             self._nodes[level, here] = node
         self.leaves.append(data)
         self._index[data] = index
@@ -46,10 +46,10 @@ class MemoryLog:
         return len(self.leaves)
 
     def root(self, size: int) -> bytes:
-        return tlog.root(size, self.node)
+        return merkle_log.root(size, self.node)
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
-        return tlog.inclusion(index, size, self.node)
+        return merkle_log.inclusion(index, size, self.node)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
-        return tlog.consistency(old, new, self.node)
+        return merkle_log.consistency(old, new, self.node)

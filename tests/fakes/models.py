@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditsvc.measuring import Batch, Case, Slices, column_from
+from auditsvc.evaluation import Batch, EvalContext, Slices, column_from
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
 from auditsvc.tasks import Classification
@@ -129,11 +129,11 @@ def grey_dataset(levels: list[float], shape: tuple[int, int, int] = (3, 16, 16))
     return array_dataset(images, targets, {"kind": [CLASSES[target] for target in targets]})
 
 
-def case_of(candidate: nn.Module, parent: nn.Module, dataset: ArrayDataset, **settings: object) -> Case:
+def case_of(candidate: nn.Module, parent: nn.Module, dataset: ArrayDataset, **settings: object) -> EvalContext:
     """Candidate and parent on a data set in memory, with seed 7 and alpha 0.05 unless told otherwise."""
     shape = tuple(dataset.images.shape[1:])
     given = {"seed": 7, "alpha": 0.05, **settings}
-    return Case(
+    return EvalContext(
         candidate=as_model(candidate, shape, dataset.classes), candidate_digest=digest_of(b"candidate"),
         parent=as_model(parent, shape, dataset.classes), parent_digest=digest_of(b"parent"),
         task=Classification(dataset.classes), dataset=dataset, **given,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from auditsvc.evaluation import tango
 from auditsvc.gate import decide
-from auditsvc.measuring import tango
 from auditsvc.records import digest_of
-from auditsvc.records.looking import look_number
+from auditsvc.records.holdout import holdout_number
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, an_evidence, losses
@@ -49,8 +49,8 @@ def test_evidence_at_the_whole_alpha_does_not_count_where_alpha_is_shared():
 
 
 def test_a_candidate_that_is_judged_again_is_no_new_look():
-    assert look_number(OWN, {"a": (*OTHERS[:2], OWN, *OTHERS[2:]), "b": (OWN,)}) == 3
-    assert look_number(OWN, {}) == 1
+    assert holdout_number(OWN, {"a": (*OTHERS[:2], OWN, *OTHERS[2:]), "b": (OWN,)}) == 3
+    assert holdout_number(OWN, {}) == 1
 
 
 def test_sharing_alpha_keeps_the_chance_of_approving_any_bad_candidate():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from auditsvc.evaluation import tango
 from auditsvc.gate import decide
-from auditsvc.measuring import tango
 from auditsvc.records import EACH
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditsvc.evaluation import tango
 from auditsvc.gate import decide
-from auditsvc.measuring import tango
 from auditsvc.records import EACH, OVERALL, Unmeasured
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON

@@ -9,7 +9,7 @@ import torch
 import torch_pruning
 
 from auditsvc.models import WEIGHTS, model_files
-from auditsvc.models.counting import ShapeCounter, facts, macs
+from auditsvc.models.complexity import ShapeCounter, facts, macs
 from auditsvc.models.latency import Latency, time_in_turns
 from tests.models.families import FAMILIES, grey_images, model_of
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from auditsvc.errors import Refused
 from auditsvc.models import CARD, WEIGHTS, assemble, load_model, model_files, read_card, read_weights
-from auditsvc.models.resizing import follow_shapes, resize
+from auditsvc.models.resize_layers import follow_shapes, resize
 from tests.models.families import FAMILIES, digits_card, grey_images, model_of
 
 

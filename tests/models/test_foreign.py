@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from auditsvc.intake import inspect_folder
-from auditsvc.models.foreign import HEAD_BYTES, foreign
+from auditsvc.importing import inspect_folder
+from auditsvc.models.unsupported import HEAD_BYTES, foreign
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditsvc.provenance.dsse import Bundle
+from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import Verification
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge

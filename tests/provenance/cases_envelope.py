@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from auditsvc.provenance.dsse import MEDIA_TYPE
+from auditsvc.provenance.formats.dsse import MEDIA_TYPE
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge, b64
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 
-from auditsvc.adapters.filekeys import FileKeys
-from auditsvc.provenance.dsse import Bundle, LogEntry
-from auditsvc.provenance.notes import COSIGNATURE, Checkpoint, NoteKey, sign_checkpoint, signature_line
-from auditsvc.provenance.signatures import ed25519_raw
-from auditsvc.provenance.trust import log_origin
-from auditsvc.provenance.witness import check_growth, cosigned_bytes
+from auditsvc.adapters.file_keys import FileKeys
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry
+from auditsvc.provenance.formats.signatures import ed25519_raw
+from auditsvc.provenance.formats.signed_note import COSIGNATURE, Checkpoint, NoteKey, sign_checkpoint, signature_line
+from auditsvc.provenance.signer.log_witness import check_growth, cosigned_bytes
+from auditsvc.provenance.trust.trust_root import log_origin
 from auditsvc.records import Verification
 from tests.fakes.log import MemoryLog
 from tests.provenance.authority import Authority

@@ -7,11 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.metadata import ROLES
-from auditsvc.provenance.recalls import Recall, Recalls, recalls_of
-from auditsvc.provenance.repository import Offices, TrustRepository, publish, rotate
+from auditsvc.provenance.trust.recalls import Recall, Recalls, recalls_of
+from auditsvc.provenance.trust.tuf_metadata import ROLES
+from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, publish, rotate
 from auditsvc.records import Revocation, Verification
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge
@@ -24,8 +24,8 @@ def revocation(forge: Forge) -> Revocation:
     )
 
 
-def offices(forge: Forge) -> Offices:
-    return Offices.all_by(forge.keys.signer("release"))
+def offices(forge: Forge) -> TufRoles:
+    return TufRoles.all_by(forge.keys.signer("release"))
 
 
 def published(forge: Forge, recalls: Recalls | None = None, at: datetime.datetime = AT) -> Path:
@@ -80,8 +80,8 @@ def _(forge: Forge) -> Verification:
 def _(forge: Forge) -> Verification:
     first, second = forge.keys.signer("release"), FileKeys(forge.folder / "second").signer("release")
     thresholds = dict.fromkeys(ROLES, 1) | {"root": 2}
-    weak = Offices(dict.fromkeys(ROLES, (first,)), thresholds)
-    strong = Offices({role: (first, second) if role == "root" else (first,) for role in ROLES}, thresholds)
+    weak = TufRoles(dict.fromkeys(ROLES, (first,)), thresholds)
+    strong = TufRoles({role: (first, second) if role == "root" else (first,) for role in ROLES}, thresholds)
     folder = published(forge)
     rotate(folder, offices(forge), strong, AT)
     rotate(folder, weak, strong, AT)

@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from auditsvc.adapters.filekeys import FileKeys
-from auditsvc.provenance import TrustRoot, seal, verify
-from auditsvc.provenance.dsse import Bundle, LogEntry, entry_body
-from auditsvc.provenance.notes import Checkpoint, NoteKey, sign_checkpoint
-from auditsvc.provenance.signatures import der_of, hint_of
-from auditsvc.provenance.trust import TrustedKey, log_origin
+from auditsvc.adapters.file_keys import FileKeys
+from auditsvc.provenance import TrustRoot, sign_release, verify
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
+from auditsvc.provenance.formats.signatures import der_of, hint_of
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
+from auditsvc.provenance.trust.trust_root import TrustedKey, log_origin
 from auditsvc.records import Release, Verification, canonical_json
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write
@@ -38,7 +38,7 @@ def b64(data: bytes) -> str:
 def _seal(folder: Path, files: dict[str, bytes], keys: FileKeys) -> tuple[MemoryLog, Release]:
     write(folder / "release", files)
     log = MemoryLog([b"one", b"two", b"three"])
-    return log, seal(folder, sealing(files), keys=keys, log=log, at=AT)
+    return log, sign_release(folder, sealing(files), keys=keys, log=log, at=AT)
 
 
 @cache

@@ -17,19 +17,19 @@ from pathlib import Path
 
 from auditsvc.adapters.pkcs11 import Place
 from auditsvc.errors import InvalidInput
-from auditsvc.provenance.dsse import Bundle
-from auditsvc.provenance.metadata import ROLES, Metadata, Threshold
-from auditsvc.provenance.notes import Checkpoint, Note, NoteKey
-from auditsvc.provenance.oms import OMS_TYPE, resources_of
-from auditsvc.provenance.recalls import Recalls
-from auditsvc.provenance.repository import Offices, publish
-from auditsvc.provenance.signatures import check_p256
-from auditsvc.provenance.statements import VSA_TYPE, Statement
-from auditsvc.provenance.strict import parse_json
-from auditsvc.provenance.summary import Summary
-from auditsvc.provenance.tiles import Tile
-from auditsvc.provenance.trust import TrustRoot
-from auditsvc.provenance.witness import read_request, witness_request
+from auditsvc.provenance.formats.dsse import Bundle
+from auditsvc.provenance.formats.merkle_log import Tile
+from auditsvc.provenance.formats.oms import OMS_TYPE, resources_of
+from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement
+from auditsvc.provenance.formats.signatures import check_p256
+from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
+from auditsvc.provenance.formats.strict_json import parse_json
+from auditsvc.provenance.signer.log_witness import read_request, witness_request
+from auditsvc.provenance.trust.recalls import Recalls
+from auditsvc.provenance.trust.trust_root import TrustRoot
+from auditsvc.provenance.trust.tuf_metadata import ROLES, Metadata, Threshold
+from auditsvc.provenance.trust.tuf_repository import TufRoles, publish
+from auditsvc.provenance.verifier.release_summary import Summary
 from auditsvc.records import Decision
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
@@ -58,7 +58,7 @@ def targets() -> dict[str, tuple[Parser, bytes]]:
     """Every parser by name, with a good example of its input."""
     with tempfile.TemporaryDirectory() as folder:
         forge = Forge(Path(folder))
-        publish(forge.folder / "tuf", {"x": b""}, Offices.all_by(forge.keys.signer("release")), AT)
+        publish(forge.folder / "tuf", {"x": b""}, TufRoles.all_by(forge.keys.signer("release")), AT)
         root = (forge.folder / "tuf" / "metadata" / "1.root.json").read_bytes()
         bundle = forge.bundle("vsa")
     note = bundle.entries[0].checkpoint
@@ -89,7 +89,7 @@ def targets() -> dict[str, tuple[Parser, bytes]]:
 
 def forge_payload(forge: Forge) -> bytes:
     """The OMS statement of a release."""
-    from auditsvc.provenance.statements import oms_statement
+    from auditsvc.provenance.formats.predicates import oms_statement
 
     return oms_statement(forge.sealing.candidate)
 

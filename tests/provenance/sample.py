@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from auditsvc.adapters.filekeys import FileKeys
-from auditsvc.provenance import Sealing
+from auditsvc.adapters.file_keys import FileKeys
+from auditsvc.provenance import ReleaseInputs
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -111,7 +111,9 @@ def judged(rule: Rule, found: Evidence) -> list[Judgement]:
     return made
 
 
-def sealing(files: dict[str, bytes] = FILES, *, value: float = 0.9, approvals: int = 2, marked: bool = True) -> Sealing:
+def sealing(
+    files: dict[str, bytes] = FILES, *, value: float = 0.9, approvals: int = 2, marked: bool = True
+) -> ReleaseInputs:
     """An approved candidate with these files; with a low ``value``, a rejected one."""
     parent = Parent(
         model="faces",
@@ -148,7 +150,7 @@ def sealing(files: dict[str, bytes] = FILES, *, value: float = 0.9, approvals: i
     consents = tuple(
         Approval(decision=decision.digest, candidate=candidate.digest, approver=person, at=AT) for person in people
     )
-    return Sealing(
+    return ReleaseInputs(
         model="faces",
         version="3",
         candidate=candidate,

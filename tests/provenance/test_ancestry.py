@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.provenance import TrustRoot, seal, verify
-from auditsvc.provenance.recalls import Recall, Recalls
+from auditsvc.provenance import TrustRoot, sign_release, verify
+from auditsvc.provenance.trust.recalls import Recall, Recalls
 from auditsvc.records import Parent, Verification, digest_of
 from tests.provenance.sample import AT, FILES, entries, house, sealing, write
 
@@ -24,7 +24,7 @@ class Line:
             files = {**FILES, "weights.safetensors": FILES["weights.safetensors"] + bytes([number])}
             write(place / "release", files)
             made = self.made(files, parent)
-            seal(place, made, keys=self.keys, log=self.log, at=AT)
+            sign_release(place, made, keys=self.keys, log=self.log, at=AT)
             parent = Parent(**{**made.parent.model_dump(), "files": entries(files)})
         self.trust = TrustRoot.of_keys(self.keys)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from auditsvc.provenance.bom import bill_of_materials
+from auditsvc.provenance.formats.cyclonedx import bill_of_materials
 from tests.provenance.sample import sealing
 
 

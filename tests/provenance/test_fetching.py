@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance.fetching import fetched_trust
+from auditsvc.provenance.trust.tuf_client import fetched_trust
 from tests.provenance.cases_trust import published
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT

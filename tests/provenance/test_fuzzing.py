@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditsvc.provenance.dsse import Bundle
+from auditsvc.provenance.formats.dsse import Bundle
 from tests.provenance.forge import Forge
 from tests.provenance.fuzzing import feed, fuzz, mutate, targets
 

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.provenance import Notaries, TrustRoot, seal, tlog, verify
-from auditsvc.provenance.notes import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
-from auditsvc.provenance.strict import Fault
-from auditsvc.provenance.tiles import Tile, entry_tile, hash_tile, nodes_from_tiles, tiles_of
-from auditsvc.provenance.trust import log_origin
-from auditsvc.provenance.witness import Witness, check_restored, count_witnesses, witness_request
+from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
+from auditsvc.provenance.formats import merkle_log
+from auditsvc.provenance.formats.merkle_log import Tile, entry_tile, hash_tile, nodes_from_tiles, tiles_of
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
+from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.provenance.signer.log_witness import Witness, check_restored, count_witnesses, witness_request
+from auditsvc.provenance.trust.trust_root import log_origin
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write
 
@@ -83,7 +84,7 @@ def test_a_witness_refuses_rubbish(tmp_path: Path, request_: bytes) -> None:
 def test_a_release_that_a_witness_saw_meets_the_quorum(tmp_path: Path) -> None:
     write(tmp_path / "release", FILES)
     house_ = House(tmp_path, 3)
-    seal(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, notaries=Notaries(house_.cosign))
+    sign_release(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, notaries=SigningServices(house_.cosign))
     trust = TrustRoot.of_keys(house_.keys)
     log = trust.log.model_copy(update={"quorum": 1, "witnesses": (house_.witness.key.vkey,)})
     found = verify(tmp_path / "release", tmp_path / "attest", trust=trust.model_copy(update={"log": log}), at=AT)
@@ -135,10 +136,10 @@ def test_a_client_makes_the_same_proofs_from_tiles(size: int) -> None:
     log = log_of(size)
     tiles = {tile: hash_tile(tile, size, log.node) for tile in tiles_of(size) if tile.level is not None}
     nodes = nodes_from_tiles(tiles.__getitem__, size)
-    assert tlog.root(size, nodes) == log.root(size)
+    assert merkle_log.root(size, nodes) == log.root(size)
     for index in {0, size // 3, size - 1}:
-        assert tlog.inclusion(index, size, nodes) == log.inclusion(index, size)
-        assert tlog.consistency(index, size, nodes) == log.consistency(index, size)
+        assert merkle_log.inclusion(index, size, nodes) == log.inclusion(index, size)
+        assert merkle_log.consistency(index, size, nodes) == log.consistency(index, size)
 
 
 def test_entry_tiles_hold_the_leaves() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from auditsvc.errors import InvalidInput, NotVerified
-from auditsvc.provenance import attest_refusal, load_verified, verify
-from auditsvc.provenance.dsse import Bundle
-from auditsvc.provenance.trust import TrustRoot
+from auditsvc.provenance import load_verified, sign_rejection, verify
+from auditsvc.provenance.formats.dsse import Bundle
+from auditsvc.provenance.trust.trust_root import TrustRoot
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT, FILES, house, sealing, write
 
@@ -19,7 +19,7 @@ def test_a_refusal_is_signed_and_logged_and_never_valid(tmp_path: Path) -> None:
     write(tmp_path / "release", FILES)
     keys, log = house(tmp_path)
     made = sealing(value=0.3)
-    files = attest_refusal(tmp_path, made, keys=keys, log=log, at=AT)
+    files = sign_rejection(tmp_path, made, keys=keys, log=log, at=AT)
     names = {file.name for file in files if file.name.endswith(".sigstore.json")}
     assert names == {
         f"{name}.sigstore.json" for name in ("audit-accuracy", "audit-lighting", "bom", "provenance", "vsa")
@@ -30,14 +30,14 @@ def test_a_refusal_is_signed_and_logged_and_never_valid(tmp_path: Path) -> None:
     assert found.verdict == "INVALID"
     assert "NOT_PASSED" in {step.code for step in found.reasons}
     assert log.size() == 8
-    assert attest_refusal(tmp_path, made, keys=keys, log=log, at=AT) == files
+    assert sign_rejection(tmp_path, made, keys=keys, log=log, at=AT) == files
     assert not list(tmp_path.glob("attest*"))
 
 
 def test_a_refusal_needs_a_decision_against_the_release(tmp_path: Path) -> None:
     keys, log = house(tmp_path)
     with pytest.raises(InvalidInput, match="seal it instead"):
-        attest_refusal(tmp_path, sealing(), keys=keys, log=log, at=AT)
+        sign_rejection(tmp_path, sealing(), keys=keys, log=log, at=AT)
 
 
 def test_verified_files_are_loaded_from_memory(tmp_path: Path) -> None:

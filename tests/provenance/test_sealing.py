@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, Unavailable
-from auditsvc.provenance import TrustRoot, seal, verify
-from auditsvc.provenance.dsse import Bundle
+from auditsvc.provenance import TrustRoot, sign_release, verify
+from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import Release
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, house, sealing, write
@@ -30,7 +30,7 @@ def checked(folder: Path, trust: str = "trust-policy.json"):
 
 def test_a_sealed_release_is_valid_under_the_trust_policy(folder: Path) -> None:
     keys, log = house(folder)
-    release = seal(folder, sealing(), keys=keys, log=log, at=AT)
+    release = sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     found = checked(folder)
     assert (found.verdict, found.reasons) == ("VALID", ())
     assert [file.name for file in release.attestations] == [
@@ -46,7 +46,7 @@ def test_a_sealed_release_is_valid_under_the_trust_policy(folder: Path) -> None:
 
 def test_a_sealed_release_is_valid_with_the_release_key_alone(folder: Path) -> None:
     keys, log = house(folder)
-    seal(folder, sealing(), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     found = checked(folder, "release.pub")
     assert (found.verdict, found.reasons) == ("VALID", ())
     assert any("Only the release key was given" in note for note in found.notes)
@@ -54,7 +54,7 @@ def test_a_sealed_release_is_valid_with_the_release_key_alone(folder: Path) -> N
 
 def test_a_release_of_another_house_is_not_valid(folder: Path, tmp_path: Path) -> None:
     keys, log = house(folder)
-    seal(folder, sealing(), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     other, _ = house(tmp_path / "other")
     found = verify(folder / "release", folder / "attest", trust=TrustRoot.of_keys(other), at=AT)
     assert found.verdict == "INVALID"
@@ -63,9 +63,9 @@ def test_a_release_of_another_house_is_not_valid(folder: Path, tmp_path: Path) -
 
 def test_sealing_again_gives_the_same_release_and_logs_nothing(folder: Path) -> None:
     keys, log = house(folder)
-    first = seal(folder, sealing(), keys=keys, log=log, at=AT)
+    first = sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     size = log.size()
-    assert seal(folder, sealing(), keys=keys, log=log, at=AT.replace(year=2027)) == first
+    assert sign_release(folder, sealing(), keys=keys, log=log, at=AT.replace(year=2027)) == first
     assert log.size() == size
 
 
@@ -92,13 +92,13 @@ def test_an_interrupted_seal_is_finished_with_the_signatures_that_it_has(folder:
     keys, _ = house(folder)
     log = FailingLog(done)
     with pytest.raises(Interrupted):
-        seal(folder, sealing(), keys=keys, log=log, at=AT)
+        sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     assert not (folder / "attest").exists()
     stored = {
         p.name: Bundle.parse(p.read_bytes()).signature for p in (folder / "attest.partial").glob("*.sigstore.json")
     }
     log.left = 100
-    release = seal(folder, sealing(), keys=keys, log=log, at=AT.replace(year=2027))
+    release = sign_release(folder, sealing(), keys=keys, log=log, at=AT.replace(year=2027))
     now = {p.name: Bundle.parse(p.read_bytes()).signature for p in (folder / "attest").glob("*.sigstore.json")}
     assert (stored, release.at, log.size()) == (now, AT, 7)
     assert checked(folder).verdict == "VALID"
@@ -107,7 +107,7 @@ def test_an_interrupted_seal_is_finished_with_the_signatures_that_it_has(folder:
 def test_rubbish_left_by_a_crash_is_swept(folder: Path) -> None:
     keys, log = house(folder)
     write(folder / "attest.partial", {".oms.sigstore.json.partial": b"half", "vsa.sigstore.json": b"{", "x/y": b""})
-    seal(folder, sealing(), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     assert checked(folder).verdict == "VALID"
 
 
@@ -141,7 +141,7 @@ def not_approved(case: str):
 def test_what_is_not_approved_is_not_sealed(folder: Path, case: str) -> None:
     keys, log = house(folder)
     with pytest.raises((NotApproved, InvalidInput)):
-        seal(folder, not_approved(case), keys=keys, log=log, at=AT)
+        sign_release(folder, not_approved(case), keys=keys, log=log, at=AT)
     assert not list(folder.glob("attest*")) and log.size() == 3
 
 
@@ -150,27 +150,27 @@ def test_files_that_are_not_the_candidates_are_not_sealed(folder: Path) -> None:
     (folder / "release" / "config.json").write_bytes(b"{}")
     (folder / "release" / "extra").write_bytes(b"")
     with pytest.raises(InvalidInput) as caught:
-        seal(folder, sealing(), keys=keys, log=log, at=AT)
+        sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     assert sorted(reason.split(":")[0] for reason in caught.value.reasons) == ["DIGEST_MISMATCH", "EXTRA_FILES"]
 
 
 def test_a_folder_holds_one_release_only(folder: Path) -> None:
     keys, log = house(folder)
-    seal(folder, sealing(), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     with pytest.raises(Conflict):
-        seal(folder, replace(sealing(), version="4"), keys=keys, log=log, at=AT)
+        sign_release(folder, replace(sealing(), version="4"), keys=keys, log=log, at=AT)
 
 
 def test_a_full_disk_is_one_clear_error(folder: Path) -> None:
     keys, log = house(folder)
     (folder / "attest.partial").write_text("a file where a folder is needed")
     with pytest.raises(Unavailable, match=r"attest\.partial"):
-        seal(folder, sealing(), keys=keys, log=log, at=AT)
+        sign_release(folder, sealing(), keys=keys, log=log, at=AT)
 
 
 def test_the_log_gets_digests_and_signatures_only(folder: Path) -> None:
     keys, log = house(folder)
-    seal(folder, sealing(), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing(), keys=keys, log=log, at=AT)
     for leaf in log.leaves[3:]:
         entry = json.loads(leaf)
         assert entry["kind"] == "hashedrekord"
@@ -180,7 +180,7 @@ def test_the_log_gets_digests_and_signatures_only(folder: Path) -> None:
 def test_the_watermark_commitment_is_signed(folder: Path) -> None:
     keys, log = house(folder)
     made = sealing()
-    seal(folder, made, keys=keys, log=log, at=AT)
+    sign_release(folder, made, keys=keys, log=log, at=AT)
     bundle = Bundle.parse((folder / "attest" / "provenance.sigstore.json").read_bytes())
     byproducts = json.loads(bundle.payload)["predicate"]["runDetails"]["byproducts"]
     assert byproducts[0]["digest"]["sha256"] == made.candidate.mark.commitment.removeprefix("sha256:")
@@ -189,4 +189,4 @@ def test_the_watermark_commitment_is_signed(folder: Path) -> None:
 def test_a_submitter_in_other_letters_is_the_same_person(folder: Path) -> None:
     keys, log = house(folder)
     with pytest.raises(NotApproved, match="cannot approve"):
-        seal(folder, replace(sealing(), submitter="ADA"), keys=keys, log=log, at=AT)
+        sign_release(folder, replace(sealing(), submitter="ADA"), keys=keys, log=log, at=AT)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditsvc.provenance import TrustRoot, seal, verify
+from auditsvc.provenance import TrustRoot, sign_release, verify
 from tests.provenance.sample import AT, FILES, house, sealing, write
 
 NAMES = st.text("abcxyzäß.-_", min_size=1, max_size=12).filter(lambda name: name not in (".", ".."))
@@ -20,7 +20,7 @@ def house_folder(house_path: Path) -> Path:
     folder = house_path / "sealed"
     write(folder / "release", {**FILES, "labels/en.json": b'["a","b"]'})
     keys, log = house(folder)
-    seal(folder, sealing({**FILES, "labels/en.json": b'["a","b"]'}), keys=keys, log=log, at=AT)
+    sign_release(folder, sealing({**FILES, "labels/en.json": b'["a","b"]'}), keys=keys, log=log, at=AT)
     return folder
 
 

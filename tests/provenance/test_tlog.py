@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditsvc.provenance.tlog import continues, includes, leaf_hash
+from auditsvc.provenance.formats.merkle_log import continues, includes, leaf_hash
 from tests.fakes.log import MemoryLog
 
 # The leaves and hashes of Certificate Transparency's own tests (google/certificate-transparency, merkletree).

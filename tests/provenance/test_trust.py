@@ -8,12 +8,12 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from auditsvc.adapters.filekeys import FileKeys
+from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.provenance import TrustRoot, publish_trust
-from auditsvc.provenance.metadata import ROLES, tuf_json
-from auditsvc.provenance.recalls import Recalls
-from auditsvc.provenance.repository import Offices, TrustRepository, publish, rotate
+from auditsvc.provenance.trust.recalls import Recalls
+from auditsvc.provenance.trust.tuf_metadata import ROLES, tuf_json
+from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, publish, rotate
 from tests.provenance.cases_trust import offices, published, read, revocation
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
@@ -39,9 +39,9 @@ def test_every_publication_is_a_new_version(forge: Forge) -> None:
 def test_a_root_key_is_handed_over_by_the_old_one(forge: Forge) -> None:
     folder = published(forge)
     heir = FileKeys(forge.folder / "heir").signer("release")
-    rotate(folder, offices(forge), Offices.all_by(heir), AT)
+    rotate(folder, offices(forge), TufRoles.all_by(heir), AT)
     targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": Recalls(issued=AT).to_json()}
-    publish(folder, targets, Offices.all_by(heir), AT)
+    publish(folder, targets, TufRoles.all_by(heir), AT)
     found = TrustRepository.read(folder, forge.keys.signer("release").public_pem, AT)
     assert (found.faults, found.versions.root, set(found.targets)) == ((), 2, set(targets))
     assert forge.verify(read(forge, folder)).verdict == "VALID"
@@ -94,9 +94,9 @@ def test_python_tuf_reads_the_repository_and_finds_it_stale_in_time(forge: Forge
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     folder = published(forge, at=now)
     heir = FileKeys(forge.folder / "heir").signer("release")
-    rotate(folder, offices(forge), Offices.all_by(heir), now)
+    rotate(folder, offices(forge), TufRoles.all_by(heir), now)
     targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": Recalls(issued=now).to_json()}
-    publish(folder, targets, Offices.all_by(heir), now)
+    publish(folder, targets, TufRoles.all_by(heir), now)
 
     def updater(name: str):
         (tmp_path / name).mkdir()
@@ -114,7 +114,7 @@ def test_python_tuf_reads_the_repository_and_finds_it_stale_in_time(forge: Forge
     for name, data in targets.items():
         path = reader.download_target(reader.get_targetinfo(name))
         assert Path(path).read_bytes() == data
-    publish(folder, targets, Offices.all_by(heir), now - datetime.timedelta(hours=30))
+    publish(folder, targets, TufRoles.all_by(heir), now - datetime.timedelta(hours=30))
     with pytest.raises(errors.ExpiredMetadataError):
         updater("stale").refresh()
 

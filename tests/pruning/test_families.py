@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from auditsvc import pruning
-from auditsvc.intake import Trip, round_trip_all
+from auditsvc.importing import Trip, round_trip_all
 from auditsvc.models import Model, assemble, load_model, model_files
-from auditsvc.models.counting import macs
-from auditsvc.models.exporting import compare_onnx, onnx_bytes
+from auditsvc.models.complexity import macs
+from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
+from auditsvc.pruning.dependency_graph import dependency_graph_of
 from auditsvc.pruning.importance import CRITERIA
-from auditsvc.pruning.wiring import wiring_of
 from auditsvc.records import Recipe
 from tests.models.families import FAMILIES, model_of
 from tests.pruning.toy import Toy
@@ -66,7 +66,7 @@ def candidate(family: str, wanted: Recipe, folder: Path) -> Trip:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_that_cannot_be_narrowed_are_left_alone(family: str) -> None:
-    wiring = wiring_of(parent(family))
+    wiring = dependency_graph_of(parent(family))
     assert {reason.split(":")[0] for reason in wiring.left_alone} == LEFT_ALONE[family]
 
 
@@ -121,8 +121,8 @@ def test_a_silent_branch_is_no_proof() -> None:
     for name, parameter in model.module.named_parameters():
         if parameter.dim() == 1 and name.endswith("weight"):
             parameter.data.zero_()
-    assert {(item.name, item.parts) for item in wiring_of(model).coupled} == {
-        (item.name, item.parts) for item in wiring_of(parent("grouped")).coupled
+    assert {(item.name, item.parts) for item in dependency_graph_of(model).coupled} == {
+        (item.name, item.parts) for item in dependency_graph_of(parent("grouped")).coupled
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from auditsvc import pruning
 from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS, Model, assemble, model_files
-from auditsvc.models.int8 import Int8Layer, is_int8
+from auditsvc.models.fake_quantization import Int8Layer, is_int8
 from auditsvc.pruning.unstructured import prunable
 from auditsvc.records import Recipe
 from tests.fakes.progress import QuietProgress

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditsvc.errors import InvalidInput
+from auditsvc.pruning.channel_removal import Places, joined, kept_shapes, mask_channels, remove_channels
+from auditsvc.pruning.channel_selection import choose, pruning_steps_of
+from auditsvc.pruning.dependency_graph import Coupled, Cut
 from auditsvc.pruning.plan import Channels
-from auditsvc.pruning.selecting import choose, menu_of
-from auditsvc.pruning.surgery import Places, joined, kept_shapes, removed, silenced
-from auditsvc.pruning.wiring import Coupled, Cut
 
 
 def layer(name: str, channels: int, parts: int = 1) -> Coupled:
@@ -35,7 +35,7 @@ def cost(places: Places) -> float:
 @settings(max_examples=60, deadline=None)
 def test_targets_are_met_and_widths_are_rounded(factor: float, round_to: int, everywhere: int) -> None:
     targets = Channels(macs=factor, round_to=round_to, everywhere=everywhere)
-    menu = menu_of(LAYERS, SCORES, targets)
+    menu = pruning_steps_of(LAYERS, SCORES, targets)
     try:
         places = choose(menu, cost, 116 / factor, ())
     except InvalidInput as error:
@@ -51,26 +51,26 @@ def test_targets_are_met_and_widths_are_rounded(factor: float, round_to: int, ev
 
 def test_the_least_important_channels_go_first() -> None:
     scores = (torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0, 6.0, 7.0, 8.0]),)
-    menu = menu_of((layer("a", 8),), scores, Channels(macs=2, round_to=1))
+    menu = pruning_steps_of((layer("a", 8),), scores, Channels(macs=2, round_to=1))
     places = choose(menu, lambda places: 8.0 - sum(gone(places).values()), 5.0, ())
     assert places[("a.weight", 0)].tolist() == [1, 3, 4]
 
 
 def test_the_same_share_of_each_layer_goes_when_layers_are_not_compared() -> None:
     scores = (torch.full((32,), 100.0), torch.full((16,), 1.0), torch.full((20,), 10.0))
-    places = choose(menu_of(LAYERS, scores, Channels(macs=2, round_to=1, everywhere=0)), cost, 58.0, ())
+    places = choose(pruning_steps_of(LAYERS, scores, Channels(macs=2, round_to=1, everywhere=0)), cost, 58.0, ())
     assert all(abs(gone(places)[f"{each.name}.weight"] / each.channels - 0.5) < 0.1 for each in LAYERS)
 
 
 def test_no_layer_loses_more_than_the_most() -> None:
     scores = (torch.full((32,), 1e-6), torch.ones(16), torch.ones(20))
-    places = choose(menu_of(LAYERS, scores, Channels(macs=2, round_to=1, most=0.5)), cost, 80.0, ())
+    places = choose(pruning_steps_of(LAYERS, scores, Channels(macs=2, round_to=1, most=0.5)), cost, 80.0, ())
     assert gone(places)["a.weight"] == 16
 
 
 def test_a_target_out_of_reach_names_what_was_left_alone() -> None:
     with pytest.raises(InvalidInput) as refused:
-        choose(menu_of(LAYERS, SCORES, Channels(macs=50, round_to=1)), cost, 2.0, ("head: the answers",))
+        choose(pruning_steps_of(LAYERS, SCORES, Channels(macs=50, round_to=1)), cost, 2.0, ("head: the answers",))
     assert refused.value.reasons == ("left alone: head: the answers",)
 
 
@@ -78,9 +78,9 @@ def test_removing_and_silencing_agree_about_what_is_kept() -> None:
     weights = {"a.weight": torch.arange(12.0).view(4, 3), "a.running_mean": torch.ones(4)}
     places = joined({("a.weight", 0): torch.tensor([1])}, {("a.weight", 0): torch.tensor([1, 3])},
                     {("a.weight", 1): torch.tensor([0]), ("a.running_mean", 0): torch.tensor([3])})  # fmt: skip
-    left = removed(weights, places)
+    left = remove_channels(weights, places)
     assert left["a.weight"].tolist() == [[1.0, 2.0], [7.0, 8.0]]
     assert {name: t.shape for name, t in left.items()} == kept_shapes({n: t.shape for n, t in weights.items()}, places)
-    quiet = silenced(weights, places)
+    quiet = mask_channels(weights, places)
     assert quiet["a.weight"].tolist() == [[0, 1, 2], [0, 0, 0], [0, 7, 8], [0, 0, 0]]
     assert quiet["a.running_mean"].tolist() == [1, 1, 1, 1]

@@ -6,9 +6,9 @@ import pytest
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
-from auditsvc.models.counting import macs
-from auditsvc.pruning import concrete, prune, timing
-from auditsvc.pruning.timing import measured_speed
+from auditsvc.models.complexity import macs
+from auditsvc.pruning import concrete, latency_target, prune
+from auditsvc.pruning.latency_target import measured_speed
 from auditsvc.records import Recipe
 from tests.models.families import model_of
 
@@ -35,7 +35,7 @@ def test_other_recipes_stay_as_they_are() -> None:
 
 
 def test_a_latency_that_cannot_be_met_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "TRIALS", 4)
+    monkeypatch.setattr(latency_target, "TRIALS", 4)
 
     def stairs(parent: Model, candidate: Model) -> float:
         return 3.0 if macs(parent) / macs(candidate) > 2 else 1.1

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from auditsvc.compliance import compose, render
+from auditsvc.compliance import build_report, render
 from tests.compliance import sample
 
 pytest.importorskip("typst", reason="the extra 'pdf' is not installed")
@@ -68,4 +68,4 @@ def test_the_pdf_says_what_it_is() -> None:
 
 def test_hostile_words_are_data_and_never_code() -> None:
     inputs = dataclasses.replace(sample.rejected(), submitter='#panic("x") $ *_', where={"#let a": "```` #include"})
-    assert render(compose(inputs, at=sample.EVENING), "pdf").startswith(b"%PDF-1.7")
+    assert render(build_report(inputs, at=sample.EVENING), "pdf").startswith(b"%PDF-1.7")

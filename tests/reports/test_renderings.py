@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from auditsvc.compliance import FORMATS, Report, render
-from auditsvc.compliance.renderings.oscal import render_oscal
+from auditsvc.compliance.render.oscal import render_oscal
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample
 from tests.compliance.test_lint import changed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditsvc.tasks import Detection, task_named
 from auditsvc.tasks.boxes import found_in, overlap
-from tests.fakes import boxes as fake
+from tests.fakes import boxes
 
 TASK = Detection(("cat", "dog"))
 LEFT, RIGHT = (0.0, 0.0, 0.4, 0.4), (0.6, 0.6, 1.0, 1.0)
@@ -102,7 +102,7 @@ def iou(one, other) -> float:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_counts_are_those_of_plain_loops_in_any_batch_and_padding(seed):
-    outputs, targets = fake.crowded(np.random.default_rng(seed), images=5)
+    outputs, targets = boxes.crowded(np.random.default_rng(seed), images=5)
     whole = TASK.judged(outputs, targets)
     for place in range(5):
         alone = TASK.judged(outputs[place : place + 1], torch.nn.functional.pad(
@@ -114,7 +114,7 @@ def test_counts_are_those_of_plain_loops_in_any_batch_and_padding(seed):
 
 
 def test_the_answers_of_a_model_are_all_found_if_they_are_the_targets():
-    outputs, _ = fake.crowded(np.random.default_rng(3), images=8)
+    outputs, _ = boxes.crowded(np.random.default_rng(3), images=8)
     assert TASK.scores(outputs, TASK.answered(outputs)).tolist() == [1.0] * 8
     assert int(found_in(outputs).kept.sum()) > 8
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from auditsvc.records import Digest, Mark
-from auditsvc.watermark import Payload, Wiring, derive_seed, embed, trace_wiring, weights_digest
+from auditsvc.watermark import ChannelGraph, Payload, derive_seed, embed, trace_channels, weights_digest
 from tests.bench.watermark.digits import Net, answers, copied, read_digits, train
 
 MASTER = bytes(range(32))
@@ -45,7 +45,7 @@ class Marked:
     net: Net
     original: dict[str, Tensor]
     weights: dict[str, Tensor]
-    wiring: Wiring
+    wiring: ChannelGraph
     unmarked: Digest
     seed: bytes
     mark: Mark
@@ -95,4 +95,4 @@ def marked() -> Marked:
     unmarked = weights_digest(original)
     seed = derive_seed(MASTER, unmarked, "toy-1")
     weights, mark = embed(net, net, images[:300], seed=seed, unmarked=unmarked, payload=PAYLOAD, strength=0.05)
-    return Marked(net, original, weights, trace_wiring(net, images), unmarked, seed, mark, images)
+    return Marked(net, original, weights, trace_channels(net, images), unmarked, seed, mark, images)

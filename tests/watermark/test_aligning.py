@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from auditsvc.watermark import trace_wiring
-from auditsvc.watermark.aligning import align
-from auditsvc.watermark.detecting import arrays, compare
+from auditsvc.watermark import trace_channels
+from auditsvc.watermark.alignment import align
+from auditsvc.watermark.detector import arrays, compare
 from tests.bench.watermark.attacks import disguised, narrowed, same_function
 from tests.bench.watermark.digits import Net
 from tests.watermark.conftest import drawn
@@ -28,7 +28,7 @@ def test_a_disguise_computes_the_same_and_is_undone_exactly(marked, seed):
 def test_branches_that_are_joined_and_flattened_are_put_back():
     torch.manual_seed(0)
     model = Joined()
-    wiring = trace_wiring(model, torch.rand(2, 1, 8, 8))
+    wiring = trace_channels(model, torch.rand(2, 1, 8, 8))
     original = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     hidden = disguised(original, wiring)
     back = align(arrays(hidden), arrays(original), wiring)

@@ -3,7 +3,7 @@ import torch
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Mark
-from auditsvc.watermark import Payload, derive_seed, embed, embedding, verify_commitment, weights_digest
+from auditsvc.watermark import Payload, derive_seed, embed, embedder, verify_commitment, weights_digest
 from auditsvc.watermark.gradients import parts_of
 from tests.watermark.conftest import MASTER, PAYLOAD
 
@@ -65,23 +65,23 @@ def test_the_answers_move_far_less_than_under_bare_signs(odd, images, monkeypatc
         return float((shift - shift.mean(1, keepdim=True)).norm())  # a shift of all logits changes no answer
 
     still = moved()
-    monkeypatch.setattr(embedding, "RIDGE", 1e9)  # takes nothing out
+    monkeypatch.setattr(embedder, "RIDGE", 1e9)  # takes nothing out
     assert still < 0.1 * moved()
 
 
 def test_a_model_in_many_groups_is_marked_as_one_in_a_single_group(marked_odd, odd, images, monkeypatch):
     _, weights, mark, seed = marked_odd
-    monkeypatch.setattr(embedding, "parts_of", lambda layers, rows: parts_of(layers, rows, memory=4 * rows * 100))
+    monkeypatch.setattr(embedder, "parts_of", lambda layers, rows: parts_of(layers, rows, memory=4 * rows * 100))
     again, _ = embed(odd, odd, images, seed=seed, unmarked=mark.unmarked, payload=PAYLOAD, strength=0.05)
     for name, tensor in weights.items():
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_the_mark_is_made_weaker_until_few_answers_change(marked, monkeypatch):
-    monkeypatch.setattr(embedding, "_usual", lambda _: 3.0)  # three times the weights' own size
+    monkeypatch.setattr(embedder, "_usual", lambda _: 3.0)  # three times the weights' own size
 
     def mark(limit: float) -> Mark:
-        monkeypatch.setattr(embedding, "CHANGED", limit)
+        monkeypatch.setattr(embedder, "CHANGED", limit)
         net, seed = marked.net, marked.seed
         return embed(net, net, marked.images[:90], seed=seed, unmarked=marked.unmarked, payload=PAYLOAD)[1]
 
@@ -93,7 +93,7 @@ def test_the_mark_is_made_weaker_until_few_answers_change(marked, monkeypatch):
 
 
 def test_a_mark_that_changes_too_much_is_refused(marked, monkeypatch):
-    monkeypatch.setattr(embedding, "CHANGED", -1.0)
+    monkeypatch.setattr(embedder, "CHANGED", -1.0)
     with pytest.raises(InvalidInput, match="answers change"):
         embed(marked.net, marked.net, marked.images[:30], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD)
 

@@ -4,8 +4,8 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import digest_of
 from auditsvc.watermark import (
     Detection,
-    Found,
-    Known,
+    KeyMatch,
+    KeyToTry,
     Payload,
     Unmarked,
     derive_seed,
@@ -14,7 +14,7 @@ from auditsvc.watermark import (
     prepare_queries,
     weights_digest,
 )
-from auditsvc.watermark.identifying import BREAKS, _answer
+from auditsvc.watermark.key_matching import BREAKS, _answer
 from tests.bench.watermark.attacks import disguised, quantised
 from tests.bench.watermark.digits import Net, answers, copied
 from tests.watermark.conftest import MASTER, PAYLOAD, drawn
@@ -25,17 +25,19 @@ def releases(marked):
     """Three recipients of one release, and another release."""
     kept = Unmarked(marked.original, marked.wiring)
     other = copied(drawn(4))
-    known = [Known("toy-1", "", marked.seed, marked.unmarked, PAYLOAD, lambda: kept)]
+    known = [KeyToTry("toy-1", "", marked.seed, marked.unmarked, PAYLOAD, lambda: kept)]
     for number, name in enumerate(("anna", "bert")):
         seed = derive_seed(MASTER, marked.unmarked, "toy-1", name)
-        known.append(Known("toy-1", name, seed, marked.unmarked, Payload(5, number), lambda: kept))
+        known.append(KeyToTry("toy-1", name, seed, marked.unmarked, Payload(5, number), lambda: kept))
     digest = weights_digest(other)
-    known.append(Known("toy-2", "", derive_seed(MASTER, digest, "toy-2"), digest, Payload(6), lambda: Unmarked(other)))
+    known.append(
+        KeyToTry("toy-2", "", derive_seed(MASTER, digest, "toy-2"), digest, Payload(6), lambda: Unmarked(other))
+    )
     return known
 
 
-def scored(log10_p: float, name: str = "toy-1") -> Found:
-    return Found(name, "", Detection(1.0, log10_p, 0.0, 0, 64, 10, False, 0.5))
+def scored(log10_p: float, name: str = "toy-1") -> KeyMatch:
+    return KeyMatch(name, "", Detection(1.0, log10_p, 0.0, 0, 64, 10, False, 0.5))
 
 
 def test_a_disguised_copy_is_traced_to_its_release_and_recipient(marked, releases):
@@ -90,7 +92,7 @@ def test_a_release_whose_kept_file_cannot_be_opened_is_named_and_the_others_are_
     def gone():
         raise InvalidInput("another master secret")
 
-    lost = Known("toy-3", "", bytes(32), digest_of(b"lost"), Payload(7), gone)
+    lost = KeyToTry("toy-3", "", bytes(32), digest_of(b"lost"), Payload(7), gone)
     found = identify(marked.weights, [*releases, lost])
     assert found.verdict == "MATCH"
     assert [(one.release, one.reason) for one in found.untried] == [("toy-3", "another master secret")]

@@ -7,23 +7,23 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import digest_of
 from auditsvc.watermark import (
     Unmarked,
-    lock,
-    lock_queries,
+    decrypt_queries,
+    decrypt_unmarked,
+    encrypt_queries,
+    encrypt_unmarked,
     prepare_queries,
-    unlock,
-    unlock_queries,
     weights_digest,
 )
 from tests.watermark.conftest import MASTER, PAYLOAD
 
 WEIGHTS = {"conv.weight": torch.arange(24.0).reshape(2, 3, 2, 2), "conv.bias": torch.ones(2)}
 DIGEST = weights_digest(WEIGHTS)
-LOCKED = lock(MASTER, DIGEST, Unmarked(WEIGHTS))
+LOCKED = encrypt_unmarked(MASTER, DIGEST, Unmarked(WEIGHTS))
 
 
 def test_the_unmarked_candidate_comes_back_with_its_wiring(marked):
-    data = lock(MASTER, marked.unmarked, Unmarked(marked.original, marked.wiring))
-    back = unlock(MASTER, marked.unmarked, data)
+    data = encrypt_unmarked(MASTER, marked.unmarked, Unmarked(marked.original, marked.wiring))
+    back = decrypt_unmarked(MASTER, marked.unmarked, data)
     assert back.wiring == marked.wiring
     assert all(torch.equal(back.weights[name], tensor) for name, tensor in marked.original.items())
 
@@ -39,33 +39,33 @@ def test_any_changed_byte_is_refused(position, change):
     data = bytearray(LOCKED)
     data[position] ^= change
     with pytest.raises(InvalidInput):
-        unlock(MASTER, DIGEST, bytes(data))
+        decrypt_unmarked(MASTER, DIGEST, bytes(data))
 
 
 def test_another_master_secret_or_candidate_is_refused():
     with pytest.raises(InvalidInput, match="master secret"):
-        unlock(bytes(32), DIGEST, LOCKED)
+        decrypt_unmarked(bytes(32), DIGEST, LOCKED)
     with pytest.raises(InvalidInput, match="can't be decrypted"):
-        unlock(MASTER, digest_of(b"other"), LOCKED)
+        decrypt_unmarked(MASTER, digest_of(b"other"), LOCKED)
 
 
 def test_weights_under_another_digest_are_not_locked_away():
     with pytest.raises(InvalidInput, match="digest"):
-        lock(MASTER, digest_of(b"other"), Unmarked(WEIGHTS))
+        encrypt_unmarked(MASTER, digest_of(b"other"), Unmarked(WEIGHTS))
 
 
 def test_queries_are_kept_as_a_secret_that_the_mark_commits_to(marked):
     queries = prepare_queries(
         marked.net, marked.net, marked.images[200:], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD
     )
-    digest, data = lock_queries(MASTER, queries)
+    digest, data = encrypt_queries(MASTER, queries)
     assert digest == queries.digest
     assert queries.as_bytes()[200:216] not in data
-    assert unlock_queries(MASTER, digest, data).digest == digest
+    assert decrypt_queries(MASTER, digest, data).digest == digest
     with pytest.raises(InvalidInput, match="master secret"):
-        unlock_queries(bytes(32), digest, data)
+        decrypt_queries(bytes(32), digest, data)
     with pytest.raises(InvalidInput, match="not the encrypted file"):
-        unlock_queries(MASTER, digest, LOCKED)
+        decrypt_queries(MASTER, digest, LOCKED)
 
 
 def test_queries_can_be_handed_out_as_picture_files(marked):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from auditsvc.errors import InvalidInput
 from auditsvc.records import digest_of
 from auditsvc.watermark import Payload, derive_seed, derive_subkeys, weights_digest
-from auditsvc.watermark.keys import LANES, SLOTS, all_subkeys, carrier, lanes
+from auditsvc.watermark.watermark_keys import LANES, SLOTS, all_subkeys, carrier, lanes
 
 ONE, OTHER = digest_of(b"one"), digest_of(b"other")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from auditsvc.watermark.statistics import BOUND, evened, log10_p, score, weighted_median
+from auditsvc.watermark.significance import BOUND, log10_p, normalize_residuals, score, weighted_median
 
 
 def test_the_constant_is_the_published_one():
@@ -42,6 +42,6 @@ def test_a_shaken_filter_counts_for_less_and_a_tiny_one_does_not_drown_the_rest(
     tiny = np.array([1e-9, -1e-9])
     values = np.concatenate([calm, shaken, tiny]).astype(np.float32)
     filters = np.repeat([0, 1, 2], [100, 100, 2])
-    (even,) = evened([values], [filters])
+    (even,) = normalize_residuals([values], [filters])
     assert np.abs(even[:100]).min() > 10 * np.abs(even[100:200]).max()
     assert np.abs(even[200:]).max() < np.abs(even[:100]).min()

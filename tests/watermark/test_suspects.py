@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from auditsvc.errors import InvalidInput
 from auditsvc.watermark import detect, read_suspect
-from auditsvc.watermark.detecting import arrays
-from auditsvc.watermark.suspects import renamed
+from auditsvc.watermark.detector import arrays
+from auditsvc.watermark.suspect_loader import renamed
 from tests.bench.watermark.attacks import disguised, quantised
 from tests.bench.watermark.digits import Net
 from tests.watermark.conftest import PAYLOAD, Marked

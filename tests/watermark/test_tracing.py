@@ -4,8 +4,8 @@ from torch import nn
 from torch.nn import functional
 
 from auditsvc.errors import InvalidInput
-from auditsvc.watermark import Wiring, trace_wiring
-from auditsvc.watermark.wiring import Norm, Wire
+from auditsvc.watermark import ChannelGraph, trace_channels
+from auditsvc.watermark.channel_graph import Norm, Wire
 
 
 class Joined(nn.Module):
@@ -47,7 +47,7 @@ def test_images_and_answers_are_pinned_and_nothing_else(marked):
 
 
 def test_branches_that_are_joined_and_flattened_are_read_in_order():
-    wiring = trace_wiring(Joined(), torch.rand(2, 1, 8, 8))
+    wiring = trace_channels(Joined(), torch.rand(2, 1, 8, 8))
     found = wires(wiring)
     spans = found["head.weight"].reads
     assert [span.space for span in spans] == [found["left.weight"].writes.space, found["right.weight"].writes.space]
@@ -55,7 +55,7 @@ def test_branches_that_are_joined_and_flattened_are_read_in_order():
 
 
 def test_a_layer_that_is_used_twice_reads_what_it_writes(odd, images):
-    mirror = wires(trace_wiring(odd, images))["mirror.weight"]
+    mirror = wires(trace_channels(odd, images))["mirror.weight"]
     assert mirror.reads[0].space == mirror.writes.space
 
 
@@ -69,12 +69,12 @@ def test_channels_that_meet_an_unknown_operation_are_pinned():
         def forward(self, images):
             return self.last(self.conv(images).sort(1).values).mean((2, 3))
 
-    wiring = trace_wiring(Sorted(), torch.rand(2, 1, 8, 8))
+    wiring = trace_channels(Sorted(), torch.rand(2, 1, 8, 8))
     assert wires(wiring)["conv.weight"].writes.space in wiring.pinned
 
 
 def test_wiring_is_plain_data(marked):
-    assert Wiring.from_json(marked.wiring.as_json()) == marked.wiring
+    assert ChannelGraph.from_json(marked.wiring.as_json()) == marked.wiring
     for wrong in (b"", b"[]", b"{}", b'{"steps": [{"kind": "Wire"}], "sizes": [], "pinned": []}'):
         with pytest.raises(InvalidInput):
-            Wiring.from_json(wrong)
+            ChannelGraph.from_json(wrong)

@@ -19,15 +19,14 @@ from typing import Any
 from dbos import DBOS, DBOSPortableJSONSerializer, PortableWorkflowError, Queue
 from pydantic import TypeAdapter
 
-from auditsvc.adapters.jobs.asking import DbosJobs
-from auditsvc.adapters.jobs.on_ray import RayCluster, RayRunner
-from auditsvc.adapters.jobs.reaping import BEAT_S, Heart, Slot
-from auditsvc.adapters.jobs.running import DbosRunner, JobProgress, kept_step
-from auditsvc.adapters.jobs.store import QUEUES, VERSION, Store
+from auditsvc.adapters.jobs.job_client import DbosJobs
+from auditsvc.adapters.jobs.job_store import QUEUES, VERSION, JobDatabase
+from auditsvc.adapters.jobs.liveness import BEAT_S, Heartbeat, WorkerLease
+from auditsvc.adapters.jobs.runners import DbosRunner, JobProgress, RayCluster, RayRunner, kept_step
 from auditsvc.errors import AuditError, Cancelled, Conflict, Unavailable
-from auditsvc.pipeline.working import Workroom, measure_shard, work
 from auditsvc.ports import Result
-from auditsvc.records import JOB_KINDS, Order, Shard
+from auditsvc.records import JOB_KINDS, JobRequest, Shard
+from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
 
 JOBS_AT_ONCE = 2
 """Jobs in one worker: a release does not wait behind an audit, whose shards are measured one at a time anyway."""
@@ -54,7 +53,7 @@ class _Unexpected(logging.Filter):
         return not isinstance(error, AuditError | PortableWorkflowError)
 
 
-_ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+_ORDER: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 _log = logging.getLogger("auditsvc.worker")
 
 
@@ -63,8 +62,8 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
-        room: Workroom,
+        store: JobDatabase,
+        room: JobContext,
         slots: Path,
         most_deaths: int,
         *,
@@ -78,8 +77,8 @@ class Worker:
         self._store, self._room, self._cluster = store, room, cluster
         self._keep = timedelta(days=keep_days)
         self._jobs = DbosJobs(store)
-        self._slot = Slot.take(slots)
-        self._heart = Heart(store, self._jobs, self._slot, slots, most_deaths)
+        self._slot = WorkerLease.take(slots)
+        self._heart = Heartbeat(store, self._jobs, self._slot, slots, most_deaths)
         self._stop = threading.Event()
         self._shards: Queue | None = None
         self._shard: Callable[[Result], Result] = self._unregistered
@@ -166,7 +165,7 @@ class Worker:
         def job(order: dict[str, Any], by: str) -> Result:
             found = DBOS.workflow_id or ""
             room = self._room.for_job(JobProgress(found, self._jobs))
-            return _portable(lambda: work(found, _ORDER.validate_python(order), by, room, self._runner(found)))
+            return _portable(lambda: run_job(found, _ORDER.validate_python(order), by, room, self._runner(found)))
 
         return job
 
@@ -213,10 +212,10 @@ def own_scratch(executor: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _portable(work: Callable[[], Result]) -> Result:
+def _portable(run_job: Callable[[], Result]) -> Result:
     """The result, or our error in the words that any version can read again."""
     try:
-        return work()
+        return run_job()
     except Cancelled:
         raise
     except AuditError as error:

@@ -1,25 +1,258 @@
-"""The ledger and its log over SQL."""
+"""The ledger and its log over SQL.
+
+The rows that let the database compare people: who submitted, who approved, who asked, who confirmed.
+
+What can be told apart in words is looked up first; that two people are two is left to the constraint alone.
+
+The Merkle tree in its tables.  The hashing is ``provenance.tlog``'s; here is where the nodes are kept.
+
+The ledger at one moment: several look-ups in one transaction, which is also half the cost of one for each.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from itertools import chain
+from typing import TypeVar
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Engine, bindparam, func, insert, literal_column, select
 
-from auditsvc.adapters.ledger.opening import open_engine, reading, writing
-from auditsvc.adapters.ledger.people import guard
-from auditsvc.adapters.ledger.schema import leaf, record, subject
-from auditsvc.adapters.ledger.snapshot import Snapshot, parsed
-from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.adapters.ledger.engine import open_engine, place, reading, writing
+from auditsvc.adapters.ledger.schema import (
+    approval,
+    decision,
+    leaf,
+    node,
+    record,
+    retirement,
+    revocation,
+    subject,
+    submission,
+    waiver,
+)
+from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
-from auditsvc.records import Digest, Record, canonical_json, digest_of
+from auditsvc.provenance.formats import merkle_log
+from auditsvc.records import (
+    Approval,
+    Decision,
+    Digest,
+    Record,
+    Retirement,
+    Revocation,
+    Submission,
+    Waiver,
+    canonical_json,
+    digest_of,
+)
 
-if TYPE_CHECKING:
-    from auditsvc.adapters.ledger.tree import Tree
+
+def check_separation_of_duties(connection: Connection, digest: Digest, one: Record) -> None:
+    """Add the row that the constraints look at; most kinds of record name nobody and have none.
+
+    Raises:
+        Conflict: submitted by somebody else already; an approval or waiver of what was never submitted or decided.
+    """
+    match one:
+        case Submission():
+            _submit(connection, one)
+        case Decision():
+            connection.execute(insert(decision), {"digest": digest, "candidate": one.candidate})
+        case Approval():
+            _approve(connection, digest, one)
+        case Waiver():
+            submitter = _required_submitter(connection, one.candidate)
+            row = {"digest": digest, "candidate": one.candidate, "submitter": submitter, "person": one.person}
+            connection.execute(insert(waiver), row)
+        case Revocation():
+            people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
+            connection.execute(insert(revocation), {"digest": digest, "release": one.release, **people})
+        case Retirement():
+            if one.confirmed_by is None:
+                raise Conflict("a key changes by two people: one asks, another confirms")
+            people = {"requested_by": one.by, "confirmed_by": one.confirmed_by}
+            connection.execute(insert(retirement), {"digest": digest, **people})
+        case _:
+            pass
+
+
+def _submit(connection: Connection, one: Submission) -> None:
+    found = _submitter(connection, one.candidate)
+    if found is None:
+        connection.execute(insert(submission), {"candidate": one.candidate, "submitter": one.submitter})
+    elif found.lower() != one.submitter.lower():
+        raise Conflict(f"the candidate {one.candidate} was submitted by {found} already, not by {one.submitter}")
+
+
+def _approve(connection: Connection, digest: Digest, one: Approval) -> None:
+    submitter = _required_submitter(connection, one.candidate)
+    about = connection.execute(select(decision.c.candidate).where(decision.c.digest == one.decision)).scalar()
+    if about != one.candidate:
+        raise Conflict(f"there is no decision {one.decision} about the candidate {one.candidate}: nothing to approve")
+    row = {"digest": digest, "decision": one.decision, "candidate": one.candidate}
+    connection.execute(insert(approval), {**row, "submitter": submitter, "approver": one.approver})
+
+
+def _required_submitter(connection: Connection, candidate: Digest) -> str:
+    found = _submitter(connection, candidate)
+    if found is None:
+        raise Conflict(f"the candidate {candidate} was never submitted: submit it before anybody decides about it")
+    return found
+
+
+def _submitter(connection: Connection, candidate: Digest) -> str | None:
+    found = connection.execute(select(submission.c.submitter).where(submission.c.candidate == candidate)).scalar()
+    return None if found is None else str(found)
+
+
+_SIZE = select(func.coalesce(func.max(leaf.c.idx) + 1, 0))
+_NODE = select(node.c.hash).where(node.c.level == bindparam("level"), node.c.idx == bindparam("idx"))
+_OF_HASH = select(node.c.idx).where(node.c.level == literal_column("0"), node.c.hash == bindparam("hash"))
+
+
+class Tree:
+    """The tree as one transaction sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._made: dict[tuple[int, int], bytes] = {}
+        self.size = int(connection.execute(_SIZE).scalar_one())
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of one complete subtree.
+
+        Raises:
+            Unavailable: it is not there, although its leaves are: the store was damaged.
+        """
+        if (level, index) not in self._made:
+            found = self._connection.execute(_NODE, {"level": level, "idx": index}).scalar()
+            if found is None:
+                raise Unavailable(f"the ledger is damaged (no tree node {level}/{index}): restore it from a backup")
+            self._made[level, index] = bytes(found)
+        return self._made[level, index]
+
+    def index_of(self, data: bytes) -> int | None:
+        """Where these very bytes were logged, or None: not yet."""
+        found = self._connection.execute(_OF_HASH, {"hash": merkle_log.leaf_hash(data)}).scalar()
+        return None if found is None else int(found)
+
+    def grow(self, leaves: Sequence[tuple[bytes, Digest]]) -> None:
+        """Add leaves, each with the digest of the object that it is about.  Needs the writer's transaction."""
+        numbered = list(enumerate(leaves, start=self.size))
+        rows = [{"idx": index, "data": data, "object": about} for index, (data, about) in numbered]
+        new = list(chain.from_iterable(self._completed(index, data) for index, (data, _) in numbered))
+        self._connection.execute(insert(leaf), rows)
+        self._connection.execute(insert(node), new)
+        self.size += len(rows)
+
+    def _completed(self, index: int, data: bytes) -> list[dict[str, object]]:
+        found = list(merkle_log.completed(index, merkle_log.leaf_hash(data), self.node))
+        self._made.update({(level, at): value for level, at, value in found})
+        return [{"level": level, "idx": at, "hash": value} for level, at, value in found]
+
+    def root(self, size: int) -> bytes:
+        """The root of the first ``size`` leaves.  Raises ``NotFound`` if there are fewer."""
+        self._must_hold(size)
+        return merkle_log.root(size, self.node)
+
+    def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The audit path of one leaf in the tree of this size.  Raises ``NotFound`` if it has no such leaf."""
+        self._must_hold(size)
+        if not 0 <= index < size:
+            raise NotFound(f"a log of {size} leaves has no leaf {index}")
+        return merkle_log.inclusion(index, size, self.node)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """The proof that the tree of ``new`` leaves continues that of ``old``.  Raises ``NotFound`` if it can't."""
+        self._must_hold(new)
+        if not 0 <= old <= new:
+            raise NotFound(f"a log of {new} leaves does not continue one of {old}")
+        return merkle_log.consistency(old, new, self.node)
+
+    def _must_hold(self, size: int) -> None:
+        if not 0 <= size <= self.size:
+            raise NotFound(f"the log has {self.size} leaves, not {size}")
+
 
 R = TypeVar("R", bound=Record)
+
+_GET = select(record.c.body).where(record.c.digest == bindparam("digest"), record.c.kind == bindparam("kind"))
+_FIND = (
+    select(record.c.digest, record.c.body)
+    .join_from(subject, record, subject.c.digest == record.c.digest)
+    .where(subject.c.kind == bindparam("kind"), subject.c.subject == bindparam("about"))
+    .order_by(subject.c.position)
+)
+_NEWEST = (
+    select(record.c.digest, record.c.body, record.c.position)
+    .where(record.c.kind == bindparam("kind"), record.c.position < bindparam("before"))
+    .order_by(record.c.position.desc())
+    .limit(bindparam("most"))
+)
+_NEWEST_ABOUT = (
+    select(record.c.digest, record.c.body, record.c.position)
+    .join_from(subject, record, subject.c.digest == record.c.digest)
+    .where(
+        subject.c.kind == bindparam("kind"),
+        subject.c.subject == bindparam("about"),
+        subject.c.position < bindparam("before"),
+    )
+    .order_by(subject.c.position.desc())
+    .limit(bindparam("most"))
+)
+
+
+class Snapshot:
+    """``ports.View`` over one connection and its transaction.  Every body is checked against its digest."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._engine = connection, connection.engine
+
+    def get(self, kind: type[R], digest: Digest) -> R:
+        """The record of this kind with this digest.  Raises ``NotFound``."""
+        body = self._connection.execute(_GET, {"digest": digest, "kind": kind.kind}).scalar()
+        if body is None:
+            raise NotFound(f"no {kind.kind} record {digest}")
+        return parsed(kind, digest, body, self._engine)
+
+    def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
+        """All records of this kind about this subject, oldest first."""
+        rows = self._connection.execute(_FIND, {"kind": kind.kind, "about": subject}).all()
+        return tuple(parsed(kind, digest, body, self._engine) for digest, body in rows)
+
+    def page(
+        self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
+    ) -> tuple[tuple[int, R], ...]:
+        """At most ``limit`` records with their positions, newest first; see ``ports.View.page``."""
+        values = {"kind": kind.kind, "about": subject, "before": 2**62 if before is None else before, "most": limit}
+        rows = self._connection.execute(_NEWEST_ABOUT if subject else _NEWEST, values).all()
+        return tuple((position, parsed(kind, digest, body, self._engine)) for digest, body, position in rows)
+
+
+def parsed(kind: type[R], digest: Digest, body: bytes | str, engine: Engine) -> R:
+    """The record in a row of this database.
+
+    Raises:
+        Unavailable: other bytes than the digest says, or a record of a newer auditsvc.
+    """
+    data = body.encode() if isinstance(body, str) else bytes(body)  # SQLite gives text where somebody wrote text
+    if digest_of(data) != digest:
+        raise Unavailable(
+            f"the ledger at {place(engine)} is damaged: {digest} has other bytes; restore it from a backup"
+        )
+    try:
+        return kind.stored(data, digest)
+    except InvalidInput as error:
+        raise Unavailable(
+            f"the ledger at {place(engine)} holds a record that this auditsvc can't read: {error}"
+        ) from error
+
+
+pass
+
+pass
+
 
 _PAGE = 200
 """Records in one query of ``all``: no transaction stays open while the caller works on them."""
@@ -70,7 +303,7 @@ class SqlLedger:
 
     def _add(self, connection: Connection, new: dict[Digest, Record], actor: str) -> None:
         for digest, one in new.items():
-            guard(connection, digest, one)
+            check_separation_of_duties(connection, digest, one)
         tree = _tree(connection)
         first = tree.size
         tree.grow([(self._event(digest, one, actor), digest) for digest, one in new.items()])
@@ -190,6 +423,6 @@ class SqlLedger:
 
 def _tree(connection: Connection) -> Tree:
     """Imported here: the hashing brings a crypto library along, which a look-up doesn't need."""
-    from auditsvc.adapters.ledger.tree import Tree
+    pass
 
     return Tree(connection)

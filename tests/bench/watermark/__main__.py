@@ -28,23 +28,23 @@ from torch import Tensor
 
 from auditsvc.records import Digest, Mark
 from auditsvc.watermark import (
+    ChannelGraph,
     Detection,
     Payload,
     Queries,
-    Wiring,
     derive_seed,
     detect,
     embed,
     prepare_queries,
     reveal_subkey,
-    trace_wiring,
+    trace_channels,
     verify_reveal,
     weights_digest,
 )
-from auditsvc.watermark.aligning import align
-from auditsvc.watermark.detecting import arrays, compare
-from auditsvc.watermark.keys import all_subkeys, carrier
-from auditsvc.watermark.target import filter_scales
+from auditsvc.watermark.alignment import align
+from auditsvc.watermark.carrier import filter_scales
+from auditsvc.watermark.detector import arrays, compare
+from auditsvc.watermark.watermark_keys import all_subkeys, carrier
 from tests.bench.watermark.attacks import Weights, attacks, disguised, fine_tuned, quantised, same_function
 from tests.bench.watermark.digits import Digits, Net, accuracy, answers, candidate, copied, read_digits
 from tests.bench.watermark.peers import LAYER, Triggers, Uchida
@@ -66,7 +66,7 @@ class Released:
 
     original: Weights
     weights: Weights
-    wiring: Wiring
+    wiring: ChannelGraph
     unmarked: Digest
     seed: bytes
     payload: Payload
@@ -84,7 +84,7 @@ def release(net: Net, data: Digits, name: str, recipient: int = 0) -> Released:
     payload = Payload(1, recipient)
     seed = derive_seed(MASTER, unmarked, name, f"customer-{recipient}")
     weights, mark = embed(net, net, data.train[0], seed=seed, unmarked=unmarked, payload=payload)
-    return Released(original, weights, trace_wiring(net, data.pool[:2]), unmarked, seed, payload, mark)
+    return Released(original, weights, trace_channels(net, data.pool[:2]), unmarked, seed, payload, mark)
 
 
 def fidelity(net: Net, data: Digits) -> tuple[float, float, float]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from auditsvc.watermark import Payload, Wiring, derive_seed, embed, weights_digest
-from auditsvc.watermark.wiring import Norm, Span, Wire
+from auditsvc.watermark import ChannelGraph, Payload, derive_seed, embed, weights_digest
+from auditsvc.watermark.channel_graph import Norm, Span, Wire
 from tests.bench.watermark.digits import Digits, Net, answers, copied, pruned, train
 
 Weights = dict[str, Tensor]
@@ -56,7 +56,7 @@ def overwritten(weights: Weights, data: Digits, times: float) -> Weights:
     return marked
 
 
-def disguised(weights: Weights, wiring: Wiring, seed: int = 2) -> Weights:
+def disguised(weights: Weights, wiring: ChannelGraph, seed: int = 2) -> Weights:
     """Channels renumbered, scaled and flipped, so that the network computes exactly what it did before."""
     draw = np.random.default_rng(seed)
     order = {s: draw.permutation(n) if s not in wiring.pinned else np.arange(n) for s, n in wiring.sizes.items()}
@@ -90,7 +90,7 @@ def disguised(weights: Weights, wiring: Wiring, seed: int = 2) -> Weights:
     return result
 
 
-def columns(chosen: list[tuple[Tensor, Span]], wiring: Wiring) -> Tensor:
+def columns(chosen: list[tuple[Tensor, Span]], wiring: ChannelGraph) -> Tensor:
     """Which inputs of a layer belong to these channels of the spaces that it reads."""
     found, start = [], 0
     for channels, span in chosen:
@@ -99,7 +99,7 @@ def columns(chosen: list[tuple[Tensor, Span]], wiring: Wiring) -> Tensor:
     return torch.cat(found)
 
 
-def narrowed(weights: Weights, wiring: Wiring, share: float) -> Weights:
+def narrowed(weights: Weights, wiring: ChannelGraph, share: float) -> Weights:
     """Structured pruning: the channels with the smallest filters are cut out of every space that allows it."""
     sizes = {space: torch.zeros(n) for space, n in wiring.sizes.items()}
     for step in wiring.steps:
@@ -152,7 +152,7 @@ def distilled(weights: Weights, data: Digits) -> Weights:
     return copied(net)
 
 
-def attacks(weights: Weights, wiring: Wiring, data: Digits) -> dict[str, Callable[[], Weights]]:
+def attacks(weights: Weights, wiring: ChannelGraph, data: Digits) -> dict[str, Callable[[], Weights]]:
     """By name, each to be run when it is its turn."""
     return {
         "none": lambda: weights,

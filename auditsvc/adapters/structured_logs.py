@@ -1,0 +1,81 @@
+"""Log lines: words for people, or one JSON object a line for machines, with the ids of request, job and trace."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+from typing import Any, Literal
+
+from auditsvc.errors import InvalidInput
+from auditsvc.ports import known
+
+LogFormat = Literal["text", "json"]
+
+
+class JsonLines(logging.Formatter):
+    """One object a line.  A record's ``told`` becomes fields of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **known(),
+            **_trace(),
+            **getattr(record, "told", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class TextLines(logging.Formatter):
+    """Time, level, logger, words, and in brackets what is being worked on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with a traceback below it where there is one."""
+        facts = {**known(), **getattr(record, "told", {})}
+        told = " ".join(f"{name}={value}" for name, value in facts.items())
+        return super().format(record) + (f" [{told}]" if told and not record.exc_info else "")
+
+
+def _trace() -> dict[str, str]:
+    """The trace that this line belongs to, where traces are kept; looks at nothing that was not loaded anyway."""
+    telemetry = sys.modules.get("opentelemetry.trace")
+    if telemetry is None:
+        return {}
+    context = telemetry.get_current_span().get_span_context()
+    return {"trace": f"{context.trace_id:032x}"} if context.is_valid else {}
+
+
+def logging_config(form: str) -> dict[str, Any]:
+    """For ``logging.config.dictConfig``, and for uvicorn: everything on standard error.
+
+    Raises:
+        InvalidInput: a form that there is not.
+    """
+    if form not in ("text", "json"):
+        raise InvalidInput(f"AUDITSVC_LOG_FORMAT is text or json, not {form!r}")
+    lines = {"()": JsonLines} if form == "json" else {"()": TextLines, "fmt": _TEXT}
+    handler = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+    quiet = {"handlers": ["err"], "level": "WARNING", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": lines},
+        "handlers": {"err": handler},
+        "loggers": {
+            "uvicorn": quiet,
+            "auditsvc": {"handlers": ["err"], "level": "INFO", "propagate": False},
+            "py.warnings": quiet,
+        },
+        "root": {"handlers": ["err"], "level": "WARNING"},
+    }
+
+
+_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -1,0 +1,119 @@
+"""Witnesses over HTTP: they see the log grow, and sign that it never shrank or forked.
+
+The setting names a file with one witness on each line, its key and its address, and how many must sign::
+
+    quorum 1
+    witness.example/w1+7f1c...+BAbq...  https://witness.example
+
+Reference: C2SP (2024), "tlog-witness", https://c2sp.org/tlog-witness.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.ports import Log
+from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
+from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.provenance.signer.log_witness import count_witnesses, witness_request
+
+TIMEOUT_S = 10
+_MOST = 64 * 1024
+
+
+@dataclass(frozen=True)
+class HttpWitnesses:
+    """``ports.Witnesses``: keys with addresses, and how many must answer."""
+
+    addresses: tuple[tuple[str, str], ...]
+    quorum: int
+    log: Log
+
+    @property
+    def vkeys(self) -> tuple[str, ...]:
+        """Their keys."""
+        return tuple(vkey for vkey, _ in self.addresses)
+
+    @classmethod
+    def in_file(cls, path: Path, log: Log) -> HttpWitnesses:
+        """The witnesses that a file names.
+
+        Raises:
+            InvalidInput: it can't be read, with every fault; or the quorum is larger than the number of witnesses.
+        """
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"the witnesses {path} can't be read: {error}") from error
+        addresses, quorum, reasons = [], 1, []
+        for number, line in enumerate(lines, start=1):
+            words = line.partition("#")[0].split()
+            if len(words) == 2 and words[0] == "quorum" and words[1].isdecimal():
+                quorum = int(words[1])
+            elif len(words) == 2 and words[1].startswith(("http://", "https://")) and _is_key(words[0]):
+                addresses.append((words[0], words[1].rstrip("/")))
+            elif words:
+                reasons.append(f"line {number}: neither a quorum nor a key with an address")
+        reasons += ["no witness is named"] * (not addresses)
+        reasons += [f"a quorum of {quorum} among {len(addresses)} witnesses"] * (quorum > len(addresses))
+        if reasons:
+            raise InvalidInput(f"the witnesses {path} can't be used", reasons)
+        return cls(tuple(addresses), quorum, log)
+
+    def cosign(self, envelope: str) -> str:
+        """The checkpoint with the lines of all who answered under it.
+
+        Raises:
+            Unavailable: fewer than the quorum signed; says what each of the others answered.
+        """
+        told = []
+        for vkey, address in self.addresses:
+            try:
+                line = self._line(address, envelope)
+                if count_witnesses(envelope + line, (vkey,)) != 1:
+                    raise Fault("WITNESS", "its line is not a cosignature of this checkpoint by its key")
+            except (Fault, urllib.error.URLError, OSError) as error:
+                told.append(f"{address}: {error}")
+            else:
+                envelope += line
+        signed = len(self.addresses) - len(told)
+        if signed < self.quorum:
+            raise Unavailable(f"{signed} of {self.quorum} witnesses signed the checkpoint; {'; '.join(told)}")
+        return envelope
+
+    def _line(self, address: str, envelope: str) -> str:
+        """Ask one witness; one that saw another size last says so, and is asked again from there."""
+        size = Checkpoint.parse(Note.parse(envelope).text).size
+        answer = _asked(address, witness_request(0, (), envelope))
+        if isinstance(answer, int):
+            proof = self.log.consistency(answer, size) if 0 < answer <= size else ()
+            answer = _asked(address, witness_request(answer, proof, envelope))
+        if isinstance(answer, int):
+            raise Fault("WITNESS", f"it saw {answer} entries last, and the log has {size}")
+        return answer
+
+
+def _asked(address: str, request: bytes) -> str | int:
+    """The witness's line, or the size that it saw last."""
+    asked = urllib.request.Request(f"{address}/add-checkpoint", request)  # noqa: S310 - http only, see ``in_file``
+    try:
+        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            return str(answer.read(_MOST).decode("utf-8", "replace"))
+    except urllib.error.HTTPError as error:
+        body = error.read(_MOST).decode("utf-8", "replace")
+        if error.code == 409 and re.fullmatch(r"[0-9]{1,16}\n", body):
+            return int(body)
+        raise Fault("WITNESS", f"HTTP {error.code} {body[:200].strip()}") from error
+
+
+def _is_key(text: str) -> bool:
+    try:
+        NoteKey.parse(text)
+    except Fault:
+        return False
+    return True

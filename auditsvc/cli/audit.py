@@ -1,0 +1,97 @@
+"""``audit``: from a candidate to a decision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for, print_json
+from auditsvc.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.evaluation import Predictions
+    from auditsvc.ports import Ports
+    from auditsvc.records import Candidate, Decision
+
+
+def audit(
+    data: Annotated[Path, typer.Option(help="The data set: a folder with dataset.yaml and metadata.csv.")],
+    model: ModelName,
+    version: Annotated[str | None, typer.Option(help="A version that was submitted.")] = None,
+    candidate: Annotated[Path | None, typer.Option(help="Or: a model folder that was pruned elsewhere.")] = None,
+    parent: Annotated[Path | None, typer.Option(help="Its parent's folder, with --candidate.")] = None,
+    source: Source = "not stated",
+    licence: Licence = "not stated",
+    person: Person = "nobody",
+    policy: PolicyName = "standard",
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Measure a candidate beside its parent, and judge it.  Writes its report; exit code as ``gate``'s."""
+    from auditsvc.services.audit import audit as measure
+    from auditsvc.services.decisions import judge
+    from auditsvc.services.exploration import discover_slices, find_exemplars
+    from auditsvc.services.policies import read_policy, slice_faults
+    from auditsvc.services.power import with_policy_slices
+    from auditsvc.services.reporting import write_report
+
+    rules = read_policy(policy)
+    ports = ports_for(store, quiet=json)
+    dataset = ports.datasets.open(data)
+    faults = slice_faults(rules, with_policy_slices(rules, dataset).slices.names)
+    if faults:
+        raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
+    facts = {"model": model, "source": source, "licence": licence}
+    chosen = _chosen(version, candidate, parent, facts, person, data, ports)
+    remembered: dict[str, Predictions] = {}
+    evidence = measure(chosen, rules, dataset, ports, remembered)
+    discover_slices(chosen, rules, dataset, ports, remembered)
+    find_exemplars(chosen, rules, dataset, ports, remembered)
+    decision = judge(chosen, rules, evidence, ports)
+    (report,) = write_report(chosen, decision, dataset, ports)
+    _print_decision(decision, report, json=json)
+    raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[decision.outcome])
+
+
+def _chosen(
+    version: str | None,
+    folder: Path | None,
+    parent: Path | None,
+    facts: dict[str, str],
+    person: str,
+    data: Path,
+    ports: Ports,
+) -> Candidate:
+    """The candidate that is meant: a submitted version, or a folder that is admitted now."""
+    from auditsvc.errors import NotFound
+    from auditsvc.records import Candidate, Submission
+    from auditsvc.services.candidates import admit, register_parent, submit
+
+    if version is not None and folder is None:
+        known = ports.ledger.find(Submission, f"{facts['model']}/{version}")
+        if not known:
+            raise NotFound(f"no candidate was submitted as {facts['model']} version {version}")
+        return ports.ledger.get(Candidate, known[-1].candidate)
+    if folder is None or parent is None:
+        raise InvalidInput("say what to audit: --version N, or --candidate FOLDER with --parent FOLDER")
+    if person == "nobody":
+        raise InvalidInput("say who submits the candidate with --as NAME; who submits can't approve")
+    dense, parent_version = register_parent(parent, facts, ports)
+    admitted = admit(folder, dense, ports.datasets.open(data), ports)
+    submit(admitted, parent_version, person, ports)
+    return admitted
+
+
+def _print_decision(decision: Decision, report: Path, *, json: bool) -> None:
+    if json:
+        findings = [item.model_dump(mode="json", exclude_none=True) for item in decision.findings]
+        print_json(
+            {"decision": decision.digest, "outcome": decision.outcome, "findings": findings, "report": str(report)}
+        )
+        return
+    print(f"{decision.outcome} under {decision.policy_name}")
+    for item in decision.findings:
+        print(f"  {item.severity:<5} {item.verdict:<9} {item.rule}: {item.words}")
+    print(f"report {report}")

@@ -1,0 +1,137 @@
+"""``approve``, ``waive``, ``release``, ``revoke``: what named people do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.output import Json, Model, Person, Store, Version, ports_for, print_json
+from auditsvc.errors import NotFound
+
+if TYPE_CHECKING:
+    from auditsvc.ports import Ports
+    from auditsvc.records import Candidate, Release
+
+
+def candidate_of(model: str, version: str, ports: Ports) -> Candidate:
+    """The candidate that was submitted as this version.  Raises ``NotFound``."""
+    from auditsvc.records import Candidate, Submission
+
+    known = ports.ledger.find(Submission, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    return ports.ledger.get(Candidate, known[-1].candidate)
+
+
+def approve(
+    model: Model, version: Version, person: Person, comment: str = "", store: Store = None, json: Json = False
+) -> None:
+    """Consent to the newest decision on a version.  Who submitted it can't."""
+    from auditsvc.services.decisions import approve as consent
+    from auditsvc.services.decisions import latest_decision
+
+    ports = ports_for(store, quiet=json)
+    approval = consent(latest_decision(candidate_of(model, version, ports), None, ports), person, ports, comment)
+    if json:
+        print_json(approval)
+    else:
+        print(f"{person} approved {model} version {version} ({approval.decision})")
+
+
+def waive(
+    model: Model,
+    version: Version,
+    rule: Annotated[str, typer.Option(help="The rule that is waived.")],
+    reason: Annotated[str, typer.Option(help="Why; it is printed in every report.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day that it holds.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Take one open rule of one version upon yourself, until a day.  Audit again for a new decision."""
+    from auditsvc.services.decisions import latest_decision
+    from auditsvc.services.decisions import waive as take
+
+    ports = ports_for(store, quiet=json)
+    decision = latest_decision(candidate_of(model, version, ports), None, ports)
+    waiver = take(decision, rule, person, reason, until.date(), ports)
+    if json:
+        print_json(waiver)
+    else:
+        print(f"{person} waived {rule} of {model} version {version} until {waiver.until}")
+
+
+def release(model: Model, version: Version, store: Store = None, json: Json = False) -> None:
+    """Sign, attest and log an approved version.  The alias ``approved`` moves to it last."""
+    from auditsvc.records import Submission
+    from auditsvc.services.decisions import latest_decision
+    from auditsvc.services.release import release as seal
+    from auditsvc.services.release import release_folder
+
+    ports = ports_for(store, quiet=json)
+    candidate = candidate_of(model, version, ports)
+    with ports.progress.step("sign, attest, log, verify"):
+        sealed = seal(candidate, latest_decision(candidate, None, ports), ports)
+    if json:
+        print_json(sealed)
+    else:
+        submission = ports.ledger.find(Submission, candidate.digest)[0]
+        print(f"released {model} version {version}: {release_folder(ports, submission, sealed.decision)}")
+
+
+def revoke(
+    model: Model,
+    version: Version,
+    reason: Annotated[str, typer.Option(help="Why it must not be used any more.")],
+    requested_by: Annotated[str, typer.Option(help="Who asks for it.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Take a release back.  One person asks, another confirms."""
+    from auditsvc.services.release import revoke as take_back
+
+    ports = ports_for(store, quiet=json)
+    revocation = take_back(_sealed(model, version, ports), reason, requested_by, person, ports)
+    if json:
+        print_json(revocation)
+    else:
+        print(f"revoked {model} version {version}: {reason}")
+
+
+def rollback(
+    model: Model,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
+    requested_by: Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")],
+    person: Person,
+    version: Annotated[
+        str | None, typer.Option(help="The version to go back to. [default: the newest other release]")
+    ] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Do everything but move the alias, and time it.")
+    ] = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Move the alias back to an earlier release that still verifies.  Nothing is revoked."""
+    from auditsvc.services.rollback import roll_back
+
+    ports = ports_for(store, quiet=json)
+    with ports.progress.step("verify the earlier release"):
+        made = roll_back(model, version, reason, requested_by, person, ports, rehearse=rehearse)
+    if json:
+        print_json(made)
+    else:
+        what = "could go back" if rehearse else "went back"
+        print(f"{model} {what} from version {made.found or 'none'} to {made.version}, in {made.took_ms / 1000:.1f} s")
+
+
+def _sealed(model: str, version: str, ports: Ports) -> Release:
+    from auditsvc.records import Release
+
+    known = ports.ledger.find(Release, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"{model} version {version} was never released")
+    return known[-1]

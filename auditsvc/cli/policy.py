@@ -1,0 +1,169 @@
+"""``policy plan``, ``dry-run``, ``diff``, ``explain`` and ``schema``: policies before and after they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.output import Json, Store, print_json, settings_for
+from auditsvc.cli.report import policy_app
+from auditsvc.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from auditsvc.datasets.folder import Column
+    from auditsvc.services.power import SlicePower
+
+PolicyArgument = Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")]
+
+__all__ = ["policy_app"]
+
+
+@policy_app.command("plan")
+def policy_plan(
+    policy: PolicyArgument,
+    data: Annotated[Path | None, typer.Option(help="The data set that is to be audited.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Or: so many images, all of them one slice.")] = None,
+    changing: Annotated[float, typer.Option(min=0.001, max=1, help="Share of answers that pruning changes.")] = 0.05,
+    power: Annotated[float, typer.Option(min=0.5, max=0.99, help="The chance with which a rule is to be met.")] = 0.8,
+    json: Json = False,
+) -> None:
+    """How many images each rule needs on each slice.  Exit code 3 if the policy could not approve anything."""
+    from auditsvc.datasets.folder import FolderDatasets
+    from auditsvc.records import OVERALL
+    from auditsvc.services.policies import read_policy, slice_faults
+    from auditsvc.services.power import plan, slice_sizes, with_policy_slices
+
+    if (data is None) == (images is None):
+        raise InvalidInput("say what to plan for: --data FOLDER or --images N")
+    found = read_policy(policy)
+    columns: tuple[Column, ...] = ()
+    if data is not None:
+        dataset = FolderDatasets().open(data)
+        columns = getattr(dataset, "columns", ())
+        sizes = slice_sizes(with_policy_slices(found, dataset))
+        faults = slice_faults(found, tuple(sizes))
+        if faults:
+            raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
+    else:
+        sizes = {OVERALL: images or 0}
+    lines = plan(found, sizes, changing=changing, power=power)
+    if json:
+        told = {"columns": [column.model_dump() for column in columns]} if columns else {}
+        print_json(
+            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)} | told
+        )
+    else:
+        _print_columns(columns)
+        _print_plan(lines)
+    raise typer.Exit(3 if any(line.blocks for line in lines) else 0)
+
+
+def _print_columns(columns: tuple[Column, ...]) -> None:
+    """The metadata as it was understood: a column of numbers that was taken for words is seen here."""
+    width = max((len(column.name) for column in columns), default=0)
+    for column in columns:
+        missing = f", {column.missing} missing" if column.missing else ""
+        print(f"  {column.name:<{width}}  {column.kind}, {column.values} values{missing}: {column.use}")
+
+
+def _print_plan(lines: tuple[SlicePower, ...]) -> None:
+    width = max(len(line.slice) for line in lines)
+    rule = ""
+    for line in lines:
+        if line.rule != rule:
+            rule = line.rule
+            print(rule)
+        needs = "" if line.wanted is None else f"; {line.wanted} meet it with ease, {line.fewest} at the least"
+        print(f"  {line.state:<10} {line.slice:<{width}} {line.images:>7} images{needs}")
+    for line in lines:
+        if line.blocks:
+            print(f"can't be decided: {line.rule} on {line.slice}")
+
+
+@policy_app.command("dry-run")
+def policy_dry_run(
+    policy: PolicyArgument,
+    model: Annotated[str | None, typer.Option(help="Only candidates of this model.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """What a policy would have said about all past candidates.  Nothing is measured or stored."""
+    from auditsvc.bootstrap import open_ledger
+    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policy_backtest import backtest
+
+    found = tuple(backtest(read_policy(policy), open_ledger(settings_for(store)), model))
+    if json:
+        print_json({"replayed": [item.model_dump(mode="json") for item in found]})
+        return
+    for item in found:
+        turned = "  <- turned" if item.turned else ""
+        print(
+            f"{item.model} version {item.version} on {item.data}: {item.before} under {item.under}, {item.now}{turned}"
+        )
+        for reason in item.reasons:
+            print(f"    {reason}")
+    print(f"{sum(item.turned for item in found)} of {len(found)} decisions would turn")
+
+
+@policy_app.command("diff")
+def policy_diff(
+    old: PolicyArgument,
+    new: Annotated[str, typer.Argument(help="The policy to compare it with.")],
+    json: Json = False,
+) -> None:
+    """What the second policy asks that the first does not.  Exit code 1 if they differ."""
+    from auditsvc.records.policy_explain import differences
+    from auditsvc.services.policies import read_policy
+
+    before, after = read_policy(old), read_policy(new)
+    lines = differences(before, after)
+    if json:
+        print_json({"old": before.digest, "new": after.digest, "differences": list(lines)})
+    else:
+        print("\n".join(lines) or "no difference")
+    raise typer.Exit(1 if lines else 0)
+
+
+@policy_app.command("explain")
+def policy_explain(
+    policy: Annotated[str | None, typer.Argument(help="A policy file, or a shipped one by name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Or explain a decision: the model, ")] = None,
+    version: Annotated[str | None, typer.Option(help="and its version.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """A policy, or the newest decision on a version, in plain words."""
+    from auditsvc.records.policy_explain import explain_policy
+    from auditsvc.services.policies import read_policy
+
+    if (policy is None) == (model is None or version is None):
+        raise InvalidInput("say what to explain: a POLICY, or a decision with --model and --version")
+    lines = list(explain_policy(read_policy(policy))) if policy else _decision(str(model), str(version), store)
+    if json:
+        print_json({"words": lines})
+    else:
+        print("\n".join(lines))
+
+
+def _decision(model: str, version: str, store: Path | None) -> list[str]:
+    from auditsvc.bootstrap import open_ledger
+    from auditsvc.records import Decision, Policy, Submission
+    from auditsvc.records.policy_explain import explain_decision
+
+    ledger = open_ledger(settings_for(store))
+    known = ledger.find(Submission, f"{model}/{version}")
+    decisions = ledger.find(Decision, known[-1].candidate) if known else ()
+    if not decisions:
+        raise NotFound(f"no decision on {model} version {version}")
+    return list(explain_decision(decisions[-1], ledger.get(Policy, decisions[-1].policy)))
+
+
+@policy_app.command("schema")
+def policy_schema() -> None:
+    """The JSON Schema of policy files, for editors."""
+    from auditsvc.records.policy import policy_schema as schema
+
+    print_json(schema())

@@ -1,0 +1,329 @@
+"""``prune``: from a parent to one submitted candidate, or to the smallest that a policy approves.
+
+Recipes and ladders from the words of the command line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for, print_json
+from auditsvc.cli.watermark import Halfway, QueriesFrom
+from auditsvc.errors import InvalidInput
+from auditsvc.records import Recipe, faults_of
+
+if TYPE_CHECKING:
+    from auditsvc.evaluation import Dataset
+    from auditsvc.ports import Ports
+    from auditsvc.pruning import Ladder
+    from auditsvc.records import Candidate, Parent, Policy, Recipe, Timing
+    from auditsvc.services.compression_sweep import Sweep
+    from auditsvc.services.model_store import Question
+    from auditsvc.services.watermarking import WatermarkOptions
+
+
+DEFAULT_LADDERS = (
+    "structured-l1:macs=1.25,1.5,2,2.5,3,4,6,8",
+    "magnitude-global:sparsity=0.3,0.5,0.6,0.7,0.8,0.9,0.95",
+)
+"""What a sweep tries if nobody says otherwise: what brings speed first, then what only brings small files."""
+
+
+@dataclass
+class RecipeData:
+    """The data sets that a recipe sees, opened once each; the first one given is the recipe's own."""
+
+    opener: Callable[[Path], Dataset]
+    given: Sequence[Path] = ()
+    opened: dict[Path, Dataset] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Open what was given."""
+        for path in self.given:
+            self.open(path)
+
+    def open(self, path: Path) -> Dataset:
+        """The data set of this folder."""
+        if path not in self.opened:
+            self.opened[path] = self.opener(path)
+        return self.opened[path]
+
+    @property
+    def sets(self) -> tuple[Dataset, ...]:
+        """All that were opened."""
+        return tuple(self.opened.values())
+
+    @property
+    def own(self) -> str | None:
+        """The digest of the recipe's own data set."""
+        return self.open(self.given[0]).ref.digest if self.given else None
+
+
+def recipe_of(fields: dict[str, Any]) -> Recipe:
+    """A recipe of these fields.
+
+    Raises:
+        InvalidInput: with every fault.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput("this is no recipe", faults_of(error)) from error
+
+
+def recipe_file(path: Path) -> Recipe:
+    """A recipe from a JSON file: the record as ``auditsvc prune --json`` and reports show it, ``kind`` or not.
+
+    Raises:
+        InvalidInput: no such file, or no recipe in it.
+    """
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} can't be read as JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise InvalidInput(f"{path} holds no JSON object")
+    return recipe_of({name: value for name, value in fields.items() if name != "kind"})
+
+
+def target_of(text: str) -> tuple[str, float]:
+    """``NAME=NUMBER``."""
+    name, sign, number = text.partition("=")
+    try:
+        return name, float(number) if sign else float("nan")
+    except ValueError as error:
+        raise InvalidInput(f"--target takes NAME=NUMBER, not {text!r}") from error
+
+
+def recovery_of(texts: Sequence[str], data: RecipeData) -> dict[str, Any]:
+    """``batch-norm``, ``distillation:epochs=3,rate=0.03``, ``fine-tune:epochs=1,data=FOLDER``: what was won back how.
+
+    Raises:
+        InvalidInput: words that are no recovery.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        kind, _, rest = text.partition(":")
+        numbers: dict[str, Any] = {}
+        for part in filter(None, rest.split(",")):
+            name, sign, value = part.partition("=")
+            if not sign:
+                raise InvalidInput(f"--recover takes KIND:NAME=VALUE,NAME=VALUE, not {text!r}")
+            numbers[name] = data.open(Path(value)).ref.digest if name == "data" else _plain(value)
+        found[kind] = numbers
+    return found
+
+
+def _plain(text: str) -> Any:
+    """A number or truth value where it is one, else the words."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def ladders_of(texts: Sequence[str], fields: dict[str, Any]) -> tuple[Ladder, ...]:
+    """``structured-l1:macs=1.5,2,3;round_to=4``: the target with several numbers is the one that rises.
+
+    ``fields`` are the other fields of every recipe.
+
+    Raises:
+        InvalidInput: words that are no ladder.
+    """
+    return tuple(_ladder(text, fields) for text in texts or DEFAULT_LADDERS)
+
+
+def _ladder(text: str, fields: dict[str, Any]) -> Ladder:
+    from auditsvc.pruning import ladder
+
+    method, _, rest = text.partition(":")
+    try:
+        targets = {
+            name: [float(number) for number in numbers.split(",")]
+            for name, numbers in (part.split("=") for part in rest.split(";"))
+        }
+    except ValueError as error:
+        raise InvalidInput(f"--ladder takes METHOD:TARGET=A,B,C;OTHER=N, not {text!r}") from error
+    rising = [name for name, numbers in targets.items() if len(numbers) > 1]
+    if len(rising) != 1:
+        raise InvalidInput(f"one target of the ladder {text!r} needs several numbers; {len(rising)} have them")
+    fixed = {name: numbers[0] for name, numbers in targets.items() if name != rising[0]}
+    return ladder(method, rising[0], targets[rising[0]], **fixed, **fields)
+
+
+pass
+
+
+Words = list[str]
+
+
+def prune(
+    parent: Annotated[
+        str,
+        typer.Option(
+            "--parent",
+            help="The dense model: a model folder, an ONNX file, models:/NAME/VERSION or models:/NAME@ALIAS.",
+        ),
+    ],
+    model: ModelName,
+    source: Source,
+    licence: Licence,
+    calibration: Annotated[Path, typer.Option(help="A data set (labels unused) that is not audited.")],
+    person: Person,
+    method: Annotated[str, typer.Option(help="structured-l1, magnitude-global, n-m, none, ...")] = "magnitude-global",
+    target: Annotated[
+        Words, typer.Option(help="NAME=NUMBER: sparsity=0.3, macs=2, latency=1.5; may be repeated.")
+    ] = [],  # noqa: B006
+    recover: Annotated[
+        Words, typer.Option(help="batch-norm, fine-tune:epochs=2, distillation:epochs=3,rate=0.03; may be repeated.")
+    ] = [],  # noqa: B006
+    number_format: Annotated[str | None, typer.Option("--format", help="int8, float16 or bfloat16.")] = None,
+    data: Annotated[
+        list[Path], typer.Option(help="A data set for recovery, labels or int8; the first one is the recipe's own.")
+    ] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
+    recipe: Annotated[Path | None, typer.Option(help="A whole recipe as JSON, instead of the options above.")] = None,
+    onnx: Annotated[bool, typer.Option(help="Put the same model beside the weights as checked ONNX.")] = False,
+    classes: Annotated[str | None, typer.Option(help="Of an ONNX parent: class names with commas between.")] = None,
+    image: Annotated[str, typer.Option(help="Of an ONNX parent: channels x height x width.")] = "3x224x224",
+    output: Annotated[str | None, typer.Option(help="Of an ONNX parent: the output that is audited.")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Find the smallest candidate that --policy approves.")] = False,
+    ladder: Annotated[
+        Words, typer.Option(help="With --sweep: METHOD:TARGET=A,B,C;OTHER=N; may be repeated, most promising first.")
+    ] = [],  # noqa: B006
+    audited: Annotated[Path | None, typer.Option("--audited", help="With --sweep: the data set to audit on.")] = None,
+    goal: Annotated[
+        str, typer.Option(help="With --sweep: bytes_compressed, bytes_dense, macs or parameters is made small.")
+    ] = "bytes_compressed",
+    policy: PolicyName = "standard",
+    recipient: Annotated[str, typer.Option(help="Mark it as this recipient's copy, so that a leak is traced.")] = "",
+    queries: QueriesFrom = None,
+    halfway: Halfway = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Prune a parent, mark, register and submit the result.  With --sweep: the smallest that passes a policy."""
+    from auditsvc.services.candidates import register_parent
+    from auditsvc.services.compression_sweep import Sweep
+    from auditsvc.services.model_store import resolve_parent
+    from auditsvc.services.watermarking import WatermarkOptions
+
+    if sweep and audited is None:
+        raise InvalidInput("a sweep audits every candidate: name the data set to audit on with --audited")
+    ports = ports_for(store, quiet=json)
+    seen, images = RecipeData(ports.datasets.open, data), ports.datasets.open(calibration)
+    fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
+    fields["number_format"] = number_format
+    facts = {"model": model, "source": source, "licence": licence}
+    with resolve_parent(parent, _question(classes, image, output), ports) as folder:
+        dense, version = register_parent(folder, facts, ports)
+    if audited is not None and sweep:
+        dataset = ports.datasets.open(audited)
+        search = Sweep(dense, images, dataset, _policy_for(policy, audited, dataset), ports, seen.sets, goal)
+        _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)
+        return
+    chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
+    marking = WatermarkOptions(recipient, ports.datasets.open(queries) if queries else None, halfway)
+    candidate = _made(dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, ports, onnx=onnx)
+    _tell(candidate, dense, images, version, person, ports, json=json)
+
+
+def _question(classes: str | None, image: str, output: str | None) -> Question | None:
+    """What an ONNX file does not say of itself."""
+    from auditsvc.models import InputSpec
+    from auditsvc.services.model_store import Question
+
+    if classes is None:
+        return None
+    try:
+        channels, height, width = (int(number) for number in image.split("x"))
+        spec = InputSpec(channels=channels, height=height, width=width)
+    except ValueError as error:
+        raise InvalidInput(f"--image takes CHANNELSxHEIGHTxWIDTH, for instance 3x224x224, not {image!r}") from error
+    return Question(tuple(name.strip() for name in classes.split(",")), spec, output)
+
+
+def _made(
+    parent: Parent,
+    recipe: Recipe,
+    calibration: Dataset,
+    seen: RecipeData,
+    marking: WatermarkOptions,
+    ports: Ports,
+    *,
+    onnx: bool,
+) -> Candidate:
+    """The candidate; a latency target is measured first and becomes the MACs that meet it."""
+    from auditsvc.pruning import concrete
+    from auditsvc.services.candidates import prune_candidate
+    from auditsvc.services.model_store import load_stored
+
+    fixed = concrete(load_stored(parent.files, ports), recipe, seen.sets, progress=ports.progress)
+    if fixed != recipe:
+        ports.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
+    with ports.progress.step("prune, mark, load again"):
+        return prune_candidate(parent, fixed, calibration, ports, seen.sets, onnx=onnx, marking=marking)
+
+
+def _tell(
+    candidate: Candidate, parent: Parent, images: Dataset, version: str, person: str, ports: Ports, *, json: bool
+) -> None:
+    """Submit, time, and say what the candidate costs beside its parent."""
+    from auditsvc.services.candidates import submit
+    from auditsvc.services.compression_sweep import cost_lines
+
+    submission = submit(candidate, version, person, ports)
+    timing, why = _timing(candidate, parent, images, ports)
+    if json:
+        more = {"timing": timing.model_dump(mode="json")} if timing else {"untimed": why}
+        print_json({**submission.model_dump(mode="json", exclude_none=True), "card": candidate.card, **more})
+        return
+    print(f"{submission.model} version {submission.version}: {submission.candidate}")
+    lines = cost_lines(candidate, parent, timing, ports)
+    print("\n".join(f"  {line}" for line in lines))
+    if timing is None:
+        print(f"  latency was not measured: {why}")
+
+
+def _timing(candidate: Candidate, parent: Parent, images: Dataset, ports: Ports) -> tuple[Timing | None, str]:
+    from auditsvc.errors import Refused, Unavailable
+    from auditsvc.services.compression_sweep import measure_latency
+
+    try:
+        return measure_latency(candidate, parent, next(images.batches(64)).images, ports), ""
+    except (Refused, Unavailable) as error:
+        return None, str(error).splitlines()[0]
+
+
+def _tell_sweep(sweep: Sweep, ladders: tuple[Ladder, ...], version: str, person: str, *, json: bool) -> None:
+    """Sweep, submit the best, say what was tried; exit code 0, or 1 if nothing passed."""
+    found = sweep.run(ladders)
+    submission = sweep.submit(found, version, person)
+    if json:
+        best = submission.model_dump(mode="json", exclude_none=True) if submission else None
+        print_json({"best": best, "audits": found.frontier.audits, "folder": str(found.folder)})
+    else:
+        for trial in found.frontier.trials:
+            print(f"  {trial.recipe.method} {dict(trial.recipe.targets)}: {trial.ending} {trial.reason}".rstrip())
+        words = f"{submission.model} version {submission.version}" if submission else "nothing passed"
+        print(f"{words}; {found.frontier.audits} full audits; {found.folder}")
+    raise typer.Exit(0 if submission else 1)
+
+
+def _policy_for(policy: str, audited: Path, dataset: Dataset) -> Policy:
+    """The policy, if it fits the data set."""
+    from auditsvc.services.policies import read_policy, slice_faults
+
+    rules = read_policy(policy)
+    faults = slice_faults(rules, dataset.slices.names)
+    if faults:
+        raise InvalidInput(f"the policy {policy} does not fit the data set {audited}", faults)
+    return rules

@@ -1,0 +1,86 @@
+"""``demo``, ``report`` and ``policy``: what tells people something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from auditsvc.cli.output import Json, Model, Store, Version, ports_for, print_json, settings_for
+from auditsvc.errors import InvalidInput, NotFound
+
+policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def demo(
+    case: Annotated[str, typer.Option(help="faces, digits or cells (a detector).")] = "faces",
+    policy: Annotated[str, typer.Option(help="A shipped policy or a file; the case's own where none is given.")] = "",
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Run the main job on a real model and images that ship with it."""
+    from rich.console import Console
+
+    from auditsvc.adapters.progress_bar import ConsoleProgress, NoProgress
+    from auditsvc.demo.case_data import case_named
+    from auditsvc.demo.run import run_demo
+    from auditsvc.services.policies import read_policy
+
+    console = Console(quiet=json)
+    progress = NoProgress() if json else ConsoleProgress(console)
+    rules = read_policy(policy or case_named(case).policy)
+    rows = run_demo(case, rules, settings_for(store), progress, console)
+    if json:
+        versions = {row.submission.version: row.decision.outcome for row in rows}
+        print_json({"model": rows[0].submission.model, "decisions": versions, "store": str(settings_for(store).store)})
+
+
+def report(
+    model: Model,
+    version: Version,
+    data: Annotated[Path, typer.Option(help="The data set that was audited, for its pictures.")],
+    formats: Annotated[
+        list[str], typer.Option("--format", help="html, pdf, json, rules-csv, oscal, bom, ... or all; may be repeated.")
+    ] = ["html"],  # noqa: B006 - typer reads the default, nobody changes it
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the report of the newest decision again.  The same records give the same bytes."""
+    from auditsvc.compliance import FORMATS
+    from auditsvc.records import Candidate, Submission
+    from auditsvc.services.decisions import latest_decision
+    from auditsvc.services.reporting import write_report
+
+    ports = ports_for(store, quiet=json)
+    known = ports.ledger.find(Submission, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    candidate = ports.ledger.get(Candidate, known[-1].candidate)
+    decision, dataset = latest_decision(candidate, None, ports), ports.datasets.open(data)
+    names = tuple(FORMATS) if "all" in formats else tuple(formats)
+    unknown = sorted(set(names) - set(FORMATS))
+    if unknown:
+        raise InvalidInput(f"no report format {', '.join(unknown)}; there are: {', '.join(FORMATS)}, all")
+    paths = write_report(candidate, decision, dataset, ports, formats=names)
+    if json:
+        print_json({"reports": [str(path) for path in paths]})
+    else:
+        print("\n".join(str(path) for path in paths))
+
+
+@policy_app.command("check")
+def policy_check(
+    policy: Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")], json: Json = False
+) -> None:
+    """Read a policy and report every fault with its line."""
+    from auditsvc.services.policies import read_policy
+
+    found = read_policy(policy)
+    if json:
+        print_json({"policy": found.policy, "version": found.version, "digest": found.digest})
+        return
+    print(f"{found.policy} version {found.version}: {len(found.rules)} rules, {len(found.checks)} checks")
+    print(f"  {found.digest}")
+    for rule in found.rules:
+        print(f"  {rule.severity:<5} {rule.rule}: {rule.sentence()}")

@@ -1,0 +1,137 @@
+"""``gate`` and ``verify``: questions, answered fast.  Neither torch nor MLflow is imported here.
+
+``verify --report``: whether every number of a report is what the release's evidence says.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from auditsvc.cli.output import Json, Model, Store, Version, print_json, settings_for
+from auditsvc.compliance import Report, check_report_numbers
+from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE
+from auditsvc.records import Decision, Evidence, Step, Verification
+
+if TYPE_CHECKING:
+    from auditsvc.records import Verification
+
+
+def with_report(found: Verification, attest: Path, report: Path) -> Verification:
+    """The verification with one more step; a number that is not in the evidence makes it INVALID.
+
+    The records beside the release are those that the verification has just checked.
+
+    Raises:
+        InvalidInput: a file that is no report.
+        Unavailable: a file that can't be read.
+    """
+    try:
+        read = Report.model_validate_json(report.read_bytes())
+        decision = Decision.parse((attest / DECISION).read_bytes())
+        evidence = [Evidence.parse(path.read_bytes()) for path in sorted((attest / EVIDENCE).glob("*.json"))]
+    except OSError as error:
+        raise Unavailable(f"{error.filename or report} can't be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise InvalidInput(f"{report} is no report.json; the PDF has it attached") from error
+    links = check_report_numbers(read, decision, evidence)
+    detail = f"{links.held} numbers are in the evidence"
+    if links.elsewhere:
+        detail += f"; {links.elsewhere} rest on records that are not beside this release"
+    if links.faults:
+        detail = "; ".join(links.faults[:5]) + (f"; and {len(links.faults) - 5} more" if len(links.faults) > 5 else "")
+    step = Step(step="report", code="OK" if not links.faults else "REPORT_NUMBER", ok=not links.faults, detail=detail)
+    verdict = "INVALID" if links.faults and found.verdict != "REVOKED" else found.verdict
+    return found.model_copy(update={"steps": (*found.steps, step), "verdict": verdict})
+
+
+VERDICT_CODES = {"VALID": 0, "INVALID": 1, "UNKNOWN": 3, "REVOKED": 5}
+
+
+def gate(
+    model: Model,
+    version: Version,
+    policy: Annotated[str | None, typer.Option(help="Only decisions under this policy (name or digest).")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
+    from auditsvc.bootstrap import open_ledger
+    from auditsvc.services.gate_query import query_gate
+
+    answer = query_gate(open_ledger(settings_for(store)), model, version, policy)
+    if json:
+        print_json(answer)
+    else:
+        under = f" under {answer.policy}" if answer.policy else ""
+        print(f"{answer.model} version {answer.version}: {answer.answer}{under}")
+        for reason in answer.reasons:
+            print(f"  {reason}")
+    raise typer.Exit(answer.exit_code)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A release: a folder with release/ and attest/.")],
+    key: Annotated[Path, typer.Option(help="The release key (PEM), or a trust policy (JSON), got from elsewhere.")],
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            help="Published trust and recalls: a folder or an address (.../v1/trust); --key is what signs it."
+        ),
+    ] = None,
+    parent: Annotated[
+        list[Path] | None, typer.Option(help="The release of an ancestor, to be verified too; may be repeated.")
+    ] = None,
+    resource: Annotated[str | None, typer.Option(help="What it must be: pkg:mlflow/MODEL@VERSION.")] = None,
+    attest: Annotated[Path | None, typer.Option(help="The attestations, if not in FOLDER/attest.")] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Where versions of --trust are remembered. [default: ~/.local/state/auditsvc/trust]"),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="A report.json of this release: is every number in the evidence?")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say whether this is what was approved, offline.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
+    from auditsvc.provenance import TrustRoot
+    from auditsvc.provenance import verify as check
+
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder; give the release's folder, the one that holds release/")
+    files = folder / "release" if (folder / "release").is_dir() else folder
+    now = datetime.now(UTC)
+    if trust is None:
+        root = TrustRoot.load(key)
+    elif key.is_file():
+        from auditsvc.provenance.trust.tuf_client import default_memory, fetched_trust
+
+        root = fetched_trust(trust, key.read_bytes(), now, memory or default_memory())
+    else:
+        raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")
+    found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())
+    if report is not None:
+        try:
+            pass
+        except ImportError as error:
+            raise InvalidInput("--report needs the whole of auditsvc: pip install auditsvc") from error
+        found = with_report(found, attest or folder / "attest", report)
+    if json:
+        print_json(found)
+    else:
+        _print(found, folder)
+    raise typer.Exit(VERDICT_CODES[found.verdict])
+
+
+def _print(found: Verification, folder: Path) -> None:
+    print(f"{found.verdict} {folder}")
+    for step in found.steps:
+        held, code = ("ok    ", "") if step.ok else ("FAILED", f"{step.code} ")
+        print(f"  {held} {step.step}: {code}{step.detail}")
+    for note in found.notes:
+        print(f"  note   {note}")

@@ -1,0 +1,149 @@
+"""``copy``, ``identify``, ``queries``, ``reveal``, ``arbitrate``: copies for recipients, and whose a found model is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from auditsvc.cli.output import Json, Model, Person, Store, Version, checking_ports, ports_for, print_json
+from auditsvc.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.services.tracing import TraceResult
+
+IDENTIFY_CODES = {"MATCH": 0, "INCONCLUSIVE": 3, "NO EVIDENCE": 3}
+
+
+QueriesFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--queries", help="A data set for the test by answers, not audited. [default: a third of --calibration]"
+    ),
+]
+Halfway = Annotated[bool, typer.Option("--halfway", help="Double exposures of it: a stronger test, minutes longer.")]
+
+
+def copy(
+    model: Model,
+    version: Version,
+    recipient: Annotated[list[str], typer.Option(help="For whom; may be repeated.")],
+    calibration: Annotated[Path, typer.Option(help="A data set (labels unused) that is not audited.")],
+    person: Person,
+    queries: QueriesFrom = None,
+    halfway: Halfway = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Mark a version anew for each recipient, to trace a leak.  Each copy is audited and released by itself."""
+    from auditsvc.cli.decision import candidate_of
+    from auditsvc.services.candidates import submit_beside, watermark_for_recipient
+    from auditsvc.services.watermarking import WatermarkOptions
+
+    ports = ports_for(store, quiet=json)
+    pool = ports.datasets.open(queries) if queries else None
+    candidate, images, made = candidate_of(model, version, ports), ports.datasets.open(calibration), {}
+    with ports.progress.step("mark, load again, submit", len(recipient)) as tick:
+        for name in recipient:
+            made[name] = submit_beside(
+                watermark_for_recipient(candidate, WatermarkOptions(name, pool, halfway), images, ports), person, ports
+            ).version
+            tick()
+    if json:
+        print_json({"model": model, "copies": made})
+    else:
+        print("\n".join(f"{model} version {number}: the copy of {name}" for name, number in made.items()))
+
+
+def identify(
+    file: Annotated[
+        Path | None, typer.Argument(help="A found model: safetensors, ONNX, or a model folder.", show_default=False)
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="Instead of a file: its answers, in the sheet that `auditsvc queries` wrote."),
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Say whether a model is one of ours, and whose copy.  Exit code 0 MATCH, 3 INCONCLUSIVE or NO EVIDENCE."""
+    from auditsvc.services.tracing import identify_answers, identify_file
+
+    if (file is None) == (queries is None):
+        raise InvalidInput("give the file that was found, or its answers with --queries")
+    ports = checking_ports(store)
+    found = identify_file(file, ports) if file else identify_answers(queries or Path(), ports)
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+    raise typer.Exit(IDENTIFY_CODES[found.verdict])
+
+
+def _print(found: TraceResult) -> None:
+    print(f"{found.verdict}  {found.sentence}")
+    for one in found.matches:
+        whose = f", the copy of {one.recipient}" if one.recipient else ""
+        print(f"  {one.model} version {one.version}{whose} ({one.standing}): z {one.z:.1f}, p 10^{one.log10_p:.1f}")
+    if found.verdict == "MATCH":
+        holds = "also" if found.dispute else "not"
+        print(f"  This is {holds} enough against somebody who says that the keys were tried until one fitted.")
+    for reason in found.untried:
+        print(f"  not compared: {reason}")
+
+
+def queries(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the pictures and the sheet.")],
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    version: Annotated[str | None, typer.Option(help="Only those of this version.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the pictures to ask a suspect.  Fill in the sheet, then run `auditsvc identify --queries SHEET`."""
+    from auditsvc.services.tracing import SHEET, export_query_set, queries_for
+
+    count = export_query_set(queries_for(checking_ports(store), model, version), folder)
+    if json:
+        print_json({"pictures": count, "sheet": str(folder / SHEET)})
+    else:
+        print(f"{count} pictures in {folder}; fill in {folder / SHEET}: a label for each, or a column for each class")
+
+
+def reveal(
+    model: Model,
+    version: Version,
+    folder: Annotated[Path, typer.Argument(help="A new folder, for the arbiter only: the unmarked weights are in it.")],
+    subkey: Annotated[int, typer.Option(help="Which of the sixteen sub-keys, 0 to 15; a shown one is used up.")],
+    store: Store = None,
+) -> None:
+    """Show one sub-key of a version's mark, with its proof.  For a dispute; the other fifteen stay secret."""
+    from auditsvc.cli.decision import candidate_of
+    from auditsvc.services.tracing import reveal as show
+
+    ports = checking_ports(store)
+    show(candidate_of(model, version, ports), subkey, folder, ports)
+    print(f"sub-key {subkey} of {model} version {version} is in {folder}; give it to the arbiter with the release")
+
+
+def arbitrate(
+    found: Annotated[Path, typer.Argument(help="The model in dispute: safetensors or ONNX.")],
+    shown: Annotated[Path, typer.Argument(help="What the owner shows: the folder that `auditsvc reveal` wrote.")],
+    release: Annotated[Path, typer.Option(help="The owner's release, with release/ and attest/.")],
+    key: Annotated[Path, typer.Option(help="The owner's release key or trust policy, got from elsewhere.")],
+    json: Json = False,
+) -> None:
+    """As an arbiter, test for the mark that a release committed to.  Exit code 0 MATCH, else 3."""
+    from datetime import UTC, datetime
+
+    from auditsvc.provenance import TrustRoot
+    from auditsvc.services.tracing import arbitrate as judge
+
+    result = judge(found, shown, release, TrustRoot.load(key), datetime.now(UTC))
+    if json:
+        print_json(result)
+    else:
+        print(f"{result.verdict}: z {result.z:.1f}, p 10^{result.log10_p:.1f} on {result.weights} weights")
+        print(f"  the mark of {release}{f', the copy of {result.recipient}' if result.recipient else ''}")
+        print(f"  it was committed to in entry {result.logged_as} of the log: before every later entry")
+    raise typer.Exit(IDENTIFY_CODES[result.verdict])

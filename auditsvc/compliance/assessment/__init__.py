@@ -1,0 +1,1 @@
+"""Frameworks and the status of their requirements."""

@@ -1,0 +1,288 @@
+"""Everything that an assessment may rest on: the records of a decision, and what people added.
+
+What a report is made from: records, pictures, and where things lie.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
+from auditsvc.compliance.assessment.framework import Questionnaire
+from auditsvc.compliance.assessment.incident_status import Incident, Watch, current
+from auditsvc.compliance.report.report_model import Figure, Gap, Number
+from auditsvc.compliance.report.wording import unit_of
+from auditsvc.errors import InvalidInput
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Digest,
+    Evidence,
+    Measured,
+    Moment,
+    Monitoring,
+    Outcome,
+    Parent,
+    Policy,
+    Release,
+    Rollback,
+    Timing,
+    Unmeasured,
+    Verification,
+    Waiver,
+)
+from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One image whose answer changed, as PNG or JPEG bytes."""
+
+    image: str
+    data: bytes
+    parent: str
+    candidate: str
+    target: str
+    slices: tuple[str, ...]
+    condition: str
+    change: Change
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """Another candidate of the same parent, judged on the same images; ``evidence`` is its clean comparison."""
+
+    version: str
+    candidate: Candidate
+    outcome: Outcome
+    evidence: Evidence | None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything about one decision.  ``where`` holds labels and the commands or paths behind them.
+
+    ``examples`` are pictures, as PNG or JPEG bytes, of the test image ``exampled`` under each condition.
+    """
+
+    model: str
+    version: str
+    candidate: Candidate
+    parent: Parent
+    policy: Policy
+    decision: Decision
+    evidence: tuple[Evidence, ...]
+    approvals: tuple[Approval, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    release: Release | None = None
+    submitter: str = ""
+    gallery: tuple[GalleryItem, ...] = ()
+    verification: Verification | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    siblings: tuple[Sibling, ...] = ()
+    examples: Mapping[str, bytes] = field(default_factory=dict)
+    exampled: str = ""
+    suggestions: DiscoveredSlices | None = None
+    exemplars: Exemplars | None = None
+    timing: Timing | None = None
+
+    @cached_property
+    def runs(self) -> dict[Digest, Evidence]:
+        """The evidence by digest, in the order given; taking a digest of many readings is slow, so it is done once."""
+        return {run.digest: run for run in self.evidence}
+
+    @cached_property
+    def clean(self) -> frozenset[Digest]:
+        """The runs that looked at the images as they are."""
+        runs = self.runs.items()
+        return frozenset(name for name, run in runs if any(one.metric.endswith(".clean") for one in run.readings))
+
+    @cached_property
+    def readings(self) -> Readings:
+        """All readings by metric and slice."""
+        return Readings(self.runs)
+
+    @cached_property
+    def decided(self) -> Digest:
+        """The digest of the decision, taken once."""
+        return self.decision.digest
+
+    def check(self) -> None:
+        """Refuse records that do not belong together: evidence of another model explains nothing.
+
+        Raises:
+            InvalidInput: with every record that is about something else.
+        """
+        faults = tuple(self._faults())
+        if faults:
+            raise InvalidInput("these records are not about the same decision; give the ones that are", faults)
+
+    def _faults(self) -> Iterator[str]:
+        candidate, decision = self.candidate.digest, self.decided
+        if self.decision.candidate != candidate:
+            yield f"the decision is about {self.decision.candidate}, not about {candidate}"
+        if self.decision.policy != self.policy.digest:
+            yield f"the decision was made under the policy {self.decision.policy}, not under {self.policy.digest}"
+        if self.candidate.parent != self.parent.digest:
+            yield f"the candidate's parent is {self.candidate.parent}, not {self.parent.digest}"
+        for name, run in self.runs.items():
+            if run.key.candidate != candidate:
+                yield f"the evidence {name} is about {run.key.candidate}"
+        for digest in self.decision.evidence:
+            if digest not in self.runs:
+                yield f"the evidence {digest}, which the decision rests on, is not here"
+        for approval in self.approvals:
+            if approval.decision != decision:
+                yield f"the approval by {approval.approver} is for the decision {approval.decision}"
+        for waiver in self.waivers:
+            if waiver.candidate != candidate:
+                yield f"the waiver of {waiver.rule} is for {waiver.candidate}"
+        if self.suggestions and self.suggestions.candidate != candidate:
+            yield f"the suggestions {self.suggestions.digest} are about {self.suggestions.candidate}"
+        if self.exemplars and candidate not in self.exemplars.candidates:
+            yield f"the exemplars {self.exemplars.digest} are about other candidates"
+        for one in self.siblings:
+            if one.candidate.parent != self.candidate.parent:
+                yield f"the candidate {one.candidate.digest} has another parent"
+            if one.evidence and one.evidence.key.candidate != one.candidate.digest:
+                yield f"the evidence {one.evidence.digest} is not about {one.candidate.digest}"
+        if self.release and self.release.decision != decision:
+            yield f"the release rests on the decision {self.release.decision}"
+
+
+class Readings:
+    """All readings by metric and slice, each with its evidence; a measured one goes before an unmeasured one."""
+
+    def __init__(self, runs: Mapping[Digest, Evidence]) -> None:
+        self._found: dict[tuple[str, str], Figure] = {}
+        self._slices: dict[str, dict[str, None]] = {}
+        for digest, run in runs.items():
+            for reading in run.readings:
+                key = (reading.metric, reading.slice)
+                self._slices.setdefault(reading.metric, {})[reading.slice] = None
+                if not isinstance(self._found.get(key), Number):
+                    self._found[key] = figure_of(reading.metric, reading.outcome, digest, run.key.alpha)
+
+    def get(self, metric: str, slice_name: str) -> Figure:
+        """The figure, or a gap that says that no check gave it."""
+        return self._found.get((metric, slice_name), Gap(reason="no check gave this number"))
+
+    def conditions(self) -> tuple[str, ...]:
+        """Every condition that was scored, in the order of the evidence."""
+        return tuple(metric[6:] for metric in self._slices if metric.startswith("score."))
+
+    def slices(self, metric: str) -> tuple[str, ...]:
+        """The slices of one metric, in the order of the evidence."""
+        return tuple(self._slices.get(metric, ()))
+
+
+def figure_of(metric: str, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:
+    """A reading with its evidence, as the report holds it; ``alpha`` is that of each end of the interval."""
+    if isinstance(outcome, Unmeasured):
+        return Gap(reason=outcome.reason, images=outcome.images, evidence=evidence)
+    return Number(
+        value=outcome.value,
+        low=outcome.low,
+        high=outcome.high,
+        images=outcome.images,
+        level=round(1 - 2 * alpha, 6),
+        unit=unit_of(metric),
+        evidence=evidence,
+    )
+
+
+def expiry(run: Evidence, max_age_days: int) -> datetime.date:
+    """The last day on which the policy still takes this run."""
+    return (run.finished + datetime.timedelta(days=max_age_days)).date()
+
+
+pass
+
+
+@dataclass(frozen=True)
+class AssessmentContext:
+    """Records for an assessment as of ``at``.
+
+    ``policy_at`` is when the ledger first held the policy, by a trusted clock.
+    """
+
+    inputs: ReportInputs
+    questionnaire: Questionnaire
+    at: Moment
+    documents: tuple[Document, ...] = ()
+    answers: tuple[Answers, ...] = ()
+    plans: tuple[ChangePlan, ...] = ()
+    verdicts: tuple[ChangeVerdict, ...] = ()
+    failed: tuple[CheckFailed, ...] = ()
+    policy_at: Moment | None = None
+    incidents: tuple[Incident, ...] = ()
+    watches: tuple[Watch, ...] = ()
+    rollbacks: tuple[Rollback, ...] = ()
+    monitorings: tuple[Monitoring, ...] = ()
+
+    @property
+    def today(self) -> datetime.date:
+        """The day of the assessment."""
+        return self.at.date()
+
+    def latest_answers(self) -> Answers | None:
+        """The newest answers for this model, or None: that nobody has answered is an ordinary state."""
+        about = [answers for answers in self.answers if answers.model == self.inputs.model]
+        return max(about, key=lambda answers: answers.at, default=None)
+
+    def documents_of(self, kind: str) -> tuple[Document, ...]:
+        """Documents of one kind for this model line or this very candidate; the newest for each title."""
+        candidate = self.inputs.candidate.digest
+        about = [
+            document
+            for document in self.documents
+            if document.document == kind
+            and document.model == self.inputs.model
+            and document.candidate in (None, candidate)
+        ]
+        newest = {document.title: document for document in sorted(about, key=lambda document: document.at)}
+        return tuple(newest.values())
+
+    def latest_plan(self) -> ChangePlan | None:
+        """The newest change plan for this model, or None where there is none."""
+        about = [plan for plan in self.plans if plan.model == self.inputs.model]
+        return max(about, key=lambda plan: plan.at, default=None)
+
+    def latest_verdict(self) -> ChangeVerdict | None:
+        """The newest word on this change, or None where nobody gave one."""
+        candidate = self.inputs.candidate.digest
+        about = [verdict for verdict in self.verdicts if verdict.candidate == candidate]
+        return max(about, key=lambda verdict: verdict.at, default=None)
+
+    def register(self) -> tuple[Incident, ...]:
+        """Every known incident with this model, as it was last written down."""
+        return current(one for one in self.incidents if one.model == self.inputs.model and one.at <= self.at)
+
+    def risk(self) -> Risk:
+        """The declared risk class."""
+        return risk_of(self.questionnaire, self.latest_answers(), self.today)
+
+    def outside_plan(self, plan: ChangePlan) -> tuple[str, ...]:
+        """Every way in which the candidate leaves the plan; what was not measured counts as outside."""
+        recipe = self.inputs.candidate.recipe
+        if recipe is None:
+            return ("no recipe is recorded",)
+        faults = [] if recipe.method in plan.methods else [f"the method {recipe.method} is not planned"]
+        for name, value in recipe.targets.items():
+            limit = plan.max_targets.get(name)
+            if limit is None or value > limit:
+                faults.append(f"{name} {value:g} is " + ("not planned" if limit is None else f"over {limit:g}"))
+        readings = self.inputs.readings
+        for name in readings.slices("drop.clean") or ("overall",):
+            loss = readings.get("drop.clean", name)
+            limit = plan.max_loss if name == "overall" else plan.max_loss_of_a_group
+            if loss.state == "unmeasured":
+                faults.append(f"the loss on {name} is not known")
+            elif loss.high > limit:
+                faults.append(f"the loss on {name} may be {loss.high:.3f}, over {limit:g}")
+        return tuple(faults)

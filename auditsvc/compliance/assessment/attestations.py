@@ -1,0 +1,176 @@
+"""What no machine can know: documents, answers and plans that a named person stands behind.
+
+Each is a record like any other: it never changes, and a new one replaces an old one by its date.  Nothing here
+can reach the status ``supported`` alone; a signed statement is ``attested`` and is drawn as that.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from auditsvc.compliance.assessment.framework import Question, Questionnaire
+from auditsvc.records import Digest, FileEntry, Moment, Name, Record, Text, Value
+
+Answer = Literal["yes", "no", "unknown"]
+RiskClass = Literal["prohibited", "high-risk", "not high-risk", "unknown"]
+
+
+class Claim(Value):
+    """A number that a document prints; it is compared with the evidence as far as it is rounded."""
+
+    metric: Text
+    slice: Text = "overall"
+    value: float
+    decimals: Annotated[int, Field(ge=0, le=9)] = 3
+
+
+class Document(Record):
+    """A document or statement about a model line, or about one candidate of it.
+
+    ``document`` is one of the kinds of ``policies/frameworks/_vocabulary.yaml``.  The reviewer is somebody else
+    than the owner; without one the document is there, but nobody independent has read it.
+    """
+
+    kind: ClassVar[str] = "document"
+
+    model: Name
+    document: Annotated[str, Field(pattern=r"^(doc|data|gov)\.[a-z_]+$")]
+    title: Text
+    file: FileEntry | None = None
+    statement: str = ""
+    owner: Name
+    reviewer: str = ""
+    candidate: Digest | None = None
+    claims: tuple[Claim, ...] = ()
+    at: Moment
+    expires: datetime.date
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.file is None and not self.statement.strip():
+            raise ValueError("a document needs a file or a statement")
+        if self.reviewer == self.owner:
+            raise ValueError(f"{self.owner} can't review a document of their own")
+        if self.expires <= self.at.date():
+            raise ValueError("a document must be good for at least a day")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name, and by the candidate where it is about one."""
+        return (self.model, *((self.candidate,) if self.candidate else ()))
+
+
+class Answers(Record):
+    """A named person's answers to the questionnaire.  A question without an answer is ``unknown``, never ``no``."""
+
+    kind: ClassVar[str] = "answers"
+
+    model: Name
+    questionnaire: Name
+    version: int
+    answers: dict[str, Answer]
+    person: Name
+    reviewer: Name | None = None
+    reasons: dict[str, str] = {}
+    at: Moment
+    expires: datetime.date
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Self:
+        if self.reviewer == self.person:
+            raise ValueError(f"{self.person} can't review answers of their own")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+    def answer(self, question: Question) -> Answer:
+        """The answer to one question."""
+        return self.answers.get(question.question, "unknown")
+
+
+class ChangePlan(Record):
+    """Which pruning is planned before the first release, and within which limits.
+
+    A change inside the plan is foreseen (Annex IV 2(f), Art. 13(3)(c)); one outside may be a substantial
+    modification (Art. 3(23)), and then the assessment starts again.
+    """
+
+    kind: ClassVar[str] = "change-plan"
+
+    model: Name
+    methods: Annotated[tuple[Name, ...], Field(min_length=1)]
+    max_targets: dict[str, float]
+    max_loss: Annotated[float, Field(ge=0, le=1)]
+    max_loss_of_a_group: Annotated[float, Field(ge=0, le=1)]
+    words: Text
+    person: Name
+    reviewer: str = ""
+    at: Moment
+    expires: datetime.date
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Self:
+        if self.reviewer == self.person:
+            raise ValueError(f"{self.person} can't review a plan of their own")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+
+class ChangeVerdict(Record):
+    """A named person's word on one change: planned, not substantial, or substantial."""
+
+    kind: ClassVar[str] = "change-verdict"
+
+    candidate: Digest
+    verdict: Literal["planned", "not substantial", "substantial"]
+    reason: Text
+    person: Name
+    reviewer: str = ""
+    at: Moment
+
+    @model_validator(mode="after")
+    def _two_people(self) -> Self:
+        if self.reviewer == self.person:
+            raise ValueError(f"{self.person} can't review a verdict of their own")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate."""
+        return (self.candidate,)
+
+
+class Risk(Value):
+    """The risk class under the EU AI Act, as a named person declared it; never found by a test."""
+
+    declared: RiskClass
+    person: str = ""
+    at: Moment | None = None
+    because: tuple[str, ...] = ()
+    record: Digest | None = None
+
+
+def risk_of(questionnaire: Questionnaire, answers: Answers | None, today: datetime.date) -> Risk:
+    """The declared risk class: the worst answer wins, and one open question leaves it unknown."""
+    if answers is None:
+        return Risk(declared="unknown", because=("nobody has answered the questionnaire",))
+    who = {"person": answers.person, "at": answers.at, "record": answers.digest}
+    if today > answers.expires:
+        return Risk(declared="unknown", because=(f"the answers expired on {answers.expires.isoformat()}",), **who)
+    for screen, meaning in (("screen.prohibited", "prohibited"), ("screen.high_risk", "high-risk")):
+        asked = [question for question in questionnaire.questions if question.screen == screen]
+        yes = tuple(q.row for q in asked if answers.answer(q) == "yes" and q.question != "art6.1a")
+        if yes:
+            return Risk(declared="prohibited" if meaning == "prohibited" else "high-risk", because=yes, **who)
+        open_ones = [question for question in asked if answers.answer(question) == "unknown"]
+        if open_ones:
+            first = f"{len(open_ones)} not answered yet, for instance: {open_ones[0].text}"
+            return Risk(declared="unknown", because=(first,), **who)
+    return Risk(declared="not high-risk", because=("every question of both screens was answered with no",), **who)

@@ -1,0 +1,267 @@
+"""The state of one kind of evidence about one candidate: what is there, and how good it is.
+
+``supported`` needs evidence about this very digest that is fresh, has enough images and meets a limit that a
+rule fixed beforehand.  Everything that falls short gets its own word and a reason.
+
+How one kind of evidence stands, and how one requirement does, as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, expiry
+from auditsvc.compliance.assessment.framework import WORST_FIRST, Status
+from auditsvc.compliance.assessment.governance import (
+    approvals,
+    decided,
+    identity,
+    licences,
+    ml_bom,
+    origin,
+    policy,
+    signature,
+    test_set,
+    waivers,
+)
+from auditsvc.compliance.assessment.incident_status import unwatched
+from auditsvc.compliance.assessment.topics import topic_of
+from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Value, Watched
+
+
+class KindState(Value):
+    """One kind of evidence: its status, why, and the records that it rests on."""
+
+    kind: str
+    status: Status
+    words: str
+    records: tuple[Digest, ...] = ()
+
+
+class Assessment(Value):
+    """How one requirement stands.  ``evidence_status`` is shown beside a row that applies only later."""
+
+    framework: str
+    requirement: str
+    key: str
+    title: str
+    reference: str
+    group: str
+    role: str
+    rule: str
+    assessability: str
+    status: Status
+    evidence_status: Status
+    counted: bool
+    words: str
+    applies: str
+    kinds: tuple[KindState, ...]
+    records: tuple[Digest, ...]
+    note: str
+
+
+def state(kind: str, status: Status, words: str, records: Iterable[Digest] = ()) -> KindState:
+    """One state in one line."""
+    return KindState(kind=kind, status=status, words=words, records=tuple(records))
+
+
+pass
+
+
+def _incidents(dossier: AssessmentContext) -> KindState:
+    """The register: every incident with its clock, or that somebody watched and knows of none."""
+    known = dossier.register()
+    if not known:
+        status, words = unwatched(dossier.watches, dossier.today)
+        return state("ops.incident", status, words, (one.digest for one in dossier.watches))
+    waiting = [one for one in known if one.reported is None]
+    words = f"{len(known)} registered, {len(waiting)} not reported yet"
+    return state("ops.incident", "partly" if waiting else "supported", words, (one.digest for one in known))
+
+
+REHEARSED = 365
+"""Days for which a way back, gone or rehearsed, counts."""
+
+
+def _rollback(dossier: AssessmentContext) -> KindState:
+    """The newest way back, timed, and to which release."""
+    newest = max(dossier.rollbacks, key=lambda one: one.at, default=None)
+    if newest is None:
+        return state("ops.rollback", "missing", "nobody has gone back to an earlier release, or rehearsed it")
+    told = f"{'rehearsed' if newest.rehearsal else 'gone'} to version {newest.version} in {newest.took_ms / 1000:.1f} s"
+    old = (dossier.today - newest.at.date()).days > REHEARSED
+    words = f"{told} on {newest.at.date().isoformat()}{', too long ago' if old else ''}"
+    return state("ops.rollback", "stale" if old else "supported", words, [newest.digest])
+
+
+WATCHED = 92
+"""Days for which a look at a release in use counts."""
+
+
+def _newest_look(dossier: AssessmentContext) -> Monitoring | None:
+    """The newest look at this candidate in use; None where nobody has looked."""
+    about = [one for one in dossier.monitorings if one.candidate == dossier.inputs.candidate.digest]
+    return max(about, key=lambda one: one.at, default=None)
+
+
+def _monitored(dossier: AssessmentContext) -> KindState:
+    """That somebody looks at the release while it is in use, and when last."""
+    newest = _newest_look(dossier)
+    if newest is None:
+        return state("ops.monitoring", "missing", "nobody has looked at this release since it is in use")
+    old = (dossier.today - newest.at.date()).days > WATCHED
+    told = f"last on {newest.at.date().isoformat()}, with {newest.dataset.images} images of {newest.dataset.name}"
+    return state(
+        "ops.monitoring", "stale" if old else "supported", f"{told}{', too long ago' if old else ''}", [newest.digest]
+    )
+
+
+_FOUND: dict[Watched, Status] = {"steady": "supported", "worse": "contradicted", "unknown": "insufficient"}
+
+
+def _drift(dossier: AssessmentContext) -> KindState:
+    """What the newest look found on newer images."""
+    newest = _newest_look(dossier)
+    if newest is None:
+        return state("ops.drift", "missing", "nobody has looked at this release since it is in use")
+    told = newest.reasons[0] if newest.reasons else "every rule that was asked again holds, and nothing fell"
+    old = (dossier.today - newest.at.date()).days > WATCHED
+    return state(
+        "ops.drift",
+        "stale" if old else _FOUND[newest.outcome],
+        f"{newest.at.date().isoformat()}: {told}",
+        [newest.digest],
+    )
+
+
+RECORDED: dict[str, Callable[[AssessmentContext], KindState]] = {
+    "model.identity": identity,
+    "stat.testset": test_set,
+    "sec.mlbom": ml_bom,
+    "integrity.signature": signature,
+    "data.provenance": origin,
+    "data.licence": licences,
+    "gov.policy": policy,
+    "gov.decision": decided,
+    "gov.approval": approvals,
+    "gov.waiver": waivers,
+    "ops.incident": _incidents,
+    "ops.rollback": _rollback,
+    "ops.monitoring": _monitored,
+    "ops.drift": _drift,
+}
+"""Kinds that the records themselves are, each with the function that looks at them."""
+
+MEASURES = {"robust.lighting": "robust.corruption"}
+"""Topics that a framework knows under another kind."""
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The first of ``WORST_FIRST`` that occurs; nothing at all is ``not_assessed``."""
+    found = set(statuses)
+    return next((status for status in WORST_FIRST if status in found), "not_assessed")
+
+
+def kind_state(kind: str, dossier: AssessmentContext) -> KindState:
+    """How one kind of evidence stands on this day."""
+    if kind in RECORDED:
+        return RECORDED[kind](dossier)
+    if kind.startswith("screen."):
+        return _screen(kind, dossier)
+    if kind.startswith("doc.") or kind in {"data.consent", "gov.risk_register"}:
+        return _papers(kind, dossier)
+    return _measured(kind, dossier)
+
+
+def _measured(kind: str, dossier: AssessmentContext) -> KindState:
+    runs = {digest: run for digest, run in dossier.inputs.runs.items() if _is(kind, digest, dossier)}
+    if not runs:
+        crashed = [failed.digest for failed in dossier.failed if kind.partition(".")[2] in failed.key.check]
+        reason = "the check crashed" if crashed else "no check of this kind was run on this candidate"
+        return state(kind, "missing", reason, crashed)
+    old = [run for run in runs.values() if dossier.today > expiry(run, dossier.inputs.policy.max_age_days)]
+    if old:
+        return state(kind, "stale", f"measured on {old[0].finished.date().isoformat()}, too long ago", runs)
+    judged = [line for line in dossier.inputs.decision.judgements if line.evidence in runs and _about(kind, line)]
+    if not judged:
+        return state(kind, "insufficient", "measured, but no rule fixed a limit beforehand", runs)
+    return state(kind, *_verdict(judged), runs)
+
+
+def _is(kind: str, digest: Digest, dossier: AssessmentContext) -> bool:
+    if kind in {"perf.accuracy", "perf.delta_vs_parent", "fairness.slices"}:
+        return digest in dossier.inputs.clean
+    topic = topic_of(dossier.inputs.runs[digest])
+    return topic is not None and MEASURES.get(topic.kind, topic.kind) == kind
+
+
+def _about(kind: str, line: Judgement) -> bool:
+    metric = line.metric.rpartition("/")[2]
+    if kind == "fairness.slices":
+        return line.slice != OVERALL
+    if kind == "perf.delta_vs_parent":
+        return metric.startswith("drop.")
+    if kind == "perf.accuracy":
+        return metric.startswith("score.") and line.slice == OVERALL
+    return True
+
+
+def _verdict(judged: Sequence[Judgement]) -> tuple[Status, str]:
+    violated = [line for line in judged if line.verdict == "violated" and not line.waiver]
+    unknown = [line for line in judged if line.verdict == "unknown" and not line.waiver]
+    waived = [line for line in judged if line.verdict != "met" and line.waiver]
+    if violated:
+        return "contradicted", f"misses the limit on {_places(violated)}"
+    if unknown:
+        return "insufficient", f"too little is known on {_places(unknown)}"
+    if waived:
+        return "waived", f"waived on {_places(waived)}"
+    return "supported", f"meets every limit that was fixed ({len(judged)} lines)"
+
+
+def _places(lines: Sequence[Judgement]) -> str:
+    names = list(dict.fromkeys(f"{line.slice} ({line.metric.rpartition('/')[2]})" for line in lines))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _papers(kind: str, dossier: AssessmentContext) -> KindState:
+    found = dossier.documents_of(kind)
+    names = [document.digest for document in found]
+    if not found and kind == "doc.change_plan" and (plan := dossier.latest_plan()):
+        status: Status = "stale" if dossier.today > plan.expires else "attested" if plan.reviewer else "partly"
+        return state(
+            kind, status, f"change plan by {plan.person}, reviewed by {plan.reviewer or 'nobody'}", [plan.digest]
+        )
+    if not found and kind == "doc.change_assessment" and (word := dossier.latest_verdict()):
+        return state(kind, "attested" if word.reviewer else "partly", f"{word.person}: {word.verdict}", [word.digest])
+    if not found:
+        return state(kind, "missing", "nobody has handed in such a document")
+    expired = [document for document in found if dossier.today > document.expires]
+    if expired:
+        return state(kind, "stale", f"“{expired[0].title}” expired on {expired[0].expires.isoformat()}", names)
+    alone = [document for document in found if not document.reviewer]
+    if alone:
+        return state(kind, "partly", f"“{alone[0].title}” by {alone[0].owner} was reviewed by nobody else", names)
+    first = found[0]
+    return state(kind, "attested", f"“{first.title}” by {first.owner}, reviewed by {first.reviewer}", names)
+
+
+def _screen(kind: str, dossier: AssessmentContext) -> KindState:
+    answers = dossier.latest_answers()
+    if answers is None:
+        return state(kind, "not_assessed", "nobody has answered the questionnaire")
+    names = [answers.digest]
+    if dossier.today > answers.expires:
+        return state(kind, "stale", f"the answers of {answers.person} expired on {answers.expires.isoformat()}", names)
+    asked = [question for question in dossier.questionnaire.questions if question.screen == kind]
+    given = [answers.answer(question) for question in asked]
+    if kind == "screen.prohibited" and "yes" in given:
+        rows = ", ".join(q.row for q, answer in zip(asked, given, strict=True) if answer == "yes")
+        return state(kind, "contradicted", f"{answers.person} declared a prohibited use: {rows}", names)
+    if "unknown" in given:
+        return state(kind, "not_assessed", f"{given.count('unknown')} of {len(given)} questions are open", names)
+    if not answers.reviewer:
+        return state(kind, "partly", f"{answers.person} answered all {len(given)} questions, reviewed by nobody", names)
+    words = f"{answers.person} answered all {len(given)} questions, reviewed by {answers.reviewer}"
+    return state(kind, "attested", words, names)

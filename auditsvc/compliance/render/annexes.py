@@ -1,0 +1,190 @@
+"""Drafts of EU AI Act papers: technical documentation (Annex IV) and declaration (Annex V).
+
+A draft holds what the records know and says, point by point, what a person has to write elsewhere.  The
+declaration is never signed here: point 8 stays empty, and nothing in this tool can fill it.
+
+Markdown that hostile words can't leave: text stays text in a cell, a line and a block of code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from auditsvc.compliance.assessment.evidence_status import Assessment
+from auditsvc.compliance.report.report_model import Report
+from auditsvc.compliance.report.wording import day, interval_text, minute, slice_words, value_text
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
+
+
+def cell(text: str) -> str:
+    """Words on one line, with everything that Markdown or HTML would read escaped."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def fence(text: str) -> str:
+    """A command or path as a block of code."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"{marks}\n{text}\n{marks}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; an empty one says so."""
+    if not rows:
+        return "Nothing is on record.\n"
+    lines = [head, ["---"] * len(head), *([cell(text) or "–" for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+pass
+
+
+EU = "eu-ai-act-2024-1689"
+DRAFT = "This is a draft made from records. It is not complete, not signed and no proof that a law is met."
+
+
+def render_annex_iv(report: Report) -> str:
+    """Technical documentation as far as records go, and a list of what is to be completed outside this tool."""
+    return "\n".join(_annex_iv(report)).rstrip() + "\n"
+
+
+def _annex_iv(report: Report) -> Iterator[str]:
+    yield f"# Technical documentation, draft: {cell(report.subject.model)} version {cell(report.subject.version)}\n"
+    yield f"{DRAFT} As of {minute(report.at)}, by {cell(report.tool)}.\n"
+    rows = [row for part in report.frameworks if part.framework == EU for row in part.rows if row.group == "Annex IV"]
+    for row in rows:
+        yield f"## {cell(row.requirement)}: {cell(row.title)}\n"
+        filled = CONTENTS.get(row.key)
+        yield from filled(report) if filled else ()
+        status, evidence = (text.replace("_", " ") for text in (row.status, row.evidence_status))
+        yield f"Status: {status}; evidence: {evidence}. {cell(row.words)}\n"
+    yield "## To complete outside this tool\n"
+    outside = [row for row in rows if row.evidence_status not in {"supported", "attested"}]
+    yield from (f"- [ ] {cell(row.requirement)}: {cell(row.title)}. {cell(_lacking(row))}" for row in outside)
+    if not rows:
+        yield "- [ ] Everything: the report was made without the framework of the EU AI Act."
+
+
+def _lacking(row: Assessment) -> str:
+    lacking = [found.words for found in row.kinds if found.status not in {"supported", "attested"}]
+    return "; ".join(lacking) or row.words
+
+
+def _purpose(report: Report) -> Iterator[str]:
+    yield f"Intended use: {cell(report.subject.intended_use)}\n\nNot for: {cell(report.subject.not_for)}\n"
+    yield f"Version {cell(report.subject.version)}, candidate `{report.subject.candidate}`.\n"
+
+
+def _parts(report: Report) -> Iterator[str]:
+    yield "The dense parent is a pre-trained part; it was changed by the recipe below.\n"
+    yield table(("Parent", ""), [(fact.label, fact.value) for fact in report.lineage.parent])
+    yield table(("Recipe", ""), [(fact.label, fact.value) for fact in report.lineage.recipe])
+
+
+def _architecture(report: Report) -> Iterator[str]:
+    yield f"Architecture: {cell(report.subject.architecture)}.\n"
+    yield table(("Candidate", ""), [(fact.label, fact.value) for fact in report.lineage.candidate])
+
+
+def _data(report: Report) -> Iterator[str]:
+    sets = {row.dataset_digest: row for row in report.evidence}
+    rows = [
+        (r.dataset, str(r.dataset_images), r.dataset_source, r.dataset_licence, r.dataset_digest) for r in sets.values()
+    ]
+    yield "Test data; the data that the parent was trained on are not on record.\n"
+    yield table(("Data set", "Images", "Source", "Licence", "Digest"), rows)
+
+
+def _planned(report: Report) -> Iterator[str]:
+    rows = [
+        (p.title, p.person, p.reviewer or "nobody else", p.record) for p in report.papers if p.kind == "change plan"
+    ]
+    yield table(("Change planned beforehand", "By", "Reviewed by", "Record"), rows)
+
+
+def _tests(report: Report) -> Iterator[str]:
+    rows = [
+        (
+            slice_words(row.slice),
+            found.title,
+            value_text(row.candidate),
+            interval_text(row.candidate),
+            str(row.images),
+            (row.candidate.evidence or "").removeprefix("sha256:")[:12],
+        )
+        for found in report.slices
+        for row in found.rows
+    ]
+    yield table(("Group", "Condition", "Candidate", "Interval", "Images", "Evidence"), rows)
+    runs = [
+        (
+            run.check,
+            str(run.version),
+            str(run.seed),
+            minute(run.finished),
+            "; ".join(f"{f.label} {f.value}" for f in run.environment),
+        )
+        for run in report.evidence
+    ]
+    yield table(("Check", "Version", "Seed", "Finished", "Environment"), runs)
+    yield "These reports carry a machine's key. The signature of a responsible person is to be added.\n"
+
+
+def _limits(report: Report) -> Iterator[str]:
+    yield from (f"- {cell(sentence.text)}" for sentence in report.summary.sentences)
+    yield from (f"- {cell(line)}" for line in report.summary.not_tested)
+    yield ""
+
+
+def _metrics(report: Report) -> Iterator[str]:
+    rows = [(rule.rule, rule.sentence, rule.why) for rule in report.rules]
+    yield table(("Rule", "Limit, fixed beforehand", "Why"), rows)
+
+
+def _changes(report: Report) -> Iterator[str]:
+    yield table(("What", "Before", "Now"), [(row.label, row.before, row.after) for row in report.changes])
+    waived = [(w.rule, w.person, w.reason, day(w.until)) for w in report.waivers]
+    yield table(("Waiver", "Person", "Reason", "Until"), waived)
+
+
+CONTENTS: dict[str, Callable[[Report], Iterator[str]]] = {
+    "anx4.1.a": _purpose,
+    "anx4.2.a": _parts,
+    "anx4.2.c": _architecture,
+    "anx4.2.d": _data,
+    "anx4.2.f": _planned,
+    "anx4.2.g": _tests,
+    "anx4.3": _limits,
+    "anx4.4": _metrics,
+    "anx4.6": _changes,
+}
+"""What records can say to a point of Annex IV; the other points are for people."""
+
+
+def render_annex_v(report: Report) -> str:
+    """Declaration of conformity as a form: filled where records know, unsigned for ever."""
+    risk = report.risk
+    points = (
+        (
+            "1. Name, type and traceable reference",
+            f"{report.subject.model}, version {report.subject.version}, {report.subject.candidate}",
+        ),
+        ("2. Provider or representative", ""),
+        ("3. Sole responsibility", ""),
+        ("4. Statement of conformity", ""),
+        ("5. Data protection", ""),
+        ("6. Harmonised standards", "None is cited in the Official Journal in any source that we read."),
+        ("7. Notified body", ""),
+        ("8. Place, date, name, function and signature", ""),
+    )
+    lines = [
+        f"# Declaration of conformity, form: {cell(report.subject.model)} version {cell(report.subject.version)}\n",
+        f"{DRAFT} Only the provider can declare conformity, in their own name.\n",
+        f"Risk class: {risk.declared}{f', as declared by {cell(risk.person)}' if risk.person else ''}.\n",
+    ]
+    lines += [f"## {title}\n\n{cell(text) or '_To be completed by the provider._'}\n" for title, text in points]
+    weakest = report.summary.sentences[1].text if len(report.summary.sentences) > 1 else ""
+    lines.append(f"Before signing, read the report of {day(report.at)}. {cell(weakest)}\n")
+    return "\n".join(lines)

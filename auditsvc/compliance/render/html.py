@@ -1,0 +1,110 @@
+"""One self-contained HTML page: no script, no font, no file from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from auditsvc.compliance.render import charts
+from auditsvc.compliance.render.typst_context import harm_words, suggested_words
+from auditsvc.compliance.report import wording
+from auditsvc.compliance.report.report_model import Counts, Report
+from auditsvc.compliance.report.report_parts import SliceRow, SliceTable
+from auditsvc.settings import shipped
+
+
+def render_html(report: Report) -> str:
+    """The report as one page that works without scripts, prints, and follows light and dark."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    folder = shipped("templates")
+    page = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.globals.update(
+        **_WORDS,
+        known={row.record for row in report.evidence},
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        **{name: _marked(draw) for name, draw in _PICTURES.items()},
+    )
+    return page.get_template("report.html.j2").render(report=report)
+
+
+def _marked(draw: Callable[..., str]) -> Callable[..., Any]:
+    """The picture as markup: every one is made of numbers, and escapes its labels."""
+    from markupsafe import Markup
+
+    return lambda *given: Markup(draw(*given))  # noqa: S704 - see above
+
+
+def short(digest: str) -> str:
+    """The first twelve digits of a digest, as it is printed and linked."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def segments(counts: Counts) -> list[tuple[str, int]]:
+    """The parts of the counts bar that are not empty, what does not hold first."""
+    order = ("violated", "unknown", "waived", "met")
+    return [(name, number) for name in order if (number := getattr(counts, name))]
+
+
+def level(report: Report) -> str:
+    """The level of the report's intervals in per cent."""
+    levels = {f"{(1 - 2 * row.alpha) * 100:.3g}" for row in report.evidence}
+    return " or ".join(sorted(levels)) or "90"
+
+
+MANY = 40
+"""A table with more groups than this shows the weakest half of it only; the data files hold all."""
+
+
+def shown(table: SliceTable) -> tuple[SliceRow, ...]:
+    """The rows of a table that a page has room for: all, or the first and those with the lowest worse end."""
+    if len(table.rows) <= MANY:
+        return table.rows
+    rest = sorted(table.rows[1:], key=lambda row: row.candidate.low if row.candidate.state == "measured" else -1.0)
+    return (*table.rows[:1], *rest[: MANY // 2])
+
+
+def _scale(table: SliceTable) -> Any:
+    return charts.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))
+
+
+_WORDS: dict[str, Any] = {
+    "amount": wording.amount,
+    "condition_words": wording.condition_words,
+    "change_words": wording.change_words,
+    "value_text": wording.value_text,
+    "interval_text": wording.interval_text,
+    "shown": shown,
+    "is_score": wording.is_score,
+    "metric_words": wording.metric_words,
+    "slice_words": wording.slice_words,
+    "day": wording.day,
+    "minute": wording.minute,
+    "plural": wording.plural,
+    "measure_words": wording.MEASURE_WORDS,
+    "short": short,
+    "segments": segments,
+    "level": level,
+    "scale": _scale,
+    "status_words": lambda status: status.replace("_", " "),
+    "plain": wording.plain,
+    "harm_words": harm_words,
+    "suggested_words": suggested_words,
+}
+"""What the templates can say."""
+
+_PICTURES: dict[str, Callable[..., str]] = {
+    "axis_row": charts.axis_row,
+    "interval_row": charts.interval_row,
+    "curve_plot": charts.curve_plot,
+    "reliability_plot": charts.reliability_plot,
+    "frontier_plot": charts.frontier_plot,
+}
+"""What the templates can draw."""

@@ -1,0 +1,112 @@
+"""JSON, CSV and JUnit: the report for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from xml.etree import ElementTree
+
+from auditsvc.compliance.report.report_model import Figure, Report
+from auditsvc.compliance.report.report_parts import RulePart, RuleRow
+from auditsvc.compliance.report.wording import value_text
+
+
+def render_json(report: Report) -> bytes:
+    """The whole report as canonical JSON; ``Report.model_validate_json`` reads it back."""
+    return report.as_json
+
+
+def render_rules_csv(report: Report) -> str:
+    """One line for each rule on each metric of each slice."""
+    head = "rule severity metric slice standing verdict value low high level images bound limit evidence waiver words"
+    return _csv(head.split(), (_rule_cells(rule, row) for rule in report.rules for row in rule.rows))
+
+
+def _rule_cells(rule: RulePart, row: RuleRow) -> tuple[object, ...]:
+    numbers = _numbers(row.measured)
+    who = (rule.rule, rule.severity, row.metric, row.slice, row.standing, row.verdict)
+    return (*who, *numbers, row.bound, row.limit, row.measured.evidence or "", row.waiver or "", row.words)
+
+
+def _numbers(figure: Figure) -> tuple[object, ...]:
+    if figure.state == "unmeasured":
+        return ("", "", "", "", figure.images)
+    return (figure.value, figure.low, figure.high, figure.level, figure.images)
+
+
+def render_assessments_csv(report: Report) -> str:
+    """One line for each requirement of each framework."""
+    head = (
+        "framework version data_checked requirement title status evidence_status counted role applies rule why records"
+    )
+    rows = (
+        (
+            part.framework,
+            part.version,
+            part.data_checked.isoformat(),
+            row.requirement,
+            row.title,
+            row.status,
+            row.evidence_status,
+            "yes" if row.counted else "no",
+            row.role,
+            row.applies,
+            row.rule,
+            row.words,
+            " ".join(row.records),
+        )
+        for part in report.frameworks
+        for row in part.rows
+    )
+    return _csv(head.split(), rows)
+
+
+def _csv(head: list[str], rows: Iterable[tuple[object, ...]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(head)
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def _safe(cell: object) -> object:
+    """Text that a spreadsheet would take for a formula is kept as text."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+
+
+def render_junit(report: Report) -> str:
+    """One suite for each rule and one case for each line, for pipelines.
+
+    Violated is a failure, unknown an error; what is waived or only warns is skipped with its words, and never passed.
+    """
+    root = ElementTree.Element("testsuites", name=f"{report.subject.model} version {report.subject.version}")
+    for rule in report.rules:
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=rule.rule, timestamp=f"{report.decision.at:%Y-%m-%dT%H:%M:%S}"
+        )
+        tally = {"tests": len(rule.rows) or 1, "failures": 0, "errors": 0, "skipped": 0}
+        if not rule.rows:
+            case = ElementTree.SubElement(suite, "testcase", classname=rule.rule, name="no line")
+            ElementTree.SubElement(case, "error", message="this rule judged nothing")
+            tally["errors"] += 1
+        for row in rule.rows:
+            name = f"{row.metric} on {row.slice}"
+            case = ElementTree.SubElement(suite, "testcase", classname=rule.rule, name=name)
+            kind = _junit_kind(row, rule)
+            if kind:
+                tally[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
+                ElementTree.SubElement(case, kind, message=f"{row.standing}: {row.words}")
+            out = ElementTree.SubElement(case, "system-out")
+            out.text = f"{value_text(row.measured)}; evidence {row.measured.evidence or 'none'}"
+        suite.attrib.update({key: str(number) for key, number in tally.items()})
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _junit_kind(row: RuleRow, rule: RulePart) -> str:
+    if row.standing == "met":
+        return ""
+    if row.standing == "waived" or row.severity == "warn" or rule.severity == "warn":
+        return "skipped"
+    return "failure" if row.standing == "violated" else "error"

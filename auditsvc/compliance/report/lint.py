@@ -1,0 +1,246 @@
+"""What a report must never do, checked on every rendering.
+
+A report can be wrong in ways that no reader sees: a good word without a record, a conclusion older than its
+evidence, prose copied from another model's report.  Each fault has a stable code and says where it is.
+
+Whether every number of a report is what its evidence says: the records beside a release against its report.
+
+A report links each number to the digest of its evidence.  Here the link is followed: the evidence must hold a reading
+with exactly that value, interval and number of images, or the decision must have judged it.  Numbers that rest on
+records which a release does not carry (other candidates, suggestions, other seeds) are counted, not passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any, Literal
+
+from auditsvc.compliance.report.report_model import Report
+from auditsvc.compliance.report.wording import minute
+from auditsvc.records import Decision, Digest, Evidence, Measured, Value
+
+_Number = tuple[float, float, float, int]
+
+
+class Links(Value):
+    """What following every link of a report gave: how many held, what is wrong, and how many lead elsewhere."""
+
+    held: int
+    faults: tuple[str, ...]
+    elsewhere: int
+
+
+def check_report_numbers(report: Report, decision: Decision, evidence: Iterable[Evidence]) -> Links:
+    """Follow every number of the report to these records."""
+    known = _known(decision, evidence)
+    faults = []
+    if report.decision.record != decision.digest:
+        faults.append(f"report.decision: it is of another decision, {report.decision.record}")
+    if report.subject.candidate != decision.candidate:
+        faults.append(f"report.subject: it is of another candidate, {report.subject.candidate}")
+    held = elsewhere = 0
+    for where, digest, number in _numbers(report.model_dump(mode="json"), "report"):
+        if digest not in known:
+            elsewhere += 1
+        elif number in known[digest]:
+            held += 1
+        else:
+            faults.append(f"{where}: {number[0]:g} is not in the evidence {digest}")
+    return Links(held=held, faults=tuple(faults), elsewhere=elsewhere)
+
+
+def _known(decision: Decision, evidence: Iterable[Evidence]) -> Mapping[Digest, set[_Number]]:
+    """For each evidence its numbers, and those that the decision judged of it."""
+    known: dict[Digest, set[_Number]] = {}
+    for run in evidence:
+        outcomes = (reading.outcome for reading in run.readings)
+        known[run.digest] = {_number(one) for one in outcomes if isinstance(one, Measured)}
+    for line in decision.judgements:
+        if line.evidence in known and isinstance(line.outcome, Measured):
+            known[line.evidence].add(_number(line.outcome))
+    return known
+
+
+def _number(outcome: Measured) -> _Number:
+    return (outcome.value, outcome.low, outcome.high, outcome.images)
+
+
+def _numbers(value: Any, where: str) -> Iterator[tuple[str, Digest, _Number]]:
+    """Every measured number of a report with its place and the evidence that it names."""
+    if isinstance(value, dict):
+        if value.get("state") == "measured":
+            yield where, value["evidence"], (value["value"], value["low"], value["high"], value["images"])
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{where}.{name}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _numbers(inner, f"{where}[{number}]")
+
+
+Code = Literal[
+    "FORBIDDEN_WORD",
+    "TICK",
+    "GOOD_WITHOUT_RECORD",
+    "NOT_APPLICABLE_WITHOUT_REASON",
+    "EXPIRED_SHOWN_AS_GOOD",
+    "CONCLUSION_BEFORE_EVIDENCE",
+    "LIMIT_YOUNGER_THAN_RESULT",
+    "BOILERPLATE",
+    "NUMBER_WITHOUT_EVIDENCE",
+    "COUNTS_DIFFER",
+    "BROKEN_LINK",
+    "SCRIPT",
+]
+
+FORBIDDEN = re.compile(r"\b(?:(?:non-?)?compliant|in compliance with|certified|guaranteed)\b", re.IGNORECASE)
+"""Words that promise what no test can show."""
+
+TICKS = re.compile("[\u2713\u2714\u2705\u2611\U0001f5f8\U0001f5f9\U0001f7e2]")
+"""Ticks and green circles."""
+
+MIN_WORDS = 8
+SIMILAR = 0.9
+"""Free text of at least so many words, that much alike in two models' reports, was copied."""
+
+
+class Fault(Value):
+    """One thing that a report must not do, and where it does it."""
+
+    code: Code
+    where: str
+    words: str
+
+
+def lint_report(
+    report: Report, pages: Mapping[str, str] | None = None, others: Sequence[Report] = ()
+) -> tuple[Fault, ...]:
+    """Every fault of a report, of its text renderings by name, and against reports on other models."""
+    faults = [
+        *_records(report),
+        *_times(report),
+        *_number_tokens(report),
+        *_boilerplate(report, others),
+        *(fault for name, page in (pages or {}).items() for fault in _page(name, page)),
+    ]
+    return tuple(faults)
+
+
+def _records(report: Report) -> Iterator[Fault]:
+    """Good words need records, and records that are still good."""
+    expired = {row.record for row in report.evidence if row.expired}
+    for rule in report.rules:
+        for row in rule.rows:
+            where = f"{rule.rule} on {row.slice}"
+            if row.standing == "met" and row.measured.state == "unmeasured":
+                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, words="met, but nothing was measured")
+            if row.standing == "met" and row.measured.evidence in expired and "expired" not in report.decision.headline:
+                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, words="met by evidence that has expired")
+    for part in report.frameworks:
+        for line in part.rows:
+            where = f"{part.framework} {line.requirement}"
+            if line.status in {"supported", "attested", "partly"} and not line.records:
+                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, words=f"{line.status} without a record")
+            if line.status == "supported" and expired.intersection(line.records):
+                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, words="supported by evidence that has expired")
+            if line.status == "not_applicable" and not line.words.strip():
+                yield Fault(code="NOT_APPLICABLE_WITHOUT_REASON", where=where, words="no reason is given")
+
+
+def _times(report: Report) -> Iterator[Fault]:
+    """First the limit, then the measurement, then the decision, then the approvals, then the release."""
+    decision = report.decision
+    for run in report.evidence:
+        if run.finished > decision.at:
+            words = f"decided at {minute(decision.at)}, measured at {minute(run.finished)}"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=run.check, words=words)
+        if decision.policy_at and decision.policy_at > run.started:
+            words = f"the policy is of {minute(decision.policy_at)}, the test of {minute(run.started)}"
+            yield Fault(code="LIMIT_YOUNGER_THAN_RESULT", where=run.check, words=words)
+    for approval in decision.approvals:
+        if approval.at < decision.at:
+            words = "approved before it was decided"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, words=words)
+        if decision.released and decision.released < approval.at:
+            words = "released before it was approved"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, words=words)
+    if report.at < decision.at:
+        yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where="report", words="the report is older than its decision")
+
+
+def _number_tokens(report: Report) -> Iterator[Fault]:
+    """Every number names evidence that is in the index, and the counts are those of the lines."""
+    yield from (
+        Fault(code="NUMBER_WITHOUT_EVIDENCE", where=where, words="names no evidence of this report")
+        for where in unlinked_numbers(report)
+    )
+    counts = report.summary.counts.model_dump()
+    lines = [row.standing for rule in report.rules for row in rule.rows]
+    for standing, number in counts.items():
+        if lines.count(standing) != number:  # type: ignore[arg-type]
+            words = f"{number} on the first page, {lines.count(standing)} lines"  # type: ignore[arg-type]
+            yield Fault(code="COUNTS_DIFFER", where=standing, words=words)
+
+
+def unlinked_numbers(report: Report) -> tuple[str, ...]:
+    """Where a number stands that names no evidence, or some that is not in the report's index."""
+    index = {row.record for row in report.evidence} | {fact.label for fact in report.related}
+    return tuple(_walk(report.model_dump(mode="json"), "report", index))
+
+
+def _walk(value: Any, where: str, index: set[str]) -> Iterator[str]:
+    if isinstance(value, dict):
+        found = value.get("evidence")
+        named = [digest for digest in (found if isinstance(found, list) else [found]) if isinstance(digest, str)]
+        if (value.get("state") == "measured" and not named) or any(digest not in index for digest in named):
+            yield where
+        for name, inner in value.items():
+            yield from _walk(inner, f"{where}.{name}", index)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _walk(inner, f"{where}[{number}]", index)
+
+
+def _free_text(report: Report) -> Iterator[tuple[str, str]]:
+    """What people wrote, as against what this tool says."""
+    yield "intended use", report.subject.intended_use
+    yield "not for", report.subject.not_for
+    yield from ((f"approval by {one.person}", one.comment) for one in report.decision.approvals)
+    yield from ((f"waiver of {one.rule}", one.reason) for one in report.waivers)
+    yield from ((f"paper {paper.kind}", paper.title) for paper in report.papers)
+
+
+def _boilerplate(report: Report, others: Sequence[Report]) -> Iterator[Fault]:
+    elsewhere = [
+        (other.subject.model, text)
+        for other in others
+        if other.subject.model != report.subject.model
+        for _, text in _free_text(other)
+        if len(text.split()) >= MIN_WORDS
+    ]
+    for where, text in _free_text(report):
+        if len(text.split()) < MIN_WORDS:
+            continue
+        for model, theirs in elsewhere:
+            if SequenceMatcher(None, text.lower(), theirs.lower()).ratio() >= SIMILAR:
+                yield Fault(code="BOILERPLATE", where=where, words=f"nearly the same words as in a report on {model}")
+
+
+def _page(name: str, page: str) -> Iterator[Fault]:
+    for match in FORBIDDEN.finditer(page):
+        yield Fault(code="FORBIDDEN_WORD", where=name, words=_around(page, match))
+    for match in TICKS.finditer(page):
+        yield Fault(code="TICK", where=name, words=_around(page, match))
+    if "<html" not in page:
+        return
+    targets = set(re.findall(r'\sid="([^"]+)"', page))
+    for link in dict.fromkeys(re.findall(r'href="#([^"]+)"', page)):
+        if link not in targets:
+            yield Fault(code="BROKEN_LINK", where=name, words=f"#{link} leads nowhere")
+    if re.search(r"<script|\son[a-z]+=|javascript:", page, re.IGNORECASE):
+        yield Fault(code="SCRIPT", where=name, words="the page runs a script")
+
+
+def _around(page: str, match: re.Match[str]) -> str:
+    return " ".join(page[max(0, match.start() - 40) : match.end() + 40].split())

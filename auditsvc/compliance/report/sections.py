@@ -1,0 +1,393 @@
+"""From records to what is drawn: confidence against being right, the compression frontier, example images.
+
+The parts of a report that come straight from the evidence: slices, curves, flips, rules, index.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
+
+from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, expiry, figure_of
+from auditsvc.compliance.assessment.topics import topic_of
+from auditsvc.compliance.report.report_model import (
+    ConfidenceBin,
+    Counts,
+    Example,
+    ExemplarsPart,
+    Figure,
+    FrontierPoint,
+    Gap,
+    Number,
+    RateRow,
+    Reliability,
+    Standing,
+    SuggestedPart,
+    SuggestedRow,
+    Unit,
+)
+from auditsvc.compliance.report.report_parts import (
+    Curve,
+    CurvePoint,
+    EvidenceRow,
+    RulePart,
+    RuleRow,
+    SliceRow,
+    SliceTable,
+)
+from auditsvc.compliance.report.wording import (
+    FAMILIES,
+    Family,
+    amount,
+    condition_order,
+    condition_parts,
+    condition_words,
+    facts,
+    plain,
+    plural,
+    rule_words,
+    unit_of,
+)
+from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Judgement, Measured, Moment
+
+
+def standing_of(judgement: Judgement) -> Standing:
+    """How a judgement is drawn: a waiver never turns it into ``met``."""
+    return "waived" if judgement.waiver and judgement.verdict != "met" else judgement.verdict
+
+
+def count(standings: Iterable[Standing]) -> Counts:
+    """Counts by standing; no total, no share."""
+    found = Counter(standings)
+    return Counts(met=found["met"], violated=found["violated"], unknown=found["unknown"], waived=found["waived"])
+
+
+def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
+    """One table for each condition, the unchanged images first."""
+    conditions = sorted(readings.conditions(), key=condition_order)
+    return tuple(
+        SliceTable(condition=name, title=condition_words(name), rows=_slice_rows(name, readings)) for name in conditions
+    )
+
+
+def _slice_rows(condition: str, readings: Readings) -> tuple[SliceRow, ...]:
+    names = readings.slices(f"score.{condition}")
+    return tuple(_slice_row(condition, name, readings) for name in sorted(names, key=lambda name: name != OVERALL))
+
+
+def _slice_row(condition: str, name: str, readings: Readings) -> SliceRow:
+    candidate = readings.get(f"score.{condition}", name)
+    return SliceRow(
+        slice=name,
+        images=candidate.images,
+        parent=readings.get(f"parent.{condition}", name),
+        candidate=candidate,
+        loss=readings.get(f"drop.{condition}", name),
+    )
+
+
+def curves(readings: Readings, evidence: tuple[Evidence, ...]) -> tuple[Curve, ...]:
+    """One curve for each family of conditions with numeric severities, where there are at least two points."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for condition in readings.conditions():
+        parts = condition_parts(condition)
+        if parts:
+            families.setdefault(parts[0], []).append((parts[1], condition))
+    topics = _family_topics(evidence)
+    made = []
+    for family, severities in families.items():
+        plain = family.replace("_", " ")
+        known = FAMILIES.get(family, Family(plain, plain, "", neutral=None))
+        if known.neutral is not None and "clean" in readings.conditions():
+            severities.append((known.neutral, "clean"))
+        points = tuple(_point(severity, condition, readings) for severity, condition in sorted(severities))
+        if len(points) > 1:
+            made.append(
+                Curve(
+                    family=family, topic=topics.get(family, "other"), title=known.title, axis=known.axis, points=points
+                )
+            )
+    return tuple(made)
+
+
+def _family_topics(evidence: tuple[Evidence, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for run in evidence:
+        topic = topic_of(run)
+        for reading in run.readings:
+            found.setdefault(
+                reading.metric.partition(".")[2].partition("@")[0], topic.title if topic else run.key.check
+            )
+    return found
+
+
+def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
+    metric = f"score.{condition}"
+    weakest, value = weakest_slice(metric, readings)
+    return CurvePoint(
+        severity=severity,
+        condition=condition,
+        parent=readings.get(f"parent.{condition}", OVERALL),
+        candidate=readings.get(metric, OVERALL),
+        loss=readings.get(f"drop.{condition}", OVERALL),
+        weakest=weakest,
+        weakest_value=value,
+    )
+
+
+def weakest_slice(metric: str, readings: Readings, leave: Container[str] = ()) -> tuple[str, Figure]:
+    """The group that is most surely weak, but for those to leave out; ``overall`` where there is none.
+
+    Ranked by the upper end of the interval: the lowest value is often that of a few images that had bad luck.
+    """
+    measured = [
+        (figure.high, name, figure)
+        for name in readings.slices(metric)
+        if name != OVERALL and name not in leave and isinstance(figure := readings.get(metric, name), Number)
+    ]
+    if not measured:
+        return OVERALL, readings.get(metric, OVERALL)
+    _, name, figure = min(measured, key=lambda found: found[:2])
+    return name, figure
+
+
+def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
+    """Every rule of the policy with every line that it judged, what does not hold first."""
+    alphas = {digest: run.key.alpha for digest, run in inputs.runs.items()}
+    parts = []
+    for rule in inputs.policy.rules:
+        found = [judgement for judgement in inputs.decision.judgements if judgement.rule == rule.rule]
+        rows = tuple(
+            _rule_row(judgement, alphas.get(judgement.evidence or "", inputs.policy.alpha))
+            for judgement in sorted(found, key=_worst_first)
+        )
+        parts.append(
+            RulePart(
+                rule=rule.rule,
+                sentence=rule_words(rule),
+                source=rule.sentence(),
+                why=rule.why,
+                severity=rule.severity,
+                counts=count(row.standing for row in rows),
+                rows=rows,
+            )
+        )
+    return tuple(parts)
+
+
+_STANDINGS: tuple[Standing, ...] = ("violated", "unknown", "waived", "met")
+
+
+def _worst_first(judgement: Judgement) -> int:
+    return _STANDINGS.index(standing_of(judgement))
+
+
+def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
+    metric = judgement.metric.rpartition("/")[2]
+    own = unit_of(metric)
+    unit: Unit = "points" if judgement.against and own != "plain" else own
+    return RuleRow(
+        metric=metric,
+        slice=judgement.slice,
+        verdict=judgement.verdict,
+        standing=standing_of(judgement),
+        severity=judgement.severity,
+        measured=_judged(judgement, metric, alpha, unit),
+        bound=judgement.bound,
+        limit=judgement.limit,
+        unit=unit,
+        waiver=judgement.waiver,
+        adjusted_p=judgement.adjusted_p,
+        words=judgement.words,
+    )
+
+
+def _judged(judgement: Judgement, metric: str, alpha: float, unit: Unit) -> Figure:
+    if judgement.evidence is not None:
+        found = figure_of(metric, judgement.outcome, judgement.evidence, alpha)
+        return found.model_copy(update={"unit": unit}) if isinstance(found, Number) else found
+    outcome = judgement.outcome
+    reason = outcome.reason if outcome.state == "unmeasured" else "a number without evidence counts as none"
+    return Gap(reason=reason, images=outcome.images)
+
+
+def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
+    """One line for each run, in the order in which they were given."""
+    return tuple(_evidence_row(digest, run, inputs.policy.max_age_days, at) for digest, run in inputs.runs.items())
+
+
+def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
+    topic = topic_of(run)
+    until = expiry(run, max_age_days)
+    return EvidenceRow(
+        record=digest,
+        check=run.key.check,
+        version=run.key.version,
+        topic=topic.title if topic else "other",
+        parameters=facts(run.key.parameters),
+        seed=run.key.seed,
+        alpha=run.key.alpha,
+        dataset=run.dataset.name + (f" (a stage of it; {run.dataset.images} in all)" if run.key.stage else ""),
+        dataset_digest=run.dataset.digest,
+        dataset_images=run.key.stage or run.dataset.images,
+        dataset_source=run.dataset.source,
+        dataset_licence=run.dataset.licence,
+        code=run.key.code,
+        environment=facts(run.environment),
+        started=run.started,
+        finished=run.finished,
+        readings=len(run.readings),
+        unmeasured=sum(reading.outcome.state == "unmeasured" for reading in run.readings),
+        expires=until,
+        expired=at.date() > until,
+    )
+
+
+def reliability(readings: Readings) -> Reliability | None:
+    """The reliability curves, where a check told them."""
+    candidate, parent = tuple(_bins("", readings)), tuple(_bins("parent_", readings))
+    return Reliability(candidate=candidate, parent=parent) if candidate and parent else None
+
+
+def _bins(whose: str, readings: Readings) -> Iterator[ConfidenceBin]:
+    number = 1
+    while True:
+        told, right = (readings.get(f"{whose}{kind}.bin@{number}", OVERALL) for kind in ("told", "right"))
+        if not isinstance(told, Number) or not isinstance(right, Number):
+            return
+        yield ConfidenceBin(told=told, right=right)
+        number += 1
+
+
+_RATES = ("selection", "tpr", "fpr")
+
+
+def rates(readings: Readings) -> tuple[RateRow, ...]:
+    """How often the class is said, found, and said where it is not, for each group of which that was measured."""
+    made = []
+    for name in readings.slices("selection"):
+        own, dense = ([readings.get(prefix + kind, name) for kind in _RATES] for prefix in ("", "parent_"))
+        if any(isinstance(figure, Number) for figure in own):
+            made.append(RateRow(slice=name, candidate=(own[0], own[1], own[2]), parent=(dense[0], dense[1], dense[2])))
+    return tuple(made)
+
+
+def frontier(inputs: ReportInputs) -> tuple[FrontierPoint, ...]:
+    """Every judged candidate of this parent, the largest first; none where there is only this one."""
+    own = Sibling(
+        version=inputs.version,
+        candidate=inputs.candidate,
+        outcome=inputs.decision.outcome,
+        evidence=next((run for run in inputs.evidence if _clean(run)), None),
+    )
+    others = [other for other in inputs.siblings if other.candidate.digest != inputs.candidate.digest]
+    if not others:
+        return ()
+    points = (_rate_point(one, here=one is own) for one in (own, *others))
+    return tuple(sorted(points, key=lambda point: (-point.kept, point.version)))
+
+
+def _clean(run: Evidence) -> bool:
+    return any(reading.metric == "drop.clean" for reading in run.readings)
+
+
+def _rate_point(one: Sibling, *, here: bool) -> FrontierPoint:
+    card = one.candidate.card
+    return FrontierPoint(
+        version=one.version,
+        candidate=one.candidate.digest,
+        recipe=_recipe(one.candidate),
+        kept=card.get("nonzero", card.get("parameters", 0.0)),
+        size=card.get("bytes_compressed", card.get("bytes_dense", 0.0)),
+        outcome=one.outcome,
+        here=here,
+        score=_overall(one.evidence, "score.clean"),
+        loss=_overall(one.evidence, "drop.clean"),
+    )
+
+
+def _recipe(candidate: Candidate) -> str:
+    recipe = candidate.recipe
+    return "pruned elsewhere" if recipe is None else f"{recipe.method}, {plain(recipe.targets)}"
+
+
+def _overall(run: Evidence | None, metric: str) -> Figure:
+    if run is None:
+        return Gap(reason="no evidence on these images")
+    return figure_of(metric, run.reading(metric, OVERALL), run.digest, run.key.alpha)
+
+
+def suggested(inputs: ReportInputs) -> SuggestedPart | None:
+    """The groups that a search suggests, where one was made."""
+    found = inputs.suggestions
+    if found is None:
+        return None
+    record = found.digest
+
+    def number(outcome: Measured) -> Number:
+        made = figure_of("drop.clean", outcome, record, found.alpha)
+        if not isinstance(made, Number):
+            raise TypeError("a suggestion has numbers")
+        return made
+
+    rows = (
+        SuggestedRow(expression=one.expression, found=number(one.found), held=number(one.held), adjusted=one.adjusted)
+        for one in found.groups
+    )
+    return SuggestedPart(
+        rows=tuple(rows),
+        tried=found.tried,
+        images_found=found.images_found,
+        images_held=found.images_held,
+        evidence=record,
+    )
+
+
+def exemplars(inputs: ReportInputs, most: int = 12) -> ExemplarsPart | None:
+    """What several seeds of the recipe change alike, where several were made."""
+    found = inputs.exemplars
+    if found is None:
+        return None
+    words = (
+        f"Of {len(found.candidates)} seeds of this recipe, most answer {plural(found.changed, 'image')} of "
+        f"{found.images} otherwise than the parent, who has {found.parent_right} of these right; they have "
+        f"{found.candidates_right}. "
+        f"One seed changes {amount(found.churn, 'share')} of the answers on average, and two seeds differ from each "
+        f"other on {amount(found.noise, 'share')}: what is changed alike is pruning, the rest is luck."
+    )
+    return ExemplarsPart(words=words, rows=found.shown[:most], seeds=len(found.candidates), evidence=found.digest)
+
+
+def related(inputs: ReportInputs) -> Mapping[Digest, str]:
+    """Records beside the candidate's own evidence that numbers rest on, with what each is."""
+    own = set(inputs.runs)
+    found = {one.evidence.digest: one.version for one in inputs.siblings if one.evidence is not None}
+    named = {digest: f"version {version}" for digest, version in found.items() if digest not in own}
+    if inputs.suggestions:
+        named[inputs.suggestions.digest] = "suggested groups"
+    if inputs.exemplars:
+        named[inputs.exemplars.digest] = "several seeds of the recipe"
+    return named
+
+
+def examples(inputs: ReportInputs) -> tuple[Example, ...]:
+    """One image under each condition that can be shown, weakest first in each family."""
+    made = []
+    for condition, data in inputs.examples.items():
+        parts = condition_parts(condition)
+        if parts is None:
+            continue
+        title = condition_words(condition)
+        made.append(
+            Example(
+                family=parts[0],
+                severity=parts[1],
+                condition=condition,
+                title=title,
+                media_type="image/jpeg" if data[:2] == b"\xff\xd8" else "image/png",
+                data=base64.b64encode(data).decode("ascii"),
+                alt=f"The test image {inputs.exampled} with {title}",
+            )
+        )
+    return tuple(sorted(made, key=lambda one: (one.family, one.severity)))

@@ -1,0 +1,357 @@
+"""Frameworks, papers and changes as parts of a report: counts and lists, never a score.
+
+Page 1: three plain sentences, what was not tested, counts, and what is still open.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterator
+
+from auditsvc.compliance.assessment.assess import assess
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Readings, ReportInputs, expiry
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk
+from auditsvc.compliance.assessment.evidence_status import Assessment
+from auditsvc.compliance.assessment.framework import WORST_FIRST, Framework, Placement, Status
+from auditsvc.compliance.assessment.incident_status import Incident, Watch
+from auditsvc.compliance.assessment.topics import NEVER_TESTED, untested
+from auditsvc.compliance.report.report_model import (
+    ChangeRow,
+    Fact,
+    Figure,
+    FrameworkPart,
+    LawDates,
+    Number,
+    OpenItem,
+    Paper,
+    Report,
+    Sentence,
+    StatusCount,
+    Summary,
+)
+from auditsvc.compliance.report.report_parts import FlipCount
+from auditsvc.compliance.report.sections import count, standing_of, weakest_slice
+from auditsvc.compliance.report.wording import (
+    SCORE_WORDS,
+    amount,
+    condition_words,
+    day,
+    full_text,
+    interval_text,
+    plural,
+    short_text,
+    slice_words,
+)
+from auditsvc.records import OVERALL, Judgement
+
+
+def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...]) -> Summary:
+    """What a person who isn't technical should know first."""
+    expiries = [expiry(run, inputs.policy.max_age_days) for run in inputs.evidence]
+    small = _small(inputs, readings)
+    return Summary(
+        sentences=(_works(inputs, readings), _weakest(readings, small), _lost(inputs, readings, flips, small)),
+        not_tested=_not_tested(inputs, small),
+        counts=count(standing_of(judgement) for judgement in inputs.decision.judgements),
+        open_items=_open_items(inputs),
+        evidence_expires=min(expiries, default=None),
+    )
+
+
+def _works(inputs: ReportInputs, readings: Readings) -> Sentence:
+    figure = readings.get("score.clean", OVERALL)
+    if not isinstance(figure, Number):
+        return Sentence(text=f"How well it works on unchanged images is not known: {figure.reason}.")
+    words = SCORE_WORDS[inputs.candidate.task].format(full_text(figure))
+    of_images = " of them" if inputs.candidate.task == "classification" else ""
+    return Sentence(
+        text=f"On {plural(figure.images, 'unchanged test image')} the candidate {words}{of_images}.",
+        evidence=(figure.evidence,),
+    )
+
+
+def _weakest(readings: Readings, small: dict[str, int]) -> Sentence:
+    group, figure = weakest_slice("score.clean", readings, small)
+    parts, evidence = [], []
+    if isinstance(figure, Number) and group != OVERALL:
+        parts.append(f"for {group} ({plural(figure.images, 'image')}): {short_text(figure)}")
+        evidence.append(figure.evidence)
+    worst = _worst_condition(readings)
+    if worst:
+        condition, number = worst
+        parts.append(f"under “{condition_words(condition)}”: {short_text(number)}")
+        evidence.append(number.evidence)
+    if not parts:
+        return Sentence(text="Where it is weakest is not known: no group and no difficult condition was measured.")
+    return Sentence(text=f"It is weakest {'; and '.join(parts)}.", evidence=tuple(dict.fromkeys(evidence)))
+
+
+def _worst_condition(readings: Readings) -> tuple[str, Number] | None:
+    found = [
+        (figure.value, condition, figure)
+        for condition in readings.conditions()
+        if condition != "clean" and isinstance(figure := readings.get(f"score.{condition}", OVERALL), Number)
+    ]
+    if not found:
+        return None
+    _, condition, figure = min(found, key=lambda item: item[:2])
+    return condition, figure
+
+
+def _lost(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int]) -> Sentence:
+    overall = readings.get("drop.clean", OVERALL)
+    if not isinstance(overall, Number):
+        return Sentence(text=f"What was lost against the parent is not known: {overall.reason}.")
+    evidence = [overall.evidence]
+    text = f"Against its parent it {_loss_words(overall)} overall"
+    group, worst = _largest_loss(readings, small)
+    if worst and worst.value > overall.value:
+        text += f"; for {group} it {_loss_words(worst)}"
+        evidence.append(worst.evidence)
+    clean = next((flip for flip in flips if flip.condition == "clean"), None)
+    if clean:
+        if inputs.candidate.task == "classification":
+            text += f". {plural(clean.broke, 'image')} that the parent had right {_are(clean.broke)} now wrong, "
+            text += f"{clean.mended} the other way round"
+        else:
+            text += f". {plural(clean.broke, 'image')} {_are(clean.broke)} worse than with the parent, "
+            text += f"{clean.mended} {_are(clean.mended)} better"
+        evidence.append(clean.evidence)
+    return Sentence(text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _largest_loss(readings: Readings, small: dict[str, int]) -> tuple[str, Number | None]:
+    """The group that surely lost most: by the smaller end of the interval, not by the estimate."""
+    found = [
+        (-figure.low, name, figure)
+        for name in readings.slices("drop.clean")
+        if name != OVERALL and name not in small and isinstance(figure := readings.get("drop.clean", name), Number)
+    ]
+    if not found:
+        return OVERALL, None
+    _, name, figure = min(found, key=lambda item: item[:2])
+    return name, figure
+
+
+def _loss_words(figure: Number) -> str:
+    """The change in words, with its interval as a loss; an interval over zero is no proven change."""
+    lost, interval = abs(figure.value), interval_text(figure)
+    if amount(lost, figure.unit) == amount(0.0, figure.unit):
+        return f"lost nothing that could be measured ({interval})"
+    unclear = "" if figure.low > 0 or figure.high < 0 else ", which may be chance"
+    verb = "lost" if figure.value >= 0 else "gained"
+    note = "" if figure.value >= 0 else " as a loss"
+    return f"{verb} {amount(lost, figure.unit)} ({interval}{note}{unclear})"
+
+
+def _small(inputs: ReportInputs, readings: Readings) -> dict[str, int]:
+    """Groups that nothing can be said about on unchanged images, with their size: not measured, or not judged."""
+    judged = [
+        (line.slice, line.outcome.images)
+        for line in inputs.decision.judgements
+        if line.slice != OVERALL and line.metric.endswith(".clean") and line.outcome.state == "unmeasured"
+    ]
+    measured = [
+        (name, figure.images)
+        for name in readings.slices("score.clean")
+        if name != OVERALL and not isinstance(figure := readings.get("score.clean", name), Number)
+    ]
+    return dict(judged + measured)
+
+
+def _not_tested(inputs: ReportInputs, small: dict[str, int]) -> tuple[str, ...]:
+    lines = []
+    topics = untested(inputs.evidence)
+    if topics:
+        lines.append(f"Not at all: {', '.join(topics)}.")
+    if small:
+        named = [f"{name} ({plural(images, 'image')})" for name, images in small.items()]
+        more = f" and {len(named) - 6} more groups" if len(named) > 6 else ""
+        lines.append(f"Too few images: {', '.join(named[:6])}{more}.")
+    lines.append(f"No test can cover {', nor '.join(NEVER_TESTED)}.")
+    return tuple(lines)
+
+
+def _open_items(inputs: ReportInputs) -> tuple[OpenItem, ...]:
+    """One item for each rule and standing, with every place where it does not hold."""
+    groups: dict[tuple[str, str, str], list[Judgement]] = {}
+    for finding in inputs.decision.findings:
+        groups.setdefault((finding.rule, standing_of(finding), finding.severity), []).append(finding)
+    return tuple(_open_item(found, inputs) for found in groups.values())
+
+
+def _open_item(found: list[Judgement], inputs: ReportInputs) -> OpenItem:
+    first = found[0]
+    waiver = next((waiver for waiver in inputs.waivers if waiver.digest == first.waiver), None)
+    several = len({judgement.metric for judgement in found}) > 1
+    return OpenItem(
+        rule=first.rule,
+        standing=standing_of(first),
+        severity=first.severity,
+        where=tuple(dict.fromkeys(_place(judgement, several) for judgement in found)),
+        words=first.words,
+        owner=waiver.person if waiver else "",
+        until=waiver.until if waiver else None,
+    )
+
+
+def _place(judgement: Judgement, several: bool) -> str:
+    """The slice, and the condition where the rule has more than one."""
+    condition = condition_words(judgement.metric.partition(".")[2])
+    return f"{slice_words(judgement.slice)}, {condition}" if several else slice_words(judgement.slice)
+
+
+ASIDE: tuple[Status, ...] = ("not_yet_due", "not_applicable", "out_of_scope")
+"""Statuses that are printed beside the counts and not among them."""
+
+BY_WHOM = {
+    "automatic": "{} can be shown by tests alone",
+    "mixed": "{} by tests and documents together",
+    "attestation": "{} only by people",
+    "out_of_scope": "{} not by one release at all",
+    "repealed": "{} repealed",
+}
+
+
+def checklist(framework: Framework, dossier: AssessmentContext) -> FrameworkPart:
+    """One framework, assessed row by row."""
+    rows = tuple(assess(framework, dossier))
+    counted = Counter(row.status for row in rows if row.counted)
+    aside = Counter(row.status for row in rows if row.status in ASIDE)
+    kinds: Counter[str] = Counter(row.assessability for row in framework.requirements)
+    return FrameworkPart(
+        framework=framework.framework,
+        name=framework.name,
+        short=framework.short,
+        version=framework.version,
+        standing=framework.standing,
+        data_checked=framework.data_checked,
+        stale=framework.stale(dossier.today),
+        headline=headline(rows),
+        counts=tuple(StatusCount(status=name, rows=counted[name]) for name in reversed(WORST_FIRST) if counted[name]),
+        aside=tuple(StatusCount(status=name, rows=aside[name]) for name in ASIDE if aside[name]),
+        by_whom=", ".join(words.format(kinds[kind]) for kind, words in BY_WHOM.items() if kinds[kind]),
+        dates=tuple(_dates(placement) for placement in framework.placements.values()),
+        groups=tuple(Fact(label=name, value=title) for name, title in framework.groups.items()),
+        rows=rows,
+    )
+
+
+def headline(rows: tuple[Assessment, ...]) -> str:
+    """What the counts amount to, in words; with no row assessed, that."""
+    counted = [row for row in rows if row.counted]
+    looked_at = [row for row in counted if row.status not in {"missing", "not_assessed"}]
+    if not looked_at:
+        return "nothing assessed"
+    return f"{len(looked_at)} of {len(counted)} rows that are due have a record"
+
+
+def _dates(placement: Placement) -> LawDates:
+    return LawDates(
+        part=placement.title,
+        dates=tuple(Fact(label=start.when, value=start.date.isoformat()) for start in placement.dates),
+        disputed=placement.disputed,
+    )
+
+
+def law_box(risk: Risk, parts: tuple[FrameworkPart, ...], today: datetime.date) -> tuple[str, ...]:
+    """What a reader should know about the law: the risk class as declared, and dates that are still to come."""
+    who = f", as declared by {risk.person}" if risk.person else ""
+    lines = [f"Risk class under the EU AI Act: {risk.declared}{who} ({'; '.join(risk.because)})."]
+    for part in parts:
+        later = [dates for dates in part.dates if all(_parse(fact.value) > today for fact in dates.dates)]
+        for dates in sorted(later, key=lambda dates: -len(dates.dates))[:1]:
+            told = "; ".join(f"{day(_parse(fact.value))} ({fact.label})" for fact in dates.dates)
+            lines.append(f"{part.short}, {dates.part}: from {told}.")
+        disputed = [dates.part for dates in part.dates if dates.disputed]
+        if disputed:
+            lines.append(f"The start of {' and '.join(disputed)} is disputed; both readings are below.")
+        if part.stale:
+            lines.append(f"The data on {part.name} were last checked on {day(part.data_checked)}: too long ago.")
+    return tuple(lines)
+
+
+def _parse(text: str) -> datetime.date:
+    return datetime.date.fromisoformat(text)
+
+
+def papers(dossier: AssessmentContext) -> tuple[Paper, ...]:
+    """What people added, newest last."""
+    return tuple(sorted(_papers(dossier), key=lambda paper: (paper.at, paper.title)))
+
+
+def _papers(dossier: AssessmentContext) -> Iterator[Paper]:
+    for one in dossier.documents:
+        yield _paper(dossier, one.document, one.title, one.owner, one)
+    for answers in dossier.answers:
+        title = f"Questionnaire {answers.questionnaire}, version {answers.version}"
+        yield _paper(dossier, "answers", title, answers.person, answers)
+    for plan in dossier.plans:
+        yield _paper(dossier, "change plan", plan.words, plan.person, plan)
+    for verdict in dossier.verdicts:
+        yield _paper(dossier, "change verdict", f"{verdict.verdict}: {verdict.reason}", verdict.person, verdict)
+    for incident in dossier.register():
+        told = f"reported on {day(incident.reported)}" if incident.reported else "not reported yet"
+        title = f"Incident ({incident.harm}), known on {day(incident.aware)}, {told}: {incident.words}"
+        yield _paper(dossier, "incident", title, incident.person, incident)
+    for watch in dossier.watches:
+        title = f"Watch for incidents from {day(watch.since)} to {day(watch.until)}: {watch.words}"
+        yield _paper(dossier, "incident watch", title, watch.person, watch)
+
+
+_Said = Document | Answers | ChangePlan | ChangeVerdict | Incident | Watch
+
+
+def _paper(dossier: AssessmentContext, kind: str, title: str, person: str, record: _Said) -> Paper:
+    expires = record.expires if isinstance(record, Document | Answers | ChangePlan) else None
+    return Paper(
+        kind=kind,
+        title=title,
+        person=person,
+        reviewer="" if isinstance(record, Incident | Watch) else record.reviewer or "",
+        at=record.at,
+        expires=expires,
+        expired=expires is not None and dossier.today > expires,
+        record=record.digest,
+    )
+
+
+def changes(inputs: ReportInputs, previous: Report | None) -> tuple[ChangeRow, ...]:
+    """The main figures of the previous report beside those of this one."""
+    if previous is None:
+        return ()
+    readings = inputs.readings
+    group, weakest = weakest_slice("score.clean", readings)
+    clean = next((table for table in previous.slices if table.condition == "clean"), None)
+    old = {row.slice: row.candidate for row in clean.rows} if clean else {}
+    before_group, before_weakest = _lowest(old)
+    rows = (
+        ("Version", previous.subject.version, inputs.version),
+        ("Candidate", previous.subject.candidate, inputs.candidate.digest),
+        ("Decision", previous.decision.outcome, inputs.decision.outcome),
+        ("Policy", previous.decision.policy_record, inputs.policy.digest),
+        ("All images", _text(old.get(OVERALL)), full_text(readings.get("score.clean", OVERALL))),
+        (
+            "Weakest group",
+            f"{slice_words(before_group)}: {_text(before_weakest)}",
+            f"{slice_words(group)}: {full_text(weakest)}",
+        ),
+    )
+    return tuple(ChangeRow(label=label, before=before, after=after) for label, before, after in rows)
+
+
+def _lowest(figures: dict[str, Figure]) -> tuple[str, Figure | None]:
+    measured = [(f.value, name, f) for name, f in figures.items() if f.state == "measured" and name != OVERALL]
+    if not measured:
+        return OVERALL, figures.get(OVERALL)
+    _, name, figure = min(measured, key=lambda found: found[:2])
+    return name, figure
+
+
+def _text(figure: Figure | None) -> str:
+    return full_text(figure) if figure else "not measured"

@@ -1,0 +1,249 @@
+"""Data sets as folders: ``dataset.yaml``, ``metadata.csv`` or ``.parquet``, and the images as files or in one
+``images.npz``.
+
+Everything is checked when the folder is opened, and every fault is reported at once.  The digest covers each
+image and each row that is used, so the same content has the same name wherever it lies.
+
+What kind of column each is, inferred from its values: which make slices, which must be binned, which are neither.
+
+``slices: auto`` in ``dataset.yaml`` takes what is inferred; without it the kinds are told all the same, so that a
+column of numbers that was taken for words is seen.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from auditsvc.datasets.coco import Annotations, read_annotations
+from auditsvc.datasets.description import Description, described
+from auditsvc.datasets.images import Images, images_of
+from auditsvc.datasets.multi_domain import join_domains
+from auditsvc.datasets.table import Row, picked, read_table, refuse, slices_of
+from auditsvc.datasets.targets import Targets, targets_of, uses_of
+from auditsvc.errors import InvalidDataset
+from auditsvc.evaluation import Batch, Dataset, Slices
+from auditsvc.records import DatasetRef, Value, canonical_json, digest_of
+
+Kind = Literal["words", "numbers", "dates", "names", "one value", "empty"]
+
+FEW_NUMBERS, MANY_WORDS, BINS = 12, 50, 5
+"""Numbers of at most so many values are codes: words; words of more values are names; numbers get so many bins."""
+
+
+class Column(Value):
+    """One column of the metadata: its kind, its number of values, how many images lack one, what it is used for."""
+
+    name: str
+    kind: Kind
+    values: int
+    missing: int
+    use: str
+
+
+def kind_of(values: Sequence[str], rows: int) -> Kind:
+    """The kind of a column from its values, empty ones left out; ``rows`` counts all images."""
+    distinct = set(values)
+    if not distinct:
+        return "empty"
+    if len(distinct) > FEW_NUMBERS and all(map(_is_number, distinct)):
+        return "numbers"
+    if len(distinct) > FEW_NUMBERS and all(map(_is_date, distinct)):
+        return "dates"
+    if len(distinct) > MANY_WORDS or (len(distinct) > 2 and len(distinct) * 2 > rows):
+        return "names"
+    return "words" if len(distinct) > 1 or len(values) < rows else "one value"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def inferred(table: Mapping[str, Sequence[str]], uses: Mapping[str, str]) -> tuple[Column, ...]:
+    """Every column of a table in its order; ``uses`` says what the description uses some of them for."""
+    found = []
+    for name, values in table.items():
+        there = [value.strip() for value in values if value.strip()]
+        kind = kind_of(there, len(values))
+        found.append(
+            Column(
+                name=name,
+                kind=kind,
+                values=len(set(there)),
+                missing=len(values) - len(there),
+                use=uses.get(name, "not used"),
+            )
+        )
+    return tuple(found)
+
+
+def automatic(table: Mapping[str, Sequence[str]], taken: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The columns that make slices of words, and those that are binned, of a table; ``taken`` have another use."""
+    kinds = {column.name: column.kind for column in inferred(table, {}) if column.name not in taken}
+    words = tuple(name for name, kind in kinds.items() if kind == "words")
+    return words, {name: BINS for name, kind in kinds.items() if kind == "numbers"}
+
+
+pass
+
+
+@dataclass
+class FolderDataset:
+    """A data set folder that was checked; implements ``measuring.Dataset``."""
+
+    ref: DatasetRef
+    slices: Slices
+    classes: tuple[str, ...]
+    images: Images
+    names: tuple[str, ...]
+    targets: Targets
+    columns: tuple[Column, ...] = ()
+    """Every column of the metadata, what was inferred of it and what it is used for."""
+
+    def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """All images, or the chosen ones, in order, ``size`` at a time."""
+        numbers = np.arange(self.ref.images) if chosen is None else chosen
+        for start in range(0, len(numbers), size):
+            part = numbers[start : start + size]
+            pixels = torch.from_numpy(self.images.read(part)).permute(0, 3, 1, 2).float().div_(255)
+            yield Batch(pixels, self.targets.read(part), torch.from_numpy(part))
+
+    def target_of(self, index: int) -> torch.Tensor:
+        """The target of one image."""
+        return self.targets.read(np.array([index]))[0]
+
+    def name_of(self, index: int) -> str:
+        """The image's name in the metadata."""
+        return self.names[index]
+
+    def index_of(self, name: str) -> int:
+        """The number of the image of this name."""
+        return self.names.index(name)
+
+    def thumbnail(self, index: int) -> bytes:
+        """The image as PNG."""
+        pixels = self.images.read(np.array([index]))[0]
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.squeeze() if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+class FolderDatasets:
+    """Opens data set folders; implements ``ports.Datasets``."""
+
+    def open(self, path: Path) -> Dataset:
+        """Read and check a folder, or one of several descriptions (``*.yaml``) in it.
+
+        A description that names another domain opens both as one data set (``measuring.joining``).
+
+        Raises:
+            InvalidDataset: with every fault of the description, the table and the images.
+            Unavailable: the folder can't be read.
+        """
+        folder, description = described(path)
+        own = self._opened(folder, description)
+        if description.other_domain is None:
+            return own
+        beside, other = described(folder / description.other_domain)
+        if other.other_domain is not None:
+            raise InvalidDataset(f"{description.other_domain} names another domain itself; two are compared, not three")
+        return join_domains(own, self._opened(beside, other))
+
+    def _opened(self, folder: Path, description: Description) -> FolderDataset:
+        annotations = _annotated(folder, description)
+        table = read_table(folder, description, () if annotations is None else annotations.images)
+        kept = picked(table, description.where)
+        rows = tuple(table[number] for number in kept)
+        refuse(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
+        description, columns = _resolved(description, rows)
+        faults: list[str] = []
+        own: list[str] = []
+        slices = slices_of(rows, description, faults)
+        names, images = images_of(folder, table, kept, description, faults)
+        targets = targets_of(folder, rows, description, annotations, images.size, own)
+        refuse(folder, own + faults)
+        return FolderDataset(
+            ref=_reference(description, rows, images.digests, targets.contents),
+            slices=slices,
+            classes=description.classes,
+            images=images,
+            names=names,
+            targets=targets,
+            columns=columns,
+        )
+
+
+def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Description, tuple[Column, ...]]:
+    """The description with its slices named, where they were to be inferred, and every column as it is used."""
+    table = {name: [row[name] for row in rows] for name in rows[0].fields}
+    uses = {description.image: "the image", **uses_of(description), **dict.fromkeys(description.where, "picks rows")}
+    if description.cluster:
+        uses[description.cluster] = "clusters"
+    if description.slices == "auto":
+        words, numbers = automatic(table, (*uses, *description.bins))
+        named: dict[str, Any] = {"slices": words, "bins": numbers | description.bins}
+        description = description.model_copy(update=named)
+    uses |= dict.fromkeys(description.named_slices, "slices")
+    uses |= {name: f"{bins} bins" if isinstance(bins, int) else "bins" for name, bins in description.bins.items()}
+    return description, inferred(table, uses)
+
+
+def _annotated(folder: Path, description: Description) -> Annotations | None:
+    if description.annotations is None:
+        return None
+    return read_annotations(folder / description.annotations, tracked=description.task == "tracking")
+
+
+def _reference(
+    description: Description, rows: tuple[Row, ...], digests: tuple[str, ...], targets: tuple[str, ...]
+) -> DatasetRef:
+    """The data set by content: every image and target, and every field that is read of its row."""
+    cluster = (description.cluster,) if description.cluster else ()
+    used = (*description.named_slices, *description.bins, *cluster)
+    content: dict[str, Any] = {
+        "task": description.task,
+        "classes": description.classes,
+        "columns": (description.target or "annotations", *used),
+        "rows": [
+            [digest, target, *(row[column] for column in used)]
+            for digest, target, row in zip(digests, targets, rows, strict=True)
+        ],
+    }
+    if description.size:
+        content["size"] = description.size
+    if description.foreground:
+        content["foreground"] = True
+    if description.bins:
+        content["bins"] = dict(description.bins)
+    if description.cluster:
+        content["cluster"] = description.cluster
+    return DatasetRef(
+        name=description.name,
+        digest=digest_of(canonical_json(content)),
+        task=description.task,
+        images=len(rows),
+        slices=(*description.named_slices, *description.bins),
+        source=description.source,
+        licence=description.licence,
+    )

@@ -1,0 +1,39 @@
+"""How anything is measured: the case, slices, pairing, statistics, chance, and the base class of checks."""
+
+from auditsvc.datasets.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
+from auditsvc.evaluation.check import Check
+from auditsvc.evaluation.context import CLEAN, Attack, Attacks, Disturbance, EvalContext, Outputs, WatermarkReading
+from auditsvc.evaluation.fingerprint import code_version, fingerprint
+from auditsvc.evaluation.intervals import Interval, images_needed, student, tango, wilson
+from auditsvc.evaluation.paired import Pair, Predictions
+from auditsvc.evaluation.randomness import image_seeds, normal, poisson, uniform
+
+__all__ = [
+    "CLEAN",
+    "MISSING",
+    "Attack",
+    "Attacks",
+    "Batch",
+    "Check",
+    "Dataset",
+    "Disturbance",
+    "EvalContext",
+    "Interval",
+    "Outputs",
+    "Pair",
+    "Predictions",
+    "SliceColumn",
+    "Slices",
+    "WatermarkReading",
+    "code_version",
+    "column_from",
+    "fingerprint",
+    "image_seeds",
+    "images_needed",
+    "normal",
+    "poisson",
+    "student",
+    "tango",
+    "uniform",
+    "wilson",
+]

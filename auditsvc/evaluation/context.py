@@ -1,0 +1,295 @@
+"""One candidate beside its parent on the same images: all that a check sees.
+
+Batching, seeds, slices, pairing and intervals are here, once.  A check says what to do to the images; the
+case says what that did to both models, for every slice.  What is remembered of the parent is bound to the
+parent's digest, the data set and what was done, so auditing a second candidate costs half of the first.
+
+Which images a comparison keeps by name: those whose answer changed, what broke first.
+
+All of them are counted in the readings (``lost`` and ``won`` of each loss); here are those that people can look at.
+With one candidate, the images with a changed answer are its compression-identified exemplars; ``measuring.exemplars``
+tells what several seeds of a recipe change alike.
+
+Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditsvc.datasets.dataset import Batch, Dataset
+from auditsvc.evaluation.fingerprint import fingerprint
+from auditsvc.evaluation.inference import compile_model, fold_batchnorm
+from auditsvc.evaluation.paired import Pair, Predictions, empty_predictions, error_readings, packed, paired_readings
+from auditsvc.evaluation.randomness import image_seeds
+from auditsvc.models import Model
+from auditsvc.records import Digest, Flip, Reading
+from auditsvc.tasks import Task
+
+KEPT, KEPT_CLEAN = (12, 4, 4), (400, 100, 100)
+"""Images kept for each condition that lost, that won, and whose answer is another wrong one; of untouched images more,
+because there pruning is all that can have changed the answer."""
+
+
+def changed(pair: Pair) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The places of images that the candidate does worse, better, and as badly with another answer."""
+    change, lost, won = pair.change, pair.lost, pair.won
+    other = ~lost & ~won & (pair.parent["score"] < 1) & (pair.parent["answer"] != pair.candidate["answer"])
+    places = (np.flatnonzero(lost), np.flatnonzero(won), np.flatnonzero(other))
+    return places[0][_largest(change[lost])], places[1][_largest(-change[won])], places[2]
+
+
+def _largest(change: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The largest changes first, equal ones in the data set's order."""
+    return np.argsort(-change, kind="stable")
+
+
+def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int]) -> Iterator[Flip]:
+    """The images of a pair to be kept, lost ones first, and of these the largest losses."""
+    for places, most in zip(changed(pair), kept, strict=True):
+        for place in places[:most]:
+            index = int(place if pair.chosen is None else pair.chosen[place])
+            yield Flip(
+                image=dataset.name_of(index),
+                condition=pair.name,
+                parent=task.words(pair.parent[place]),
+                candidate=task.words(pair.candidate[place]),
+                target=task.target_words(dataset.target_of(index)),
+                slices=dataset.slices.of(index),
+                scores=tuple(float(side["score"][place]) for side in (pair.parent, pair.candidate))
+                if task.tallied
+                else None,
+            )
+
+
+pass
+
+
+CLEAN = "clean"
+"""The condition in which nothing is done to the images."""
+
+Disturbance = Callable[[Tensor, Tensor], Tensor]
+"""``(images (N, C, H, W) in 0..1, seeds (N,)) -> images``; an image's result depends on its own seed alone."""
+
+Outputs = Callable[[Tensor], Tensor]
+"""The outputs of one model, as its task takes them: for classification ``(N, C, H, W) -> (N, classes)``."""
+
+Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
+"""``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
+
+COMPILE_FROM = 2000
+"""Data sets of so many images are worth a compiled copy of each model."""
+
+
+class Attacks(Protocol):
+    """One attack at several budgets at once, so that what falls to a small one is not tried at a larger."""
+
+    def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Sequence[Tensor]:
+        """For each budget the attacked images."""
+        ...
+
+
+@dataclass(frozen=True)
+class WatermarkReading:
+    """What detecting the watermark in the candidate gave."""
+
+    log10_p: float
+    z: float
+    bits_matched: int
+    bits_total: int
+    flips: float
+    change: NDArray[np.float64]
+    """``(N,)``: how much lower each image's score is with the mark."""
+    clusters: NDArray[np.int64] | None = None
+
+    @property
+    def images(self) -> int:
+        """How many images were answered with and without the mark."""
+        return len(self.change)
+
+
+@dataclass
+class EvalContext:
+    """Candidate, parent, images, slices and seed."""
+
+    candidate: Model
+    candidate_digest: Digest
+    parent: Model
+    parent_digest: Digest
+    task: Task
+    dataset: Dataset
+    seed: int
+    alpha: float
+    batch_size: int = 32
+    remembered: MutableMapping[str, Predictions] = field(default_factory=dict)
+    tick: Callable[[int], None] = lambda _images: None
+    read_mark: Callable[[], WatermarkReading] | None = None
+    flips: list[Flip] = field(default_factory=list)
+    device: str = "cpu"
+    """Where both models already are; images are moved there, batch by batch."""
+    compiled: dict[int, Outputs] = field(default_factory=dict, repr=False)
+
+    def compare(self, name: str, disturb: Disturbance | None = None) -> Iterator[Reading]:
+        """Both models on the same disturbed images: ``score.NAME``, ``parent.NAME`` and ``drop.NAME``."""
+        yield from self.readings(self.pair(name, disturb))
+
+    def compare_attacked(self, name: str, attack: Attack, images: int | None = None) -> Iterator[Reading]:
+        """Each model under its own attack; ``images`` bounds how many are tried, drawn once from the seed."""
+        (pair,) = self.pairs_attacked((name,), OneBudget(attack), images)
+        yield from self.readings(pair)
+
+    def readings(self, pair: Pair, *, errors_apart: bool = False) -> Iterator[Reading]:
+        """The readings of one condition on every slice; with ``errors_apart`` also misses and false alarms."""
+        yield from paired_readings(
+            pair.name,
+            pair.parent["score"],
+            pair.candidate["score"],
+            self.dataset.slices,
+            pair.chosen,
+            self.alpha,
+            pair.step,
+        )
+        if errors_apart:
+            yield from error_readings(pair, len(self.dataset.classes), self.dataset.slices, self.alpha)
+
+    def pair(self, name: str, disturb: Disturbance | None = None) -> Pair:
+        """Both models' answers to every image under one condition; the disturbed images are made once."""
+        done = fingerprint(disturb)
+        parent = self._recall(self.parent_digest, name, done)
+        candidate = self._recall(self.candidate_digest, name, done) if name == CLEAN else None
+        missing = [model for model, known in ((self.candidate, candidate), (self.parent, parent)) if known is None]
+        found = self._disturbed(missing, name, disturb) if missing else []
+        if candidate is None:
+            candidate = found.pop(0)
+            if name == CLEAN:
+                self._remember(self.candidate_digest, name, done, candidate)
+        if parent is None:
+            parent = found.pop(0)
+            self._remember(self.parent_digest, name, done, parent)
+        return self._paired(name, parent, candidate, None)
+
+    def pairs_attacked(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
+        """Each model under its own attacks, one pair for each budget."""
+        chosen = self.sample(images)
+        done = fingerprint((attacks, tuple(names)))
+        words = [f"{name}|{self._part(chosen)}" for name in names]
+        parents = [self._recall(self.parent_digest, word, done) for word in words]
+        known = [answers for answers in parents if answers is not None]
+        if len(known) < len(names):
+            known = self._attacked(self.parent, self.parent, names, attacks, chosen)
+            for word, answers in zip(words, known, strict=True):
+                self._remember(self.parent_digest, word, done, answers)
+        candidates = self._attacked(self.candidate, self.candidate, names, attacks, chosen)
+        return tuple(
+            self._paired(name, before, after, chosen)
+            for name, before, after in zip(names, known, candidates, strict=True)
+        )
+
+    def pairs_crossed(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
+        """Each model on images that were made against the other one."""
+        chosen = self.sample(images)
+        parents = self._attacked(self.candidate, self.parent, names, attacks, chosen)
+        candidates = self._attacked(self.parent, self.candidate, names, attacks, chosen)
+        return tuple(
+            self._paired(name, before, after, chosen)
+            for name, before, after in zip(names, parents, candidates, strict=True)
+        )
+
+    def sample(self, images: int | None) -> NDArray[np.int64] | None:
+        """The numbers of ``images`` images drawn without replacement from the seed; None means all of them."""
+        if images is None or images >= self.dataset.ref.images:
+            return None
+        draw = np.random.default_rng(self.seed).permutation(self.dataset.ref.images)
+        return np.sort(draw[:images])
+
+    def batches(self, chosen: NDArray[np.int64] | None) -> Iterator[Batch]:
+        """The images, or the chosen ones, on the case's device, in batches; the progress is told."""
+        for batch in self.dataset.batches(self.batch_size, chosen):
+            yield Batch(batch.images.to(self.device), batch.targets.to(self.device), batch.indices.to(self.device))
+            self.tick(len(batch.indices))
+
+    def seeds(self, name: str, batch: Batch) -> Tensor:
+        """The seeds of a batch's images for one purpose."""
+        return image_seeds(self.seed, name, batch.indices)
+
+    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Predictions]:
+        found = [empty_predictions(self.dataset.ref.images, self.task.tallied) for _ in models]
+        start = 0
+        with torch.inference_mode():
+            for batch in self.batches(None):
+                images = batch.images if disturb is None else disturb(batch.images, self.seeds(name, batch))
+                for model, answers in zip(models, found, strict=True):
+                    self._write(answers, start, self._quick(model, images)(images), batch.targets)
+                start += len(batch.indices)
+        return [packed(answers) for answers in found]
+
+    def _quick(self, model: Model, sample: Tensor) -> Outputs:
+        """The model, compiled once for long runs."""
+        if self.dataset.ref.images < COMPILE_FROM:
+            return model
+        if id(model) not in self.compiled:
+            with torch.inference_mode(mode=False):
+                self.compiled[id(model)] = compile_model(model, sample.clone())
+        return self.compiled[id(model)]
+
+    def _attacked(
+        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
+    ) -> list[Predictions]:
+        """Attack one model and let another one, or the same, answer; the attack sees a fused copy, the judge is
+        the model as it is deployed."""
+        total = self.dataset.ref.images if chosen is None else len(chosen)
+        found = [empty_predictions(total, self.task.tallied) for _ in names]
+        quick, start = fold_batchnorm(victim), 0
+        for batch in self.batches(chosen):
+            versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
+            with torch.inference_mode():
+                for images, answers in zip(versions, found, strict=True):
+                    self._write(answers, start, judge(images), batch.targets)
+            start += len(batch.indices)
+        return [packed(answers) for answers in found]
+
+    def _write(self, answers: Predictions, start: int, outputs: Tensor, targets: Tensor) -> None:
+        part = answers[start : start + len(targets)]
+        judged = self.task.judged(outputs, targets)
+        for name in answers.dtype.names or ():
+            part[name] = getattr(judged, name).cpu().numpy()
+
+    def _recall(self, model: Digest, name: str, done: str | None) -> Predictions | None:
+        return None if done is None else self.remembered.get(self._key(model, name, done))
+
+    def _remember(self, model: Digest, name: str, done: str | None, answers: Predictions) -> None:
+        if done is not None:
+            self.remembered[self._key(model, name, done)] = answers
+
+    def _key(self, model: Digest, name: str, done: str) -> str:
+        return f"{model}|{self.dataset.ref.digest}|{self.seed}|{name}|{hashlib.sha256(done.encode()).hexdigest()}"
+
+    @staticmethod
+    def _part(chosen: NDArray[np.int64] | None) -> str:
+        return "all" if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()
+
+    def _paired(self, name: str, parent: Predictions, candidate: Predictions, chosen: NDArray[np.int64] | None) -> Pair:
+        """The pair; images whose answer changed are remembered for people, as far as there is room."""
+        pair = Pair(name, parent, candidate, chosen, self.task.step)
+        kept = KEPT_CLEAN if name == CLEAN else KEPT
+        self.flips += flips_of(pair, self.dataset, self.task, kept)
+        return pair
+
+
+@dataclass(frozen=True)
+class OneBudget:
+    """An attack without a choice of budgets, as ``Attacks`` of one."""
+
+    attack: Attack
+
+    def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> tuple[Tensor, ...]:
+        """The attacked images."""
+        return (self.attack(outputs, images, targets, seeds),)

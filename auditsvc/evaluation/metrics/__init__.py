@@ -1,0 +1,1 @@
+"""Metrics of tasks and of groups, each against its published definition."""

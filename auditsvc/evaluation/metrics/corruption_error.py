@@ -1,0 +1,80 @@
+"""Mean corruption error: a candidate's errors under corruption, as a multiple of its parent's.
+
+The published number divides by AlexNet's errors, which exist for ImageNet alone; here the parent takes that part,
+so 1 means no worse than the parent under the same corruption.  The relative one takes each model's own clean error
+off first: it asks what corruption adds, not what was wrong before.
+
+Intervals are Student's, on the linearised ratio (the delta method): each image counts once, with all of its
+conditions.  A parent without errors under some corruption leaves nothing to divide by.
+
+Reference: D. Hendrycks and T. Dietterich (2019), arXiv:1903.12261, section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.datasets.dataset import Slices
+from auditsvc.evaluation.intervals import student
+from auditsvc.evaluation.metrics.severity_curve import unseen
+from auditsvc.evaluation.paired import Pair
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+
+ERRORS_OF = ("mce", "relative_mce")
+
+Errors = NDArray[np.float64]
+
+
+def summed(pairs: Sequence[Pair]) -> tuple[Errors, Errors]:
+    """Each image's error, candidate's and parent's, over the severities of one corruption, ``(N,)`` each."""
+    return (
+        np.sum([1.0 - pair.candidate["score"] for pair in pairs], axis=0, dtype=np.float64),
+        np.sum([1.0 - pair.parent["score"] for pair in pairs], axis=0, dtype=np.float64),
+    )
+
+
+def error_ratios(
+    errors: Sequence[tuple[Errors, Errors]], clean: Pair, severities: int, slices: Slices, alpha: float
+) -> Iterator[Reading]:
+    """``mce`` and ``relative_mce`` on every slice; ``errors`` has the sums of each corruption."""
+    before = tuple(severities * (1.0 - answers["score"]) for answers in (clean.candidate, clean.parent))
+    for metric, off in (("mce", (0.0, 0.0)), ("relative_mce", before)):
+        for slice_name, inside in _members(slices):
+            parts = [(mine - off[0], theirs - off[1]) for mine, theirs in errors]
+            chosen = [(mine[inside], theirs[inside]) for mine, theirs in parts]
+            yield Reading(metric=metric, slice=slice_name, outcome=_ratio(chosen, alpha))
+
+
+def _members(slices: Slices) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each slice and which images are in it."""
+    yield OVERALL, np.ones(slices.images, bool)
+    for column in slices.columns:
+        for code, name in enumerate(column.names):
+            yield name, column.codes == code
+
+
+def _ratio(parts: Sequence[tuple[Errors, Errors]], alpha: float) -> Measured | Unmeasured:
+    """The mean over corruptions of the ratio of sums, with its interval."""
+    images = len(parts[0][0])
+    if images < 2:
+        return Unmeasured(reason="a ratio needs two images at least", images=images)
+    totals = [(float(mine.sum()), float(theirs.sum())) for mine, theirs in parts]
+    if any(theirs <= 0 for _, theirs in totals):
+        return Unmeasured(reason="the parent makes no error under one of the corruptions", images=images)
+    ratios = [mine / theirs for mine, theirs in totals]
+    value = float(np.mean(ratios))
+    influence = np.zeros(images)
+    for (mine, theirs), (_, total), ratio in zip(parts, totals, ratios, strict=True):
+        influence += (mine - ratio * theirs) * images / total / len(parts)
+    if not influence.any():
+        most = max(float(theirs.max()) for _, theirs in parts)
+        reach = float(unseen(np.array(images), alpha)) * images * most * float(np.mean([1 / t for _, t in totals]))
+        return Measured(value=value, low=value - reach, high=value + reach, images=images)
+    found = student(influence.sum(), (influence**2).sum(), images, alpha, -np.inf, np.inf)
+    reach = max(float(found.high), -float(found.low))
+    if not np.isfinite(reach):
+        return Unmeasured(reason="all images behave alike, so nothing is known of the spread", images=images)
+    return Measured(value=value, low=value - reach, high=value + reach, images=images)

@@ -1,0 +1,185 @@
+"""Rates of groups and how far they lie apart, from counts; and their resampling, on counts too.
+
+The numbers are those of fairlearn's ``MetricFrame``; the way is another.  Rows are counted once, into cells of
+(group, target, answer); everything else works on the cells.  Drawing rows with replacement is drawing cell counts
+from a multinomial, exactly, so a resample costs what the cells cost and not what the rows do.
+
+References: H. Weerts et al. (2023), "Fairlearn", JMLR 24 (257); R. G. Newcombe (1998), as in ``checks.fairness``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.datasets.dataset import Slices
+from auditsvc.evaluation.intervals import Interval, wilson
+from auditsvc.evaluation.paired import Predictions, design_effects
+
+Kind = Literal["selection", "tpr", "fpr"]
+KINDS: tuple[Kind, ...] = ("selection", "tpr", "fpr")
+
+RateNumbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One rate of one class on every slice: how many of how many, and how much the images tell."""
+
+    hits: RateNumbers
+    images: RateNumbers
+    worth: RateNumbers
+
+    def interval(self, alpha: float) -> Interval:
+        """Wilson's, on the images that the clusters leave; meaningless where there is no image."""
+        images = np.maximum(self.images, 1)
+        return wilson(self.hits * self.worth, images * self.worth, alpha)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest difference (or least ratio) between a group and any other, with its ends.
+
+    ``images`` are those of the group that the rate is of, for several groups those of the smallest.
+    """
+
+    value: float
+    low: float
+    high: float
+    images: int
+
+
+def rates_of(kind: Kind, answers: Predictions, positive: int, slices: Slices, alpha: float) -> Rates:
+    """The selection, true positive or false positive rate of one class against the rest."""
+    is_it, said_it = answers["target"] == positive, answers["answer"] == positive
+    among = {"selection": np.ones(len(is_it), bool), "tpr": is_it, "fpr": ~is_it}[kind]
+    chosen = np.flatnonzero(among)
+    values = said_it[chosen].astype(float)
+    worth = 1 / design_effects(values, slices, chosen, alpha)
+    return Rates(slices.sums(values, chosen), slices.sums(np.ones_like(values), chosen), worth)
+
+
+def _places(slices: Slices, columns: Sequence[str]) -> Iterator[range]:
+    """For each of the columns where its slices stand among all names."""
+    start = 1
+    for column in slices.columns:
+        if column.column in columns:
+            yield range(start, start + len(column.labels))
+        start += len(column.labels)
+
+
+def gaps(
+    rates: Sequence[Rates], slices: Slices, columns: Sequence[str], alpha: float, min_images: int
+) -> dict[str, Gap]:
+    """For each slice its largest difference from another of its column, over all classes; ``overall`` the worst."""
+    return _extremes(rates, slices, columns, alpha, min_images, ratio=False)
+
+
+def ratios(
+    rates: Sequence[Rates], slices: Slices, columns: Sequence[str], alpha: float, min_images: int
+) -> dict[str, Gap]:
+    """For each slice its least ratio with another of its column, over all classes; ``overall`` the worst."""
+    return _extremes(rates, slices, columns, alpha, min_images, ratio=True)
+
+
+def _extremes(
+    rates: Sequence[Rates], slices: Slices, columns: Sequence[str], alpha: float, min_images: int, *, ratio: bool
+) -> dict[str, Gap]:
+    found: dict[str, list[Gap]] = {}
+    compared = tuple(_places(slices, columns))
+    for places in compared:
+        for one in rates:
+            kept = [place for place in places if one.images[place] >= min_images]
+            pairs = max(len(kept) * (len(kept) - 1) * len(rates) * len(compared), 1)
+            for name, gap in _compared(one, kept, alpha / pairs, alpha, ratio=ratio):
+                found.setdefault(slices.names[name], []).append(gap)
+    worst = {name: _worst(every, ratio=ratio) for name, every in found.items()}
+    return ({"overall": _worst(list(worst.values()), ratio=ratio)} | worst) if worst else {}
+
+
+def _worst(every: list[Gap], *, ratio: bool) -> Gap:
+    """The worst of several; each end is the worst of its own kind."""
+    pick = min if ratio else max
+    value, low, high = (pick(getattr(gap, part) for gap in every) for part in ("value", "low", "high"))
+    return Gap(value, low, high, min(gap.images for gap in every))
+
+
+def _compared(
+    rates: Rates, places: list[int], corrected: float, alpha: float, *, ratio: bool
+) -> Iterator[tuple[int, Gap]]:
+    """Each group with every other: the ends that hold as they are, and those corrected for the pairs."""
+    if len(places) < 2:
+        return
+    loose, strict = rates.interval(alpha), rates.interval(corrected)
+    p = loose.value[places]
+    ends = [(part.low[places], part.high[places]) for part in (loose, strict)]
+    make = _ratio_of if ratio else _difference_of
+    value = make(p, p, p, p, p, p)[0]
+    (_, outer_low, outer_high), (_, inner_low, inner_high) = (make(p, low, high, p, low, high) for low, high in ends)
+    low, high = (outer_low, inner_high) if ratio else (inner_low, outer_high)
+    pick = np.min if ratio else np.max
+    own = np.eye(len(places), dtype=bool)
+    blank = np.inf if ratio else -np.inf
+    for row, place in enumerate(places):
+        numbers = [float(pick(np.where(own[row], blank, part[row]))) for part in (value, low, high)]
+        images = int(rates.images[place])
+        yield place, Gap(numbers[0], min(numbers[1], numbers[0]), max(numbers[2], numbers[0]), images)
+
+
+def _difference_of(p: Any, low_p: Any, high_p: Any, q: Any, low_q: Any, high_q: Any) -> tuple[RateNumbers, ...]:
+    """``|p_i - q_j|`` of every pair with Newcombe's bounds: ``(G, G)`` each."""
+    signed = p[:, None] - q[None]
+    below = np.sqrt((p - low_p)[:, None] ** 2 + (high_q - q)[None] ** 2)
+    above = np.sqrt((high_p - p)[:, None] ** 2 + (q - low_q)[None] ** 2)
+    low, high = signed - below, signed + above
+    return np.abs(signed), np.maximum(np.maximum(low, -high), 0.0), np.maximum(np.abs(low), np.abs(high)).clip(0, 1)
+
+
+def _ratio_of(p: Any, low_p: Any, high_p: Any, q: Any, low_q: Any, high_q: Any) -> tuple[RateNumbers, ...]:
+    """The lesser over the greater of every pair, with the ratio of the ends; 1 where both are zero."""
+
+    def over(lesser: RateNumbers, greater: RateNumbers) -> RateNumbers:
+        return np.where(greater > 0, lesser / np.where(greater > 0, greater, 1.0), 1.0)
+
+    value = np.minimum(over(p[:, None], q[None]), over(q[None], p[:, None]))
+    low = np.minimum(over(low_p[:, None], high_q[None]), over(low_q[None], high_p[:, None]))
+    high = np.minimum(over(high_p[:, None], low_q[None]), over(high_q[None], low_p[:, None]))
+    return value, low.clip(0, 1), high.clip(0, 1)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows counted by group and event, ``(G, E)``: all that any rate of any group needs."""
+
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, groups: NDArray[np.integer], events: NDArray[np.integer], shape: tuple[int, int]) -> Cells:
+        """Count rows; ``groups`` and ``events`` are numbers below ``shape``."""
+        places = groups.astype(np.int64) * shape[1] + events
+        return cls(np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape))
+
+    def shares(self, hits: Sequence[int], among: Sequence[int]) -> RateNumbers:
+        """For each group the share of ``hits`` among these events; NaN where there are none."""
+        return _shares(self.counts, hits, among)
+
+    def resampled(self, hits: Sequence[int], among: Sequence[int], draws: int, rng: np.random.Generator) -> RateNumbers:
+        """``(draws, G)``: the shares of so many bootstrap samples of all rows, drawn as cell counts."""
+        total = int(self.counts.sum())
+        kept = np.empty((draws, len(self.counts)))
+        step = max(1, 2**22 // self.counts.size)
+        for start in range(0, draws, step):
+            size = min(step, draws - start)
+            drawn = rng.multinomial(total, self.counts.ravel() / total, size=size)
+            kept[start : start + size] = _shares(drawn.reshape(size, *self.counts.shape), hits, among)
+        return kept
+
+
+def _shares(counts: NDArray[np.int64], hits: Sequence[int], among: Sequence[int]) -> RateNumbers:
+    above, below = counts[..., list(hits)].sum(axis=-1), counts[..., list(among)].sum(axis=-1)
+    shares: RateNumbers = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+    return shares

@@ -1,0 +1,155 @@
+"""A clean process: isolated Python, an environment without secrets, its own folder, a time limit.
+
+The child gets a job as JSON in its folder and answers with one JSON line for each finished part.  Tensors pass
+through safetensors files in the same folder; nothing is pickled in either direction.
+
+Which files a model folder may hold: by name, by size, and by what they are inside.
+
+Everything is looked at by its content; a pickle named ``model.safetensors`` is still a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import auditsvc
+from auditsvc.errors import Unavailable
+from auditsvc.models import CARD, WEIGHTS
+from auditsvc.models.unsupported import HEAD_BYTES, foreign
+
+ONNX = "model.onnx"
+"""The same model for other runtimes; written by us beside the weights, never read back as the model."""
+
+LIMITS: dict[str, int] = {
+    WEIGHTS: 4 * 2**30,
+    CARD: 16 * 2**20,
+    ONNX: 4 * 2**30,
+    "LICENSE": 2**20,
+    "NOTICE": 2**20,
+    "NOTE.md": 2**20,
+    "README.md": 2**20,
+}
+"""The files that a model folder may hold, and how many bytes each may have."""
+
+NEEDED = (WEIGHTS, CARD)
+
+
+def inspect_folder(folder: Path) -> tuple[str, ...]:
+    """Every reason against the files of this folder; none means that they may be loaded."""
+    if not folder.is_dir():
+        return (f"{folder} is not a folder",)
+    paths = sorted(folder.iterdir())
+    reasons = [f"{name} is missing" for name in NEEDED if name not in {path.name for path in paths}]
+    return (*reasons, *(reason for path in paths for reason in _faults(path)))
+
+
+def _faults(path: Path) -> list[str]:
+    if path.is_symlink() or not path.is_file():
+        return [f"{path.name} is not a plain file; links and folders are not admitted"]
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    if reason := foreign(head, path.name, path):
+        return [reason]
+    limit = LIMITS.get(path.name)
+    if limit is None:
+        return [f"{path.name} is not a file of a model folder; admitted are {', '.join(LIMITS)}"]
+    size = path.stat().st_size
+    return [f"{path.name} has {size} bytes; at most {limit} are admitted"] if size > limit else []
+
+
+_ROOT = str(Path(auditsvc.__file__).parents[1])
+_START = (
+    "import runpy, sys; root, module = sys.argv[1:3]; root in sys.path or sys.path.insert(0, root); "
+    "sys.argv[1:] = sys.argv[3:]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+"""Isolated mode (``-I``) hides the working folder, so the child is told where this very code lies."""
+
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+MAX_LINE = 2**20
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of its own, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="auditsvc-clean-") as name:
+        yield Path(name)
+
+
+def run_clean(
+    module: str, job: Mapping[str, Any], folder: Path, *, seconds: float, told: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Any], ...]:
+    """The answers of ``python -I -m module`` to this job, in order; ``told`` is called after each.
+
+    Raises:
+        Unavailable: the child ran out of time, died, or answered nonsense; its last words are quoted.
+    """
+    (folder / "job.json").write_text(json.dumps(job), "utf-8")
+    command = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, module, str(folder / "job.json")]
+    with (folder / "stderr.txt").open("wb") as errors:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
+            command, cwd=folder, env=_environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=errors, start_new_session=True,
+        )  # fmt: skip
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(child)
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
+    try:
+        answers = tuple(_answers(child, told))
+        code = child.wait()
+    finally:
+        timer.cancel()
+        _kill(child)
+        child.wait()
+        if child.stdout:
+            child.stdout.close()
+    if late.is_set():
+        raise Unavailable(f"the clean process ({module}) was stopped after {seconds:g} s; try a smaller model or batch")
+    if code != 0:
+        raise Unavailable(f"the clean process ({module}) ended with {code}: {_last_words(folder)}")
+    return answers
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The least that a process needs: no token, key or password of ours is in it."""
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return passed | {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def _answers(child: subprocess.Popen[bytes], told: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    if child.stdout is None:
+        return
+    while line := child.stdout.readline(MAX_LINE):
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            raise Unavailable(f"the clean process answered {line[:80]!r}, which is not JSON") from error
+        yield answer
+        told()
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End the child and all that it started; nothing is left behind."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _last_words(folder: Path) -> str:
+    text = (folder / "stderr.txt").read_text("utf-8", errors="replace").strip()
+    return text.splitlines()[-1][:300] if text else "it said nothing"

@@ -1,0 +1,153 @@
+"""Model folders: ``model.safetensors`` and ``architecture.json``.  Nothing here unpickles or executes a file.
+
+The format is judged by content, not by name.
+
+Safe reading of weights: the header is judged before a tensor is made, and nothing is unpickled or executed.
+
+Reference: the safetensors format, https://github.com/huggingface/safetensors#format.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as write_safetensors
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput, Refused
+from auditsvc.models.architectures import build
+from auditsvc.models.card import ArchitectureCard
+from auditsvc.models.fake_quantization import install_int8
+from auditsvc.models.model import Model
+from auditsvc.models.resize_layers import resize
+from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.records import faults_of
+
+MAX_HEADER, MAX_TENSORS = 10 * 2**20, 100_000
+
+
+def read_weights(data: bytes, name: str = "model.safetensors") -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in memory of their own.
+
+    Parsed from bytes they lie wherever the bytes do, and the order in which sums are taken, so their last digit,
+    depends on that.
+
+    Raises:
+        Refused: anything else, with the reason and what would work.
+    """
+    if reason := foreign(data[:HEAD_BYTES], name, data):
+        raise Refused(reason)
+    if len(data) < 8:
+        raise Refused(f"{name} is cut off: {len(data)} bytes are too few for a safetensors file; copy it again")
+    (header,) = struct.unpack("<Q", data[:8])
+    if header > MAX_HEADER:
+        raise Refused(f"{name} is not a safetensors file, or its header is over {MAX_HEADER} bytes")
+    if len(data) < 8 + header:
+        raise Refused(f"{name} is cut off inside its header; copy it again")
+    _check_header(data[8 : 8 + header], name)
+    try:
+        tensors: dict[str, Tensor] = parse_safetensors(data)
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
+        raise Refused(f"{name} is damaged or cut off ({error}); copy it again from where it was saved") from error
+    return {key: tensor.clone() for key, tensor in tensors.items()}
+
+
+def _check_header(header: bytes, name: str) -> None:
+    """Two tensors of one name would let two readers see two models in one file."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise Refused(f"{name} names a tensor twice")
+        return dict(pairs)
+
+    try:
+        tensors = json.loads(header, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{name} is not a safetensors file: {error}") from error
+    if not isinstance(tensors, dict):
+        raise Refused(f"{name} is not a safetensors file: its header is no JSON object")
+    if len(tensors) > MAX_TENSORS:
+        raise Refused(f"{name} holds more than {MAX_TENSORS} tensors")
+
+
+pass
+
+
+WEIGHTS, CARD = "model.safetensors", "architecture.json"
+
+
+def read_card(data: bytes) -> ArchitectureCard:
+    """The card of a model folder.
+
+    Raises:
+        Refused: with every fault of the file.
+    """
+    try:
+        return ArchitectureCard.parse(data)
+    except InvalidInput as error:
+        raise Refused(f"{CARD} can't be used", error.reasons or (str(error),)) from error
+    except (ValidationError, RecursionError) as error:
+        reasons = faults_of(error) if isinstance(error, ValidationError) else (str(error),)
+        raise Refused(f"{CARD} can't be used", reasons) from error
+
+
+def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:
+    """The model of these weights: the class by name, resized to the tensors, INT8 where they are integers.
+
+    Raises:
+        Refused: tensors that do not belong to the architecture, with their names.
+    """
+    module = build(card.architecture, card.arguments)
+    resize(module, weights)
+    install_int8(module, weights)
+    wanted = module.state_dict()
+    reasons = [f"missing tensor: {key}" for key in wanted if key not in weights]
+    reasons += [f"tensor that the architecture does not have: {key}" for key in weights if key not in wanted]
+    reasons += [
+        f"{key} holds {_kind(tensor)}; the architecture has {_kind(wanted[key])}"
+        for key, tensor in weights.items()
+        if key in wanted and tensor.is_floating_point() != wanted[key].is_floating_point()
+    ]
+    reasons += [f"not a finite number in {key}" for key, tensor in weights.items() if not _finite(tensor)]
+    if reasons:
+        raise Refused(f"these weights are not a {card.architecture}", reasons)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Refused(f"these weights are not a {card.architecture}", str(error).splitlines()[1:]) from error
+    return Model(module, card)
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def load_model(folder: Path) -> Model:
+    """The model of a folder with ``model.safetensors`` and ``architecture.json``.
+
+    Raises:
+        Refused: with the reason and what would work.
+    """
+    missing = [name for name in (WEIGHTS, CARD) if not (folder / name).is_file()]
+    if missing:
+        raise Refused(f"{folder} is not a model folder: it lacks {' and '.join(missing)}")
+    return assemble(read_weights((folder / WEIGHTS).read_bytes()), read_card((folder / CARD).read_bytes()))
+
+
+def model_files(weights: dict[str, Tensor], card: ArchitectureCard) -> dict[str, bytes]:
+    """The files of a model folder, by name; the same tensors give the same bytes.
+
+    Tensors that share memory are written one by one: values are kept, sharing is not.
+    """
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    return {WEIGHTS: write_safetensors(plain), CARD: card.canonical()}

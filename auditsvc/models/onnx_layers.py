@@ -1,0 +1,211 @@
+"""OnnxGraph: a network as data, for models that came as ONNX.
+
+``architecture.json`` lists the nodes; the weights are safetensors like those of any other model.  There is no code in
+either: an operator is a name in a fixed table.  Layers with weights are ordinary torch layers, so such a model can be
+pruned, marked, attacked and exported like one that came with its class.
+
+ONNX operators as torch functions, for inference graphs of vision models.
+
+Each takes its numbers as ``at`` (already constant: the converter has done all shape arithmetic) and tensors.  What is
+not in the table is refused by name when the graph is converted, never guessed.
+
+Reference: the ONNX operator schemas, https://onnx.ai/onnx/operators/.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Numbers = Mapping[str, Any]
+Operator = Callable[..., "Tensor | tuple[Tensor, ...]"]
+
+
+def _max_pool(at: Numbers, x: Tensor) -> Tensor:
+    padded = functional.pad(x, at["pads"], value=float("-inf")) if any(at["pads"]) else x
+    return functional.max_pool2d(padded, at["kernel"], at["stride"], 0, at["dilation"], bool(at["ceil"]))
+
+
+def _average_pool(at: Numbers, x: Tensor) -> Tensor:
+    left, right, top, bottom = at["pads"]
+    if (left, top) == (right, bottom):
+        return functional.avg_pool2d(x, at["kernel"], at["stride"], (top, left), bool(at["ceil"]), bool(at["include"]))
+    return functional.avg_pool2d(functional.pad(x, at["pads"]), at["kernel"], at["stride"], 0, bool(at["ceil"]))
+
+
+def _slice(at: Numbers, x: Tensor) -> Tensor:
+    for start, end, axis, step in zip(at["starts"], at["ends"], at["axes"], at["steps"], strict=True):
+        index: list[slice] = [slice(None)] * x.dim()
+        index[axis] = slice(start, end, step)
+        x = x[tuple(index)]
+    return x
+
+
+def _squeeze(at: Numbers, x: Tensor) -> Tensor:
+    for axis in sorted((axis % x.dim() for axis in at["axes"]), reverse=True):
+        x = x.squeeze(axis)
+    return x
+
+
+def _unsqueeze(at: Numbers, x: Tensor) -> Tensor:
+    rank = x.dim() + len(at["axes"])
+    for axis in sorted(axis % rank for axis in at["axes"]):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _reshape(at: Numbers, x: Tensor) -> Tensor:
+    return x.reshape([x.shape[place] if size == 0 else size for place, size in enumerate(at["shape"])])
+
+
+def _flatten(at: Numbers, x: Tensor) -> Tensor:
+    return x.flatten(1) if at["axis"] == 1 else x.reshape(int(torch.Size(x.shape[: at["axis"]]).numel()), -1)
+
+
+def _resize(at: Numbers, x: Tensor) -> Tensor:
+    corners = {"align_corners": bool(at["corners"])} if at["mode"] == "bilinear" else {}
+    return functional.interpolate(x, scale_factor=tuple(at["scales"]), mode=at["mode"], **corners)
+
+
+OPERATORS: dict[str, Operator] = {
+    "Abs": lambda _at, x: x.abs(),
+    "Add": lambda _at, x, y: x + y,
+    "AveragePool": _average_pool,
+    "Clip": lambda at, x: x.clamp(at["min"], at["max"]),
+    "Concat": lambda at, *xs: torch.cat(xs, at["axis"]),
+    "Div": lambda _at, x, y: x / y,
+    "Elu": lambda at, x: functional.elu(x, at["alpha"]),
+    "Erf": lambda _at, x: torch.erf(x),
+    "Exp": lambda _at, x: torch.exp(x),
+    "Flatten": _flatten,
+    "Gather": lambda at, x: x.select(at["axis"], at["index"]),
+    "Gelu": lambda at, x: functional.gelu(x, approximate=at["approximate"]),
+    "GlobalAveragePool": lambda _at, x: functional.adaptive_avg_pool2d(x, 1),
+    "GlobalMaxPool": lambda _at, x: functional.adaptive_max_pool2d(x, 1),
+    "HardSigmoid": lambda at, x: (x * at["alpha"] + at["beta"]).clamp(0, 1),
+    "HardSwish": lambda _at, x: functional.hardswish(x),
+    "Identity": lambda _at, x: x,
+    "LeakyRelu": lambda at, x: functional.leaky_relu(x, at["alpha"]),
+    "Log": lambda _at, x: torch.log(x),
+    "LogSoftmax": lambda at, x: x.log_softmax(at["axis"]),
+    "MatMul": lambda _at, x, y: x @ y,
+    "MaxPool": _max_pool,
+    "Mul": lambda _at, x, y: x * y,
+    "Neg": lambda _at, x: -x,
+    "PRelu": lambda _at, x, slope: torch.where(x > 0, x, x * slope),
+    "Pad": lambda at, x: functional.pad(x, at["pads"], at["mode"], at["value"] if at["mode"] == "constant" else None),
+    "Pow": lambda _at, x, y: x**y,
+    "Reciprocal": lambda _at, x: 1 / x,
+    "ReduceMax": lambda at, x: x.amax(at["axes"], bool(at["keep"])),
+    "ReduceMean": lambda at, x: x.mean(at["axes"], bool(at["keep"])),
+    "ReduceSum": lambda at, x: x.sum(at["axes"], bool(at["keep"])),
+    "Relu": lambda _at, x: functional.relu(x),
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Sigmoid": lambda _at, x: torch.sigmoid(x),
+    "Slice": _slice,
+    "Softmax": lambda at, x: x.softmax(at["axis"]),
+    "Softplus": lambda _at, x: functional.softplus(x),
+    "Split": lambda at, x: torch.split(x, at["split"], at["axis"]),
+    "Sqrt": lambda _at, x: torch.sqrt(x),
+    "Squeeze": _squeeze,
+    "Sub": lambda _at, x, y: x - y,
+    "Tanh": lambda _at, x: torch.tanh(x),
+    "Transpose": lambda at, x: x.permute(at["perm"]),
+    "Unsqueeze": _unsqueeze,
+}
+"""By name; ``at`` first, then tensors."""
+
+
+pass
+
+MAX_NODES, MAX_NUMBERS = 20_000, 2**30
+
+
+class _PaddedConv(nn.Conv2d):
+    """A convolution whose padding may differ from side to side: left, right, top, bottom."""
+
+    def __init__(self, pads: Sequence[int], **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.pads = tuple(pads)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(functional.pad(input, self.pads))
+
+
+class OnnxGraph(nn.Module):
+    """Runs ``nodes`` in order, from ``image`` to ``answer``.
+
+    A node is ``{"op", "in", "out", "at"}``: the operator, the names of its inputs, the name or names of its outputs,
+    and its numbers.  ``constants`` gives the shape of each stored tensor that no layer owns.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Mapping[str, Any]], constants: Mapping[str, Sequence[int]], image: str, answer: str
+    ) -> None:
+        super().__init__()
+        if len(nodes) > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES} nodes")
+        self.nodes = tuple(dict(node) for node in nodes)
+        self.image, self.answer = image, answer
+        self.layers = nn.ModuleDict()
+        for place, node in enumerate(self.nodes):
+            layer = _layer(node)
+            if layer is not None:
+                self.layers[str(place)] = layer
+            elif node["op"] not in OPERATORS:
+                raise ValueError(f"there is no operator {node['op']!r}")
+        self.constants = tuple(constants)
+        for name, shape in constants.items():
+            if not name.isidentifier() or hasattr(self, name):
+                raise ValueError(f"{name!r} is no name for a constant")
+            self.register_buffer(name, torch.zeros(_checked(shape)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The answer for these images."""
+        values: dict[str, Tensor] = {self.image: images, **{name: getattr(self, name) for name in self.constants}}
+        for place, node in enumerate(self.nodes):
+            inputs = [values[name] for name in node["in"]]
+            if str(place) in self.layers:
+                values[node["out"]] = self.layers[str(place)](*inputs)
+                continue
+            given = OPERATORS[node["op"]](node["at"], *inputs)
+            if isinstance(given, Tensor):
+                values[node["out"]] = given
+            else:
+                values.update(zip(node["out"], given, strict=True))
+        return values[self.answer]
+
+
+def _checked(sizes: Sequence[int]) -> list[int]:
+    """Sizes that a card may ask memory for."""
+    if any(not isinstance(size, int) or size < 0 for size in sizes) or math.prod(sizes) > MAX_NUMBERS:
+        raise ValueError(f"{sizes} is no shape of a tensor here")
+    return list(sizes)
+
+
+def _layer(node: Mapping[str, Any]) -> nn.Module | None:
+    """The torch layer of a node that has weights; None for an operator without."""
+    at: Mapping[str, Any] = node["at"]
+    if node["op"] == "conv":
+        _checked([at["out"], at["in"] // at["groups"], *at["kernel"]])
+        sizes = {"in_channels": at["in"], "out_channels": at["out"], "kernel_size": tuple(at["kernel"]),
+                 "stride": tuple(at["stride"]), "dilation": tuple(at["dilation"]), "groups": at["groups"],
+                 "bias": bool(at["bias"])}  # fmt: skip
+        left, right, top, bottom = at["pads"]
+        if (left, top) == (right, bottom):
+            return nn.Conv2d(padding=(top, left), **sizes)
+        return _PaddedConv(at["pads"], **sizes)
+    if node["op"] == "linear":
+        _checked([at["in"], at["out"]])
+        return nn.Linear(at["in"], at["out"], bool(at["bias"]))
+    if node["op"] == "batch_norm":
+        return nn.BatchNorm2d(_checked([at["channels"]])[0], at["eps"])
+    if node["op"] == "layer_norm":
+        return nn.LayerNorm(_checked(at["shape"]), at["eps"])
+    return None

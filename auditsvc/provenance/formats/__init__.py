@@ -1,0 +1,1 @@
+"""The file formats: signatures, statements, logs, manifests."""

@@ -1,0 +1,225 @@
+"""What is said about a release: in-toto statements, made from records.
+
+Each builder gives the canonical bytes of one statement, and the same records give the same bytes, so
+that a seal that was interrupted finds its own work again.  Numbers are decimal strings: readers that
+turn JSON numbers into floats can't change them.
+
+Reference: in-toto (2024), "Attestation Framework" v1; SLSA (2025), "Provenance" and "Verification
+Summary Attestation" v1; in-toto, "test-result" v0.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditsvc.provenance.formats.oms import OMS_TYPE, oms_predicate, oms_root, strip_prefix
+from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json, text_of
+from auditsvc.records import Candidate, Decision, Evidence, FileEntry, Judgement, Parent, Policy, canonical_json
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
+TEST_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+BOM_TYPE = "https://cyclonedx.org/bom"
+VSA_TYPE = "https://slsa.dev/verification_summary/v1"
+
+BASE = "https://auditsvc.example"
+PRUNE_TYPE = f"{BASE}/buildtypes/prune/v1"
+ADMIT_TYPE = f"{BASE}/buildtypes/admit/v1"
+BUILDER_ID = f"{BASE}/builders/pruner/v1"
+VERIFIER_ID = f"{BASE}/verifier/v1"
+RELEASE_FIELD = f"{BASE}/ext/release/v1"
+"""The field of the summary that carries approvals, waivers and the digests of what lies beside it."""
+
+WHOLE = "model:"
+"""Before the model's name, where the subject is all of its files."""
+
+EXTERNAL = {
+    PRUNE_TYPE: frozenset({"parent", "task", "architecture", "method", "targets", "seed", "recovery"}),
+    ADMIT_TYPE: frozenset({"parent", "task", "architecture"}),
+}
+"""The build types, and the parameters that each may have; a reader refuses any other."""
+
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A parsed statement: its subjects as (name, hexadecimal SHA-256), its type, its predicate."""
+
+    predicate_type: str
+    subject: tuple[tuple[str, str], ...]
+    predicate: Any
+
+    @classmethod
+    def parse(cls, payload: bytes, expected_type: str) -> Statement:
+        """Read a statement of this predicate type from a payload whose signature was checked already.
+
+        Raises:
+            Fault: ``STATEMENT_TYPE``, ``PREDICATE_TYPE``, ``SUBJECT``, ``DIGEST_FORM`` and those of ``parse_json``.
+        """
+        value = parse_json(payload)
+        if not isinstance(value, dict) or value.get("_type") != STATEMENT_TYPE:
+            raise Fault("STATEMENT_TYPE", f"the statement must be of type {STATEMENT_TYPE}")
+        fields_of(value, "the statement", "STATEMENT_TYPE", {"_type", "subject", "predicateType", "predicate"})
+        if value["predicateType"] != expected_type:
+            raise Fault("PREDICATE_TYPE", f"expected {expected_type}, found {str(value['predicateType'])[:100]}")
+        subject = tuple(_subject(item) for item in list_of(value["subject"], "subject", "SUBJECT"))
+        names = [name for name, _ in subject]
+        if not subject or len(set(names)) != len(names):
+            raise Fault("SUBJECT", "a statement needs at least one subject, each with its own name")
+        return cls(expected_type, subject, value["predicate"])
+
+
+def _subject(value: Any) -> tuple[str, str]:
+    fields_of(value, "a subject", "SUBJECT", {"digest"}, frozenset({"name"}))
+    name = text_of(value.get("name", ""), "a subject's name", "SUBJECT")
+    digest = fields_of(value["digest"], "a subject's digest", "DIGEST_FORM", {"sha256"})["sha256"]
+    if not isinstance(digest, str) or not _HEX.match(digest):
+        raise Fault("DIGEST_FORM", f"the subject {name[:80]!r} has no SHA-256 of 64 lower-case digits")
+    return name, digest
+
+
+def sha256(digest: str) -> dict[str, str]:
+    """An in-toto digest set."""
+    return {"sha256": strip_prefix(digest)}
+
+
+def as_text(value: Any) -> Any:
+    """Plain data with every number as a decimal string."""
+    if isinstance(value, Mapping):
+        return {str(key): as_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_text(item) for item in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    return value
+
+
+def subjects_of(candidate: Candidate) -> list[dict[str, Any]]:
+    """Every file by name, and the whole under the model's name by its OMS root."""
+    files = sorted(candidate.files, key=lambda file: file.name)
+    return [*({"name": file.name, "digest": sha256(file.digest)} for file in files), _whole(candidate)]
+
+
+def _whole(candidate: Candidate) -> dict[str, Any]:
+    return {"name": f"{WHOLE}{candidate.model}", "digest": {"sha256": oms_root(candidate.files)}}
+
+
+def _statement(predicate_type: str, subject: Sequence[Mapping[str, Any]], predicate: Mapping[str, Any]) -> bytes:
+    fields = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": predicate_type, "predicate": predicate}
+    return canonical_json(fields)
+
+
+def folder_statement(name: str, files: Sequence[FileEntry]) -> bytes:
+    """Which files there are, under a name that is for people only."""
+    return _statement(OMS_TYPE, [{"name": name, "digest": {"sha256": oms_root(files)}}], oms_predicate(files))
+
+
+def oms_statement(candidate: Candidate) -> bytes:
+    """Which files the model consists of."""
+    return folder_statement(f"{WHOLE}{candidate.model}", candidate.files)
+
+
+def provenance_statement(candidate: Candidate, parent: Parent, software: str) -> bytes:
+    """How the candidate came to be: parent, recipe, and the commitment of its watermark."""
+    recipe = candidate.recipe
+    external: dict[str, Any] = {
+        "parent": parent.model,
+        "task": candidate.task,
+        "architecture": candidate.architecture,
+    }
+    if recipe:
+        made = {"method": recipe.method, "targets": recipe.targets, "seed": recipe.seed, "recovery": recipe.recovery}
+        external |= as_text(made)
+    mark = candidate.mark
+    internal: dict[str, Any] = {}
+    byproducts: list[dict[str, Any]] = []
+    if mark:
+        internal = {"mark": {"scheme": mark.scheme, "parameters": as_text(mark.parameters)}}
+        commitment = {"name": "watermark-commitment", "digest": sha256(mark.commitment)}
+        byproducts = [commitment, {"name": "unmarked-weights", "digest": sha256(mark.unmarked)}]
+    predicate = {
+        "buildDefinition": {
+            "buildType": PRUNE_TYPE if recipe else ADMIT_TYPE,
+            "externalParameters": external,
+            "internalParameters": internal,
+            "resolvedDependencies": _ingredients(candidate, parent),
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER_ID, "version": {"auditsvc": software}},
+            "byproducts": byproducts,
+        },
+    }
+    return _statement(PROVENANCE_TYPE, subjects_of(candidate), predicate)
+
+
+def _ingredients(candidate: Candidate, parent: Parent) -> list[dict[str, Any]]:
+    record = {"digestOf": "auditsvc parent record"}
+    found: list[dict[str, Any]] = [{"name": "parent", "digest": sha256(parent.digest), "annotations": record}]
+    found += [{"name": f"parent/{file.name}", "digest": sha256(file.digest)} for file in parent.files]
+    if candidate.recipe:
+        found.append({"name": "recipe", "digest": sha256(candidate.recipe.digest)})
+        if candidate.recipe.data:
+            found.append({"name": "recovery-data", "digest": sha256(candidate.recipe.data)})
+    return found
+
+
+def result_statement(
+    candidate: Candidate, evidence: Evidence, decision: Decision, policy: Policy, report: str
+) -> bytes:
+    """What one check found: every judgement that rests on this evidence, passed, warned or failed.
+
+    ``report`` is the path of the evidence record in the attestation folder.
+    """
+    passed, warned, failed = _sorted_tests(j for j in decision.judgements if j.evidence == evidence.digest)
+    record = {"name": "report", "downloadLocation": report, "mediaType": "application/json"}
+    predicate = {
+        "result": "FAILED" if failed else "WARNED" if warned else "PASSED",
+        "configuration": [
+            {"name": "policy", "uri": policy_uri(policy), "digest": sha256(policy.digest)},
+            {"name": "dataset", "digest": sha256(evidence.key.dataset)},
+            {"name": "parent", "digest": sha256(evidence.key.parent)},
+            {"name": f"check/{evidence.key.check}/{evidence.key.version}", "digest": sha256(evidence.key.text())},
+            record | {"digest": sha256(evidence.digest)},
+        ],
+        "passedTests": passed,
+        "warnedTests": warned,
+        "failedTests": failed,
+    }
+    return _statement(TEST_TYPE, subjects_of(candidate), predicate)
+
+
+def bom_statement(candidate: Candidate, document: Mapping[str, Any]) -> bytes:
+    """The bill of materials."""
+    return _statement(BOM_TYPE, subjects_of(candidate), document)
+
+
+def _sorted_tests(judgements: Iterable[Judgement]) -> tuple[list[str], list[str], list[str]]:
+    passed, warned, failed = [], [], []
+    for judgement in judgements:
+        name = f"{judgement.rule}/{judgement.metric}/{judgement.slice}"
+        if judgement.verdict == "met":
+            passed.append(name)
+        elif judgement.severity == "warn" or judgement.waiver:
+            warned.append(name)
+        else:
+            failed.append(name)
+    return sorted(passed), sorted(warned), sorted(failed)
+
+
+def policy_uri(policy: Policy) -> str:
+    """The name of a policy in statements."""
+    return f"{BASE}/policies/{policy.policy}/{policy.version}"
+
+
+def resource_uri(model: str, version: str) -> str:
+    """The name of a model version in statements."""
+    return f"pkg:mlflow/{model}@{version}"
+
+
+def summary_statement(candidate: Candidate, predicate: Mapping[str, Any]) -> bytes:
+    """The decision, as a SLSA verification summary."""
+    return _statement(VSA_TYPE, subjects_of(candidate), predicate)

@@ -1,0 +1,97 @@
+"""Public keys and signatures: ECDSA P-256 with SHA-256 for statements, Ed25519 for the log; nothing else.
+
+A key is found by its *hint* in the reader's own trust and nowhere else; a key or an algorithm that
+travels with a bundle is never used.  P-384 and Ed25519 are left out for statements because peers
+(sigstore-js, cosign) can't check bundles that are signed with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from auditsvc.provenance.formats.strict_json import Fault
+
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+def hint_of(pem: bytes) -> str:
+    """The name of a public key: hexadecimal SHA-256 of its PEM text, as ``model-signing`` writes it."""
+    return hashlib.sha256(pem).hexdigest()
+
+
+def der_of(pem: bytes) -> bytes:
+    """The DER SubjectPublicKeyInfo of a PEM public key.
+
+    Raises:
+        Fault: ``KEY_TYPE`` where it is no public key.
+    """
+    return _load(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def plain_pem(pem: bytes) -> bytes:
+    """The same public key as PEM text and nothing around it: what a hint is taken of.
+
+    Raises:
+        Fault: ``KEY_TYPE`` where it is no public key.
+    """
+    return _load(pem).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def ed25519_raw(pem: bytes) -> bytes:
+    """The 32 bytes of an Ed25519 public key.
+
+    Raises:
+        Fault: ``KEY_TYPE`` where it is another kind of key.
+    """
+    key = _load(pem)
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise Fault("KEY_TYPE", "the log's key must be Ed25519")
+    return key.public_bytes_raw()
+
+
+def ed25519_der(raw: bytes) -> bytes:
+    """The DER SubjectPublicKeyInfo of 32 bytes of an Ed25519 key."""
+    return ed25519.Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def check_p256(pem: bytes, signature: bytes, data: bytes) -> None:
+    """Hold this ECDSA P-256, SHA-256 signature (DER) against the data.
+
+    Raises:
+        Fault: ``KEY_TYPE`` for another kind of key, ``BAD_SIGNATURE`` otherwise; DER that could be written
+            in a second way is a bad signature too.
+    """
+    key = _load(pem)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise Fault("KEY_TYPE", "statements are signed with ECDSA P-256 keys only")
+    try:
+        r, s = utils.decode_dss_signature(signature)
+        if not (0 < r < _ORDER and 0 < s < _ORDER) or utils.encode_dss_signature(r, s) != signature:
+            raise Fault("BAD_SIGNATURE", "the signature's integers are out of range or not canonical DER")
+        key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError) as error:
+        raise Fault("BAD_SIGNATURE", "the signature does not belong to these bytes and this key") from error
+
+
+def check_ed25519(raw_key: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether this Ed25519 signature belongs to the data."""
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(raw_key).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _load(pem: bytes) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Fault("KEY_TYPE", f"not a public key in PEM: {str(error)[:100]}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise Fault("KEY_TYPE", "neither an ECDSA P-256 nor an Ed25519 key")
+    return key

@@ -1,0 +1,1 @@
+"""Signing, attesting and logging a release."""

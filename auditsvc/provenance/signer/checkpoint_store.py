@@ -1,0 +1,100 @@
+"""What the log has published: its last signed checkpoint, kept outside the database, and the guard over it.
+
+A database that comes back from an old backup holds a log that is shorter than what readers were shown, and would
+soon show them another history.  So before anything is signed, the log must continue the checkpoint that is kept
+here; keep it on another disk than the database, or the backup of both hides the loss.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditsvc.errors import Conflict, Unavailable
+from auditsvc.ports import Keys, Log, Witnesses
+from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
+from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.provenance.signer.log_witness import check_restored
+from auditsvc.provenance.trust.trust_root import log_origin
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoint file of one log."""
+
+    path: Path
+    keys: Keys
+    log: Log
+    witnesses: Witnesses | None = None
+
+    def guard(self) -> None:
+        """The log still holds what was published last.
+
+        Raises:
+            Conflict: ``LOG_FORK_GUARD``: it is shorter, has another history, or another key.
+            Unavailable: the file can't be read.
+        """
+        self._guarded()
+
+    def current(self) -> str:
+        """The signed and witnessed checkpoint of the log as it stands; made once for each size, and never taken back.
+
+        Raises:
+            Conflict: as ``guard``.
+            Unavailable: the file or the keys can't be read or written, or too few witnesses answer.
+        """
+        with self._alone():
+            stored, published = self._guarded()
+            size = self.log.size()
+            if stored and published and published.size == size:
+                return stored
+            made = Checkpoint(log_origin(self.keys), size, self.log.root(size))
+            note = sign_checkpoint(made, self.keys.signer("log"))
+            if self.witnesses:
+                note = self.witnesses.cosign(note)
+            write_whole(self.path, note.encode())
+            return note
+
+    def record(self, envelope: str) -> str:
+        """Keep a checkpoint that is about to be shown to somebody, if it is newer; gives it back.
+
+        Raises:
+            Conflict: as ``guard``.
+            Unavailable: the file can't be written.
+        """
+        with self._alone():
+            _, published = self._guarded()
+            if published is None or published.size < self._opened(envelope).size:
+                write_whole(self.path, envelope.encode())
+        return envelope
+
+    def _guarded(self) -> tuple[str | None, Checkpoint | None]:
+        data = read_or_none(self.path)
+        stored = data.decode(errors="replace") if data is not None else None
+        published = self._opened(stored) if stored is not None else None
+        check_restored(published, self.log)
+        return stored, published
+
+    def _opened(self, note: str) -> Checkpoint:
+        key = NoteKey.of_pem(log_origin(self.keys), self.keys.signer("log").public_pem)
+        try:
+            return open_checkpoint(note, key)
+        except Fault as fault:
+            told = f"LOG_FORK_GUARD: {self.path} is no checkpoint of this log's key: {fault.detail}; restore both"
+            raise Conflict(told) from fault
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with lock.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise Unavailable(f"cannot write {lock}: {error.strerror}") from error

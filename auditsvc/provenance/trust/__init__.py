@@ -1,0 +1,1 @@
+"""Which keys are trusted, for what, since when; recalls; TUF."""

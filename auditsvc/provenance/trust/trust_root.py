@@ -1,0 +1,234 @@
+"""Whom a reader trusts, and for what: one key, one role, one set of statement types.
+
+A trust root comes to the reader on its own way, never with the release.  It is a release public key
+alone, or a trust policy that names every key with its role and the window of the log in which it counts.
+The log's index is the clock: a claimed date proves nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from auditsvc.errors import InvalidInput, NotFound, Unavailable
+from auditsvc.ports import KeyRole, Keys
+from auditsvc.provenance.formats.oms import OMS_TYPE
+from auditsvc.provenance.formats.predicates import (
+    BOM_TYPE,
+    BUILDER_ID,
+    PROVENANCE_TYPE,
+    TEST_TYPE,
+    VERIFIER_ID,
+    VSA_TYPE,
+)
+from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
+from auditsvc.provenance.formats.signatures import check_p256, hint_of, plain_pem
+from auditsvc.provenance.formats.signed_note import NoteKey
+from auditsvc.provenance.formats.strict_json import Fault, parse_json
+from auditsvc.provenance.trust.recalls import Recalls
+from auditsvc.provenance.trust.tuf_repository import TrustRepository, Versions
+from auditsvc.records import Digest, Moment, canonical_json, faults_of
+from auditsvc.records.base import Value
+
+StatementRole = Literal["build", "audit", "release"]
+
+ALLOWED: dict[StatementRole, tuple[str, ...]] = {
+    "build": (PROVENANCE_TYPE,),
+    "audit": (TEST_TYPE, BOM_TYPE),
+    "release": (OMS_TYPE, VSA_TYPE),
+}
+"""What each role may sign."""
+
+_IDS: dict[StatementRole, tuple[str, ...]] = {"build": (BUILDER_ID,), "audit": (), "release": (VERIFIER_ID,)}
+
+
+class _Part(Value):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class TrustedKey(_Part):
+    """One public key: what it may sign, as whom, and in which window of the log."""
+
+    hint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    alg: str = "ecdsa-p256-sha256"
+    role: StatementRole
+    pem: str
+    predicate_types: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    from_log_index: Annotated[int, Field(ge=0)] = 0
+    not_after_log_index: Annotated[int, Field(ge=0)] | None = None
+    compromised_since: Annotated[int, Field(ge=0)] | None = None
+
+    @classmethod
+    def of(cls, role: StatementRole, pem: bytes) -> TrustedKey:
+        """A key of this role, trusted from the beginning of the log and without end."""
+        return cls(hint=hint_of(pem), role=role, pem=pem.decode(), predicate_types=ALLOWED[role], ids=_IDS[role])
+
+
+class TrustedLog(_Part):
+    """The log whose checkpoints count, and how many of which witnesses must have seen them."""
+
+    origin: str
+    vkey: str
+    quorum: Annotated[int, Field(ge=0)] = 0
+    witnesses: tuple[str, ...] = ()
+
+
+class Trouble(_Part):
+    """Why less is known than should be: old, missing or withdrawn metadata."""
+
+    code: Literal["STALE_TRUST", "TRUST_ROLLBACK"]
+    detail: str
+
+
+class Requirements(_Part):
+    """What a release must bring beyond signatures."""
+
+    tlog: bool = True
+    timestamp: bool = False
+    suites: tuple[str, ...] = ()
+    policies: tuple[Digest, ...] = ()
+    parents: tuple[Digest, ...] = ()
+    max_metadata_age_hours: Annotated[int, Field(ge=1)] | None = None
+
+
+class TrustRoot(_Part):
+    """All that a reader trusts."""
+
+    version: Annotated[int, Field(ge=1)] = 1
+    keys: tuple[TrustedKey, ...]
+    log: TrustedLog | None = None
+    require: Requirements = Requirements()
+    timestamp_authorities: tuple[str, ...] = ()
+    """Certificate chains in PEM of those whose timestamps count."""
+    recalls: Annotated[Recalls | None, Field(exclude=True)] = None
+    """What is known to be revoked; None where nothing is known."""
+    trouble: Annotated[tuple[Trouble, ...], Field(exclude=True)] = ()
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> TrustRoot:
+        """Trust in one release key and nothing else.
+
+        Raises:
+            InvalidInput: no ECDSA P-256 public key.
+        """
+        try:
+            text = plain_pem(pem)
+            check_p256(text, b"", b"")
+        except Fault as fault:
+            if fault.step_code == "KEY_TYPE":
+                raise InvalidInput(f"not a release key: {fault.detail}; give the file release.pub") from fault
+        return cls(keys=(TrustedKey.of("release", text),), require=Requirements(tlog=False))
+
+    @classmethod
+    def from_policy(cls, data: bytes) -> TrustRoot:
+        """Trust as a trust policy (JSON) says.
+
+        Raises:
+            InvalidInput: not a trust policy; lists every fault.
+        """
+        try:
+            root = cls.model_validate(parse_json(data))
+        except Fault as fault:
+            raise InvalidInput(f"not a trust policy: {fault}") from fault
+        except ValidationError as error:
+            raise InvalidInput("not a trust policy", faults_of(error)) from error
+        hints = [key.hint for key in root.keys]
+        wrong = [f"{key.hint} is not the hint of its key" for key in root.keys if hint_of(key.pem.encode()) != key.hint]
+        wrong += [f"{hint} is listed twice" for hint in sorted({h for h in hints if hints.count(h) > 1})]
+        wrong += ["no key is trusted"] * (not hints)
+        wrong += ["recalls and trouble come from a repository, not from a policy"] * bool(root.recalls or root.trouble)
+        if wrong:
+            raise InvalidInput("the trust policy can't be used", wrong)
+        return root
+
+    @classmethod
+    def from_repository(cls, folder: Path, pinned: bytes, at: Moment, seen: Versions | None = None) -> TrustRoot:
+        """Trust and recalls as a published repository (TUF) says, from what the reader pinned.
+
+        ``pinned`` is the first root metadata, or the release public key that signs it.  A repository that is
+        old, incomplete or not signed gives a trust in which nothing is ``VALID``; it is no error.
+
+        Raises:
+            InvalidInput: a target that is signed but no trust policy or list of recalls.
+            Unavailable: the disk can't be read.
+        """
+        found = TrustRepository.read(folder, pinned, at, seen)
+        trouble = tuple(Trouble.model_validate({"code": f.step_code, "detail": f.detail}) for f in found.faults)
+        if TRUST_POLICY not in found.targets or REVOCATIONS not in found.targets:
+            missing = Trouble(code="STALE_TRUST", detail="the repository gives no trust policy or no list of recalls")
+            return cls(keys=(), trouble=trouble or (missing,))
+        recalls = Recalls.parse(found.targets[REVOCATIONS])
+        policy = cls.from_policy(found.targets[TRUST_POLICY])
+        return policy.model_copy(update={"recalls": recalls, "trouble": trouble})
+
+    def with_recalls(self, recalls: Recalls) -> TrustRoot:
+        """The same trust, with this list of recalls."""
+        return self.model_copy(update={"recalls": recalls})
+
+    @classmethod
+    def load(cls, path: Path) -> TrustRoot:
+        """Read a trust root from a file: a public key in PEM, or a trust policy.
+
+        Raises:
+            InvalidInput: it is neither.
+            NotFound: there is no such file.
+            Unavailable: it can't be read.
+        """
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"no trust root at {path}; give release.pub or trust-policy.json") from error
+        except OSError as error:
+            raise Unavailable(f"cannot read {path}: {error.strerror}") from error
+        return cls.from_pem(data) if data.lstrip().startswith(b"-----BEGIN") else cls.from_policy(data)
+
+    @classmethod
+    def of_keys(cls, keys: Keys) -> TrustRoot:
+        """Trust in the keys of an installation."""
+        roles: tuple[StatementRole, ...] = ("build", "audit", "release")
+        log = NoteKey.of_pem(log_origin(keys), keys.signer("log").public_pem)
+        return cls(
+            keys=tuple(TrustedKey.of(role, keys.signer(role).public_pem) for role in roles),
+            log=TrustedLog(origin=log.name, vkey=log.vkey),
+        )
+
+    def with_notaries(self, witnesses: tuple[str, ...], quorum: int, authorities: tuple[str, ...]) -> TrustRoot:
+        """The same trust, with witnesses of the log and time stamping authorities.
+
+        Every checkpoint needs ``quorum`` witnesses then, also that of an older release.  Whether a time stamp is
+        required is left to the reader (``require.timestamp``).
+
+        Raises:
+            InvalidInput: witnesses, but no log.
+        """
+        if self.log is None and witnesses:
+            raise InvalidInput("witnesses cosign a log, and this trust names none")
+        log = self.log and self.log.model_copy(update={"witnesses": witnesses, "quorum": quorum})
+        return self.model_copy(update={"log": log, "timestamp_authorities": authorities})
+
+    def to_json(self) -> bytes:
+        """The trust policy file, in canonical JSON."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+    def key(self, hint: str) -> TrustedKey | None:
+        """The key with this hint, if it is trusted."""
+        return next((key for key in self.keys if key.hint == hint), None)
+
+    def of_role(self, role: KeyRole) -> tuple[TrustedKey, ...]:
+        """The keys of one role."""
+        return tuple(key for key in self.keys if key.role == role)
+
+    def vouching(self, vouched: TrustRoot) -> TrustRoot:
+        """This trust, with the build, audit and log keys that its release key vouches for."""
+        others = tuple(key for key in vouched.keys if key.role != "release" and not self.key(key.hint))
+        require = self.require.model_copy(update={"tlog": vouched.require.tlog})
+        return self.model_copy(update={"keys": (*self.keys, *others), "log": vouched.log, "require": require})
+
+
+def log_origin(keys: Keys) -> str:
+    """The name of this installation's log: unique, because it is made of the log's key."""
+    return f"log-{hint_of(keys.signer('log').public_pem)[:16]}.auditsvc.internal"

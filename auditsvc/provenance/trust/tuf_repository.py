@@ -1,0 +1,280 @@
+"""The published trust: a folder of TUF metadata with the trust policy and the list of recalls.
+
+::
+
+    metadata/N.root.json  N.targets.json  N.snapshot.json  timestamp.json
+    targets/<sha256>.trust-policy.json  targets/<sha256>.revocations.json
+
+``publish`` writes it, in an order in which a reader at any moment finds a whole state; ``TrustRepository``
+reads it from what the reader pinned.  A file that is old, unsigned, cut short or replaced by an earlier
+one is never an error that is skipped: it is a fault, and the verification says ``UNKNOWN``.
+
+Publishing whom to trust and what was recalled, for readers who come back.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auditsvc.ports import Keys
+from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY, read_or_none, write_whole
+from auditsvc.provenance.formats.signatures import plain_pem
+from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.provenance.trust.recalls import Recalls, recalls_of
+from auditsvc.provenance.trust.trust_root import TrustRoot
+from auditsvc.provenance.trust.tuf_metadata import (
+    ROLES,
+    SPEC,
+    Metadata,
+    Threshold,
+    TufRole,
+    TufSigner,
+    signed_file,
+    tuf_key,
+)
+from auditsvc.records import Moment, Release, Revocation
+
+_STALE, _ROLLBACK = "STALE_TRUST", "TRUST_ROLLBACK"
+_MAX_ROOTS = 256
+
+LIFETIMES: Mapping[TufRole, datetime.timedelta] = {
+    "root": datetime.timedelta(days=365),
+    "targets": datetime.timedelta(days=90),
+    "snapshot": datetime.timedelta(days=7),
+    "timestamp": datetime.timedelta(hours=24),
+}
+"""How long each kind of metadata counts.  A recall can be hidden from a reader for the last one at most."""
+
+
+@dataclass(frozen=True)
+class TufRoles:
+    """Who signs which metadata, and how many of them must."""
+
+    signers: Mapping[TufRole, Sequence[TufSigner]]
+    thresholds: Mapping[TufRole, int]
+
+    @classmethod
+    def all_by(cls, signer: TufSigner) -> TufRoles:
+        """One key for everything: the embedded default, with the release key."""
+        return cls(dict.fromkeys(ROLES, (signer,)), dict.fromkeys(ROLES, 1))
+
+
+def publish(folder: Path, targets: Mapping[str, bytes], offices: TufRoles, at: Moment) -> None:
+    """Publish these targets as the next version.
+
+    Raises:
+        Unavailable: the disk can't be written.
+    """
+    place = folder / "metadata"
+    if read_or_none(place / "1.root.json") is None:
+        write_whole(place / "1.root.json", signed_file(_root(offices, 1, at), offices.signers["root"]))
+    now = _next_version(place)
+    files = {}
+    for name, data in targets.items():
+        digest = hashlib.sha256(data).hexdigest()
+        write_whole(folder / "targets" / f"{digest}.{name}", data)
+        files[name] = {"length": len(data), "hashes": {"sha256": digest}}
+    signed = signed_file(_signed("targets", now, at, targets=files), offices.signers["targets"])
+    write_whole(place / f"{now}.targets.json", signed)
+    meta = {"targets.json": {"version": now}}
+    signed = signed_file(_signed("snapshot", now, at, meta=meta), offices.signers["snapshot"])
+    write_whole(place / f"{now}.snapshot.json", signed)
+    meta = {"snapshot.json": {"version": now}}
+    write_whole(
+        place / "timestamp.json", signed_file(_signed("timestamp", now, at, meta=meta), offices.signers["timestamp"])
+    )
+
+
+def rotate(folder: Path, old: TufRoles, new: TufRoles, at: Moment) -> None:
+    """Hand the root over: the next root metadata, signed by the old keys and the new.
+
+    Raises:
+        Unavailable: the disk can't be written.
+    """
+    place = folder / "metadata"
+    version = 1 + max((int(path.name.split(".")[0]) for path in place.glob("*.root.json")), default=0)
+    both = (*old.signers["root"], *new.signers["root"])
+    write_whole(place / f"{version}.root.json", signed_file(_root(new, version, at), both))
+
+
+def _next_version(place: Path) -> int:
+    data = read_or_none(place / "timestamp.json")
+    written = [int(path.name.split(".")[0]) for path in place.glob("*.targets.json")]
+    published = Metadata.parse(data, "timestamp").version if data is not None else 0
+    return 1 + max([published, *written])
+
+
+def _signed(role: TufRole, version: int, at: Moment, **fields: Any) -> dict[str, Any]:
+    expires = (at + LIFETIMES[role]).astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"_type": role, "spec_version": SPEC, "version": version, "expires": expires, **fields}
+
+
+def _root(offices: TufRoles, version: int, at: Moment) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    roles: dict[str, Any] = {}
+    for role in ROLES:
+        known = dict(tuf_key(signer.public_pem) for signer in offices.signers[role])
+        keys |= known
+        roles[role] = {"keyids": sorted(known), "threshold": offices.thresholds[role]}
+    return _signed("root", version, at, consistent_snapshot=True, keys=keys, roles=roles)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The versions that a reader saw last; metadata never goes back behind them."""
+
+    root: int = 1
+    timestamp: int = 0
+    snapshot: int = 0
+    targets: int = 0
+
+
+@dataclass(frozen=True)
+class TrustRepository:
+    """A published trust, read: the targets, how fresh they are, and what is wrong."""
+
+    targets: Mapping[str, bytes]
+    versions: Versions
+    faults: tuple[Fault, ...]
+
+    @classmethod
+    def read(cls, folder: Path, pinned: bytes, at: Moment, seen: Versions | None = None) -> TrustRepository:
+        """Read a repository from what the reader pinned: a root metadata file, or a public key that signs one.
+
+        Raises:
+            Unavailable: the disk can't be read.
+        """
+        reader = _Reader(folder, at, seen or Versions())
+        try:
+            return reader.read(pinned)
+        except Fault as fault:
+            return cls({}, reader.seen, (*reader.faults, fault))
+
+
+class _Reader:
+    """The client's workflow of the TUF specification, section 5."""
+
+    def __init__(self, folder: Path, at: Moment, seen: Versions) -> None:
+        self.folder, self.at, self.seen = folder, at, seen
+        self.faults: list[Fault] = []
+
+    def read(self, pinned: bytes) -> TrustRepository:
+        root = self._root(pinned)
+        timestamp = self._next(root, "timestamp", "timestamp.json", None)
+        snapshot = self._next(root, "snapshot", "{}.snapshot.json", _meta(timestamp, "snapshot.json"))
+        targets = self._next(root, "targets", "{}.targets.json", _meta(snapshot, "targets.json"))
+        versions = Versions(root.version, timestamp.version, snapshot.version, targets.version)
+        return TrustRepository(self._targets(targets), versions, tuple(self.faults))
+
+    def _root(self, pinned: bytes) -> Metadata:
+        if pinned.lstrip().startswith(b"-----BEGIN"):
+            keyid, key = tuf_key(_pinned_pem(pinned))
+            root = Metadata.parse(self._file("metadata/1.root.json"), "root")
+            Threshold({keyid: key["keyval"]["public"]}, 1).check(root)
+        else:
+            root = Metadata.parse(pinned, "root")
+        Threshold.of(root, "root").check(root)
+        for version in range(root.version + 1, root.version + _MAX_ROOTS):
+            data = read_or_none(self.folder / "metadata" / f"{version}.root.json")
+            if data is None:
+                break
+            successor = Metadata.parse(data, "root")
+            Threshold.of(root, "root").check(successor)
+            Threshold.of(successor, "root").check(successor)
+            if successor.version != version:
+                raise Fault(_ROLLBACK, f"{version}.root.json says that it is version {successor.version}")
+            root = successor
+        if root.version < self.seen.root:
+            raise Fault(_ROLLBACK, f"the root is version {root.version}; version {self.seen.root} was seen before")
+        self._fresh(root)
+        return root
+
+    def _next(self, root: Metadata, role: TufRole, file: str, wanted: int | None) -> Metadata:
+        found = Metadata.parse(self._file(f"metadata/{file.format(wanted)}"), role)
+        Threshold.of(root, role).check(found)
+        if wanted is not None and found.version != wanted:
+            raise Fault(_ROLLBACK, f"the {role} metadata is version {found.version}, not {wanted}")
+        seen = {"timestamp": self.seen.timestamp, "snapshot": self.seen.snapshot, "targets": self.seen.targets}[role]
+        if found.version < seen:
+            raise Fault(_ROLLBACK, f"the {role} metadata is version {found.version}; version {seen} was seen before")
+        self._fresh(found)
+        return found
+
+    def _fresh(self, metadata: Metadata) -> None:
+        if metadata.expires <= self.at:
+            self.faults.append(Fault(_STALE, f"the {metadata.role} metadata ended at {metadata.expires.isoformat()}"))
+
+    def _targets(self, metadata: Metadata) -> dict[str, bytes]:
+        found = {}
+        try:
+            wanted = {
+                str(name): (str(info["hashes"]["sha256"]), info["length"])
+                for name, info in metadata.signed["targets"].items()
+            }
+        except (KeyError, TypeError, AttributeError) as error:
+            raise Fault(_STALE, "the targets metadata lists no files") from error
+        for name, (digest, length) in wanted.items():
+            if "/" in name or "/" in digest:
+                raise Fault(_STALE, f"{name[:80]} is not a plain file name")
+            data = self._file(f"targets/{digest}.{name}")
+            if len(data) != length or hashlib.sha256(data).hexdigest() != digest:
+                raise Fault(_STALE, f"{name} is not the file that was published")
+            found[name] = data
+        return found
+
+    def _file(self, name: str) -> bytes:
+        data = read_or_none(self.folder / name)
+        if data is None:
+            raise Fault(_STALE, f"{name} is not there")
+        return data
+
+
+def _pinned_pem(pinned: bytes) -> bytes:
+    try:
+        return plain_pem(pinned)
+    except Fault as fault:
+        raise Fault(_STALE, f"what was pinned is no key: {fault.detail}") from fault
+
+
+def _meta(metadata: Metadata, name: str) -> int:
+    try:
+        version = metadata.signed["meta"][name]["version"]
+    except (KeyError, TypeError) as error:
+        raise Fault(_STALE, f"the {metadata.role} metadata does not name {name}") from error
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise Fault(_STALE, f"the {metadata.role} metadata gives {name} no version")
+    return version
+
+
+pass
+
+
+def publish_trust(
+    folder: Path,
+    revoked: Iterable[tuple[Revocation, Release]],
+    *,
+    keys: Keys,
+    at: Moment,
+    trust: TrustRoot | None = None,
+    offices: TufRoles | None = None,
+) -> Recalls:
+    """Publish the next version of the trust repository (TUF) in ``folder``, with all recalls so far.
+
+    Readers give ``TrustRoot.from_repository`` that folder, or a copy of it, and the release key.  It must be
+    published again at least once a day, or readers find it stale and say ``UNKNOWN``.  ``trust`` is the policy
+    where keys were retired or compromised; ``offices`` says who signs metadata, by default the release key.
+
+    Raises:
+        Unavailable: the disk or the keys failed; readers see the version before.
+    """
+    found = (recall for revocation, release in revoked for recall in recalls_of(revocation, release))
+    recalls = Recalls(issued=at, recalls=tuple(sorted(found, key=lambda recall: (recall.at, recall.subject))))
+    policy = trust or TrustRoot.of_keys(keys)
+    targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: recalls.to_json()}
+    publish(folder, targets, offices or TufRoles.all_by(keys.signer("release")), at)
+    return recalls

@@ -1,0 +1,281 @@
+"""Does it all fit: the files, the summary, what it rests on, what every statement says, what was recalled.
+
+What statements about one release must say, so that they fit together.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from auditsvc.errors import InvalidInput
+from auditsvc.provenance.formats import release_layout
+from auditsvc.provenance.formats.manifest import differences, root_digest
+from auditsvc.provenance.formats.oms import resources_of, strip_prefix
+from auditsvc.provenance.formats.predicates import EXTERNAL, WHOLE, Statement
+from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of
+from auditsvc.provenance.verifier.attestation import LoadedAttestation
+from auditsvc.provenance.verifier.examination import VerificationContext, release_of
+from auditsvc.provenance.verifier.release_summary import Summary
+from auditsvc.records import Candidate, Decision, Digest
+
+
+def check_subjects(statement: Statement, resources: Mapping[str, str]) -> None:
+    """The statement is about exactly these files, by name and digest, and about all of them as one.
+
+    Raises:
+        Fault: ``SUBJECT_MISMATCH``.
+    """
+    files = {name: f"sha256:{digest}" for name, digest in statement.subject if not name.startswith(WHOLE)}
+    wholes = [digest for name, digest in statement.subject if name.startswith(WHOLE)]
+    root = root_digest([strip_prefix(resources[name]) for name in sorted(resources)])
+    if files != dict(resources) or wholes != [root]:
+        raise Fault("SUBJECT_MISMATCH", "the statement is about other files than the signed model")
+
+
+def check_test(statement: Statement, summary: Summary, beside: Mapping[str, Digest]) -> None:
+    """The result of a check allows the release, was judged by the same policy, and its readings lie here.
+
+    Raises:
+        Fault: ``TEST_RESULT`` for a malformed result, ``INPUT_MISMATCH`` for one that does not fit.
+    """
+    names = {"result", "configuration", "passedTests", "warnedTests", "failedTests"}
+    value = fields_of(statement.predicate, "the test result", "TEST_RESULT", names)
+    list_of(value["passedTests"], "passedTests", "TEST_RESULT")
+    warned = list_of(value["warnedTests"], "warnedTests", "TEST_RESULT")
+    failed = list_of(value["failedTests"], "failedTests", "TEST_RESULT")
+    if value["result"] != ("FAILED" if failed else "WARNED" if warned else "PASSED"):
+        raise Fault("TEST_RESULT", "the result does not follow from the tests")
+    if failed:
+        raise Fault("INPUT_MISMATCH", f"the decision is for release, but {len(failed)} tests failed")
+    found = _configuration(value["configuration"])
+    if found.get("policy", {}).get("digest") != {"sha256": summary.policy.digest.sha256}:
+        raise Fault("INPUT_MISMATCH", "the check was judged under another policy")
+    report = found.get("report", {})
+    if report.get("digest") != {"sha256": strip_prefix(beside.get(str(report.get("downloadLocation")), ""))}:
+        raise Fault("INPUT_MISMATCH", "the readings that the result rests on are not those that lie beside it")
+
+
+def _configuration(value: Any) -> dict[str, dict[str, Any]]:
+    items = list_of(value, "configuration", "TEST_RESULT")
+    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in items):
+        raise Fault("TEST_RESULT", "every part of the configuration needs a name")
+    return {item["name"]: item for item in items}
+
+
+def check_provenance(attested: LoadedAttestation, summary: Summary, parents: Sequence[Digest]) -> str:
+    """How the model was made is something that this builder may say, and the parent is accepted.
+
+    Gives the parent's digest.
+
+    Raises:
+        Fault: ``PROVENANCE``.
+    """
+    predicate = fields_of(
+        attested.statement.predicate, "the provenance", "PROVENANCE", {"buildDefinition", "runDetails"}
+    )
+    names = {"buildType", "externalParameters", "resolvedDependencies"}
+    build = fields_of(
+        predicate["buildDefinition"], "buildDefinition", "PROVENANCE", names, frozenset({"internalParameters"})
+    )
+    details = fields_of(
+        predicate["runDetails"], "runDetails", "PROVENANCE", {"builder"}, frozenset({"metadata", "byproducts"})
+    )
+    builder = fields_of(details["builder"], "builder", "PROVENANCE", {"id"}, frozenset({"version"}))["id"]
+    if builder not in attested.key.ids:
+        raise Fault("PROVENANCE", f"the key may not speak for the builder {str(builder)[:100]}")
+    allowed = EXTERNAL.get(build["buildType"]) if isinstance(build["buildType"], str) else None
+    if allowed is None:
+        raise Fault("PROVENANCE", f"unknown build type {str(build['buildType'])[:100]}")
+    fields_of(build["externalParameters"], "externalParameters", "PROVENANCE", {"parent"}, allowed)
+    return _parent(build["resolvedDependencies"], summary, parents)
+
+
+def _parent(dependencies: Any, summary: Summary, parents: Sequence[Digest]) -> str:
+    found = [
+        item.get("digest")
+        for item in list_of(dependencies, "resolvedDependencies", "PROVENANCE")
+        if isinstance(item, dict) and item.get("name") == "parent"
+    ]
+    if len(found) != 1 or not isinstance(found[0], dict) or not isinstance(found[0].get("sha256"), str):
+        raise Fault("PROVENANCE", "the provenance must name exactly one parent by its SHA-256")
+    parent = f"sha256:{found[0]['sha256']}"
+    if parent == summary.release.candidate:
+        raise Fault("PROVENANCE", "the model is its own parent")
+    if parents and parent not in parents:
+        raise Fault("PROVENANCE", f"the parent {parent[:20]}... is not one that you accept")
+    return parent
+
+
+def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Mapping[str, str]) -> Decision:
+    """The candidate, the policy and the decision lie beside the summary, and say what it says.
+
+    ``contents`` are files whose digests were held against the summary already.
+
+    Raises:
+        Fault: ``DECISION``.
+    """
+    release = summary.release
+    wanted = {
+        release_layout.CANDIDATE: release.candidate,
+        release_layout.DECISION: release.decision,
+        release_layout.POLICY: f"sha256:{summary.policy.digest.sha256}",
+    }
+    listed = {item.name: f"sha256:{item.digest.sha256}" for item in summary.release.beside}
+    for name, digest in wanted.items():
+        if listed.get(name) != digest:
+            raise Fault("DECISION", f"{name} is not the record that the summary names")
+    try:
+        candidate = Candidate.parse(contents[release_layout.CANDIDATE])
+        decision = Decision.parse(contents[release_layout.DECISION])
+    except (InvalidInput, KeyError) as error:
+        raise Fault("DECISION", f"the records beside the summary cannot be read: {error}") from error
+    evidence = {digest for name, digest in listed.items() if name.startswith(f"{release_layout.EVIDENCE}/")}
+    if {file.name: file.digest for file in candidate.files} != dict(resources):
+        raise Fault("DECISION", "the candidate has other files than the signed model")
+    if decision.candidate != release.candidate or decision.policy != wanted[release_layout.POLICY]:
+        raise Fault("DECISION", "the decision is about another candidate or policy")
+    if set(decision.evidence) != evidence:
+        raise Fault("DECISION", "the decision rests on other evidence than lies here")
+    if (decision.outcome == "approved") != (summary.result == "PASSED"):
+        raise Fault("DECISION", f"the decision is {decision.outcome}, the summary says {summary.result}")
+    return decision
+
+
+pass
+
+
+def check_files(found: VerificationContext) -> None:
+    """The folder holds exactly the files that were signed."""
+    transcript = found.transcript
+    if "oms" in found.attested:
+        statement = found.attested["oms"].statement
+        with transcript.step("manifest") as seen:
+            found.resources = resources_of(statement.subject, statement.predicate)
+            seen.detail = f"{len(found.resources)} files signed"
+    wrong = list(found.files.faults)
+    if found.resources is not None:
+        told = {fault.detail.split(" ")[0] for fault in wrong}
+        more = differences(found.resources, found.files.files)
+        wrong += (fault for fault in more if fault.step_code != "MISSING" or fault.detail.split(" ")[0] not in told)
+    if wrong:
+        transcript.failed("files", wrong)
+    else:
+        size = sum(file.size for file in found.files.files)
+        transcript.held("files", f"{len(found.files.files)} files, {size} bytes")
+
+
+def check_decision(found: VerificationContext, summary: Summary, resource: str | None) -> None:
+    """The decision was for release, by those who may decide, for what the reader asked for."""
+    step, require = found.transcript.step, found.trust.require
+    with step("decision") as seen:
+        summary.check_passed()
+        seen.detail = f"passed at {summary.time_verified.isoformat()}"
+    with step("approvals") as seen:
+        summary.check_consents()
+        seen.detail = ", ".join(sorted({consent.approver for consent in summary.release.approvals}))
+    with step("verifier") as seen:
+        if summary.verifier.id not in found.attested["vsa"].key.ids:
+            raise Fault("VERIFIER", f"the key may not speak for {summary.verifier.id[:100]}")
+        seen.detail = summary.verifier.id
+    with step("policy") as seen:
+        policy = f"sha256:{summary.policy.digest.sha256}"
+        if require.policies and policy not in require.policies:
+            raise Fault("POLICY", f"{summary.policy.uri} ({policy[:20]}...) is not a policy that you accept")
+        seen.detail = summary.policy.uri
+    if resource is None:
+        found.transcript.note(f"No model was asked for: this is {summary.resource_uri}.")
+        return
+    with step("resource") as seen:
+        if summary.resource_uri != resource:
+            raise Fault("RESOURCE", f"this is {summary.resource_uri}, not {resource}")
+        seen.detail = resource
+
+
+def check_inputs(found: VerificationContext, summary: Summary) -> None:
+    """The summary rests on exactly the attestations and files that lie here."""
+    listed = {item.name: f"sha256:{item.digest.sha256}" for item in summary.inputs}
+    there = {name: bundle.payload_digest for name, bundle in found.bundles.items() if name != "vsa"}
+    broken = {
+        name.removesuffix(release_layout.SUFFIX) for name in found.contents if name.endswith(release_layout.SUFFIX)
+    } - there.keys()
+    absent = sorted(listed.keys() - there.keys() - broken)
+    faults = [Fault("MISSING_ATTESTATION", f"{name}{release_layout.SUFFIX} is not there") for name in absent]
+    extra = sorted(there.keys() - listed.keys())
+    faults += (Fault("INPUT_MISMATCH", f"the decision does not rest on {name}") for name in extra)
+    changed = sorted(name for name in listed.keys() & there.keys() if listed[name] != there[name])
+    faults += (Fault("INPUT_MISMATCH", f"{name} says something else than the decision rests on") for name in changed)
+    for suite in (release_layout.AUDIT + suite for suite in found.trust.require.suites):
+        if not any(name == suite or name.startswith(f"{suite}-") for name in listed):
+            faults.append(Fault("MISSING_ATTESTATION", f"{suite} is required"))
+    present = [file for file in found.beside.files if not file.name.endswith(release_layout.SUFFIX)]
+    faults += differences(found.listed(), present)
+    if faults:
+        found.transcript.failed("inputs", faults)
+    else:
+        found.transcript.held("inputs", f"{len(listed)} attestations and {len(present)} records")
+
+
+def check_statements(found: VerificationContext, summary: Summary) -> None:
+    """What every statement says fits the signed files and the decision."""
+    resources, step = found.resources, found.transcript.step
+    if resources is None:
+        return
+    beside: dict[str, Digest] = {file.name: file.digest for file in found.beside.files}
+    for name, attested in sorted(found.attested.items()):
+        if name == "oms":
+            continue
+        with step(f"statement {name}") as seen:
+            check_subjects(attested.statement, resources)
+            if name.startswith(release_layout.AUDIT):
+                check_test(attested.statement, summary, beside)
+                seen.detail = str(attested.statement.predicate["result"])
+            if name == "provenance":
+                parent = check_provenance(attested, summary, found.trust.require.parents)
+                seen.detail = f"made from the parent {parent[:23]}..."
+    if not found.trust.require.parents:
+        found.transcript.note("Any parent was accepted: the trust root names none.")
+    with step("records") as seen:
+        decision = check_records(summary, found.vouched_contents(), resources)
+        seen.detail = f"decision {decision.digest[:23]}..., {len(decision.judgements)} judgements"
+
+
+def check_recalls(found: VerificationContext) -> None:
+    """Nothing here was recalled, as far as is known; and what is known is fresh enough."""
+    recalls, require = found.trust.recalls, found.trust.require
+    if recalls is None:
+        found.transcript.note("No list of revocations was given: a recall would not be seen here.")
+    else:
+        with found.transcript.step("revocations") as seen:
+            for recall in recalls.about(_subjects(found)):
+                told = f"recalled at {recall.at.isoformat()}: {recall.reason}"
+                found.transcript.failed("revocations", [Fault("REVOKED", told)])
+            seen.detail = f"{len(recalls.recalls)} known at {recalls.issued.isoformat()}"
+    hours = require.max_metadata_age_hours
+    if hours is not None:
+        with found.transcript.step("freshness") as seen:
+            if recalls is None:
+                raise Fault("STALE_TRUST", "the trust root asks for a list of revocations, and there is none")
+            age = found.at - recalls.issued
+            if age > datetime.timedelta(hours=hours, minutes=5):
+                raise Fault("STALE_TRUST", f"the list of revocations is {age} old; at most {hours} hours are accepted")
+            seen.detail = f"{age} old"
+
+
+def _subjects(found: VerificationContext) -> set[str]:
+    """Every digest by which this release could have been recalled."""
+    subjects = {bundle.payload_digest for bundle in found.bundles.values()}
+    subjects |= {file.digest for file in found.files.files}
+    if found.summary:
+        release = release_of(found.summary, found.files, found.beside)
+        subjects |= {release.digest, release.decision, release.candidate}
+    attested = found.attested.get("provenance")
+    if attested and isinstance(attested.statement.predicate, dict):
+        build = attested.statement.predicate.get("buildDefinition")
+        ingredients = build.get("resolvedDependencies") if isinstance(build, dict) else None
+        for item in ingredients if isinstance(ingredients, list) else []:
+            digest = item.get("digest") if isinstance(item, dict) else None
+            if isinstance(digest, dict):
+                subjects |= {f"sha256:{value}" for value in digest.values() if isinstance(value, str)}
+    return subjects

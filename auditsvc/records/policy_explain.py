@@ -1,0 +1,154 @@
+"""Two policies side by side: what the second asks that the first does not, and where it is stricter or laxer.
+
+Policies and decisions in words for somebody who has to answer for them and has read no code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from auditsvc.records.decision import Decision, Judgement
+from auditsvc.records.evidence import OVERALL
+from auditsvc.records.policy import EACH, Policy, Rule
+
+_OUTCOMES = {
+    "approved": "The gate approves: every rule that can block is shown to hold.",
+    "rejected": "The gate rejects: at least one rule that can block is shown to be broken.",
+    "inconclusive": "The gate does not approve: nothing that blocks is shown to be broken, but not everything is "
+    "shown to hold, and what is not known is not passed.",
+}
+
+
+def explain_policy(policy: Policy) -> Iterator[str]:
+    """The policy, line by line."""
+    yield f"{policy.policy}, version {policy.version}: {policy.why.strip()}"
+    yield (
+        f"Each rule is judged by the pessimistic end of its interval: a candidate that breaks a rule passes it with a "
+        f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must consent. "
+        f"Evidence counts for {policy.max_age_days} days."
+    )
+    if policy.looks:
+        yield f"{policy.looks} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
+    if policy.stages:
+        shares = ", ".join(f"{100 * share:.3g}" for share in policy.stages)
+        yield f"The audit may stop, decided, after {shares} % of the images; each end is at {100 * policy.level:.3g} %."
+    for role, names in (policy.roles or {}).items():
+        yield f"One of those who consent must be {' or '.join(names)}, as {role}."
+    for rule in policy.rules:
+        yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {_sentence(rule)}"
+        yield f"    because: {rule.why.strip()}"
+
+
+def _sentence(rule: Rule) -> str:
+    words = [OVERALL if name == OVERALL else "every slice" if name == EACH else name for name in rule.selectors]
+    bound = "at least" if rule.at_least is not None else "at most"
+    less = " less what the released candidate has" if rule.of else ""
+    text = f"{rule.reading}{less} must be {bound} {rule.limit:g} on {', '.join(words)}"
+    if rule.min_images > 1:
+        soft = rule.below_minimum == "warn"
+        text += f"; slices under {rule.min_images} images are {'shown as unknown' if soft else 'unknown, and block'}"
+    return text + ("; nobody can waive it" if rule.waivers == "never" else "")
+
+
+def explain_decision(decision: Decision, policy: Policy) -> Iterator[str]:
+    """The decision, line by line: the outcome, what speaks against it with the rule's reason, what was waived."""
+    rules = {rule.rule: rule for rule in policy.rules}
+    held = sum(item.verdict == "met" for item in decision.judgements)
+    yield _OUTCOMES[decision.outcome]
+    total, day = len(decision.judgements), f"{decision.at:%d %B %Y}"
+    yield f"{held} of {total} judgements hold, under {decision.policy_name}, on {day}."
+    against = [item for item in decision.findings if item.severity == "block" and item.waiver is None]
+    waived = [item for item in decision.findings if item.waiver is not None]
+    warned = [item for item in decision.findings if item.severity == "warn" and item.waiver is None]
+    yield from _group("Against it:", against, rules)
+    yield from _group("Broken or unknown, and taken upon themselves by a named person:", waived, rules)
+    yield from _group("Shown, without blocking:", warned, rules)
+    yield from (f"Note: {note}." for note in decision.notes or ())
+
+
+def _group(title: str, items: list[Judgement], rules: dict[str, Rule]) -> Iterator[str]:
+    if not items:
+        return
+    yield title
+    for item in items:
+        yield f"  {item.verdict}: {item.words}"
+    for name in dict.fromkeys(item.rule for item in items):
+        if name in rules:
+            yield f"  {name} is asked for because: {rules[name].why.strip()}"
+
+
+_PARTS = {"checks", "rules", "kind"}
+
+
+def differences(old: Policy, new: Policy) -> tuple[str, ...]:
+    """One line for each difference, in the order of the policy; none where both have one digest."""
+    return (*_fields(old, new), *_checks(old, new), *_rules(old, new))
+
+
+def _fields(old: Policy, new: Policy) -> list[str]:
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    return _changed("", before, after, skip=_PARTS)
+
+
+def _changed(where: str, before: dict[str, Any], after: dict[str, Any], skip: set[str]) -> list[str]:
+    return [
+        f"{where}{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}{_kept_shorter(name, before, after)}"
+        for name in dict.fromkeys((*before, *after))
+        if name not in skip and before.get(name) != after.get(name)
+    ]
+
+
+_STRICTER_IF_LARGER = {"approvals": True, "alpha": False, "max_age_days": False, "min_images": False}
+
+
+def _kept_shorter(name: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Whether a changed number of the policy itself asks for more or for less."""
+    larger = _STRICTER_IF_LARGER.get(name)
+    if larger is None or before.get(name) is None or after.get(name) is None:
+        return ""
+    return " (stricter)" if (after[name] > before[name]) == larger else " (laxer)"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _checks(old: Policy, new: Policy) -> list[str]:
+    lines = [f"check {name} is not run any more" for name in old.checks if name not in new.checks]
+    for name, spec in new.checks.items():
+        known = old.checks.get(name)
+        if known is None:
+            lines.append(f"check {name} is new")
+        elif known != spec:
+            if known.version != spec.version:
+                lines.append(f"check {name}: version {known.version} -> {spec.version}")
+            lines += _changed(f"check {name}: ", known.parameters, spec.parameters, skip=set())
+    return lines
+
+
+def _rules(old: Policy, new: Policy) -> list[str]:
+    before = {rule.rule: rule for rule in old.rules}
+    after = {rule.rule: rule for rule in new.rules}
+    lines = [f"rule {name} is gone (laxer): {rule.sentence()}" for name, rule in before.items() if name not in after]
+    for name, rule in after.items():
+        known = before.get(name)
+        if known is None:
+            lines.append(f"rule {name} is new (stricter): {rule.sentence()}")
+        else:
+            fields = _changed(f"rule {name}: ", known.model_dump(mode="json"), rule.model_dump(mode="json"), skip=set())
+            lines += [f"{line}{_tendency(line, known, rule)}" for line in fields]
+    return lines
+
+
+def _tendency(line: str, old: Rule, new: Rule) -> str:
+    """Whether a changed number or severity asks for more or for less, where that can be said."""
+    field = line.partition(": ")[2].partition(": ")[0]
+    if field == "severity":
+        return " (stricter)" if new.severity == "block" else " (laxer)"
+    if field == "below_minimum":
+        return " (stricter)" if new.below_minimum == "block" else " (laxer)"
+    if field in ("at_least", "at_most") and (old.at_least is None) == (new.at_least is None):
+        higher = new.limit > old.limit
+        return " (stricter)" if higher == (new.at_least is not None) else " (laxer)"
+    return ""

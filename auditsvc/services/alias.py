@@ -1,0 +1,147 @@
+"""Where the registry's alias belongs, and noticing when somebody else moved it.
+
+``approved`` belongs to auditsvc: every verb that moves it writes down first where it belongs (``AliasMove``), then
+moves it.  So a verb that was killed in between is finished by ``reconcile``, and what anybody does past auditsvc is
+found by comparing the registry with the ledger.  Other aliases, and stages, belong to others: that they moved is
+noticed, and only a stage that MLflow's users read as "in production" on a version that the gate refuses is put back.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from auditsvc.errors import NotFound
+from auditsvc.ports import Ledger, Placed, Ports
+from auditsvc.records import AliasMove, Digest, Value
+from auditsvc.services.gate_query import query_gate
+
+ALIAS = "approved"
+"""The registry alias that belongs to auditsvc: only a release moves it."""
+
+SETTLES = datetime.timedelta(minutes=1)
+"""How long one of our own verbs is given to move what it wrote down."""
+
+IN_PRODUCTION = "Production"
+"""The stage that says the same in registries that still use stages."""
+
+
+class AliasDrift(Value):
+    """Something that another than auditsvc moved: what, from where, to where, and where it is now."""
+
+    model: str
+    what: Literal["alias", "stage"]
+    name: str
+    before: str | None
+    found: str | None
+    put_back: bool = False
+
+    @property
+    def words(self) -> str:
+        """The move as a sentence."""
+        moved = f"{self.what} {self.name} of {self.model} was moved from {self.before or 'nothing'}"
+        return f"{moved} to {self.found or 'nothing'} past auditsvc{', and put back' if self.put_back else ''}"
+
+
+def set_alias(model: str, version: str, because: Digest, ports: Ports) -> None:
+    """Write down that the alias belongs to this version, then move it there."""
+    _record(model, version, because, ports)
+    ports.registry.move_alias(model, ALIAS, version)
+
+
+def clear_alias(model: str, version: str, because: Digest, ports: Ports) -> None:
+    """Take the alias away from this version, if it has it."""
+    known = ports.ledger.find(AliasMove, model)
+    if known and known[-1].version == version:
+        _record(model, None, because, ports)
+    if ports.registry.aliased(model, ALIAS) == version:
+        ports.registry.drop_alias(model, ALIAS)
+
+
+def _record(model: str, version: str | None, because: Digest, ports: Ports) -> None:
+    known = ports.ledger.find(AliasMove, model)
+    if known and (known[-1].version, known[-1].because) == (version, because):
+        return
+    move = AliasMove(model=model, alias=ALIAS, version=version, because=because, at=ports.clock.now())
+    ports.ledger.append(move, actor="auditsvc")
+
+
+def alias_target(ledger: Ledger, model: str, found: str | None) -> str | None:
+    """The version that should carry the alias; None where no version should.
+
+    A store from before such moves were written down has none: there it may stay where the gate says yes.
+    """
+    known = ledger.find(AliasMove, model)
+    if known:
+        return known[-1].version
+    return found if found is not None and _gate_says_yes(ledger, model, found) else None
+
+
+def _gate_says_yes(ledger: Ledger, model: str, version: str) -> bool:
+    try:
+        return query_gate(ledger, model, version).answer == "approved"
+    except NotFound:
+        return False
+
+
+Placement = dict[str, Placed]
+"""Every model's aliases and stages."""
+
+
+def reconcile(ports: Ports, seen: Mapping[str, Placed], *, put_back: bool) -> tuple[Placement, tuple[AliasDrift, ...]]:
+    """How the registry stands now, and everything that others moved since it stood as ``seen``.
+
+    With ``put_back`` the alias goes where it belongs, and a version that the gate refuses leaves production.  What
+    is seen for the first time counts as moved only where it is not as the ledger says.
+
+    Raises:
+        Unavailable: the registry can't be read or written.
+    """
+    now = ports.registry.placed()
+    moves = tuple(
+        move
+        for model in sorted({*now, *seen, *(item.model for item in ports.ledger.all(AliasMove))})
+        for move in _moves(ports, model, seen.get(model), now.get(model, Placed()), put_back=put_back)
+    )
+    return (ports.registry.placed() if any(move.put_back for move in moves) else now), moves
+
+
+def _moves(ports: Ports, model: str, was: Placed | None, found: Placed, *, put_back: bool) -> Iterator[AliasDrift]:
+    carrier = found.aliases.get(ALIAS)
+    rightful = alias_target(ports.ledger, model, carrier)
+    moved = carrier != rightful and not _settling(ports, model)
+    if moved and (put_back or was is None or was.aliases.get(ALIAS) != carrier):
+        if put_back:
+            _put_alias(ports, model, rightful)
+        yield AliasDrift(model=model, what="alias", name=ALIAS, before=rightful, found=carrier, put_back=put_back)
+    if was is None:
+        return
+    for name in sorted(({*was.aliases, *found.aliases}) - {ALIAS}):
+        before, after = was.aliases.get(name), found.aliases.get(name)
+        if before != after:
+            yield AliasDrift(model=model, what="alias", name=name, before=before, found=after)
+    for name in sorted({*was.stages, *found.stages}):
+        before, after = was.stages.get(name), found.stages.get(name)
+        if before != after:
+            back = put_back and _must_leave(ports.ledger, model, name, after)
+            if back and after is not None:
+                ports.registry.set_stage(model, after, None)
+            yield AliasDrift(model=model, what="stage", name=name, before=before, found=after, put_back=back)
+
+
+def _settling(ports: Ports, model: str) -> bool:
+    """Whether one of our own verbs may be between writing down where the alias belongs and moving it."""
+    known = ports.ledger.find(AliasMove, model)
+    return bool(known) and ports.clock.now() - known[-1].at < SETTLES
+
+
+def _must_leave(ledger: Ledger, model: str, stage: str, version: str | None) -> bool:
+    return stage == IN_PRODUCTION and version is not None and not _gate_says_yes(ledger, model, version)
+
+
+def _put_alias(ports: Ports, model: str, version: str | None) -> None:
+    if version is None:
+        ports.registry.drop_alias(model, ALIAS)
+    else:
+        ports.registry.move_alias(model, ALIAS, version)

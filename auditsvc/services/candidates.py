@@ -1,0 +1,264 @@
+"""Admitting candidates that were pruned elsewhere: files that were sent, or a version that somebody registered.
+
+A registered version keeps its number: the candidate's digest is written on it first, and submitting finds the
+version that carries the digest.  A version of another model's name is copied under the parent's.
+
+From a parent to submitted candidates: register, prune, mark, admit, submit.
+
+The mark goes into the float weights, the number format comes after it, and the digest is taken last: what is
+audited and signed is what was marked, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from auditsvc import pruning
+from auditsvc.errors import Conflict, InvalidInput, NotFound, Refused
+from auditsvc.evaluation import Dataset
+from auditsvc.importing import ONNX, round_trip
+from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
+from auditsvc.models.complexity import facts
+from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
+from auditsvc.ports import Ports
+from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
+from auditsvc.services.model_store import load_stored, resolve_parent, stored_tensors
+from auditsvc.services.watermarking import (
+    WatermarkOptions,
+    embed_watermark,
+    find_watermark_key,
+    is_marked_for,
+    original_of,
+)
+
+BESIDE = ("LICENSE", "NOTE.md")
+"""Files of the parent that go with every candidate: a licence stays with what it covers."""
+
+PROBES, ROUND_TRIP = 64, 8
+"""Images on which ONNX Runtime is compared (INT8 by its share of equal answers), and those of the round trip."""
+
+
+def register_parent(folder: Path, facts: Mapping[str, str], ports: Ports) -> tuple[Parent, str]:
+    """Admit a dense model folder as a parent; the record and its version in the registry.
+
+    ``facts`` are the record's words: model, source, licence, intended_use, not_for.
+
+    Raises:
+        Refused: files that are not a model, with every reason.
+    """
+    model = load_model(folder)
+    names = (WEIGHTS, CARD, *(name for name in BESIDE if (folder / name).is_file()))
+    parent = Parent(
+        task=model.card.task,
+        architecture=model.card.architecture,
+        files=tuple(ports.blobs.put_file(folder / name) for name in names),
+        **facts,
+    )
+    ports.ledger.append(parent, actor="auditsvc")
+    return parent, ports.registry.register_parent(parent, folder)
+
+
+def prune_candidate(
+    parent: Parent,
+    recipe: Recipe,
+    calibration: Dataset,
+    ports: Ports,
+    data: Sequence[Dataset] = (),
+    *,
+    onnx: bool = False,
+    marking: WatermarkOptions | None = None,
+) -> Candidate:
+    """Prune, mark, and admit one candidate; the same parent, recipe and recipient give the same one, found again.
+
+    ``calibration`` is unlabelled and is not what the candidate will be audited on: the mark is fitted to it.  ``data``
+    are the data sets that the recipe names by digest.  With ``onnx`` the candidate's files hold the same model for
+    other runtimes too, compared with ONNX Runtime.  ``marking`` says for whom the copy is marked.
+
+    Raises:
+        InvalidInput: a recipe that does not fit the parent, or data that was not given.
+        Refused: the saved files, loaded in a clean process, are not the model that was saved; or ONNX Runtime
+            answers otherwise.
+    """
+    known = ports.ledger.find(Candidate, recipe_key(parent.digest, recipe))
+    for item in known:
+        if not is_marked_for(item, marking, ports):
+            continue
+        if has_onnx(item) == onnx and all(ports.blobs.has(file.digest) for file in item.files):
+            return item
+    dense = load_stored(parent.files, ports)
+    floats = pruning.in_float_weights(dense, recipe, data, progress=ports.progress)
+    weights, mark = embed_watermark(parent, assemble(floats, dense.card), calibration, ports, marking)
+    saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
+    return _written(assemble(saved, dense.card), saved, parent, calibration, ports, recipe, mark, onnx=onnx)
+
+
+def watermark_for_recipient(
+    candidate: Candidate, marking: WatermarkOptions, calibration: Dataset, ports: Ports
+) -> Candidate:
+    """The same candidate, marked for a recipient of its own; made of the kept unmarked weights, without pruning again.
+
+    It is another candidate, to be audited and released like any other: what is signed is what was measured.
+    ``calibration`` is as for ``make``.
+
+    Raises:
+        InvalidInput: no recipient, or what finds the candidate's mark is not kept here.
+        Refused: as ``make``.
+    """
+    copy = find_watermark_key(candidate.mark, ports)
+    if copy is None or candidate.mark is None:
+        raise InvalidInput("this candidate was not marked here, so no copies of it can be made")
+    if not marking.recipient.strip():
+        raise InvalidInput("say for whom the copy is: it is marked so that a leak leads to its recipient")
+    parent = ports.ledger.get(Parent, candidate.parent)
+    for item in ports.ledger.find(Candidate, parent.digest):
+        same = item.mark is not None and item.mark.unmarked == copy.unmarked and has_onnx(item) == has_onnx(candidate)
+        if same and is_marked_for(item, marking, ports):
+            return item
+    stored, card = stored_tensors(candidate.files, ports)
+    unmarked = assemble(dict(original_of(copy, ports).weights), card)
+    weights, mark = embed_watermark(parent, unmarked, calibration, ports, marking)
+    saved = pruning.in_format_of(weights, stored)
+    model, onnx = assemble(saved, card), has_onnx(candidate)
+    return _written(model, saved, parent, calibration, ports, candidate.recipe, mark, onnx=onnx)
+
+
+def _written(
+    model: Model,
+    saved: dict[str, Tensor],
+    parent: Parent,
+    calibration: Dataset,
+    ports: Ports,
+    recipe: Recipe | None,
+    mark: Mark,
+    *,
+    onnx: bool,
+) -> Candidate:
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        folder = Path(scratch)
+        for name, content in model_files(saved, model.card).items():
+            (folder / name).write_bytes(content)
+        for file in parent.files:
+            if file.name in BESIDE:
+                (folder / file.name).write_bytes(ports.blobs.read(file.digest))
+        if onnx:
+            (folder / ONNX).write_bytes(onnx_bytes(model, next(calibration.batches(PROBES)).images))
+        return _admitted(folder, model, parent, calibration, ports, recipe, mark)
+
+
+def has_onnx(candidate: Candidate) -> bool:
+    """Whether the candidate's files hold the model as ONNX too."""
+    return any(file.name == ONNX for file in candidate.files)
+
+
+def admit(folder: Path, parent: Parent, probe: Dataset, ports: Ports) -> Candidate:
+    """Admit a model folder that was pruned elsewhere, as it is: without a recipe and without our mark.
+
+    Raises:
+        Refused: files that are not a model of the parent's kind, or that do not load alike twice.
+    """
+    model = load_model(folder)
+    dense = load_stored(parent.files, ports)
+    if (model.card.task, model.card.classes) != (dense.card.task, dense.card.classes):
+        raise Refused(f"{folder} answers another question than its parent: other task or other classes")
+    return _admitted(folder, model, parent, probe, ports, None, None)
+
+
+def _admitted(
+    folder: Path, model: Model, parent: Parent, probe: Dataset, ports: Ports, recipe: Recipe | None, mark: Mark | None
+) -> Candidate:
+    """The round trip in a clean process, then files into the blobs and the record into the ledger."""
+    images = next(probe.batches(PROBES)).images
+    round_trip(folder, model, images[:ROUND_TRIP])
+    if (folder / ONNX).is_file():
+        reasons = compare_onnx((folder / ONNX).read_bytes(), model, images)
+        if reasons:
+            raise Refused(f"{ONNX} is not the model beside it", reasons)
+    paths = [folder / name for name in (WEIGHTS, CARD, ONNX, *BESIDE) if (folder / name).is_file()]
+    candidate = Candidate(
+        model=parent.model,
+        task=parent.task,
+        architecture=model.card.architecture,
+        files=tuple(ports.blobs.put_file(path) for path in sorted(paths)),
+        parent=parent.digest,
+        recipe=recipe,
+        mark=mark,
+        card=facts(model, (folder / WEIGHTS).read_bytes()),
+    )
+    ports.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
+    return candidate
+
+
+def submit(candidate: Candidate, parent_version: str, submitter: str, ports: Ports) -> Submission:
+    """Register the candidate as a model version and ask for its release; asking twice changes nothing."""
+    known = ports.ledger.find(Submission, candidate.digest)
+    if known:
+        return known[0]
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        folder = Path(scratch) / "candidate"
+        ports.blobs.checkout(candidate.files, folder)
+        version = ports.registry.register_candidate(candidate, folder, parent_version)
+    submission = Submission(
+        candidate=candidate.digest,
+        model=candidate.model,
+        version=version,
+        submitter=submitter,
+        at=ports.clock.now(),
+    )
+    ports.ledger.append(submission, actor=submitter)
+    return submission
+
+
+def submit_beside(copy: Candidate, submitter: str, ports: Ports) -> Submission:
+    """``submit`` for a candidate whose parent is registered already, as that of a copy is."""
+    parent = ports.ledger.get(Parent, copy.parent)
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        folder = Path(scratch) / "parent"
+        ports.blobs.checkout(parent.files, folder)
+        version = ports.registry.register_parent(parent, folder)
+    return submit(copy, version, submitter, ports)
+
+
+pass
+
+
+_VERSION = re.compile(r"models:/([^/@]+)/([1-9][0-9]*)")
+
+
+def admit_request(order: AdmitRequest, probe: Dataset, ports: Ports) -> Candidate:
+    """The candidate of this order, loaded again in a clean process on images of ``probe``.
+
+    Raises:
+        NotFound: no such parent, file or version.
+        Refused: files that are no model of the parent's kind, or that do not load alike twice.
+        Conflict: what is asked for is the parent itself.
+    """
+    parent = ports.ledger.get(Parent, order.parent)
+    with ports.progress.step("fetch, look, load again"), _folder_of(order, ports) as folder:
+        candidate = admit(folder, parent, probe, ports)
+    if {file.digest for file in candidate.files} <= {file.digest for file in parent.files}:
+        raise Conflict("these are the parent's own files; nothing was pruned")
+    version = _VERSION.fullmatch(order.reference or "")
+    if version is not None and version[1] == parent.model:
+        ports.registry.tag(version[1], version[2], {"auditsvc.digest": candidate.digest})
+    return candidate
+
+
+@contextmanager
+def _folder_of(order: AdmitRequest, ports: Ports) -> Iterator[Path]:
+    if order.reference is not None:
+        with resolve_parent(order.reference, None, ports) as folder:
+            yield folder
+        return
+    missing = [file.name for file in order.files if not ports.blobs.has(file.digest)]
+    if missing:
+        raise NotFound(f"not sent here: {', '.join(missing)}; send them to /v1/uploads first")
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        folder = Path(scratch) / "model"
+        ports.blobs.checkout(order.files, folder)
+        yield folder

@@ -1,0 +1,261 @@
+"""The smallest candidate of a parent that a policy approves, and the frontier of what was tried.
+
+Every rung is a whole candidate: pruned, marked, admitted.  The check of the policy that costs least is asked first;
+its evidence is found again by the full audit, so asking first costs nothing.  What ends ``approved`` passed;
+``inconclusive`` did not, because what is not known is not passed.
+
+What a candidate costs beside its parent, counted and measured, in words that claim nothing more.
+
+Time is a record of its own and never part of a candidate: the same bytes take another time on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import Tensor
+
+from auditsvc import pruning
+from auditsvc.checks import check_named
+from auditsvc.errors import InvalidInput, Refused, Unavailable
+from auditsvc.evaluation import Dataset, Predictions
+from auditsvc.gate import decide
+from auditsvc.models import Model
+from auditsvc.models.complexity import facts
+from auditsvc.models.latency import latencies
+from auditsvc.ports import Ports
+from auditsvc.pruning import Frontier, Ladder, Outcome
+from auditsvc.records import (
+    OVERALL,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Evidence,
+    Measured,
+    Parent,
+    Policy,
+    Recipe,
+    Submission,
+    Timing,
+    digest_of,
+)
+from auditsvc.services.audit import audit
+from auditsvc.services.candidates import prune_candidate, submit
+from auditsvc.services.decisions import judge
+from auditsvc.services.model_store import load_stored, stored_tensors
+from auditsvc.services.power import undersized_slices, with_policy_slices
+
+RUNS = 100
+_FEW_ZEROS = 0.01
+
+
+def measure_latency(candidate: Candidate, parent: Parent, images: Tensor, ports: Ports, *, runs: int = RUNS) -> Timing:
+    """The latency of one image, candidate and parent in turns, in ONNX Runtime on one thread; kept in the ledger.
+
+    ``images`` are some of the model's own, on which ONNX Runtime is compared with torch first.
+
+    Raises:
+        Refused: one of the two can't be written as ONNX, or answers otherwise there.
+        Unavailable: ``onnxruntime`` is not installed.
+    """
+    models = [load_stored(item.files, ports) for item in (candidate, parent)]
+    mine, dense = latencies(models, images, runs=runs)
+    timing = Timing(
+        candidate=candidate.digest,
+        parent=parent.digest,
+        median_ms=mine.median_ms,
+        iqr_ms=mine.iqr_ms,
+        parent_median_ms=dense.median_ms,
+        parent_iqr_ms=dense.iqr_ms,
+        runs=mine.runs,
+        how=f"ONNX Runtime {version('onnxruntime')}, one thread, one image, in turns",
+        at=ports.clock.now(),
+    )
+    ports.ledger.append(timing, actor="auditsvc")
+    return timing
+
+
+def cost_lines(candidate: Candidate, parent: Parent, timing: Timing | None, ports: Ports) -> tuple[str, ...]:
+    """A candidate's card for people: what was counted beside the parent, then what was measured."""
+    mine, dense = candidate.card, facts(load_stored(parent.files, ports))
+    lines = [
+        f"{mine['parameters']:,.0f} parameters, {_zeros(mine):.0%} of them zero ({_of(mine, dense, 'parameters')})",
+        f"{mine['macs']:,.0f} multiply-accumulates ({_of(mine, dense, 'macs')})",
+        f"{mine['bytes_dense']:,.0f} bytes ({_of(mine, dense, 'bytes_dense')}), "
+        f"{mine['bytes_compressed']:,.0f} compressed ({_of(mine, dense, 'bytes_compressed')})",
+    ]
+    if timing is not None:
+        lines.append(
+            f"{timing.median_ms:.3g} ms (IQR {timing.iqr_ms:.2g}) beside the parent's {timing.parent_median_ms:.3g} ms "
+            f"(IQR {timing.parent_iqr_ms:.2g}) in the same {timing.runs} turns: {timing.times_faster:.2f} times as "
+            f"fast; {timing.how}"
+        )
+    if _zeros(mine) > _FEW_ZEROS:
+        lines.append("zeros make the file smaller when it is compressed; dense kernels gain no speed from them")
+    return tuple(lines)
+
+
+def _zeros(card: Mapping[str, float]) -> float:
+    return 1 - card["nonzero"] / card["parameters"]
+
+
+def _of(mine: Mapping[str, float], dense: Mapping[str, float], name: str) -> str:
+    return f"the parent has {dense[name] / mine[name]:.2f} times as many"
+
+
+pass
+
+
+GOALS = ("bytes_compressed", "bytes_dense", "macs", "parameters")
+ACCURACY, SLICE_LOSS, LATENCY = "accuracy", "worst_slice_loss", "latency_ms"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found; ``best`` and ``decision`` are None if nothing passed.  The files lie in ``folder``."""
+
+    frontier: Frontier
+    best: Candidate | None
+    decision: Decision | None
+    folder: Path
+
+
+@dataclass
+class Sweep:
+    """A parent, the images for marking and for auditing, the data that recipes name, and the policy."""
+
+    parent: Parent
+    calibration: Dataset
+    audited: Dataset
+    policy: Policy
+    ports: Ports
+    data: Sequence[Dataset] = ()
+    goal: str = "bytes_compressed"
+    _made: dict[str, Candidate] = field(default_factory=dict)
+    _decided: dict[str, Decision] = field(default_factory=dict)
+    _remembered: dict[str, Predictions] = field(default_factory=dict)
+
+    def run(self, ladders: Sequence[Ladder]) -> SweepResult:
+        """Search the ladders and write ``frontier.json`` and ``frontier.png``.
+
+        Raises:
+            InvalidInput: no ladder, an unknown goal, images of another task or other classes than the parent's, or
+                too few of them for this policy, whatever is pruned.
+            Unavailable: a disk or a library failed.
+        """
+        if self.goal not in GOALS:
+            raise InvalidInput(f"a sweep makes one of {', '.join(GOALS)} small, not {self.goal!r}")
+        hopeless = undersized_slices(self.policy, with_policy_slices(self.policy, self.audited))
+        if hopeless:
+            raise InvalidInput(f"{self.policy.policy} can't approve anything on {self.audited.ref.name}", hopeless)
+        dense = load_stored(self.parent.files, self.ports)
+        frontier = pruning.sweep(
+            dense, ladders, self._make, self._audit, cheap=self._cheap, goal=self.goal, progress=self.ports.progress
+        )
+        best = None if frontier.best is None else frontier.best.recipe.digest
+        folder = self._written(frontier)
+        if best is None:
+            return SweepResult(frontier, None, None, folder)
+        return SweepResult(frontier, self._made[best], self._decided[best], folder)
+
+    def submit(self, found: SweepResult, version: str, submitter: str) -> Submission | None:
+        """Ask for the release of the best; None if nothing passed."""
+        if found.best is None:
+            return None
+        submission = submit(found.best, version, submitter, self.ports)
+        judge(found.best, self.policy, audit(found.best, self.policy, self.audited, self.ports), self.ports)
+        return submission
+
+    def _make(self, recipe: Recipe) -> dict[str, Tensor]:
+        candidate = prune_candidate(self.parent, recipe, self.calibration, self.ports, self.data)
+        self._made[recipe.digest] = candidate
+        return stored_tensors(candidate.files, self.ports)[0]
+
+    def _cheap(self, recipe: Recipe, _model: Model) -> Outcome:
+        """The policy's cheapest check alone; failing it is failing the policy."""
+        first = cheapest(self.policy)
+        if first is None:
+            return Outcome(passed=True)
+        candidate = self._made[recipe.digest]
+        evidence = audit(candidate, first, self.audited, self.ports, self._remembered)
+        measured = [item for item in evidence if isinstance(item, Evidence)]
+        decision = decide(first, candidate, measured, at=self.ports.clock.now())
+        return _outcome(decision, _readings(evidence))
+
+    def _audit(self, recipe: Recipe, _model: Model) -> Outcome:
+        candidate = self._made[recipe.digest]
+        evidence = audit(candidate, self.policy, self.audited, self.ports, self._remembered)
+        decision = judge(candidate, self.policy, evidence, self.ports)
+        self._decided[recipe.digest] = decision
+        return _outcome(decision, _readings(evidence) | self._latency(candidate))
+
+    def _latency(self, candidate: Candidate) -> dict[str, float]:
+        try:
+            images = next(self.calibration.batches(64)).images
+            return {LATENCY: measure_latency(candidate, self.parent, images, self.ports).median_ms}
+        except (Refused, Unavailable) as error:
+            self.ports.progress.say(f"latency was not measured: {str(error).splitlines()[0]}")
+            return {}
+
+    def _written(self, frontier: Frontier) -> Path:
+        rows = pruning.rows(frontier)
+        content = {
+            "parent": self.parent.digest,
+            "policy": self.policy.digest,
+            "dataset": self.audited.ref.digest,
+            "goal": self.goal,
+            "audits": frontier.audits,
+            "trials": rows,
+        }
+        data = json.dumps(content, indent=2, sort_keys=True).encode()
+        folder = self.ports.folder / "sweeps" / self.parent.model / digest_of(data).removeprefix("sha256:")[:12]
+        readings = (ACCURACY, SLICE_LOSS, LATENCY)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "frontier.json").write_bytes(data + b"\n")
+            if any(trial.readings for trial in frontier.trials):
+                (folder / "frontier.png").write_bytes(pruning.draw(frontier, size=self.goal, readings=readings))
+        except OSError as error:
+            raise Unavailable(f"the frontier can't be written to {folder}: {error.strerror}") from error
+        return folder
+
+
+def cheapest(policy: Policy) -> Policy | None:
+    """The policy with only the check that costs least, of those that block; None if it has no other."""
+    blocking = {rule.check for rule in policy.rules if rule.severity == "block"}
+    ordered = sorted(blocking, key=lambda name: (check_named(name, policy.checks[name]).cost(), name))
+    if len(policy.checks) < 2:
+        return None
+    first = ordered[0]
+    return policy.model_copy(
+        update={
+            "policy": f"{policy.policy}-first",
+            "why": f"The check of {policy.policy} that costs least, asked first by a sweep; it approves nothing.",
+            "checks": {first: policy.checks[first]},
+            "rules": tuple(rule for rule in policy.rules if rule.check == first),
+        }
+    )
+
+
+def _outcome(decision: Decision, readings: dict[str, float]) -> Outcome:
+    """Approved or not, and the findings that block, in their own words."""
+    words = [f"{item.rule}: {item.words}" for item in decision.findings if item.severity == "block"]
+    return Outcome(decision.outcome == "approved", readings, "; ".join(words))
+
+
+def _readings(evidence: Sequence[Evidence | CheckFailed]) -> dict[str, float]:
+    """Accuracy over all images, and the worst loss of any slice under any condition that was measured."""
+    found: dict[str, float] = {}
+    losses: list[float] = []
+    for item in evidence:
+        for reading in item.readings if isinstance(item, Evidence) else ():
+            if isinstance(reading.outcome, Measured):
+                if reading.metric == "score.clean" and reading.slice == OVERALL:
+                    found[ACCURACY] = reading.outcome.value
+                if reading.metric.startswith("drop."):
+                    losses.append(reading.outcome.value)
+    return found | ({SLICE_LOSS: max(losses)} if losses else {})

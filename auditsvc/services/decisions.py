@@ -1,0 +1,200 @@
+"""Judge, approve, waive.  The judging itself is ``gate.decide``, a pure function; here records come and go.
+
+What a decision needs to know beside the candidate's own evidence: the incumbent, and the looks at the images.
+
+What the ledger holds of one decision, for reports and pages alike.  Imports no torch: pages need it too.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+
+from auditsvc.compliance import ReportInputs
+from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.gate import decide
+from auditsvc.ports import Ledger, Ports
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Digest,
+    Evidence,
+    Parent,
+    Policy,
+    Release,
+    Revocation,
+    Submission,
+    Waiver,
+)
+from auditsvc.records.eligibility import Incumbent
+from auditsvc.records.holdout import HoldoutUse, holdout_key
+from auditsvc.services.alias import clear_alias
+from auditsvc.services.release import attest_rejection
+
+
+def incumbent_of(candidate: Candidate, ledger: Ledger) -> Incumbent | None:
+    """The newest candidate of this model that was released and not revoked, other than this one."""
+    for release in reversed(ledger.find(Release, candidate.model)):
+        if release.candidate != candidate.digest and not ledger.find(Revocation, release.digest):
+            return incumbent_named(release.candidate, ledger)
+    return None
+
+
+def incumbent_named(digest: Digest | None, ledger: Ledger) -> Incumbent | None:
+    """The incumbent that a decision named; None where it named none, or its record is not here."""
+    try:
+        return None if digest is None else Incumbent(ledger.get(Candidate, digest), ledger.find(Evidence, digest))
+    except NotFound:
+        return None
+
+
+def record_holdout_use(
+    candidate: Candidate, evidence: Iterable[Evidence], ports: Ports
+) -> dict[Digest, tuple[Digest, ...]]:
+    """Write down that this candidate is judged on these images; the looks at each data set, this one among them."""
+    datasets = sorted({item.key.dataset for item in evidence})
+    for dataset in datasets:
+        if candidate.digest not in holdout_uses(dataset, candidate.model, ports.ledger):
+            made = HoldoutUse(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ports.clock.now())
+            ports.ledger.append(made, actor="auditsvc")
+    return {dataset: holdout_uses(dataset, candidate.model, ports.ledger) for dataset in datasets}
+
+
+def holdout_uses(dataset: Digest, model: str, ledger: Ledger) -> tuple[Digest, ...]:
+    """The candidates of a model that were judged on a data set, in order, each once."""
+    return tuple(dict.fromkeys(found.candidate for found in ledger.find(HoldoutUse, holdout_key(dataset, model))))
+
+
+def decision_records(
+    model: str, version: str, candidate: Candidate, decision: Decision, ledger: Ledger
+) -> ReportInputs:
+    """Candidate, parent, policy, evidence, approvals and waivers of this decision; nothing that needs the images."""
+    return ReportInputs(
+        model=model,
+        version=version,
+        candidate=candidate,
+        parent=ledger.get(Parent, candidate.parent),
+        policy=ledger.get(Policy, decision.policy),
+        decision=decision,
+        evidence=tuple(ledger.get(Evidence, digest) for digest in decision.evidence),
+        approvals=ledger.find(Approval, decision.digest),
+        waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
+    )
+
+
+def is_clean(evidence: Evidence) -> bool:
+    """Whether it tells the loss on the images as they are."""
+    return any(reading.metric == "drop.clean" for reading in evidence.readings)
+
+
+pass
+
+
+def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed], ports: Ports) -> Decision:
+    """Decide on this evidence; the same judgements as last time give the decision of last time.
+
+    A candidate that carries the alias and is no longer approved loses it.  A rejection is signed and logged like
+    a release, for every version that was submitted.
+    """
+    measured = tuple(item for item in evidence if isinstance(item, Evidence))
+    waivers = ports.ledger.find(Waiver, candidate.digest)
+    decision = decide(
+        policy,
+        candidate,
+        measured,
+        waivers=waivers,
+        incumbent=incumbent_of(candidate, ports.ledger),
+        looks=record_holdout_use(candidate, measured, ports),
+        at=ports.clock.now(),
+    )
+    known = ports.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
+    if known and known[-1].model_copy(update={"at": decision.at}) == decision:
+        decision = known[-1]
+    ports.ledger.append(policy, decision, actor="auditsvc")
+    for submission in ports.ledger.find(Submission, candidate.digest):
+        tags = {
+            "auditsvc.decision": decision.outcome,
+            "auditsvc.decision_digest": decision.digest,
+            "auditsvc.policy": decision.policy_name,
+        }
+        ports.registry.tag(submission.model, submission.version, tags)
+        if decision.outcome != "approved":
+            clear_alias(submission.model, submission.version, decision.digest, ports)
+    if decision.outcome == "rejected":
+        attest_rejection(candidate, decision, ports)
+    return decision
+
+
+def latest_decision(candidate: Candidate, policy: Policy | None, ports: Ports) -> Decision:
+    """The newest decision on a candidate, under this policy if one is given.
+
+    Raises:
+        NotFound: it was never judged.
+    """
+    subject = candidate.digest if policy is None else f"{candidate.digest}|{policy.digest}"
+    known = ports.ledger.find(Decision, subject)
+    if not known:
+        raise NotFound(f"the candidate {candidate.digest} was never judged; audit it first")
+    return known[-1]
+
+
+def approve(decision: Decision, approver: str, ports: Ports, comment: str = "") -> Approval:
+    """A named person consents to one decision.
+
+    Raises:
+        NotApproved: the decision does not approve; nobody can consent to a release that the gate refuses.
+        Conflict: a newer decision stands, or the approver submitted the candidate.
+    """
+    if decision.outcome != "approved":
+        raise NotApproved(f"the decision is {decision.outcome}; only an approved one can be consented to")
+    newest = ports.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")[-1]
+    if newest.digest != decision.digest:
+        raise Conflict("a newer decision on this candidate stands; look at that one")
+    known = [item for item in ports.ledger.find(Approval, decision.digest) if item.approver == approver]
+    if known:
+        return known[0]
+    approval = Approval(
+        decision=decision.digest,
+        candidate=decision.candidate,
+        approver=approver,
+        comment=comment,
+        at=ports.clock.now(),
+    )
+    ports.ledger.append(approval, actor=approver)
+    return approval
+
+
+def waive(decision: Decision, rule: str, person: str, reason: str, until: datetime.date, ports: Ports) -> Waiver:
+    """A named person takes one open rule of one candidate upon themselves until a day.
+
+    Raises:
+        InvalidInput: no such open rule in the decision (a waiver that matches nothing), a rule that the policy lets
+            nobody waive, or a day in the past.
+        Conflict: the person submitted the candidate.
+    """
+    now = ports.clock.now()
+    open_rules = {item.rule for item in decision.findings}
+    if rule not in open_rules:
+        raise InvalidInput(f"the decision has no open finding under {rule!r}; open: {', '.join(sorted(open_rules))}")
+    policy = ports.ledger.get(Policy, decision.policy)
+    if any(item.rule == rule and item.waivers == "never" for item in policy.rules):
+        raise InvalidInput(f"the policy {decision.policy_name} lets nobody waive the rule {rule}")
+    if until < now.date():
+        raise InvalidInput(f"a waiver until {until} would be over already")
+    if any(
+        item.submitter.casefold() == person.casefold() for item in ports.ledger.find(Submission, decision.candidate)
+    ):
+        raise Conflict(f"{person} submitted this candidate and can't waive its rules")
+    waiver = Waiver(
+        candidate=decision.candidate,
+        policy=decision.policy,
+        rule=rule,
+        person=person,
+        reason=reason,
+        until=until,
+        at=now,
+    )
+    ports.ledger.append(waiver, actor=person)
+    return waiver

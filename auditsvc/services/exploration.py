@@ -1,0 +1,172 @@
+"""Find what several seeds of one recipe change alike, where several were made.
+
+Suggest groups to look at, beside those that the policy names.  Nothing is judged by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+
+import numpy as np
+
+from auditsvc.datasets.image_properties import PROPERTIES
+from auditsvc.evaluation import CLEAN, Dataset, EvalContext, Pair, Predictions, code_version
+from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
+from auditsvc.ports import Ledger, Ports
+from auditsvc.records import Candidate, Parent, Policy, Slicing
+from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
+from auditsvc.services.model_store import load_stored
+from auditsvc.services.power import sliced_by
+from auditsvc.tasks import Task, task_named
+
+EVERYTHING = Slicing(image=dict.fromkeys(sorted(PROPERTIES), 4), classes=True)
+"""The columns that are searched beside those of the data set: the classes, and quarters of every image property."""
+
+
+def discover_slices(
+    candidate: Candidate,
+    policy: Policy,
+    dataset: Dataset,
+    ports: Ports,
+    remembered: MutableMapping[str, Predictions] | None = None,
+) -> DiscoveredSlices:
+    """Groups that seem to lose more than the rest on untouched images, found on one half and told on the other.
+
+    Found again, not searched twice.  After an audit, whose ``remembered`` answers it takes, no model runs for it.
+    """
+    for known in ports.ledger.find(DiscoveredSlices, candidate.digest):
+        pins = (known.dataset, known.seed, known.alpha, known.code)
+        if pins == (dataset.ref.digest, policy.seed, policy.level, code_version()):
+            return known
+    classes = True if dataset.ref.task == "classification" else None
+    every = sliced_by(EVERYTHING.model_copy(update={"classes": classes}), dataset)
+    parent = ports.ledger.get(Parent, candidate.parent)
+    case = EvalContext(
+        candidate=load_stored(candidate.files, ports),
+        candidate_digest=candidate.digest,
+        parent=load_stored(parent.files, ports),
+        parent_digest=parent.digest,
+        task=task_named(candidate.task, dataset.classes),
+        dataset=every,
+        seed=policy.seed,
+        alpha=policy.level,
+        remembered={} if remembered is None else remembered,
+    )
+    pair = case.pair(CLEAN)
+    change = pair.change
+    groups, tried = discovered_slices(change, every.slices, policy.seed, policy.level, step=pair.step)
+    search, judge = halves(every.slices.images, every.slices.clusters, policy.seed)
+    found = DiscoveredSlices(
+        candidate=candidate.digest,
+        parent=candidate.parent,
+        dataset=dataset.ref.digest,
+        seed=policy.seed,
+        alpha=policy.level,
+        tried=tried,
+        images_found=len(search),
+        images_held=len(judge),
+        groups=tuple(_record(group) for group in groups),
+        code=code_version(),
+        at=ports.clock.now(),
+    )
+    ports.ledger.append(found, actor="auditsvc")
+    return found
+
+
+def _record(group: Group) -> DiscoveredSlice:
+    plain = {"lost": None, "won": None, "p": None}
+    return DiscoveredSlice(
+        expression=group.expression,
+        found=group.found.model_copy(update=plain),
+        held=group.held,
+        adjusted=group.adjusted,
+    )
+
+
+SHOWN = 50
+"""Images that are kept by name; all of them are counted."""
+
+
+def seeds_of(candidate: Candidate, ledger: Ledger) -> tuple[Candidate, ...]:
+    """This candidate and every other one of its parent whose recipe differs in the seed alone, in order of the seed."""
+    if candidate.recipe is None:
+        return (candidate,)
+    plain = candidate.recipe.model_copy(update={"seed": 0})
+    alike = [
+        other
+        for other in ledger.find(Candidate, candidate.parent)
+        if other.recipe and other.recipe.model_copy(update={"seed": 0}) == plain
+    ]
+    by_seed = {other.recipe.seed: other for other in alike if other.recipe} | {candidate.recipe.seed: candidate}
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
+
+
+def find_exemplars(
+    candidate: Candidate,
+    policy: Policy,
+    dataset: Dataset,
+    ports: Ports,
+    remembered: MutableMapping[str, Predictions] | None = None,
+) -> Exemplars | None:
+    """What the seeds of this candidate's recipe change alike on untouched images; None while there is only one.
+
+    Found again, not run twice.  It costs one pass of every candidate whose answers are not ``remembered``.
+    """
+    seeds = seeds_of(candidate, ports.ledger)
+    if len(seeds) < 2:
+        return None
+    digests = tuple(one.digest for one in seeds)
+    for known in ports.ledger.find(Exemplars, candidate.digest):
+        if (known.candidates, known.dataset, known.code) == (digests, dataset.ref.digest, code_version()):
+            return known
+    kept: MutableMapping[str, Predictions] = {} if remembered is None else remembered
+    parent, pairs = ports.ledger.get(Parent, candidate.parent), []
+    task, dense = task_named(candidate.task, dataset.classes), load_stored(parent.files, ports)
+    for one in seeds:
+        case = EvalContext(
+            candidate=load_stored(one.files, ports),
+            candidate_digest=one.digest,
+            parent=dense,
+            parent_digest=parent.digest,
+            task=task,
+            dataset=dataset,
+            seed=policy.seed,
+            alpha=policy.level,
+            remembered=kept,
+        )
+        pairs.append(case.pair(CLEAN))
+    found = _found(pairs, task, dataset)
+    record = Exemplars(
+        parent=parent.digest, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
+        code=code_version(), at=ports.clock.now(), **found,
+    )  # fmt: skip
+    ports.ledger.append(record, actor="auditsvc")
+    return record
+
+
+def _found(pairs: Sequence[Pair], task: Task, dataset: Dataset) -> dict[str, object]:
+    answers = np.stack([pair.candidate["answer"].astype(np.int64) for pair in pairs])
+    parent = pairs[0].parent
+    dense = parent["answer"].astype(np.int64)
+    most, agreed = modal(answers, dense)
+    speaker = (answers == most).argmax(axis=0)
+    changed = np.flatnonzero(most != dense)
+    order = changed[np.argsort(-agreed[changed], kind="stable")]
+    return {
+        "changed": len(changed),
+        "parent_right": int((parent["score"][changed] == 1).sum()),
+        "candidates_right": sum(int(pairs[speaker[place]].candidate["score"][place] == 1) for place in changed),
+        "churn": float((answers != dense).mean()),
+        "noise": disagreement(answers),
+        "shown": tuple(
+            Exemplar(
+                image=dataset.name_of(int(place)),
+                target=task.target_words(dataset.target_of(int(place))),
+                parent=task.words(parent[place]),
+                candidates=task.words(pairs[speaker[place]].candidate[place]),
+                agreed=int(agreed[place]),
+                slices=dataset.slices.of(int(place)),
+            )
+            for place in order[:SHOWN]
+        ),
+    }

@@ -1,0 +1,144 @@
+"""Retire a signing key: what it signed so far still holds, what anybody signs with it from now on does not.
+
+The order is such that a run that is killed anywhere can be run again: the successor is made, the retirement recorded
+and logged, the root of the published trust handed over by the old key, and only then the keys change places.
+
+Tell the world whom to trust and what was recalled, again and again: readers want it less than a day old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+from auditsvc.errors import InvalidInput
+from auditsvc.ports import KeyRole, Ports, Signer
+from auditsvc.provenance import publish_trust
+from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
+from auditsvc.provenance.trust.recalls import Recalls, recalls_of
+from auditsvc.provenance.trust.tuf_metadata import ROLES
+from auditsvc.provenance.trust.tuf_repository import LIFETIMES, TrustRepository, TufRoles, rotate
+from auditsvc.records import Release, Retirement, Revocation
+from auditsvc.services.signing_context import checkpoint_store_of, trust_of
+
+
+def trust_folder(ports: Ports) -> Path:
+    """Where the published trust (TUF) lies in the store."""
+    return ports.folder / "trust"
+
+
+def revoked(ports: Ports) -> Iterator[tuple[Revocation, Release]]:
+    """Every revocation with its release, oldest first."""
+    for revocation in ports.ledger.all(Revocation):
+        yield revocation, ports.ledger.get(Release, revocation.release)
+
+
+def publish(ports: Ports, folder: Path | None = None) -> Recalls:
+    """Publish the next version of trust and recalls.
+
+    Raises:
+        Unavailable: the disk or the keys failed; readers see the version before.
+    """
+    trust, at = trust_of(ports), ports.clock.now()
+    return publish_trust(folder or trust_folder(ports), revoked(ports), keys=ports.keys, at=at, trust=trust)
+
+
+def keep_fresh(ports: Ports) -> Path:
+    """The folder of the published trust, published again if it is half way to its end or not what is known now.
+
+    Raises:
+        Unavailable: the disk or the keys failed.
+    """
+    folder, now = trust_folder(ports), ports.clock.now()
+    half = min(LIFETIMES[role] for role in ROLES) / 2
+    found = TrustRepository.read(folder, ports.keys.signer("release").public_pem, now + half)
+    known = {recall for pair in revoked(ports) for recall in recalls_of(*pair)}
+    told = Recalls.parse(found.targets[REVOCATIONS]).recalls if REVOCATIONS in found.targets else ()
+    same = found.targets.get(TRUST_POLICY) == trust_of(ports).to_json() and set(told) == known
+    if found.faults or not same:
+        publish(ports, folder)
+    return folder
+
+
+pass
+
+
+class Succession(Protocol):
+    """The key store's part: the key that follows, and the change of places."""
+
+    def successor(self, role: KeyRole) -> Signer:
+        """The key that will follow this role's."""
+        ...
+
+    def succeed(self, role: KeyRole, successor: Signer) -> object:
+        """Put the successor in the role's place."""
+        ...
+
+
+def retire(
+    role: Literal["build", "audit", "release"],
+    reason: str,
+    person: str,
+    ports: Ports,
+    keys: Succession,
+    *,
+    confirmed_by: str,
+    successor: Signer | None = None,
+    compromised_since: int | None = None,
+) -> Retirement:
+    """Retire the role's key and put a new one, or ``successor``, in its place.
+
+    With ``compromised_since`` nothing counts that this key signed from that index of the log on, and what it signed
+    without logging it never counts.
+
+    Raises:
+        InvalidInput: an index that the log does not have yet, or a successor that is the key itself.
+        Conflict: the log does not continue what it has published, or who asks also confirms.
+        Unavailable: keys, disk or ledger failed; run it again.
+    """
+    checkpoint_store_of(ports).guard()
+    old, heir = ports.keys.signer(role), successor or keys.successor(role)
+    size = ports.log.size()
+    if compromised_since is not None and compromised_since > size:
+        raise InvalidInput(f"the log has {size} entries; the key can't have been in foreign hands only since later")
+    if heir.public_pem == old.public_pem:
+        raise InvalidInput("the successor is the key that is to be retired")
+    pem = old.public_pem.decode()
+    known = [one for one in ports.ledger.find(Retirement, role) if one.pem == pem]
+    record = known[-1] if known else Retirement(
+        role=role,
+        pem=pem,
+        log_size=size,
+        compromised_since=compromised_since,
+        reason=reason,
+        by=person,
+        confirmed_by=confirmed_by,
+        at=ports.clock.now(),
+    )  # fmt: skip
+    ports.ledger.append(record, actor=person)
+    told = (trust_folder(ports) / "metadata" / "timestamp.json").exists()
+    if role == "release" and told:
+        rotate(trust_folder(ports), TufRoles.all_by(old), TufRoles.all_by(heir), ports.clock.now())
+    keys.succeed(role, heir)
+    if told:
+        publish(ports)
+    return record
+
+
+def compromise(pem: str, since: int, reason: str, person: str, ports: Ports, *, confirmed_by: str) -> Retirement:
+    """Say of a key that was retired before that it was in foreign hands from this index of the log on.
+
+    Raises:
+        InvalidInput: no such key was retired, or an index that the log does not have yet.
+    """
+    known = [one for one in ports.ledger.all(Retirement) if one.pem == pem]
+    if not known or since > ports.log.size():
+        raise InvalidInput("no retired key has that public key, or the log is not that long yet")
+    told = {"compromised_since": since, "reason": reason, "by": person, "at": ports.clock.now()}
+    told["confirmed_by"] = confirmed_by
+    record = known[0].model_copy(update=told)
+    ports.ledger.append(record, actor=person)
+    if (trust_folder(ports) / "metadata" / "timestamp.json").exists():
+        publish(ports)
+    return record

@@ -1,0 +1,155 @@
+"""Where a model may come from: a folder, an ONNX file, a version of the MLflow registry, or object storage.
+
+``models:/name/version`` and ``models:/name@alias`` are fetched through the registry; what they hold must be a model
+folder or one ONNX file.  ONNX is converted in the sandboxed child of ``intake`` and is a model folder from then on.
+
+Model files of a record, read back from the blobs and checked against their digests.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
+from auditsvc.importing import from_onnx
+from auditsvc.models import (
+    CARD,
+    WEIGHTS,
+    ArchitectureCard,
+    InputSpec,
+    Model,
+    assemble,
+    model_files,
+    read_card,
+    read_weights,
+)
+from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.ports import Ports
+from auditsvc.records import FileEntry, TaskName
+from auditsvc.services.candidates import BESIDE
+
+
+def load_stored(files: Iterable[FileEntry], ports: Ports) -> Model:
+    """The model of a record's files.
+
+    Raises:
+        Refused: a record that lists no model, or files that are none.
+    """
+    tensors, card = stored_tensors(files, ports)
+    return assemble(tensors, card)
+
+
+def stored_tensors(files: Iterable[FileEntry], ports: Ports) -> tuple[dict[str, Tensor], ArchitectureCard]:
+    """The tensors as they are saved, which may be halves or integers, and their card.
+
+    Raises:
+        Refused: a record that lists no model, or files that are none.
+    """
+    by_name = {file.name: file.digest for file in files}
+    missing = {WEIGHTS, CARD} - set(by_name)
+    if missing:
+        raise Refused(f"the record lists no {' and no '.join(sorted(missing))}")
+    return read_weights(ports.blobs.read(by_name[WEIGHTS])), read_card(ports.blobs.read(by_name[CARD]))
+
+
+_URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an ONNX file does not say about itself: the classes, what one image is, which output is audited."""
+
+    classes: tuple[str, ...]
+    image: InputSpec
+    output: str | None = None
+    task: TaskName = "classification"
+
+
+@contextmanager
+def resolve_parent(source: str, question: Question | None, ports: Ports) -> Iterator[Path]:
+    """A model folder with the parent that ``source`` names; a converted or fetched one is gone afterwards.
+
+    Raises:
+        InvalidInput: an ONNX file without a ``question``, or a URI that is none of ours.
+        NotFound: no such version or alias.
+        Forbidden: an address in object storage that the operator did not allow.
+        Refused: files that are no model, with the reason and what would work for each.
+    """
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
+        scratch = Path(name)
+        (scratch / "fetched").mkdir()
+        found = _fetched(source, scratch / "fetched", ports) if _is_elsewhere(source) else Path(source)
+        if found.is_dir() and _is_model_folder(found):
+            yield found
+        else:
+            (scratch / "model").mkdir()
+            yield _converted(_onnx_file(found, source), question, scratch / "model")
+
+
+def _is_elsewhere(source: str) -> bool:
+    return source.startswith("models:") or "://" in source
+
+
+def _fetched(source: str, folder: Path, ports: Ports) -> Path:
+    if not source.startswith("models:"):
+        if ports.references is None:
+            raise Forbidden(f"{source} may not be fetched: no place is allowed (AUDITSVC_REFERENCES)")
+        ports.references.fetch(source, folder)
+        return folder
+    parts = _URI.fullmatch(source)
+    if parts is None:
+        raise InvalidInput(f"{source!r} names no model version; write models:/NAME/VERSION or models:/NAME@ALIAS")
+    model, version, alias = parts.groups()
+    if alias is not None:
+        version = ports.registry.aliased(model, alias)
+        if version is None:
+            raise NotFound(f"no version of {model} carries the alias {alias}")
+    return ports.registry.checkout(model, version, folder)
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / WEIGHTS).is_file() and (folder / CARD).is_file()
+
+
+def _onnx_file(found: Path, source: str) -> Path:
+    """The one ONNX file that is meant.
+
+    Raises:
+        Refused: there is none, or several; with what each other file is and what would convert it.
+    """
+    if found.is_file():
+        files = [found]
+    else:
+        files = sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
+    graphs = [path for path in files if path.suffix == ".onnx"]
+    if len(graphs) == 1:
+        return graphs[0]
+    reasons = [reason for path in files if (reason := _foreign(path))]
+    raise Refused(
+        f"{source} holds no model that can be read: {WEIGHTS} with {CARD}, or one ONNX file, is needed", reasons
+    )
+
+
+def _foreign(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        return foreign(stream.read(HEAD_BYTES), path.name, path)
+
+
+def _converted(path: Path, question: Question | None, folder: Path) -> Path:
+    if question is None:
+        raise InvalidInput(f"{path.name} does not name its classes: give them, and the size of an image, beside it")
+    model = from_onnx(path, task=question.task, classes=question.classes, image=question.image, output=question.output)
+    for name, data in model_files(model.weights(), model.card).items():
+        (folder / name).write_bytes(data)
+    for name in BESIDE:
+        if (path.parent / name).is_file():
+            shutil.copyfile(path.parent / name, folder / name)
+    return folder

@@ -1,0 +1,241 @@
+"""Policies as YAML files.  Every fault is reported at once, each with its line.
+
+A policy that is read here is complete: the parameters of its checks have their defaults filled in, so that the
+digest pins them, and every reading that a rule names is one that its check declares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from auditsvc.checks import check_named
+from auditsvc.datasets.image_properties import PROPERTIES
+from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
+from auditsvc.evaluation import Check
+from auditsvc.records import EACH, OVERALL, CheckSpec, Policy, Rule, matches
+from auditsvc.settings import shipped
+from auditsvc.tasks import TASKS
+
+Lines = dict[tuple[str | int, ...], int]
+
+
+def read_policy(name_or_path: str) -> Policy:
+    """A policy from a file, or a shipped one by name (``standard``).
+
+    Raises:
+        NotFound: no such file and no such shipped policy.
+        InvalidPolicy: with every fault and its line.
+    """
+    path = _located(name_or_path)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unavailable(f"the policy {path} can't be read: {error}") from error
+    return parse_policy(text, str(path))
+
+
+def _located(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    folder = shipped("policies") / "gates"
+    candidate = folder / f"{name_or_path}.yaml"
+    if "/" not in name_or_path and candidate.is_file():
+        return candidate
+    known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
+    raise NotFound(f"no policy file {name_or_path!r}; give a path, or one of the shipped ones: {known}")
+
+
+def parse_policy(text: str, origin: str) -> Policy:
+    """A policy from its text; ``origin`` names it in messages."""
+    try:
+        _refuse_aliases(text, origin)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidPolicy(f"{origin} is not YAML", [str(error).replace("\n", " ")]) from error
+    if not isinstance(node, yaml.MappingNode) or not isinstance(fields, dict):
+        raise InvalidPolicy(f"{origin} is empty or not a mapping; a policy needs policy, version, checks and rules")
+    lines = _lines(node, ())
+    faults = _repeated_keys(node)
+    try:
+        policy = Policy.model_validate(fields)
+    except ValidationError as error:
+        faults += _faults_of_fields(error, lines)
+        _complete_checks(_readable_checks(fields), str(fields.get("task", "any")), lines, faults)
+        raise _refused(origin, faults) from error
+    checks = _complete_checks(policy.checks, policy.task, lines, faults)
+    faults += _faults_of_rules(policy, checks, lines)
+    if faults:
+        raise _refused(origin, faults)
+    return policy.model_copy(update={"checks": checks})
+
+
+def _refuse_aliases(text: str, origin: str) -> None:
+    """A rule that stands elsewhere than where it is read is easily misread; and aliases can blow up a small file."""
+    found = [token for token in yaml.scan(text, Loader=yaml.SafeLoader) if isinstance(token, yaml.AliasToken)]
+    faults = [(token.start_mark.line + 1, f"the alias *{token.value}; write it out") for token in found]
+    if faults:
+        raise _refused(origin, faults)
+
+
+def _faults_of_fields(error: ValidationError, lines: Lines) -> list[tuple[int, str]]:
+    """What pydantic found; that a list is empty because its items are at fault is not told beside them."""
+    found = error.errors()
+    inside = {fault["loc"][:depth] for fault in found for depth in range(len(fault["loc"]))}
+    return [
+        (_line(lines, fault["loc"]), f"{_path(fault['loc'])}{fault['msg']}{_meant(fault['type'], fault['loc'])}")
+        for fault in found
+        if not (fault["type"] == "too_short" and fault["loc"] in inside)
+    ]
+
+
+def _meant(kind: str, place: tuple[Any, ...]) -> str:
+    """For an unknown field the one that was probably meant."""
+    if kind != "extra_forbidden":
+        return ""
+    fields = CheckSpec.model_fields if place[0] == "checks" else Policy.model_fields
+    fields = Rule.model_fields if place[0] == "rules" else fields
+    return _nearest(str(place[-1]), fields)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _refused(origin: str, faults: list[tuple[int, str]]) -> InvalidPolicy:
+    return InvalidPolicy(
+        f"the policy {origin} can't be used", [f"line {line}: {text}" for line, text in sorted(set(faults))]
+    )
+
+
+def _lines(node: yaml.Node, place: tuple[str | int, ...]) -> Lines:
+    """The line of every part of the document, by its path."""
+    lines: Lines = {place: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines |= _lines(value, (*place, key.value)) | {(*place, key.value): key.start_mark.line + 1}
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            lines |= _lines(item, (*place, number))
+    return lines
+
+
+def _repeated_keys(node: yaml.Node) -> list[tuple[int, str]]:
+    """YAML lets a later key silently replace an earlier one; a rule must not vanish that way."""
+    faults: list[tuple[int, str]] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                faults.append((key.start_mark.line + 1, f"{key.value!r} is given twice"))
+            seen.add(key.value)
+            faults += _repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            faults += _repeated_keys(item)
+    return faults
+
+
+def _line(lines: Lines, place: tuple[Any, ...]) -> int:
+    while place not in lines:
+        place = place[:-1]
+    return lines[place]
+
+
+def _path(place: tuple[Any, ...]) -> str:
+    return f"{'.'.join(str(part) for part in place)}: " if place else ""
+
+
+def _readable_checks(fields: dict[str, Any]) -> dict[str, CheckSpec]:
+    """The checks of a policy that is otherwise at fault, so that their own faults are reported with the rest."""
+    found: dict[str, CheckSpec] = {}
+    checks = fields.get("checks")
+    for name, spec in checks.items() if isinstance(checks, dict) else ():
+        with contextlib.suppress(ValidationError):
+            found[str(name)] = CheckSpec.model_validate(spec)
+    return found
+
+
+def _unfit(check: Check, task: str) -> tuple[str, ...]:
+    """Why this check can't be asked about the policy's task; of a policy for any task the audit tells."""
+    known = [one for one in TASKS if one == task]
+    return check.faults(known[0]) if known else ()
+
+
+def _complete_checks(
+    checks: dict[str, CheckSpec], task: str, lines: Lines, faults: list[tuple[int, str]]
+) -> dict[str, CheckSpec]:
+    """Every check that can be run, with its parameters in full; the others' faults are added to ``faults``."""
+    complete: dict[str, CheckSpec] = {}
+    for name, spec in checks.items():
+        try:
+            check = check_named(name, spec)
+            faults += [(_line(lines, ("checks", name)), f"checks.{name}: {reason}") for reason in _unfit(check, task)]
+            complete[name] = spec.model_copy(update={"parameters": check.parameters()})
+        except InvalidInput as error:
+            reasons = error.reasons or (str(error),)
+            faults += [(_line(lines, ("checks", name)), f"checks.{name}: {reason}") for reason in reasons]
+    return complete
+
+
+def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines) -> list[tuple[int, str]]:
+    """Rules that could never be judged or never fail, checks that no rule looks at, properties nobody measures."""
+    faults: list[tuple[int, str]] = []
+    for number, rule in enumerate(policy.rules):
+        line = _line(lines, ("rules", number, "reading"))
+        if rule.check not in policy.checks:
+            known = ", ".join(policy.checks) or "none"
+            faults.append((line, f"rule {rule.rule}: the policy runs no check {rule.check!r}; it runs {known}"))
+            continue
+        if rule.check not in checks:
+            continue
+        metrics = check_named(rule.check, checks[rule.check]).metrics()
+        if not any(matches(rule.metric, metric) for metric in metrics):
+            known = ", ".join(metrics)
+            meant = _nearest(rule.metric, metrics)
+            faults.append((line, f"rule {rule.rule}: {rule.check} gives no {rule.metric!r}{meant}; it gives {known}"))
+        faults += [(line, f"rule {rule.rule}: {fault}") for fault in _empty_promise(rule)]
+    judged = {rule.check for rule in policy.rules}
+    faults += [
+        (_line(lines, ("checks", name)), f"checks.{name}: no rule looks at it; add one, with severity: warn if it "
+         "is only to be shown") for name in policy.checks if name not in judged
+    ]  # fmt: skip
+    for name in policy.slicing.image if policy.slicing else ():
+        if name not in PROPERTIES:
+            line = _line(lines, ("slicing", "image", name))
+            faults.append((line, f"slicing.image: nothing measures {name!r}; there are {', '.join(PROPERTIES)}"))
+    return faults
+
+
+_SCALES = {"drop.": (-1.0, 1.0), "score.": (0.0, 1.0), "parent.": (0.0, 1.0)}
+"""The ends of the scale that a reading of this name is on."""
+
+
+def _empty_promise(rule: Rule) -> Iterable[str]:
+    """A limit at or beyond the end of the scale always holds: a percentage where a fraction was meant."""
+    for prefix, (lowest, highest) in _SCALES.items():
+        if rule.metric.startswith(prefix):
+            if rule.at_most is not None and rule.at_most >= highest:
+                yield f"at most {rule.at_most:g} always holds, {prefix}* is never over {highest:g}; 0.05 is 5 points"
+            if rule.at_least is not None and rule.at_least <= lowest:
+                yield f"at least {rule.at_least:g} always holds, {prefix}* is never under {lowest:g}"
+
+
+def slice_faults(policy: Policy, slices: tuple[str, ...]) -> tuple[str, ...]:
+    """Slices that a rule names and the data set does not have: they could only ever be unknown."""
+    return tuple(
+        f"rule {rule.rule}: the data set has no slice {selector!r}{_nearest(selector, slices)}; "
+        f"it has {', '.join(slices)}"
+        for rule in policy.rules
+        for selector in rule.selectors
+        if selector not in (EACH, OVERALL) and not any(matches(selector, name) for name in slices)
+    )

@@ -1,0 +1,151 @@
+"""Whether a data set is large enough for a policy, before any compute is spent.
+
+A rule about a loss or a share can be judged on a slice only if enough images lie in it.  ``fewest`` is the number
+below which nothing could meet the rule, not even a candidate that changes no answer and makes no mistake.
+``wanted`` is the number that meets it with the given power, if the share ``changing`` of the images changes its
+answer and as many are won as lost.  Checks that try a part of the images only say so in their own parameters; the
+plan counts the images that there are.
+
+Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from auditsvc.checks import check_named
+from auditsvc.datasets.image_properties import properties_of
+from auditsvc.datasets.slicing import Resliced, by_class, resliced
+from auditsvc.evaluation import Dataset, Slices
+from auditsvc.records import OVERALL, Policy, Rule, Slicing, Value, matches
+from auditsvc.records.messages import reach_of_loss
+
+State = Literal["enough", "doubtful", "too few", "no formula"]
+
+
+class SlicePower(Value):
+    """One rule on one slice: the images there are, and the images that it takes."""
+
+    rule: str
+    slice: str
+    severity: str
+    images: int
+    fewest: int | None
+    wanted: int | None
+    state: State
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the policy can't approve anything because of this line."""
+        return self.state == "too few" and self.severity == "block"
+
+
+def with_policy_slices(policy: Policy, dataset: Dataset) -> Dataset:
+    """The data set with the slices that the policy asks for; itself, if it asks for none.
+
+    Raises:
+        InvalidInput: a column, slice or property that is not there.
+    """
+    if policy.slicing is None:
+        return dataset
+    return sliced_by(policy.slicing, dataset)
+
+
+def sliced_by(slicing: Slicing, dataset: Dataset) -> Dataset:
+    """The data set with these slices beside its own.  Raises as ``sliced_for`` does."""
+    slices = dataset.slices
+    if slicing.classes:
+        slices = Slices(slices.images, (*slices.columns, by_class(dataset)), slices.clusters)
+    return Resliced(dataset, resliced(slices, slicing, properties_of(dataset, slicing.image)))
+
+
+def slice_sizes(dataset: Dataset) -> dict[str, int]:
+    """How many images each slice has."""
+    counts = dataset.slices.sums(np.ones(dataset.ref.images))
+    return {name: int(count) for name, count in zip(dataset.slices.names, counts, strict=True)}
+
+
+def plan(
+    policy: Policy, sizes: Mapping[str, int], *, changing: float = 0.05, power: float = 0.8
+) -> tuple[SlicePower, ...]:
+    """Every rule on every slice that it judges; ``sizes`` are the images of each slice, ``overall`` among them."""
+    return tuple(line for rule in policy.rules for line in _planned(policy, rule, sizes, changing, power))
+
+
+def _planned(
+    policy: Policy, rule: Rule, sizes: Mapping[str, int], changing: float, power: float
+) -> Iterator[SlicePower]:
+    metric = next(name for name in _metrics(policy, rule) if matches(rule.metric, name))
+    fewest, wanted = _fewest(rule, metric, policy.level), _wanted(rule, metric, policy.level, changing, power)
+    chosen = {name: sizes.get(name, 0) for name in rule.chosen(sizes)}
+    judged = any(images >= rule.min_images for images in chosen.values())
+    for name, images in chosen.items():
+        small = images < rule.min_images
+        excused = small and judged and name != OVERALL and rule.below_minimum == "warn"
+        yield SlicePower(
+            rule=rule.rule,
+            slice=name,
+            severity="warn" if excused else rule.severity,
+            images=images,
+            fewest=fewest,
+            wanted=wanted,
+            state="too few" if small else _state(images, fewest, wanted),
+        )
+
+
+def _metrics(policy: Policy, rule: Rule) -> tuple[str, ...]:
+    return (*check_named(rule.check, policy.checks[rule.check]).metrics(), rule.metric)
+
+
+def _state(images: int, fewest: int | None, wanted: int | None) -> State:
+    if fewest is None or wanted is None:
+        return "no formula"
+    if images < fewest:
+        return "too few"
+    return "enough" if images >= wanted else "doubtful"
+
+
+def _fewest(rule: Rule, metric: str, alpha: float) -> int | None:
+    """Below so many images the interval of a perfect result is still wider than the limit."""
+    z = NormalDist().inv_cdf(1 - alpha)
+    if (metric.startswith("drop.") or _is_share(metric)) and rule.at_most is not None and 0 < rule.at_most < 1:
+        return math.ceil(z * z * (1 - rule.at_most) / rule.at_most)
+    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
+        return math.ceil(z * z * rule.at_least / (1 - rule.at_least))
+    return None
+
+
+def _wanted(rule: Rule, metric: str, alpha: float, changing: float, power: float) -> int | None:
+    """So many images meet the rule with this power; for a floor or a ceiling, if the truth is half-way to the end."""
+    if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
+        return math.ceil((reach_of_loss(changing, 0.0, rule.at_most, alpha, power) / rule.at_most) ** 2)
+    if _is_share(metric) and rule.at_most is not None and 0 < rule.at_most < 1:
+        normal, truth = NormalDist(), rule.at_most / 2
+        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_most * (1 - rule.at_most))
+        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
+        return math.ceil((reach / truth) ** 2)
+    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
+        normal, truth = NormalDist(), (1 + rule.at_least) / 2
+        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_least * (1 - rule.at_least))
+        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
+        return math.ceil((reach / (truth - rule.at_least)) ** 2)
+    return None
+
+
+def _is_share(metric: str) -> bool:
+    """Whether the metric counts some of the images: lost, changed, missed."""
+    return metric.partition(".")[0] in {"lost", "won", "churn", "flips", "missed", "alarm"}
+
+
+def undersized_slices(policy: Policy, dataset: Dataset) -> tuple[str, ...]:
+    """Why this policy can't approve anything on this data set, whatever is measured; empty if it could."""
+    return tuple(
+        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.fewest or 'the minimum'} are needed"
+        for line in plan(policy, slice_sizes(dataset))
+        if line.blocks
+    )

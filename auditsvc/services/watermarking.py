@@ -1,0 +1,216 @@
+"""Mark what was pruned, keep what finds the mark again, and read it.
+
+The unmarked weights and the queries are kept as encrypted blobs, because whoever has them can take the mark off; the
+key is the master secret, which is in no database.  What is public is the commitment: it goes into the signed
+provenance before anybody can dispute anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from auditsvc import pruning, watermark
+from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.evaluation import Dataset, WatermarkReading
+from auditsvc.evaluation.metrics.mmd import image_features
+from auditsvc.models import Model, assemble
+from auditsvc.ports import Ports
+from auditsvc.records import Candidate, Mark, Parent, WatermarkKeyRecord
+from auditsvc.services.model_store import stored_tensors
+from auditsvc.tasks import task_named
+
+QUERY_WORK = 1e12
+"""Multiplications that preparing queries may take: a thousand queries for a million weights, fewer for more."""
+
+FEWEST_QUERIES, MOST_QUERIES = 30, 1000
+
+
+@dataclass(frozen=True)
+class WatermarkOptions:
+    """For whom a mark is made, and which images its queries are taken from.
+
+    Without a ``pool`` the last third of the calibration images is taken, which the mark never holds still.  Some
+    hundreds are needed where a thief shows labels only.  ``halfway`` makes a thousand double exposures of the pool
+    instead: stronger, slower (minutes), and easy to refuse.
+    """
+
+    recipient: str = ""
+    pool: Dataset | None = None
+    halfway: bool = False
+
+
+def embed_watermark(
+    parent: Parent, pruned: Model, calibration: Dataset, ports: Ports, marking: WatermarkOptions | None = None
+) -> tuple[dict[str, Tensor], Mark]:
+    """The marked float weights and the public mark; what finds it is kept first.
+
+    Raises:
+        InvalidInput: too few calibration images, or a model that can't be marked.
+    """
+    marking = marking or WatermarkOptions()
+    master = ports.keys.watermark_secret()
+    unmarked = watermark.weights_digest(pruned.weights())
+    seed = watermark.derive_seed(master, unmarked, parent.model, marking.recipient)
+    payload = payload_of(unmarked, marking.recipient)
+    images = _images(calibration)
+    digest, locked = _queries(pruned, images, seed, unmarked, payload, master, marking)
+    made, public = watermark.embed(
+        pruned.module,
+        lambda some: image_features(pruned(some)),
+        images,
+        seed=seed,
+        unmarked=unmarked,
+        payload=payload,
+        queries=digest,
+        watched=_watched(pruned),
+    )
+    original = watermark.Unmarked(pruned.weights(), watermark.trace_channels(pruned.module, images[:2]))
+    copy = WatermarkKeyRecord(
+        commitment=public.commitment,
+        unmarked=unmarked,
+        release=parent.model,
+        recipient=marking.recipient,
+        release_number=payload.release,
+        recipient_number=payload.recipient,
+        original=ports.blobs.put(watermark.encrypt_unmarked(master, unmarked, original)),
+        queries=None if locked is None else ports.blobs.put(locked),
+    )
+    if find_watermark_key(public, ports) is None:
+        ports.ledger.append(copy, actor="auditsvc")
+    return made, public
+
+
+def _queries(
+    pruned: Model, images: Tensor, seed: bytes, unmarked: str, payload: watermark.Payload, master: bytes,
+    marking: WatermarkOptions,
+) -> tuple[str | None, bytes | None]:  # fmt: skip
+    """The digest of the queries and the queries, encrypted; none where an answer is more than one class."""
+    if pruned.card.task != "classification":
+        return None, None
+    weights = sum(tensor.numel() for tensor in pruned.weights().values())
+    queries = watermark.prepare_queries(
+        pruned.module,
+        pruned,
+        _images(marking.pool) if marking.pool else images[-(-2 * len(images) // 3) :],
+        seed=seed,
+        unmarked=unmarked,
+        payload=payload,
+        count=min(MOST_QUERIES, max(FEWEST_QUERIES, int((QUERY_WORK / weights) ** 0.5))),
+        halfway=marking.halfway,
+    )
+    return watermark.encrypt_queries(master, queries)
+
+
+def _watched(model: Model) -> watermark.Watched | None:
+    """How a task's answers change: by what is lost of the score if those before are the targets."""
+    if model.card.task == "classification":
+        return None
+    task = task_named(model.card.task, model.card.classes)
+
+    def changed(before: Tensor, after: Tensor) -> Tensor:
+        return 1 - task.scores(after, task.answered(before))
+
+    return watermark.Watched(lambda images: torch.cat([model(part) for part in torch.split(images, 32)]), changed)
+
+
+def payload_of(unmarked: str, recipient: str) -> watermark.Payload:
+    """The numbers in the message are taken from digests, so that they need no counter; the key tells copies apart."""
+    number = int.from_bytes(hashlib.sha256(recipient.encode()).digest()[:2], "big") if recipient else 0
+    return watermark.Payload(release=int(unmarked.removeprefix("sha256:")[:8], 16), recipient=number)
+
+
+def find_watermark_key(mark: Mark | None, ports: Ports) -> WatermarkKeyRecord | None:
+    """What finds this mark again, if it is all here; None for a mark of another installation, or none."""
+    known = ports.ledger.find(WatermarkKeyRecord, mark.commitment) if mark else ()
+    there = [
+        copy for copy in known
+        if ports.blobs.has(copy.original) and (copy.queries is None or ports.blobs.has(copy.queries))
+    ]  # fmt: skip
+    return there[-1] if there else None
+
+
+def is_marked_for(candidate: Candidate, marking: WatermarkOptions | None, ports: Ports) -> bool:
+    """Whether this candidate is the copy that is asked for, and what finds its mark is kept here."""
+    copy = find_watermark_key(candidate.mark, ports)
+    return copy is not None and copy.recipient == (marking or WatermarkOptions()).recipient
+
+
+def seed_of(copy: WatermarkKeyRecord, ports: Ports) -> bytes:
+    """The seed of this copy's mark."""
+    return watermark.derive_seed(ports.keys.watermark_secret(), copy.unmarked, copy.release, copy.recipient)
+
+
+def original_of(copy: WatermarkKeyRecord, ports: Ports) -> watermark.Unmarked:
+    """The unmarked weights behind a copy.
+
+    Raises:
+        InvalidInput: they were kept under another master secret, or were changed.
+        NotFound: they are not here.
+    """
+    return watermark.decrypt_unmarked(ports.keys.watermark_secret(), copy.unmarked, ports.blobs.read(copy.original))
+
+
+def queries_of(copy: WatermarkKeyRecord, mark: Mark, ports: Ports) -> watermark.Queries:
+    """The queries that the mark of a copy committed to.
+
+    Raises:
+        NotFound: none were made, because the model's answers are more than one class; or they are not here.
+        InvalidInput: as ``original_of``.
+    """
+    if copy.queries is None:
+        raise NotFound(f"{copy.release} answers with more than one class, so its mark can't be found by answers alone")
+    committed = mark.parameters.get("queries", "")
+    return watermark.decrypt_queries(ports.keys.watermark_secret(), committed, ports.blobs.read(copy.queries))
+
+
+def detect_watermark(candidate: Candidate, dataset: Dataset, ports: Ports) -> WatermarkReading:
+    """Detect the candidate's mark with what was kept of it, and count the answers that it changed.
+
+    The answers are compared with those of the unmarked weights in the number format of the candidate's, so that
+    what the format costs is not put down to the mark.
+
+    Raises:
+        InvalidInput: the candidate was not marked here, or what was kept can't be opened.
+    """
+    copy = find_watermark_key(candidate.mark, ports)
+    if copy is None or candidate.mark is None:
+        raise InvalidInput("what finds the mark of this candidate is not kept here, so it can't be read")
+    original, seed = original_of(copy, ports), seed_of(copy, ports)
+    payload = watermark.Payload(copy.release_number, copy.recipient_number)
+    if not watermark.verify_commitment(candidate.mark, seed, payload):
+        raise InvalidInput("the candidate's mark is not the one that was committed to")
+    saved, card = stored_tensors(candidate.files, ports)
+    found = watermark.detect(
+        pruning.in_float(saved),
+        original.weights,
+        seed=seed,
+        unmarked=copy.unmarked,
+        payload=payload,
+        wiring=original.wiring,
+    )
+    marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
+    task = task_named(card.task, card.classes)
+    changed, losses = 0, []
+    with torch.inference_mode():
+        for batch in dataset.batches(32):
+            before, after = (task.judged(model(batch.images), batch.targets) for model in (unmarked, marked))
+            changed += int((after.answer != before.answer).sum())
+            losses.append((before.score.double() - after.score.double()).numpy())
+    return WatermarkReading(
+        log10_p=found.log10_p,
+        z=found.z,
+        bits_matched=found.bits_matched,
+        bits_total=found.bits_total,
+        flips=changed / dataset.ref.images,
+        change=np.concatenate(losses),
+        clusters=dataset.slices.clusters,
+    )
+
+
+def _images(dataset: Dataset) -> Tensor:
+    return torch.cat([batch.images for batch in dataset.batches(64)])

@@ -1,0 +1,287 @@
+"""Serving: open the store, bind the address, tell how to come in, stop gracefully.
+
+Opening a site: settings in, everything that the routes are given out; the other projects on demand.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from auditsvc import __version__
+from auditsvc.adapters.structured_logs import logging_config
+from auditsvc.bootstrap import SystemClock, open_blobs, open_keys, open_ledger, open_signing_services
+from auditsvc.errors import Unavailable
+from auditsvc.ports import Clock, Datasets, Jobs, Keys, Ports, Registry
+from auditsvc.services.signing_context import checkpoint_store_of
+from auditsvc.settings import Settings
+from auditsvc.web import create_app
+from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
+from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.authentication import is_loopback
+from auditsvc.web.gate_cache import GateCache
+from auditsvc.web.middleware import RateLimiter
+from auditsvc.web.periodic import PeriodicTask
+from auditsvc.web.registry_watcher import RegistryWatcher
+from auditsvc.web.state import ProjectState
+from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
+from auditsvc.web.worker_supervisor import WorkerProcesses, supervise_workers
+
+TELL_S = 2.0
+"""Seconds between two looks for events that somebody wants to be told."""
+
+
+class LazyPort:
+    """Stands for a port that is slow to open, and opens it when it is first used."""
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        self._opened = opened
+
+    @cached_property
+    def _port(self) -> Any:
+        return self._opened()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+
+def open_site(settings: Settings, host: str) -> ProjectState:
+    """The site of these settings, bound to this address, and the way to its other projects.
+
+    The stores are made on first use.
+
+    Raises:
+        InvalidInput: settings that contradict each other.
+        Unavailable: the store can't be opened.
+    """
+    settings.store.mkdir(parents=True, exist_ok=True)
+    clock = SystemClock()
+    access = TokenStore(settings.for_project("").access, clock)
+    names = settings.project_names
+    parts = {name: settings.for_project(name) for name in names}
+    public = urlsplit(settings.public_url).hostname or ""
+    root = _site(settings.for_project(""), host, access, clock)
+    root.hosts = _hosts(host, f"{settings.hosts},{public}")
+    root.others = {name: partial(_other, parts[name], host, access, clock, name) for name in names}
+    root.limiter = RateLimiter(settings.rate)
+    root.people = _people(settings)
+    root.traces = _can_trace(settings)
+    root.public_url = settings.public_url.rstrip("/")
+    root.mlflow_secret = settings.mlflow_secret
+    root.audit_policy, root.audit_data = settings.audit_policy, settings.audit_data
+    _watch(root, settings)
+    return root
+
+
+def _site(settings: Settings, host: str, access: TokenStore, clock: Clock) -> ProjectState:
+    """One project's stores, opened."""
+    settings.store.mkdir(parents=True, exist_ok=True)
+    ledger, keys = open_ledger(settings, create=True), open_keys(settings)
+    database = Path(settings.ledger.removeprefix("sqlite:///")) if settings.ledger.startswith("sqlite:///") else None
+    return ProjectState(
+        ledger=ledger,
+        access=access,
+        answers=GateCache(ledger, database),
+        clock=clock,
+        keys=keys,
+        folder=settings.store,
+        ports=_ports(settings, ledger, keys, clock),
+        jobs=cast(Jobs, LazyPort(partial(_jobs, settings))),
+        local=is_loopback(host),
+        hosts=frozenset(),
+        put_back=settings.put_back,
+    )
+
+
+def _other(settings: Settings, host: str, access: TokenStore, clock: Clock, name: str) -> ProjectState:
+    made = _site(settings, host, access, clock)
+    made.project = name
+    _watch(made, settings)
+    return made
+
+
+def _people(settings: Settings) -> OidcUsers | None:
+    if not settings.oidc_issuer:
+        return None
+    try:
+        from auditsvc.adapters.oidc import OidcIssuer
+    except ImportError as error:
+        raise Unavailable("AUDITSVC_OIDC_ISSUER needs a package: pip install 'auditsvc[oidc]'") from error
+    issuer = OidcIssuer(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        settings.oidc_secret,
+        settings.oidc_name,
+        settings.oidc_groups,
+    )
+    return OidcUsers(issuer, parse_role_grants(settings.oidc_roles, settings.project_names))
+
+
+def _can_trace(settings: Settings) -> bool:
+    if settings.traces and find_spec("opentelemetry.exporter") is None:
+        raise Unavailable("OTEL_EXPORTER_OTLP_ENDPOINT needs a package: pip install 'auditsvc[otel]'")
+    return settings.traces
+
+
+def _watch(site: ProjectState, settings: Settings) -> None:
+    """Give the site its work beside answering; ``serve`` starts it."""
+    from auditsvc.adapters.webhook_http import post
+
+    if settings.workers:
+        root = settings.store.parents[1] if site.project else settings.store
+        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(root), "--project", site.project]
+        database = Path(settings.jobs.removeprefix("sqlite:///")) if settings.jobs.startswith("sqlite:///") else None
+        site.rounds["working"] = supervise_workers(WorkerProcesses(site.jobs, command, settings.workers, database))
+    courier = WebhookDispatcher(site.ledger, site.book, site.clock, post)
+    site.rounds["telling"] = PeriodicTask("telling", courier.round, TELL_S)
+    if settings.watch_s:
+        store = Path(settings.mlflow.removeprefix("sqlite:///")) if settings.mlflow.startswith("sqlite:///") else None
+        watch = RegistryWatcher(site, store)
+        site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.watch_s)
+
+
+def _hosts(host: str, further: str) -> frozenset[str]:
+    """On loopback its own names only; else this machine's names and addresses; and always those that were named."""
+    named = {name.strip().lower() for name in further.split(",")} - {""}
+    own = {"localhost", "127.0.0.1", "::1", host.lower()}
+    if not is_loopback(host):
+        name = socket.gethostname()
+        own |= {name.lower(), socket.getfqdn().lower()}
+        own |= {str(address[4][0]) for address in _addresses(name)}
+    return frozenset((own | named) - {"0.0.0.0", "::"})  # noqa: S104 - taken out: no client names them
+
+
+def _addresses(name: str) -> list[Any]:
+    try:
+        return socket.getaddrinfo(name, None)
+    except OSError:
+        return []
+
+
+def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
+    """The ports of the verbs; MLflow and torch are imported by what first needs them.
+
+    Raises:
+        Conflict: the ledger came back from an old backup: its log does not continue what it has published.
+    """
+    from auditsvc.adapters.progress_bar import NoProgress
+
+    ports = Ports(
+        ledger=ledger,
+        log=ledger,
+        blobs=open_blobs(settings),
+        registry=cast(Registry, LazyPort(lambda: _registry(settings))),
+        datasets=cast(Datasets, LazyPort(_datasets)),
+        keys=keys,
+        clock=clock,
+        progress=NoProgress(),
+        folder=settings.store,
+        **open_signing_services(settings, ledger),
+    )
+    checkpoint_store_of(ports).guard()
+    return ports
+
+
+def _jobs(settings: Settings) -> Jobs:
+    from auditsvc.bootstrap import open_jobs
+
+    return open_jobs(settings)
+
+
+def _registry(settings: Settings) -> Registry:
+    from auditsvc.adapters.mlflow_registry import MlflowRegistry
+
+    return MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts")
+
+
+def _datasets() -> Datasets:
+    from auditsvc.datasets.folder import FolderDatasets
+
+    return FolderDatasets()
+
+
+pass
+
+
+FIRST_TOKEN_DAYS = 30
+"""How long the first admin token is good: long enough to hand out others."""
+
+GRACE_S = 20
+"""How long requests that are being answered may take at the end, in seconds."""
+
+
+def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = False) -> None:
+    """Serve until a signal comes; then finish what was begun, and close.
+
+    Raises:
+        Unavailable: the store can't be opened, or the address can't be bound.
+    """
+    logging_config(settings.log_format)
+    logging.captureWarnings(True)
+    listening = _bound(host, port)
+    site = open_site(settings, host)
+    try:
+        _welcome(site, host, listening.getsockname()[1], new_admin_token=new_admin_token)
+        config = uvicorn.Config(
+            create_app(site),
+            log_config=logging_config(settings.log_format),
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=GRACE_S,
+            h11_max_incomplete_event_size=32 * 1024,
+        )
+        for one in (site, *(site.of(name) for name in site.others)):
+            for rounds in one.rounds.values():
+                rounds.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        listening.close()
+        site.close()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+    """uvicorn answers a signal first, in its own time, and then sends it on to here: a good end."""
+    raise SystemExit(0)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(f"can't listen on {host} port {port}: {error.strerror or error}; try --port") from error
+
+
+def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool) -> None:
+    """What whoever started it needs to know; a token that is made here is shown here only."""
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"auditsvc {__version__} serves {site.folder}", f"  pages   {address}/", f"  API     {address}/docs"]
+    if site.local:
+        lines.append("  readers on this machine need no token; everything else does")
+    if new_admin_token or not site.access.tokens():
+        token = first_token(site)
+        lines.append(f"  admin token, shown this once, good for {FIRST_TOKEN_DAYS} days:\n    {token}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def first_token(site: ProjectState) -> str:
+    """An admin token, with its event in the log."""
+    secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
+    site.note("token-issued", "auditsvc", token=token.id, name=token.name, role=token.role)
+    return secret

@@ -1,0 +1,1 @@
+"""Tokens, OpenID Connect, login."""

@@ -1,0 +1,101 @@
+"""People who come in through an OIDC issuer: their groups give them roles, in one project or in several.
+
+What groups may do stands in ``AUDITSVC_OIDC_ROLES``: ``ml-leads=approver, plates-qa=auditor@plates``.  A token that
+was checked once is remembered until it ends, at most for a minute, so that a person who left is out soon.
+
+The name in the ledger is one claim of the token.  The two-person rule compares names, so the claim must never pass
+from one person to another, and a token of ours with the same name counts as the same person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING, get_args
+
+from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
+from auditsvc.web.authentication import Caller
+from auditsvc.web.permissions import RequiredRole
+
+if TYPE_CHECKING:
+    from auditsvc.adapters.oidc import Claims, OidcIssuer
+
+REMEMBERED_S = 60.0
+MOST = 1000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+RoleGrants = dict[str, tuple[tuple[str, str], ...]]
+"""For each group, pairs of role and project."""
+
+
+def parse_role_grants(text: str, projects: tuple[str, ...]) -> RoleGrants:
+    """What groups may do, as the setting says.
+
+    Raises:
+        InvalidInput: not in that form, or a role or project that is not there; lists every fault.
+    """
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    faults = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        group, equals, granted = part.rpartition("=")
+        role, _, project = granted.strip().partition("@")
+        if not equals or not group.strip():
+            faults.append(f"{part!r} is not GROUP=ROLE or GROUP=ROLE@PROJECT")
+        elif role not in get_args(RequiredRole)[2:]:
+            faults.append(f"{part!r} names no role; there are {', '.join(get_args(RequiredRole)[2:])}")
+        elif project and project not in projects:
+            faults.append(f"{part!r} names no project of AUDITSVC_PROJECTS")
+        else:
+            found[group.strip()].append((role, project))
+    if faults:
+        raise InvalidInput("AUDITSVC_OIDC_ROLES can't be used", faults)
+    return {group: tuple(pairs) for group, pairs in found.items()}
+
+
+class OidcUsers:
+    """Callers out of the issuer's tokens."""
+
+    def __init__(self, issuer: OidcIssuer, grants: RoleGrants) -> None:
+        self.issuer, self._grants = issuer, grants
+        self._checked: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+
+    def caller(self, token: str, project: str | None) -> Caller:
+        """Whose token this is, with the roles in this project, or in the only one.
+
+        Raises:
+            Unauthenticated: the token is not good.
+            Forbidden: it is, but gives no role here.
+            Unavailable: the issuer can't be asked.
+        """
+        return self.caller_of(self._claims(token), project)
+
+    def caller_of(self, claims: Claims, project: str | None) -> Caller:
+        """The caller that these claims speak of."""
+        if not _NAME.fullmatch(claims.name):
+            raise Unauthenticated(
+                f"the issuer calls this person {claims.name[:100]!r}; a name in the ledger has letters, digits, . _ -"
+            )
+        roles: defaultdict[str, list[str]] = defaultdict(list)
+        for group in claims.groups:
+            for role, where in self._grants.get(group, ()):
+                roles[where].append(role)
+        if not roles:
+            raise Forbidden(f"no group of {claims.name} has a role here; an admin sets AUDITSVC_OIDC_ROLES")
+        chosen = project if project is not None else "" if "" in roles or len(roles) > 1 else next(iter(roles))
+        if chosen not in roles:
+            known = ", ".join(sorted(name or "(the first)" for name in roles))
+            raise Forbidden(f"say which project in the header Auditsvc-Project; {claims.name} has roles in: {known}")
+        return Caller(claims.name, tuple(dict.fromkeys(roles[chosen])), f"oidc:{claims.subject}", chosen)
+
+    def _claims(self, token: str) -> Claims:
+        key, now = hashlib.sha256(token.encode()).digest(), time.time()
+        known = self._checked.get(key)
+        if known is not None and now < known[0]:
+            return known[1]
+        claims = self.issuer.claims(token)
+        self._checked[key] = (min(claims.expires, now + REMEMBERED_S), claims)
+        if len(self._checked) > MOST:
+            self._checked.popitem(last=False)
+        return claims

@@ -1,0 +1,129 @@
+"""Answers to the gate question, remembered until the ledger says something new.
+
+Making an answer reads several records, each checked against its digest: about a millisecond, most of it computing.
+A SQLite file is read on the event loop itself, since its readers never wait and a thread that computes holds the loop
+up by more than the answer takes; another database is asked by a few threads.
+
+Asking whether the ledger was written since takes microseconds: SQLite counts the commits of all processes (``PRAGMA
+data_version``), another database is asked for the size of the log.  If it was written, the new entries of the log are
+read, and everything remembered is thrown away if one of them can change an answer.  So an answer is never older than
+the last commit: a revocation counts at the next request, from whichever process it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from auditsvc.records import Approval, Decision, Policy, Release, Revocation, Submission
+from auditsvc.services.gate_query import query_gate
+
+if TYPE_CHECKING:
+    from auditsvc.web.state import LoggedLedger
+
+CHANGING = frozenset(kind.kind for kind in (Submission, Decision, Policy, Approval, Release, Revocation))
+"""Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
+
+REMEMBERED = 100_000
+"""Answers in memory, about 1 kB each; the one that was not asked for longest is forgotten first."""
+
+AT_ONCE = 4
+"""Threads that ask a database other than SQLite; more would wait for each other and not for the database."""
+
+Question = tuple[str, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """One answer as bytes, with its entity tag."""
+
+    body: bytes
+    etag: str
+
+
+class GateCache:
+    """Asks the ledger, or its own memory.  Used from the event loop only."""
+
+    def __init__(self, ledger: LoggedLedger, database: Path | None, remembered: int = REMEMBERED) -> None:
+        """``database`` is the ledger's SQLite file, where it is one."""
+        self._ledger, self._limit = ledger, remembered
+        self._watch = sqlite3.connect(database, isolation_level=None, check_same_thread=False) if database else None
+        self._threads = CapacityLimiter(AT_ONCE)
+        self._commits: int | None = None
+        self._size = 0
+        self._found: OrderedDict[Question, CachedAnswer] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many answers are remembered."""
+        return len(self._found)
+
+    def close(self) -> None:
+        """Give the database back."""
+        if self._watch:
+            self._watch.close()
+
+    async def ask(self, model: str, version: str, policy: str | None) -> CachedAnswer:
+        """The answer as the ledger stands now.
+
+        Raises:
+            NotFound: nobody submitted this version.
+            Unavailable: the ledger can't be read.
+        """
+        question = (model, version, policy)
+        await self._forget_what_changed()
+        known = self._found.get(question)
+        if known is not None:
+            self._found.move_to_end(question)
+            return known
+        size = self._size
+        if self._watch:
+            answered = _asked(self._ledger, question)
+        else:
+            answered = await run_sync(_asked, self._ledger, question, limiter=self._threads)
+        if size == self._size:
+            self._found[question] = answered
+            if len(self._found) > self._limit:
+                self._found.popitem(last=False)
+        return answered
+
+    async def _forget_what_changed(self) -> None:
+        while True:
+            commits = self._watch.execute("PRAGMA data_version").fetchone()[0] if self._watch else None
+            if commits is not None and commits == self._commits:
+                return
+            before = self._size
+            size, changing = await run_sync(_news, self._ledger, before)
+            if before == self._size:  # else another request was faster, and may have looked too early for this one
+                self._size, self._commits = size, commits
+                if changing:
+                    self._found.clear()
+                return
+
+
+def _news(ledger: LoggedLedger, seen: int) -> tuple[int, bool]:
+    """The size of the log, and whether something after the first ``seen`` entries can change an answer."""
+    size = ledger.size()
+    if size - seen > 200 or size < seen:
+        return size, True
+    return size, any(_changes(ledger.leaf(index)) for index in range(seen, size))
+
+
+def _changes(leaf: bytes) -> bool:
+    try:
+        event = json.loads(leaf)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get("kind") == "auditsvc.event" and event.get("type") in CHANGING
+
+
+def _asked(ledger: LoggedLedger, question: Question) -> CachedAnswer:
+    body = query_gate(ledger, *question).model_dump_json(exclude_none=True).encode()
+    return CachedAnswer(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

@@ -1,0 +1,186 @@
+"""The door: what is done with every request before any route sees it, and with every answer.
+
+- A ``Host`` that is not ours is refused, so that a web page can't reach a service on loopback by a name of its own
+  that it lets point here (DNS rebinding).
+- A body is never larger than its route allows, whether it says so or not.
+- Every answer carries the headers that keep browsers from doing more with it than show it.
+- Every request has an id, is counted, and what was changed or refused is logged: method, path without query, status,
+  time, id.  No header and no body is ever logged.
+
+How many requests one caller may send: a bucket for each, which fills as time goes by.
+
+A caller is a token, or an address without one; the bucket holds two seconds' worth.  Whoever asks from the machine
+itself, without a token, is not counted.
+
+Limit: each process counts for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auditsvc.errors import TooMany
+from auditsvc.ports import about
+from auditsvc.web.problems import problem, response_of
+
+if TYPE_CHECKING:
+    from auditsvc.web.state import ProjectState
+
+
+BURST_S = 2.0
+REMEMBERED = 10_000
+"""Callers whose buckets are kept; the one that asked longest ago is forgotten first, and has a full one again."""
+
+
+class RateLimiter:
+    """Counts from the event loop only."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """``rate`` is requests a second for each caller; 0 is no limit."""
+        self._rate, self._clock = rate, clock
+        self._empty_at: OrderedDict[str, float] = OrderedDict()
+
+    def count(self, source: str) -> None:
+        """One request more of this caller.
+
+        Raises:
+            TooMany: more than the caller's share; says how long to wait.
+        """
+        if not self._rate or not source:
+            return
+        now = self._clock()
+        due = max(self._empty_at.get(source, now), now) + 1 / self._rate
+        if due - now > BURST_S + 1e-6:
+            raise TooMany(f"at most {self._rate:g} requests a second; wait a moment and send it again")
+        self._empty_at[source] = due
+        self._empty_at.move_to_end(source)
+        if len(self._empty_at) > REMEMBERED:
+            self._empty_at.popitem(last=False)
+
+
+BODY_LIMIT = 256 * 1024
+"""Bytes in a request's body, where its route does not take more."""
+
+BODY_WAIT_S = 30.0
+"""How long a sender may pause in the middle of a body, in seconds."""
+
+LARGE_BODIES = {
+    "/v1/verify": 8 * 1024**3,
+    "/v1/uploads": 8 * 1024**3,
+    "/v1/identify": 8 * 1024**3,
+    "/v1/identify/answers": 64 * 1024**2,
+    "/statements/documents": 64 * 1024**2,
+}
+"""Routes that stream what they are sent, and keep none of it in memory."""
+
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+POLICY += "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+_POLICY = (b"content-security-policy", POLICY.encode())
+_NO_STORE = (b"cache-control", b"no-cache")
+
+_log = logging.getLogger("auditsvc.requests")
+
+
+class SecurityMiddleware:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, site: ProjectState) -> None:
+        self._app, self._site = app, site
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, pass on, count, log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+        identity = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = identity
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, identity.encode())
+            await send(message)
+
+        with about(request=identity):
+            try:
+                refused = self._refusal(scope)
+                if refused is not None:
+                    await refused(scope, receive, answer)
+                else:
+                    await self._app(scope, _limited(scope, receive), answer)
+            finally:
+                self._note(scope, status, time.perf_counter() - began)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        host, length = b"", b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"content-length":
+                length = value
+        if not self._site.answers_for(host):
+            told = "this service does not answer for that host; name it in AUDITSVC_HOSTS if it should"
+            return response_of(problem(421, "wrong-host", told))
+        if length.isdigit() and int(length) > _limit(scope):
+            return response_of(problem(413, "too-large", f"the body may have {_limit(scope)} bytes at most"))
+        return None
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._site.metrics.count(scope["method"], route, status, seconds)
+        if status >= 400 or scope["method"] not in ("GET", "HEAD"):
+            told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
+            _log.info("%s %s", told["method"], told["path"], extra={"told": told})
+
+
+def _add_headers(message: Message, identity: bytes) -> None:
+    headers = message["headers"] = list(message.get("headers", ()))
+    given = {name for name, _ in headers}
+    headers.extend(HEADERS)
+    headers.append((b"x-request-id", identity))
+    headers.extend(header for header in (_POLICY, _NO_STORE) if header[0] not in given)
+
+
+def _limit(scope: Scope) -> int:
+    return LARGE_BODIES.get(scope["path"], BODY_LIMIT)
+
+
+def _limited(scope: Scope, receive: Receive) -> Receive:
+    """A body is counted as it comes, whatever it says of its length, and a sender that stops is not waited for."""
+    if scope["method"] in ("GET", "HEAD"):
+        return receive
+    limit, seen = _limit(scope), 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        try:
+            async with asyncio.timeout(BODY_WAIT_S):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the body stopped for {BODY_WAIT_S:g} seconds; send it again") from None
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise HTTPException(413, f"the body may have {limit} bytes at most")
+        return message
+
+    return counted

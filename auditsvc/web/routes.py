@@ -1,0 +1,57 @@
+"""All routes, in the order in which the API's page shows them."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from auditsvc.web import api_reference, pages
+from auditsvc.web.v1 import (
+    candidates,
+    decisions,
+    frameworks,
+    gate,
+    health,
+    identify,
+    incidents,
+    jobs,
+    keys,
+    log,
+    policies,
+    registry_events,
+    releases,
+    statements,
+    tokens,
+    trust,
+    uploads,
+    verify,
+    webhooks,
+)
+
+_KINDS = (
+    gate,
+    candidates,
+    decisions,
+    releases,
+    jobs,
+    verify,
+    identify,
+    uploads,
+    policies,
+    frameworks,
+    statements,
+    incidents,
+    log,
+    keys,
+    trust,
+    tokens,
+    webhooks,
+    registry_events,
+    health,
+    api_reference,
+)
+ROUTERS = (*(module.router for module in _KINDS), *pages.routers)
+
+
+def all_routes() -> list[BaseRoute]:
+    """Every route of the service; each of them has looked up its role when it was made."""
+    return [route for router in ROUTERS for route in router.routes]

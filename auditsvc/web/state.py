@@ -1,0 +1,129 @@
+"""The site: one installation as the service sees it, with everything opened once and closed at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from auditsvc.errors import Forbidden
+from auditsvc.ports import Clock, Jobs, Keys, Ledger, Log, Ports
+from auditsvc.records import Record, canonical_json
+from auditsvc.web.auth.oidc_roles import OidcUsers
+from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.gate_cache import GateCache
+from auditsvc.web.middleware import RateLimiter
+from auditsvc.web.periodic import PeriodicTask
+from auditsvc.web.service_metrics import Metrics
+from auditsvc.web.webhooks.webhook_store import WebhookStore
+
+R = TypeVar("R", bound=Record)
+
+
+class LoggedLedger(Ledger, Log, Protocol):
+    """The ledger with its log, as the embedded default and the SQL ledger have them in one."""
+
+    def leaf(self, index: int) -> bytes:
+        """The bytes of one leaf.  Raises ``NotFound``."""
+        ...
+
+
+@dataclass
+class ProjectState:
+    """What the routes are given: one project's ledger, who may come in, the answers to the gate question."""
+
+    ledger: LoggedLedger
+    access: TokenStore
+    answers: GateCache
+    clock: Clock
+    keys: Keys
+    folder: Path
+    ports: Ports
+    jobs: Jobs
+    """Background work; whoever does it is elsewhere."""
+    local: bool
+    """Bound to loopback: whoever is on this machine may read without a token."""
+    hosts: frozenset[str]
+    """Names that this service answers for, without a port."""
+    metrics: Metrics = field(default_factory=Metrics)
+    project: str = ""
+    """The project whose stores these are; the first one has no name."""
+    others: Mapping[str, Callable[[], ProjectState]] = field(default_factory=dict)
+    """How to open the other projects; only the first one knows them."""
+    limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    people: OidcUsers | None = None
+    """Who comes in through an issuer, where one is set."""
+    public_url: str = ""
+    mlflow_secret: str = field(default="", repr=False)
+    audit_policy: str = ""
+    audit_data: str = ""
+    """How a version that somebody registered is audited; empty means not at all."""
+    put_back: bool = True
+    traces: bool = False
+    """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
+    rounds: dict[str, PeriodicTask] = field(default_factory=dict)
+    """Work beside answering, by name."""
+    _opened: dict[str, ProjectState] = field(default_factory=dict)
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+    _known_hosts: dict[bytes, bool] = field(default_factory=dict)
+
+    def answers_for(self, host: bytes) -> bool:
+        """Whether a request with this ``Host`` header is meant for this service."""
+        known = self._known_hosts.get(host)
+        if known is None:
+            known = _name_of(host) in self.hosts
+            if len(self._known_hosts) < 100:
+                self._known_hosts[host] = known
+        return known
+
+    @cached_property
+    def book(self) -> WebhookStore:
+        """Who wants to be told of this project's events."""
+        return WebhookStore(self.access, self.clock, self.project)
+
+    def of(self, project: str) -> ProjectState:
+        """The site of another project, opened when it is first asked for.
+
+        Raises:
+            Forbidden: there is no such project any more.
+            Unavailable: its store can't be opened.
+        """
+        if project == self.project:
+            return self
+        with self._opening:
+            if project not in self._opened:
+                if project not in self.others:
+                    raise Forbidden(f"the project {project} is not served here; see AUDITSVC_PROJECTS")
+                made = self._opened[project] = self.others[project]()
+                made.metrics, made.public_url = self.metrics, self.public_url
+            return self._opened[project]
+
+    def wake(self, work: str) -> None:
+        """Do this work now, where it is done at all."""
+        if work in self.rounds:
+            self.rounds[work].wake()
+
+    def note(self, event: str, actor: str, **facts: str) -> None:
+        """An event in the log that is no record: who let whom in."""
+        at = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        told = {"kind": "auditsvc.event", "apiVersion": "1", "type": event, "actor": actor, "at": at}
+        self.ledger.append_leaf(canonical_json(told | facts))
+
+    def close(self) -> None:
+        """Stop what goes on, and give everything back."""
+        for rounds in self.rounds.values():
+            rounds.stop()
+        for other in self._opened.values():
+            other.close()
+        if not self.project:
+            self.access.close()
+        self.answers.close()
+
+
+def _name_of(host: bytes) -> str:
+    """The name in a ``Host`` header, without its port and in lower case."""
+    text = host.decode("latin-1").lower()
+    return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]

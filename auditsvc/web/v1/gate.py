@@ -1,0 +1,57 @@
+"""The gate question over HTTP: one fast GET that a pipeline asks before it uses a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from auditsvc.records import Name
+from auditsvc.services.gate_query import GateAnswer
+from auditsvc.web.authentication import site_of
+from auditsvc.web.permissions import RoleRoute
+
+router = APIRouter(route_class=RoleRoute, tags=["gate"])
+
+Version = Annotated[str, Query(pattern=r"^[1-9][0-9]*$", max_length=20, description="The version in the registry.")]
+Policy = Annotated[
+    str | None,
+    Query(min_length=1, max_length=160, description="Only decisions under this policy: its name or digest."),
+]
+
+_EXAMPLE = {
+    "answer": "approved",
+    "model": "face-gender",
+    "version": "2",
+    "candidate": "sha256:6b1f0a4c55f1c0e0d3a3d1a05b44d1e0a1b5bbd1f3b7ad1c1f2e7c9d8e6f5a41",
+    "policy": "standard-1",
+    "decision": "sha256:0d5b2b1a7a92cc0bb7d8d41f0a9bb3f9d1c9a7f4b4a5c0a6e3d2f1b09c8d7e65",
+    "decided_at": "2026-11-22T16:05:00Z",
+    "release": "sha256:9f3c2ac5e64d5b18e4a0c5f98b2c3e1d7a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d",
+    "reasons": [],
+}
+
+
+@router.get(
+    "/v1/gate",
+    response_model=GateAnswer,
+    summary="May this version be used?",
+    responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}, 304: {"description": "As you know it."}},
+)
+async def gate(
+    request: Request,
+    model: Annotated[Name, Query(description="The model's name in the registry.")],
+    version: Version,
+    policy: Policy = None,
+) -> Response:
+    """`approved` only if the version was approved, released, and not revoked; else every reason against it.
+
+    Without `policy` the newest decision counts.  The answer has an `ETag`; send it as `If-None-Match` to ask whether
+    it still holds.
+    """
+    answered = await site_of(request).answers.ask(model, version, policy)
+    headers = {"etag": answered.etag}
+    if request.headers.get("if-none-match") == answered.etag:
+        return Response(None, 304, headers)
+    return Response(answered.body, 200, headers, "application/json")

@@ -1,0 +1,157 @@
+"""The transparency log for whoever wants to check it: signed checkpoints, proofs, entries, tiles.
+
+Under ``/v1/log`` it is served as C2SP "tlog-tiles" says (``checkpoint``, ``tile/...``), so that a public witness or a
+mirror can follow it without knowing anything else of this service.
+
+The checkpoint that the service shows: signed once for each size, kept, and never taken back.
+
+If the database comes back from an old backup, the log no longer continues what was published, and nothing is signed
+until it does.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from auditsvc.errors import InvalidInput
+from auditsvc.provenance.formats import merkle_log
+from auditsvc.provenance.formats.merkle_log import WIDTH, Tile, entry_tile, hash_tile
+from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
+from auditsvc.records import Digest
+from auditsvc.web.authentication import site_of
+from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.record_routes import FOR_EVER
+from auditsvc.web.state import LoggedLedger, ProjectState
+
+
+def current_checkpoint(site: ProjectState) -> str:
+    """The signed checkpoint of the log as it stands.
+
+    Raises:
+        Conflict: the log does not continue what it has published.
+        Unavailable: the store or the keys can't be read or written, or too few witnesses answer.
+    """
+    ports = site.ports
+    return CheckpointStore(
+        ports.checkpoint or site.folder / "checkpoint", site.keys, site.ledger, ports.witnesses
+    ).current()
+
+
+pass
+
+
+router = APIRouter(route_class=RoleRoute, tags=["log"])
+
+Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree's size; the newest if left out.")]
+Index = Annotated[int, Path(ge=0, le=2**53, description="The entry's number, from 0.")]
+_TILE = r"^(entries|[0-9]|[1-5][0-9]|6[0-3])/(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"
+TilePath = Annotated[str, Path(pattern=_TILE, max_length=100, description="As in C2SP tlog-tiles: `0/000`.")]
+_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+_ENTRY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, **_BYTES[200]["content"]}}}
+
+
+class Inclusion(BaseModel):
+    """That an entry is in the tree: hash `leaf` up along `path`, and `root` must come out (RFC 6962)."""
+
+    index: int
+    size: int
+    leaf: str
+    path: list[str]
+    root: str
+
+
+class Consistency(BaseModel):
+    """That the tree of size `new` continues the tree of size `old`."""
+
+    old: int
+    new: int
+    old_root: str
+    new_root: str
+    path: list[str]
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@router.get("/v1/log/checkpoint", response_class=Response, responses=_TEXT, summary="How far the log has grown")
+def checkpoint(request: Request) -> Response:
+    """Origin, size and root, signed by the log's key: a C2SP signed note.
+
+    `409` if the log has lost or changed what it published before: nothing is signed until that is restored.
+    """
+    return Response(current_checkpoint(site_of(request)), media_type="text/plain; charset=utf-8")
+
+
+@router.get("/v1/log/inclusion", summary="Proof that something was logged")
+def inclusion(
+    request: Request,
+    object: Annotated[Digest | None, Query(description="The digest of a record.")] = None,
+    index: Annotated[int | None, Query(ge=0, le=2**53, description="Or: the number of an entry.")] = None,
+    size: Size = None,
+) -> Inclusion:
+    """The audit path of one entry in the tree of this size; hashes as base64."""
+    ledger: LoggedLedger = site_of(request).ledger
+    if (object is None) == (index is None):
+        raise InvalidInput("give exactly one of object and index")
+    at = ledger.leaf_index(object) if object is not None else index or 0
+    within = size or ledger.size()
+    path = ledger.inclusion(at, within)
+    leaf = merkle_log.leaf_hash(ledger.leaf(at))
+    return Inclusion(
+        index=at, size=within, leaf=_text(leaf), path=[_text(node) for node in path], root=_text(ledger.root(within))
+    )
+
+
+@router.get("/v1/log/consistency", summary="Proof that the log only grew")
+def consistency(
+    request: Request,
+    old: Annotated[int, Query(ge=1, le=2**53, description="A size that you saw before.")],
+    new: Size = None,
+) -> Consistency:
+    """The proof between two sizes; hashes as base64."""
+    ledger: LoggedLedger = site_of(request).ledger
+    now = new or ledger.size()
+    path = ledger.consistency(old, now)
+    roots = {"old_root": _text(ledger.root(old)), "new_root": _text(ledger.root(now))}
+    return Consistency(old=old, new=now, path=[_text(node) for node in path], **roots)
+
+
+@router.get("/v1/log/entries/{index}", response_class=Response, responses=_ENTRY, summary="One entry")
+def entry(request: Request, index: Index) -> Response:
+    """The bytes of an entry: an event (JSON: who did what to which record, when), or a signature that was logged."""
+    site: ProjectState = site_of(request)
+    data = site.ledger.leaf(index)
+    kind = "application/json" if data.startswith(b"{") else "application/octet-stream"
+    return Response(data, media_type=kind, headers=FOR_EVER)
+
+
+@router.get("/v1/log/tile/{path:path}", response_class=Response, responses=_BYTES, summary="One tile")
+def tile(request: Request, path: TilePath) -> Response:
+    """256 hashes, or entries, that never change; a client makes its own proofs of them."""
+    ledger: LoggedLedger = site_of(request).ledger
+    wanted, size = Tile.parse(f"tile/{path}"), ledger.size()
+    if wanted.level is None:
+        data = entry_tile(wanted, size, ledger.leaf)
+    else:
+        data = hash_tile(wanted, size, lambda level, index: _node(ledger, level, index))
+    headers = FOR_EVER if wanted.width == WIDTH else {}
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+def _node(ledger: LoggedLedger, level: int, index: int) -> bytes:
+    """The hash of a complete subtree, made of its first leaf and that leaf's siblings on the way up."""
+    first = index << level
+    found = merkle_log.leaf_hash(ledger.leaf(first))
+    for sibling in ledger.inclusion(first, (index + 1) << level)[:level] if level else ():
+        found = merkle_log.node_hash(found, sibling)
+    return found

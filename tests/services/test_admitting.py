@@ -1,0 +1,95 @@
+"""Candidates that were pruned elsewhere: as files that were sent, or as a version that somebody registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from auditsvc.errors import Conflict, NotFound, Refused
+from auditsvc.records import AdmitRequest, Candidate, Decision, FileEntry, Submission, digest_of
+from auditsvc.services.job_handlers import JobContext, run_job
+from tests.fakes.jobs import MemoryRunner
+from tests.services.line import CARD, FACTS, policy
+
+JOB = "000000000001-0000000000000000"
+
+
+@pytest.fixture
+def room(line, folders):
+    ports, parent, candidate, _ = line
+    made = JobContext(ports, folders["audited"].parent, lambda name, slices: policy())
+    return made, parent, candidate
+
+
+@pytest.fixture
+def files(room, tmp_path: Path) -> tuple[FileEntry, ...]:
+    """The line's candidate under other bytes: its card is written with other white space."""
+    made, _, candidate = room
+    found = []
+    for file in candidate.files:
+        data = made.ports.blobs.read(file.digest)
+        data = data + b"\n" if file.name == "architecture.json" else data
+        found.append(FileEntry(name=file.name, size=len(data), digest=made.ports.blobs.put(data)))
+    return tuple(found)
+
+
+def _done(made: JobContext, order: AdmitRequest, by: str = "zoe") -> dict[str, object]:
+    return run_job(JOB, order, by, made, MemoryRunner(made))
+
+
+def test_files_that_were_sent_become_a_candidate_under_the_sender_s_name(room, files) -> None:
+    made, parent, _ = room
+    result = _done(made, AdmitRequest(parent=parent.digest, files=files, probe="calibration"))
+    candidate = made.ports.ledger.get(Candidate, result["candidate"])
+    assert (candidate.parent, candidate.recipe, candidate.mark) == (parent.digest, None, None)
+    (submission,) = made.ports.ledger.find(Submission, candidate.digest)
+    assert (submission.submitter, submission.version) == ("zoe", result["version"])
+
+
+def test_an_audit_follows_if_it_is_wanted(room, files) -> None:
+    made, parent, _ = room
+    order = AdmitRequest(parent=parent.digest, files=files, probe="calibration", policy="test", data="audited")
+    result = _done(made, order)
+    assert made.ports.ledger.get(Decision, result["decision"]).candidate == result["candidate"]
+
+
+def test_a_version_that_somebody_registered_keeps_its_number(room, files) -> None:
+    made, parent, _ = room
+    registry = made.ports.registry
+    registry.tags[FACTS["model"], "7"] = {"by": "somebody", "auditsvc.digest": ""}
+    registry.files[FACTS["model"], "7"] = {file.name: made.ports.blobs.read(file.digest) for file in files}
+    order = AdmitRequest(parent=parent.digest, reference=f"models:/{FACTS['model']}/7", probe="calibration")
+    assert _done(made, order)["version"] == "7"
+    assert _done(made, order)["version"] == "7"  # run again, the same
+
+
+def test_what_is_no_candidate_of_the_parent_is_refused(room, files) -> None:
+    made, parent, _ = room
+    with pytest.raises(Conflict, match="nothing was pruned"):
+        _done(made, AdmitRequest(parent=parent.digest, files=parent.files, probe="calibration"))
+    absent = (files[0].model_copy(update={"digest": digest_of(b"never sent")}),)
+    with pytest.raises(NotFound, match="not sent here"):
+        _done(made, AdmitRequest(parent=parent.digest, files=absent, probe="calibration"))
+    changed = CARD.model_copy(update={"classes": ("a", "b")})
+    data = changed.model_dump_json().encode()
+    other = FileEntry(name="architecture.json", size=len(data), digest=made.ports.blobs.put(data))
+    swapped = tuple(other if file.name == other.name else file for file in files)
+    with pytest.raises(Refused):
+        _done(made, AdmitRequest(parent=parent.digest, files=swapped, probe="calibration"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"files": [{"name": "x", "size": 1, "digest": "sha256:" + "0" * 64}], "reference": "models:/a/1"},
+        {"reference": "file:///etc/passwd"},
+        {"reference": "models:/a/1", "policy": "standard"},
+        {"reference": "models:/a/1", "probe": "../x"},
+    ],
+)
+def test_an_order_that_can_not_be_meant_is_refused(given) -> None:
+    with pytest.raises(ValidationError):
+        AdmitRequest.model_validate({"parent": "sha256:" + "0" * 64, "probe": "calibration", **given})

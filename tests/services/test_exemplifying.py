@@ -1,0 +1,34 @@
+"""Seeds of one recipe are found by their records; what they change alike is kept once."""
+
+from __future__ import annotations
+
+from auditsvc.records.evidence import Exemplars
+from auditsvc.services.exploration import find_exemplars, seeds_of
+from tests.services.line import policy
+
+
+def another_seed(candidate, ports, seed):
+    """The same files under another seed: what two seeds that agree on every image would be."""
+    other = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"seed": seed})})
+    ports.ledger.append(other, actor="test")
+    return other
+
+
+def test_one_seed_tells_nothing(line):
+    ports, _, candidate, dataset = line
+    assert seeds_of(candidate, ports.ledger) == (candidate,)
+    assert find_exemplars(candidate, policy(), dataset, ports) is None
+
+
+def test_seeds_that_agree_are_counted_and_found_again(line):
+    ports, _, candidate, dataset = line
+    others = [another_seed(candidate, ports, seed) for seed in (3, 2)]
+    recipe = candidate.recipe.model_copy(update={"targets": {"sparsity": 0.9}, "seed": 4})
+    ports.ledger.append(candidate.model_copy(update={"recipe": recipe}), actor="test")
+    assert [one.recipe.seed for one in seeds_of(candidate, ports.ledger)] == [0, 2, 3]
+    found = find_exemplars(candidate, policy(), dataset, ports)
+    assert found.noise == 0.0
+    assert found.changed == round(found.churn * dataset.ref.images) == len(found.shown)
+    assert all(row.agreed == 3 for row in found.shown)
+    assert find_exemplars(others[0], policy(), dataset, ports) == found
+    assert ports.ledger.find(Exemplars, candidate.digest) == (found,)

@@ -1,0 +1,257 @@
+"""The verbs in order, and in the wrong order."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+
+import pytest
+
+from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound, Refused
+from auditsvc.evaluation import Check
+from auditsvc.provenance import TrustRoot, verify
+from auditsvc.records import CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
+from auditsvc.services import audit as auditing
+from auditsvc.services.alias import ALIAS
+from auditsvc.services.audit import audit
+from auditsvc.services.candidates import prune_candidate, register_parent, submit
+from auditsvc.services.decisions import approve, judge, waive
+from auditsvc.services.gate_query import query_gate
+from auditsvc.services.release import release, release_folder, revoke
+from auditsvc.services.reporting import write_report
+from tests.services.line import FACTS, GOOD, policy
+
+
+def decided(line, rules=None):
+    ports, _, candidate, dataset = line
+    under = rules or policy()
+    return judge(candidate, under, audit(candidate, under, dataset, ports), ports)
+
+
+def released(line, rules=None):
+    decision = decided(line, rules)
+    for person in ("ann", "bob"):
+        approve(decision, person, line[0])
+    return release(line[2], decision, line[0])
+
+
+def test_what_is_made_twice_is_made_once(line, folders):
+    ports, parent, candidate, _ = line
+    again = prune_candidate(parent, GOOD, ports.datasets.open(folders["calibration"]), ports)
+    assert again == candidate
+    assert len(ports.ledger.find(Submission, candidate.digest)) == 1
+
+
+def test_a_candidate_carries_its_lineage_licence_and_mark(line):
+    _, parent, candidate, _ = line
+    assert candidate.parent == parent.digest
+    assert candidate.recipe == GOOD
+    assert candidate.mark is not None and candidate.mark.commitment.startswith("sha256:")
+    assert {file.name for file in candidate.files} == {"model.safetensors", "architecture.json", "LICENSE"}
+
+
+def test_evidence_is_found_again_by_content(line):
+    ports, _, candidate, dataset = line
+    first = audit(candidate, policy(), dataset, ports)
+    ports.clock.forward(days=1)
+    assert audit(candidate, policy(), dataset, ports) == first
+    reseeded = audit(candidate, policy(seed=8), dataset, ports)
+    assert reseeded[0].digest != first[0].digest
+
+
+def test_a_crashed_check_is_a_record_and_its_rules_are_unknown(line, monkeypatch):
+    def crash(self, case):
+        raise ZeroDivisionError("boom")
+        yield
+
+    monkeypatch.setattr(auditing.check_named("accuracy", CheckSpec(version=1)).__class__, "measure", crash)
+    ports, _, candidate, dataset = line
+    (failed,) = audit(candidate, policy(), dataset, ports)
+    assert isinstance(failed, CheckFailed) and "boom" in failed.error
+    decision = judge(candidate, policy(), (failed,), ports)
+    assert decision.outcome == "inconclusive"
+    assert {item.verdict for item in decision.judgements} == {"unknown"}
+
+
+def test_a_check_that_gives_less_than_it_declares_is_refused(line, monkeypatch):
+    kind = auditing.check_named("accuracy", CheckSpec(version=1)).__class__
+    whole = kind.measure
+    monkeypatch.setattr(kind, "measure", lambda self, case: iter([*whole(self, case)][:-5]))
+    ports, _, candidate, dataset = line
+    (result,) = audit(candidate, policy(), dataset, ports)
+    assert isinstance(result, CheckFailed) and "declares" in result.error
+
+
+def test_the_mark_is_found_by_the_ordinary_check(line):
+    ports, _, candidate, dataset = line
+    marked = policy(
+        checks={"watermark": CheckSpec(version=1)},
+        rules=(Rule(rule="mark", reading="watermark/log10_p", at_most=-6, why="a test"),),
+    )
+    (evidence,) = audit(candidate, marked, dataset, ports)
+    assert isinstance(evidence, Evidence), evidence
+    assert evidence.reading("log10_p", "overall").value < -6
+    assert evidence.reading("bits", "overall").value > 0.9
+
+
+def test_an_approved_candidate_waits_for_two_people(line):
+    ports, _, candidate, _ = line
+    decision = decided(line)
+    assert decision.outcome == "approved", [item.words for item in decision.findings]
+    assert query_gate(ports.ledger, "brightness", "2").answer == "inconclusive"
+    with pytest.raises(NotApproved):
+        release(candidate, decision, ports)
+    approve(decision, "ann", ports)
+    with pytest.raises(NotApproved):
+        release(candidate, decision, ports)
+    assert ports.registry.aliased("brightness", ALIAS) is None
+
+
+def test_who_submitted_can_not_approve(line):
+    with pytest.raises(Conflict):
+        approve(decided(line), "sue", line[0])
+
+
+def test_one_person_is_not_two(line):
+    decision = decided(line)
+    approve(decision, "ann", line[0])
+    approve(decision, "ann", line[0])
+    with pytest.raises(NotApproved):
+        release(line[2], decision, line[0])
+
+
+def test_a_release_verifies_from_its_folder_and_carries_the_alias(line):
+    ports = line[0]
+    sealed = released(line)
+    folder = release_folder(ports, ports.ledger.find(Submission, sealed.candidate)[0])
+    trust = TrustRoot.from_pem(ports.keys.signer("release").public_pem)
+    found = verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now())
+    assert found.verdict == "VALID", found.reasons
+    assert ports.registry.aliased("brightness", ALIAS) == "2"
+    assert query_gate(ports.ledger, "brightness", "2").answer == "approved"
+
+
+def test_releasing_twice_changes_nothing(line):
+    assert released(line).digest == released(line).digest
+    assert len(tuple(line[0].ledger.all(Release))) == 1
+
+
+def test_a_release_under_another_decision_lies_beside_the_first_which_stays(line):
+    ports = line[0]
+    trust = TrustRoot.from_pem(ports.keys.signer("release").public_pem)
+    first, second = released(line), released(line, policy(version=2))
+    submission = ports.ledger.find(Submission, first.candidate)[0]
+    folders = [release_folder(ports, submission, sealed.decision) for sealed in (first, second)]
+    assert folders[0] != folders[1] == release_folder(ports, submission)
+    for folder in folders:
+        assert verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now()).verdict == "VALID"
+    assert released(line).digest == first.digest
+
+
+def test_a_rejected_candidate_is_never_released(line):
+    strict = policy(rules=(Rule(rule="floor", reading="accuracy/drop.clean", at_most=-0.9, why="can't hold"),))
+    decision = decided(line, strict)
+    assert decision.outcome != "approved"
+    with pytest.raises(NotApproved):
+        approve(decision, "ann", line[0])
+    with pytest.raises(NotApproved):
+        release(line[2], decision, line[0])
+
+
+def test_a_candidate_that_is_no_longer_approved_loses_the_alias(line):
+    ports = line[0]
+    released(line)
+    strict = policy(version=2, rules=(Rule(rule="f", reading="accuracy/drop.clean", at_most=-0.9, why="can't hold"),))
+    decided(line, strict)
+    assert ports.registry.aliased("brightness", ALIAS) is None
+
+
+def test_a_revoked_release_is_answered_as_such_and_stays_so(line):
+    ports = line[0]
+    sealed = released(line)
+    revoke(sealed, "wrong data", "ann", "bob", ports)
+    assert query_gate(ports.ledger, "brightness", "2").answer == "revoked"
+    assert ports.registry.aliased("brightness", ALIAS) is None
+    with pytest.raises(NotApproved):
+        released(line)
+
+
+def test_a_waiver_that_matches_nothing_is_an_error(line):
+    decision = decided(line)
+    with pytest.raises(InvalidInput):
+        waive(decision, "no-such-rule", "ann", "because", datetime.date(2100, 1, 1), line[0])
+
+
+def test_a_waiver_lets_one_rule_pass_until_its_day(line):
+    ports = line[0]
+    strict = policy(rules=(*policy().rules, Rule(rule="gain", reading="accuracy/drop.clean", at_most=-0.9, why="no")))
+    decision = decided(line, strict)
+    assert decision.outcome == "rejected" or decision.outcome == "inconclusive"
+    until = ports.clock.now().date() + datetime.timedelta(days=2)
+    with pytest.raises(Conflict):
+        waive(decision, "gain", "sue", "mine", until, ports)
+    waive(decision, "gain", "ann", "known and accepted", until, ports)
+    assert decided(line, strict).outcome == "approved"
+    ports.clock.forward(days=3)
+    assert decided(line, strict).outcome == decision.outcome
+
+
+def test_the_report_is_written_whole(line):
+    ports, _, candidate, dataset = line
+    (path,) = write_report(candidate, decided(line), dataset, ports)
+    text = path.read_text()
+    assert text.lstrip().startswith("<!") and text.rstrip().endswith("</html>")
+    assert "compliant" not in text.lower()
+
+
+def test_the_gate_does_not_know_what_nobody_submitted(line):
+    with pytest.raises(NotFound):
+        query_gate(line[0].ledger, "brightness", "99")
+
+
+def test_a_pickle_under_a_good_name_is_refused_unopened(folders, tmp_path):
+    from tests.services.line import ports_in
+
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "architecture.json").write_bytes((folders["parent"] / "architecture.json").read_bytes())
+    (bad / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+    with pytest.raises(Refused, match="pickle"):
+        register_parent(bad, FACTS, ports_in(tmp_path / "store"))
+
+
+def test_data_of_another_world_is_refused(line, tmp_path):
+    from tests.services.line import data_in
+
+    ports, _, candidate, _ = line
+    folder = data_in(tmp_path / "other")
+    text = (folder / "dataset.yaml").read_text().replace("[dark, bright]", "[bright, dark]")
+    (folder / "dataset.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match="same order"):
+        audit(candidate, policy(), ports.datasets.open(folder), ports)
+
+
+def test_a_swapped_blob_is_not_audited(line):
+    ports, _, candidate, dataset = line
+    swapped = candidate.model_copy(update={"files": tuple(replace_digest(file) for file in candidate.files)})
+    ports.ledger.append(swapped, actor="mallory")
+    with pytest.raises(NotFound):
+        audit(swapped, policy(), dataset, ports)
+
+
+def replace_digest(file):
+    return file.model_copy(update={"digest": digest_of(file.name.encode())})
+
+
+def test_checks_are_discovered_and_typed():
+    assert issubclass(auditing.check_named("accuracy", CheckSpec(version=1)).__class__, Check)
+    with pytest.raises(InvalidInput, match="known"):
+        auditing.check_named("no-such-check", CheckSpec(version=1))
+    with pytest.raises(InvalidInput, match="version"):
+        auditing.check_named("accuracy", CheckSpec(version=99))
+
+
+def test_a_second_submitter_changes_nothing(line):
+    ports, _, candidate, _ = line
+    assert submit(candidate, "1", "eve", ports).submitter == "sue"
+    assert replace(ports, folder=ports.folder) == ports

@@ -1,0 +1,84 @@
+"""The plan: what no candidate could meet, and what the formula's own simulation meets with the power it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from auditsvc.evaluation import tango, wilson
+from auditsvc.records import EACH, OVERALL, Slicing
+from auditsvc.services.power import plan, slice_sizes, undersized_slices, with_policy_slices
+from tests.fakes.models import grey_dataset
+from tests.gate.sample import a_policy, a_rule
+
+
+def lines_of(rule, **sizes):
+    policy = a_policy(rule)
+    return plan(policy, {OVERALL if name == OVERALL else f"kind={name}": size for name, size in sizes.items()})
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.03, 0.05, 0.2])
+def test_below_the_fewest_images_not_even_a_perfect_candidate_meets_a_loss_rule(limit):
+    (line,) = lines_of(a_rule(at_most=limit), overall=10)
+    assert tango(0, 0, line.fewest, 0.05).high <= limit < tango(0, 0, line.fewest - 1, 0.05).high
+    assert line.state == "too few"
+
+
+@pytest.mark.parametrize("floor", [0.5, 0.9, 0.99])
+def test_below_the_fewest_images_not_even_a_perfect_candidate_meets_a_floor(floor):
+    (line,) = lines_of(a_rule(reading="accuracy/score.clean", at_least=floor), overall=10**6)
+    needed = line.fewest
+    assert wilson(needed, needed, 0.05).low == 1.0 or float(wilson(needed, needed, 0.05).low) >= floor
+    assert line.state == "enough"
+
+
+def test_the_wanted_images_meet_the_rule_with_the_power_that_was_asked_for():
+    (line,) = lines_of(a_rule(at_most=0.03), overall=400)
+    assert (line.wanted, line.state) == (400, "enough")
+    drawn = np.random.default_rng(3).multinomial(line.wanted, [0.025, 0.025, 0.95], size=4000)
+    met = tango(drawn[:, 0], drawn[:, 1], line.wanted, 0.05).high <= 0.03
+    assert met.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_wanted_images_meet_a_floor_with_the_power_that_was_asked_for():
+    (line,) = lines_of(a_rule(reading="accuracy/score.clean", at_least=0.9), overall=400)
+    drawn = np.random.default_rng(3).binomial(line.wanted, 0.95, size=4000)
+    assert (wilson(drawn, line.wanted, 0.05).low >= 0.9).mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_small_slice_blocks_unless_the_rule_excuses_it_beside_larger_ones():
+    soft = a_rule(slices=EACH, min_images=100, below_minimum="warn")
+    assert [line.blocks for line in lines_of(soft, overall=500, a=400, b=50)] == [False, False]
+    assert [line.blocks for line in lines_of(soft, overall=100, a=50, b=50)] == [True, True]
+    hard = a_rule(slices=EACH, min_images=100)
+    assert [line.blocks for line in lines_of(hard, overall=500, a=400, b=50)] == [False, True]
+
+
+def test_a_rule_without_a_formula_is_said_to_have_none():
+    (line,) = lines_of(a_rule(reading="accuracy/parent.clean", at_least=0.9), overall=5)
+    assert (line.state, line.blocks) == ("no formula", False)
+
+
+def test_the_data_set_is_counted_with_the_policys_own_slices():
+    dataset = grey_dataset([0.1, 0.2, 0.6, 0.7, 0.8])
+    policy = a_policy(a_rule(slices=EACH), slicing=Slicing(image={"brightness": 2}))
+    sizes = slice_sizes(with_policy_slices(policy, dataset))
+    assert sizes == {
+        OVERALL: 5,
+        "kind=bright": 3,
+        "kind=dark": 2,
+        "brightness=below 0.6": 2,
+        "brightness=0.6 and over": 3,
+    }
+    assert len(undersized_slices(policy, with_policy_slices(policy, dataset))) == 4
+    assert with_policy_slices(a_policy(), dataset) is dataset
+
+
+def test_a_share_that_may_be_small_at_most_is_planned_as_the_gate_will_judge_it():
+    """Nothing lost on ``fewest`` images just meets the rule; on one less it does not."""
+    rule = a_rule(reading="damage/lost", at_most=0.02)
+    (line,) = plan(a_policy(rule), {OVERALL: 100})
+    assert line.state == "too few"
+    for images, met in ((line.fewest, True), (line.fewest - 2, False)):
+        assert (float(wilson(0, images, 0.05).high) <= 0.02) is met
+    assert line.wanted > line.fewest

@@ -1,0 +1,96 @@
+"""The alias goes back to a release that still verifies, and to no other."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from auditsvc.compliance.assessment.evidence_status import kind_state
+from auditsvc.errors import Conflict, NotApproved, NotFound
+from auditsvc.records import Recipe, Release, Rollback, Submission
+from auditsvc.services.alias import ALIAS, reconcile
+from auditsvc.services.candidates import prune_candidate, submit
+from auditsvc.services.release import release_folder, revoke
+from auditsvc.services.rollback import roll_back
+from tests.compliance import sample
+from tests.services.test_line import released
+
+
+@pytest.fixture
+def twice(line, folders):
+    """Two released versions; the second one carries the alias."""
+    ports, parent, first, dataset = line
+    released(line)
+    calibration = ports.datasets.open(folders["calibration"])
+    second = prune_candidate(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.05}), calibration, ports)
+    submit(second, "1", "sue", ports)
+    released((ports, parent, second, dataset))
+    versions = [ports.ledger.find(Submission, one.digest)[0].version for one in (first, second)]
+    assert ports.registry.aliased("brightness", ALIAS) == versions[1]
+    return ports, *versions
+
+
+def back(ports, version=None, **how):
+    return roll_back("brightness", version, "it fails in the field", "ann", "bob", ports, **how)
+
+
+def test_the_alias_goes_back_to_the_release_before_and_the_ledger_says_why(twice):
+    ports, first, second = twice
+    made = back(ports)
+    assert (made.found, made.version, made.rehearsal) == (second, first, False)
+    assert ports.registry.aliased("brightness", ALIAS) == first
+    assert ports.ledger.find(Rollback, "brightness") == (made,)
+    assert reconcile(ports, {}, put_back=True)[1] == ()
+    assert back(ports, second).version == second
+
+
+def test_a_rehearsal_moves_nothing_and_is_timed(twice):
+    ports, first, second = twice
+    made = back(ports, rehearse=True)
+    assert (made.version, made.rehearsal) == (first, True) and made.took_ms > 0
+    assert ports.registry.aliased("brightness", ALIAS) == second
+
+
+def test_who_asks_can_not_confirm(twice):
+    with pytest.raises(Conflict, match="can't confirm it too"):
+        roll_back("brightness", None, "why", "ann", "Ann", twice[0])
+    with pytest.raises(ValueError, match="can't confirm it too"):
+        Rollback.model_validate(back(twice[0], rehearse=True).model_dump() | {"confirmed_by": "ann"})
+
+
+def test_a_revoked_or_unknown_version_is_no_way_back(twice):
+    ports, first, second = twice
+    with pytest.raises(NotFound, match="version 99"):
+        back(ports, "99")
+    with pytest.raises(Conflict, match="already"):
+        back(ports, second)
+    revoke(ports.ledger.find(Release, f"brightness/{first}")[-1], "wrong data", "ann", "bob", ports)
+    with pytest.raises(NotFound, match="no other version"):
+        back(ports)
+    assert ports.registry.aliased("brightness", ALIAS) == second
+
+
+def test_a_release_that_was_tampered_with_is_no_way_back(twice):
+    ports, first, second = twice
+    (submission,) = ports.ledger.find(Submission, f"brightness/{first}")
+    weights = release_folder(ports, submission) / "release" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(bytes(data))
+    with pytest.raises(NotApproved, match="does not verify"):
+        back(ports)
+    assert ports.registry.aliased("brightness", ALIAS) == second
+
+
+def test_a_way_back_is_evidence_for_a_year(twice):
+    ports, first, _ = twice
+    made = back(ports, rehearse=True)
+    paper = sample.paperwork(sample.released())
+    assert kind_state("ops.rollback", paper).status == "missing"
+    today = dataclasses.replace(paper, rollbacks=(made.model_copy(update={"at": paper.at}),))
+    assert kind_state("ops.rollback", today).status == "supported"
+    assert f"rehearsed to version {first}" in kind_state("ops.rollback", today).words
+    old = made.model_copy(update={"at": paper.at.replace(year=paper.at.year - 2)})
+    assert kind_state("ops.rollback", dataclasses.replace(paper, rollbacks=(old,))).status == "stale"

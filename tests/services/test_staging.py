@@ -1,0 +1,36 @@
+"""An audit in stages stops when it is decided, and goes to the end when it is not."""
+
+from __future__ import annotations
+
+from auditsvc.records import CheckSpec, Evidence, Rule
+from auditsvc.services.audit import audit
+from auditsvc.services.decisions import judge
+from tests.services.line import policy
+
+STAGES = (0.5, 1.0)
+
+
+def floor(limit: float, **more: object):
+    rule = Rule(rule="floor", reading="accuracy/score.clean", at_least=limit, why="a floor")
+    return policy(rules=(rule,), stages=STAGES, **more)
+
+
+def test_a_candidate_that_is_decided_early_is_measured_no_further(line):
+    ports, _, candidate, dataset = line
+    (evidence,) = audit(candidate, floor(0.5), dataset, ports)
+    assert (evidence.key.stage, evidence.dataset) == (30, dataset.ref)
+    assert evidence.whole == {"overall": 60, "camera=a": 40, "camera=b": 20}
+    decision = judge(candidate, floor(0.5), [evidence], ports)
+    assert decision.outcome == "approved"
+    assert decision.judgements[0].outcome.images == 30
+    assert audit(candidate, floor(0.5), dataset, ports) == (evidence,)
+
+
+def test_what_is_not_decided_goes_on_to_all_images_and_both_stages_are_kept(line):
+    ports, _, candidate, dataset = line
+    rules = floor(0.999, checks={"accuracy": CheckSpec(version=1)})
+    (evidence,) = audit(candidate, rules, dataset, ports)
+    assert evidence.key.stage == 60
+    stages = [one.key.stage for one in ports.ledger.find(Evidence, candidate.digest)]
+    assert sorted(stages) == [30, 60]
+    assert judge(candidate, rules, ports.ledger.find(Evidence, candidate.digest), ports).evidence == (evidence.digest,)

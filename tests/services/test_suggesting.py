@@ -1,0 +1,32 @@
+"""Suggestions are kept, found again, and never judged."""
+
+from __future__ import annotations
+
+from auditsvc.evaluation import Predictions
+from auditsvc.records import Slicing
+from auditsvc.records.evidence import DiscoveredSlices
+from auditsvc.services.audit import audit
+from auditsvc.services.exploration import EVERYTHING, discover_slices
+from auditsvc.services.power import sliced_by, with_policy_slices
+from tests.services.line import policy
+
+
+def test_suggestions_are_made_once_and_name_slices_that_a_policy_can_name(line):
+    ports, _, candidate, dataset = line
+    remembered: dict[str, Predictions] = {}
+    audit(candidate, policy(), dataset, ports, remembered)
+    passes = len(remembered)
+    found = discover_slices(candidate, policy(), dataset, ports, remembered)
+    assert len(remembered) == passes
+    assert discover_slices(candidate, policy(), dataset, ports) == found
+    assert ports.ledger.find(DiscoveredSlices, candidate.digest) == (found,)
+    assert found.images_found + found.images_held == dataset.ref.images
+    named = {f"group-{number}": one.expression for number, one in enumerate(found.groups)}
+    with_policy_slices(policy(slicing=EVERYTHING.model_copy(update={"named": named})), dataset)
+
+
+def test_each_class_can_be_a_slice(line):
+    *_, dataset = line
+    slices = sliced_by(Slicing(classes=True), dataset).slices
+    assert slices.names == ("overall", "camera=a", "camera=b", "class=dark", "class=bright")
+    assert slices.of(1)[-1] == "class=bright"

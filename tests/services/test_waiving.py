@@ -1,0 +1,41 @@
+"""Nobody waives what the policy lets nobody waive, nor what they submitted themselves."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from auditsvc.errors import Conflict, InvalidInput
+from auditsvc.records import Rule
+from auditsvc.services.audit import audit
+from auditsvc.services.decisions import judge, waive
+from tests.fakes import NOON
+from tests.services.line import policy
+
+UNTIL = NOON.date() + datetime.timedelta(days=5)
+
+
+def a_decision(line, **fields):
+    ports, _, candidate, dataset = line
+    rule = Rule(rule="floor", reading="accuracy/score.clean", at_least=0.9999, why="nothing on 60 images can", **fields)
+    under = policy(rules=(rule,))
+    return judge(candidate, under, audit(candidate, under, dataset, ports), ports)
+
+
+def test_a_rule_that_nobody_may_waive_is_not_waived(line):
+    with pytest.raises(InvalidInput, match="lets nobody waive the rule floor"):
+        waive(a_decision(line, waivers="never"), "floor", "bob", "a reason", UNTIL, line[0])
+
+
+@pytest.mark.parametrize("person", ["sue", "Sue", "SUE"])
+def test_who_submitted_does_not_waive_under_any_spelling(line, person):
+    with pytest.raises(Conflict, match="submitted this candidate"):
+        waive(a_decision(line), "floor", person, "a reason", UNTIL, line[0])
+
+
+def test_a_waiver_in_force_approves_and_is_listed(line):
+    decision = a_decision(line)
+    waiver = waive(decision, "floor", "bob", "a reason", UNTIL, line[0])
+    again = a_decision(line)
+    assert (decision.outcome, again.outcome, again.waivers) == ("inconclusive", "approved", (waiver.digest,))

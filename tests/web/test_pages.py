@@ -1,0 +1,128 @@
+"""The pages: what they show, and that their buttons obey the same rules as the API."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from auditsvc.records import Approval, Measured
+from auditsvc.web.authentication import COOKIE
+from auditsvc.web.pages.candidate_page import WIDTH, axis_for, dot_on
+from auditsvc.web.state import ProjectState
+from tests.web import sample
+from tests.web.conftest import Clients
+
+OWN = {"sec-fetch-site": "same-origin"}
+
+
+def _browser(clients: Clients, site: ProjectState, role: str, name: str) -> TestClient:
+    """A browser that came in with a token of this role."""
+    browser = clients()
+    secret, _ = site.access.issue(name, role, 1)
+    got = browser.post("/login", data={"token": secret}, headers=OWN)
+    assert got.status_code == 303
+    browser.headers["accept"] = "text/html"
+    return browser
+
+
+def test_the_first_page_sorts_by_what_is_to_be_done(reader: TestClient) -> None:
+    page = reader.get("/").text
+    waits, released, others = page.index("Waits for people"), page.index(">Released"), page.index("Not released")
+    assert waits < page.index('net <span class="num">2<') < released
+    assert released < page.index('net <span class="num">1<') < others
+    assert others < page.index('net <span class="num">3<')
+    assert "loses 3 points, 2 are allowed" in page
+
+
+def test_a_candidate_stands_beside_its_parent_the_hardest_hit_slice_after_overall(reader: TestClient) -> None:
+    page = reader.get(f"/candidates/{sample.candidate(3).digest}").text
+    assert page.index("overall</th>") < page.index("gender=F</th>")
+    assert "96.0 %" in page and "93.0 %" in page and "+3.0" in page
+    assert "1 images changed their answer" in page
+
+
+def test_a_decision_shows_its_rules_and_who_is_missing(reader: TestClient) -> None:
+    page = reader.get(f"/decisions/{sample.decision(2).digest}").text
+    assert page.count("another person, not ann") == 2
+    assert "<button>Consent" not in page
+    refused = reader.get(f"/decisions/{sample.decision(3, 'rejected').digest}").text
+    assert "nobody can consent" in refused and "users would notice" in refused
+
+
+def test_two_people_consent_with_the_button_and_the_submitter_has_none(clients: Clients, site: ProjectState) -> None:
+    path = f"/decisions/{sample.decision(2).digest}"
+    for name in ("bob", "cyd"):
+        browser = _browser(clients, site, "approver", name)
+        assert f"Consent as {name}" in browser.get(path).text
+        got = browser.post(f"{path}/approve", data={"comment": "fine"}, headers=OWN)
+        assert (got.status_code, got.headers["location"]) == (303, path)
+        assert "Consent as" not in browser.get(path).text
+    assert {item.approver for item in site.ledger.find(Approval, sample.decision(2).digest)} == {"bob", "cyd"}
+    ann = _browser(clients, site, "approver", "ann")
+    assert "Consent as" not in ann.get(path).text
+    refused = ann.post(f"{path}/approve", data={"comment": ""}, headers=OWN)
+    assert refused.status_code == 409
+    assert "Seal and release" in _browser(clients, site, "auditor", "eve").get(path).text
+
+
+@pytest.mark.parametrize("headers", [{"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}, {}])
+def test_another_site_can_not_press_the_button(clients: Clients, site: ProjectState, headers: dict[str, str]) -> None:
+    browser = _browser(clients, site, "approver", "bob")
+    got = browser.post(f"/decisions/{sample.decision(2).digest}/approve", data={"comment": "x"}, headers=headers)
+    assert got.status_code == 403
+    assert site.ledger.find(Approval, sample.decision(2).digest) == ()
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(clients: Clients, site: ProjectState) -> None:
+    secret, _ = site.access.issue("bob", "approver", 1)
+    cookie = clients().post("/login", data={"token": secret}, headers=OWN).headers["set-cookie"].lower()
+    assert cookie.startswith(COOKIE) and "httponly" in cookie and "samesite=strict" in cookie
+    wrong = clients().post("/login", data={"token": "auditsvc_no"}, headers=OWN)
+    assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+    browser = _browser(clients, site, "approver", "bob")
+    browser.post("/logout", headers=OWN)
+    assert "reading without a token" in browser.get("/").text
+
+
+def test_a_waiver_from_the_page_needs_a_reason_and_a_day(clients: Clients, site: ProjectState) -> None:
+    path = f"/decisions/{sample.decision(3, 'rejected').digest}"
+    browser = _browser(clients, site, "approver", "bob")
+    for given in ({"rule": "little-is-lost", "reason": "x"}, {"rule": "little-is-lost", "until": "2026-12-01"}):
+        assert browser.post(f"{path}/waive", data=given, headers=OWN).status_code == 422
+    given = {"rule": "little-is-lost", "reason": "a trial <b>", "until": "2026-12-01"}
+    assert browser.post(f"{path}/waive", data=given, headers=OWN).status_code == 303
+    assert "a trial &lt;b&gt;" in browser.get(path).text
+
+
+def test_an_error_on_a_page_is_a_page_and_on_the_api_a_problem(reader: TestClient) -> None:
+    missing = f"/candidates/{'sha256:' + '0' * 64}"
+    page = reader.get(missing, headers={"accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert reader.get(missing).headers["content-type"] == "application/problem+json"
+    api = reader.get("/v1/gate", headers={"accept": "text/html"})
+    assert api.headers["content-type"] == "application/problem+json"
+
+
+def test_the_log_shows_who_did_what(reader: TestClient) -> None:
+    page = reader.get("/log").text
+    assert f"/decisions/{sample.decision(1).digest}" in page
+    assert "auditsvc.internal" in page
+    assert reader.get("/log?before=2").text.count("inclusion<") == 2
+    assert reader.get("/log?before=-5").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/log", "/verify", "/login", "/docs"])
+def test_a_page_has_a_title_a_language_one_heading_and_no_inline_script_or_style(reader: TestClient, path: str) -> None:
+    page = reader.get(path).text
+    assert '<html lang="en">' in page and page.count("<h1") == 1 and "<title>" in page
+    assert not re.findall(r"<script(?![^>]*src=)|\sstyle=|\son[a-z]+=", page)
+
+
+def test_a_handful_of_images_does_not_squeeze_the_picture() -> None:
+    many = Measured(value=0.02, low=0.01, high=0.03, images=700)
+    few = Measured(value=0.0, low=-0.35, high=0.35, images=5)
+    axis = axis_for([many, few])
+    assert dot_on(axis, many).high - dot_on(axis, many).low > WIDTH / 2
+    assert (dot_on(axis, few).low, dot_on(axis, few).high, dot_on(axis, few).cut) == (0.0, float(WIDTH), True)

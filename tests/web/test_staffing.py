@@ -1,0 +1,74 @@
+"""A worker of the service's own: there when there are jobs, and only then."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from auditsvc.records import ReleaseRequest
+from auditsvc.settings import Settings
+from auditsvc.web.app import open_site
+from auditsvc.web.worker_supervisor import WorkerProcesses, WorkerSupervisor, supervise_workers
+from tests.fakes.jobs import MemoryJobs
+
+ORDER = ReleaseRequest(decision="sha256:" + "0" * 64)
+PATIENT = (sys.executable, "-c", "import time; time.sleep(60)")
+
+
+@pytest.fixture
+def jobs() -> MemoryJobs:
+    return MemoryJobs()
+
+
+def hired(staff: WorkerProcesses) -> int:
+    return len(staff._hired)
+
+
+def test_nobody_is_hired_while_there_is_nothing_to_do(jobs: MemoryJobs) -> None:
+    staff = WorkerProcesses(jobs, PATIENT, 1)
+    staff.look()
+    assert hired(staff) == 0
+
+
+def test_one_is_hired_for_jobs_that_wait_and_no_more_than_allowed(jobs: MemoryJobs) -> None:
+    staff = WorkerProcesses(jobs, PATIENT, 1)
+    rounds = supervise_workers(staff)
+    for _ in range(3):
+        jobs.submit(ORDER, "ann")
+        staff.look()
+    assert hired(staff) == 1
+    rounds.stop()
+    assert [process.poll() is not None for process in staff._hired] == [True]
+
+
+def test_who_died_over_a_job_is_replaced(jobs: MemoryJobs) -> None:
+    staff = WorkerProcesses(jobs, (sys.executable, "-c", ""), 1)
+    jobs._change(jobs.submit(ORDER, "ann").id, "running")
+    staff.look()
+    (first,) = staff._hired
+    first.wait()
+    staff.look()
+    assert [process.pid for process in staff._hired] != [first.pid]
+    staff.dismiss()
+
+
+def test_a_database_that_was_never_made_is_not_made_by_looking(jobs: MemoryJobs, tmp_path: Path) -> None:
+    jobs.submit(ORDER, "ann")
+    staff = WorkerProcesses(jobs, PATIENT, 1, tmp_path / "jobs.db")
+    staff.look()
+    assert (hired(staff), list(tmp_path.iterdir())) == (0, [])
+
+
+@pytest.mark.parametrize("project", ["", "plates"])
+def test_a_worker_is_started_for_its_own_project(project: str, tmp_path: Path) -> None:
+    settings = Settings(store=tmp_path / "store", projects="plates")
+    root = open_site(settings, "127.0.0.1")
+    rounds = root.of(project).rounds["working"]
+    root.close()
+    assert isinstance(rounds, WorkerSupervisor) and rounds.staff is not None
+    options = dict(zip(rounds.staff.command[4::2], rounds.staff.command[5::2], strict=True))
+    told = Settings(store=Path(options["--store"])).for_project(options["--project"])
+    assert (told.store, told.jobs) == (settings.for_project(project).store, settings.for_project(project).jobs)
+    assert rounds.staff.database == told.store / "jobs.db"
