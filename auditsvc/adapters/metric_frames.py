@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from auditsvc.datasets import SliceColumn
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.evaluation import Predictions, SliceColumn
+from auditsvc.evaluation import Predictions
 from auditsvc.records import Evidence, Measured
 
 if TYPE_CHECKING:

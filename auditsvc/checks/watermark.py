@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from auditsvc.evaluation import Check, EvalContext, Slices, WatermarkReading
+from auditsvc.datasets import Slices
+from auditsvc.evaluation import Check, EvalContext, WatermarkReading
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.paired import losses
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured

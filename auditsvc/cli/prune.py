@@ -19,7 +19,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import Recipe, faults_of
 
 if TYPE_CHECKING:
-    from auditsvc.evaluation import Dataset
+    from auditsvc.datasets import Dataset
     from auditsvc.ports import Ports
     from auditsvc.pruning import Ladder
     from auditsvc.records import Candidate, Parent, Policy, Recipe, Timing

@@ -1,1 +1,5 @@
-"""Data sets as people have them: readers, images, slices; one file for each format."""
+"""Data sets: images with targets and slices, and a reader for each format in which people have them."""
+
+from auditsvc.datasets.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
+
+__all__ = ["MISSING", "Batch", "Dataset", "SliceColumn", "Slices", "column_from"]

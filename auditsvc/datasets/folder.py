@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from auditsvc.datasets import Batch, Dataset, Slices
 from auditsvc.datasets.coco import Annotations, read_annotations
 from auditsvc.datasets.description import Description, described
 from auditsvc.datasets.images import Images, images_of
@@ -31,7 +32,6 @@ from auditsvc.datasets.multi_domain import join_domains
 from auditsvc.datasets.table import Row, picked, read_table, refuse, slices_of
 from auditsvc.datasets.targets import Targets, targets_of, uses_of
 from auditsvc.errors import InvalidDataset
-from auditsvc.evaluation import Batch, Dataset, Slices
 from auditsvc.records import DatasetRef, Value, canonical_json, digest_of
 
 Kind = Literal["words", "numbers", "dates", "names", "one value", "empty"]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from auditsvc.datasets import SliceColumn, Slices, column_from
 from auditsvc.datasets.description import Description
 from auditsvc.datasets.slicing import binned
 from auditsvc.errors import InvalidDataset
-from auditsvc.evaluation import SliceColumn, Slices, column_from
 
 LONGEST_SLICE = 200
 """Characters of a slice's name; what is longer is no group but a text column taken for one."""

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from auditsvc.datasets import Batch
 from auditsvc.datasets.folder import FolderDatasets
-from auditsvc.evaluation import Batch
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
 from auditsvc.models.card import Decoding
 from auditsvc.models.devices import one_thread

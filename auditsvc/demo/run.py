@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from auditsvc.bootstrap import open_ports
+from auditsvc.datasets import Dataset
 from auditsvc.demo.case_data import DemoCase, case_named
 from auditsvc.demo.printing import Row, decisions_table, print_findings, print_verification
-from auditsvc.evaluation import Dataset, Predictions
+from auditsvc.evaluation import Predictions
 from auditsvc.ports import Ports, Progress
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import Candidate, Parent, Policy, Submission, Verification

@@ -1,6 +1,5 @@
 """How anything is measured: the case, slices, pairing, statistics, chance, and the base class of checks."""
 
-from auditsvc.datasets.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
 from auditsvc.evaluation.check import Check
 from auditsvc.evaluation.context import CLEAN, Attack, Attacks, Disturbance, EvalContext, Outputs, WatermarkReading
 from auditsvc.evaluation.fingerprint import code_version, fingerprint
@@ -10,23 +9,17 @@ from auditsvc.evaluation.randomness import image_seeds, normal, poisson, uniform
 
 __all__ = [
     "CLEAN",
-    "MISSING",
     "Attack",
     "Attacks",
-    "Batch",
     "Check",
-    "Dataset",
     "Disturbance",
     "EvalContext",
     "Interval",
     "Outputs",
     "Pair",
     "Predictions",
-    "SliceColumn",
-    "Slices",
     "WatermarkReading",
     "code_version",
-    "column_from",
     "fingerprint",
     "image_seeds",
     "images_needed",

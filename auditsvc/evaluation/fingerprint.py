@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from torch import nn
 
-import auditsvc
+from auditsvc import __version__
 
 
 def fingerprint(work: object) -> str | None:
@@ -57,8 +57,8 @@ def code_version() -> str:
 
     Evidence is bound to it, so that a changed check is never answered from yesterday's evidence.
     """
-    root = Path(auditsvc.__file__).parent
-    folders = [root / part for part in ("checks", "measuring", "models", "tasks")]
+    root = Path(__file__).parents[1]
+    folders = [root / part for part in ("checks", "datasets", "evaluation", "models", "tasks")]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     text = b"".join(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() for path in sources)
-    return f"{auditsvc.__version__}+{hashlib.sha256(text).hexdigest()[:12]}"
+    return f"{__version__}+{hashlib.sha256(text).hexdigest()[:12]}"

@@ -38,7 +38,7 @@ from auditsvc.records import (
 )
 
 if TYPE_CHECKING:
-    from auditsvc.evaluation import Dataset
+    from auditsvc.datasets import Dataset
 
 
 _ABOUT: ContextVar[Mapping[str, str]] = ContextVar("auditsvc_about", default={})  # noqa: B039 - never changed in place
@@ -452,3 +452,11 @@ class Ports:
     """Where models may be fetched from by address, if anywhere."""
     device: str = "cpu"
     """Where models run while they are measured."""
+
+
+class LoggedLedger(Ledger, Log, Protocol):
+    """The ledger with its log, as the embedded default and the SQL ledger have them in one."""
+
+    def leaf(self, index: int) -> bytes:
+        """The bytes of one leaf.  Raises ``NotFound``."""
+        ...

@@ -27,7 +27,7 @@ approved, attesting, sealing, verifying, loading, plain, publishing, fetching
 from auditsvc.provenance.signer.attest import ReleaseInputs, SigningServices, sign_rejection, sign_release
 from auditsvc.provenance.signer.folder_signing import sign_folder, verify_folder
 from auditsvc.provenance.trust.trust_root import TrustRoot
-from auditsvc.provenance.trust.tuf_repository import publish_trust
+from auditsvc.provenance.trust.tuf_publish import publish_trust
 from auditsvc.provenance.verifier.loading import VerifiedRelease, load_verified
 from auditsvc.provenance.verifier.verify import release_in, verify
 

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
 from auditsvc.pruning.channel_removal import ChannelMask

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditsvc.evaluation import Dataset
+from auditsvc.datasets import Dataset
 from auditsvc.models import Model
 from auditsvc.pruning.dependency_graph import Coupled, Cut
 from auditsvc.tasks import task_named

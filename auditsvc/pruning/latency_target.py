@@ -12,8 +12,8 @@ from typing import cast
 
 import torch
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.models.latency import latencies
 from auditsvc.ports import Progress

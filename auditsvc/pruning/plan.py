@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Dataset
 from auditsvc.records import Digest, Recipe, Value, faults_of
 
 Share = Annotated[float, Field(gt=0, lt=1)]

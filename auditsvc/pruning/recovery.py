@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from auditsvc.datasets import Batch, Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Batch, Dataset
 from auditsvc.models import Model
 from auditsvc.ports import Progress, Tick
 from auditsvc.pruning.plan import BatchNorm, Distillation, Recovery, Sources, Training

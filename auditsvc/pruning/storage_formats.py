@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Dataset
 from auditsvc.models import Model
 from auditsvc.models.fake_quantization import SCALE
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused
-from auditsvc.evaluation import Dataset
 from auditsvc.models import Model, assemble
 from auditsvc.models.complexity import ShapeCounter
 from auditsvc.pruning.channel_removal import Places, differs, kept_shapes, mask_channels, remove_channels, with_weights

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 
 from auditsvc.checks import check_named
+from auditsvc.datasets import Dataset
 from auditsvc.errors import Cancelled, Conflict, InvalidInput, Unavailable
-from auditsvc.evaluation import Check, Dataset, EvalContext, Predictions, code_version
+from auditsvc.evaluation import Check, EvalContext, Predictions, code_version
 from auditsvc.evaluation.sequential import Kept, StageContext, Staged, order_of, stage_sizes
 from auditsvc.evaluation.sharding import (
     GatheredContext,

@@ -20,15 +20,15 @@ from pathlib import Path
 from torch import Tensor
 
 from auditsvc import pruning
+from auditsvc.datasets import Dataset
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Refused
-from auditsvc.evaluation import Dataset
 from auditsvc.importing import ONNX, round_trip
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
 from auditsvc.models.complexity import facts
 from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
 from auditsvc.ports import Ports
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
-from auditsvc.services.model_store import load_stored, resolve_parent, stored_tensors
+from auditsvc.services.model_store import BESIDE, load_stored, resolve_parent, stored_tensors
 from auditsvc.services.watermarking import (
     WatermarkOptions,
     embed_watermark,
@@ -36,9 +36,6 @@ from auditsvc.services.watermarking import (
     is_marked_for,
     original_of,
 )
-
-BESIDE = ("LICENSE", "NOTE.md")
-"""Files of the parent that go with every candidate: a licence stays with what it covers."""
 
 PROBES, ROUND_TRIP = 64, 8
 """Images on which ONNX Runtime is compared (INT8 by its share of equal answers), and those of the round trip."""

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from auditsvc import pruning
 from auditsvc.checks import check_named
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused, Unavailable
-from auditsvc.evaluation import Dataset, Predictions
+from auditsvc.evaluation import Predictions
 from auditsvc.gate import decide
 from auditsvc.models import Model
 from auditsvc.models.complexity import facts

@@ -9,8 +9,9 @@ from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 
+from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
-from auditsvc.evaluation import CLEAN, Dataset, EvalContext, Pair, Predictions, code_version
+from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
 from auditsvc.ports import Ledger, Ports
 from auditsvc.records import Candidate, Parent, Policy, Slicing

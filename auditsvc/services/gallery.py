@@ -15,7 +15,8 @@ from PIL import Image
 
 from auditsvc.checks import check_named
 from auditsvc.compliance import GalleryItem, Sibling
-from auditsvc.evaluation import Dataset, Disturbance, image_seeds
+from auditsvc.datasets import Dataset
+from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Ledger
 from auditsvc.records import Candidate, Decision, Evidence, Flip, Policy, Submission, canonical_json
 from auditsvc.records.evidence import Change

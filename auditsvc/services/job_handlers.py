@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.evaluation import Dataset
 from auditsvc.ports import Ports, Progress, Result, Runner
 from auditsvc.records import (
     AdmitRequest,

@@ -34,7 +34,8 @@ from auditsvc.models import (
 from auditsvc.models.unsupported import HEAD_BYTES, foreign
 from auditsvc.ports import Ports
 from auditsvc.records import FileEntry, TaskName
-from auditsvc.services.candidates import BESIDE
+
+pass
 
 
 def load_stored(files: Iterable[FileEntry], ports: Ports) -> Model:
@@ -153,3 +154,7 @@ def _converted(path: Path, question: Question | None, folder: Path) -> Path:
         if (path.parent / name).is_file():
             shutil.copyfile(path.parent / name, folder / name)
     return folder
+
+
+BESIDE = ("LICENSE", "NOTE.md")
+"""Files of the parent that go with every candidate: a licence stays with what it covers."""

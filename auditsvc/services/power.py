@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 
 from auditsvc.checks import check_named
+from auditsvc.datasets import Dataset, Slices
 from auditsvc.datasets.image_properties import properties_of
 from auditsvc.datasets.slicing import Resliced, by_class, resliced
-from auditsvc.evaluation import Dataset, Slices
 from auditsvc.records import OVERALL, Policy, Rule, Slicing, Value, matches
 from auditsvc.records.messages import reach_of_loss
 

@@ -27,8 +27,8 @@ from auditsvc.compliance import (
     load_questionnaire,
     render_files,
 )
+from auditsvc.datasets import Dataset
 from auditsvc.errors import NotFound, Unavailable
-from auditsvc.evaluation import Dataset
 from auditsvc.ports import Log, Ports
 from auditsvc.records import (
     Candidate,

@@ -16,8 +16,8 @@ from statistics import NormalDist
 import torch
 
 from auditsvc.checks import check_named
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Dataset
 from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
 from auditsvc.gate import decide
 from auditsvc.ports import Ports

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from auditsvc import pruning, watermark
+from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.evaluation import Dataset, WatermarkReading
+from auditsvc.evaluation import WatermarkReading
 from auditsvc.evaluation.metrics.mmd import image_features
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Ports

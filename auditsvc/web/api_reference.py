@@ -14,8 +14,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 
 from auditsvc.errors import NotFound
 from auditsvc.web import rendering
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.problems import all_codes
+from auditsvc.web.role_routes import RoleRoute
 
 _TRY = {"model": "face-gender", "version": "2"}
 """Values for the command that a reader can copy."""

@@ -31,8 +31,8 @@ from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.authentication import is_loopback
 from auditsvc.web.gate_cache import GateCache
-from auditsvc.web.middleware import RateLimiter
 from auditsvc.web.periodic import PeriodicTask
+from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.dispatcher import WebhookDispatcher

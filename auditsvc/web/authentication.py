@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Set
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,39 +18,14 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from auditsvc.errors import Forbidden, Unauthenticated
+from auditsvc.web.caller import COOKIE, LOCAL, PROJECT, Caller
 
 if TYPE_CHECKING:
     from auditsvc.web.state import ProjectState
 
-COOKIE = "auditsvc_token"
-PROJECT = "auditsvc-project"
-"""The header in which a caller with roles in several projects says which one is meant."""
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-
-
-@dataclass(frozen=True)
-class Caller:
-    """A person or program with roles in one project; ``name`` is what stands in the ledger."""
-
-    name: str
-    roles: tuple[str, ...]
-    token: str = ""
-    """The id of the token (not the token); empty for a reader without one."""
-    project: str = ""
-
-    @property
-    def role(self) -> str:
-        """The roles in words."""
-        return ", ".join(self.roles)
-
-    def may(self, needed: str) -> bool:
-        """Whether this caller has the role; ``reader`` is in all of them."""
-        return needed == "reader" or needed in self.roles
-
-
-LOCAL = Caller("local", ("reader",))
 
 
 async def caller_of(request: Request) -> Caller:

@@ -27,7 +27,7 @@ from auditsvc.records import Approval, Decision, Policy, Release, Revocation, Su
 from auditsvc.services.gate_query import query_gate
 
 if TYPE_CHECKING:
-    from auditsvc.web.state import LoggedLedger
+    from auditsvc.ports import LoggedLedger
 
 CHANGING = frozenset(kind.kind for kind in (Submission, Decision, Policy, Approval, Release, Revocation))
 """Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""

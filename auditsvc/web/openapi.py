@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from auditsvc.web.permissions import OPEN
 from auditsvc.web.problems import MEDIA_TYPE, Problem
 from auditsvc.web.public_url import KINDS
+from auditsvc.web.role_routes import OPEN
 
 DESCRIPTION = """Deny by default: every route names the role it needs (`x-role`), and a token carries one role.
 `reader` is in every role.  While the service is bound to loopback, readers on the same machine need no token.

@@ -7,28 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from auditsvc.errors import Forbidden
-from auditsvc.ports import Clock, Jobs, Keys, Ledger, Log, Ports
+from auditsvc.ports import Clock, Jobs, Keys, LoggedLedger, Ports
 from auditsvc.records import Record, canonical_json
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
-from auditsvc.web.middleware import RateLimiter
 from auditsvc.web.periodic import PeriodicTask
+from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.service_metrics import Metrics
 from auditsvc.web.webhooks.webhook_store import WebhookStore
 
 R = TypeVar("R", bound=Record)
-
-
-class LoggedLedger(Ledger, Log, Protocol):
-    """The ledger with its log, as the embedded default and the SQL ledger have them in one."""
-
-    def leaf(self, index: int) -> bytes:
-        """The bytes of one leaf.  Raises ``NotFound``."""
-        ...
 
 
 @dataclass

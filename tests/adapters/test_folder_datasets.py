@@ -7,9 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from auditsvc.datasets import MISSING
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import InvalidDataset
-from auditsvc.evaluation import MISSING
 
 FACTS = {"name": "shoes", "task": "classification", "target": "label", "classes": ["boot", "shoe"],
          "source": "made by a test", "licence": "CC0-1.0"}  # fmt: skip

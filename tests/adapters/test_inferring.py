@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from auditsvc.datasets import MISSING
 from auditsvc.datasets.folder import FolderDatasets, automatic, inferred, kind_of
-from auditsvc.evaluation import MISSING
 from tests.adapters.test_folder_datasets import a_folder
 
 

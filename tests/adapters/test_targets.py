@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from auditsvc.datasets import Dataset
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import InvalidDataset
-from auditsvc.evaluation import Dataset
 from tests.packs import pack
 
 FACTS = {"name": "things", "source": "made by a test", "licence": "CC0-1.0"}

@@ -20,8 +20,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from auditsvc.compliance import FORMATS, AssessmentContext, Report, ReportInputs, build_report, load_frameworks, render
-from auditsvc.compliance.report.build import lint
+from auditsvc.compliance import (
+    FORMATS,
+    AssessmentContext,
+    Report,
+    ReportInputs,
+    build_report,
+    lint_report,
+    load_frameworks,
+    render,
+)
 from auditsvc.records import CheckSpec, Evidence, Judgement, Measured, Policy, Reading, Rule
 from auditsvc.settings import shipped
 from tests.compliance import sample

@@ -21,7 +21,8 @@ from torch import nn
 
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.evaluation import Batch, EvalContext, SliceColumn, Slices, image_seeds, uniform
+from auditsvc.datasets import Batch, SliceColumn, Slices
+from auditsvc.evaluation import EvalContext, image_seeds, uniform
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
 from auditsvc.tasks import Classification

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from auditsvc.checks.corruption import Corruptions
-from auditsvc.evaluation import Slices
+from auditsvc.datasets import Slices
 from auditsvc.evaluation.metrics.corruption_error import error_ratios
 from auditsvc.evaluation.paired import Pair, empty_predictions
 from auditsvc.records import OVERALL, Unmeasured

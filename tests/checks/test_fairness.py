@@ -8,8 +8,8 @@ from fairlearn.metrics import demographic_parity_difference, demographic_parity_
 
 from auditsvc.adapters.metric_frames import frame_of, metric_frame
 from auditsvc.checks.fairness import Fairness
+from auditsvc.datasets import Slices, column_from
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import Slices, column_from
 from auditsvc.evaluation.metrics.group_rates import KINDS, Cells, gaps, rates_of, ratios
 from auditsvc.evaluation.paired import empty_predictions
 from auditsvc.records import OVERALL, Measured, Unmeasured

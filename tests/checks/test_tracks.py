@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from auditsvc.checks.tracks import Tracks
+from auditsvc.datasets import Slices, column_from
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import EvalContext, Slices, column_from
+from auditsvc.evaluation import EvalContext
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, Measured, digest_of
 from auditsvc.tasks import task_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditsvc.evaluation import Slices, column_from
+from auditsvc.datasets import Slices, column_from
 from auditsvc.evaluation.paired import design_effects, paired_readings
 
 ALPHA = 0.05

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditsvc.evaluation import MISSING, Slices, column_from, student, tango, wilson
+from auditsvc.datasets import MISSING, Slices, column_from
+from auditsvc.evaluation import student, tango, wilson
 from auditsvc.evaluation.intervals import hall_interval, mcnemar
 from auditsvc.evaluation.paired import empty_predictions, packed, paired_readings
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured

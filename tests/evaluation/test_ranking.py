@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from auditsvc.checks.average_precision import AveragePrecision
-from auditsvc.evaluation import Batch
+from auditsvc.datasets import Batch
 from auditsvc.evaluation.metrics.coco_ap import OVERLAPS, Ranked, average_precision, ranked
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import Unmeasured

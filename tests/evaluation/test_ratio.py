@@ -9,8 +9,9 @@ import torch
 from auditsvc.checks.objects import Objects
 from auditsvc.checks.regions import Regions
 from auditsvc.checks.transcription import Transcription
+from auditsvc.datasets import Slices, column_from
 from auditsvc.datasets.dataset import Batch
-from auditsvc.evaluation import EvalContext, Slices, column_from
+from auditsvc.evaluation import EvalContext
 from auditsvc.evaluation.metrics.ratio import interval_of, share, shift_to_margin, summed
 from auditsvc.evaluation.sequential import StageContext, Staged, order_of
 from auditsvc.evaluation.sharding import GatheredContext, ImageRange, ShardContext, as_bytes, from_bytes, put_together

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auditsvc.datasets import MISSING, Slices, column_from
 from auditsvc.datasets.image_properties import PROPERTIES, properties_of
 from auditsvc.datasets.slicing import Resliced, binned, crossed, named, resliced
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import MISSING, Slices, column_from
 from auditsvc.evaluation.paired import paired_readings
 from auditsvc.records import Slicing
 from tests.fakes.models import SeesMeanBrightness, case_of, grey_dataset

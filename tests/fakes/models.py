@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditsvc.evaluation import Batch, EvalContext, Slices, column_from
+from auditsvc.datasets import Batch, Slices, column_from
+from auditsvc.evaluation import EvalContext
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
 from auditsvc.tasks import Classification

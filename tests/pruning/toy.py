@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditsvc.evaluation import Batch, Slices
+from auditsvc.datasets import Batch, Slices
 from auditsvc.records import DatasetRef, digest_of
 
 

@@ -15,10 +15,10 @@ import torch
 import yaml
 from PIL import Image
 
+from auditsvc.datasets import Dataset
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.demo.case_data import HERE
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.evaluation import Dataset
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
 from auditsvc.records import Candidate, Decision, Evidence, Measured, Recipe
 from auditsvc.services.audit import audit

@@ -21,7 +21,7 @@ from auditsvc.adapters.oidc import OidcIssuer
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.records import Approval
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
-from auditsvc.web.authentication import COOKIE
+from auditsvc.web.caller import COOKIE
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients

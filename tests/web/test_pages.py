@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval, Measured
-from auditsvc.web.authentication import COOKIE
+from auditsvc.web.caller import COOKIE
 from auditsvc.web.pages.candidate_page import WIDTH, axis_for, dot_on
 from auditsvc.web.state import ProjectState
 from tests.web import sample

@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 
 from auditsvc.errors import InvalidInput
 from auditsvc.web import service_schema
-from auditsvc.web.permissions import ROLES, ROUTES, RoleRoute
+from auditsvc.web.permissions import ROUTES
+from auditsvc.web.role_routes import ROLES, RoleRoute
 from auditsvc.web.routes import all_routes
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock

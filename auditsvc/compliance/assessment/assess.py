@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext
-from auditsvc.compliance.assessment.evidence_status import Assessment, KindState, kind_state
+from auditsvc.compliance.assessment.evidence_status import kind_state
 from auditsvc.compliance.assessment.framework import Framework, Placement, Requirement, Status
+from auditsvc.compliance.assessment.kind_state import Assessment, KindState
 from auditsvc.compliance.assessment.row_rules import RULES, Found, Row
 
 

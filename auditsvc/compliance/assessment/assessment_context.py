@@ -13,7 +13,7 @@ from functools import cached_property
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
 from auditsvc.compliance.assessment.framework import Questionnaire
 from auditsvc.compliance.assessment.incident_status import Incident, Watch, current
-from auditsvc.compliance.report.report_model import Figure, Gap, Number
+from auditsvc.compliance.report.figures import Figure, Gap, Number
 from auditsvc.compliance.report.wording import unit_of
 from auditsvc.errors import InvalidInput
 from auditsvc.records import (

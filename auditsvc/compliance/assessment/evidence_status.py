@@ -25,45 +25,9 @@ from auditsvc.compliance.assessment.governance import (
     waivers,
 )
 from auditsvc.compliance.assessment.incident_status import unwatched
+from auditsvc.compliance.assessment.kind_state import KindState, state
 from auditsvc.compliance.assessment.topics import topic_of
-from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Value, Watched
-
-
-class KindState(Value):
-    """One kind of evidence: its status, why, and the records that it rests on."""
-
-    kind: str
-    status: Status
-    words: str
-    records: tuple[Digest, ...] = ()
-
-
-class Assessment(Value):
-    """How one requirement stands.  ``evidence_status`` is shown beside a row that applies only later."""
-
-    framework: str
-    requirement: str
-    key: str
-    title: str
-    reference: str
-    group: str
-    role: str
-    rule: str
-    assessability: str
-    status: Status
-    evidence_status: Status
-    counted: bool
-    words: str
-    applies: str
-    kinds: tuple[KindState, ...]
-    records: tuple[Digest, ...]
-    note: str
-
-
-def state(kind: str, status: Status, words: str, records: Iterable[Digest] = ()) -> KindState:
-    """One state in one line."""
-    return KindState(kind=kind, status=status, words=words, records=tuple(records))
-
+from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Watched
 
 pass
 

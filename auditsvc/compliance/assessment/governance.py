@@ -7,8 +7,8 @@ status says that its signature was not checked.
 from __future__ import annotations
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext
-from auditsvc.compliance.assessment.evidence_status import KindState, state
 from auditsvc.compliance.assessment.framework import Status
+from auditsvc.compliance.assessment.kind_state import KindState, state
 
 UNSAID = frozenset({"", "unknown", "not stated", "none"})
 

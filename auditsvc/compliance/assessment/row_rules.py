@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext
-from auditsvc.compliance.assessment.evidence_status import KindState, worst
+from auditsvc.compliance.assessment.evidence_status import worst
 from auditsvc.compliance.assessment.framework import Requirement, Status
 from auditsvc.compliance.assessment.incident_status import reported_in_time, unwatched
+from auditsvc.compliance.assessment.kind_state import KindState
 from auditsvc.compliance.report.wording import minute
 
 Found = tuple[Status, str]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from auditsvc.compliance.assessment.evidence_status import Assessment
+from auditsvc.compliance.assessment.kind_state import Assessment
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.compliance.report.wording import day, interval_text, minute, slice_words, value_text
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from auditsvc.compliance.report.report_model import Number, Report
+from auditsvc.compliance.report.figures import Number
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.compliance.report.report_parts import EvidenceRow, SliceRow, SliceTable
 from auditsvc.compliance.report.wording import MEASURE_WORDS
 from auditsvc.records import canonical_json

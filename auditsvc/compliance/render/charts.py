@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from auditsvc.compliance.report.report_model import ConfidenceBin, Figure, FrontierPoint, Number, Reliability
+from auditsvc.compliance.report.figures import Figure, Number
+from auditsvc.compliance.report.report_model import ConfidenceBin, FrontierPoint, Reliability
 from auditsvc.compliance.report.report_parts import Curve, CurvePoint
 from auditsvc.compliance.report.wording import full_text, plain, value_text
 

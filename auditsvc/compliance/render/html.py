@@ -8,7 +8,8 @@ from typing import Any
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.render.typst_context import harm_words, suggested_words
 from auditsvc.compliance.report import wording
-from auditsvc.compliance.report.report_model import Counts, Report
+from auditsvc.compliance.report.figures import Counts
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.compliance.report.report_parts import SliceRow, SliceTable
 from auditsvc.settings import shipped
 

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from auditsvc.compliance.render.annexes import cell, fence, table
-from auditsvc.compliance.report.report_model import Number, Report
+from auditsvc.compliance.report.figures import Number
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.compliance.report.report_parts import SliceTable
 from auditsvc.compliance.report.wording import MEASURE_WORDS, day, full_text, slice_words
 

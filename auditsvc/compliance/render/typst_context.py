@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from auditsvc.compliance.render import charts
+from auditsvc.compliance.report.figures import Counts, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
-    Counts,
     Example,
     ExemplarsPart,
-    Figure,
     FrameworkPart,
-    Number,
     OpenItem,
     Report,
     SuggestedPart,

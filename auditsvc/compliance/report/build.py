@@ -34,11 +34,11 @@ from auditsvc.compliance.assessment.assessment_context import (
 )
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Framework
+from auditsvc.compliance.report.figures import Number
 from auditsvc.compliance.report.glossary import GLOSSARY
 from auditsvc.compliance.report.report_model import (
     DecisionPart,
     HarmRow,
-    Number,
     Report,
     Signature,
     Subject,

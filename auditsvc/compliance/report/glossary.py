@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditsvc.compliance.report.report_model import Fact
+from auditsvc.compliance.report.figures import Fact
 
 _WORDS = {
     "Candidate": "The pruned model that asks for release: one exact set of files, named by its digest.",

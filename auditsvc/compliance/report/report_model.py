@@ -15,13 +15,12 @@ from __future__ import annotations
 import datetime
 from functools import cached_property
 from itertools import zip_longest
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from auditsvc.compliance.assessment.attestations import Risk
-from auditsvc.compliance.assessment.evidence_status import Assessment
 from auditsvc.compliance.assessment.framework import Status
+from auditsvc.compliance.assessment.kind_state import Assessment
+from auditsvc.compliance.report.figures import Counts, Fact, Figure, Number, Standing
 from auditsvc.compliance.report.report_parts import (
     Curve,
     EvidenceRow,
@@ -34,54 +33,6 @@ from auditsvc.compliance.report.report_parts import (
 )
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict, canonical_json
 from auditsvc.records.evidence import Exemplar
-
-Unit = Literal["share", "points", "plain"]
-"""``share``: a fraction, printed in per cent; ``points``: a difference of two shares; ``plain``: as it is."""
-
-Standing = Literal["met", "violated", "unknown", "waived"]
-"""A verdict as it is drawn: a waived one is never drawn as met."""
-
-
-class Number(Value):
-    """A measured value with its interval; ``level`` is the share of such intervals that hold the truth."""
-
-    state: Literal["measured"] = "measured"
-    value: float
-    low: float
-    high: float
-    images: int
-    level: float
-    unit: Unit
-    evidence: Digest
-
-
-class Gap(Value):
-    """No number, and why."""
-
-    state: Literal["unmeasured"] = "unmeasured"
-    reason: str
-    images: int = 0
-    evidence: Digest | None = None
-
-
-Figure = Annotated[Number | Gap, Field(discriminator="state")]
-
-
-class Counts(Value):
-    """How many rule lines stand how; never added up to a score."""
-
-    met: int
-    violated: int
-    unknown: int
-    waived: int
-
-
-class Fact(Value):
-    """A label and what stands behind it."""
-
-    label: str
-    value: str
-
 
 pass
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Literal
 
-from auditsvc.compliance.report.report_model import Counts, Fact, Figure, Standing, Unit
+from auditsvc.compliance.report.figures import Counts, Fact, Figure, Standing, Unit
 from auditsvc.records import Digest, Moment, Severity, Value, Verdict
 from auditsvc.records.evidence import Change
 

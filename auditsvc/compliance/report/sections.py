@@ -11,21 +11,16 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, expiry, figure_of
 from auditsvc.compliance.assessment.topics import topic_of
+from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, Standing, Unit
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
-    Counts,
     Example,
     ExemplarsPart,
-    Figure,
     FrontierPoint,
-    Gap,
-    Number,
     RateRow,
     Reliability,
-    Standing,
     SuggestedPart,
     SuggestedRow,
-    Unit,
 )
 from auditsvc.compliance.report.report_parts import (
     Curve,

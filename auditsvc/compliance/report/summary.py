@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from auditsvc.compliance.assessment.assess import assess
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Readings, ReportInputs, expiry
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk
-from auditsvc.compliance.assessment.evidence_status import Assessment
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Framework, Placement, Status
 from auditsvc.compliance.assessment.incident_status import Incident, Watch
+from auditsvc.compliance.assessment.kind_state import Assessment
 from auditsvc.compliance.assessment.topics import NEVER_TESTED, untested
+from auditsvc.compliance.report.figures import Fact, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ChangeRow,
-    Fact,
-    Figure,
     FrameworkPart,
     LawDates,
-    Number,
     OpenItem,
     Paper,
     Report,

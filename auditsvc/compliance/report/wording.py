@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from auditsvc.compliance.report.report_model import Fact, Figure, Number, Unit
+from auditsvc.compliance.report.figures import Fact, Figure, Number, Unit
 from auditsvc.records import EACH, OVERALL, Rule
 
 

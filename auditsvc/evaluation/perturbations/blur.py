@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.evaluation.perturbations.corruptions import layer_seeds
+from auditsvc.evaluation.perturbations.noise_bank import layer_seeds
 from auditsvc.evaluation.randomness import uniform
 
 _DIRECT = 7

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.evaluation.perturbations.blur import both_sides, gaussian_matrix
-from auditsvc.evaluation.perturbations.corruptions import layer_seeds, row, sheets, windows
+from auditsvc.evaluation.perturbations.noise_bank import layer_seeds, row, sheets, windows
 from auditsvc.evaluation.randomness import uniform
 
 _QUANTILES = 4096

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from auditsvc.evaluation.perturbations.blur import both_sides, gaussian_matrix, moved, zoomed
-from auditsvc.evaluation.perturbations.corruptions import layer_seeds, sheets
+from auditsvc.evaluation.perturbations.noise_bank import layer_seeds, sheets
 from auditsvc.evaluation.randomness import normal, uniform
 
 

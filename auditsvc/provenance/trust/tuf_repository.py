@@ -16,17 +16,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auditsvc.ports import Keys
-from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY, read_or_none, write_whole
+from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
 from auditsvc.provenance.formats.signatures import plain_pem
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.trust.recalls import Recalls, recalls_of
-from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.trust.tuf_metadata import (
     ROLES,
     SPEC,
@@ -37,7 +34,7 @@ from auditsvc.provenance.trust.tuf_metadata import (
     signed_file,
     tuf_key,
 )
-from auditsvc.records import Moment, Release, Revocation
+from auditsvc.records import Moment
 
 _STALE, _ROLLBACK = "STALE_TRUST", "TRUST_ROLLBACK"
 _MAX_ROOTS = 256
@@ -252,29 +249,3 @@ def _meta(metadata: Metadata, name: str) -> int:
 
 
 pass
-
-
-def publish_trust(
-    folder: Path,
-    revoked: Iterable[tuple[Revocation, Release]],
-    *,
-    keys: Keys,
-    at: Moment,
-    trust: TrustRoot | None = None,
-    offices: TufRoles | None = None,
-) -> Recalls:
-    """Publish the next version of the trust repository (TUF) in ``folder``, with all recalls so far.
-
-    Readers give ``TrustRoot.from_repository`` that folder, or a copy of it, and the release key.  It must be
-    published again at least once a day, or readers find it stale and say ``UNKNOWN``.  ``trust`` is the policy
-    where keys were retired or compromised; ``offices`` says who signs metadata, by default the release key.
-
-    Raises:
-        Unavailable: the disk or the keys failed; readers see the version before.
-    """
-    found = (recall for revocation, release in revoked for recall in recalls_of(revocation, release))
-    recalls = Recalls(issued=at, recalls=tuple(sorted(found, key=lambda recall: (recall.at, recall.subject))))
-    policy = trust or TrustRoot.of_keys(keys)
-    targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: recalls.to_json()}
-    publish(folder, targets, offices or TufRoles.all_by(keys.signer("release")), at)
-    return recalls

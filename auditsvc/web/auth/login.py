@@ -21,10 +21,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from auditsvc.web.auth.oidc_roles import OidcUsers
-from auditsvc.web.authentication import COOKIE, Caller, from_own_page
+from auditsvc.web.authentication import from_own_page
+from auditsvc.web.caller import COOKIE, Caller
 from auditsvc.web.pages.forms import Form
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)

@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, get_args
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
-from auditsvc.web.authentication import Caller
+from auditsvc.web.caller import Caller
 from auditsvc.web.permissions import RequiredRole
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from auditsvc.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 from auditsvc.web import service_schema
-from auditsvc.web.authentication import Caller
+from auditsvc.web.caller import Caller
 
 PREFIX = "auditsvc_"
 """Every token begins with it, so that scanners for leaked secrets find one."""

@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.records import ENDS, Job, JobEvent
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.log import current_checkpoint
 

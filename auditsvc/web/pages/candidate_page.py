@@ -38,9 +38,9 @@ from auditsvc.services.decisions import decision_records, is_clean
 from auditsvc.services.gallery import PICTURES
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.overview import row_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 MOST_SIBLINGS = 30

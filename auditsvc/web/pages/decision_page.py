@@ -25,11 +25,12 @@ from auditsvc.records import (
     Waiver,
 )
 from auditsvc.services.decisions import approve, waive
-from auditsvc.web.authentication import Caller, site_of
+from auditsvc.web.authentication import site_of
+from auditsvc.web.caller import Caller
 from auditsvc.web.pages.forms import Form
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.releases import (
     RECALLS,

@@ -16,9 +16,9 @@ from auditsvc.records import Parent, Submission
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.forms import Form, given_as
 from auditsvc.web.pages.statement_pages import SHOWN, back
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.v1 import incidents
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)

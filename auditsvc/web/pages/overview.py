@@ -9,9 +9,10 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.records import Approval, Candidate, Decision, Policy, Submission
 from auditsvc.services.gate_query import GateAnswer, query_gate
-from auditsvc.web.authentication import Caller, site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.authentication import site_of
+from auditsvc.web.caller import Caller
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)

@@ -12,9 +12,9 @@ from auditsvc.services.policy_backtest import BacktestRow, backtest
 from auditsvc.settings import shipped
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.forms import Form
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 

@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, Response
 from auditsvc.errors import NotFound
 from auditsvc.records import Decision, Name, Submission
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.v1.releases import REPORT_POLICY
 
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)

@@ -28,12 +28,13 @@ from auditsvc.compliance.assessment.incident_status import current
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
 from auditsvc.settings import shipped
-from auditsvc.web.authentication import Caller, site_of
+from auditsvc.web.authentication import site_of
+from auditsvc.web.caller import Caller
 from auditsvc.web.middleware import BODY_LIMIT
 from auditsvc.web.pages.forms import Form, given_as
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1 import statements as verbs
 from auditsvc.web.v1.statements import as_first_said

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from auditsvc.records import Candidate, CheckFailed, Evidence, Parent, Submission
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import record_router
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["candidates"])
 

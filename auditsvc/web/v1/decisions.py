@@ -12,8 +12,8 @@ from starlette.responses import Response
 from auditsvc.records import Approval, Candidate, Decision, Name, Release, Text, Waiver
 from auditsvc.services.decisions import approve, waive
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["decisions"])

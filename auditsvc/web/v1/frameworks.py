@@ -11,7 +11,7 @@ from auditsvc.compliance import Framework, load_frameworks
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
 from auditsvc.settings import shipped
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["policies"])
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from auditsvc.records import Name
 from auditsvc.services.gate_query import GateAnswer
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["gate"])
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from auditsvc import __version__
 from auditsvc.errors import AuditError, Unavailable
 from auditsvc.web import service_metrics
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["operation"])
 

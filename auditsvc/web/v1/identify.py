@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from auditsvc.web.authentication import site_of
 from auditsvc.web.bundles import tar_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from auditsvc.compliance.assessment.incident_status import Harm
 from auditsvc.records import Digest, Moment, Name, Text
 from auditsvc.services.statements import record_incident, record_watch, reported_incident
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["incidents"])
 

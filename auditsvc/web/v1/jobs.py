@@ -37,8 +37,8 @@ from auditsvc.records import (
     ReportRequest,
 )
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import Limit
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["jobs"])

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from auditsvc.ports import KeyRole
 from auditsvc.services.signing_context import trust_of
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["log"])

@@ -19,14 +19,15 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from auditsvc.errors import InvalidInput
+from auditsvc.ports import LoggedLedger
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.merkle_log import WIDTH, Tile, entry_tile, hash_tile
 from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
 from auditsvc.records import Digest
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import FOR_EVER
-from auditsvc.web.state import LoggedLedger, ProjectState
+from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.state import ProjectState
 
 
 def current_checkpoint(site: ProjectState) -> str:

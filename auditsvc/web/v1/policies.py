@@ -13,8 +13,8 @@ from auditsvc.records import Digest, Name, Policy
 from auditsvc.services.policy_backtest import BacktestRow, backtest
 from auditsvc.settings import shipped
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import record_router
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["policies"])
 

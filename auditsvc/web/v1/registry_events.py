@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from auditsvc.errors import InvalidInput, Unauthenticated
 from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, faults_of
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.webhook_signing import check
 

@@ -35,8 +35,8 @@ from auditsvc.records import (
 from auditsvc.services.release import release_folder
 from auditsvc.web.authentication import site_of
 from auditsvc.web.bundles import files_of, tar_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import FOR_EVER, ADigest, get_record, record_router
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.service_schema import revocation_request, way_back
 from auditsvc.web.state import ProjectState
 

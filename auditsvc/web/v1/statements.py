@@ -21,8 +21,8 @@ from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.records import Candidate, Digest, FileEntry, Moment, Name, Parent, Record, Text, faults_of
 from auditsvc.settings import shipped
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.v1.uploads import on_its_way
 
 router = APIRouter(route_class=RoleRoute, tags=["statements"])

@@ -12,7 +12,7 @@ from auditsvc.errors import Forbidden, NotFound
 from auditsvc.records import Name
 from auditsvc.web.auth.token_store import Token
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["tokens"])

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from auditsvc.errors import NotFound
 from auditsvc.provenance.formats.release_layout import read_or_none
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.record_routes import FOR_EVER
+from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["log"])
 

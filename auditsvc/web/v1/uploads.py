@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["candidates"])

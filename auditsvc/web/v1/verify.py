@@ -25,9 +25,9 @@ from auditsvc.services.release import release_folder
 from auditsvc.services.signing_context import trust_of as installed
 from auditsvc.web.authentication import site_of
 from auditsvc.web.bundles import unpack
-from auditsvc.web.permissions import RoleRoute
 from auditsvc.web.public_url import Origin, origins_of
 from auditsvc.web.record_routes import ADigest
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 router = APIRouter(route_class=RoleRoute, tags=["releases"])

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from auditsvc.adapters.webhook_http import checked_address
 from auditsvc.web.authentication import site_of
-from auditsvc.web.permissions import RoleRoute
+from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.webhooks.webhook_store import Delivery, State, Webhook
 
 router = APIRouter(route_class=RoleRoute, tags=["receivers"])

@@ -20,7 +20,7 @@ from auditsvc.web.webhooks.webhook_signing import key_of, signature
 from auditsvc.web.webhooks.webhook_store import DueDelivery, WebhookStore
 
 if TYPE_CHECKING:
-    from auditsvc.web.state import LoggedLedger
+    from auditsvc.ports import LoggedLedger
 
 READ = 500
 """Entries that are read in one round."""
