@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from auditsvc.adapters.jobs.job_client import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
     from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import Blobs, KeyRole, Log, Ports, Progress, References, Result, Signer, Timestamps, Witnesses
+    from auditsvc.ports import Blobs, Context, KeyRole, Log, Progress, References, Result, Signer, Timestamps, Witnesses
     from auditsvc.records import Policy
     from auditsvc.services.job_handlers import JobContext
 
@@ -109,7 +109,7 @@ def open_signing_services(settings: Settings, log: Log) -> SigningServiceFields:
     return found
 
 
-def open_ports(settings: Settings, progress: Progress) -> Ports:
+def open_ports(settings: Settings, progress: Progress) -> Context:
     """All ports of the embedded default, or of what the settings name; makes the store on first use.
 
     Raises:
@@ -122,7 +122,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
     from auditsvc.datasets.folder import FolderDatasets
     from auditsvc.models.devices import device_named
-    from auditsvc.ports import Ports
+    from auditsvc.ports import Context
     from auditsvc.services.signing_context import checkpoint_store_of
 
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
@@ -131,7 +131,7 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
     except OSError as error:
         raise Unavailable(f"the store {settings.store} can't be made: {error.strerror}") from error
     ledger = open_ledger(settings, create=True)
-    ports = Ports(
+    ctx = Context(
         ledger=ledger,
         log=ledger,
         blobs=open_blobs(settings),
@@ -145,8 +145,8 @@ def open_ports(settings: Settings, progress: Progress) -> Ports:
         device=device_named(settings.device),
         **open_signing_services(settings, ledger),
     )
-    checkpoint_store_of(ports).guard()
-    return ports
+    checkpoint_store_of(ctx).guard()
+    return ctx
 
 
 def _references(allowed: str) -> References | None:
@@ -184,7 +184,7 @@ def open_worker(settings: Settings) -> Worker:
     from auditsvc.adapters.jobs.worker import Worker
 
     room = open_job_context(settings)
-    cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ports.device != "cpu") if settings.ray else None
+    cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ctx.device != "cpu") if settings.ray else None
     slots, days = settings.store / "workers", settings.job_days
     return Worker(JobDatabase(settings.jobs), room, slots, settings.job_deaths, cluster=cluster, keep_days=days)
 

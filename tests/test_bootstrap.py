@@ -58,8 +58,8 @@ def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path
     shutil.copytree(settings.store, tmp_path / "backup")
     site = open_site(settings, "127.0.0.1")
     site.ledger.append_leaf(b"something happened")
-    checkpoint_store_of(site.ports).current()
-    assert trust_of(site.ports).log is not None
+    checkpoint_store_of(site.ctx).current()
+    assert trust_of(site.ctx).log is not None
     site.close()
     shutil.rmtree(settings.store)
     shutil.copytree(tmp_path / "backup", settings.store)
@@ -71,5 +71,5 @@ def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path
 def test_the_service_reads_files_where_the_workers_put_them(tmp_path: Path) -> None:
     settings = Settings(store=tmp_path / "store", blobs_url="s3://bucket/place", watch_s=0)
     site = open_site(settings, "127.0.0.1")
-    assert isinstance(site.ports.blobs, ObjectBlobs)
+    assert isinstance(site.ctx.blobs, ObjectBlobs)
     site.close()

@@ -12,7 +12,7 @@ from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.evaluation import Predictions
-    from auditsvc.ports import Ports
+    from auditsvc.ports import Context
     from auditsvc.records import Candidate, Decision
 
 
@@ -38,31 +38,31 @@ def audit(
     from auditsvc.services.reporting import write_report
 
     rules = read_policy(policy)
-    ports = ports_for(store, quiet=json)
-    dataset = ports.datasets.open(data)
+    ctx = ports_for(store, quiet=json)
+    dataset = ctx.datasets.open(data)
     faults = slice_faults(rules, with_policy_slices(rules, dataset).slices.names)
     if faults:
         raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
     facts = {"model": model, "source": source, "licence": licence}
-    chosen = _chosen(version, candidate, parent, facts, person, data, ports)
+    chosen = _chosen(ctx, version, candidate, parent, facts, person, data)
     remembered: dict[str, Predictions] = {}
-    evidence = measure(chosen, rules, dataset, ports, remembered)
-    discover_slices(chosen, rules, dataset, ports, remembered)
-    find_exemplars(chosen, rules, dataset, ports, remembered)
-    decision = judge(chosen, rules, evidence, ports)
-    (report,) = write_report(chosen, decision, dataset, ports)
+    evidence = measure(ctx, chosen, rules, dataset, remembered)
+    discover_slices(ctx, chosen, rules, dataset, remembered)
+    find_exemplars(ctx, chosen, rules, dataset, remembered)
+    decision = judge(ctx, chosen, rules, evidence)
+    (report,) = write_report(ctx, chosen, decision, dataset)
     _print_decision(decision, report, json=json)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[decision.outcome])
 
 
 def _chosen(
+    ctx: Context,
     version: str | None,
     folder: Path | None,
     parent: Path | None,
     facts: dict[str, str],
     person: str,
     data: Path,
-    ports: Ports,
 ) -> Candidate:
     """The candidate that is meant: a submitted version, or a folder that is admitted now."""
     from auditsvc.errors import NotFound
@@ -70,17 +70,17 @@ def _chosen(
     from auditsvc.services.candidates import admit, register_parent, submit
 
     if version is not None and folder is None:
-        known = ports.ledger.find(Submission, f"{facts['model']}/{version}")
+        known = ctx.ledger.find(Submission, f"{facts['model']}/{version}")
         if not known:
             raise NotFound(f"no candidate was submitted as {facts['model']} version {version}")
-        return ports.ledger.get(Candidate, known[-1].candidate)
+        return ctx.ledger.get(Candidate, known[-1].candidate)
     if folder is None or parent is None:
         raise InvalidInput("say what to audit: --version N, or --candidate FOLDER with --parent FOLDER")
     if person == "nobody":
         raise InvalidInput("say who submits the candidate with --as NAME; who submits can't approve")
-    dense, parent_version = register_parent(parent, facts, ports)
-    admitted = admit(folder, dense, ports.datasets.open(data), ports)
-    submit(admitted, parent_version, person, ports)
+    dense, parent_version = register_parent(ctx, parent, facts)
+    admitted = admit(ctx, folder, dense, ctx.datasets.open(data))
+    submit(ctx, admitted, parent_version, person)
     return admitted
 
 

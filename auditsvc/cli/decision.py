@@ -11,18 +11,18 @@ from auditsvc.cli.output import Json, Model, Person, Store, Version, ports_for, 
 from auditsvc.errors import NotFound
 
 if TYPE_CHECKING:
-    from auditsvc.ports import Ports
+    from auditsvc.ports import Context
     from auditsvc.records import Candidate, Release
 
 
-def candidate_of(model: str, version: str, ports: Ports) -> Candidate:
+def candidate_of(ctx: Context, model: str, version: str) -> Candidate:
     """The candidate that was submitted as this version.  Raises ``NotFound``."""
     from auditsvc.records import Candidate, Submission
 
-    known = ports.ledger.find(Submission, f"{model}/{version}")
+    known = ctx.ledger.find(Submission, f"{model}/{version}")
     if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
-    return ports.ledger.get(Candidate, known[-1].candidate)
+    return ctx.ledger.get(Candidate, known[-1].candidate)
 
 
 def approve(
@@ -32,8 +32,8 @@ def approve(
     from auditsvc.services.decisions import approve as consent
     from auditsvc.services.decisions import latest_decision
 
-    ports = ports_for(store, quiet=json)
-    approval = consent(latest_decision(candidate_of(model, version, ports), None, ports), person, ports, comment)
+    ctx = ports_for(store, quiet=json)
+    approval = consent(ctx, latest_decision(ctx, candidate_of(ctx, model, version), None), person, comment)
     if json:
         print_json(approval)
     else:
@@ -54,9 +54,9 @@ def waive(
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.decisions import waive as take
 
-    ports = ports_for(store, quiet=json)
-    decision = latest_decision(candidate_of(model, version, ports), None, ports)
-    waiver = take(decision, rule, person, reason, until.date(), ports)
+    ctx = ports_for(store, quiet=json)
+    decision = latest_decision(ctx, candidate_of(ctx, model, version), None)
+    waiver = take(ctx, decision, rule, person, reason, until.date())
     if json:
         print_json(waiver)
     else:
@@ -70,15 +70,15 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     from auditsvc.services.release import release as seal
     from auditsvc.services.release import release_folder
 
-    ports = ports_for(store, quiet=json)
-    candidate = candidate_of(model, version, ports)
-    with ports.progress.step("sign, attest, log, verify"):
-        sealed = seal(candidate, latest_decision(candidate, None, ports), ports)
+    ctx = ports_for(store, quiet=json)
+    candidate = candidate_of(ctx, model, version)
+    with ctx.progress.step("sign, attest, log, verify"):
+        sealed = seal(ctx, candidate, latest_decision(ctx, candidate, None))
     if json:
         print_json(sealed)
     else:
-        submission = ports.ledger.find(Submission, candidate.digest)[0]
-        print(f"released {model} version {version}: {release_folder(ports, submission, sealed.decision)}")
+        submission = ctx.ledger.find(Submission, candidate.digest)[0]
+        print(f"released {model} version {version}: {release_folder(ctx, submission, sealed.decision)}")
 
 
 def revoke(
@@ -93,8 +93,8 @@ def revoke(
     """Take a release back.  One person asks, another confirms."""
     from auditsvc.services.release import revoke as take_back
 
-    ports = ports_for(store, quiet=json)
-    revocation = take_back(_sealed(model, version, ports), reason, requested_by, person, ports)
+    ctx = ports_for(store, quiet=json)
+    revocation = take_back(ctx, _sealed(ctx, model, version), reason, requested_by, person)
     if json:
         print_json(revocation)
     else:
@@ -118,9 +118,9 @@ def rollback(
     """Move the alias back to an earlier release that still verifies.  Nothing is revoked."""
     from auditsvc.services.rollback import roll_back
 
-    ports = ports_for(store, quiet=json)
-    with ports.progress.step("verify the earlier release"):
-        made = roll_back(model, version, reason, requested_by, person, ports, rehearse=rehearse)
+    ctx = ports_for(store, quiet=json)
+    with ctx.progress.step("verify the earlier release"):
+        made = roll_back(ctx, model, version, reason, requested_by, person, rehearse=rehearse)
     if json:
         print_json(made)
     else:
@@ -128,10 +128,10 @@ def rollback(
         print(f"{model} {what} from version {made.found or 'none'} to {made.version}, in {made.took_ms / 1000:.1f} s")
 
 
-def _sealed(model: str, version: str, ports: Ports) -> Release:
+def _sealed(ctx: Context, model: str, version: str) -> Release:
     from auditsvc.records import Release
 
-    known = ports.ledger.find(Release, f"{model}/{version}")
+    known = ctx.ledger.find(Release, f"{model}/{version}")
     if not known:
         raise NotFound(f"{model} version {version} was never released")
     return known[-1]

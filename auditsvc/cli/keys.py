@@ -56,11 +56,11 @@ def retire(
     if role not in _ROLES:
         raise InvalidInput(f"a role is one of {', '.join(_ROLES)}; the log's key is the log's name and stays")
     chosen = cast(Literal["build", "audit", "release"], role)
-    ports, settings = checking_ports(store), settings_for(store)
+    ctx, settings = checking_ports(store), settings_for(store)
     successor = signer_at(to, chosen, settings) if to else None
-    keys = cast(FileKeys, ports.keys)
+    keys = cast(FileKeys, ctx.keys)
     options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}
-    record = end(chosen, reason, requested_by, ports, keys, confirmed_by=person, **options)
+    record = end(ctx, chosen, reason, requested_by, keys, confirmed_by=person, **options)
     if json:
         print_json(record)
         return
@@ -87,7 +87,7 @@ def compromised(
         pem = public.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{public} can't be read: {error}") from error
-    record = compromise(pem, since, reason, requested_by, checking_ports(store), confirmed_by=person)
+    record = compromise(checking_ports(store), pem, since, reason, requested_by, confirmed_by=person)
     if json:
         print_json(record)
     else:

@@ -38,13 +38,13 @@ def monitor(
     from auditsvc.services.alias import ALIAS, alias_target
     from auditsvc.services.watching import monitor as look
 
-    ports = ports_for(store, quiet=json)
-    meant = version or alias_target(ports.ledger, model, ports.registry.aliased(model, ALIAS))
-    known = ports.ledger.find(Release, f"{model}/{meant}")
+    ctx = ports_for(store, quiet=json)
+    meant = version or alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
+    known = ctx.ledger.find(Release, f"{model}/{meant}")
     if not known:
         raise NotFound(f"{model} version {meant} was never released" if meant else f"no version of {model} is in use")
-    dataset = ports.datasets.open(data)
-    made = look(known[-1], dataset, person, ports, baseline=ports.datasets.open(baseline) if baseline else None)
+    dataset = ctx.datasets.open(data)
+    made = look(ctx, known[-1], dataset, person, baseline=ctx.datasets.open(baseline) if baseline else None)
     if json:
         print_json(made)
     else:

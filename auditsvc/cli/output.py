@@ -17,7 +17,7 @@ from auditsvc.errors import AuditError, InvalidInput
 from auditsvc.settings import Settings
 
 if TYPE_CHECKING:
-    from auditsvc.ports import Ports
+    from auditsvc.ports import Context
 
 
 Store = Annotated[
@@ -39,7 +39,7 @@ def settings_for(store: Path | None) -> Settings:
     return Settings(store=store.absolute()) if store else Settings()
 
 
-def ports_for(store: Path | None, *, quiet: bool) -> Ports:
+def ports_for(store: Path | None, *, quiet: bool) -> Context:
     """All ports, with progress on the terminal unless the answer is wanted as JSON."""
     from auditsvc.adapters.progress_bar import ConsoleProgress, NoProgress
     from auditsvc.bootstrap import open_ports
@@ -47,7 +47,7 @@ def ports_for(store: Path | None, *, quiet: bool) -> Ports:
     return open_ports(settings_for(store), NoProgress() if quiet else ConsoleProgress())
 
 
-def checking_ports(store: Path | None) -> Ports:
+def checking_ports(store: Path | None) -> Context:
     """The ports without registry and data sets, for what only reads and signs: MLflow is not imported.
 
     Raises:
@@ -56,11 +56,11 @@ def checking_ports(store: Path | None) -> Ports:
     from auditsvc.adapters.blobs import FileBlobs
     from auditsvc.adapters.progress_bar import NoProgress
     from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_signing_services
-    from auditsvc.ports import Datasets, Ports, Registry
+    from auditsvc.ports import Context, Datasets, Registry
 
     settings = settings_for(store)
     ledger = open_ledger(settings)
-    return Ports(
+    return Context(
         ledger=ledger,
         log=ledger,
         blobs=FileBlobs(settings.store / "blobs"),

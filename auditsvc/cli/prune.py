@@ -20,7 +20,7 @@ from auditsvc.records import Recipe, faults_of
 
 if TYPE_CHECKING:
     from auditsvc.datasets import Dataset
-    from auditsvc.ports import Ports
+    from auditsvc.ports import Context
     from auditsvc.pruning import Ladder
     from auditsvc.records import Candidate, Parent, Policy, Recipe, Timing
     from auditsvc.services.compression_sweep import Sweep
@@ -218,22 +218,22 @@ def prune(
 
     if sweep and audited is None:
         raise InvalidInput("a sweep audits every candidate: name the data set to audit on with --audited")
-    ports = ports_for(store, quiet=json)
-    seen, images = RecipeData(ports.datasets.open, data), ports.datasets.open(calibration)
+    ctx = ports_for(store, quiet=json)
+    seen, images = RecipeData(ctx.datasets.open, data), ctx.datasets.open(calibration)
     fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
     fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
-    with resolve_parent(parent, _question(classes, image, output), ports) as folder:
-        dense, version = register_parent(folder, facts, ports)
+    with resolve_parent(ctx, parent, _question(classes, image, output)) as folder:
+        dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:
-        dataset = ports.datasets.open(audited)
-        search = Sweep(dense, images, dataset, _policy_for(policy, audited, dataset), ports, seen.sets, goal)
+        dataset = ctx.datasets.open(audited)
+        search = Sweep(dense, images, dataset, _policy_for(policy, audited, dataset), ctx, seen.sets, goal)
         _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)
         return
     chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
-    marking = WatermarkOptions(recipient, ports.datasets.open(queries) if queries else None, halfway)
-    candidate = _made(dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, ports, onnx=onnx)
-    _tell(candidate, dense, images, version, person, ports, json=json)
+    marking = WatermarkOptions(recipient, ctx.datasets.open(queries) if queries else None, halfway)
+    candidate = _made(ctx, dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, onnx=onnx)
+    _tell(ctx, candidate, dense, images, version, person, json=json)
 
 
 def _question(classes: str | None, image: str, output: str | None) -> Question | None:
@@ -252,12 +252,12 @@ def _question(classes: str | None, image: str, output: str | None) -> Question |
 
 
 def _made(
+    ctx: Context,
     parent: Parent,
     recipe: Recipe,
     calibration: Dataset,
     seen: RecipeData,
     marking: WatermarkOptions,
-    ports: Ports,
     *,
     onnx: bool,
 ) -> Candidate:
@@ -266,39 +266,39 @@ def _made(
     from auditsvc.services.candidates import prune_candidate
     from auditsvc.services.model_store import load_stored
 
-    fixed = concrete(load_stored(parent.files, ports), recipe, seen.sets, progress=ports.progress)
+    fixed = concrete(load_stored(ctx, parent.files), recipe, seen.sets, progress=ctx.progress)
     if fixed != recipe:
-        ports.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
-    with ports.progress.step("prune, mark, load again"):
-        return prune_candidate(parent, fixed, calibration, ports, seen.sets, onnx=onnx, marking=marking)
+        ctx.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
+    with ctx.progress.step("prune, mark, load again"):
+        return prune_candidate(ctx, parent, fixed, calibration, seen.sets, onnx=onnx, marking=marking)
 
 
 def _tell(
-    candidate: Candidate, parent: Parent, images: Dataset, version: str, person: str, ports: Ports, *, json: bool
+    ctx: Context, candidate: Candidate, parent: Parent, images: Dataset, version: str, person: str, *, json: bool
 ) -> None:
     """Submit, time, and say what the candidate costs beside its parent."""
     from auditsvc.services.candidates import submit
     from auditsvc.services.compression_sweep import cost_lines
 
-    submission = submit(candidate, version, person, ports)
-    timing, why = _timing(candidate, parent, images, ports)
+    submission = submit(ctx, candidate, version, person)
+    timing, why = _timing(ctx, candidate, parent, images)
     if json:
         more = {"timing": timing.model_dump(mode="json")} if timing else {"untimed": why}
         print_json({**submission.model_dump(mode="json", exclude_none=True), "card": candidate.card, **more})
         return
     print(f"{submission.model} version {submission.version}: {submission.candidate}")
-    lines = cost_lines(candidate, parent, timing, ports)
+    lines = cost_lines(ctx, candidate, parent, timing)
     print("\n".join(f"  {line}" for line in lines))
     if timing is None:
         print(f"  latency was not measured: {why}")
 
 
-def _timing(candidate: Candidate, parent: Parent, images: Dataset, ports: Ports) -> tuple[Timing | None, str]:
+def _timing(ctx: Context, candidate: Candidate, parent: Parent, images: Dataset) -> tuple[Timing | None, str]:
     from auditsvc.errors import Refused, Unavailable
     from auditsvc.services.compression_sweep import measure_latency
 
     try:
-        return measure_latency(candidate, parent, next(images.batches(64)).images, ports), ""
+        return measure_latency(ctx, candidate, parent, next(images.batches(64)).images), ""
     except (Refused, Unavailable) as error:
         return None, str(error).splitlines()[0]
 

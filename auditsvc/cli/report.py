@@ -52,17 +52,17 @@ def report(
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.reporting import write_report
 
-    ports = ports_for(store, quiet=json)
-    known = ports.ledger.find(Submission, f"{model}/{version}")
+    ctx = ports_for(store, quiet=json)
+    known = ctx.ledger.find(Submission, f"{model}/{version}")
     if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
-    candidate = ports.ledger.get(Candidate, known[-1].candidate)
-    decision, dataset = latest_decision(candidate, None, ports), ports.datasets.open(data)
+    candidate = ctx.ledger.get(Candidate, known[-1].candidate)
+    decision, dataset = latest_decision(ctx, candidate, None), ctx.datasets.open(data)
     names = tuple(FORMATS) if "all" in formats else tuple(formats)
     unknown = sorted(set(names) - set(FORMATS))
     if unknown:
         raise InvalidInput(f"no report format {', '.join(unknown)}; there are: {', '.join(FORMATS)}, all")
-    paths = write_report(candidate, decision, dataset, ports, formats=names)
+    paths = write_report(ctx, candidate, decision, dataset, formats=names)
     if json:
         print_json({"reports": [str(path) for path in paths]})
     else:

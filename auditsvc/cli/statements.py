@@ -40,9 +40,9 @@ def add(
 
     if harm not in get_args(Harm):
         raise InvalidInput(f"no harm {harm!r}; there are: {', '.join(get_args(Harm))}")
-    ports = checking_ports(store)
+    ctx = checking_ports(store)
     made = record_incident(
-        model, cast(Harm, harm), words, _moment(aware), person, candidate, ports.ledger, ports.clock.now()
+        model, cast(Harm, harm), words, _moment(aware), person, candidate, ctx.ledger, ctx.clock.now()
     )
     if json:
         print_json({"incident": made.digest, "due": made.due.isoformat()})
@@ -64,8 +64,8 @@ def reported(
     """Register that the authority was told; it stops the clock."""
     from auditsvc.services.statements import reported_incident
 
-    ports = checking_ports(store)
-    made = reported_incident(incident, authority, reference, _moment(at), person, ports.ledger, ports.clock.now())
+    ctx = checking_ports(store)
+    made = reported_incident(incident, authority, reference, _moment(at), person, ctx.ledger, ctx.clock.now())
     late = made.reported is not None and made.reported > made.due
     if json:
         print_json({"incident": made.digest, "late": late})
@@ -86,8 +86,8 @@ def watched_for_any(
     """Say that you watched in these days, and know of no incident beside those that are registered."""
     from auditsvc.services.statements import record_watch
 
-    ports = checking_ports(store)
-    made = record_watch(model, _day(since), _day(until), words, person, ports.ledger, ports.clock.now())
+    ctx = checking_ports(store)
+    made = record_watch(model, _day(since), _day(until), words, person, ctx.ledger, ctx.clock.now())
     if json:
         print_json({"watch": made.digest})
         return
@@ -100,9 +100,9 @@ def list_incidents(model: Model, store: Store = None, json: Json = False) -> Non
     from auditsvc.compliance import Incident, Watch
     from auditsvc.compliance.assessment.incident_status import current
 
-    ports = checking_ports(store)
-    known = sorted(current(ports.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))
-    watches, now = ports.ledger.find(Watch, model), ports.clock.now()
+    ctx = checking_ports(store)
+    known = sorted(current(ctx.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))
+    watches, now = ctx.ledger.find(Watch, model), ctx.clock.now()
     if json:
         found = [one.model_dump(mode="json") | {"digest": one.digest, "due": one.due.isoformat()} for one in known]
         print_json({"incidents": found, "watches": [one.model_dump(mode="json") for one in watches]})

@@ -25,9 +25,9 @@ def publish(
     from auditsvc.services.key_rotation import publish as tell
     from auditsvc.services.key_rotation import trust_folder
 
-    ports = checking_ports(store)
-    folder = out or trust_folder(ports)
-    recalls = tell(ports, folder)
+    ctx = checking_ports(store)
+    folder = out or trust_folder(ctx)
+    recalls = tell(ctx, folder)
     if json:
         print_json({"folder": str(folder), "recalls": len(recalls.recalls)})
     else:

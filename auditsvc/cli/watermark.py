@@ -41,13 +41,13 @@ def copy(
     from auditsvc.services.candidates import submit_beside, watermark_for_recipient
     from auditsvc.services.watermarking import WatermarkOptions
 
-    ports = ports_for(store, quiet=json)
-    pool = ports.datasets.open(queries) if queries else None
-    candidate, images, made = candidate_of(model, version, ports), ports.datasets.open(calibration), {}
-    with ports.progress.step("mark, load again, submit", len(recipient)) as tick:
+    ctx = ports_for(store, quiet=json)
+    pool = ctx.datasets.open(queries) if queries else None
+    candidate, images, made = candidate_of(ctx, model, version), ctx.datasets.open(calibration), {}
+    with ctx.progress.step("mark, load again, submit", len(recipient)) as tick:
         for name in recipient:
             made[name] = submit_beside(
-                watermark_for_recipient(candidate, WatermarkOptions(name, pool, halfway), images, ports), person, ports
+                ctx, watermark_for_recipient(ctx, candidate, WatermarkOptions(name, pool, halfway), images), person
             ).version
             tick()
     if json:
@@ -72,8 +72,8 @@ def identify(
 
     if (file is None) == (queries is None):
         raise InvalidInput("give the file that was found, or its answers with --queries")
-    ports = checking_ports(store)
-    found = identify_file(file, ports) if file else identify_answers(queries or Path(), ports)
+    ctx = checking_ports(store)
+    found = identify_file(ctx, file) if file else identify_answers(ctx, queries or Path())
     if json:
         print_json(found)
     else:
@@ -121,8 +121,8 @@ def reveal(
     from auditsvc.cli.decision import candidate_of
     from auditsvc.services.tracing import reveal as show
 
-    ports = checking_ports(store)
-    show(candidate_of(model, version, ports), subkey, folder, ports)
+    ctx = checking_ports(store)
+    show(ctx, candidate_of(ctx, model, version), subkey, folder)
     print(f"sub-key {subkey} of {model} version {version} is in {folder}; give it to the arbiter with the release")
 
 

@@ -250,6 +250,7 @@ pass
 __all__ = [
     "Blobs",
     "Clock",
+    "Context",
     "Datasets",
     "Jobs",
     "KeyRole",
@@ -257,7 +258,6 @@ __all__ = [
     "Ledger",
     "Log",
     "Placed",
-    "Ports",
     "Progress",
     "References",
     "Registry",
@@ -429,7 +429,7 @@ class Tick(Protocol):
 
 
 @dataclass(frozen=True)
-class Ports:
+class Context:
     """All of the outside world that the verbs need."""
 
     ledger: Ledger

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from auditsvc.errors import NotFound
-from auditsvc.ports import Ledger, Placed, Ports
+from auditsvc.ports import Context, Ledger, Placed
 from auditsvc.records import AliasMove, Digest, Value
 from auditsvc.services.gate_query import query_gate
 
@@ -44,27 +44,27 @@ class AliasDrift(Value):
         return f"{moved} to {self.found or 'nothing'} past auditsvc{', and put back' if self.put_back else ''}"
 
 
-def set_alias(model: str, version: str, because: Digest, ports: Ports) -> None:
+def set_alias(ctx: Context, model: str, version: str, because: Digest) -> None:
     """Write down that the alias belongs to this version, then move it there."""
-    _record(model, version, because, ports)
-    ports.registry.move_alias(model, ALIAS, version)
+    _record(ctx, model, version, because)
+    ctx.registry.move_alias(model, ALIAS, version)
 
 
-def clear_alias(model: str, version: str, because: Digest, ports: Ports) -> None:
+def clear_alias(ctx: Context, model: str, version: str, because: Digest) -> None:
     """Take the alias away from this version, if it has it."""
-    known = ports.ledger.find(AliasMove, model)
+    known = ctx.ledger.find(AliasMove, model)
     if known and known[-1].version == version:
-        _record(model, None, because, ports)
-    if ports.registry.aliased(model, ALIAS) == version:
-        ports.registry.drop_alias(model, ALIAS)
+        _record(ctx, model, None, because)
+    if ctx.registry.aliased(model, ALIAS) == version:
+        ctx.registry.drop_alias(model, ALIAS)
 
 
-def _record(model: str, version: str | None, because: Digest, ports: Ports) -> None:
-    known = ports.ledger.find(AliasMove, model)
+def _record(ctx: Context, model: str, version: str | None, because: Digest) -> None:
+    known = ctx.ledger.find(AliasMove, model)
     if known and (known[-1].version, known[-1].because) == (version, because):
         return
-    move = AliasMove(model=model, alias=ALIAS, version=version, because=because, at=ports.clock.now())
-    ports.ledger.append(move, actor="auditsvc")
+    move = AliasMove(model=model, alias=ALIAS, version=version, because=because, at=ctx.clock.now())
+    ctx.ledger.append(move, actor="auditsvc")
 
 
 def alias_target(ledger: Ledger, model: str, found: str | None) -> str | None:
@@ -89,7 +89,7 @@ Placement = dict[str, Placed]
 """Every model's aliases and stages."""
 
 
-def reconcile(ports: Ports, seen: Mapping[str, Placed], *, put_back: bool) -> tuple[Placement, tuple[AliasDrift, ...]]:
+def reconcile(ctx: Context, seen: Mapping[str, Placed], *, put_back: bool) -> tuple[Placement, tuple[AliasDrift, ...]]:
     """How the registry stands now, and everything that others moved since it stood as ``seen``.
 
     With ``put_back`` the alias goes where it belongs, and a version that the gate refuses leaves production.  What
@@ -98,22 +98,22 @@ def reconcile(ports: Ports, seen: Mapping[str, Placed], *, put_back: bool) -> tu
     Raises:
         Unavailable: the registry can't be read or written.
     """
-    now = ports.registry.placed()
+    now = ctx.registry.placed()
     moves = tuple(
         move
-        for model in sorted({*now, *seen, *(item.model for item in ports.ledger.all(AliasMove))})
-        for move in _moves(ports, model, seen.get(model), now.get(model, Placed()), put_back=put_back)
+        for model in sorted({*now, *seen, *(item.model for item in ctx.ledger.all(AliasMove))})
+        for move in _moves(ctx, model, seen.get(model), now.get(model, Placed()), put_back=put_back)
     )
-    return (ports.registry.placed() if any(move.put_back for move in moves) else now), moves
+    return (ctx.registry.placed() if any(move.put_back for move in moves) else now), moves
 
 
-def _moves(ports: Ports, model: str, was: Placed | None, found: Placed, *, put_back: bool) -> Iterator[AliasDrift]:
+def _moves(ctx: Context, model: str, was: Placed | None, found: Placed, *, put_back: bool) -> Iterator[AliasDrift]:
     carrier = found.aliases.get(ALIAS)
-    rightful = alias_target(ports.ledger, model, carrier)
-    moved = carrier != rightful and not _settling(ports, model)
+    rightful = alias_target(ctx.ledger, model, carrier)
+    moved = carrier != rightful and not _settling(ctx, model)
     if moved and (put_back or was is None or was.aliases.get(ALIAS) != carrier):
         if put_back:
-            _put_alias(ports, model, rightful)
+            _put_alias(ctx, model, rightful)
         yield AliasDrift(model=model, what="alias", name=ALIAS, before=rightful, found=carrier, put_back=put_back)
     if was is None:
         return
@@ -124,24 +124,24 @@ def _moves(ports: Ports, model: str, was: Placed | None, found: Placed, *, put_b
     for name in sorted({*was.stages, *found.stages}):
         before, after = was.stages.get(name), found.stages.get(name)
         if before != after:
-            back = put_back and _must_leave(ports.ledger, model, name, after)
+            back = put_back and _must_leave(ctx.ledger, model, name, after)
             if back and after is not None:
-                ports.registry.set_stage(model, after, None)
+                ctx.registry.set_stage(model, after, None)
             yield AliasDrift(model=model, what="stage", name=name, before=before, found=after, put_back=back)
 
 
-def _settling(ports: Ports, model: str) -> bool:
+def _settling(ctx: Context, model: str) -> bool:
     """Whether one of our own verbs may be between writing down where the alias belongs and moving it."""
-    known = ports.ledger.find(AliasMove, model)
-    return bool(known) and ports.clock.now() - known[-1].at < SETTLES
+    known = ctx.ledger.find(AliasMove, model)
+    return bool(known) and ctx.clock.now() - known[-1].at < SETTLES
 
 
 def _must_leave(ledger: Ledger, model: str, stage: str, version: str | None) -> bool:
     return stage == IN_PRODUCTION and version is not None and not _gate_says_yes(ledger, model, version)
 
 
-def _put_alias(ports: Ports, model: str, version: str | None) -> None:
+def _put_alias(ctx: Context, model: str, version: str | None) -> None:
     if version is None:
-        ports.registry.drop_alias(model, ALIAS)
+        ctx.registry.drop_alias(model, ALIAS)
     else:
-        ports.registry.move_alias(model, ALIAS, version)
+        ctx.registry.move_alias(model, ALIAS, version)

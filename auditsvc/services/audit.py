@@ -42,7 +42,7 @@ from auditsvc.evaluation.sharding import (
 )
 from auditsvc.gate import decide
 from auditsvc.models.devices import device_words
-from auditsvc.ports import Ports, Result
+from auditsvc.ports import Context, Result
 from auditsvc.records import (
     OVERALL,
     Candidate,
@@ -69,17 +69,17 @@ class StageHooks:
 
     fields: Callable[[], dict[str, Any]]
     key_of: Callable[[Check], EvidenceKey]
-    run: Callable[[Check, EvidenceKey, EvalContext, Ports], Evidence | CheckFailed]
+    run: Callable[[Context, Check, EvidenceKey, EvalContext], Evidence | CheckFailed]
 
 
-def fresh_evidence(key: EvidenceKey, policy: Policy, ports: Ports) -> Evidence | None:
+def fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
     """The first evidence with this key in the ledger that is not too old for the policy."""
-    oldest = ports.clock.now() - datetime.timedelta(days=policy.max_age_days)
-    return next((found for found in ports.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
+    oldest = ctx.clock.now() - datetime.timedelta(days=policy.max_age_days)
+    return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
 
 
 def audit_in_stages(
-    candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports, how: StageHooks, kept: Kept
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, how: StageHooks, kept: Kept
 ) -> tuple[Evidence | CheckFailed, ...]:
     """The evidence of the first stage after which the policy approves or rejects; of the last one if none does."""
     order = order_of(dataset.slices, policy.seed)
@@ -89,34 +89,33 @@ def audit_in_stages(
     for size in sizes:
         checks = [check_named(name, spec) for name, spec in policy.checks.items()]
         keys = {check.id: how.key_of(check).model_copy(update={"stage": size}) for check in checks}
-        known = {name: fresh_evidence(key, policy, ports) for name, key in keys.items()}
+        known = {name: fresh_evidence(ctx, key, policy) for name, key in keys.items()}
         if None in known.values():
             fields = fields or how.fields()
             case = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=kept)
         results = tuple(
-            known[check.id] or _appended(how.run(check, keys[check.id], case, ports), dataset, ports)
-            for check in checks
+            known[check.id] or _appended(ctx, how.run(ctx, check, keys[check.id], case), dataset) for check in checks
         )
-        outcome = _outcome(candidate, policy, results, ports)
-        ports.progress.say(f"after {size} of {dataset.ref.images} images: {outcome}")
+        outcome = _outcome(ctx, candidate, policy, results)
+        ctx.progress.say(f"after {size} of {dataset.ref.images} images: {outcome}")
         if outcome != "inconclusive":
             break
     return results
 
 
-def _appended(found: Evidence | CheckFailed, dataset: Dataset, ports: Ports) -> Evidence | CheckFailed:
+def _appended(ctx: Context, found: Evidence | CheckFailed, dataset: Dataset) -> Evidence | CheckFailed:
     """Written down; evidence of a stage names the whole data set, and how many images each slice has in it."""
     if isinstance(found, Evidence):
         found = found.model_copy(update={"dataset": dataset.ref, "whole": slice_sizes(dataset)})
-    ports.ledger.append(found, actor="auditsvc")
+    ctx.ledger.append(found, actor="auditsvc")
     return found
 
 
-def _outcome(candidate: Candidate, policy: Policy, results: tuple[Evidence | CheckFailed, ...], ports: Ports) -> str:
+def _outcome(ctx: Context, candidate: Candidate, policy: Policy, results: tuple[Evidence | CheckFailed, ...]) -> str:
     evidence = [item for item in results if isinstance(item, Evidence)]
-    looks = {item.key.dataset: holdout_uses(item.key.dataset, candidate.model, ports.ledger) for item in evidence}
-    waivers, incumbent = ports.ledger.find(Waiver, candidate.digest), incumbent_of(candidate, ports.ledger)
-    now = ports.clock.now()
+    looks = {item.key.dataset: holdout_uses(item.key.dataset, candidate.model, ctx.ledger) for item in evidence}
+    waivers, incumbent = ctx.ledger.find(Waiver, candidate.digest), incumbent_of(candidate, ctx.ledger)
+    now = ctx.clock.now()
     return decide(policy, candidate, evidence, waivers=waivers, incumbent=incumbent, looks=looks, at=now).outcome
 
 
@@ -124,10 +123,10 @@ pass
 
 
 def audit(
+    ctx: Context,
     candidate: Candidate,
     policy: Policy,
     dataset: Dataset,
-    ports: Ports,
     remembered: MutableMapping[str, Predictions] | None = None,
     answers: PartialResults | None = None,
 ) -> tuple[Evidence | CheckFailed, ...]:
@@ -139,52 +138,52 @@ def audit(
     Raises:
         InvalidInput: a data set of another task or other classes than the model's.
     """
-    ports.ledger.append(policy, actor="auditsvc")
-    parent = ports.ledger.get(Parent, candidate.parent)
+    ctx.ledger.append(policy, actor="auditsvc")
+    parent = ctx.ledger.get(Parent, candidate.parent)
     dataset = with_policy_slices(policy, dataset)
     for line in undersized_slices(policy, dataset):
-        ports.progress.say(f"can't be approved on this data set: {line}")
+        ctx.progress.say(f"can't be approved on this data set: {line}")
     if policy.stages:
         how = StageHooks(
-            fields=lambda: _fields(candidate, parent, policy, dataset, ports),
+            fields=lambda: _fields(ctx, candidate, parent, policy, dataset),
             key_of=lambda check: _key(check, candidate, policy, dataset),
             run=_run,
         )
-        return audit_in_stages(candidate, policy, dataset, ports, how, {} if remembered is None else remembered)
-    known = known_evidence(candidate, policy, dataset, ports)
+        return audit_in_stages(ctx, candidate, policy, dataset, how, {} if remembered is None else remembered)
+    known = known_evidence(ctx, candidate, policy, dataset)
     results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
     if results:
-        ports.progress.say(f"found again, not measured twice: {', '.join(sorted(results))}")
+        ctx.progress.say(f"found again, not measured twice: {', '.join(sorted(results))}")
     missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
     if missing:
-        fields = _fields(candidate, parent, policy, dataset, ports)
+        fields = _fields(ctx, candidate, parent, policy, dataset)
         case = GatheredContext(**fields, remembered={} if remembered is None else remembered, found=answers or {})
         for name, check in missing.items():
-            results[name] = _run(check, _key(check, candidate, policy, dataset), case, ports)
-            ports.ledger.append(results[name], actor="auditsvc")
+            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), case)
+            ctx.ledger.append(results[name], actor="auditsvc")
     return tuple(results[name] for name in policy.checks)
 
 
-def known_evidence(candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Evidence | None]:
+def known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Evidence | None]:
     """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
     keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    return {name: fresh_evidence(key, policy, ports) for name, key in keys.items()}
+    return {name: fresh_evidence(ctx, key, policy) for name, key in keys.items()}
 
 
 def measure_part(
-    candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports, names: Iterable[str], part: ImageRange
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, names: Iterable[str], part: ImageRange
 ) -> PartialResults:
     """What both models answer in one part of every pass that these checks make.
 
     A check that crashes here is heard of where the parts are put together, and becomes a record there.
     """
     dataset = with_policy_slices(policy, dataset)
-    fields = _fields(candidate, ports.ledger.get(Parent, candidate.parent), policy, dataset, ports)
+    fields = _fields(ctx, candidate, ctx.ledger.get(Parent, candidate.parent), policy, dataset)
     case = ShardContext(**fields, part=part)
     for name in names:
         check = check_named(name, policy.checks[name])
-        _run(check, _key(check, candidate, policy, dataset), case, ports)
+        _run(ctx, check, _key(check, candidate, policy, dataset), case)
     return case.found
 
 
@@ -203,9 +202,9 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
     )
 
 
-def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset, ports: Ports) -> dict[str, Any]:
+def _fields(ctx: Context, candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset) -> dict[str, Any]:
     """What every case of this audit has in common."""
-    model, dense = (load_stored(files, ports).on(ports.device) for files in (candidate.files, parent.files))
+    model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
     _require_same_world(candidate, policy, dataset, model.card.classes)
     return {
         "candidate": model,
@@ -216,8 +215,8 @@ def _fields(candidate: Candidate, parent: Parent, policy: Policy, dataset: Datas
         "dataset": dataset,
         "seed": policy.seed,
         "alpha": policy.level,
-        "device": ports.device,
-        "read_mark": partial(detect_watermark, candidate, dataset, ports) if candidate.mark else None,
+        "device": ctx.device,
+        "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
     }
 
 
@@ -236,12 +235,12 @@ def _require_same_world(candidate: Candidate, policy: Policy, dataset: Dataset, 
         )
 
 
-def _run(check: Check, key: EvidenceKey, case: EvalContext, ports: Ports) -> Evidence | CheckFailed:
+def _run(ctx: Context, check: Check, key: EvidenceKey, case: EvalContext) -> Evidence | CheckFailed:
     """One check; whatever it raises is a record, unless the machine failed or somebody stopped it."""
-    started = ports.clock.now()
+    started = ctx.clock.now()
     case.flips.clear()
     passes = max(1, round(check.cost()))
-    with ports.progress.step(check.id, passes * case.dataset.ref.images) as tick:
+    with ctx.progress.step(check.id, passes * case.dataset.ref.images) as tick:
         case.tick = tick
         try:
             readings = tuple(check.measure(case))
@@ -250,7 +249,7 @@ def _run(check: Check, key: EvidenceKey, case: EvalContext, ports: Ports) -> Evi
             raise
         except Exception as error:  # noqa: BLE001 - a crashed check is a record
             text = f"{type(error).__name__}: {error}"[:4000]
-            return CheckFailed(key=key, error=text, at=ports.clock.now())
+            return CheckFailed(key=key, error=text, at=ctx.clock.now())
     return Evidence(
         key=key,
         dataset=case.dataset.ref,
@@ -258,7 +257,7 @@ def _run(check: Check, key: EvidenceKey, case: EvalContext, ports: Ports) -> Evi
         flips=tuple(case.flips),
         environment=_environment(case.device),
         started=started,
-        finished=ports.clock.now(),
+        finished=ctx.clock.now(),
     )
 
 
@@ -296,7 +295,7 @@ _BATCH = 32
 
 
 def shards_of(
-    candidate: Candidate, policy: Policy, dataset: Dataset, ports: Ports, whose: tuple[str, str], work: int = SHARD_WORK
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, whose: tuple[str, str], work: int = SHARD_WORK
 ) -> tuple[Shard, ...]:
     """The shards of what is not measured yet; none where there is too little to share, or where stages decide how much.
 
@@ -304,7 +303,7 @@ def shards_of(
     """
     if policy.stages:
         return ()
-    known = known_evidence(candidate, policy, with_policy_slices(policy, dataset), ports)
+    known = known_evidence(ctx, candidate, policy, with_policy_slices(policy, dataset))
     missing = {name: check_named(name, policy.checks[name]) for name, found in known.items() if found is None}
     made = tuple(
         Shard(
@@ -340,7 +339,7 @@ def _parts(checks: Sequence[Check], images: int, work: int) -> int:
     return max(1, min(most, math.ceil(max(check.work(images) for check in checks) / work)))
 
 
-def measure(shard: Shard, dataset: Dataset, ports: Ports) -> Result:
+def measure(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
     """Measure one shard and keep what was found as a blob.
 
     Raises:
@@ -348,15 +347,15 @@ def measure(shard: Shard, dataset: Dataset, ports: Ports) -> Result:
     """
     if dataset.ref.digest != shard.dataset:
         raise Conflict(f"the data set {shard.data} was changed while the job ran; ask for a new audit")
-    candidate, policy = ports.ledger.get(Candidate, shard.candidate), ports.ledger.get(Policy, shard.policy)
+    candidate, policy = ctx.ledger.get(Candidate, shard.candidate), ctx.ledger.get(Policy, shard.policy)
     part = ImageRange(shard.part, shard.parts)
-    return {"answers": ports.blobs.put(as_bytes(measure_part(candidate, policy, dataset, ports, shard.checks, part)))}
+    return {"answers": ctx.blobs.put(as_bytes(measure_part(ctx, candidate, policy, dataset, shard.checks, part)))}
 
 
-def gathered(shards: Sequence[Shard], results: Sequence[Result], ports: Ports) -> PartialResults:
+def gathered(ctx: Context, shards: Sequence[Shard], results: Sequence[Result]) -> PartialResults:
     """What all shards found, put together."""
     found: PartialResults = {}
     both = zip(shards, results, strict=True)
     for _, group in groupby(both, key=lambda pair: pair[0].checks):
-        found |= put_together([from_bytes(ports.blobs.read(result["answers"])) for _, result in group])
+        found |= put_together([from_bytes(ctx.blobs.read(result["answers"])) for _, result in group])
     return found

@@ -26,7 +26,7 @@ from auditsvc.importing import ONNX, round_trip
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
 from auditsvc.models.complexity import facts
 from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
 from auditsvc.services.model_store import BESIDE, load_stored, resolve_parent, stored_tensors
 from auditsvc.services.watermarking import (
@@ -41,7 +41,7 @@ PROBES, ROUND_TRIP = 64, 8
 """Images on which ONNX Runtime is compared (INT8 by its share of equal answers), and those of the round trip."""
 
 
-def register_parent(folder: Path, facts: Mapping[str, str], ports: Ports) -> tuple[Parent, str]:
+def register_parent(ctx: Context, folder: Path, facts: Mapping[str, str]) -> tuple[Parent, str]:
     """Admit a dense model folder as a parent; the record and its version in the registry.
 
     ``facts`` are the record's words: model, source, licence, intended_use, not_for.
@@ -54,18 +54,18 @@ def register_parent(folder: Path, facts: Mapping[str, str], ports: Ports) -> tup
     parent = Parent(
         task=model.card.task,
         architecture=model.card.architecture,
-        files=tuple(ports.blobs.put_file(folder / name) for name in names),
+        files=tuple(ctx.blobs.put_file(folder / name) for name in names),
         **facts,
     )
-    ports.ledger.append(parent, actor="auditsvc")
-    return parent, ports.registry.register_parent(parent, folder)
+    ctx.ledger.append(parent, actor="auditsvc")
+    return parent, ctx.registry.register_parent(parent, folder)
 
 
 def prune_candidate(
+    ctx: Context,
     parent: Parent,
     recipe: Recipe,
     calibration: Dataset,
-    ports: Ports,
     data: Sequence[Dataset] = (),
     *,
     onnx: bool = False,
@@ -82,21 +82,21 @@ def prune_candidate(
         Refused: the saved files, loaded in a clean process, are not the model that was saved; or ONNX Runtime
             answers otherwise.
     """
-    known = ports.ledger.find(Candidate, recipe_key(parent.digest, recipe))
+    known = ctx.ledger.find(Candidate, recipe_key(parent.digest, recipe))
     for item in known:
-        if not is_marked_for(item, marking, ports):
+        if not is_marked_for(ctx, item, marking):
             continue
-        if has_onnx(item) == onnx and all(ports.blobs.has(file.digest) for file in item.files):
+        if has_onnx(item) == onnx and all(ctx.blobs.has(file.digest) for file in item.files):
             return item
-    dense = load_stored(parent.files, ports)
-    floats = pruning.in_float_weights(dense, recipe, data, progress=ports.progress)
-    weights, mark = embed_watermark(parent, assemble(floats, dense.card), calibration, ports, marking)
+    dense = load_stored(ctx, parent.files)
+    floats = pruning.in_float_weights(dense, recipe, data, progress=ctx.progress)
+    weights, mark = embed_watermark(ctx, parent, assemble(floats, dense.card), calibration, marking)
     saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
-    return _written(assemble(saved, dense.card), saved, parent, calibration, ports, recipe, mark, onnx=onnx)
+    return _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, onnx=onnx)
 
 
 def watermark_for_recipient(
-    candidate: Candidate, marking: WatermarkOptions, calibration: Dataset, ports: Ports
+    ctx: Context, candidate: Candidate, marking: WatermarkOptions, calibration: Dataset
 ) -> Candidate:
     """The same candidate, marked for a recipient of its own; made of the kept unmarked weights, without pruning again.
 
@@ -107,30 +107,30 @@ def watermark_for_recipient(
         InvalidInput: no recipient, or what finds the candidate's mark is not kept here.
         Refused: as ``make``.
     """
-    copy = find_watermark_key(candidate.mark, ports)
+    copy = find_watermark_key(ctx, candidate.mark)
     if copy is None or candidate.mark is None:
         raise InvalidInput("this candidate was not marked here, so no copies of it can be made")
     if not marking.recipient.strip():
         raise InvalidInput("say for whom the copy is: it is marked so that a leak leads to its recipient")
-    parent = ports.ledger.get(Parent, candidate.parent)
-    for item in ports.ledger.find(Candidate, parent.digest):
+    parent = ctx.ledger.get(Parent, candidate.parent)
+    for item in ctx.ledger.find(Candidate, parent.digest):
         same = item.mark is not None and item.mark.unmarked == copy.unmarked and has_onnx(item) == has_onnx(candidate)
-        if same and is_marked_for(item, marking, ports):
+        if same and is_marked_for(ctx, item, marking):
             return item
-    stored, card = stored_tensors(candidate.files, ports)
-    unmarked = assemble(dict(original_of(copy, ports).weights), card)
-    weights, mark = embed_watermark(parent, unmarked, calibration, ports, marking)
+    stored, card = stored_tensors(ctx, candidate.files)
+    unmarked = assemble(dict(original_of(ctx, copy).weights), card)
+    weights, mark = embed_watermark(ctx, parent, unmarked, calibration, marking)
     saved = pruning.in_format_of(weights, stored)
     model, onnx = assemble(saved, card), has_onnx(candidate)
-    return _written(model, saved, parent, calibration, ports, candidate.recipe, mark, onnx=onnx)
+    return _written(ctx, model, saved, parent, calibration, candidate.recipe, mark, onnx=onnx)
 
 
 def _written(
+    ctx: Context,
     model: Model,
     saved: dict[str, Tensor],
     parent: Parent,
     calibration: Dataset,
-    ports: Ports,
     recipe: Recipe | None,
     mark: Mark,
     *,
@@ -142,10 +142,10 @@ def _written(
             (folder / name).write_bytes(content)
         for file in parent.files:
             if file.name in BESIDE:
-                (folder / file.name).write_bytes(ports.blobs.read(file.digest))
+                (folder / file.name).write_bytes(ctx.blobs.read(file.digest))
         if onnx:
             (folder / ONNX).write_bytes(onnx_bytes(model, next(calibration.batches(PROBES)).images))
-        return _admitted(folder, model, parent, calibration, ports, recipe, mark)
+        return _admitted(ctx, folder, model, parent, calibration, recipe, mark)
 
 
 def has_onnx(candidate: Candidate) -> bool:
@@ -153,21 +153,21 @@ def has_onnx(candidate: Candidate) -> bool:
     return any(file.name == ONNX for file in candidate.files)
 
 
-def admit(folder: Path, parent: Parent, probe: Dataset, ports: Ports) -> Candidate:
+def admit(ctx: Context, folder: Path, parent: Parent, probe: Dataset) -> Candidate:
     """Admit a model folder that was pruned elsewhere, as it is: without a recipe and without our mark.
 
     Raises:
         Refused: files that are not a model of the parent's kind, or that do not load alike twice.
     """
     model = load_model(folder)
-    dense = load_stored(parent.files, ports)
+    dense = load_stored(ctx, parent.files)
     if (model.card.task, model.card.classes) != (dense.card.task, dense.card.classes):
         raise Refused(f"{folder} answers another question than its parent: other task or other classes")
-    return _admitted(folder, model, parent, probe, ports, None, None)
+    return _admitted(ctx, folder, model, parent, probe, None, None)
 
 
 def _admitted(
-    folder: Path, model: Model, parent: Parent, probe: Dataset, ports: Ports, recipe: Recipe | None, mark: Mark | None
+    ctx: Context, folder: Path, model: Model, parent: Parent, probe: Dataset, recipe: Recipe | None, mark: Mark | None
 ) -> Candidate:
     """The round trip in a clean process, then files into the blobs and the record into the ledger."""
     images = next(probe.batches(PROBES)).images
@@ -181,44 +181,44 @@ def _admitted(
         model=parent.model,
         task=parent.task,
         architecture=model.card.architecture,
-        files=tuple(ports.blobs.put_file(path) for path in sorted(paths)),
+        files=tuple(ctx.blobs.put_file(path) for path in sorted(paths)),
         parent=parent.digest,
         recipe=recipe,
         mark=mark,
         card=facts(model, (folder / WEIGHTS).read_bytes()),
     )
-    ports.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
+    ctx.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
     return candidate
 
 
-def submit(candidate: Candidate, parent_version: str, submitter: str, ports: Ports) -> Submission:
+def submit(ctx: Context, candidate: Candidate, parent_version: str, submitter: str) -> Submission:
     """Register the candidate as a model version and ask for its release; asking twice changes nothing."""
-    known = ports.ledger.find(Submission, candidate.digest)
+    known = ctx.ledger.find(Submission, candidate.digest)
     if known:
         return known[0]
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "candidate"
-        ports.blobs.checkout(candidate.files, folder)
-        version = ports.registry.register_candidate(candidate, folder, parent_version)
+        ctx.blobs.checkout(candidate.files, folder)
+        version = ctx.registry.register_candidate(candidate, folder, parent_version)
     submission = Submission(
         candidate=candidate.digest,
         model=candidate.model,
         version=version,
         submitter=submitter,
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    ports.ledger.append(submission, actor=submitter)
+    ctx.ledger.append(submission, actor=submitter)
     return submission
 
 
-def submit_beside(copy: Candidate, submitter: str, ports: Ports) -> Submission:
+def submit_beside(ctx: Context, copy: Candidate, submitter: str) -> Submission:
     """``submit`` for a candidate whose parent is registered already, as that of a copy is."""
-    parent = ports.ledger.get(Parent, copy.parent)
+    parent = ctx.ledger.get(Parent, copy.parent)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "parent"
-        ports.blobs.checkout(parent.files, folder)
-        version = ports.registry.register_parent(parent, folder)
-    return submit(copy, version, submitter, ports)
+        ctx.blobs.checkout(parent.files, folder)
+        version = ctx.registry.register_parent(parent, folder)
+    return submit(ctx, copy, version, submitter)
 
 
 pass
@@ -227,7 +227,7 @@ pass
 _VERSION = re.compile(r"models:/([^/@]+)/([1-9][0-9]*)")
 
 
-def admit_request(order: AdmitRequest, probe: Dataset, ports: Ports) -> Candidate:
+def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidate:
     """The candidate of this order, loaded again in a clean process on images of ``probe``.
 
     Raises:
@@ -235,27 +235,27 @@ def admit_request(order: AdmitRequest, probe: Dataset, ports: Ports) -> Candidat
         Refused: files that are no model of the parent's kind, or that do not load alike twice.
         Conflict: what is asked for is the parent itself.
     """
-    parent = ports.ledger.get(Parent, order.parent)
-    with ports.progress.step("fetch, look, load again"), _folder_of(order, ports) as folder:
-        candidate = admit(folder, parent, probe, ports)
+    parent = ctx.ledger.get(Parent, order.parent)
+    with ctx.progress.step("fetch, look, load again"), _folder_of(ctx, order) as folder:
+        candidate = admit(ctx, folder, parent, probe)
     if {file.digest for file in candidate.files} <= {file.digest for file in parent.files}:
         raise Conflict("these are the parent's own files; nothing was pruned")
     version = _VERSION.fullmatch(order.reference or "")
     if version is not None and version[1] == parent.model:
-        ports.registry.tag(version[1], version[2], {"auditsvc.digest": candidate.digest})
+        ctx.registry.tag(version[1], version[2], {"auditsvc.digest": candidate.digest})
     return candidate
 
 
 @contextmanager
-def _folder_of(order: AdmitRequest, ports: Ports) -> Iterator[Path]:
+def _folder_of(ctx: Context, order: AdmitRequest) -> Iterator[Path]:
     if order.reference is not None:
-        with resolve_parent(order.reference, None, ports) as folder:
+        with resolve_parent(ctx, order.reference, None) as folder:
             yield folder
         return
-    missing = [file.name for file in order.files if not ports.blobs.has(file.digest)]
+    missing = [file.name for file in order.files if not ctx.blobs.has(file.digest)]
     if missing:
         raise NotFound(f"not sent here: {', '.join(missing)}; send them to /v1/uploads first")
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "model"
-        ports.blobs.checkout(order.files, folder)
+        ctx.blobs.checkout(order.files, folder)
         yield folder

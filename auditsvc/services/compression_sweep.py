@@ -28,7 +28,7 @@ from auditsvc.gate import decide
 from auditsvc.models import Model
 from auditsvc.models.complexity import facts
 from auditsvc.models.latency import latencies
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.pruning import Frontier, Ladder, Outcome
 from auditsvc.records import (
     OVERALL,
@@ -54,7 +54,7 @@ RUNS = 100
 _FEW_ZEROS = 0.01
 
 
-def measure_latency(candidate: Candidate, parent: Parent, images: Tensor, ports: Ports, *, runs: int = RUNS) -> Timing:
+def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, images: Tensor, *, runs: int = RUNS) -> Timing:
     """The latency of one image, candidate and parent in turns, in ONNX Runtime on one thread; kept in the ledger.
 
     ``images`` are some of the model's own, on which ONNX Runtime is compared with torch first.
@@ -63,7 +63,7 @@ def measure_latency(candidate: Candidate, parent: Parent, images: Tensor, ports:
         Refused: one of the two can't be written as ONNX, or answers otherwise there.
         Unavailable: ``onnxruntime`` is not installed.
     """
-    models = [load_stored(item.files, ports) for item in (candidate, parent)]
+    models = [load_stored(ctx, item.files) for item in (candidate, parent)]
     mine, dense = latencies(models, images, runs=runs)
     timing = Timing(
         candidate=candidate.digest,
@@ -74,15 +74,15 @@ def measure_latency(candidate: Candidate, parent: Parent, images: Tensor, ports:
         parent_iqr_ms=dense.iqr_ms,
         runs=mine.runs,
         how=f"ONNX Runtime {version('onnxruntime')}, one thread, one image, in turns",
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    ports.ledger.append(timing, actor="auditsvc")
+    ctx.ledger.append(timing, actor="auditsvc")
     return timing
 
 
-def cost_lines(candidate: Candidate, parent: Parent, timing: Timing | None, ports: Ports) -> tuple[str, ...]:
+def cost_lines(ctx: Context, candidate: Candidate, parent: Parent, timing: Timing | None) -> tuple[str, ...]:
     """A candidate's card for people: what was counted beside the parent, then what was measured."""
-    mine, dense = candidate.card, facts(load_stored(parent.files, ports))
+    mine, dense = candidate.card, facts(load_stored(ctx, parent.files))
     lines = [
         f"{mine['parameters']:,.0f} parameters, {_zeros(mine):.0%} of them zero ({_of(mine, dense, 'parameters')})",
         f"{mine['macs']:,.0f} multiply-accumulates ({_of(mine, dense, 'macs')})",
@@ -133,7 +133,7 @@ class Sweep:
     calibration: Dataset
     audited: Dataset
     policy: Policy
-    ports: Ports
+    ctx: Context
     data: Sequence[Dataset] = ()
     goal: str = "bytes_compressed"
     _made: dict[str, Candidate] = field(default_factory=dict)
@@ -153,9 +153,9 @@ class Sweep:
         hopeless = undersized_slices(self.policy, with_policy_slices(self.policy, self.audited))
         if hopeless:
             raise InvalidInput(f"{self.policy.policy} can't approve anything on {self.audited.ref.name}", hopeless)
-        dense = load_stored(self.parent.files, self.ports)
+        dense = load_stored(self.ctx, self.parent.files)
         frontier = pruning.sweep(
-            dense, ladders, self._make, self._audit, cheap=self._cheap, goal=self.goal, progress=self.ports.progress
+            dense, ladders, self._make, self._audit, cheap=self._cheap, goal=self.goal, progress=self.ctx.progress
         )
         best = None if frontier.best is None else frontier.best.recipe.digest
         folder = self._written(frontier)
@@ -167,14 +167,14 @@ class Sweep:
         """Ask for the release of the best; None if nothing passed."""
         if found.best is None:
             return None
-        submission = submit(found.best, version, submitter, self.ports)
-        judge(found.best, self.policy, audit(found.best, self.policy, self.audited, self.ports), self.ports)
+        submission = submit(self.ctx, found.best, version, submitter)
+        judge(self.ctx, found.best, self.policy, audit(self.ctx, found.best, self.policy, self.audited))
         return submission
 
     def _make(self, recipe: Recipe) -> dict[str, Tensor]:
-        candidate = prune_candidate(self.parent, recipe, self.calibration, self.ports, self.data)
+        candidate = prune_candidate(self.ctx, self.parent, recipe, self.calibration, self.data)
         self._made[recipe.digest] = candidate
-        return stored_tensors(candidate.files, self.ports)[0]
+        return stored_tensors(self.ctx, candidate.files)[0]
 
     def _cheap(self, recipe: Recipe, _model: Model) -> Outcome:
         """The policy's cheapest check alone; failing it is failing the policy."""
@@ -182,24 +182,24 @@ class Sweep:
         if first is None:
             return Outcome(passed=True)
         candidate = self._made[recipe.digest]
-        evidence = audit(candidate, first, self.audited, self.ports, self._remembered)
+        evidence = audit(self.ctx, candidate, first, self.audited, self._remembered)
         measured = [item for item in evidence if isinstance(item, Evidence)]
-        decision = decide(first, candidate, measured, at=self.ports.clock.now())
+        decision = decide(first, candidate, measured, at=self.ctx.clock.now())
         return _outcome(decision, _readings(evidence))
 
     def _audit(self, recipe: Recipe, _model: Model) -> Outcome:
         candidate = self._made[recipe.digest]
-        evidence = audit(candidate, self.policy, self.audited, self.ports, self._remembered)
-        decision = judge(candidate, self.policy, evidence, self.ports)
+        evidence = audit(self.ctx, candidate, self.policy, self.audited, self._remembered)
+        decision = judge(self.ctx, candidate, self.policy, evidence)
         self._decided[recipe.digest] = decision
         return _outcome(decision, _readings(evidence) | self._latency(candidate))
 
     def _latency(self, candidate: Candidate) -> dict[str, float]:
         try:
             images = next(self.calibration.batches(64)).images
-            return {LATENCY: measure_latency(candidate, self.parent, images, self.ports).median_ms}
+            return {LATENCY: measure_latency(self.ctx, candidate, self.parent, images).median_ms}
         except (Refused, Unavailable) as error:
-            self.ports.progress.say(f"latency was not measured: {str(error).splitlines()[0]}")
+            self.ctx.progress.say(f"latency was not measured: {str(error).splitlines()[0]}")
             return {}
 
     def _written(self, frontier: Frontier) -> Path:
@@ -213,7 +213,7 @@ class Sweep:
             "trials": rows,
         }
         data = json.dumps(content, indent=2, sort_keys=True).encode()
-        folder = self.ports.folder / "sweeps" / self.parent.model / digest_of(data).removeprefix("sha256:")[:12]
+        folder = self.ctx.folder / "sweeps" / self.parent.model / digest_of(data).removeprefix("sha256:")[:12]
         readings = (ACCURACY, SLICE_LOSS, LATENCY)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from auditsvc.compliance import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
-from auditsvc.ports import Ledger, Ports
+from auditsvc.ports import Context, Ledger
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -51,15 +51,15 @@ def incumbent_named(digest: Digest | None, ledger: Ledger) -> Incumbent | None:
 
 
 def record_holdout_use(
-    candidate: Candidate, evidence: Iterable[Evidence], ports: Ports
+    ctx: Context, candidate: Candidate, evidence: Iterable[Evidence]
 ) -> dict[Digest, tuple[Digest, ...]]:
     """Write down that this candidate is judged on these images; the looks at each data set, this one among them."""
     datasets = sorted({item.key.dataset for item in evidence})
     for dataset in datasets:
-        if candidate.digest not in holdout_uses(dataset, candidate.model, ports.ledger):
-            made = HoldoutUse(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ports.clock.now())
-            ports.ledger.append(made, actor="auditsvc")
-    return {dataset: holdout_uses(dataset, candidate.model, ports.ledger) for dataset in datasets}
+        if candidate.digest not in holdout_uses(dataset, candidate.model, ctx.ledger):
+            made = HoldoutUse(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ctx.clock.now())
+            ctx.ledger.append(made, actor="auditsvc")
+    return {dataset: holdout_uses(dataset, candidate.model, ctx.ledger) for dataset in datasets}
 
 
 def holdout_uses(dataset: Digest, model: str, ledger: Ledger) -> tuple[Digest, ...]:
@@ -92,55 +92,55 @@ def is_clean(evidence: Evidence) -> bool:
 pass
 
 
-def judge(candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed], ports: Ports) -> Decision:
+def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed]) -> Decision:
     """Decide on this evidence; the same judgements as last time give the decision of last time.
 
     A candidate that carries the alias and is no longer approved loses it.  A rejection is signed and logged like
     a release, for every version that was submitted.
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
-    waivers = ports.ledger.find(Waiver, candidate.digest)
+    waivers = ctx.ledger.find(Waiver, candidate.digest)
     decision = decide(
         policy,
         candidate,
         measured,
         waivers=waivers,
-        incumbent=incumbent_of(candidate, ports.ledger),
-        looks=record_holdout_use(candidate, measured, ports),
-        at=ports.clock.now(),
+        incumbent=incumbent_of(candidate, ctx.ledger),
+        looks=record_holdout_use(ctx, candidate, measured),
+        at=ctx.clock.now(),
     )
-    known = ports.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
+    known = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
     if known and known[-1].model_copy(update={"at": decision.at}) == decision:
         decision = known[-1]
-    ports.ledger.append(policy, decision, actor="auditsvc")
-    for submission in ports.ledger.find(Submission, candidate.digest):
+    ctx.ledger.append(policy, decision, actor="auditsvc")
+    for submission in ctx.ledger.find(Submission, candidate.digest):
         tags = {
             "auditsvc.decision": decision.outcome,
             "auditsvc.decision_digest": decision.digest,
             "auditsvc.policy": decision.policy_name,
         }
-        ports.registry.tag(submission.model, submission.version, tags)
+        ctx.registry.tag(submission.model, submission.version, tags)
         if decision.outcome != "approved":
-            clear_alias(submission.model, submission.version, decision.digest, ports)
+            clear_alias(ctx, submission.model, submission.version, decision.digest)
     if decision.outcome == "rejected":
-        attest_rejection(candidate, decision, ports)
+        attest_rejection(ctx, candidate, decision)
     return decision
 
 
-def latest_decision(candidate: Candidate, policy: Policy | None, ports: Ports) -> Decision:
+def latest_decision(ctx: Context, candidate: Candidate, policy: Policy | None) -> Decision:
     """The newest decision on a candidate, under this policy if one is given.
 
     Raises:
         NotFound: it was never judged.
     """
     subject = candidate.digest if policy is None else f"{candidate.digest}|{policy.digest}"
-    known = ports.ledger.find(Decision, subject)
+    known = ctx.ledger.find(Decision, subject)
     if not known:
         raise NotFound(f"the candidate {candidate.digest} was never judged; audit it first")
     return known[-1]
 
 
-def approve(decision: Decision, approver: str, ports: Ports, comment: str = "") -> Approval:
+def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") -> Approval:
     """A named person consents to one decision.
 
     Raises:
@@ -149,10 +149,10 @@ def approve(decision: Decision, approver: str, ports: Ports, comment: str = "") 
     """
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; only an approved one can be consented to")
-    newest = ports.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")[-1]
+    newest = ctx.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")[-1]
     if newest.digest != decision.digest:
         raise Conflict("a newer decision on this candidate stands; look at that one")
-    known = [item for item in ports.ledger.find(Approval, decision.digest) if item.approver == approver]
+    known = [item for item in ctx.ledger.find(Approval, decision.digest) if item.approver == approver]
     if known:
         return known[0]
     approval = Approval(
@@ -160,13 +160,13 @@ def approve(decision: Decision, approver: str, ports: Ports, comment: str = "") 
         candidate=decision.candidate,
         approver=approver,
         comment=comment,
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    ports.ledger.append(approval, actor=approver)
+    ctx.ledger.append(approval, actor=approver)
     return approval
 
 
-def waive(decision: Decision, rule: str, person: str, reason: str, until: datetime.date, ports: Ports) -> Waiver:
+def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str, until: datetime.date) -> Waiver:
     """A named person takes one open rule of one candidate upon themselves until a day.
 
     Raises:
@@ -174,18 +174,16 @@ def waive(decision: Decision, rule: str, person: str, reason: str, until: dateti
             nobody waive, or a day in the past.
         Conflict: the person submitted the candidate.
     """
-    now = ports.clock.now()
+    now = ctx.clock.now()
     open_rules = {item.rule for item in decision.findings}
     if rule not in open_rules:
         raise InvalidInput(f"the decision has no open finding under {rule!r}; open: {', '.join(sorted(open_rules))}")
-    policy = ports.ledger.get(Policy, decision.policy)
+    policy = ctx.ledger.get(Policy, decision.policy)
     if any(item.rule == rule and item.waivers == "never" for item in policy.rules):
         raise InvalidInput(f"the policy {decision.policy_name} lets nobody waive the rule {rule}")
     if until < now.date():
         raise InvalidInput(f"a waiver until {until} would be over already")
-    if any(
-        item.submitter.casefold() == person.casefold() for item in ports.ledger.find(Submission, decision.candidate)
-    ):
+    if any(item.submitter.casefold() == person.casefold() for item in ctx.ledger.find(Submission, decision.candidate)):
         raise Conflict(f"{person} submitted this candidate and can't waive its rules")
     waiver = Waiver(
         candidate=decision.candidate,
@@ -196,5 +194,5 @@ def waive(decision: Decision, rule: str, person: str, reason: str, until: dateti
         until=until,
         at=now,
     )
-    ports.ledger.append(waiver, actor=person)
+    ctx.ledger.append(waiver, actor=person)
     return waiver

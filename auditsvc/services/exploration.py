@@ -13,7 +13,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
-from auditsvc.ports import Ledger, Ports
+from auditsvc.ports import Context, Ledger
 from auditsvc.records import Candidate, Parent, Policy, Slicing
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.services.model_store import load_stored
@@ -25,27 +25,27 @@ EVERYTHING = Slicing(image=dict.fromkeys(sorted(PROPERTIES), 4), classes=True)
 
 
 def discover_slices(
+    ctx: Context,
     candidate: Candidate,
     policy: Policy,
     dataset: Dataset,
-    ports: Ports,
     remembered: MutableMapping[str, Predictions] | None = None,
 ) -> DiscoveredSlices:
     """Groups that seem to lose more than the rest on untouched images, found on one half and told on the other.
 
     Found again, not searched twice.  After an audit, whose ``remembered`` answers it takes, no model runs for it.
     """
-    for known in ports.ledger.find(DiscoveredSlices, candidate.digest):
+    for known in ctx.ledger.find(DiscoveredSlices, candidate.digest):
         pins = (known.dataset, known.seed, known.alpha, known.code)
         if pins == (dataset.ref.digest, policy.seed, policy.level, code_version()):
             return known
     classes = True if dataset.ref.task == "classification" else None
     every = sliced_by(EVERYTHING.model_copy(update={"classes": classes}), dataset)
-    parent = ports.ledger.get(Parent, candidate.parent)
+    parent = ctx.ledger.get(Parent, candidate.parent)
     case = EvalContext(
-        candidate=load_stored(candidate.files, ports),
+        candidate=load_stored(ctx, candidate.files),
         candidate_digest=candidate.digest,
-        parent=load_stored(parent.files, ports),
+        parent=load_stored(ctx, parent.files),
         parent_digest=parent.digest,
         task=task_named(candidate.task, dataset.classes),
         dataset=every,
@@ -68,9 +68,9 @@ def discover_slices(
         images_held=len(judge),
         groups=tuple(_record(group) for group in groups),
         code=code_version(),
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    ports.ledger.append(found, actor="auditsvc")
+    ctx.ledger.append(found, actor="auditsvc")
     return found
 
 
@@ -103,29 +103,29 @@ def seeds_of(candidate: Candidate, ledger: Ledger) -> tuple[Candidate, ...]:
 
 
 def find_exemplars(
+    ctx: Context,
     candidate: Candidate,
     policy: Policy,
     dataset: Dataset,
-    ports: Ports,
     remembered: MutableMapping[str, Predictions] | None = None,
 ) -> Exemplars | None:
     """What the seeds of this candidate's recipe change alike on untouched images; None while there is only one.
 
     Found again, not run twice.  It costs one pass of every candidate whose answers are not ``remembered``.
     """
-    seeds = seeds_of(candidate, ports.ledger)
+    seeds = seeds_of(candidate, ctx.ledger)
     if len(seeds) < 2:
         return None
     digests = tuple(one.digest for one in seeds)
-    for known in ports.ledger.find(Exemplars, candidate.digest):
+    for known in ctx.ledger.find(Exemplars, candidate.digest):
         if (known.candidates, known.dataset, known.code) == (digests, dataset.ref.digest, code_version()):
             return known
     kept: MutableMapping[str, Predictions] = {} if remembered is None else remembered
-    parent, pairs = ports.ledger.get(Parent, candidate.parent), []
-    task, dense = task_named(candidate.task, dataset.classes), load_stored(parent.files, ports)
+    parent, pairs = ctx.ledger.get(Parent, candidate.parent), []
+    task, dense = task_named(candidate.task, dataset.classes), load_stored(ctx, parent.files)
     for one in seeds:
         case = EvalContext(
-            candidate=load_stored(one.files, ports),
+            candidate=load_stored(ctx, one.files),
             candidate_digest=one.digest,
             parent=dense,
             parent_digest=parent.digest,
@@ -139,9 +139,9 @@ def find_exemplars(
     found = _found(pairs, task, dataset)
     record = Exemplars(
         parent=parent.digest, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
-        code=code_version(), at=ports.clock.now(), **found,
+        code=code_version(), at=ctx.clock.now(), **found,
     )  # fmt: skip
-    ports.ledger.append(record, actor="auditsvc")
+    ctx.ledger.append(record, actor="auditsvc")
     return record
 
 

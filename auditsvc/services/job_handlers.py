@@ -15,7 +15,7 @@ from pathlib import Path
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.ports import Ports, Progress, Result, Runner
+from auditsvc.ports import Context, Progress, Result, Runner
 from auditsvc.records import (
     AdmitRequest,
     AuditRequest,
@@ -50,7 +50,7 @@ PolicyFor = Callable[[str, Sequence[str]], Policy]
 class JobContext:
     """What a worker needs to do jobs: the ports, the folder of the data sets, the policies."""
 
-    ports: Ports
+    ctx: Context
     data: Path
     policy_for: PolicyFor
     shard_work: int = SHARD_WORK
@@ -59,7 +59,7 @@ class JobContext:
 
     def for_job(self, progress: Progress) -> JobContext:
         """The room for one job: with its own progress, and data sets that are opened, and checked, once."""
-        return replace(self, ports=replace(self.ports, progress=progress), _opened={})
+        return replace(self, ctx=replace(self.ctx, progress=progress), _opened={})
 
     def dataset(self, name: str) -> Dataset:
         """The data set of this name below the data folder.
@@ -72,7 +72,7 @@ class JobContext:
             path = (self.data / name).resolve()
             if not path.is_relative_to(self.data.resolve()) or not path.exists():
                 raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA)")
-            self._opened[name] = self.ports.datasets.open(path)
+            self._opened[name] = self.ctx.datasets.open(path)
         return self._opened[name]
 
 
@@ -90,7 +90,7 @@ def run_job(job: JobId, order: JobRequest, by: str, room: JobContext, runner: Ru
         case AuditRequest():
             return _audit(order, job, room, runner)
         case ReleaseRequest():
-            return runner.step("release", partial(_release, order, room.ports))
+            return runner.step("release", partial(_release, room.ctx, order))
         case ReportRequest():
             return runner.step("report", partial(_report, order.decision, order.data, order.formats, room))
         case MonitorRequest():
@@ -99,14 +99,12 @@ def run_job(job: JobId, order: JobRequest, by: str, room: JobContext, runner: Ru
 
 def _prune(order: PruneRequest, by: str, room: JobContext, runner: Runner) -> Result:
     made = runner.step("make", partial(_make, order, room))
-    return made | runner.step("submit", partial(_submit, made["candidate"], by, room.ports))
+    return made | runner.step("submit", partial(_submit, room.ctx, made["candidate"], by))
 
 
 def _admit(order: AdmitRequest, by: str, job: JobId, room: JobContext, runner: Runner) -> Result:
-    made = runner.step(
-        "admit", lambda: {"candidate": admit_request(order, room.dataset(order.probe), room.ports).digest}
-    )
-    made |= runner.step("submit", partial(_submit, made["candidate"], by, room.ports))
+    made = runner.step("admit", lambda: {"candidate": admit_request(room.ctx, order, room.dataset(order.probe)).digest})
+    made |= runner.step("submit", partial(_submit, room.ctx, made["candidate"], by))
     if order.policy is None or order.data is None:
         return made
     audit_of_it = AuditRequest(candidate=made["candidate"], policy=order.policy, data=order.data)
@@ -114,23 +112,21 @@ def _admit(order: AdmitRequest, by: str, job: JobId, room: JobContext, runner: R
 
 
 def _make(order: PruneRequest, room: JobContext) -> Result:
-    parent = room.ports.ledger.get(Parent, order.parent)
+    parent = room.ctx.ledger.get(Parent, order.parent)
     training = tuple(room.dataset(name) for name in order.training)
     calibration, marking = room.dataset(order.calibration), WatermarkOptions(order.recipient)
-    with room.ports.progress.step("prune, mark, load again"):
-        made = prune_candidate(
-            parent, order.recipe, calibration, room.ports, training, onnx=order.onnx, marking=marking
-        )
+    with room.ctx.progress.step("prune, mark, load again"):
+        made = prune_candidate(room.ctx, parent, order.recipe, calibration, training, onnx=order.onnx, marking=marking)
     return {"candidate": made.digest}
 
 
-def _submit(digest: str, by: str, ports: Ports) -> Result:
-    candidate = ports.ledger.get(Candidate, digest)
-    parent = ports.ledger.get(Parent, candidate.parent)
-    with ports.progress.step("submit"), tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+def _submit(ctx: Context, digest: str, by: str) -> Result:
+    candidate = ctx.ledger.get(Candidate, digest)
+    parent = ctx.ledger.get(Parent, candidate.parent)
+    with ctx.progress.step("submit"), tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "parent"
-        ports.blobs.checkout(parent.files, folder)
-        asked = submit(candidate, ports.registry.register_parent(parent, folder), by, ports)
+        ctx.blobs.checkout(parent.files, folder)
+        asked = submit(ctx, candidate, ctx.registry.register_parent(parent, folder), by)
     return {"model": asked.model, "version": asked.version, "submission": asked.digest}
 
 
@@ -139,17 +135,17 @@ def _audit(order: AuditRequest, job: JobId, room: JobContext, runner: Runner) ->
     shards = tuple(Shard.model_validate(one) for one in planned["shards"])
     results = runner.spread(shards)
     measured = runner.step("measure", partial(_measure, order, planned["policy"], shards, results, room))
-    judged = runner.step("judge", partial(_judge, order, planned["policy"], measured, room.ports))
+    judged = runner.step("judge", partial(_judge, room.ctx, order, planned["policy"], measured))
     written = runner.step("report", partial(_report, judged["decision"], order.data, ("html",), room))
     return measured | judged | written
 
 
 def _plan(order: AuditRequest, job: JobId, room: JobContext) -> Result:
-    candidate = room.ports.ledger.get(Candidate, order.candidate)
+    candidate = room.ctx.ledger.get(Candidate, order.candidate)
     dataset = room.dataset(order.data)
     policy = room.policy_for(order.policy, dataset.slices.names)
-    room.ports.ledger.append(policy, actor="auditsvc")
-    shards = shards_of(candidate, policy, dataset, room.ports, (job, order.data), room.shard_work)
+    room.ctx.ledger.append(policy, actor="auditsvc")
+    shards = shards_of(room.ctx, candidate, policy, dataset, (job, order.data), room.shard_work)
     return {"policy": policy.digest, "shards": [shard.model_dump(mode="json") for shard in shards]}
 
 
@@ -159,53 +155,53 @@ def measure_shard(shard: Shard, room: JobContext) -> Result:
     Raises:
         AuditError: what ``sharding.measure`` raises.
     """
-    return measure(shard, room.dataset(shard.data), room.ports)
+    return measure(room.ctx, shard, room.dataset(shard.data))
 
 
 def _measure(
     order: AuditRequest, policy: str, shards: Sequence[Shard], results: Sequence[Result], room: JobContext
 ) -> Result:
-    ledger = room.ports.ledger
+    ledger = room.ctx.ledger
     candidate, rules = ledger.get(Candidate, order.candidate), ledger.get(Policy, policy)
-    answers = gathered(shards, results, room.ports)
-    found = audit(candidate, rules, room.dataset(order.data), room.ports, answers=answers)
+    answers = gathered(room.ctx, shards, results)
+    found = audit(room.ctx, candidate, rules, room.dataset(order.data), answers=answers)
     return {
         "evidence": [item.digest for item in found if isinstance(item, Evidence)],
         "failed": [item.digest for item in found if isinstance(item, CheckFailed)],
     }
 
 
-def _judge(order: AuditRequest, policy: str, measured: Result, ports: Ports) -> Result:
-    candidate, rules = ports.ledger.get(Candidate, order.candidate), ports.ledger.get(Policy, policy)
-    evidence = [ports.ledger.get(Evidence, digest) for digest in measured["evidence"]]
-    with ports.progress.step("judge"):
-        decision = judge(candidate, rules, evidence, ports)
+def _judge(ctx: Context, order: AuditRequest, policy: str, measured: Result) -> Result:
+    candidate, rules = ctx.ledger.get(Candidate, order.candidate), ctx.ledger.get(Policy, policy)
+    evidence = [ctx.ledger.get(Evidence, digest) for digest in measured["evidence"]]
+    with ctx.progress.step("judge"):
+        decision = judge(ctx, candidate, rules, evidence)
     return {"decision": decision.digest, "outcome": decision.outcome}
 
 
-def _release(order: ReleaseRequest, ports: Ports) -> Result:
-    decision = ports.ledger.get(Decision, order.decision)
-    candidate = ports.ledger.get(Candidate, decision.candidate)
-    with ports.progress.step("sign, attest, log, verify"):
-        sealed: Release = release(candidate, decision, ports)
+def _release(ctx: Context, order: ReleaseRequest) -> Result:
+    decision = ctx.ledger.get(Decision, order.decision)
+    candidate = ctx.ledger.get(Candidate, decision.candidate)
+    with ctx.progress.step("sign, attest, log, verify"):
+        sealed: Release = release(ctx, candidate, decision)
     return {"release": sealed.digest}
 
 
 def _report(digest: str, data: str, formats: tuple[str, ...], room: JobContext) -> Result:
-    ports = room.ports
-    decision = ports.ledger.get(Decision, digest)
-    candidate = ports.ledger.get(Candidate, decision.candidate)
+    ctx = room.ctx
+    decision = ctx.ledger.get(Decision, digest)
+    candidate = ctx.ledger.get(Candidate, decision.candidate)
     dataset = room.dataset(data)
-    seen = {ports.ledger.get(Evidence, one).dataset.digest for one in decision.evidence}
+    seen = {ctx.ledger.get(Evidence, one).dataset.digest for one in decision.evidence}
     if seen and dataset.ref.digest not in seen:
         raise InvalidInput(f"the decision does not rest on the data set {data}; name the one that was audited")
-    with ports.progress.step("report"):
-        paths = write_report(candidate, decision, dataset, ports, formats=formats)
-    return {"reports": [path.relative_to(ports.folder).as_posix() for path in paths]}
+    with ctx.progress.step("report"):
+        paths = write_report(ctx, candidate, decision, dataset, formats=formats)
+    return {"reports": [path.relative_to(ctx.folder).as_posix() for path in paths]}
 
 
 def _monitor(order: MonitorRequest, by: str, room: JobContext) -> Result:
-    release = room.ports.ledger.get(Release, order.release)
+    release = room.ctx.ledger.get(Release, order.release)
     baseline = room.dataset(order.baseline) if order.baseline else None
-    made = monitor(release, room.dataset(order.data), by, room.ports, baseline=baseline)
+    made = monitor(room.ctx, release, room.dataset(order.data), by, baseline=baseline)
     return {"monitoring": made.digest, "outcome": made.outcome}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from auditsvc.errors import InvalidInput
-from auditsvc.ports import KeyRole, Ports, Signer
+from auditsvc.ports import Context, KeyRole, Signer
 from auditsvc.provenance import publish_trust
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.trust.recalls import Recalls, recalls_of
@@ -23,41 +23,41 @@ from auditsvc.records import Release, Retirement, Revocation
 from auditsvc.services.signing_context import checkpoint_store_of, trust_of
 
 
-def trust_folder(ports: Ports) -> Path:
+def trust_folder(ctx: Context) -> Path:
     """Where the published trust (TUF) lies in the store."""
-    return ports.folder / "trust"
+    return ctx.folder / "trust"
 
 
-def revoked(ports: Ports) -> Iterator[tuple[Revocation, Release]]:
+def revoked(ctx: Context) -> Iterator[tuple[Revocation, Release]]:
     """Every revocation with its release, oldest first."""
-    for revocation in ports.ledger.all(Revocation):
-        yield revocation, ports.ledger.get(Release, revocation.release)
+    for revocation in ctx.ledger.all(Revocation):
+        yield revocation, ctx.ledger.get(Release, revocation.release)
 
 
-def publish(ports: Ports, folder: Path | None = None) -> Recalls:
+def publish(ctx: Context, folder: Path | None = None) -> Recalls:
     """Publish the next version of trust and recalls.
 
     Raises:
         Unavailable: the disk or the keys failed; readers see the version before.
     """
-    trust, at = trust_of(ports), ports.clock.now()
-    return publish_trust(folder or trust_folder(ports), revoked(ports), keys=ports.keys, at=at, trust=trust)
+    trust, at = trust_of(ctx), ctx.clock.now()
+    return publish_trust(folder or trust_folder(ctx), revoked(ctx), keys=ctx.keys, at=at, trust=trust)
 
 
-def keep_fresh(ports: Ports) -> Path:
+def keep_fresh(ctx: Context) -> Path:
     """The folder of the published trust, published again if it is half way to its end or not what is known now.
 
     Raises:
         Unavailable: the disk or the keys failed.
     """
-    folder, now = trust_folder(ports), ports.clock.now()
+    folder, now = trust_folder(ctx), ctx.clock.now()
     half = min(LIFETIMES[role] for role in ROLES) / 2
-    found = TrustRepository.read(folder, ports.keys.signer("release").public_pem, now + half)
-    known = {recall for pair in revoked(ports) for recall in recalls_of(*pair)}
+    found = TrustRepository.read(folder, ctx.keys.signer("release").public_pem, now + half)
+    known = {recall for pair in revoked(ctx) for recall in recalls_of(*pair)}
     told = Recalls.parse(found.targets[REVOCATIONS]).recalls if REVOCATIONS in found.targets else ()
-    same = found.targets.get(TRUST_POLICY) == trust_of(ports).to_json() and set(told) == known
+    same = found.targets.get(TRUST_POLICY) == trust_of(ctx).to_json() and set(told) == known
     if found.faults or not same:
-        publish(ports, folder)
+        publish(ctx, folder)
     return folder
 
 
@@ -77,10 +77,10 @@ class Succession(Protocol):
 
 
 def retire(
+    ctx: Context,
     role: Literal["build", "audit", "release"],
     reason: str,
     person: str,
-    ports: Ports,
     keys: Succession,
     *,
     confirmed_by: str,
@@ -97,15 +97,15 @@ def retire(
         Conflict: the log does not continue what it has published, or who asks also confirms.
         Unavailable: keys, disk or ledger failed; run it again.
     """
-    checkpoint_store_of(ports).guard()
-    old, heir = ports.keys.signer(role), successor or keys.successor(role)
-    size = ports.log.size()
+    checkpoint_store_of(ctx).guard()
+    old, heir = ctx.keys.signer(role), successor or keys.successor(role)
+    size = ctx.log.size()
     if compromised_since is not None and compromised_since > size:
         raise InvalidInput(f"the log has {size} entries; the key can't have been in foreign hands only since later")
     if heir.public_pem == old.public_pem:
         raise InvalidInput("the successor is the key that is to be retired")
     pem = old.public_pem.decode()
-    known = [one for one in ports.ledger.find(Retirement, role) if one.pem == pem]
+    known = [one for one in ctx.ledger.find(Retirement, role) if one.pem == pem]
     record = known[-1] if known else Retirement(
         role=role,
         pem=pem,
@@ -114,31 +114,31 @@ def retire(
         reason=reason,
         by=person,
         confirmed_by=confirmed_by,
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )  # fmt: skip
-    ports.ledger.append(record, actor=person)
-    told = (trust_folder(ports) / "metadata" / "timestamp.json").exists()
+    ctx.ledger.append(record, actor=person)
+    told = (trust_folder(ctx) / "metadata" / "timestamp.json").exists()
     if role == "release" and told:
-        rotate(trust_folder(ports), TufRoles.all_by(old), TufRoles.all_by(heir), ports.clock.now())
+        rotate(trust_folder(ctx), TufRoles.all_by(old), TufRoles.all_by(heir), ctx.clock.now())
     keys.succeed(role, heir)
     if told:
-        publish(ports)
+        publish(ctx)
     return record
 
 
-def compromise(pem: str, since: int, reason: str, person: str, ports: Ports, *, confirmed_by: str) -> Retirement:
+def compromise(ctx: Context, pem: str, since: int, reason: str, person: str, *, confirmed_by: str) -> Retirement:
     """Say of a key that was retired before that it was in foreign hands from this index of the log on.
 
     Raises:
         InvalidInput: no such key was retired, or an index that the log does not have yet.
     """
-    known = [one for one in ports.ledger.all(Retirement) if one.pem == pem]
-    if not known or since > ports.log.size():
+    known = [one for one in ctx.ledger.all(Retirement) if one.pem == pem]
+    if not known or since > ctx.log.size():
         raise InvalidInput("no retired key has that public key, or the log is not that long yet")
-    told = {"compromised_since": since, "reason": reason, "by": person, "at": ports.clock.now()}
+    told = {"compromised_since": since, "reason": reason, "by": person, "at": ctx.clock.now()}
     told["confirmed_by"] = confirmed_by
     record = known[0].model_copy(update=told)
-    ports.ledger.append(record, actor=person)
-    if (trust_folder(ports) / "metadata" / "timestamp.json").exists():
-        publish(ports)
+    ctx.ledger.append(record, actor=person)
+    if (trust_folder(ctx) / "metadata" / "timestamp.json").exists():
+        publish(ctx)
     return record

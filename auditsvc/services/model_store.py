@@ -32,23 +32,23 @@ from auditsvc.models import (
     read_weights,
 )
 from auditsvc.models.unsupported import HEAD_BYTES, foreign
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.records import FileEntry, TaskName
 
 pass
 
 
-def load_stored(files: Iterable[FileEntry], ports: Ports) -> Model:
+def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
     """The model of a record's files.
 
     Raises:
         Refused: a record that lists no model, or files that are none.
     """
-    tensors, card = stored_tensors(files, ports)
+    tensors, card = stored_tensors(ctx, files)
     return assemble(tensors, card)
 
 
-def stored_tensors(files: Iterable[FileEntry], ports: Ports) -> tuple[dict[str, Tensor], ArchitectureCard]:
+def stored_tensors(ctx: Context, files: Iterable[FileEntry]) -> tuple[dict[str, Tensor], ArchitectureCard]:
     """The tensors as they are saved, which may be halves or integers, and their card.
 
     Raises:
@@ -58,7 +58,7 @@ def stored_tensors(files: Iterable[FileEntry], ports: Ports) -> tuple[dict[str, 
     missing = {WEIGHTS, CARD} - set(by_name)
     if missing:
         raise Refused(f"the record lists no {' and no '.join(sorted(missing))}")
-    return read_weights(ports.blobs.read(by_name[WEIGHTS])), read_card(ports.blobs.read(by_name[CARD]))
+    return read_weights(ctx.blobs.read(by_name[WEIGHTS])), read_card(ctx.blobs.read(by_name[CARD]))
 
 
 _URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
@@ -75,7 +75,7 @@ class Question:
 
 
 @contextmanager
-def resolve_parent(source: str, question: Question | None, ports: Ports) -> Iterator[Path]:
+def resolve_parent(ctx: Context, source: str, question: Question | None) -> Iterator[Path]:
     """A model folder with the parent that ``source`` names; a converted or fetched one is gone afterwards.
 
     Raises:
@@ -87,7 +87,7 @@ def resolve_parent(source: str, question: Question | None, ports: Ports) -> Iter
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
         scratch = Path(name)
         (scratch / "fetched").mkdir()
-        found = _fetched(source, scratch / "fetched", ports) if _is_elsewhere(source) else Path(source)
+        found = _fetched(ctx, source, scratch / "fetched") if _is_elsewhere(source) else Path(source)
         if found.is_dir() and _is_model_folder(found):
             yield found
         else:
@@ -99,21 +99,21 @@ def _is_elsewhere(source: str) -> bool:
     return source.startswith("models:") or "://" in source
 
 
-def _fetched(source: str, folder: Path, ports: Ports) -> Path:
+def _fetched(ctx: Context, source: str, folder: Path) -> Path:
     if not source.startswith("models:"):
-        if ports.references is None:
+        if ctx.references is None:
             raise Forbidden(f"{source} may not be fetched: no place is allowed (AUDITSVC_REFERENCES)")
-        ports.references.fetch(source, folder)
+        ctx.references.fetch(source, folder)
         return folder
     parts = _URI.fullmatch(source)
     if parts is None:
         raise InvalidInput(f"{source!r} names no model version; write models:/NAME/VERSION or models:/NAME@ALIAS")
     model, version, alias = parts.groups()
     if alias is not None:
-        version = ports.registry.aliased(model, alias)
+        version = ctx.registry.aliased(model, alias)
         if version is None:
             raise NotFound(f"no version of {model} carries the alias {alias}")
-    return ports.registry.checkout(model, version, folder)
+    return ctx.registry.checkout(model, version, folder)
 
 
 def _is_model_folder(folder: Path) -> bool:

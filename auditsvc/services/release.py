@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.provenance import sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
 from auditsvc.records import Approval, Candidate, Decision, Digest, Policy, Release, Revocation, Submission, digest_of
@@ -22,7 +22,7 @@ from auditsvc.services.alias import clear_alias, set_alias
 from auditsvc.services.signing_context import release_inputs, signing_services_of
 
 
-def attest_rejection(candidate: Candidate, decision: Decision, ports: Ports) -> tuple[Path, ...]:
+def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
     """Attest this rejection for every version under which the candidate was submitted; where each lies.
 
     Doing it again finds what is done.
@@ -33,30 +33,30 @@ def attest_rejection(candidate: Candidate, decision: Decision, ports: Ports) -> 
         Unavailable: the disk, the keys or the log failed; run it again.
     """
     written = []
-    for submission in ports.ledger.find(Submission, candidate.digest):
-        notaries = signing_services_of(ports)
-        folder = refusal_folder(ports, submission, decision)
-        sealing = release_inputs(submission, candidate, decision, ports)
-        sign_rejection(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), notaries=notaries)
+    for submission in ctx.ledger.find(Submission, candidate.digest):
+        notaries = signing_services_of(ctx)
+        folder = refusal_folder(ctx, submission, decision)
+        sealing = release_inputs(ctx, submission, candidate, decision)
+        sign_rejection(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), notaries=notaries)
         written.append(folder)
     return tuple(written)
 
 
-def refusal_folder(ports: Ports, submission: Submission, decision: Decision) -> Path:
+def refusal_folder(ctx: Context, submission: Submission, decision: Decision) -> Path:
     """Where the attestations of one rejection lie: in ``refusal`` under this."""
     name = decision.digest.removeprefix("sha256:")[:16]
-    return ports.folder / "refusals" / submission.model / submission.version / name
+    return ctx.folder / "refusals" / submission.model / submission.version / name
 
 
-def release_folder(ports: Ports, submission: Submission, decision: Digest | None = None) -> Path:
+def release_folder(ctx: Context, submission: Submission, decision: Digest | None = None) -> Path:
     """Where a release lies: ``release/`` (the files), ``attest/`` (what is signed about them).
 
     A version that is released again under another decision, for instance after a new audit, lies beside the first,
     which stays as it is.  Without ``decision`` it is the newest release.
     """
-    first = ports.folder / "releases" / submission.model / submission.version
+    first = ctx.folder / "releases" / submission.model / submission.version
     if decision is None:
-        known = ports.ledger.find(Release, f"{submission.model}/{submission.version}")
+        known = ctx.ledger.find(Release, f"{submission.model}/{submission.version}")
         if not known:
             return first
         decision = known[-1].decision
@@ -73,7 +73,7 @@ def _held_in(folder: Path) -> Digest | None:
     return None
 
 
-def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
+def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     """Seal an approved candidate and move the alias to it.
 
     Raises:
@@ -81,49 +81,49 @@ def release(candidate: Candidate, decision: Decision, ports: Ports) -> Release:
         Conflict: what was sealed does not verify, or the log does not continue what it has published.
         Unavailable: a disk, the keys or the registry failed; run it again.
     """
-    submission = _submission(candidate, ports)
-    if any(ports.ledger.find(Revocation, known.digest) for known in ports.ledger.find(Release, candidate.digest)):
+    submission = _submission(ctx, candidate)
+    if any(ctx.ledger.find(Revocation, known.digest) for known in ctx.ledger.find(Release, candidate.digest)):
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
-    policy = ports.ledger.get(Policy, decision.policy)
-    given = ports.ledger.find(Approval, decision.digest)
+    policy = ctx.ledger.get(Policy, decision.policy)
+    given = ctx.ledger.find(Approval, decision.digest)
     lacking = missing_consent(policy, (one.approver for one in given))
     if decision.outcome == "approved" and lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
-    folder = release_folder(ports, submission, decision.digest)
+    folder = release_folder(ctx, submission, decision.digest)
     files = folder / "release"
     if not files.exists():
-        ports.blobs.checkout(candidate.files, files)
-    notaries = signing_services_of(ports)
-    sealing = release_inputs(submission, candidate, decision, ports)
-    sealed = sign_release(folder, sealing, keys=ports.keys, log=ports.log, at=ports.clock.now(), notaries=notaries)
-    ports.ledger.append(sealed, actor="auditsvc")
-    ports.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
-    set_alias(submission.model, submission.version, sealed.digest, ports)
+        ctx.blobs.checkout(candidate.files, files)
+    notaries = signing_services_of(ctx)
+    sealing = release_inputs(ctx, submission, candidate, decision)
+    sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), notaries=notaries)
+    ctx.ledger.append(sealed, actor="auditsvc")
+    ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
+    set_alias(ctx, submission.model, submission.version, sealed.digest)
     return sealed
 
 
-def _submission(candidate: Candidate, ports: Ports) -> Submission:
-    known = ports.ledger.find(Submission, candidate.digest)
+def _submission(ctx: Context, candidate: Candidate) -> Submission:
+    known = ctx.ledger.find(Submission, candidate.digest)
     if not known:
         raise NotFound(f"the candidate {candidate.digest} was never submitted")
     return known[0]
 
 
-def revoke(sealed: Release, reason: str, requested_by: str, confirmed_by: str, ports: Ports) -> Revocation:
+def revoke(ctx: Context, sealed: Release, reason: str, requested_by: str, confirmed_by: str) -> Revocation:
     """Take a release back: the alias is dropped first, so that nothing new picks it up.
 
     Raises:
         Conflict: one person can't both ask and confirm.
     """
-    known = ports.ledger.find(Revocation, sealed.digest)
+    known = ctx.ledger.find(Revocation, sealed.digest)
     revocation = known[0] if known else Revocation(
         release=sealed.digest,
         reason=reason,
         requested_by=requested_by,
         confirmed_by=confirmed_by,
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )  # fmt: skip
-    ports.ledger.append(revocation, actor=confirmed_by)
-    clear_alias(sealed.model, sealed.version, revocation.digest, ports)
-    ports.registry.tag(sealed.model, sealed.version, {"auditsvc.revoked": reason[:200]})
+    ctx.ledger.append(revocation, actor=confirmed_by)
+    clear_alias(ctx, sealed.model, sealed.version, revocation.digest)
+    ctx.registry.tag(sealed.model, sealed.version, {"auditsvc.revoked": reason[:200]})
     return revocation

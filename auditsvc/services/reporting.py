@@ -29,7 +29,7 @@ from auditsvc.compliance import (
 )
 from auditsvc.datasets import Dataset
 from auditsvc.errors import NotFound, Unavailable
-from auditsvc.ports import Log, Ports
+from auditsvc.ports import Context, Log
 from auditsvc.records import (
     Candidate,
     CheckFailed,
@@ -50,10 +50,10 @@ from auditsvc.settings import shipped
 
 
 def write_report(
+    ctx: Context,
     candidate: Candidate,
     decision: Decision,
     dataset: Dataset,
-    ports: Ports,
     verification: Verification | None = None,
     where: Mapping[str, str] | None = None,
     formats: tuple[str, ...] = ("html",),
@@ -63,25 +63,25 @@ def write_report(
     Raises:
         Unavailable: the folder can't be written, or a format needs a package that is not installed.
     """
-    inputs = _inputs(candidate, decision, dataset, ports, verification, where or {})
-    dossier = _dossier(inputs, ports)
+    inputs = _inputs(ctx, candidate, decision, dataset, verification, where or {})
+    dossier = _dossier(ctx, inputs)
     frameworks = load_frameworks(shipped("policies"))
-    before = _previous(inputs, ports)
+    before = _previous(ctx, inputs)
     report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=frameworks, previous=before)
-    folder = ports.folder / "reports" / inputs.model / inputs.version
+    folder = ctx.folder / "reports" / inputs.model / inputs.version
     _written(folder / PICTURES, pictures(inputs.gallery))
     return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
 
 
 def _inputs(
+    ctx: Context,
     candidate: Candidate,
     decision: Decision,
     dataset: Dataset,
-    ports: Ports,
     verification: Verification | None,
     where: Mapping[str, str],
 ) -> ReportInputs:
-    ledger = ports.ledger
+    ledger = ctx.ledger
     submission = ledger.find(Submission, candidate.digest)[0]
     found = decision_records(submission.model, submission.version, candidate, decision, ledger)
     releases = ledger.find(Release, decision.digest)
@@ -105,9 +105,9 @@ def _inputs(
     )
 
 
-def _previous(inputs: ReportInputs, ports: Ports) -> Report | None:
+def _previous(ctx: Context, inputs: ReportInputs) -> Report | None:
     """The report of the release that stood before this decision, for comparison; None for a first one."""
-    ledger = ports.ledger
+    ledger = ctx.ledger
     for earlier in reversed(ledger.find(Release, inputs.model)):
         if earlier.at > inputs.decision.at or earlier.candidate == inputs.candidate.digest:
             continue
@@ -117,9 +117,9 @@ def _previous(inputs: ReportInputs, ports: Ports) -> Report | None:
     return None
 
 
-def _dossier(inputs: ReportInputs, ports: Ports) -> AssessmentContext:
+def _dossier(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
     """What people said about the model, and when the policy was first held."""
-    ledger, model, candidate = ports.ledger, inputs.model, inputs.candidate.digest
+    ledger, model, candidate = ctx.ledger, inputs.model, inputs.candidate.digest
     found = AssessmentContext(
         inputs=inputs,
         questionnaire=load_questionnaire(shipped("policies")),
@@ -129,7 +129,7 @@ def _dossier(inputs: ReportInputs, ports: Ports) -> AssessmentContext:
         plans=ledger.find(ChangePlan, model),
         verdicts=ledger.find(ChangeVerdict, candidate),
         failed=ledger.find(CheckFailed, candidate),
-        policy_at=_logged_at(ports.log, inputs.policy.digest),
+        policy_at=_logged_at(ctx.log, inputs.policy.digest),
         incidents=ledger.find(Incident, model),
         watches=ledger.find(Watch, model),
         rollbacks=ledger.find(Rollback, model),

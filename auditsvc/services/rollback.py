@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from auditsvc.errors import Conflict, NotApproved, NotFound
-from auditsvc.ports import Ledger, Ports
+from auditsvc.ports import Context, Ledger
 from auditsvc.provenance import verify
 from auditsvc.provenance.formats.release_layout import ATTEST
 from auditsvc.records import Release, Revocation, Rollback, Submission, Verification
@@ -21,12 +21,12 @@ from auditsvc.services.signing_context import trust_of
 
 
 def roll_back(
+    ctx: Context,
     model: str,
     version: str | None,
     reason: str,
     requested_by: str,
     confirmed_by: str,
-    ports: Ports,
     *,
     rehearse: bool = False,
 ) -> Rollback:
@@ -42,12 +42,12 @@ def roll_back(
     if requested_by.lower() == confirmed_by.lower():
         raise Conflict(f"{requested_by} asked for it and can't confirm it too: ask somebody else")
     started = time.monotonic()
-    found = alias_target(ports.ledger, model, ports.registry.aliased(model, ALIAS))
-    target = _target(model, version, found, ports.ledger)
-    answer = query_gate(ports.ledger, model, target.version)
+    found = alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
+    target = _target(model, version, found, ctx.ledger)
+    answer = query_gate(ctx.ledger, model, target.version)
     if answer.answer != "approved":
         raise NotApproved(f"{model} version {target.version} is {answer.answer}: {'; '.join(answer.reasons)}")
-    _verified(target, ports)
+    _verified(ctx, target)
     made = Rollback(
         model=model,
         found=found,
@@ -58,11 +58,11 @@ def roll_back(
         confirmed_by=confirmed_by,
         rehearsal=rehearse,
         took_ms=round(1000 * (time.monotonic() - started)),
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    ports.ledger.append(made, actor=confirmed_by)
+    ctx.ledger.append(made, actor=confirmed_by)
     if not rehearse:
-        set_alias(model, target.version, made.digest, ports)
+        set_alias(ctx, model, target.version, made.digest)
     return made
 
 
@@ -83,8 +83,8 @@ def _earlier(model: str, found: str | None, ledger: Ledger) -> Iterator[Release]
             yield one
 
 
-def _verified(target: Release, ports: Ports) -> None:
-    seen = verify_offline(target, ports)
+def _verified(ctx: Context, target: Release) -> None:
+    seen = verify_offline(ctx, target)
     if seen.verdict != "VALID":
         reasons = "; ".join(f"{step.code}: {step.detail}" for step in seen.reasons)
         raise NotApproved(
@@ -92,8 +92,8 @@ def _verified(target: Release, ports: Ports) -> None:
         )
 
 
-def verify_offline(release: Release, ports: Ports) -> Verification:
+def verify_offline(ctx: Context, release: Release) -> Verification:
     """What somebody finds who has the release's files and our keys, and nothing else."""
-    submission = ports.ledger.find(Submission, release.candidate)[0]
-    folder = release_folder(ports, submission, release.decision)
-    return verify(folder / "release", folder / ATTEST, trust=trust_of(ports), at=ports.clock.now())
+    submission = ctx.ledger.find(Submission, release.candidate)[0]
+    folder = release_folder(ctx, submission, release.decision)
+    return verify(folder / "release", folder / ATTEST, trust=trust_of(ctx), at=ctx.clock.now())

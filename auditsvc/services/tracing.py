@@ -39,7 +39,7 @@ from torch import Tensor
 from auditsvc import watermark
 from auditsvc.errors import AuditError, InvalidInput, NotVerified, Unavailable
 from auditsvc.models import CARD, WEIGHTS, read_card
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats import release_layout
 from auditsvc.provenance.formats.dsse import Bundle
@@ -218,15 +218,15 @@ class MarkedVersion:
         return f"{self.submission.model} version {self.submission.version}"
 
 
-def marked_versions(ports: Ports) -> Iterator[MarkedVersion]:
+def marked_versions(ctx: Context) -> Iterator[MarkedVersion]:
     """All marked versions, oldest first."""
-    for submission in ports.ledger.all(Submission):
-        candidate = ports.ledger.get(Candidate, submission.candidate)
+    for submission in ctx.ledger.all(Submission):
+        candidate = ctx.ledger.get(Candidate, submission.candidate)
         if candidate.mark:
-            yield MarkedVersion(submission, candidate, find_watermark_key(candidate.mark, ports))
+            yield MarkedVersion(submission, candidate, find_watermark_key(ctx, candidate.mark))
 
 
-def identify_file(path: Path, ports: Ports) -> TraceResult:
+def identify_file(ctx: Context, path: Path) -> TraceResult:
     """Search the weights of a found model: a safetensors or ONNX file, or a model folder.
 
     Raises:
@@ -234,18 +234,18 @@ def identify_file(path: Path, ports: Ports) -> TraceResult:
         Unavailable: an ONNX file where the package ``onnx`` is not installed.
     """
     suspect = watermark.read_suspect(path / WEIGHTS if path.is_dir() else path)
-    known = tuple(marked_versions(ports))
-    found = watermark.identify(suspect, [_known(one, one.copy, ports) for one in known if one.copy])
-    return _told(found, known, ports)
+    known = tuple(marked_versions(ctx))
+    found = watermark.identify(suspect, [_known(ctx, one, one.copy) for one in known if one.copy])
+    return _told(ctx, found, known)
 
 
-def identify_answers(answers: Path, ports: Ports) -> TraceResult:
+def identify_answers(ctx: Context, answers: Path) -> TraceResult:
     """The same from answers alone: the file that ``querying.hand_out`` wrote, filled in.
 
     Raises:
         InvalidInput: a file that can't be read, or that answers no version's pictures.
     """
-    given, known = read_answers(answers), tuple(marked_versions(ports))
+    given, known = read_answers(answers), tuple(marked_versions(ctx))
     tests: list[tuple[str, str, watermark.Queries]] = []
     failed: list[watermark.SkippedKey] = []
     asked: dict[int, Tensor] = {}
@@ -253,8 +253,8 @@ def identify_answers(answers: Path, ports: Ports) -> TraceResult:
         if one.copy is None or one.copy.queries is None or one.candidate.mark is None:
             continue
         try:
-            queries = queries_of(one.copy, one.candidate.mark, ports)
-            asked[id(queries)] = given.to(queries, _classes(one.candidate, ports))
+            queries = queries_of(ctx, one.copy, one.candidate.mark)
+            asked[id(queries)] = given.to(queries, _classes(ctx, one.candidate))
             tests.append((one.name, one.copy.recipient, queries))
         except AuditError as error:
             failed.append(watermark.SkippedKey(one.name, one.copy.recipient, str(error)))
@@ -262,41 +262,41 @@ def identify_answers(answers: Path, ports: Ports) -> TraceResult:
         reasons = (f"{one.release}: {one.reason}" for one in failed)
         raise InvalidInput(f"{answers.name} answers the pictures of no version", reasons)
     found = watermark.identify_answers(tests, lambda queries: asked[id(queries)])
-    return _told(found, known, ports, failed)
+    return _told(ctx, found, known, failed)
 
 
-def queries_for(ports: Ports, model: str | None = None, version: str | None = None) -> Iterator[watermark.Queries]:
+def queries_for(ctx: Context, model: str | None = None, version: str | None = None) -> Iterator[watermark.Queries]:
     """The queries of all marked versions, or of those of this model or version.
 
     Raises:
         InvalidInput: they were kept under another master secret.
     """
-    for one in marked_versions(ports):
+    for one in marked_versions(ctx):
         wanted = model in (None, one.submission.model) and version in (None, one.submission.version)
         if wanted and one.copy and one.copy.queries and one.candidate.mark:
-            yield queries_of(one.copy, one.candidate.mark, ports)
+            yield queries_of(ctx, one.copy, one.candidate.mark)
 
 
-def _classes(candidate: Candidate, ports: Ports) -> tuple[str, ...]:
+def _classes(ctx: Context, candidate: Candidate) -> tuple[str, ...]:
     (card,) = (file.digest for file in candidate.files if file.name == CARD)
-    return read_card(ports.blobs.read(card)).classes
+    return read_card(ctx.blobs.read(card)).classes
 
 
-def _known(one: MarkedVersion, copy: WatermarkKeyRecord, ports: Ports) -> watermark.KeyToTry:
+def _known(ctx: Context, one: MarkedVersion, copy: WatermarkKeyRecord) -> watermark.KeyToTry:
     return watermark.KeyToTry(
         release=one.name,
         recipient=copy.recipient,
-        seed=seed_of(copy, ports),
+        seed=seed_of(ctx, copy),
         unmarked=copy.unmarked,
         payload=watermark.Payload(copy.release_number, copy.recipient_number),
-        load=partial(original_of, copy, ports),
+        load=partial(original_of, ctx, copy),
     )
 
 
 def _told(
+    ctx: Context,
     found: watermark.Identification,
     known: tuple[MarkedVersion, ...],
-    ports: Ports,
     failed: list[watermark.SkippedKey] | None = None,
 ) -> TraceResult:
     by_name = {one.name: one for one in known}
@@ -308,14 +308,14 @@ def _told(
         log10_p=found.log10_p,
         tried=len(found.tried),
         dispute=found.dispute,
-        matches=tuple(_trace(one, by_name[one.release], ports) for one in found.matches),
+        matches=tuple(_trace(ctx, one, by_name[one.release]) for one in found.matches),
         untried=tuple(sorted(lost)),
     )
 
 
-def _trace(found: watermark.KeyMatch, one: MarkedVersion, ports: Ports) -> TraceMatch:
-    releases = ports.ledger.find(Release, one.candidate.digest)
-    revoked = any(ports.ledger.find(Revocation, release.digest) for release in releases)
+def _trace(ctx: Context, found: watermark.KeyMatch, one: MarkedVersion) -> TraceMatch:
+    releases = ctx.ledger.find(Release, one.candidate.digest)
+    revoked = any(ctx.ledger.find(Revocation, release.digest) for release in releases)
     return TraceMatch(
         model=one.submission.model,
         version=one.submission.version,
@@ -340,18 +340,18 @@ class Arbitration(Value):
     logged_as: int
 
 
-def reveal(candidate: Candidate, lane: int, folder: Path, ports: Ports) -> None:
+def reveal(ctx: Context, candidate: Candidate, lane: int, folder: Path) -> None:
     """Write what an arbiter needs into a new folder: one sub-key with its proof, and the unmarked weights.
 
     Raises:
         InvalidInput: no such sub-key, a folder that is not empty, or what finds the mark is not kept here.
         Unavailable: the folder can't be written.
     """
-    copy = find_watermark_key(candidate.mark, ports)
+    copy = find_watermark_key(ctx, candidate.mark)
     if copy is None:
         raise InvalidInput("what finds the mark of this candidate is not kept here, so nothing can be shown")
-    shown = watermark.reveal_subkey(seed_of(copy, ports), lane)
-    original = original_of(copy, ports)
+    shown = watermark.reveal_subkey(seed_of(ctx, copy), lane)
+    original = original_of(ctx, copy)
     told = {
         "lane": shown.lane,
         "subkey": shown.subkey.hex(),

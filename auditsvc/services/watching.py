@@ -20,7 +20,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
 from auditsvc.gate import decide
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.records import (
     Candidate,
     Change,
@@ -51,7 +51,7 @@ _Then = dict[tuple[str, str], Measured]
 
 
 def monitor(
-    release: Release, dataset: Dataset, person: str, ports: Ports, *, baseline: Dataset | None = None
+    ctx: Context, release: Release, dataset: Dataset, person: str, *, baseline: Dataset | None = None
 ) -> Monitoring:
     """Look at a release with images that are newer than its audit.
 
@@ -61,19 +61,19 @@ def monitor(
         InvalidInput: the images are those of the audit, ``baseline`` is not, the data set does not fit the model, or
             the policy has no rule that a quick check answers.
     """
-    candidate, decision = ports.ledger.get(Candidate, release.candidate), ports.ledger.get(Decision, release.decision)
-    before = tuple(ports.ledger.get(Evidence, digest) for digest in decision.evidence)
+    candidate, decision = ctx.ledger.get(Candidate, release.candidate), ctx.ledger.get(Decision, release.decision)
+    before = tuple(ctx.ledger.get(Evidence, digest) for digest in decision.evidence)
     used = {one.dataset.digest for one in before}
     if dataset.ref.digest in used:
         raise InvalidInput(f"the release was judged on {dataset.ref.name}: give newer images")
     if baseline is not None and baseline.ref.digest not in used:
         raise InvalidInput(f"the release was not judged on {baseline.ref.name}: give the data set of its audit")
-    policy = one_pass_policy(ports.ledger.get(Policy, decision.policy))
-    seen = verify_offline(release, ports)
-    found = tuple(one for one in audit(candidate, policy, dataset, ports) if isinstance(one, Evidence))
-    judged = decide(policy, candidate, found, at=ports.clock.now()).judgements
+    policy = one_pass_policy(ctx.ledger.get(Policy, decision.policy))
+    seen = verify_offline(ctx, release)
+    found = tuple(one for one in audit(ctx, candidate, policy, dataset) if isinstance(one, Evidence))
+    judged = decide(policy, candidate, found, at=ctx.clock.now()).judgements
     changes = changes_since(before, found, policy.level)
-    answer = query_gate(ports.ledger, release.model, release.version).answer
+    answer = query_gate(ctx.ledger, release.model, release.version).answer
     outcome, reasons = _outcome(seen.verdict, answer, judged, changes)
     made = Monitoring(
         model=release.model,
@@ -87,16 +87,16 @@ def monitor(
         gate=answer,
         judgements=judged,
         changes=changes,
-        distance=_distance(candidate, baseline, dataset, policy, ports) if baseline else None,
+        distance=_distance(ctx, candidate, baseline, dataset, policy) if baseline else None,
         outcome=outcome,
         reasons=reasons,
         person=person,
-        at=ports.clock.now(),
+        at=ctx.clock.now(),
     )
-    for known in ports.ledger.find(Monitoring, release.digest):
+    for known in ctx.ledger.find(Monitoring, release.digest):
         if known.model_copy(update={"at": made.at}) == made:  # this very look, before it was killed
             return known
-    ports.ledger.append(made, actor=person)
+    ctx.ledger.append(made, actor=person)
     return made
 
 
@@ -186,15 +186,15 @@ def _words(one: Change) -> str:
     )
 
 
-def _distance(candidate: Candidate, then: Dataset, now: Dataset, policy: Policy, ports: Ports) -> Distance:
+def _distance(ctx: Context, candidate: Candidate, then: Dataset, now: Dataset, policy: Policy) -> Distance:
     counts = then.ref.images, now.ref.images
     if min(counts) < LEAST:
         reason = f"a distance needs {LEAST} images on each side; there are {counts[0]} and {counts[1]}"
         return Distance(baseline=then.ref.digest, outcome=Unmeasured(reason=reason, images=sum(counts)))
-    parent = load_stored(ports.ledger.get(Parent, candidate.parent).files, ports).on(ports.device)
+    parent = load_stored(ctx, ctx.ledger.get(Parent, candidate.parent).files).on(ctx.device)
     with torch.inference_mode():
         one, other = (
-            torch.cat([image_features(parent(batch.images.to(ports.device))).cpu() for batch in each.batches(_BATCH)])
+            torch.cat([image_features(parent(batch.images.to(ctx.device))).cpu() for batch in each.batches(_BATCH)])
             for each in (then, now)
         )
     found = mean_discrepancy(one, other, policy.level, policy.seed)

@@ -20,7 +20,7 @@ from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.evaluation import WatermarkReading
 from auditsvc.evaluation.metrics.mmd import image_features
 from auditsvc.models import Model, assemble
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.records import Candidate, Mark, Parent, WatermarkKeyRecord
 from auditsvc.services.model_store import stored_tensors
 from auditsvc.tasks import task_named
@@ -46,7 +46,7 @@ class WatermarkOptions:
 
 
 def embed_watermark(
-    parent: Parent, pruned: Model, calibration: Dataset, ports: Ports, marking: WatermarkOptions | None = None
+    ctx: Context, parent: Parent, pruned: Model, calibration: Dataset, marking: WatermarkOptions | None = None
 ) -> tuple[dict[str, Tensor], Mark]:
     """The marked float weights and the public mark; what finds it is kept first.
 
@@ -54,7 +54,7 @@ def embed_watermark(
         InvalidInput: too few calibration images, or a model that can't be marked.
     """
     marking = marking or WatermarkOptions()
-    master = ports.keys.watermark_secret()
+    master = ctx.keys.watermark_secret()
     unmarked = watermark.weights_digest(pruned.weights())
     seed = watermark.derive_seed(master, unmarked, parent.model, marking.recipient)
     payload = payload_of(unmarked, marking.recipient)
@@ -78,11 +78,11 @@ def embed_watermark(
         recipient=marking.recipient,
         release_number=payload.release,
         recipient_number=payload.recipient,
-        original=ports.blobs.put(watermark.encrypt_unmarked(master, unmarked, original)),
-        queries=None if locked is None else ports.blobs.put(locked),
+        original=ctx.blobs.put(watermark.encrypt_unmarked(master, unmarked, original)),
+        queries=None if locked is None else ctx.blobs.put(locked),
     )
-    if find_watermark_key(public, ports) is None:
-        ports.ledger.append(copy, actor="auditsvc")
+    if find_watermark_key(ctx, public) is None:
+        ctx.ledger.append(copy, actor="auditsvc")
     return made, public
 
 
@@ -125,38 +125,38 @@ def payload_of(unmarked: str, recipient: str) -> watermark.Payload:
     return watermark.Payload(release=int(unmarked.removeprefix("sha256:")[:8], 16), recipient=number)
 
 
-def find_watermark_key(mark: Mark | None, ports: Ports) -> WatermarkKeyRecord | None:
+def find_watermark_key(ctx: Context, mark: Mark | None) -> WatermarkKeyRecord | None:
     """What finds this mark again, if it is all here; None for a mark of another installation, or none."""
-    known = ports.ledger.find(WatermarkKeyRecord, mark.commitment) if mark else ()
+    known = ctx.ledger.find(WatermarkKeyRecord, mark.commitment) if mark else ()
     there = [
         copy for copy in known
-        if ports.blobs.has(copy.original) and (copy.queries is None or ports.blobs.has(copy.queries))
+        if ctx.blobs.has(copy.original) and (copy.queries is None or ctx.blobs.has(copy.queries))
     ]  # fmt: skip
     return there[-1] if there else None
 
 
-def is_marked_for(candidate: Candidate, marking: WatermarkOptions | None, ports: Ports) -> bool:
+def is_marked_for(ctx: Context, candidate: Candidate, marking: WatermarkOptions | None) -> bool:
     """Whether this candidate is the copy that is asked for, and what finds its mark is kept here."""
-    copy = find_watermark_key(candidate.mark, ports)
+    copy = find_watermark_key(ctx, candidate.mark)
     return copy is not None and copy.recipient == (marking or WatermarkOptions()).recipient
 
 
-def seed_of(copy: WatermarkKeyRecord, ports: Ports) -> bytes:
+def seed_of(ctx: Context, copy: WatermarkKeyRecord) -> bytes:
     """The seed of this copy's mark."""
-    return watermark.derive_seed(ports.keys.watermark_secret(), copy.unmarked, copy.release, copy.recipient)
+    return watermark.derive_seed(ctx.keys.watermark_secret(), copy.unmarked, copy.release, copy.recipient)
 
 
-def original_of(copy: WatermarkKeyRecord, ports: Ports) -> watermark.Unmarked:
+def original_of(ctx: Context, copy: WatermarkKeyRecord) -> watermark.Unmarked:
     """The unmarked weights behind a copy.
 
     Raises:
         InvalidInput: they were kept under another master secret, or were changed.
         NotFound: they are not here.
     """
-    return watermark.decrypt_unmarked(ports.keys.watermark_secret(), copy.unmarked, ports.blobs.read(copy.original))
+    return watermark.decrypt_unmarked(ctx.keys.watermark_secret(), copy.unmarked, ctx.blobs.read(copy.original))
 
 
-def queries_of(copy: WatermarkKeyRecord, mark: Mark, ports: Ports) -> watermark.Queries:
+def queries_of(ctx: Context, copy: WatermarkKeyRecord, mark: Mark) -> watermark.Queries:
     """The queries that the mark of a copy committed to.
 
     Raises:
@@ -166,10 +166,10 @@ def queries_of(copy: WatermarkKeyRecord, mark: Mark, ports: Ports) -> watermark.
     if copy.queries is None:
         raise NotFound(f"{copy.release} answers with more than one class, so its mark can't be found by answers alone")
     committed = mark.parameters.get("queries", "")
-    return watermark.decrypt_queries(ports.keys.watermark_secret(), committed, ports.blobs.read(copy.queries))
+    return watermark.decrypt_queries(ctx.keys.watermark_secret(), committed, ctx.blobs.read(copy.queries))
 
 
-def detect_watermark(candidate: Candidate, dataset: Dataset, ports: Ports) -> WatermarkReading:
+def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> WatermarkReading:
     """Detect the candidate's mark with what was kept of it, and count the answers that it changed.
 
     The answers are compared with those of the unmarked weights in the number format of the candidate's, so that
@@ -178,14 +178,14 @@ def detect_watermark(candidate: Candidate, dataset: Dataset, ports: Ports) -> Wa
     Raises:
         InvalidInput: the candidate was not marked here, or what was kept can't be opened.
     """
-    copy = find_watermark_key(candidate.mark, ports)
+    copy = find_watermark_key(ctx, candidate.mark)
     if copy is None or candidate.mark is None:
         raise InvalidInput("what finds the mark of this candidate is not kept here, so it can't be read")
-    original, seed = original_of(copy, ports), seed_of(copy, ports)
+    original, seed = original_of(ctx, copy), seed_of(ctx, copy)
     payload = watermark.Payload(copy.release_number, copy.recipient_number)
     if not watermark.verify_commitment(candidate.mark, seed, payload):
         raise InvalidInput("the candidate's mark is not the one that was committed to")
-    saved, card = stored_tensors(candidate.files, ports)
+    saved, card = stored_tensors(ctx, candidate.files)
     found = watermark.detect(
         pruning.in_float(saved),
         original.weights,

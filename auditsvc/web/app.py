@@ -23,7 +23,7 @@ from auditsvc import __version__
 from auditsvc.adapters.structured_logs import logging_config
 from auditsvc.bootstrap import SystemClock, open_blobs, open_keys, open_ledger, open_signing_services
 from auditsvc.errors import Unavailable
-from auditsvc.ports import Clock, Datasets, Jobs, Keys, Ports, Registry
+from auditsvc.ports import Clock, Context, Datasets, Jobs, Keys, Registry
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.settings import Settings
 from auditsvc.web import create_app
@@ -96,7 +96,7 @@ def _site(settings: Settings, host: str, access: TokenStore, clock: Clock) -> Pr
         clock=clock,
         keys=keys,
         folder=settings.store,
-        ports=_ports(settings, ledger, keys, clock),
+        ctx=_ports(settings, ledger, keys, clock),
         jobs=cast(Jobs, LazyPort(partial(_jobs, settings))),
         local=is_loopback(host),
         hosts=frozenset(),
@@ -169,7 +169,7 @@ def _addresses(name: str) -> list[Any]:
         return []
 
 
-def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
+def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Context:
     """The ports of the verbs; MLflow and torch are imported by what first needs them.
 
     Raises:
@@ -177,7 +177,7 @@ def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
     """
     from auditsvc.adapters.progress_bar import NoProgress
 
-    ports = Ports(
+    ctx = Context(
         ledger=ledger,
         log=ledger,
         blobs=open_blobs(settings),
@@ -189,8 +189,8 @@ def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Ports:
         folder=settings.store,
         **open_signing_services(settings, ledger),
     )
-    checkpoint_store_of(ports).guard()
-    return ports
+    checkpoint_store_of(ctx).guard()
+    return ctx
 
 
 def _jobs(settings: Settings) -> Jobs:

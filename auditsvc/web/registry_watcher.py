@@ -40,7 +40,7 @@ class RegistryWatcher:
         changed = self._changed()
         if self._store is not None and (not changed or changed == self._looked):
             return ()
-        now, moves = reconcile(self._site.ports, self._seen(), put_back=self._site.put_back)
+        now, moves = reconcile(self._site.ctx, self._seen(), put_back=self._site.put_back)
         for move in moves:
             self._tell(move)
         self._keep(now)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from auditsvc.errors import Forbidden
-from auditsvc.ports import Clock, Jobs, Keys, LoggedLedger, Ports
+from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record, canonical_json
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.token_store import TokenStore
@@ -33,7 +33,7 @@ class ProjectState:
     clock: Clock
     keys: Keys
     folder: Path
-    ports: Ports
+    ctx: Context
     jobs: Jobs
     """Background work; whoever does it is elsewhere."""
     local: bool

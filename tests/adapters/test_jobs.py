@@ -19,7 +19,7 @@ from auditsvc.adapters.jobs.job_store import JobDatabase, worker
 from auditsvc.adapters.jobs.liveness import DEAD_S, Heartbeat, WorkerLease
 from auditsvc.adapters.jobs.worker import Worker, own_scratch
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
-from auditsvc.ports import Ports, Progress
+from auditsvc.ports import Context, Progress
 from auditsvc.records import AuditRequest, Job, ReportRequest
 from auditsvc.services.job_handlers import JobContext
 from tests.adapters.postgres import new_database
@@ -189,18 +189,18 @@ class SlowRoom(JobContext):
     begun = threading.Event()
 
     def dataset(self, name: str) -> Any:
-        return Slow(self.ports.progress, self.begun).open(self.data / name)
+        return Slow(self.ctx.progress, self.begun).open(self.data / name)
 
 
 def test_a_job_that_runs_is_stopped_at_its_next_sign_of_life(store: JobDatabase, tmp_path: Path) -> None:
     clock = FixedClock()
     ledger = MemoryLedger(clock)
     sample.fill(ledger)
-    ports = Ports(
+    ctx = Context(
         ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=None,  # type: ignore[arg-type]
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
-    room = SlowRoom(ports, tmp_path, lambda name, slices: policy())
+    room = SlowRoom(ctx, tmp_path, lambda name, slices: policy())
     made, jobs = Worker(store, room, tmp_path / "slots", 3), DbosJobs(store)
     made.start()
     job = jobs.submit(REPORT, "ann")

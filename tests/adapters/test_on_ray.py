@@ -52,7 +52,7 @@ def test_results_and_faults_cross_a_process_as_they_are() -> None:
 
 def readings_of(office: Office, result: Result) -> dict[str, object]:
     """What every check read, by its name."""
-    found = [office.ports.ledger.get(Evidence, digest) for digest in result["evidence"]]
+    found = [office.ctx.ledger.get(Evidence, digest) for digest in result["evidence"]]
     return {one.key.check: one.readings for one in found}
 
 
@@ -64,7 +64,7 @@ def test_an_audit_on_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
     )
     for one in (office, other):
         run_job(JOB, one.prune(0), "sue", one.room, MemoryRunner(one.room))
-    (candidate,) = office.ports.ledger.all(Candidate)
+    (candidate,) = office.ctx.ledger.all(Candidate)
     order = AuditRequest(candidate=candidate.digest, policy=POLICY.digest, data="audited")
     with ray_cluster({"AUDITSVC_STORE": str(office.settings.store)}) as address:
         with a_worker(office, address, RAY_AUTH_TOKEN="a-token-of-somebody-else-altogether"):

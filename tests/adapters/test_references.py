@@ -49,8 +49,8 @@ def test_no_other_place_is_read(place: str, tmp_path: Path) -> None:
     for allowed in (f"{place}x", "s3://elsewhere", place[: place.rindex("/") + 2]):
         with pytest.raises(Forbidden, match="the operator allows"):
             fetched(place, allowed, tmp_path)
-    ports = ports_in(tmp_path / "store")
-    with pytest.raises(Forbidden, match="no place is allowed"), resolve_parent(place, None, ports):
+    ctx = ports_in(tmp_path / "store")
+    with pytest.raises(Forbidden, match="no place is allowed"), resolve_parent(ctx, place, None):
         pass
 
 

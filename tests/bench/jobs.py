@@ -94,14 +94,14 @@ def audits_of(office: Office, numbers: range) -> list[AuditRequest]:
     room = office.room
     for number in numbers:
         run_job(JOB, office.prune(number), "sue", room, MemoryRunner(room))
-    found = list(office.ports.ledger.all(Candidate))[-len(numbers) :]
+    found = list(office.ctx.ledger.all(Candidate))[-len(numbers) :]
     return [AuditRequest(candidate=one.digest, policy=POLICY.digest, data="audited") for one in found]
 
 
 def planned(office: Office, audit: AuditRequest) -> int:
     """The shards of one audit."""
-    dataset, candidate = office.room.dataset(audit.data), office.ports.ledger.get(Candidate, audit.candidate)
-    return len(shards_of(candidate, POLICY, dataset, office.ports, (JOB, audit.data), office.shard_work))
+    dataset, candidate = office.room.dataset(audit.data), office.ctx.ledger.get(Candidate, audit.candidate)
+    return len(shards_of(office.ctx, candidate, POLICY, dataset, (JOB, audit.data), office.shard_work))
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ class Killer:
 
 def consents(office: Office, policy: Policy) -> list[ReleaseRequest]:
     """Two people approve each candidate's decision under this policy; the orders for the releases."""
-    ledger = office.ports.ledger
+    ledger = office.ctx.ledger
     found = [
         decision
         for decision in ledger.all(Decision)
@@ -109,13 +109,13 @@ def consents(office: Office, policy: Policy) -> list[ReleaseRequest]:
     ]
     for decision in found:
         for person in ("bob", "cyd"):
-            approve(decision, person, office.ports)
+            approve(office.ctx, decision, person)
     return [ReleaseRequest(decision=decision.digest) for decision in found]
 
 
 def audits(office: Office, policies: Sequence[Policy]) -> list[AuditRequest]:
     """An audit of every candidate under every policy that it was not judged by."""
-    ledger = office.ports.ledger
+    ledger = office.ctx.ledger
     return [
         AuditRequest(candidate=found.digest, policy=policy.digest, data="audited")
         for found in ledger.all(Candidate)
@@ -142,7 +142,7 @@ def calm(office: Office, prunes: Iterable[PruneRequest], policies: Sequence[Poli
 
 def records(office: Office) -> Counter[str]:
     """Every record, without random signatures and the order of versions."""
-    return Counter(_timeless(record) for kind in KINDS for record in office.ports.ledger.all(kind))
+    return Counter(_timeless(record) for kind in KINDS for record in office.ctx.ledger.all(kind))
 
 
 def _timeless(record: Record) -> str:
@@ -152,7 +152,7 @@ def _timeless(record: Record) -> str:
 
 def doubled(office: Office) -> int:
     """Records, registered versions and events of the log that are there more than once."""
-    ledger, log = office.ports.ledger, office.ports.log
+    ledger, log = office.ctx.ledger, office.ctx.log
     twice = sum(count - 1 for count in records(office).values())
     client = MlflowClient(office.settings.mlflow, office.settings.mlflow)
     versions = Counter(one.tags.get("auditsvc.digest") for one in client.search_model_versions())

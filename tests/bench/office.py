@@ -27,7 +27,7 @@ from auditsvc.adapters.progress_bar import NoProgress
 from auditsvc.bootstrap import open_ports, policies_for
 from auditsvc.demo import case_data
 from auditsvc.demo.parent_models import trained_digits
-from auditsvc.ports import KeyRole, Ports
+from auditsvc.ports import Context, KeyRole
 from auditsvc.records import CheckSpec, Parent, Policy, PruneRequest, Recipe, Rule
 from auditsvc.services.candidates import register_parent
 from auditsvc.services.job_handlers import JobContext
@@ -93,7 +93,7 @@ class Office:
     """One installation: its store, its databases, and what was asked of it."""
 
     settings: Settings
-    ports: Ports
+    ctx: Context
     jobs: DbosJobs
     store: JobDatabase
     parent: Parent
@@ -102,7 +102,7 @@ class Office:
     @property
     def room(self) -> JobContext:
         """Where jobs are done."""
-        return JobContext(self.ports, self.settings.data_folder, policies_for(self.settings), self.shard_work)
+        return JobContext(self.ctx, self.settings.data_folder, policies_for(self.settings), self.shard_work)
 
     def prune(self, number: int) -> PruneRequest:
         """An order for a candidate of its own."""
@@ -127,18 +127,18 @@ def opened(
     if keys:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(keys, folder / "keys")
-    ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
-    ports.keys.watermark_secret()
+    ctx = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    ctx.keys.watermark_secret()
     for role in get_args(KeyRole):
-        ports.keys.signer(role)
+        ctx.keys.signer(role)
     for split, name, many in (("audit", "audited", images), ("train", "calibration", 200)):
         if not (settings.data_folder / name).exists():
             small_digits(settings.data_folder / name, split, many)
     dense = trained_digits(folder.parent, DIGITS / "train.yaml")
-    parent, _ = register_parent(dense, FACTS, ports)
-    ports.ledger.append(*policies, actor="bench")
+    parent, _ = register_parent(ctx, dense, FACTS)
+    ctx.ledger.append(*policies, actor="bench")
     store = JobDatabase(settings.jobs)
-    return Office(settings, ports, DbosJobs(store), store, parent, shard_work)
+    return Office(settings, ctx, DbosJobs(store), store, parent, shard_work)
 
 
 def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
@@ -146,8 +146,8 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
     from auditsvc.adapters.jobs.worker import Worker
 
     settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
-    ports = replace(open_ports(settings, NoProgress()), clock=FixedClock())
-    room = JobContext(ports, settings.data_folder, policies_for(settings), shard_work)
+    ctx = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    room = JobContext(ctx, settings.data_folder, policies_for(settings), shard_work)
     Worker(JobDatabase(settings.jobs), room, folder / "workers", settings.job_deaths).run()
 
 

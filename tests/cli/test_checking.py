@@ -18,7 +18,7 @@ from auditsvc.cli.app import app
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import AuditError, Conflict, InvalidInput
 from auditsvc.models import load_model, model_files
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.provenance import sign_release
 from auditsvc.records import Candidate, FileEntry, Parent, Submission
 from auditsvc.services.watermarking import WatermarkOptions, embed_watermark
@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checking")
     settings = Settings(store=folder / "store")
     ledger = open_ledger(settings, create=True)
-    ports = Ports(
+    ctx = Context(
         ledger=ledger,
         log=ledger,
         blobs=FileBlobs(settings.store / "blobs"),
@@ -58,29 +58,29 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder=settings.store,
     )
     write(folder / "release-3" / "release", FILES)
-    sign_release(folder / "release-3", sealing(), keys=ports.keys, log=ledger, at=ports.clock.now())
-    _mark(folder, ports)
+    sign_release(folder / "release-3", sealing(), keys=ctx.keys, log=ledger, at=ctx.clock.now())
+    _mark(ctx, folder)
     return settings.store
 
 
-def _mark(folder: Path, ports: Ports) -> None:
+def _mark(ctx: Context, folder: Path) -> None:
     model = load_model(parent_in(folder / "parent"))
     parent = Parent(
         model="bright", task="classification", architecture="small_cnn", source="x", licence="MIT", files=()
     )
     calibration = FolderDatasets().open(data_in(folder / "calibration", 60))
-    weights, mark = embed_watermark(parent, model, calibration, ports, WatermarkOptions("anna"))
+    weights, mark = embed_watermark(ctx, parent, model, calibration, WatermarkOptions("anna"))
     files = tuple(
-        FileEntry(name=name, size=len(data), digest=ports.blobs.put(data))
+        FileEntry(name=name, size=len(data), digest=ctx.blobs.put(data))
         for name, data in model_files(weights, model.card).items()
     )
     candidate = Candidate(
         model="bright", task="classification", architecture="small_cnn", files=files, parent=parent.digest, mark=mark
     )
     submission = Submission(
-        candidate=candidate.digest, model="bright", version="1", submitter="sue", at=ports.clock.now()
+        candidate=candidate.digest, model="bright", version="1", submitter="sue", at=ctx.clock.now()
     )
-    ports.ledger.append(parent, candidate, submission, actor="sue")
+    ctx.ledger.append(parent, candidate, submission, actor="sue")
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "found.safetensors")
 
 

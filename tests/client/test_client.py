@@ -69,7 +69,7 @@ def test_what_the_service_refuses_is_raised_as_the_same_error(url: str, site: Pr
 
 
 def test_a_recall_is_asked_for_and_confirmed(url: str, site: ProjectState) -> None:
-    site.ports.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
+    site.ctx.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
     about = sample.released().digest
     asked = _client(url, site, "approver", "bob").recall(about, "fails at night").asked
     assert asked is not None and asked.person == "bob"

@@ -15,7 +15,7 @@ from auditsvc.adapters.jobs.job_store import JobDatabase
 from auditsvc.adapters.jobs.worker import Worker
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import Conflict, NotFound
-from auditsvc.ports import Jobs, Ports
+from auditsvc.ports import Context, Jobs
 from auditsvc.records import (
     ENDS,
     Candidate,
@@ -44,12 +44,12 @@ class Office:
 
     jobs: Jobs
     work_off: Callable[[], None]
-    ports: Ports
+    ctx: Context
 
     def prune(self) -> PruneRequest:
         """An order for a candidate that is there already, so that it is done in no time."""
-        blobs, ledger = self.ports.blobs, self.ports.ledger
-        folder = self.ports.folder / "files"
+        blobs, ledger = self.ctx.blobs, self.ctx.ledger
+        folder = self.ctx.folder / "files"
         folder.mkdir(exist_ok=True)
         (folder / "model.safetensors").write_bytes(b"weights")
         files = (blobs.put_file(folder / "model.safetensors"),)
@@ -69,19 +69,19 @@ class Office:
 def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
     clock = FixedClock()
     ledger = MemoryLedger(clock)
-    ports = Ports(
+    ctx = Context(
         ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=FolderDatasets(),
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
     data_in(tmp_path / "data" / "some", images=4)
-    room = JobContext(ports, tmp_path / "data", lambda name, slices: policy())
+    room = JobContext(ctx, tmp_path / "data", lambda name, slices: policy())
     if request.param == "memory":
         jobs = MemoryJobs(room)
-        yield Office(jobs, jobs.work_off, ports)
+        yield Office(jobs, jobs.work_off, ctx)
         return
     store = JobDatabase(new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/jobs.db")
     asked = DbosJobs(store)
-    yield Office(asked, lambda: _work_off(store, asked, room, tmp_path), ports)
+    yield Office(asked, lambda: _work_off(store, asked, room, tmp_path), ctx)
     store.close()
 
 
@@ -103,7 +103,7 @@ def test_a_job_waits_until_somebody_does_it_and_tells_what_it_made(office: Offic
     assert told(asked) == told(office.jobs.get(asked.id)) == ("prune", "sue", "queued")
     office.work_off()
     done = office.jobs.get(asked.id)
-    (submission,) = office.ports.ledger.all(Submission)
+    (submission,) = office.ctx.ledger.all(Submission)
     assert (done.state, done.fault, done.order) == ("done", None, asked.order)
     assert done.result == {
         "candidate": submission.candidate, "submission": submission.digest, "model": "m", "version": submission.version,
@@ -126,7 +126,7 @@ def test_what_failed_for_a_reason_that_is_gone_succeeds_when_tried_again(office:
     asked = office.jobs.submit(order.model_copy(update={"calibration": "late"}), "sue")
     office.work_off()
     assert office.jobs.get(asked.id).state == "failed"
-    data_in(office.ports.folder / "data" / "late", images=4)
+    data_in(office.ctx.folder / "data" / "late", images=4)
     office.jobs.retry(asked.id)
     office.work_off()
     assert office.jobs.get(asked.id).state == "done"
@@ -137,7 +137,7 @@ def test_a_job_that_waits_is_stopped_at_once_and_can_be_queued_again(office: Off
     assert office.jobs.cancel(asked.id).state == "cancelled"
     office.work_off()
     assert office.jobs.get(asked.id).state == "cancelled"
-    assert list(office.ports.ledger.all(Submission)) == []
+    assert list(office.ctx.ledger.all(Submission)) == []
     office.jobs.retry(asked.id)
     office.work_off()
     assert office.jobs.get(asked.id).state == "done"
@@ -197,7 +197,7 @@ def test_what_ended_is_forgotten_and_what_it_made_is_not(office: Office) -> None
     for job in (done, failed, stopped):
         with pytest.raises(NotFound):
             office.jobs.events(job.id)
-    assert len(list(office.ports.ledger.all(Submission))) == 1
+    assert len(list(office.ctx.ledger.all(Submission))) == 1
     assert office.jobs.forget(datetime(2100, 1, 1, tzinfo=UTC)) == 0
 
 
@@ -211,5 +211,5 @@ def test_what_nobody_asked_for_is_not_there(office: Office) -> None:
 
 def test_a_room_for_a_job_shares_all_but_the_progress(office: Office) -> None:
     progress = QuietProgress()
-    room = JobContext(office.ports, office.ports.folder, lambda name, slices: policy())
-    assert room.for_job(progress).ports == replace(office.ports, progress=progress)
+    room = JobContext(office.ctx, office.ctx.folder, lambda name, slices: policy())
+    assert room.for_job(progress).ctx == replace(office.ctx, progress=progress)

@@ -51,8 +51,8 @@ def test_no_password_is_written_in_it_and_none_may_be_left_out() -> None:
 
 
 def test_only_the_service_has_a_port_and_only_on_this_machine() -> None:
-    ports = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
-    assert ports == {"api": ["127.0.0.1:8600:8600"]}
+    ctx = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+    assert ctx == {"api": ["127.0.0.1:8600:8600"]}
 
 
 def test_what_it_builds_is_in_the_dockerfile_and_what_it_mounts_is_there() -> None:

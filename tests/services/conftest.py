@@ -20,24 +20,24 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def made_once(folders, tmp_path_factory):
     """One candidate, made and submitted; session-wide, because a clean process takes seconds to start."""
-    ports = ports_in(tmp_path_factory.mktemp("store"))
-    parent, version = register_parent(folders["parent"], FACTS, ports)
-    candidate = prune_candidate(parent, GOOD, ports.datasets.open(folders["calibration"]), ports)
-    return ports, parent, version, candidate, submit(candidate, version, "sue", ports)
+    ctx = ports_in(tmp_path_factory.mktemp("store"))
+    parent, version = register_parent(ctx, folders["parent"], FACTS)
+    candidate = prune_candidate(ctx, parent, GOOD, ctx.datasets.open(folders["calibration"]))
+    return ctx, parent, version, candidate, submit(ctx, candidate, version, "sue")
 
 
 @pytest.fixture
 def line(made_once, folders, tmp_path):
     """A fresh store with the same parent, candidate and submission in it."""
     old, parent, version, candidate, _ = made_once
-    ports = ports_in(tmp_path)
-    register_parent(folders["parent"], FACTS, ports)
+    ctx = ports_in(tmp_path)
+    register_parent(ctx, folders["parent"], FACTS)
     for file in candidate.files:
-        ports.blobs.put(old.blobs.read(file.digest))
+        ctx.blobs.put(old.blobs.read(file.digest))
     for copy in old.ledger.find(WatermarkKeyRecord, candidate.mark.commitment):
-        ports.ledger.append(copy, actor="test")
+        ctx.ledger.append(copy, actor="test")
         for digest in (copy.original, copy.queries):
-            ports.blobs.put(old.blobs.read(digest))
-    ports.ledger.append(candidate.recipe, candidate, actor="test")
-    submit(candidate, version, "sue", ports)
-    return ports, parent, candidate, ports.datasets.open(folders["audited"])
+            ctx.blobs.put(old.blobs.read(digest))
+    ctx.ledger.append(candidate.recipe, candidate, actor="test")
+    submit(ctx, candidate, version, "sue")
+    return ctx, parent, candidate, ctx.datasets.open(folders["audited"])

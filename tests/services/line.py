@@ -10,7 +10,7 @@ import torch
 
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.records import CheckSpec, Policy, Recipe, Rule
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 
@@ -25,10 +25,10 @@ FACTS = {"model": "brightness", "source": "made in a test", "licence": "Apache-2
 GOOD = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
 
 
-def ports_in(folder: Path) -> Ports:
+def ports_in(folder: Path) -> Context:
     clock = FixedClock()
     ledger = MemoryLedger(clock)
-    return Ports(
+    return Context(
         ledger=ledger,
         log=ledger,
         blobs=MemoryBlobs(),

@@ -18,8 +18,8 @@ JOB = "000000000001-0000000000000000"
 
 @pytest.fixture
 def room(line, folders):
-    ports, parent, candidate, _ = line
-    made = JobContext(ports, folders["audited"].parent, lambda name, slices: policy())
+    ctx, parent, candidate, _ = line
+    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: policy())
     return made, parent, candidate
 
 
@@ -29,9 +29,9 @@ def files(room, tmp_path: Path) -> tuple[FileEntry, ...]:
     made, _, candidate = room
     found = []
     for file in candidate.files:
-        data = made.ports.blobs.read(file.digest)
+        data = made.ctx.blobs.read(file.digest)
         data = data + b"\n" if file.name == "architecture.json" else data
-        found.append(FileEntry(name=file.name, size=len(data), digest=made.ports.blobs.put(data)))
+        found.append(FileEntry(name=file.name, size=len(data), digest=made.ctx.blobs.put(data)))
     return tuple(found)
 
 
@@ -42,9 +42,9 @@ def _done(made: JobContext, order: AdmitRequest, by: str = "zoe") -> dict[str, o
 def test_files_that_were_sent_become_a_candidate_under_the_sender_s_name(room, files) -> None:
     made, parent, _ = room
     result = _done(made, AdmitRequest(parent=parent.digest, files=files, probe="calibration"))
-    candidate = made.ports.ledger.get(Candidate, result["candidate"])
+    candidate = made.ctx.ledger.get(Candidate, result["candidate"])
     assert (candidate.parent, candidate.recipe, candidate.mark) == (parent.digest, None, None)
-    (submission,) = made.ports.ledger.find(Submission, candidate.digest)
+    (submission,) = made.ctx.ledger.find(Submission, candidate.digest)
     assert (submission.submitter, submission.version) == ("zoe", result["version"])
 
 
@@ -52,14 +52,14 @@ def test_an_audit_follows_if_it_is_wanted(room, files) -> None:
     made, parent, _ = room
     order = AdmitRequest(parent=parent.digest, files=files, probe="calibration", policy="test", data="audited")
     result = _done(made, order)
-    assert made.ports.ledger.get(Decision, result["decision"]).candidate == result["candidate"]
+    assert made.ctx.ledger.get(Decision, result["decision"]).candidate == result["candidate"]
 
 
 def test_a_version_that_somebody_registered_keeps_its_number(room, files) -> None:
     made, parent, _ = room
-    registry = made.ports.registry
+    registry = made.ctx.registry
     registry.tags[FACTS["model"], "7"] = {"by": "somebody", "auditsvc.digest": ""}
-    registry.files[FACTS["model"], "7"] = {file.name: made.ports.blobs.read(file.digest) for file in files}
+    registry.files[FACTS["model"], "7"] = {file.name: made.ctx.blobs.read(file.digest) for file in files}
     order = AdmitRequest(parent=parent.digest, reference=f"models:/{FACTS['model']}/7", probe="calibration")
     assert _done(made, order)["version"] == "7"
     assert _done(made, order)["version"] == "7"  # run again, the same
@@ -74,7 +74,7 @@ def test_what_is_no_candidate_of_the_parent_is_refused(room, files) -> None:
         _done(made, AdmitRequest(parent=parent.digest, files=absent, probe="calibration"))
     changed = CARD.model_copy(update={"classes": ("a", "b")})
     data = changed.model_dump_json().encode()
-    other = FileEntry(name="architecture.json", size=len(data), digest=made.ports.blobs.put(data))
+    other = FileEntry(name="architecture.json", size=len(data), digest=made.ctx.blobs.put(data))
     swapped = tuple(other if file.name == other.name else file for file in files)
     with pytest.raises(Refused):
         _done(made, AdmitRequest(parent=parent.digest, files=swapped, probe="calibration"))

@@ -117,12 +117,12 @@ def test_batch_statistics_estimated_again_without_the_training_light_are_rejecte
     with torch.no_grad():
         for part in data.images[:2000].split(100):
             candidate(part)
-    ports = ports_in(tmp_path / "store")
-    audited = ports.datasets.open(folder_of(tmp_path / "audited", shown, 0, 1000))
-    dense, _ = register_parent(saved(tmp_path / "parent", parent), FACTS, ports)
-    admitted = admit(saved(tmp_path / "candidate", candidate.eval()), dense, audited, ports)
+    ctx = ports_in(tmp_path / "store")
+    audited = ctx.datasets.open(folder_of(tmp_path / "audited", shown, 0, 1000))
+    dense, _ = register_parent(ctx, saved(tmp_path / "parent", parent), FACTS)
+    admitted = admit(ctx, saved(tmp_path / "candidate", candidate.eval()), dense, audited)
     policy = read_policy("standard")
-    found = judge(admitted, policy, audit(admitted, policy, audited, ports), ports)
+    found = judge(ctx, admitted, policy, audit(ctx, admitted, policy, audited))
     assert found.outcome == "rejected"
     assert "violated" in verdicts(found)["poor-light"]
     assert "violated" not in verdicts(found)["overall-loss"]
@@ -132,15 +132,15 @@ def test_batch_statistics_estimated_again_without_the_training_light_are_rejecte
 def test_a_robust_parent_pruned_and_fine_tuned_plainly_is_rejected_for_what_attacks_do(tmp_path: Path) -> None:
     """Clean accuracy stays, and what the parent had learned about attacks is gone."""
     data, shown = digits("train"), digits("audit")
-    ports = ports_in(tmp_path / "store")
-    dense, _ = register_parent(saved(tmp_path / "parent", trained(data, 4, under_attack)), FACTS, ports)
-    train = ports.datasets.open(folder_of(tmp_path / "train", data, 0, 3000))
-    audited = ports.datasets.open(folder_of(tmp_path / "audited", shown, 0, AUDITED))
+    ctx = ports_in(tmp_path / "store")
+    dense, _ = register_parent(ctx, saved(tmp_path / "parent", trained(data, 4, under_attack)), FACTS)
+    train = ctx.datasets.open(folder_of(tmp_path / "train", data, 0, 3000))
+    audited = ctx.datasets.open(folder_of(tmp_path / "audited", shown, 0, AUDITED))
     recovery = {"fine-tune": {"epochs": 2, "rate": 0.05}}
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.8}, data=train.ref.digest, recovery=recovery)
-    candidate = prune_candidate(dense, recipe, train, ports, (train,))
+    candidate = prune_candidate(ctx, dense, recipe, train, (train,))
     policy = read_policy("robust")
-    found = judge(candidate, policy, audit(candidate, policy, audited, ports), ports)
+    found = judge(ctx, candidate, policy, audit(ctx, candidate, policy, audited))
     assert found.outcome == "rejected"
     assert {"attacked", "attacked-curve"} <= {rule for rule, seen in verdicts(found).items() if "violated" in seen}
     assert "violated" not in verdicts(found)["overall-loss"] | verdicts(found)["overall-accuracy"]

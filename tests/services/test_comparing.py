@@ -30,34 +30,34 @@ def test_the_incumbent_is_the_newest_release_that_stands_and_never_the_candidate
 
 
 def test_judging_again_is_no_new_look(line):
-    ports, _, candidate, dataset = line
-    evidence = audit(candidate, policy(), dataset, ports)
+    ctx, _, candidate, dataset = line
+    evidence = audit(ctx, candidate, policy(), dataset)
     for days in (0, 1):
-        ports.clock.forward(days=days)
-        judge(candidate, policy(), evidence, ports)
-    assert holdout_uses(dataset.ref.digest, candidate.model, ports.ledger) == (candidate.digest,)
+        ctx.clock.forward(days=days)
+        judge(ctx, candidate, policy(), evidence)
+    assert holdout_uses(dataset.ref.digest, candidate.model, ctx.ledger) == (candidate.digest,)
 
 
 def test_a_rule_against_the_incumbent_waits_until_something_is_released(line):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     against = Rule(rule="no-worse", reading="accuracy/score.clean", of="incumbent", at_least=-0.9, why="a test")
     rules = policy(rules=(*policy().rules, against))
-    evidence = audit(candidate, rules, dataset, ports)
-    assert "nothing is released yet" in judge(candidate, rules, evidence, ports).notes[-1]
+    evidence = audit(ctx, candidate, rules, dataset)
+    assert "nothing is released yet" in judge(ctx, candidate, rules, evidence).notes[-1]
     other = candidate.model_copy(update={"card": {"parameters": 1.0}})
     (found,) = evidence
     theirs = found.model_copy(update={"key": found.key.model_copy(update={"candidate": other.digest})})
-    ports.ledger.append(other, theirs, a_release(other, 1), actor="test")
-    decision = judge(candidate, rules, evidence, ports)
+    ctx.ledger.append(other, theirs, a_release(other, 1), actor="test")
+    decision = judge(ctx, candidate, rules, evidence)
     assert (decision.incumbent, decision.outcome) == (other.digest, "approved")
 
 
 def test_evidence_that_grew_too_old_is_measured_again(line):
-    ports, _, candidate, dataset = line
-    audit(candidate, policy(), dataset, ports)
-    audit(candidate, policy(), dataset, ports)
-    assert len(ports.ledger.find(Evidence, candidate.digest)) == 1
-    ports.clock.forward(days=policy().max_age_days + 1)
-    evidence = audit(candidate, policy(), dataset, ports)
-    assert len(ports.ledger.find(Evidence, candidate.digest)) == 2
-    assert judge(candidate, policy(), evidence, ports).outcome == "approved"
+    ctx, _, candidate, dataset = line
+    audit(ctx, candidate, policy(), dataset)
+    audit(ctx, candidate, policy(), dataset)
+    assert len(ctx.ledger.find(Evidence, candidate.digest)) == 1
+    ctx.clock.forward(days=policy().max_age_days + 1)
+    evidence = audit(ctx, candidate, policy(), dataset)
+    assert len(ctx.ledger.find(Evidence, candidate.digest)) == 2
+    assert judge(ctx, candidate, policy(), evidence).outcome == "approved"

@@ -22,17 +22,17 @@ from tests.services.test_sealed import released
 @pytest.fixture
 def dispute(line, tmp_path):
     """A released candidate, and what its owner shows: sub-key 3."""
-    ports, _, candidate, _ = line
-    released(line, ports)
-    (submission,) = ports.ledger.find(Submission, candidate.digest)
-    reveal(candidate, 3, tmp_path / "shown", ports)
-    return ports, candidate, release_folder(ports, submission), tmp_path / "shown"
+    ctx, _, candidate, _ = line
+    released(ctx, line)
+    (submission,) = ctx.ledger.find(Submission, candidate.digest)
+    reveal(ctx, candidate, 3, tmp_path / "shown")
+    return ctx, candidate, release_folder(ctx, submission), tmp_path / "shown"
 
 
 def judged(dispute, found=None):
-    ports, _, folder, shown = dispute
-    trust = TrustRoot.of_keys(ports.keys)
-    return arbitrate(found or folder / "release" / WEIGHTS, shown, folder, trust, ports.clock.now())
+    ctx, _, folder, shown = dispute
+    trust = TrustRoot.of_keys(ctx.keys)
+    return arbitrate(found or folder / "release" / WEIGHTS, shown, folder, trust, ctx.clock.now())
 
 
 def test_the_arbiter_finds_the_mark_with_one_sixteenth_of_the_weights(dispute):
@@ -58,9 +58,9 @@ def test_a_stranger_carries_nothing(dispute, tmp_path):
 
 
 def test_the_other_fifteen_sub_keys_are_not_shown(dispute):
-    ports, candidate, _, shown = dispute
+    ctx, candidate, _, shown = dispute
     told = (shown / REVEAL).read_text()
-    keys = [key.hex() for key in derive_subkeys(seed_of(find_watermark_key(candidate.mark, ports), ports))]
+    keys = [key.hex() for key in derive_subkeys(seed_of(ctx, find_watermark_key(ctx, candidate.mark)))]
     assert [key in told for key in keys] == [lane == 3 for lane in range(16)]
 
 
@@ -85,8 +85,8 @@ def test_a_release_that_does_not_verify_commits_to_nothing(dispute):
 
 
 def test_no_seventeenth_sub_key_and_no_folder_twice(dispute, tmp_path):
-    ports, candidate, _, shown = dispute
+    ctx, candidate, _, shown = dispute
     with pytest.raises(InvalidInput, match="numbered 0 to 15"):
-        reveal(candidate, 16, tmp_path / "more", ports)
+        reveal(ctx, candidate, 16, tmp_path / "more")
     with pytest.raises(InvalidInput, match="not empty"):
-        reveal(candidate, 4, shown, ports)
+        reveal(ctx, candidate, 4, shown)

@@ -7,28 +7,28 @@ from auditsvc.services.exploration import find_exemplars, seeds_of
 from tests.services.line import policy
 
 
-def another_seed(candidate, ports, seed):
+def another_seed(ctx, candidate, seed):
     """The same files under another seed: what two seeds that agree on every image would be."""
     other = candidate.model_copy(update={"recipe": candidate.recipe.model_copy(update={"seed": seed})})
-    ports.ledger.append(other, actor="test")
+    ctx.ledger.append(other, actor="test")
     return other
 
 
 def test_one_seed_tells_nothing(line):
-    ports, _, candidate, dataset = line
-    assert seeds_of(candidate, ports.ledger) == (candidate,)
-    assert find_exemplars(candidate, policy(), dataset, ports) is None
+    ctx, _, candidate, dataset = line
+    assert seeds_of(candidate, ctx.ledger) == (candidate,)
+    assert find_exemplars(ctx, candidate, policy(), dataset) is None
 
 
 def test_seeds_that_agree_are_counted_and_found_again(line):
-    ports, _, candidate, dataset = line
-    others = [another_seed(candidate, ports, seed) for seed in (3, 2)]
+    ctx, _, candidate, dataset = line
+    others = [another_seed(ctx, candidate, seed) for seed in (3, 2)]
     recipe = candidate.recipe.model_copy(update={"targets": {"sparsity": 0.9}, "seed": 4})
-    ports.ledger.append(candidate.model_copy(update={"recipe": recipe}), actor="test")
-    assert [one.recipe.seed for one in seeds_of(candidate, ports.ledger)] == [0, 2, 3]
-    found = find_exemplars(candidate, policy(), dataset, ports)
+    ctx.ledger.append(candidate.model_copy(update={"recipe": recipe}), actor="test")
+    assert [one.recipe.seed for one in seeds_of(candidate, ctx.ledger)] == [0, 2, 3]
+    found = find_exemplars(ctx, candidate, policy(), dataset)
     assert found.noise == 0.0
     assert found.changed == round(found.churn * dataset.ref.images) == len(found.shown)
     assert all(row.agreed == 3 for row in found.shown)
-    assert find_exemplars(others[0], policy(), dataset, ports) == found
-    assert ports.ledger.find(Exemplars, candidate.digest) == (found,)
+    assert find_exemplars(ctx, others[0], policy(), dataset) == found
+    assert ctx.ledger.find(Exemplars, candidate.digest) == (found,)

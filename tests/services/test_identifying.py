@@ -26,18 +26,18 @@ from tests.services.line import GOOD
 @pytest.fixture(scope="session")
 def copies(made_once, folders):
     """The same release for nobody in particular, for anna and for bert."""
-    ports, parent, _, candidate, _ = made_once
+    ctx, parent, _, candidate, _ = made_once
     made = {"": candidate}
-    calibration = ports.datasets.open(folders["calibration"])
-    made["anna"] = prune_candidate(parent, GOOD, calibration, ports, marking=WatermarkOptions("anna"))
-    made["bert"] = watermark_for_recipient(candidate, WatermarkOptions("bert"), calibration, ports)
+    calibration = ctx.datasets.open(folders["calibration"])
+    made["anna"] = prune_candidate(ctx, parent, GOOD, calibration, marking=WatermarkOptions("anna"))
+    made["bert"] = watermark_for_recipient(ctx, candidate, WatermarkOptions("bert"), calibration)
     for name in ("anna", "bert"):
-        submit_beside(made[name], "sue", ports)
-    return ports, made
+        submit_beside(ctx, made[name], "sue")
+    return ctx, made
 
 
-def file_of(candidate, ports, folder, change=lambda name, tensor: tensor):
-    weights = {name: change(name, tensor) for name, tensor in load_stored(candidate.files, ports).weights().items()}
+def file_of(ctx, candidate, folder, change=lambda name, tensor: tensor):
+    weights = {name: change(name, tensor) for name, tensor in load_stored(ctx, candidate.files).weights().items()}
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
     return folder / WEIGHTS
 
@@ -50,18 +50,18 @@ def test_copies_of_one_release_share_the_unmarked_weights_and_nothing_of_the_mar
 
 
 def test_a_copy_is_made_without_pruning_again_and_found_again(copies, folders):
-    ports, made = copies
-    calibration = ports.datasets.open(folders["calibration"])
-    assert watermark_for_recipient(made[""], WatermarkOptions("bert"), calibration, ports) == made["bert"]
-    assert watermark_for_recipient(made[""], WatermarkOptions("anna"), calibration, ports) == made["anna"]
-    assert prune_candidate(ports.ledger.get(Parent, made[""].parent), GOOD, calibration, ports) == made[""]
+    ctx, made = copies
+    calibration = ctx.datasets.open(folders["calibration"])
+    assert watermark_for_recipient(ctx, made[""], WatermarkOptions("bert"), calibration) == made["bert"]
+    assert watermark_for_recipient(ctx, made[""], WatermarkOptions("anna"), calibration) == made["anna"]
+    assert prune_candidate(ctx, ctx.ledger.get(Parent, made[""].parent), GOOD, calibration) == made[""]
     with pytest.raises(InvalidInput, match="for whom"):
-        watermark_for_recipient(made[""], WatermarkOptions(" "), calibration, ports)
+        watermark_for_recipient(ctx, made[""], WatermarkOptions(" "), calibration)
 
 
 def test_a_leak_is_traced_to_the_copy_and_the_recipient(copies, tmp_path):
-    ports, made = copies
-    found = identify_file(file_of(made["bert"], ports, tmp_path, lambda _, tensor: tensor.half()), ports)
+    ctx, made = copies
+    found = identify_file(ctx, file_of(ctx, made["bert"], tmp_path, lambda _, tensor: tensor.half()))
     assert found.verdict == "MATCH" and found.tried == 3
     (trace,) = found.matches
     assert (trace.model, trace.recipient, trace.standing) == ("brightness", "bert", "submitted")
@@ -69,43 +69,43 @@ def test_a_leak_is_traced_to_the_copy_and_the_recipient(copies, tmp_path):
 
 
 def test_recipients_who_mix_their_copies_are_both_named(copies, tmp_path):
-    ports, made = copies
-    other = load_stored(made["bert"].files, ports).weights()
-    mixed = file_of(made["anna"], ports, tmp_path, lambda name, tensor: (tensor + other[name]) / 2)
-    assert {one.recipient for one in identify_file(mixed, ports).matches} == {"anna", "bert"}
+    ctx, made = copies
+    other = load_stored(ctx, made["bert"].files).weights()
+    mixed = file_of(ctx, made["anna"], tmp_path, lambda name, tensor: (tensor + other[name]) / 2)
+    assert {one.recipient for one in identify_file(ctx, mixed).matches} == {"anna", "bert"}
 
 
 def test_a_stranger_is_no_evidence_and_never_called_not_ours(copies, tmp_path):
-    ports, made = copies
+    ctx, made = copies
     chance = torch.Generator().manual_seed(0)
 
     def drawn(_, tensor):
         return torch.randn(tensor.shape, generator=chance) if tensor.is_floating_point() else tensor
 
-    found = identify_file(file_of(made[""], ports, tmp_path, drawn), ports)
+    found = identify_file(ctx, file_of(ctx, made[""], tmp_path, drawn))
     assert (found.verdict, found.matches) == ("NO EVIDENCE", ())
     assert BREAKS in found.sentence and "distillation" in found.sentence and "not ours" not in found.sentence
 
 
 def test_under_another_master_secret_nothing_can_be_compared_and_it_is_said(copies, tmp_path):
-    ports, made = copies
-    elsewhere = replace(ports, keys=MemoryKeys(2))
+    ctx, made = copies
+    elsewhere = replace(ctx, keys=MemoryKeys(2))
     with pytest.raises(InvalidInput, match="master secret"):
-        identify_file(file_of(made[""], ports, tmp_path), elsewhere)
+        identify_file(elsewhere, file_of(ctx, made[""], tmp_path))
 
 
 def test_the_kept_weights_are_the_unmarked_ones_and_lie_nowhere_in_the_clear(copies):
-    ports, made = copies
-    copy = find_watermark_key(made[""].mark, ports)
-    original = original_of(copy, ports).weights
+    ctx, made = copies
+    copy = find_watermark_key(ctx, made[""].mark)
+    original = original_of(ctx, copy).weights
     assert weights_digest(original) == made[""].mark.unmarked
     largest = max(original.values(), key=torch.Tensor.numel).numpy().tobytes()
-    assert largest[:32] not in ports.blobs.read(copy.original)
+    assert largest[:32] not in ctx.blobs.read(copy.original)
 
 
 def test_the_queries_are_committed_to_in_the_public_mark(copies):
-    ports, made = copies
-    assert {queries.digest for queries in queries_for(ports)} == {
+    ctx, made = copies
+    assert {queries.digest for queries in queries_for(ctx)} == {
         candidate.mark.parameters["queries"] for candidate in made.values()
     }
 
@@ -126,24 +126,24 @@ def answered(folder, model, classes, columns):
 
 @pytest.mark.parametrize("columns", [True, False])
 def test_answers_go_out_as_pictures_and_come_back_as_a_sheet(copies, tmp_path, columns):
-    ports, made = copies
-    count = export_query_set(queries_for(ports), tmp_path / "out")
+    ctx, made = copies
+    count = export_query_set(queries_for(ctx), tmp_path / "out")
     assert count == 10
-    model = load_stored(made["anna"].files, ports)
-    found = identify_answers(answered(tmp_path / "out", model, model.card.classes, columns), ports)
+    model = load_stored(ctx, made["anna"].files)
+    found = identify_answers(ctx, answered(tmp_path / "out", model, model.card.classes, columns))
     assert found.tried == 3
     assert "answers alone" in found.sentence or found.verdict == "MATCH"
 
 
 def test_a_sheet_with_gaps_or_of_other_classes_is_refused_with_reasons(copies, tmp_path):
-    ports, _ = copies
-    export_query_set(queries_for(ports), tmp_path / "out")
+    ctx, _ = copies
+    export_query_set(queries_for(ctx), tmp_path / "out")
     with pytest.raises(InvalidInput, match="pictures have no answer"):
-        identify_answers(tmp_path / "out" / SHEET, ports)
+        identify_answers(ctx, tmp_path / "out" / SHEET)
     names = [path.name for path in (tmp_path / "out").glob("*.png")]
     (tmp_path / "out" / SHEET).write_text("image,label\n" + "".join(f"{name},purple\n" for name in names))
     with pytest.raises(InvalidInput, match="none of its classes"):
-        identify_answers(tmp_path / "out" / SHEET, ports)
+        identify_answers(ctx, tmp_path / "out" / SHEET)
     (tmp_path / "out" / SHEET).write_text("picture;label\n")
     with pytest.raises(InvalidInput, match="first line"):
-        identify_answers(tmp_path / "out" / SHEET, ports)
+        identify_answers(ctx, tmp_path / "out" / SHEET)

@@ -23,23 +23,23 @@ from tests.services.line import FACTS, GOOD, policy
 
 
 def decided(line, rules=None):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     under = rules or policy()
-    return judge(candidate, under, audit(candidate, under, dataset, ports), ports)
+    return judge(ctx, candidate, under, audit(ctx, candidate, under, dataset))
 
 
 def released(line, rules=None):
     decision = decided(line, rules)
     for person in ("ann", "bob"):
-        approve(decision, person, line[0])
-    return release(line[2], decision, line[0])
+        approve(line[0], decision, person)
+    return release(line[0], line[2], decision)
 
 
 def test_what_is_made_twice_is_made_once(line, folders):
-    ports, parent, candidate, _ = line
-    again = prune_candidate(parent, GOOD, ports.datasets.open(folders["calibration"]), ports)
+    ctx, parent, candidate, _ = line
+    again = prune_candidate(ctx, parent, GOOD, ctx.datasets.open(folders["calibration"]))
     assert again == candidate
-    assert len(ports.ledger.find(Submission, candidate.digest)) == 1
+    assert len(ctx.ledger.find(Submission, candidate.digest)) == 1
 
 
 def test_a_candidate_carries_its_lineage_licence_and_mark(line):
@@ -51,11 +51,11 @@ def test_a_candidate_carries_its_lineage_licence_and_mark(line):
 
 
 def test_evidence_is_found_again_by_content(line):
-    ports, _, candidate, dataset = line
-    first = audit(candidate, policy(), dataset, ports)
-    ports.clock.forward(days=1)
-    assert audit(candidate, policy(), dataset, ports) == first
-    reseeded = audit(candidate, policy(seed=8), dataset, ports)
+    ctx, _, candidate, dataset = line
+    first = audit(ctx, candidate, policy(), dataset)
+    ctx.clock.forward(days=1)
+    assert audit(ctx, candidate, policy(), dataset) == first
+    reseeded = audit(ctx, candidate, policy(seed=8), dataset)
     assert reseeded[0].digest != first[0].digest
 
 
@@ -65,10 +65,10 @@ def test_a_crashed_check_is_a_record_and_its_rules_are_unknown(line, monkeypatch
         yield
 
     monkeypatch.setattr(auditing.check_named("accuracy", CheckSpec(version=1)).__class__, "measure", crash)
-    ports, _, candidate, dataset = line
-    (failed,) = audit(candidate, policy(), dataset, ports)
+    ctx, _, candidate, dataset = line
+    (failed,) = audit(ctx, candidate, policy(), dataset)
     assert isinstance(failed, CheckFailed) and "boom" in failed.error
-    decision = judge(candidate, policy(), (failed,), ports)
+    decision = judge(ctx, candidate, policy(), (failed,))
     assert decision.outcome == "inconclusive"
     assert {item.verdict for item in decision.judgements} == {"unknown"}
 
@@ -77,58 +77,58 @@ def test_a_check_that_gives_less_than_it_declares_is_refused(line, monkeypatch):
     kind = auditing.check_named("accuracy", CheckSpec(version=1)).__class__
     whole = kind.measure
     monkeypatch.setattr(kind, "measure", lambda self, case: iter([*whole(self, case)][:-5]))
-    ports, _, candidate, dataset = line
-    (result,) = audit(candidate, policy(), dataset, ports)
+    ctx, _, candidate, dataset = line
+    (result,) = audit(ctx, candidate, policy(), dataset)
     assert isinstance(result, CheckFailed) and "declares" in result.error
 
 
 def test_the_mark_is_found_by_the_ordinary_check(line):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     marked = policy(
         checks={"watermark": CheckSpec(version=1)},
         rules=(Rule(rule="mark", reading="watermark/log10_p", at_most=-6, why="a test"),),
     )
-    (evidence,) = audit(candidate, marked, dataset, ports)
+    (evidence,) = audit(ctx, candidate, marked, dataset)
     assert isinstance(evidence, Evidence), evidence
     assert evidence.reading("log10_p", "overall").value < -6
     assert evidence.reading("bits", "overall").value > 0.9
 
 
 def test_an_approved_candidate_waits_for_two_people(line):
-    ports, _, candidate, _ = line
+    ctx, _, candidate, _ = line
     decision = decided(line)
     assert decision.outcome == "approved", [item.words for item in decision.findings]
-    assert query_gate(ports.ledger, "brightness", "2").answer == "inconclusive"
+    assert query_gate(ctx.ledger, "brightness", "2").answer == "inconclusive"
     with pytest.raises(NotApproved):
-        release(candidate, decision, ports)
-    approve(decision, "ann", ports)
+        release(ctx, candidate, decision)
+    approve(ctx, decision, "ann")
     with pytest.raises(NotApproved):
-        release(candidate, decision, ports)
-    assert ports.registry.aliased("brightness", ALIAS) is None
+        release(ctx, candidate, decision)
+    assert ctx.registry.aliased("brightness", ALIAS) is None
 
 
 def test_who_submitted_can_not_approve(line):
     with pytest.raises(Conflict):
-        approve(decided(line), "sue", line[0])
+        approve(line[0], decided(line), "sue")
 
 
 def test_one_person_is_not_two(line):
     decision = decided(line)
-    approve(decision, "ann", line[0])
-    approve(decision, "ann", line[0])
+    approve(line[0], decision, "ann")
+    approve(line[0], decision, "ann")
     with pytest.raises(NotApproved):
-        release(line[2], decision, line[0])
+        release(line[0], line[2], decision)
 
 
 def test_a_release_verifies_from_its_folder_and_carries_the_alias(line):
-    ports = line[0]
+    ctx = line[0]
     sealed = released(line)
-    folder = release_folder(ports, ports.ledger.find(Submission, sealed.candidate)[0])
-    trust = TrustRoot.from_pem(ports.keys.signer("release").public_pem)
-    found = verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now())
+    folder = release_folder(ctx, ctx.ledger.find(Submission, sealed.candidate)[0])
+    trust = TrustRoot.from_pem(ctx.keys.signer("release").public_pem)
+    found = verify(folder / "release", folder / "attest", trust=trust, at=ctx.clock.now())
     assert found.verdict == "VALID", found.reasons
-    assert ports.registry.aliased("brightness", ALIAS) == "2"
-    assert query_gate(ports.ledger, "brightness", "2").answer == "approved"
+    assert ctx.registry.aliased("brightness", ALIAS) == "2"
+    assert query_gate(ctx.ledger, "brightness", "2").answer == "approved"
 
 
 def test_releasing_twice_changes_nothing(line):
@@ -137,14 +137,14 @@ def test_releasing_twice_changes_nothing(line):
 
 
 def test_a_release_under_another_decision_lies_beside_the_first_which_stays(line):
-    ports = line[0]
-    trust = TrustRoot.from_pem(ports.keys.signer("release").public_pem)
+    ctx = line[0]
+    trust = TrustRoot.from_pem(ctx.keys.signer("release").public_pem)
     first, second = released(line), released(line, policy(version=2))
-    submission = ports.ledger.find(Submission, first.candidate)[0]
-    folders = [release_folder(ports, submission, sealed.decision) for sealed in (first, second)]
-    assert folders[0] != folders[1] == release_folder(ports, submission)
+    submission = ctx.ledger.find(Submission, first.candidate)[0]
+    folders = [release_folder(ctx, submission, sealed.decision) for sealed in (first, second)]
+    assert folders[0] != folders[1] == release_folder(ctx, submission)
     for folder in folders:
-        assert verify(folder / "release", folder / "attest", trust=trust, at=ports.clock.now()).verdict == "VALID"
+        assert verify(folder / "release", folder / "attest", trust=trust, at=ctx.clock.now()).verdict == "VALID"
     assert released(line).digest == first.digest
 
 
@@ -153,25 +153,25 @@ def test_a_rejected_candidate_is_never_released(line):
     decision = decided(line, strict)
     assert decision.outcome != "approved"
     with pytest.raises(NotApproved):
-        approve(decision, "ann", line[0])
+        approve(line[0], decision, "ann")
     with pytest.raises(NotApproved):
-        release(line[2], decision, line[0])
+        release(line[0], line[2], decision)
 
 
 def test_a_candidate_that_is_no_longer_approved_loses_the_alias(line):
-    ports = line[0]
+    ctx = line[0]
     released(line)
     strict = policy(version=2, rules=(Rule(rule="f", reading="accuracy/drop.clean", at_most=-0.9, why="can't hold"),))
     decided(line, strict)
-    assert ports.registry.aliased("brightness", ALIAS) is None
+    assert ctx.registry.aliased("brightness", ALIAS) is None
 
 
 def test_a_revoked_release_is_answered_as_such_and_stays_so(line):
-    ports = line[0]
+    ctx = line[0]
     sealed = released(line)
-    revoke(sealed, "wrong data", "ann", "bob", ports)
-    assert query_gate(ports.ledger, "brightness", "2").answer == "revoked"
-    assert ports.registry.aliased("brightness", ALIAS) is None
+    revoke(ctx, sealed, "wrong data", "ann", "bob")
+    assert query_gate(ctx.ledger, "brightness", "2").answer == "revoked"
+    assert ctx.registry.aliased("brightness", ALIAS) is None
     with pytest.raises(NotApproved):
         released(line)
 
@@ -179,26 +179,26 @@ def test_a_revoked_release_is_answered_as_such_and_stays_so(line):
 def test_a_waiver_that_matches_nothing_is_an_error(line):
     decision = decided(line)
     with pytest.raises(InvalidInput):
-        waive(decision, "no-such-rule", "ann", "because", datetime.date(2100, 1, 1), line[0])
+        waive(line[0], decision, "no-such-rule", "ann", "because", datetime.date(2100, 1, 1))
 
 
 def test_a_waiver_lets_one_rule_pass_until_its_day(line):
-    ports = line[0]
+    ctx = line[0]
     strict = policy(rules=(*policy().rules, Rule(rule="gain", reading="accuracy/drop.clean", at_most=-0.9, why="no")))
     decision = decided(line, strict)
     assert decision.outcome == "rejected" or decision.outcome == "inconclusive"
-    until = ports.clock.now().date() + datetime.timedelta(days=2)
+    until = ctx.clock.now().date() + datetime.timedelta(days=2)
     with pytest.raises(Conflict):
-        waive(decision, "gain", "sue", "mine", until, ports)
-    waive(decision, "gain", "ann", "known and accepted", until, ports)
+        waive(ctx, decision, "gain", "sue", "mine", until)
+    waive(ctx, decision, "gain", "ann", "known and accepted", until)
     assert decided(line, strict).outcome == "approved"
-    ports.clock.forward(days=3)
+    ctx.clock.forward(days=3)
     assert decided(line, strict).outcome == decision.outcome
 
 
 def test_the_report_is_written_whole(line):
-    ports, _, candidate, dataset = line
-    (path,) = write_report(candidate, decided(line), dataset, ports)
+    ctx, _, candidate, dataset = line
+    (path,) = write_report(ctx, candidate, decided(line), dataset)
     text = path.read_text()
     assert text.lstrip().startswith("<!") and text.rstrip().endswith("</html>")
     assert "compliant" not in text.lower()
@@ -217,26 +217,26 @@ def test_a_pickle_under_a_good_name_is_refused_unopened(folders, tmp_path):
     (bad / "architecture.json").write_bytes((folders["parent"] / "architecture.json").read_bytes())
     (bad / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/owned'\ntR.")
     with pytest.raises(Refused, match="pickle"):
-        register_parent(bad, FACTS, ports_in(tmp_path / "store"))
+        register_parent(ports_in(tmp_path / "store"), bad, FACTS)
 
 
 def test_data_of_another_world_is_refused(line, tmp_path):
     from tests.services.line import data_in
 
-    ports, _, candidate, _ = line
+    ctx, _, candidate, _ = line
     folder = data_in(tmp_path / "other")
     text = (folder / "dataset.yaml").read_text().replace("[dark, bright]", "[bright, dark]")
     (folder / "dataset.yaml").write_text(text)
     with pytest.raises(InvalidInput, match="same order"):
-        audit(candidate, policy(), ports.datasets.open(folder), ports)
+        audit(ctx, candidate, policy(), ctx.datasets.open(folder))
 
 
 def test_a_swapped_blob_is_not_audited(line):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     swapped = candidate.model_copy(update={"files": tuple(replace_digest(file) for file in candidate.files)})
-    ports.ledger.append(swapped, actor="mallory")
+    ctx.ledger.append(swapped, actor="mallory")
     with pytest.raises(NotFound):
-        audit(swapped, policy(), dataset, ports)
+        audit(ctx, swapped, policy(), dataset)
 
 
 def replace_digest(file):
@@ -252,6 +252,6 @@ def test_checks_are_discovered_and_typed():
 
 
 def test_a_second_submitter_changes_nothing(line):
-    ports, _, candidate, _ = line
-    assert submit(candidate, "1", "eve", ports).submitter == "sue"
-    assert replace(ports, folder=ports.folder) == ports
+    ctx, _, candidate, _ = line
+    assert submit(ctx, candidate, "1", "eve").submitter == "sue"
+    assert replace(ctx, folder=ctx.folder) == ctx

@@ -42,70 +42,70 @@ def in_use(line):
     return line[0], released(line), line[3]
 
 
-def newer(ports, folder, images=120, seed=5, swap=False):
+def newer(ctx, folder, images=120, seed=5, swap=False):
     """Images from the field; swapped, their classes are the other way round, so that every answer is wrong."""
     made = data_in(folder, images=images, seed=seed)
     if swap:
         table = (made / "metadata.csv").read_text()
         table = table.replace("dark", "x").replace("bright", "dark").replace("x", "bright")
         (made / "metadata.csv").write_text(table)
-    return ports.datasets.open(made)
+    return ctx.datasets.open(made)
 
 
 def test_a_release_that_does_as_well_on_newer_images_is_steady(in_use, tmp_path):
-    ports, release, dataset = in_use
-    found = monitor(release, newer(ports, tmp_path / "new"), "mia", ports, baseline=dataset)
+    ctx, release, dataset = in_use
+    found = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia", baseline=dataset)
     assert (found.outcome, found.reasons, found.files, found.gate) == ("steady", (), "VALID", "approved")
     assert {one.rule for one in found.judgements} == {"floor", "loss"}
     assert {one.slice for one in found.changes} == {"overall", "camera=a", "camera=b"}
     assert found.distance is not None and found.distance.p is not None and 0 <= found.distance.p <= 1
-    assert ports.ledger.find(Monitoring, release.digest) == (found,)
-    assert monitor(release, newer(ports, tmp_path / "same"), "mia", ports, baseline=dataset) == found
+    assert ctx.ledger.find(Monitoring, release.digest) == (found,)
+    assert monitor(ctx, release, newer(ctx, tmp_path / "same"), "mia", baseline=dataset) == found
 
 
 def test_one_that_fails_on_newer_images_is_worse_and_nothing_is_moved(in_use, tmp_path):
-    ports, release, _ = in_use
-    decisions = list(ports.ledger.all(Decision))
-    found = monitor(release, newer(ports, tmp_path / "new", swap=True), "mia", ports)
+    ctx, release, _ = in_use
+    decisions = list(ctx.ledger.all(Decision))
+    found = monitor(ctx, release, newer(ctx, tmp_path / "new", swap=True), "mia")
     assert found.outcome == "worse"
     assert any(reason.startswith("floor: ") for reason in found.reasons)
     fell = next(one for one in found.changes if (one.metric, one.slice) == ("accuracy/score.clean", "overall"))
     assert fell.worse and fell.difference.high < 0 and any("went from" in reason for reason in found.reasons)
     parent = next(one for one in found.changes if (one.metric, one.slice) == ("accuracy/parent.clean", "overall"))
     assert not parent.worse and parent.difference.high < 0
-    assert list(ports.ledger.all(Decision)) == decisions
-    assert query_gate(ports.ledger, release.model, release.version).answer == "approved"
-    assert ports.registry.aliased(release.model, ALIAS) == release.version
+    assert list(ctx.ledger.all(Decision)) == decisions
+    assert query_gate(ctx.ledger, release.model, release.version).answer == "approved"
+    assert ctx.registry.aliased(release.model, ALIAS) == release.version
 
 
 def test_too_few_images_decide_nothing(in_use, tmp_path):
-    ports, release, dataset = in_use
-    found = monitor(release, newer(ports, tmp_path / "new", images=6), "mia", ports, baseline=dataset)
+    ctx, release, dataset = in_use
+    found = monitor(ctx, release, newer(ctx, tmp_path / "new", images=6), "mia", baseline=dataset)
     assert found.outcome == "unknown" and found.reasons
     assert found.distance is not None and found.distance.outcome.state == "unmeasured"
 
 
 def test_changed_files_and_a_revocation_are_told(in_use, tmp_path):
-    ports, release, _ = in_use
-    (submission,) = ports.ledger.find(Submission, release.candidate)
-    weights = release_folder(ports, submission) / "release" / "model.safetensors"
+    ctx, release, _ = in_use
+    (submission,) = ctx.ledger.find(Submission, release.candidate)
+    weights = release_folder(ctx, submission) / "release" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.chmod(0o644)
     weights.write_bytes(bytes(data))
-    revoke(release, "wrong data", "ann", "bob", ports)
-    found = monitor(release, newer(ports, tmp_path / "new"), "mia", ports)
+    revoke(ctx, release, "wrong data", "ann", "bob")
+    found = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia")
     assert found.outcome == "worse"
     assert found.reasons[:2] == ("the sealed files are INVALID", "the gate's answer is revoked")
 
 
 def test_the_images_of_the_audit_are_not_newer_and_another_baseline_is_refused(in_use, tmp_path):
-    ports, release, dataset = in_use
+    ctx, release, dataset = in_use
     with pytest.raises(InvalidInput, match="give newer images"):
-        monitor(release, dataset, "mia", ports)
-    new = newer(ports, tmp_path / "new")
+        monitor(ctx, release, dataset, "mia")
+    new = newer(ctx, tmp_path / "new")
     with pytest.raises(InvalidInput, match="give the data set of its audit"):
-        monitor(release, new, "mia", ports, baseline=new)
+        monitor(ctx, release, new, "mia", baseline=new)
 
 
 def test_only_what_takes_one_pass_is_asked_again():
@@ -119,19 +119,19 @@ def test_only_what_takes_one_pass_is_asked_again():
 
 
 def test_a_job_does_the_same(in_use, tmp_path):
-    ports, release, _ = in_use
+    ctx, release, _ = in_use
     data_in(tmp_path / "field" / "november", images=120, seed=5)
-    room = JobContext(ports, tmp_path / "field", lambda name, slices: policy())
+    room = JobContext(ctx, tmp_path / "field", lambda name, slices: policy())
     order = MonitorRequest(release=release.digest, data="november")
     results = [run_job("000000000001-0000000000000000", order, "mia", room, MemoryRunner(room)) for _ in range(2)]
     assert results[0] == results[1] and results[0]["outcome"] == "steady"
-    assert ports.ledger.get(Monitoring, results[0]["monitoring"]).person == "mia"
+    assert ctx.ledger.get(Monitoring, results[0]["monitoring"]).person == "mia"
 
 
 def test_a_report_tells_who_looked_and_what_was_found(in_use, tmp_path):
-    ports, release, _ = in_use
+    ctx, release, _ = in_use
     looks = {
-        name: monitor(release, newer(ports, tmp_path / name, swap=name == "worse"), "mia", ports)
+        name: monitor(ctx, release, newer(ctx, tmp_path / name, swap=name == "worse"), "mia")
         for name in ("steady", "worse")
     }
 
@@ -153,13 +153,13 @@ def test_a_report_tells_who_looked_and_what_was_found(in_use, tmp_path):
 
 
 def test_a_report_that_is_written_after_a_look_is_dated_by_it_and_tells_of_it(in_use, tmp_path):
-    ports, release, dataset = in_use
-    candidate, decision = ports.ledger.get(Candidate, release.candidate), ports.ledger.get(Decision, release.decision)
-    (before,) = write_report(candidate, decision, dataset, ports, formats=("json",))
+    ctx, release, dataset = in_use
+    candidate, decision = ctx.ledger.get(Candidate, release.candidate), ctx.ledger.get(Decision, release.decision)
+    (before,) = write_report(ctx, candidate, decision, dataset, formats=("json",))
     first = before.read_bytes()
-    ports.clock.forward(days=3)
-    look = monitor(release, newer(ports, tmp_path / "new"), "mia", ports)
-    (after,) = write_report(candidate, decision, dataset, ports, formats=("json",))
+    ctx.clock.forward(days=3)
+    look = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia")
+    (after,) = write_report(ctx, candidate, decision, dataset, formats=("json",))
     assert look.digest.encode() not in first
     assert look.digest.encode() in after.read_bytes()
     assert look.at.strftime("%Y-%m-%dT%H:%M:%SZ").encode() in after.read_bytes()

@@ -29,16 +29,16 @@ def graph(folders: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_used_where_it_lies(folders: dict[str, Path], tmp_path: Path) -> None:
-    with resolve_parent(str(folders["parent"]), None, ports_in(tmp_path)) as folder:
+    with resolve_parent(ports_in(tmp_path), str(folders["parent"]), None) as folder:
         assert folder == folders["parent"]
 
 
 def test_an_onnx_file_becomes_a_model_folder_with_its_licence(
     graph: Path, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    ports = ports_in(tmp_path / "store")
-    with resolve_parent(str(graph), QUESTION, ports) as folder:
-        parent, _ = register_parent(folder, FACTS, ports)
+    ctx = ports_in(tmp_path / "store")
+    with resolve_parent(ctx, str(graph), QUESTION) as folder:
+        parent, _ = register_parent(ctx, folder, FACTS)
         assert torch.allclose(load_model(folder)(IMAGES), load_model(folders["parent"])(IMAGES), atol=1e-4)
     assert parent.architecture == "onnx_graph"
     assert {file.name for file in parent.files} == {"model.safetensors", "architecture.json", "LICENSE"}
@@ -48,17 +48,17 @@ def test_an_onnx_file_becomes_a_model_folder_with_its_licence(
 def test_an_onnx_file_is_not_guessed_at(graph: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(InvalidInput, match="does not name its classes"),
-        resolve_parent(str(graph), None, ports_in(tmp_path)),
+        resolve_parent(ports_in(tmp_path), str(graph), None),
     ):
         pass
 
 
 @pytest.mark.parametrize("uri", ["models:/brightness/1", "models:/brightness@dense"])
 def test_a_registered_version_is_fetched(folders: dict[str, Path], tmp_path: Path, uri: str) -> None:
-    ports = ports_in(tmp_path)
-    register_parent(folders["parent"], FACTS, ports)
-    ports.registry.move_alias("brightness", "dense", "1")
-    with resolve_parent(uri, None, ports) as folder:
+    ctx = ports_in(tmp_path)
+    register_parent(ctx, folders["parent"], FACTS)
+    ctx.registry.move_alias("brightness", "dense", "1")
+    with resolve_parent(ctx, uri, None) as folder:
         assert torch.equal(load_model(folder)(IMAGES), load_model(folders["parent"])(IMAGES))
 
 
@@ -72,9 +72,9 @@ def test_a_registered_version_is_fetched(folders: dict[str, Path], tmp_path: Pat
     ],
 )
 def test_what_names_no_version_is_told(folders, tmp_path: Path, uri: str, error: type[Exception], words: str) -> None:
-    ports = ports_in(tmp_path)
-    register_parent(folders["parent"], FACTS, ports)
-    with pytest.raises(error, match=words), resolve_parent(uri, None, ports):
+    ctx = ports_in(tmp_path)
+    register_parent(ctx, folders["parent"], FACTS)
+    with pytest.raises(error, match=words), resolve_parent(ctx, uri, None):
         pass
 
 
@@ -83,12 +83,12 @@ def test_a_pickled_mlflow_model_is_refused_with_the_command_that_converts_it(fol
     (folder / "data").mkdir(parents=True)
     (folder / "MLmodel").write_text("flavors: {pytorch: {}}\n")
     torch.save(load_model(folders["parent"]).module.state_dict(), folder / "data" / "model.pth")
-    with pytest.raises(Refused, match="safetensors") as caught, resolve_parent(str(folder), None, ports_in(tmp_path)):
+    with pytest.raises(Refused, match="safetensors") as caught, resolve_parent(ports_in(tmp_path), str(folder), None):
         pass
     assert any("save_file" in reason for reason in caught.value.reasons)
 
 
 def test_two_graphs_are_one_too_many(graph: Path, tmp_path: Path) -> None:
     shutil.copyfile(graph, graph.with_name("other.onnx"))
-    with pytest.raises(Refused, match="one ONNX file"), resolve_parent(str(graph.parent), QUESTION, ports_in(tmp_path)):
+    with pytest.raises(Refused, match="one ONNX file"), resolve_parent(ports_in(tmp_path), str(graph.parent), QUESTION):
         pass

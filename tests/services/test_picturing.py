@@ -32,8 +32,8 @@ def test_one_image_is_shown_under_every_condition_that_needs_no_search(line):
 
 
 def test_the_gallery_shows_every_kind_of_change_and_each_image_once(line):
-    ports, _, candidate, dataset = line
-    evidence = audit(candidate, policy(), dataset, ports)[0]
+    ctx, _, candidate, dataset = line
+    evidence = audit(ctx, candidate, policy(), dataset)[0]
     changes = [("dark", "bright", "dark")] * 30 + [("bright", "dark", "dark")] * 10
     flips = tuple(
         Flip(image=dataset.name_of(n), condition="clean", parent=a, candidate=b, target=t, slices=())
@@ -46,27 +46,27 @@ def test_the_gallery_shows_every_kind_of_change_and_each_image_once(line):
 
 
 def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_images(line):
-    ports, parent, candidate, dataset = line
-    heavier = prune_candidate(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset, ports)
-    submit(heavier, "1", "sue", ports)
-    decisions = [judge(one, policy(), audit(one, policy(), dataset, ports), ports) for one in (candidate, heavier)]
-    (other,) = siblings(heavier, decisions[1], ports.ledger)
+    ctx, parent, candidate, dataset = line
+    heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
+    submit(ctx, heavier, "1", "sue")
+    decisions = [judge(ctx, one, policy(), audit(ctx, one, policy(), dataset)) for one in (candidate, heavier)]
+    (other,) = siblings(heavier, decisions[1], ctx.ledger)
     assert other.candidate == candidate and other.outcome == decisions[0].outcome
-    ports.clock.forward(days=1)
-    assert tuple(siblings(heavier, decisions[1], ports.ledger)) == (other,)
+    ctx.clock.forward(days=1)
+    assert tuple(siblings(heavier, decisions[1], ctx.ledger)) == (other,)
 
 
 def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(line):
-    ports, parent, candidate, dataset = line
-    decision = judge(candidate, policy(), audit(candidate, policy(), dataset, ports), ports)
-    ports.ledger.append(
+    ctx, parent, candidate, dataset = line
+    decision = judge(ctx, candidate, policy(), audit(ctx, candidate, policy(), dataset))
+    ctx.ledger.append(
         Release(model="brightness", version="2", candidate=candidate.digest, decision=decision.digest, approvals=(),
-                files=candidate.files, attestations=(), at=ports.clock.now()), actor="test")  # fmt: skip
-    heavier = prune_candidate(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset, ports)
-    submit(heavier, "1", "sue", ports)
-    ports.clock.forward(days=1)
-    later = judge(heavier, policy(), audit(heavier, policy(), dataset, ports), ports)
-    first, second = (write_report(one, what, dataset, ports)[0].read_text() for one, what in
+                files=candidate.files, attestations=(), at=ctx.clock.now()), actor="test")  # fmt: skip
+    heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
+    submit(ctx, heavier, "1", "sue")
+    ctx.clock.forward(days=1)
+    later = judge(ctx, heavier, policy(), audit(ctx, heavier, policy(), dataset))
+    first, second = (write_report(ctx, one, what, dataset)[0].read_text() for one, what in
                      ((candidate, decision), (heavier, later)))  # fmt: skip
     assert "Against the previous release" not in first
     assert "Against the previous release" in second

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.ports import Placed, Ports
+from auditsvc.ports import Context, Placed
 from auditsvc.records import AliasMove
 from auditsvc.services.alias import ALIAS, AliasDrift, clear_alias, reconcile, set_alias
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
@@ -28,10 +28,10 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def ports(registry: MemoryRegistry, clock: FixedClock, tmp_path: Path) -> Ports:
+def ctx(registry: MemoryRegistry, clock: FixedClock, tmp_path: Path) -> Context:
     ledger = MemoryLedger()
     sample.fill(ledger)
-    return Ports(
+    return Context(
         ledger=ledger,
         log=ledger,
         blobs=MemoryBlobs(),
@@ -44,76 +44,76 @@ def ports(registry: MemoryRegistry, clock: FixedClock, tmp_path: Path) -> Ports:
     )
 
 
-def test_what_auditsvc_moves_itself_is_no_side_door(ports: Ports) -> None:
-    set_alias("net", "1", ABOUT, ports)
-    seen, moves = reconcile(ports, {}, put_back=True)
+def test_what_auditsvc_moves_itself_is_no_side_door(ctx: Context) -> None:
+    set_alias(ctx, "net", "1", ABOUT)
+    seen, moves = reconcile(ctx, {}, put_back=True)
     assert (seen["net"].aliases, moves) == ({ALIAS: "1"}, ())
-    clear_alias("net", "1", ABOUT, ports)
-    assert reconcile(ports, seen, put_back=True) == ({}, ())
+    clear_alias(ctx, "net", "1", ABOUT)
+    assert reconcile(ctx, seen, put_back=True) == ({}, ())
 
 
 @pytest.mark.parametrize("by_hand", ["3", "2", None])
 def test_an_alias_that_somebody_moved_is_put_back(
-    ports: Ports, registry: MemoryRegistry, clock: FixedClock, by_hand: str | None
+    ctx: Context, registry: MemoryRegistry, clock: FixedClock, by_hand: str | None
 ) -> None:
-    set_alias("net", "1", ABOUT, ports)
+    set_alias(ctx, "net", "1", ABOUT)
     clock.forward(minutes=2)
     if by_hand:
         registry.move_alias("net", ALIAS, by_hand)
     else:
         registry.drop_alias("net", ALIAS)
-    seen, moves = reconcile(ports, {}, put_back=True)
+    seen, moves = reconcile(ctx, {}, put_back=True)
     assert moves == (AliasDrift(model="net", what="alias", name=ALIAS, before="1", found=by_hand, put_back=True),)
     assert registry.aliased("net", ALIAS) == "1"
-    assert reconcile(ports, seen, put_back=True)[1] == ()
+    assert reconcile(ctx, seen, put_back=True)[1] == ()
 
 
-def test_without_putting_back_a_move_is_told_once(ports: Ports, registry: MemoryRegistry, clock: FixedClock) -> None:
-    set_alias("net", "1", ABOUT, ports)
+def test_without_putting_back_a_move_is_told_once(ctx: Context, registry: MemoryRegistry, clock: FixedClock) -> None:
+    set_alias(ctx, "net", "1", ABOUT)
     clock.forward(minutes=2)
-    seen, _ = reconcile(ports, {}, put_back=False)
+    seen, _ = reconcile(ctx, {}, put_back=False)
     registry.move_alias("net", ALIAS, "3")
-    seen, moves = reconcile(ports, seen, put_back=False)
+    seen, moves = reconcile(ctx, seen, put_back=False)
     assert [(move.found, move.put_back) for move in moves] == [("3", False)]
-    assert reconcile(ports, seen, put_back=False)[1] == ()
+    assert reconcile(ctx, seen, put_back=False)[1] == ()
     assert registry.aliased("net", ALIAS) == "3"
 
 
 def test_a_move_that_was_killed_half_way_is_finished_and_one_that_goes_on_is_left_alone(
-    ports: Ports, registry: MemoryRegistry, clock: FixedClock
+    ctx: Context, registry: MemoryRegistry, clock: FixedClock
 ) -> None:
-    ports.ledger.append(
-        AliasMove(model="net", alias=ALIAS, version="1", because=ABOUT, at=ports.clock.now()), actor="auditsvc"
+    ctx.ledger.append(
+        AliasMove(model="net", alias=ALIAS, version="1", because=ABOUT, at=ctx.clock.now()), actor="auditsvc"
     )
-    assert reconcile(ports, {}, put_back=True)[1] == ()
+    assert reconcile(ctx, {}, put_back=True)[1] == ()
     assert registry.aliased("net", ALIAS) is None
     clock.forward(minutes=2)
-    reconcile(ports, {}, put_back=True)
+    reconcile(ctx, {}, put_back=True)
     assert registry.aliased("net", ALIAS) == "1"
 
 
 @pytest.mark.parametrize(("version", "stays"), [("1", True), ("3", False), ("9", False)])
 def test_a_store_from_before_keeps_an_alias_only_where_the_gate_says_yes(
-    ports: Ports, registry: MemoryRegistry, version: str, stays: bool
+    ctx: Context, registry: MemoryRegistry, version: str, stays: bool
 ) -> None:
     registry.aliases["net", ALIAS] = version
-    reconcile(ports, {}, put_back=True)
+    reconcile(ctx, {}, put_back=True)
     assert (registry.aliased("net", ALIAS) == version) is stays
 
 
 def test_other_names_are_watched_and_only_a_refused_version_leaves_production(
-    ports: Ports, registry: MemoryRegistry
+    ctx: Context, registry: MemoryRegistry
 ) -> None:
     seen: dict[str, Placed] = {"net": Placed()}
     registry.move_alias("net", "champion", "3")
     registry.set_stage("net", "1", "Production")
-    seen, moves = reconcile(ports, seen, put_back=True)
+    seen, moves = reconcile(ctx, seen, put_back=True)
     assert [(move.what, move.name, move.found, move.put_back) for move in moves] == [
         ("alias", "champion", "3", False),
         ("stage", "Production", "1", False),
     ]
     registry.set_stage("net", "3", "Production")
-    seen, moves = reconcile(ports, seen, put_back=True)
+    seen, moves = reconcile(ctx, seen, put_back=True)
     assert [(move.found, move.put_back) for move in moves] == [("3", True)]
     assert registry.stages == {}
     assert registry.aliased("net", "champion") == "3"

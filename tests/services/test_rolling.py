@@ -20,73 +20,73 @@ from tests.services.test_line import released
 @pytest.fixture
 def twice(line, folders):
     """Two released versions; the second one carries the alias."""
-    ports, parent, first, dataset = line
+    ctx, parent, first, dataset = line
     released(line)
-    calibration = ports.datasets.open(folders["calibration"])
-    second = prune_candidate(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.05}), calibration, ports)
-    submit(second, "1", "sue", ports)
-    released((ports, parent, second, dataset))
-    versions = [ports.ledger.find(Submission, one.digest)[0].version for one in (first, second)]
-    assert ports.registry.aliased("brightness", ALIAS) == versions[1]
-    return ports, *versions
+    calibration = ctx.datasets.open(folders["calibration"])
+    second = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.05}), calibration)
+    submit(ctx, second, "1", "sue")
+    released((ctx, parent, second, dataset))
+    versions = [ctx.ledger.find(Submission, one.digest)[0].version for one in (first, second)]
+    assert ctx.registry.aliased("brightness", ALIAS) == versions[1]
+    return ctx, *versions
 
 
-def back(ports, version=None, **how):
-    return roll_back("brightness", version, "it fails in the field", "ann", "bob", ports, **how)
+def back(ctx, version=None, **how):
+    return roll_back(ctx, "brightness", version, "it fails in the field", "ann", "bob", **how)
 
 
 def test_the_alias_goes_back_to_the_release_before_and_the_ledger_says_why(twice):
-    ports, first, second = twice
-    made = back(ports)
+    ctx, first, second = twice
+    made = back(ctx)
     assert (made.found, made.version, made.rehearsal) == (second, first, False)
-    assert ports.registry.aliased("brightness", ALIAS) == first
-    assert ports.ledger.find(Rollback, "brightness") == (made,)
-    assert reconcile(ports, {}, put_back=True)[1] == ()
-    assert back(ports, second).version == second
+    assert ctx.registry.aliased("brightness", ALIAS) == first
+    assert ctx.ledger.find(Rollback, "brightness") == (made,)
+    assert reconcile(ctx, {}, put_back=True)[1] == ()
+    assert back(ctx, second).version == second
 
 
 def test_a_rehearsal_moves_nothing_and_is_timed(twice):
-    ports, first, second = twice
-    made = back(ports, rehearse=True)
+    ctx, first, second = twice
+    made = back(ctx, rehearse=True)
     assert (made.version, made.rehearsal) == (first, True) and made.took_ms > 0
-    assert ports.registry.aliased("brightness", ALIAS) == second
+    assert ctx.registry.aliased("brightness", ALIAS) == second
 
 
 def test_who_asks_can_not_confirm(twice):
     with pytest.raises(Conflict, match="can't confirm it too"):
-        roll_back("brightness", None, "why", "ann", "Ann", twice[0])
+        roll_back(twice[0], "brightness", None, "why", "ann", "Ann")
     with pytest.raises(ValueError, match="can't confirm it too"):
         Rollback.model_validate(back(twice[0], rehearse=True).model_dump() | {"confirmed_by": "ann"})
 
 
 def test_a_revoked_or_unknown_version_is_no_way_back(twice):
-    ports, first, second = twice
+    ctx, first, second = twice
     with pytest.raises(NotFound, match="version 99"):
-        back(ports, "99")
+        back(ctx, "99")
     with pytest.raises(Conflict, match="already"):
-        back(ports, second)
-    revoke(ports.ledger.find(Release, f"brightness/{first}")[-1], "wrong data", "ann", "bob", ports)
+        back(ctx, second)
+    revoke(ctx, ctx.ledger.find(Release, f"brightness/{first}")[-1], "wrong data", "ann", "bob")
     with pytest.raises(NotFound, match="no other version"):
-        back(ports)
-    assert ports.registry.aliased("brightness", ALIAS) == second
+        back(ctx)
+    assert ctx.registry.aliased("brightness", ALIAS) == second
 
 
 def test_a_release_that_was_tampered_with_is_no_way_back(twice):
-    ports, first, second = twice
-    (submission,) = ports.ledger.find(Submission, f"brightness/{first}")
-    weights = release_folder(ports, submission) / "release" / "model.safetensors"
+    ctx, first, second = twice
+    (submission,) = ctx.ledger.find(Submission, f"brightness/{first}")
+    weights = release_folder(ctx, submission) / "release" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.chmod(0o644)
     weights.write_bytes(bytes(data))
     with pytest.raises(NotApproved, match="does not verify"):
-        back(ports)
-    assert ports.registry.aliased("brightness", ALIAS) == second
+        back(ctx)
+    assert ctx.registry.aliased("brightness", ALIAS) == second
 
 
 def test_a_way_back_is_evidence_for_a_year(twice):
-    ports, first, _ = twice
-    made = back(ports, rehearse=True)
+    ctx, first, _ = twice
+    made = back(ctx, rehearse=True)
     paper = sample.paperwork(sample.released())
     assert kind_state("ops.rollback", paper).status == "missing"
     today = dataclasses.replace(paper, rollbacks=(made.model_copy(update={"at": paper.at}),))

@@ -22,81 +22,81 @@ STRICT = policy(rules=(Rule(rule="perfect", reading="accuracy/score.clean", at_l
 
 
 def judged(line, rules):
-    ports, _, candidate, dataset = line
-    return judge(candidate, rules, audit(candidate, rules, dataset, ports), ports)
+    ctx, _, candidate, dataset = line
+    return judge(ctx, candidate, rules, audit(ctx, candidate, rules, dataset))
 
 
 def test_a_rejection_is_signed_logged_and_never_valid(line):
-    ports, _, candidate, _ = line
-    before = ports.log.size()
+    ctx, _, candidate, _ = line
+    before = ctx.log.size()
     decision = judged(line, STRICT)
     assert decision.outcome == "rejected"
-    (submission,) = ports.ledger.find(Submission, candidate.digest)
-    folder = refusal_folder(ports, submission, decision) / "refusal"
+    (submission,) = ctx.ledger.find(Submission, candidate.digest)
+    folder = refusal_folder(ctx, submission, decision) / "refusal"
     summary = json.loads(Bundle.parse((folder / "vsa.sigstore.json").read_bytes()).payload)["predicate"]
     assert (summary["verificationResult"], summary["policy"]["digest"]["sha256"]) == ("FAILED", STRICT.digest[7:])
     assert not (folder / "oms.sigstore.json").exists()
-    found = verify(folder, folder, trust=TrustRoot.of_keys(ports.keys), at=ports.clock.now())
+    found = verify(folder, folder, trust=TrustRoot.of_keys(ctx.keys), at=ctx.clock.now())
     assert found.verdict == "INVALID" and "NOT_PASSED" in {step.code for step in found.reasons}
-    size = ports.log.size()
+    size = ctx.log.size()
     assert size >= before + 4
     assert judged(line, STRICT) == decision
-    assert ports.log.size() == size
+    assert ctx.log.size() == size
 
 
 def test_an_inconclusive_or_approved_decision_is_no_refusal(line):
-    ports = line[0]
+    ctx = line[0]
     assert judged(line, policy()).outcome == "approved"
-    assert not (ports.folder / "refusals").exists()
+    assert not (ctx.folder / "refusals").exists()
 
 
-def released(line, ports):
-    decision = judged((ports, *line[1:]), policy())
+def released(ctx, line):
+    decision = judged((ctx, *line[1:]), policy())
     for person in ("ann", "bob"):
-        approve(decision, person, ports)
-    return release(line[2], decision, ports)
+        approve(ctx, decision, person)
+    return release(ctx, line[2], decision)
 
 
 def test_a_seal_leaves_its_checkpoint_where_the_guard_looks(line, tmp_path):
-    ports = replace(line[0], checkpoint=tmp_path / "elsewhere" / "checkpoint")
-    released(line, ports)
-    (submission,) = ports.ledger.find(Submission, line[2].digest)
-    bundle = Bundle.parse((release_folder(ports, submission) / "attest" / "vsa.sigstore.json").read_bytes())
+    ctx = replace(line[0], checkpoint=tmp_path / "elsewhere" / "checkpoint")
+    released(ctx, line)
+    (submission,) = ctx.ledger.find(Submission, line[2].digest)
+    bundle = Bundle.parse((release_folder(ctx, submission) / "attest" / "vsa.sigstore.json").read_bytes())
     assert (tmp_path / "elsewhere" / "checkpoint").read_text() == bundle.entries[0].checkpoint
-    checkpoint_store_of(ports).guard()
+    checkpoint_store_of(ctx).guard()
 
 
 def test_a_log_from_an_old_backup_signs_nothing(line):
-    ports = line[0]
+    ctx = line[0]
     decision = judged(line, policy())
     for person in ("ann", "bob"):
-        approve(decision, person, ports)
-    kept = checkpoint_store_of(ports).current()
-    restored = replace(ports, log=MemoryLedger())
+        approve(ctx, decision, person)
+    kept = checkpoint_store_of(ctx).current()
+    restored = replace(ctx, log=MemoryLedger())
     with pytest.raises(Conflict, match="LOG_FORK_GUARD"):
-        release(line[2], decision, restored)
+        release(restored, line[2], decision)
     assert restored.log.size() == 0
-    assert (ports.folder / "checkpoint").read_text() == kept
-    release(line[2], decision, ports)
+    assert (ctx.folder / "checkpoint").read_text() == kept
+    release(ctx, line[2], decision)
 
 
 def test_another_history_of_the_same_length_signs_nothing(line):
-    ports = line[0]
-    checkpoint_store_of(ports).current()
+    ctx = line[0]
+    checkpoint_store_of(ctx).current()
     other = MemoryLedger()
-    for number in range(ports.log.size() + 3):
+    for number in range(ctx.log.size() + 3):
         other.append_leaf(b"another %d" % number)
     with pytest.raises(Conflict, match="another history"):
-        checkpoint_store_of(replace(ports, log=other)).guard()
+        checkpoint_store_of(replace(ctx, log=other)).guard()
 
 
 def test_a_newer_checkpoint_is_never_replaced_by_an_older_one(line):
-    ports = line[0]
-    old = checkpoint_store_of(ports).current()
-    ports.log.append_leaf(b"more")
-    new = checkpoint_store_of(ports).current()
-    assert checkpoint_store_of(ports).record(old) == old
-    assert (ports.folder / "checkpoint").read_text() == new != old
+    ctx = line[0]
+    old = checkpoint_store_of(ctx).current()
+    ctx.log.append_leaf(b"more")
+    new = checkpoint_store_of(ctx).current()
+    assert checkpoint_store_of(ctx).record(old) == old
+    assert (ctx.folder / "checkpoint").read_text() == new != old
 
 
 class Everybody:
@@ -114,9 +114,9 @@ class Everybody:
 
 def test_what_is_shown_was_seen_by_the_witnesses_once_for_each_size(line):
     witness = Everybody()
-    ports = replace(line[0], witnesses=witness)
-    shown = checkpoint_store_of(ports).current()
-    assert shown == checkpoint_store_of(ports).current() == witness.seen[0] + "\N{EM DASH} w.example AAAAAAAA\n"
+    ctx = replace(line[0], witnesses=witness)
+    shown = checkpoint_store_of(ctx).current()
+    assert shown == checkpoint_store_of(ctx).current() == witness.seen[0] + "\N{EM DASH} w.example AAAAAAAA\n"
     assert len(witness.seen) == 1
-    released(line, ports)
+    released(ctx, line)
     assert len(witness.seen) == 2

@@ -16,21 +16,21 @@ def floor(limit: float, **more: object):
 
 
 def test_a_candidate_that_is_decided_early_is_measured_no_further(line):
-    ports, _, candidate, dataset = line
-    (evidence,) = audit(candidate, floor(0.5), dataset, ports)
+    ctx, _, candidate, dataset = line
+    (evidence,) = audit(ctx, candidate, floor(0.5), dataset)
     assert (evidence.key.stage, evidence.dataset) == (30, dataset.ref)
     assert evidence.whole == {"overall": 60, "camera=a": 40, "camera=b": 20}
-    decision = judge(candidate, floor(0.5), [evidence], ports)
+    decision = judge(ctx, candidate, floor(0.5), [evidence])
     assert decision.outcome == "approved"
     assert decision.judgements[0].outcome.images == 30
-    assert audit(candidate, floor(0.5), dataset, ports) == (evidence,)
+    assert audit(ctx, candidate, floor(0.5), dataset) == (evidence,)
 
 
 def test_what_is_not_decided_goes_on_to_all_images_and_both_stages_are_kept(line):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     rules = floor(0.999, checks={"accuracy": CheckSpec(version=1)})
-    (evidence,) = audit(candidate, rules, dataset, ports)
+    (evidence,) = audit(ctx, candidate, rules, dataset)
     assert evidence.key.stage == 60
-    stages = [one.key.stage for one in ports.ledger.find(Evidence, candidate.digest)]
+    stages = [one.key.stage for one in ctx.ledger.find(Evidence, candidate.digest)]
     assert sorted(stages) == [30, 60]
-    assert judge(candidate, rules, ports.ledger.find(Evidence, candidate.digest), ports).evidence == (evidence.digest,)
+    assert judge(ctx, candidate, rules, ctx.ledger.find(Evidence, candidate.digest)).evidence == (evidence.digest,)

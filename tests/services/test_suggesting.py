@@ -12,14 +12,14 @@ from tests.services.line import policy
 
 
 def test_suggestions_are_made_once_and_name_slices_that_a_policy_can_name(line):
-    ports, _, candidate, dataset = line
+    ctx, _, candidate, dataset = line
     remembered: dict[str, Predictions] = {}
-    audit(candidate, policy(), dataset, ports, remembered)
+    audit(ctx, candidate, policy(), dataset, remembered)
     passes = len(remembered)
-    found = discover_slices(candidate, policy(), dataset, ports, remembered)
+    found = discover_slices(ctx, candidate, policy(), dataset, remembered)
     assert len(remembered) == passes
-    assert discover_slices(candidate, policy(), dataset, ports) == found
-    assert ports.ledger.find(DiscoveredSlices, candidate.digest) == (found,)
+    assert discover_slices(ctx, candidate, policy(), dataset) == found
+    assert ctx.ledger.find(DiscoveredSlices, candidate.digest) == (found,)
     assert found.images_found + found.images_held == dataset.ref.images
     named = {f"group-{number}": one.expression for number, one in enumerate(found.groups)}
     with_policy_slices(policy(slicing=EVERYTHING.model_copy(update={"named": named})), dataset)

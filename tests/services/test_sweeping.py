@@ -31,10 +31,10 @@ def search(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
     """With the clean process left out, which has tests of its own and takes seconds for each candidate."""
     assert candidates.round_trip is round_trip
     monkeypatch.setattr(candidates, "round_trip", lambda folder, model, images: None)
-    ports = ports_in(tmp_path)
-    parent, _ = register_parent(folders["parent"], FACTS, ports)
-    calibration, audited = (ports.datasets.open(folders[name]) for name in ("calibration", "audited"))
-    return Sweep(parent, calibration, audited, BOTH, ports)
+    ctx = ports_in(tmp_path)
+    parent, _ = register_parent(ctx, folders["parent"], FACTS)
+    calibration, audited = (ctx.datasets.open(folders[name]) for name in ("calibration", "audited"))
+    return Sweep(parent, calibration, audited, BOTH, ctx)
 
 
 def test_the_smallest_that_passes_is_submitted_with_its_decision(search: Sweep) -> None:
@@ -46,10 +46,10 @@ def test_the_smallest_that_passes_is_submitted_with_its_decision(search: Sweep) 
     assert failed.reason.startswith("floor: ") and failed.readings["accuracy"] < 0.8
     submission = search.submit(found, "1", "sue")
     assert submission is not None and submission.candidate == found.best.digest
-    assert search.ports.ledger.find(Decision, found.best.digest)[-1].outcome == "approved"
-    assert search.ports.registry.tags["brightness", submission.version]["auditsvc.decision"] == "approved"
+    assert search.ctx.ledger.find(Decision, found.best.digest)[-1].outcome == "approved"
+    assert search.ctx.registry.tags["brightness", submission.version]["auditsvc.decision"] == "approved"
     assert (
-        query_gate(search.ports.ledger, "brightness", submission.version).answer == "inconclusive"
+        query_gate(search.ctx.ledger, "brightness", submission.version).answer == "inconclusive"
     )  # nobody approved yet
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_submitted_if_nothing_passes(search: Sweep) -> None:
 
 
 def test_too_few_images_are_told_before_anything_is_pruned(search: Sweep, tmp_path: Path) -> None:
-    search.audited = search.ports.datasets.open(data_in(tmp_path / "few", 4))
+    search.audited = search.ctx.datasets.open(data_in(tmp_path / "few", 4))
     with pytest.raises(InvalidInput, match="can't approve anything"):
         search.run([pruning.ladder("magnitude-global", "sparsity", (0.1, 0.3))])
 

@@ -69,21 +69,21 @@ def through_the_line(
     parent_folder: Path, data: Path, calibration: Path, recipe: Recipe, policy: str, store: Path, **how: Any
 ) -> tuple[Candidate, Mapping[str, Evidence], Decision]:
     """A candidate with its evidence, by check, and the decision."""
-    ports = ports_in(store)
-    dataset, rules = ports.datasets.open(data), read_policy(policy)
-    parent, version = register_parent(parent_folder, FACTS, ports)
-    candidate = prune_candidate(parent, recipe, ports.datasets.open(calibration), ports, **how)
-    submit(candidate, version, "sue", ports)
-    evidence = audit(candidate, rules, dataset, ports)
-    discover_slices(candidate, rules, dataset, ports)
+    ctx = ports_in(store)
+    dataset, rules = ctx.datasets.open(data), read_policy(policy)
+    parent, version = register_parent(ctx, parent_folder, FACTS)
+    candidate = prune_candidate(ctx, parent, recipe, ctx.datasets.open(calibration), **how)
+    submit(ctx, candidate, version, "sue")
+    evidence = audit(ctx, candidate, rules, dataset)
+    discover_slices(ctx, candidate, rules, dataset)
     assert [item for item in evidence if not isinstance(item, Evidence)] == []
     found = {item.key.check: item for item in evidence if isinstance(item, Evidence)}
-    assert list(queries_for(ports)) == []
-    copy = find_watermark_key(candidate.mark, ports)
+    assert list(queries_for(ctx)) == []
+    copy = find_watermark_key(ctx, candidate.mark)
     assert copy is not None and candidate.mark is not None
     with pytest.raises(NotFound, match="more than one class"):
-        queries_of(copy, candidate.mark, ports)
-    return candidate, found, judge(candidate, rules, evidence, ports)
+        queries_of(ctx, copy, candidate.mark)
+    return candidate, found, judge(ctx, candidate, rules, evidence)
 
 
 def value(evidence: Evidence, metric: str, name: str = "overall") -> float:
@@ -119,15 +119,15 @@ def test_a_detector_that_lost_its_rarest_class_is_rejected_for_that_class(tmp_pa
 
 
 def test_fewer_channels_and_whole_numbers_are_tasks_like_any_other(tmp_path):
-    ports = ports_in(tmp_path)
-    train = ports.datasets.open(CELLS / "train.yaml")
+    ctx = ports_in(tmp_path)
+    train = ctx.datasets.open(CELLS / "train.yaml")
     recovery = {"distillation": {"epochs": 2, "batch": 8, "rate": 0.01, "share": 1.0}}
     recipe = Recipe(
         method="structured-l1", targets={"macs": 1.3}, data=train.ref.digest, recovery=recovery, number_format="int8"
     )
-    parent, _ = register_parent(CELLS / "model", FACTS, ports)
-    candidate = prune_candidate(parent, recipe, train, ports, data=[train])
-    (clean,) = audit(candidate, _only_accuracy(), ports.datasets.open(CELLS), ports)
+    parent, _ = register_parent(ctx, CELLS / "model", FACTS)
+    candidate = prune_candidate(ctx, parent, recipe, train, data=[train])
+    (clean,) = audit(ctx, candidate, _only_accuracy(), ctx.datasets.open(CELLS))
     assert isinstance(clean, Evidence)
     assert value(clean, "drop.clean") < 0.15
 
@@ -188,12 +188,12 @@ def test_cells_are_followed_through_films_and_tracks_tear_before_frames_do(tmp_p
 
 
 def test_a_policy_for_another_task_is_refused(tmp_path):
-    ports = ports_in(tmp_path)
-    parent, _ = register_parent(CELLS / "model", FACTS, ports)
+    ctx = ports_in(tmp_path)
+    parent, _ = register_parent(ctx, CELLS / "model", FACTS)
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
-    candidate = prune_candidate(parent, recipe, ports.datasets.open(CELLS / "train.yaml"), ports)
+    candidate = prune_candidate(ctx, parent, recipe, ctx.datasets.open(CELLS / "train.yaml"))
     with pytest.raises(InvalidInput, match="the policy standard for classification"):
-        audit(candidate, read_policy("standard"), ports.datasets.open(CELLS), ports)
+        audit(ctx, candidate, read_policy("standard"), ctx.datasets.open(CELLS))
 
 
 def test_nuclei_are_segmented_in_groups_by_how_they_were_taken(tmp_path):

@@ -60,11 +60,9 @@ class DiesIn(MemoryRunner):
 
 @pytest.fixture
 def room(line, folders):
-    ports, _, candidate, _ = line
-    ports.ledger.append(RULES, actor="test")
-    made = JobContext(
-        ports, folders["audited"].parent, lambda name, slices: ports.ledger.get(Policy, name), shard_work=60
-    )
+    ctx, _, candidate, _ = line
+    ctx.ledger.append(RULES, actor="test")
+    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: ctx.ledger.get(Policy, name), shard_work=60)
     return made, candidate
 
 
@@ -72,29 +70,29 @@ def audit_order(candidate):
     return AuditRequest(candidate=candidate.digest, policy=RULES.digest, data="audited")
 
 
-def everything(ports):
+def everything(ctx):
     kinds = (Candidate, Submission, Evidence, Decision, Release)
-    return {kind.__name__: [one.digest for one in ports.ledger.all(kind)] for kind in kinds}
+    return {kind.__name__: [one.digest for one in ctx.ledger.all(kind)] for kind in kinds}
 
 
 def test_an_audit_is_measured_judged_and_reported(room):
     made, candidate = room
     result = run_job(JOB, audit_order(candidate), "ann", made, MemoryRunner(made))
-    decision = made.ports.ledger.get(Decision, result["decision"])
+    decision = made.ctx.ledger.get(Decision, result["decision"])
     assert decision.outcome == result["outcome"] == "approved"
     assert set(decision.evidence) <= set(result["evidence"])
-    assert [(made.ports.folder / name).is_file() for name in result["reports"]] == [True]
+    assert [(made.ctx.folder / name).is_file() for name in result["reports"]] == [True]
 
 
 @pytest.mark.parametrize(("shard_work", "shards"), [(30, 6), (10**9, 3)])
 def test_evidence_does_not_depend_on_the_number_of_shards(line, folders, shard_work, shards):
-    ports, _, candidate, dataset = line
-    ports.ledger.append(RULES, actor="test")
-    made = JobContext(ports, folders["audited"].parent, lambda name, slices: RULES, shard_work=shard_work)
+    ctx, _, candidate, dataset = line
+    ctx.ledger.append(RULES, actor="test")
+    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: RULES, shard_work=shard_work)
     runner = MemoryRunner(made)
     result = run_job(JOB, audit_order(candidate), "ann", made, runner)
     assert [name for name in runner.ran if name.startswith("shard")] == [f"shard {number}" for number in range(shards)]
-    serial = job_handlers.audit(candidate, RULES, dataset, _with_an_empty_ledger(ports, candidate))
+    serial = job_handlers.audit(_with_an_empty_ledger(ctx, candidate), candidate, RULES, dataset)
     assert result["evidence"] == [one.digest for one in serial]
 
 
@@ -102,14 +100,14 @@ def test_a_policy_with_stages_is_not_shared_out(room):
     made, candidate = room
     staged = RULES.model_copy(update={"stages": (0.5, 1.0)})
     dataset = made.dataset("audited")
-    assert shards_of(candidate, staged, dataset, made.ports, (JOB, "audited"), 1) == ()
-    assert shards_of(candidate, RULES, dataset, made.ports, (JOB, "audited"), 1) != ()
+    assert shards_of(made.ctx, candidate, staged, dataset, (JOB, "audited"), 1) == ()
+    assert shards_of(made.ctx, candidate, RULES, dataset, (JOB, "audited"), 1) != ()
 
 
-def _with_an_empty_ledger(ports, candidate):
-    ledger = MemoryLedger(ports.clock)
-    ledger.append(ports.ledger.get(Parent, candidate.parent), candidate, RULES, actor="test")
-    return replace(ports, ledger=ledger, log=ledger)
+def _with_an_empty_ledger(ctx, candidate):
+    ledger = MemoryLedger(ctx.clock)
+    ledger.append(ctx.ledger.get(Parent, candidate.parent), candidate, RULES, actor="test")
+    return replace(ctx, ledger=ledger, log=ledger)
 
 
 def _until_done(order, made, steps):
@@ -125,22 +123,22 @@ def _until_done(order, made, steps):
 
 def test_an_audit_that_is_killed_in_every_step_ends_as_one_that_is_not(room):
     made, candidate = room
-    other = replace(made, ports=_with_an_empty_ledger(made.ports, candidate))
-    submit(candidate, "1", "sue", other.ports)
+    other = replace(made, ctx=_with_an_empty_ledger(made.ctx, candidate))
+    submit(other.ctx, candidate, "1", "sue")
     plain = MemoryRunner(other)
     expected = run_job(JOB, audit_order(candidate), "sue", other, plain)
     assert _until_done(audit_order(candidate), made, steps=plain.ran) == expected
-    assert everything(made.ports) == everything(other.ports)
+    assert everything(made.ctx) == everything(other.ctx)
 
 
 def test_a_release_that_is_killed_is_sealed_once(room):
     made, candidate = room
     result = run_job(JOB, audit_order(candidate), "sue", made, MemoryRunner(made))
-    decision = made.ports.ledger.get(Decision, result["decision"])
+    decision = made.ctx.ledger.get(Decision, result["decision"])
     for person in ("bob", "cyd"):
-        approve(decision, person, made.ports)
+        approve(made.ctx, decision, person)
     released = _until_done(ReleaseRequest(decision=decision.digest), made, steps=["release"])
-    assert [one.digest for one in made.ports.ledger.all(Release)] == [released["release"]]
+    assert [one.digest for one in made.ctx.ledger.all(Release)] == [released["release"]]
 
 
 def test_a_prune_that_is_killed_submits_one_candidate(room, folders):
@@ -149,7 +147,7 @@ def test_a_prune_that_is_killed_submits_one_candidate(room, folders):
     order = PruneRequest(parent=parent, recipe=GOOD, calibration="calibration")
     result = _until_done(order, made, steps=["make", "submit"])
     assert result["candidate"] == candidate.digest
-    assert (result["model"], len(list(made.ports.ledger.all(Submission)))) == (FACTS["model"], 1)
+    assert (result["model"], len(list(made.ctx.ledger.all(Submission)))) == (FACTS["model"], 1)
 
 
 def test_a_report_is_of_the_data_that_was_audited(room):

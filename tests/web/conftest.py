@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.web import create_app
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
@@ -39,7 +39,7 @@ def remembered(tmp_path: Path) -> str:
 def site(tmp_path: Path, clock: FixedClock, remembered: str) -> Iterator[ProjectState]:
     ledger, keys = MemoryLedger(clock), MemoryKeys()
     sample.fill(ledger)
-    ports = Ports(
+    ctx = Context(
         ledger=ledger,
         log=ledger,
         blobs=MemoryBlobs(),
@@ -57,7 +57,7 @@ def site(tmp_path: Path, clock: FixedClock, remembered: str) -> Iterator[Project
         clock=clock,
         keys=keys,
         folder=tmp_path,
-        ports=ports,
+        ctx=ctx,
         jobs=MemoryJobs(),
         local=True,
         hosts=frozenset({"127.0.0.1", "localhost"}),

@@ -97,7 +97,7 @@ def _come_in(page, url: str, site: ProjectState, name: str, role: str) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_release_is_recalled_by_two_people_with_buttons(chromium, url: str, site: ProjectState, width: int) -> None:
     release = sample.released()
-    site.ports.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
+    site.ctx.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
     site.ledger.append(sample.look(release), actor="mia")
     for name, words in (("bob", "ask as bob"), ("cyd", "confirm as cyd")):
         context = chromium.new_context(viewport={"width": width, "height": 800})

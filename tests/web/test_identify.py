@@ -31,9 +31,9 @@ def copy_of_anna(site: ProjectState, tmp_path: Path) -> Candidate:
         model="bright", task="classification", architecture="small_cnn", source="a test", licence="MIT", files=()
     )
     calibration = FolderDatasets().open(data_in(tmp_path / "calibration", 60))
-    weights, mark = embed_watermark(parent, model, calibration, site.ports, WatermarkOptions("anna"))
+    weights, mark = embed_watermark(site.ctx, parent, model, calibration, WatermarkOptions("anna"))
     files = tuple(
-        FileEntry(name=name, size=len(data), digest=site.ports.blobs.put(data))
+        FileEntry(name=name, size=len(data), digest=site.ctx.blobs.put(data))
         for name, data in model_files(weights, model.card).items()
     )
     candidate = Candidate(
@@ -47,7 +47,7 @@ def copy_of_anna(site: ProjectState, tmp_path: Path) -> Candidate:
 
 
 def weights_of(candidate: Candidate, site: ProjectState) -> bytes:
-    return site.ports.blobs.read(next(file.digest for file in candidate.files if file.name == WEIGHTS))
+    return site.ctx.blobs.read(next(file.digest for file in candidate.files if file.name == WEIGHTS))
 
 
 def test_a_found_file_is_traced_to_its_recipient(clients: Clients, site: ProjectState, copy_of_anna: Candidate) -> None:

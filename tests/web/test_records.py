@@ -97,7 +97,7 @@ def test_a_waiver_has_a_rule_a_reason_and_an_end(clients: Clients, site: Project
 
 def test_a_recall_takes_two_people(clients: Clients, site: ProjectState) -> None:
     release = sample.released()
-    registry = site.ports.registry
+    registry = site.ctx.registry
     assert isinstance(registry, MemoryRegistry)
     registry.tags["net", "1"] = {}
     path = f"/v1/releases/{release.digest}/recall"

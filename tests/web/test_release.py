@@ -23,11 +23,11 @@ FILE = {"content-type": "application/octet-stream"}
 def released(clients: Clients, site: ProjectState) -> Release:
     """What was decided elsewhere, consented to by two and sealed over HTTP."""
     about = sealing()
-    registry = site.ports.registry
+    registry = site.ctx.registry
     assert isinstance(registry, MemoryRegistry)
     registry.tags[about.model, about.version] = {}
     for data in FILES.values():
-        site.ports.blobs.put(data)
+        site.ctx.blobs.put(data)
     submission = Submission(
         candidate=about.candidate.digest,
         model=about.model,
@@ -90,11 +90,11 @@ def test_the_alias_goes_back_when_two_people_say_so(clients: Clients, site: Proj
     assert gus.post(path, json={}).json()["code"] == "conflict"
     refused = hal.post(path, json={})
     assert refused.json()["code"] == "conflict" and "carries the alias approved already" in refused.json()["detail"]
-    clear_alias(released.model, released.version, released.digest, site.ports)
+    clear_alias(site.ctx, released.model, released.version, released.digest)
     done = hal.post(path, json={})
     made = Rollback.parse(done.content)
     assert (done.status_code, made.requested_by, made.confirmed_by) == (201, "gus", "hal")
-    assert site.ports.registry.aliased(released.model, ALIAS) == released.version
+    assert site.ctx.registry.aliased(released.model, ALIAS) == released.version
     assert gus.get(f"/v1/rollbacks/{made.digest}").content == made.canonical()
 
 
@@ -105,7 +105,7 @@ def test_the_page_of_a_release_has_both_ways_back(clients: Clients, site: Projec
     page = gus.get(decision).text
     assert "Recall: ask as gus" in page and "Go back to this version" not in page
     assert "Recall: ask" not in clients("auditor", "eve").get(decision).text
-    clear_alias(released.model, released.version, released.digest, site.ports)
+    clear_alias(site.ctx, released.model, released.version, released.digest)
     assert "The alias goes from nowhere to this version" in gus.get(decision).text
     for verb in ("return", "recall"):
         path = f"/releases/{released.digest}/{verb}"

@@ -15,7 +15,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from auditsvc.ports import Ports
+from auditsvc.ports import Context
 from auditsvc.web import create_app
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
@@ -37,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ProjectState:
     ledger, keys, registry = MemoryLedger(clock), MemoryKeys(), MemoryRegistry()
     sample.fill(ledger)
     registry.tags.update({("net", str(number)): {} for number in (1, 2, 3, 4)})
-    ports = Ports(
+    ctx = Context(
         ledger=ledger,
         log=ledger,
         blobs=MemoryBlobs(),
@@ -55,7 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ProjectState:
         clock=clock,
         keys=keys,
         folder=folder,
-        ports=ports,
+        ctx=ctx,
         jobs=MemoryJobs(refused="nobody works here"),
         local=False,
         hosts=frozenset({"127.0.0.1", "localhost", "testserver"}),

@@ -40,7 +40,7 @@ def test_a_file_is_kept_under_its_digest(submitter: TestClient, site: ProjectSta
         201,
         {"name": "plan.pdf", "size": 210_000, "digest": digest_of(b"x" * 210_000)},
     )
-    assert site.ports.blobs.read(file["digest"]) == b"x" * 210_000
+    assert site.ctx.blobs.read(file["digest"]) == b"x" * 210_000
     event = json.loads(site.ledger.leaf(site.ledger.size() - 1))
     assert (event["type"], event["actor"], event["object"]) == ("uploaded", "ann", file["digest"])
     assert list((site.folder / "uploads").iterdir()) == []

@@ -25,10 +25,10 @@ from tests.web.databases import remembered  # noqa: F401 - the tests of this mod
 
 @pytest.fixture
 def registry(site: ProjectState, clock: FixedClock) -> MemoryRegistry:
-    made = site.ports.registry
+    made = site.ctx.registry
     assert isinstance(made, MemoryRegistry)
     made.tags.update({("net", str(number)): {} for number in (1, 2, 3, 4)})
-    set_alias("net", "1", sample.released().digest, site.ports)
+    set_alias(site.ctx, "net", "1", sample.released().digest)
     clock.forward(minutes=2)
     return made
 

@@ -108,7 +108,7 @@ class Worker:
         )
         logging.getLogger("dbos").addFilter(_Unexpected())
         self._register()
-        jobs, shards = QUEUES["cpu" if self._room.ports.device == "cpu" else "gpu"]
+        jobs, shards = QUEUES["cpu" if self._room.ctx.device == "cpu" else "gpu"]
         queues = {jobs: JOBS_AT_ONCE, shards: 1}
         DBOS.listen_queues(list(queues))
         with self._store.translated():
@@ -148,7 +148,7 @@ class Worker:
                 self._heart.beat()
                 if self._keep and time.monotonic() - tidied > TIDY_S:
                     tidied = time.monotonic()
-                    self._jobs.forget(self._room.ports.clock.now() - self._keep)
+                    self._jobs.forget(self._room.ctx.clock.now() - self._keep)
             except Conflict as error:
                 _log.error("%s", error)
                 os._exit(TAKEN_FOR_DEAD)

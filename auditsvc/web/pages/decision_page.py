@@ -152,7 +152,7 @@ def report(request: Request, digest: ADigest) -> Response:
 def approved(request: Request, digest: ADigest, given: Form) -> Response:
     """The button: consent under one's own name."""
     site: ProjectState = site_of(request)
-    approve(site.ledger.get(Decision, digest), request.state.caller.name, site.ports, given.get("comment", "")[:4000])
+    approve(site.ctx, site.ledger.get(Decision, digest), request.state.caller.name, given.get("comment", "")[:4000])
     return _back(digest)
 
 
@@ -167,7 +167,7 @@ def waived(request: Request, digest: ADigest, given: Form) -> Response:
     if not given.get("reason", "").strip():
         raise InvalidInput("a waiver needs a reason; every report prints it")
     found = site.ledger.get(Decision, digest)
-    waive(found, given.get("rule", ""), request.state.caller.name, given["reason"][:4000], until, site.ports)
+    waive(site.ctx, found, given.get("rule", ""), request.state.caller.name, given["reason"][:4000], until)
     return _back(digest)
 
 
@@ -178,7 +178,7 @@ def sealed(request: Request, digest: ADigest) -> Response:
 
     site: ProjectState = site_of(request)
     found = site.ledger.get(Decision, digest)
-    release(site.ledger.get(Candidate, found.candidate), found, site.ports)
+    release(site.ctx, site.ledger.get(Candidate, found.candidate), found)
     return _back(digest)
 
 

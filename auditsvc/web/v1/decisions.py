@@ -53,7 +53,7 @@ def consent(request: Request, digest: ADigest, given: Consent) -> Response:
     """
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = approve(decision, request.state.caller.name, site.ports, given.comment)
+    made = approve(site.ctx, decision, request.state.caller.name, given.comment)
     return get_record(request, made, 201, "/v1/approvals")
 
 
@@ -62,7 +62,7 @@ def take(request: Request, digest: ADigest, given: Waiving) -> Response:
     """The token's holder takes one open rule of this decision upon themselves.  The next audit's decision counts it."""
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = waive(decision, given.rule, request.state.caller.name, given.reason, given.until, site.ports)
+    made = waive(site.ctx, decision, given.rule, request.state.caller.name, given.reason, given.until)
     return get_record(request, made, 201, "/v1/waivers")
 
 
@@ -76,5 +76,5 @@ def seal(request: Request, digest: ADigest) -> Response:
 
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = release(site.ledger.get(Candidate, decision.candidate), decision, site.ports)
+    made = release(site.ctx, site.ledger.get(Candidate, decision.candidate), decision)
     return get_record(request, made, 201, "/v1/releases")

@@ -64,7 +64,7 @@ async def identify(request: Request) -> Answer:
         path = Path(scratch) / "found"
         await _received(request, path)
         named = path.rename(path.with_suffix(_suffix(path)))
-        return _answer(await run_in_threadpool(identify_file, named, site.ports))
+        return _answer(await run_in_threadpool(identify_file, site.ctx, named))
 
 
 @router.post(
@@ -80,7 +80,7 @@ async def identify_by_answers(request: Request) -> Answer:
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "answers.csv"
         await _received(request, path)
-        return _answer(await run_in_threadpool(identify_answers, path, site.ports))
+        return _answer(await run_in_threadpool(identify_answers, site.ctx, path))
 
 
 @router.get(
@@ -99,7 +99,7 @@ def queries(
 
     site: ProjectState = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
-        export_query_set(queries_for(site.ports, model, version), Path(scratch) / "queries")
+        export_query_set(queries_for(site.ctx, model, version), Path(scratch) / "queries")
         tar = b"".join(tar_of(Path(scratch), ("queries",)))
     headers = {"content-disposition": 'attachment; filename="queries.tar"'}
     return Response(tar, media_type="application/x-tar", headers=headers)

@@ -40,4 +40,4 @@ def public_keys(request: Request) -> list[PublicKey]:
 )
 def trust_policy(request: Request) -> Response:
     """All keys with what each may sign, as `auditsvc verify --key` takes it."""
-    return Response(trust_of(site_of(request).ports).to_json(), media_type="application/json")
+    return Response(trust_of(site_of(request).ctx).to_json(), media_type="application/json")

@@ -37,9 +37,9 @@ def current_checkpoint(site: ProjectState) -> str:
         Conflict: the log does not continue what it has published.
         Unavailable: the store or the keys can't be read or written, or too few witnesses answer.
     """
-    ports = site.ports
+    ctx = site.ctx
     return CheckpointStore(
-        ports.checkpoint or site.folder / "checkpoint", site.keys, site.ledger, ports.witnesses
+        ctx.checkpoint or site.folder / "checkpoint", site.keys, site.ledger, ctx.witnesses
     ).current()
 
 

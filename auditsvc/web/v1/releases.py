@@ -109,7 +109,7 @@ def request_or_confirm_revocation(
     asked, confirmed = RECALLS.second(site, release.digest, person, reason)
     if not confirmed:
         return asked
-    revocation = revoke(release, asked.reason, asked.person, person, site.ports)
+    revocation = revoke(site.ctx, release, asked.reason, asked.person, person)
     RECALLS.done(site, release.digest)
     return revocation
 
@@ -128,7 +128,7 @@ def request_or_confirm_rollback(
     asked, confirmed = RETURNS.second(site, release.digest, person, reason)
     if not confirmed:
         return asked
-    made = roll_back(release.model, release.version, asked.reason, asked.person, person, site.ports)
+    made = roll_back(site.ctx, release.model, release.version, asked.reason, asked.person, person)
     RETURNS.done(site, release.digest)
     return made
 
@@ -180,7 +180,7 @@ class Recall(BaseModel):
 def _folder(site: ProjectState, digest: str) -> Path:
     release = site.ledger.get(Release, digest)
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
-    folder = release_folder(site.ports, submissions[-1], release.decision) if submissions else site.folder / "gone"
+    folder = release_folder(site.ctx, submissions[-1], release.decision) if submissions else site.folder / "gone"
     if not (folder / "attest").is_dir():
         raise NotFound(f"the files of {release.model} version {release.version} are not in this store")
     return folder

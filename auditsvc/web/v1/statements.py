@@ -131,7 +131,7 @@ def document(request: Request, given: Documenting) -> Response:
     site = site_of(request)
     if given.candidate is not None and site.ledger.get(Candidate, given.candidate).model != given.model:
         raise InvalidInput(f"the candidate {given.candidate} is not one of {given.model}")
-    if given.file is not None and not site.ports.blobs.has(given.file.digest):
+    if given.file is not None and not site.ctx.blobs.has(given.file.digest):
         raise NotFound("that file was never sent here; send it to /v1/uploads first")
     made = _valid(Document, given.model_dump(), owner=request.state.caller.name, at=_now(request))
     return _kept_record(request, made, "/v1/documents")
@@ -151,7 +151,7 @@ def document_file(request: Request, digest: ADigest) -> Response:
         raise NotFound("this document is a statement without a file")
     with ExitStack() as stack:
         folder = stack.enter_context(on_its_way(site)) / "document"
-        site.ports.blobs.checkout([file], folder)
+        site.ctx.blobs.checkout([file], folder)
         gone_later = BackgroundTask(stack.pop_all().close)
     name = file.name.rpartition("/")[2]
     return FileResponse(folder / file.name, 200, None, "application/octet-stream", gone_later, name)

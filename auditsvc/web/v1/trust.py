@@ -36,11 +36,11 @@ def published_trust(
     """One file of the TUF repository; `auditsvc verify DIR --key release.pub --trust .../v1/trust` reads it all."""
     from auditsvc.services.key_rotation import keep_fresh, trust_folder
 
-    ports = site_of(request).ports
+    ctx = site_of(request).ctx
     if path == "metadata/timestamp.json":
         with _one_at_a_time:
-            keep_fresh(ports)
-    data = read_or_none(trust_folder(ports) / path)
+            keep_fresh(ctx)
+    data = read_or_none(trust_folder(ctx) / path)
     if data is None:
         raise NotFound(f"there is no {path} in the published trust")
     return Response(data, media_type="application/json", headers=FOR_EVER if path[0] == "t" else {})

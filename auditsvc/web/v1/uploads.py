@@ -91,7 +91,7 @@ def keep(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> l
     paths = _unpacked(path) if is_tar else [path]
     if any(not one.stat().st_size for one in paths):
         raise InvalidInput("an empty file is no use to anybody")
-    files = [site.ports.blobs.put_file(one) for one in paths]
+    files = [site.ctx.blobs.put_file(one) for one in paths]
     for file in files:
         site.note("uploaded", person, object=file.digest, name=file.name, size=str(file.size))
     return files

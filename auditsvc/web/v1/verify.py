@@ -80,8 +80,8 @@ async def check(request: Request) -> Checked:
 
 def trust_of(site: ProjectState) -> TrustRoot:
     """This installation's keys, and everything that it recalled."""
-    known = tuple(recall for pair in revoked(site.ports) for recall in recalls_of(*pair))
-    return installed(site.ports).with_recalls(Recalls(issued=site.clock.now(), recalls=known))
+    known = tuple(recall for pair in revoked(site.ctx) for recall in recalls_of(*pair))
+    return installed(site.ctx).with_recalls(Recalls(issued=site.clock.now(), recalls=known))
 
 
 def check_digest(site: ProjectState, digest: Digest, size: int) -> Checked:
@@ -113,7 +113,7 @@ def verified(site: ProjectState, release: Release) -> Verification:
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
     if not submissions:
         raise NotFound(f"{release.model} version {release.version} was never submitted here")
-    folder = release_folder(site.ports, submissions[-1], release.decision)
+    folder = release_folder(site.ctx, submissions[-1], release.decision)
     resource = f"pkg:mlflow/{release.model}@{release.version}"
     return verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now(), resource=resource)
 
