@@ -75,8 +75,6 @@ def apply_waiver(judgement: Judgement, waivers: Mapping[str, Waiver]) -> Judgeme
     return judgement.model_copy(update={"waiver": waiver.digest})
 
 
-pass
-
 NO_LOOKS: HoldoutUses = {}
 Readings = Mapping[tuple[str, str], Measured | Unmeasured]
 

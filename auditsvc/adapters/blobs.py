@@ -262,9 +262,6 @@ def _sweep(folder: Path) -> None:
                     left.unlink()
 
 
-pass
-
-
 _OBJECT_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IN_MEMORY = 16 << 20
 """Bytes that are kept in memory before they are sent; what is larger waits in a temporary file."""
@@ -364,7 +361,5 @@ def _foreign() -> tuple[Any, ...]:
         return (OSError,)
     return (OSError, BotoCoreError, ClientError)
 
-
-pass
 
 __all__ = ["FileBlobs"]

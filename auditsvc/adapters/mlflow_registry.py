@@ -212,10 +212,6 @@ def placed(client: MlflowClient) -> dict[str, Placed]:
             return found
 
 
-pass
-pass
-
-
 _EXPERIMENT = "auditsvc"
 _FOLDER = "candidate"
 """The folder of a run's artifacts that holds the model's files."""
@@ -432,7 +428,5 @@ def _short(value: Any) -> str:
 def _plain(name: str) -> str:
     return _ODD.sub("_", name)
 
-
-pass
 
 __all__ = ["MlflowRegistry"]

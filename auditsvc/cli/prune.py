@@ -159,9 +159,6 @@ def _ladder(text: str, fields: dict[str, Any]) -> Ladder:
     return ladder(method, rising[0], targets[rising[0]], **fixed, **fields)
 
 
-pass
-
-
 Words = list[str]
 
 

@@ -142,9 +142,6 @@ class AsyncWorking:
         return await asyncio.to_thread(self._client.send_again, delivery)
 
 
-pass
-
-
 R = TypeVar("R", bound=Record)
 
 

@@ -205,9 +205,6 @@ class Working:
         return read(Delivery, self.call("POST", f"/v1/deliveries/{quote(delivery)}/send", {}))
 
 
-pass
-
-
 R = TypeVar("R", bound=Record)
 
 PLACES: dict[type[Record], str] = {

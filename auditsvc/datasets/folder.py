@@ -105,9 +105,6 @@ def automatic(table: Mapping[str, Sequence[str]], taken: Sequence[str]) -> tuple
     return words, {name: BINS for name, kind in kinds.items() if kind == "numbers"}
 
 
-pass
-
-
 @dataclass
 class FolderDataset:
     """A data set folder that was checked; implements ``measuring.Dataset``."""

@@ -70,9 +70,6 @@ def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int
             )
 
 
-pass
-
-
 CLEAN = "clean"
 """The condition in which nothing is done to the images."""
 

@@ -184,9 +184,6 @@ def images_needed(discordant: float, images: int, margin: float, alpha: float, p
     return int(np.ceil(z * z * share / (margin * margin)))
 
 
-pass
-
-
 Statistic = Callable[[Numbers], Numbers]
 """``(B, N)`` weights of images to ``(B,)`` values; for weights of one the estimate."""
 

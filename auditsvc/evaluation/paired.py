@@ -64,9 +64,6 @@ def _effects(
     return np.asarray(effect * wider**2)
 
 
-pass
-
-
 Predictions = NDArray[Any]
 """Structured ``(N,)``: ``score`` in 0..1, ``answer`` and ``target`` as whole numbers; for tasks that tally something
 also ``tally`` ``(N, K)``.  See ``tasks.Judged``."""

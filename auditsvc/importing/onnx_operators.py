@@ -100,9 +100,6 @@ def attributes(node: NodeProto) -> dict[str, Any]:
     return found
 
 
-pass
-
-
 _INT_MAX = 2**31 - 1
 
 

@@ -92,9 +92,6 @@ def _package(name: str) -> Any:
         raise Unavailable(f"{name} is installed for another torch than {torch.__version__}: {error}") from error
 
 
-pass
-
-
 GROUP = "auditsvc.architectures"
 
 _OWN: dict[str, Callable[..., nn.Module]] = {

@@ -120,9 +120,6 @@ _DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] 
 }
 
 
-pass
-
-
 class InputSpec(Value):
     """What one image must be: ``channels`` x ``height`` x ``width``, RGB or grey, floats in 0..1."""
 

@@ -76,9 +76,6 @@ def _check_header(header: bytes, name: str) -> None:
         raise Refused(f"{name} holds more than {MAX_TENSORS} tensors")
 
 
-pass
-
-
 WEIGHTS, CARD = "model.safetensors", "architecture.json"
 
 

@@ -122,8 +122,6 @@ OPERATORS: dict[str, Operator] = {
 """By name; ``at`` first, then tensors."""
 
 
-pass
-
 MAX_NODES, MAX_NUMBERS = 20_000, 2**30
 
 

@@ -242,11 +242,6 @@ class Witnesses(Protocol):
         ...
 
 
-pass
-pass
-pass
-
-
 __all__ = [
     "Blobs",
     "Clock",

@@ -177,10 +177,6 @@ def _mask(module: nn.Module, masks: Masks) -> None:
             parameters[name].mul_(mask)
 
 
-pass
-pass
-
-
 @dataclass(frozen=True)
 class AfterStep:
     """Recovers a pruned model; the epochs of the training are shared out evenly over the steps."""

@@ -83,8 +83,6 @@ def _number(value: float) -> Any:
     return f"{_WRITTEN}{rfc8785.dumps(value).decode()}{_WRITTEN}"
 
 
-pass
-
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """``sha256:`` and 64 lower-case hexadecimal digits."""
 

@@ -197,9 +197,6 @@ class Exemplars(Record):
         return self.candidates
 
 
-pass
-
-
 class DiscoveredSlice(Value):
     """One group: what it lost on the images that found it, and on those that did not.
 

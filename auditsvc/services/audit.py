@@ -119,9 +119,6 @@ def _outcome(ctx: Context, candidate: Candidate, policy: Policy, results: tuple[
     return decide(policy, candidate, evidence, waivers=waivers, incumbent=incumbent, looks=looks, at=now).outcome
 
 
-pass
-
-
 def audit(
     ctx: Context,
     candidate: Candidate,
@@ -283,9 +280,6 @@ def _environment(device: str) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "device": device_words(device),
     }
-
-
-pass
 
 
 SHARD_WORK = 40_000

@@ -221,9 +221,6 @@ def submit_beside(ctx: Context, copy: Candidate, submitter: str) -> Submission:
     return submit(ctx, copy, version, submitter)
 
 
-pass
-
-
 _VERSION = re.compile(r"models:/([^/@]+)/([1-9][0-9]*)")
 
 

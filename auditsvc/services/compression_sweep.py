@@ -108,9 +108,6 @@ def _of(mine: Mapping[str, float], dense: Mapping[str, float], name: str) -> str
     return f"the parent has {dense[name] / mine[name]:.2f} times as many"
 
 
-pass
-
-
 GOALS = ("bytes_compressed", "bytes_dense", "macs", "parameters")
 ACCURACY, SLICE_LOSS, LATENCY = "accuracy", "worst_slice_loss", "latency_ms"
 

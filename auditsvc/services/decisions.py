@@ -89,9 +89,6 @@ def is_clean(evidence: Evidence) -> bool:
     return any(reading.metric == "drop.clean" for reading in evidence.readings)
 
 
-pass
-
-
 def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed]) -> Decision:
     """Decide on this evidence; the same judgements as last time give the decision of last time.
 

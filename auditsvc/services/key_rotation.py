@@ -61,9 +61,6 @@ def keep_fresh(ctx: Context) -> Path:
     return folder
 
 
-pass
-
-
 class Succession(Protocol):
     """The key store's part: the key that follows, and the change of places."""
 

@@ -35,8 +35,6 @@ from auditsvc.models.unsupported import HEAD_BYTES, foreign
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, TaskName
 
-pass
-
 
 def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
     """The model of a record's files.

@@ -171,9 +171,6 @@ def _picture(image: Tensor) -> tuple[str, bytes]:
     return _name(image), file.getvalue()
 
 
-pass
-
-
 Standing = Literal["submitted", "released", "revoked"]
 
 

@@ -101,9 +101,6 @@ def _step(fields: dict[str, Any]) -> Wire | Norm:
     return Wire(reads=tuple(Span(**span) for span in fields.pop("reads")), writes=writes, **fields)
 
 
-pass
-
-
 @dataclass(frozen=True)
 class Label:
     """Which dimension of a tensor holds channels, and which they are."""
@@ -233,10 +230,6 @@ def _reads(step: Wire | Norm) -> tuple[Span, ...]:
 
 Rule = Callable[[Tracer, Tensor, Any], "Label | None"]
 """What an operation makes of labels: given the tracer, the result and the arguments, the result's label."""
-
-
-pass
-pass
 
 
 def trace_channels(model: nn.Module, images: Tensor) -> ChannelGraph:

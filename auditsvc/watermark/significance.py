@@ -81,8 +81,6 @@ def normalize_residuals(residuals: list[NDArray[np.float32]], filters: list[NDAr
     return result
 
 
-pass
-
 FIT_STEPS = 8
 """Alternating least-squares steps for the scales of output and input channels."""
 

@@ -152,9 +152,6 @@ def roles_of(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [(role, ", ".join(paths)) for role, paths in may.items()]
 
 
-pass
-
-
 router = APIRouter(route_class=RoleRoute, tags=["operation"])
 
 _STATIC = {path.name: path for path in (rendering.HERE / "static").iterdir() if path.is_file()}

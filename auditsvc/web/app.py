@@ -211,9 +211,6 @@ def _datasets() -> Datasets:
     return FolderDatasets()
 
 
-pass
-
-
 FIRST_TOKEN_DAYS = 30
 """How long the first admin token is good: long enough to hand out others."""
 

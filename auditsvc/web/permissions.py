@@ -11,11 +11,7 @@ A role is what a token carries; what each of them stands for is told in ``roles`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Literal
 
 RequiredRole = Literal["anyone", "signed", "reader", "submitter", "auditor", "approver", "admin"]
 
@@ -175,6 +171,3 @@ ROUTES: dict[tuple[str, str], RequiredRole] = {
 ``anyone`` needs no token at all; ``signed`` needs none either, but the request must be signed with a secret that both
 sides know, which its route checks.
 """
-
-
-pass

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from auditsvc.errors import TooMany
-
-if TYPE_CHECKING:
-    pass
-
 
 BURST_S = 2.0
 

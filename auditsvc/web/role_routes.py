@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-from fastapi.dependencies.models import Dependant
-from starlette.requests import Request
-
-from auditsvc.errors import InvalidInput
-from auditsvc.web.authentication import from_outside
-from auditsvc.web.caller import COOKIE
-
-if TYPE_CHECKING:
-    pass
-
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, get_args
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.requests import Request
 from starlette.responses import Response
 
-from auditsvc.errors import Forbidden, Unauthenticated
-from auditsvc.web.authentication import caller_of, is_from_here
-from auditsvc.web.caller import LOCAL, Caller
+from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
+from auditsvc.web.authentication import caller_of, from_outside, is_from_here
+from auditsvc.web.caller import COOKIE, LOCAL, Caller
 from auditsvc.web.idempotency import idempotent
 from auditsvc.web.permissions import ROUTES, RequiredRole
 

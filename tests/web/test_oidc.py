@@ -136,7 +136,19 @@ def test_what_somebody_of_the_issuer_does_stands_under_their_name(
         {"preferred_username": None},
         {"signer": rsa.generate_private_key(65537, 2048)},
     ],
-    ids=["aud-other", "aud-none", "iss", "exp-past", "exp-none", "sub", "iat", "nbf", "name-spaced", "name-none", "signer"],
+    ids=[
+        "aud-other",
+        "aud-none",
+        "iss",
+        "exp-past",
+        "exp-none",
+        "sub",
+        "iat",
+        "nbf",
+        "name-spaced",
+        "name-none",
+        "signer",
+    ],
 )
 def test_what_is_not_the_issuer_s_word_for_us_now_is_refused(
     clients: Clients, served: ProjectState, issuer: LocalIssuer, changed: dict[str, Any]

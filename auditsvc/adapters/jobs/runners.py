@@ -111,9 +111,6 @@ class JobProgress:
         self._jobs.tell(self._job, "note", words=line)
 
 
-pass
-
-
 LOOK_S = 1.0
 """Between two looks whether the job is still wanted, in seconds."""
 

@@ -249,11 +249,6 @@ def parsed(kind: type[R], digest: Digest, body: bytes | str, engine: Engine) -> 
         ) from error
 
 
-pass
-
-pass
-
-
 _PAGE = 200
 """Records in one query of ``all``: no transaction stays open while the caller works on them."""
 

@@ -201,9 +201,6 @@ def expiry(run: Evidence, max_age_days: int) -> datetime.date:
     return (run.finished + datetime.timedelta(days=max_age_days)).date()
 
 
-pass
-
-
 @dataclass(frozen=True)
 class AssessmentContext:
     """Records for an assessment as of ``at``.

@@ -29,8 +29,6 @@ from auditsvc.compliance.assessment.kind_state import KindState, state
 from auditsvc.compliance.assessment.topics import topic_of
 from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Watched
 
-pass
-
 
 def _incidents(dossier: AssessmentContext) -> KindState:
     """The register: every incident with its clock, or that somebody watched and knows of none."""

@@ -38,9 +38,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-pass
-
-
 EU = "eu-ai-act-2024-1689"
 DRAFT = "This is a draft made from records. It is not complete, not signed and no proof that a law is met."
 

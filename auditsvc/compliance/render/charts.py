@@ -154,9 +154,6 @@ def curve_words(curve: Curve) -> str:
     return f"{curve.title}, {curve.axis}. {each}"
 
 
-pass
-
-
 _ACROSS, _DOWN = WIDTH - LEFT - RIGHT - 16, HEIGHT - TOP - BOTTOM
 
 

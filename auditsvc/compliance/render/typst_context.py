@@ -201,9 +201,6 @@ def run(row: EvidenceRow) -> Json:
     }
 
 
-pass
-
-
 def _cell(figure: Figure) -> list[str]:
     return [value_text(figure), interval_text(figure)]
 
@@ -338,10 +335,6 @@ def _frontier(report: Report) -> Json:
             for point in report.frontier
         ],
     }
-
-
-pass
-pass
 
 
 def picture_name(number: int, picture: Picture) -> str:

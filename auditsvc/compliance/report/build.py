@@ -274,15 +274,6 @@ def discovery_rates(ordered: Sequence[float]) -> list[float]:
     return rates[::-1]
 
 
-pass
-
-
-pass
-
-
-pass
-
-
 __all__ = ["GalleryItem", "Report", "ReportInputs", "build_report"]
 
 

@@ -34,8 +34,6 @@ from auditsvc.compliance.report.report_parts import (
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, VerificationVerdict, canonical_json
 from auditsvc.records.evidence import Exemplar
 
-pass
-
 
 class HarmRow(Value):
     """One group whose loss stands out under at least one condition: the most certain one, and the untouched images.
@@ -139,12 +137,6 @@ class Example(Value):
     media_type: Literal["image/png", "image/jpeg"]
     data: str
     alt: str
-
-
-pass
-
-
-pass
 
 
 class Subject(Value):

@@ -154,9 +154,6 @@ METRIC_WORDS = {
 """Metrics without a dot."""
 
 
-pass
-
-
 NARROW = "\u00a0"
 
 _CONDITION = re.compile(

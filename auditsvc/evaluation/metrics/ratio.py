@@ -120,9 +120,6 @@ def bounded(value: float, low: float, high: float) -> Interval:
     return Interval(np.array(value), np.array(min(low, value)), np.array(max(high, value)))
 
 
-pass
-
-
 WORST = "drop.worst_class"
 
 SEEN = 5

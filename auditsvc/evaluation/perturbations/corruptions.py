@@ -147,9 +147,6 @@ ALIKE: dict[str, float] = {
 authors' code over some hundred images.  Fog, frost and snow vary much from image to image; frost is a stand-in."""
 
 
-pass
-
-
 _WORKS: dict[Corruption, Callable[..., Tensor]] = {
     "gaussian_noise": gaussian_noise,
     "shot_noise": shot_noise,

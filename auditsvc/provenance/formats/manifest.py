@@ -69,9 +69,6 @@ def collisions(names: Iterable[str]) -> list[Fault]:
     return faults
 
 
-pass
-
-
 MAX_FILES = 100_000
 _CHUNK = 1 << 20
 _ALL_TOGETHER = 16

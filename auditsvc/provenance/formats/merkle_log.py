@@ -160,8 +160,6 @@ def _range_hash(start: int, end: int, nodes: Nodes) -> bytes:
     return node_hash(_range_hash(start, middle, nodes), _range_hash(middle, end, nodes))
 
 
-pass
-
 WIDTH = 256
 _PATH = re.compile(r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?\Z")
 

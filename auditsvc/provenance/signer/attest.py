@@ -182,9 +182,6 @@ def _levels(evidence: tuple[Evidence, ...]) -> tuple[str, ...]:
     return tuple(f"AUDITSVC_{check.upper().replace('-', '_')}_JUDGED" for check in checks)
 
 
-pass
-
-
 _SIGNED_BY: dict[str, StatementRole] = {"oms": "release", "vsa": "release", "provenance": "build"}
 
 
@@ -325,10 +322,6 @@ class Attestor:
             proof = log.inclusion(indices[name], size)
             entry = LogEntry(indices[name], log_id, root, size, proof, checkpoint, leaves[name])
             release_layout.write_whole(self.folder / (name + release_layout.SUFFIX), bundle.logged(entry).to_json())
-
-
-pass
-pass
 
 
 _EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}

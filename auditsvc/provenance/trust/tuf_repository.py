@@ -246,6 +246,3 @@ def _meta(metadata: Metadata, name: str) -> int:
     if not isinstance(version, int) or isinstance(version, bool):
         raise Fault(_STALE, f"the {metadata.role} metadata gives {name} no version")
     return version
-
-
-pass

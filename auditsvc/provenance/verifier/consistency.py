@@ -143,9 +143,6 @@ def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Ma
     return decision
 
 
-pass
-
-
 def check_files(found: VerificationContext) -> None:
     """The folder holds exactly the files that were signed."""
     transcript = found.transcript

@@ -75,9 +75,6 @@ class VerificationReport:
         return Verification(verdict=verdict, as_of=at, steps=tuple(self.steps), notes=tuple(self.notes))
 
 
-pass
-
-
 REQUIRED = ("oms", "provenance", "vsa")
 
 

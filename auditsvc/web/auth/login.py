@@ -85,9 +85,6 @@ def _secure(site: ProjectState) -> bool:
     return site.public_url.startswith("https://")
 
 
-pass
-
-
 @router.get("/verify")
 def verify(request: Request) -> HTMLResponse:
     """A place to drop a file on; it is sent to ``POST /v1/verify``, and what came out is shown."""

@@ -154,10 +154,6 @@ def dot_on(axis: Axis, found: Measured) -> Dot:
     return Dot(low, value, high, cut=[low, value, high] != ends)
 
 
-pass
-pass
-
-
 router = APIRouter(route_class=RoleRoute, include_in_schema=False)
 
 SIBLINGS = 20

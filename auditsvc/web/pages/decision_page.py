@@ -94,9 +94,6 @@ def _step(
     }
 
 
-pass
-
-
 @router.get("/decisions/{digest}")
 def decision(request: Request, digest: ADigest) -> HTMLResponse:
     """What the gate found, who consented, and what is missing."""

@@ -198,9 +198,6 @@ def back() -> Response:
     return RedirectResponse("/statements", 303)
 
 
-pass
-
-
 GOOD_FOR = datetime.timedelta(days=365)
 """What the forms suggest as the time for which a statement is good."""
 

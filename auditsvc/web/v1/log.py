@@ -43,9 +43,6 @@ def current_checkpoint(site: ProjectState) -> str:
     ).current()
 
 
-pass
-
-
 router = APIRouter(route_class=RoleRoute, tags=["log"])
 
 Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree's size; the newest if left out.")]

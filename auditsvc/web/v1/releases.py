@@ -133,9 +133,6 @@ def request_or_confirm_rollback(
     return made
 
 
-pass
-
-
 router = APIRouter(route_class=RoleRoute, tags=["releases"])
 
 record_router(

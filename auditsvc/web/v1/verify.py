@@ -134,9 +134,6 @@ def _words(verification: Verification, what: str) -> str:
     return f"{what}, but {reasons}" if verification.verdict == "REVOKED" else reasons or "not enough is known"
 
 
-pass
-
-
 class Provenance(BaseModel):
     """Everything that is known of a digest; of what was released also whether it verifies now, step by step."""
 
