@@ -1,11 +1,11 @@
-"""Looks at an evaluation set: who asks often enough is told what he wants to hear.
+"""Reuse of a holdout set: the more candidates are judged on the same images, the likelier a bad one passes by chance.
 
-A candidate that breaks a rule passes it with a chance of at most alpha.  Of twenty such candidates, judged one after
-the other on the same images, one will.  So every candidate that is judged on a data set is a look at it, kept in the
-ledger.  A policy may say how many ``looks`` there will be: each candidate is then judged at alpha divided by that
-number, so that the chance of approving any bad one of them stays alpha (Bonferroni), and whoever comes later is
-unknown until there are other images.  The candidates of a sweep are one such family.  Without ``looks`` every candidate
-is judged at alpha, and its decision says what that adds up to.
+A candidate that breaks a rule passes it with a probability of at most alpha.  Of twenty such candidates, judged one
+after the other on the same images, one will.  So the ledger records each evaluation of a candidate on a data set.  A
+policy may limit them by ``max_evaluations``: each candidate is then judged at alpha divided by that number, so that
+the probability of approving any bad one of them stays alpha (Bonferroni), and every further candidate is unknown until
+there are other images.  The candidates of a sweep are one such family.  Without ``max_evaluations`` every candidate is
+judged at alpha, and its decision states what that adds up to.
 
 Reference: C. Dwork et al. (2015), "The reusable holdout: Preserving validity in adaptive data analysis",
 doi:10.1126/science.aaa9375.
@@ -39,12 +39,12 @@ class HoldoutUse(Record):
 
 
 def holdout_key(dataset: Digest, model: str) -> str:
-    """Where the looks of one model's candidates at one data set are found."""
+    """The ledger subject of the evaluations of one model's candidates on one data set."""
     return f"{dataset}|{model}"
 
 
 def holdout_number(candidate: Digest, looks: HoldoutUses) -> int:
-    """The how-many-eth candidate this is on its images; on several data sets the largest number."""
+    """The ordinal of this candidate among those judged on its images, from 1; the largest over several data sets."""
     return max((_number(candidate, seen) for seen in looks.values()), default=1)
 
 
@@ -53,25 +53,25 @@ def _number(candidate: Digest, seen: Sequence[Digest]) -> int:
 
 
 def holdout_exhausted(policy: Policy, candidate: Digest, looks: HoldoutUses) -> str:
-    """Why these images can't judge this candidate any more; empty if they can."""
+    """Why no more candidates may be judged on these images; empty if this one may."""
     number = holdout_number(candidate, looks)
-    if policy.looks is None or number <= policy.looks:
+    if policy.max_evaluations is None or number <= policy.max_evaluations:
         return ""
     return (
-        f"this is candidate {number} to be judged on these images, and the policy's alpha is shared by {policy.looks}; "
-        "judge it on other images"
+        f"this is candidate {number} to be judged on these images, and the policy allows max_evaluations: "
+        f"{policy.max_evaluations}; judge it on other images"
     )
 
 
 def holdout_note(policy: Policy, candidate: Digest, looks: HoldoutUses) -> tuple[str, ...]:
-    """What the looks add up to, for a reader; nothing for the first."""
+    """The multiple-testing note of a decision; empty for the first candidate on its images."""
     number = holdout_number(candidate, looks)
-    if number < 2 or (policy.looks is not None and number > policy.looks):
+    if number < 2 or (policy.max_evaluations is not None and number > policy.max_evaluations):
         return ()
-    if policy.looks is not None:
-        return (f"candidate {number} of the {policy.looks} that share alpha on these images",)
+    if policy.max_evaluations is not None:
+        return (f"candidate {number} of the {policy.max_evaluations} that share alpha on these images",)
     chance = 100 * min(1.0, number * policy.alpha)
     return (
-        f"candidate {number} to be judged on these images: that any of so many bad ones passes a rule has a chance of "
-        f"up to {chance:.3g} %; the policy does not share alpha among looks",
+        f"candidate {number} to be judged on these images: if all {number} were bad, one of them would pass a rule with a "
+        f"probability of up to {chance:.3g} %; the policy sets no max_evaluations, so alpha is not shared",
     )

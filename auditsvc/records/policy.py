@@ -138,10 +138,10 @@ class Policy(Record):
     roles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] | None = None
     """Who may consent in which role; of each role somebody must, and one person can stand for one role only."""
     max_age_days: Annotated[int, Field(ge=1)] = 90
-    looks: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many candidates of a model will be judged on one data set: they share alpha.  See ``records.looking``."""
+    max_evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.holdout``."""
     stages: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=2, max_length=20)] | None = None
-    """The shares of the images after which the audit may stop, decided; they share alpha.  See ``measuring.stages``."""
+    """The shares of the images after which the audit may stop, decided; they share alpha.  See ``evaluation.sequential``."""
     datasets: tuple[Digest, ...] = ()
     """Data sets that evidence may come from; none named means: the one that the audit was given."""
     slicing: Slicing | None = None
@@ -168,7 +168,7 @@ class Policy(Record):
     @property
     def level(self) -> float:
         """The alpha of each interval: a share of the policy's, where several candidates or stages share it."""
-        return self.alpha / (self.looks or 1) / len(self.stages or (1.0,))
+        return self.alpha / (self.max_evaluations or 1) / len(self.stages or (1.0,))
 
     def subjects(self) -> tuple[str, ...]:
         """Found by its name and by ``name/version``."""

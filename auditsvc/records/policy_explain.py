@@ -28,8 +28,8 @@ def explain_policy(policy: Policy) -> Iterator[str]:
         f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must consent. "
         f"Evidence counts for {policy.max_age_days} days."
     )
-    if policy.looks:
-        yield f"{policy.looks} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
+    if policy.max_evaluations:
+        yield f"{policy.max_evaluations} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
     if policy.stages:
         shares = ", ".join(f"{100 * share:.3g}" for share in policy.stages)
         yield f"The audit may stop, decided, after {shares} % of the images; each end is at {100 * policy.level:.3g} %."

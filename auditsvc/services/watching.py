@@ -120,7 +120,7 @@ def one_pass_policy(policy: Policy) -> Policy:
         "rules": rules,
         "datasets": (),
         "stages": None,
-        "looks": None,
+        "max_evaluations": None,
     }
     return Policy.model_validate(fields)
 

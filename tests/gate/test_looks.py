@@ -34,7 +34,7 @@ def test_later_looks_say_what_they_add_up_to():
 
 
 def test_candidates_that_share_alpha_are_judged_at_their_share_and_no_later_one_is():
-    policy = a_policy(looks=5)
+    policy = a_policy(max_evaluations=5)
     assert policy.level == pytest.approx(0.01)
     assert decided(policy, (*OTHERS[:4], OWN)).outcome == "approved"
     late = decided(policy, OTHERS[:5])
@@ -44,7 +44,7 @@ def test_candidates_that_share_alpha_are_judged_at_their_share_and_no_later_one_
 
 def test_evidence_at_the_whole_alpha_does_not_count_where_alpha_is_shared():
     evidence = an_evidence(losses(overall=a_loss(0.0)), alpha=0.05)
-    decision = decide(a_policy(looks=5), a_candidate(), [evidence], at=NOON)
+    decision = decide(a_policy(max_evaluations=5), a_candidate(), [evidence], at=NOON)
     assert "not of the alpha" in decision.findings[0].words
 
 
@@ -59,7 +59,7 @@ def test_sharing_alpha_keeps_the_chance_of_approving_any_bad_candidate():
     approved = {}
     for looks in (1, 20):
         drawn = rng.multinomial(500, [0.075, 0.025, 0.9], size=(3000, 20))
-        high = tango(drawn[..., 0], drawn[..., 1], 500, a_policy(looks=looks).level).high
+        high = tango(drawn[..., 0], drawn[..., 1], 500, a_policy(max_evaluations=looks).level).high
         approved[looks] = float((high <= 0.05).any(axis=1).mean())
     assert approved[1] > 0.4
     assert approved[20] <= 0.06
