@@ -72,6 +72,6 @@ def holdout_note(policy: Policy, candidate: Digest, looks: HoldoutUses) -> tuple
         return (f"candidate {number} of the {policy.max_evaluations} that share alpha on these images",)
     chance = 100 * min(1.0, number * policy.alpha)
     return (
-        f"candidate {number} to be judged on these images: if all {number} were bad, one of them would pass a rule with a "
-        f"probability of up to {chance:.3g} %; the policy sets no max_evaluations, so alpha is not shared",
+        f"candidate {number} to be judged on these images: if all {number} were bad, one of them would pass a rule "
+        f"with a probability of up to {chance:.3g} %; the policy sets no max_evaluations, so alpha is not shared",
     )

@@ -141,7 +141,7 @@ class Policy(Record):
     max_evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.holdout``."""
     stages: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=2, max_length=20)] | None = None
-    """The shares of the images after which the audit may stop, decided; they share alpha.  See ``evaluation.sequential``."""
+    """Shares of the images after which a decided audit stops; they share alpha.  See ``evaluation.sequential``."""
     datasets: tuple[Digest, ...] = ()
     """Data sets that evidence may come from; none named means: the one that the audit was given."""
     slicing: Slicing | None = None

@@ -29,7 +29,8 @@ def explain_policy(policy: Policy) -> Iterator[str]:
         f"Evidence counts for {policy.max_age_days} days."
     )
     if policy.max_evaluations:
-        yield f"{policy.max_evaluations} candidates of a model may be judged on one data set, each at {100 * policy.level:.3g} %."
+        many, level = policy.max_evaluations, 100 * policy.level
+        yield f"{many} candidates of a model may be judged on one data set, each at {level:.3g} %."
     if policy.stages:
         shares = ", ".join(f"{100 * share:.3g}" for share in policy.stages)
         yield f"The audit may stop, decided, after {shares} % of the images; each end is at {100 * policy.level:.3g} %."
