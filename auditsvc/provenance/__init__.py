@@ -24,12 +24,33 @@ approved, attesting, sealing, verifying, loading, plain, publishing, fetching
 'VALID'
 """
 
-from auditsvc.provenance.signer.attest import ReleaseInputs, SigningServices, sign_rejection, sign_release
-from auditsvc.provenance.signer.folder_signing import sign_folder, verify_folder
-from auditsvc.provenance.trust.trust_root import TrustRoot
-from auditsvc.provenance.trust.tuf_publish import publish_trust
-from auditsvc.provenance.verifier.loading import VerifiedRelease, load_verified
-from auditsvc.provenance.verifier.verify import release_in, verify
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from auditsvc.provenance.signer.attest import ReleaseInputs, SigningServices, sign_rejection, sign_release
+    from auditsvc.provenance.signer.folder_signing import sign_folder, verify_folder
+    from auditsvc.provenance.trust.trust_root import TrustRoot
+    from auditsvc.provenance.trust.tuf_publish import publish_trust
+    from auditsvc.provenance.verifier.loading import VerifiedRelease, load_verified
+    from auditsvc.provenance.verifier.verify import release_in, verify
+
+_MODULES = {
+    "ReleaseInputs": "signer.attest",
+    "SigningServices": "signer.attest",
+    "TrustRoot": "trust.trust_root",
+    "VerifiedRelease": "verifier.loading",
+    "load_verified": "verifier.loading",
+    "publish_trust": "trust.tuf_publish",
+    "release_in": "verifier.verify",
+    "sign_folder": "signer.folder_signing",
+    "sign_rejection": "signer.attest",
+    "sign_release": "signer.attest",
+    "verify": "verifier.verify",
+    "verify_folder": "signer.folder_signing",
+}
 
 __all__ = [
     "ReleaseInputs",
@@ -45,3 +66,10 @@ __all__ = [
     "verify",
     "verify_folder",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: the ledger needs the Merkle tree alone, without any cryptography."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -5,7 +5,6 @@ The flipped images of a report, kept beside it for pages that show them without 
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,34 +17,9 @@ from auditsvc.compliance import GalleryItem, Sibling
 from auditsvc.datasets import Dataset
 from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Ledger
-from auditsvc.records import Candidate, Decision, Evidence, Flip, Policy, Submission, canonical_json
+from auditsvc.records import Candidate, Decision, Evidence, Flip, Policy, Submission
 from auditsvc.records.evidence import Change
 from auditsvc.services.decisions import is_clean
-
-PICTURES = "pictures.json"
-"""The file in a report's folder."""
-
-
-def pictures(gallery: Iterable[GalleryItem]) -> bytes:
-    """Each image as a ``data:`` address, with what both models said and what is right."""
-    shown = [
-        {
-            "image": item.image,
-            "source": f"data:{_kind(item.data)};base64,{base64.b64encode(item.data).decode()}",
-            "parent": item.parent,
-            "candidate": item.candidate,
-            "target": item.target,
-            "condition": item.condition,
-            "slices": list(item.slices),
-        }
-        for item in gallery
-    ]
-    return canonical_json(shown)
-
-
-def _kind(data: bytes) -> str:
-    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-
 
 GALLERY, BROKEN = 24, 16
 """Pictures in a report, and how many of them at the most show the same kind of change; all flips are counted."""

@@ -45,7 +45,8 @@ from auditsvc.records import (
 )
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.services.decisions import decision_records
-from auditsvc.services.gallery import PICTURES, examples, gallery, pictures, siblings
+from auditsvc.services.gallery import examples, gallery, siblings
+from auditsvc.services.gallery_files import PICTURES, pictures
 from auditsvc.settings import shipped
 
 

@@ -77,8 +77,8 @@ def test_a_weak_attack_of_ours_is_found_by_the_toolbox(monkeypatch):
     bright = grey_dataset([0.5 + far / 255 for far in (0.3, 0.4, 1.5)])
     case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), bright)
     assert found_robust(check, case) == 0.0
-    monkeypatch.setattr(diagnostics, "weaknesses", lambda *_: ())
-    monkeypatch.setattr("auditsvc.checks.adversarial.weaknesses", lambda *_: ())
+    monkeypatch.setattr(diagnostics, "masking_symptoms", lambda *_: ())
+    monkeypatch.setattr("auditsvc.checks.adversarial.masking_symptoms", lambda *_: ())
     monkeypatch.setattr(diagnostics, "Pgd", lambda *_: lambda outputs, images, targets, seeds: images)
     outcome = outcomes(check, case)["score.pgd@2", OVERALL]
     assert isinstance(outcome, Unmeasured) and "3 fewer images standing" in outcome.reason

@@ -45,15 +45,15 @@ def test_a_transaction_is_kept_whole_or_not_at_all(two: tuple[TokenStore, TokenS
     here, there = two
     row = {"project": "p", "size": 1}
     with pytest.raises(RuntimeError), here.changing() as connection:
-        connection.execute(insert(service_schema.told), row)
+        connection.execute(insert(service_schema.webhook_cursor), row)
         raise RuntimeError("killed")
     for expected in ("first", "second"):
         if expected == "first":
             with there.changing() as connection:
-                connection.execute(insert(service_schema.told), row)
+                connection.execute(insert(service_schema.webhook_cursor), row)
         else:
             with pytest.raises(Conflict, match="a moment ago"), here.changing() as connection:
-                connection.execute(insert(service_schema.told), row)
+                connection.execute(insert(service_schema.webhook_cursor), row)
 
 
 def test_couriers_of_many_processes_send_each_delivery_once(

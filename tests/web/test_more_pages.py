@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import ReleaseRequest
-from auditsvc.services.gallery import PICTURES, pictures
+from auditsvc.services.gallery_files import PICTURES, pictures
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients

@@ -35,7 +35,7 @@ from auditsvc.records import (
     Unmeasured,
 )
 from auditsvc.services.decisions import decision_records, is_clean
-from auditsvc.services.gallery import PICTURES
+from auditsvc.services.gallery_files import PICTURES
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
