@@ -92,6 +92,7 @@ def in_copy(example: Example) -> set[str]:
 
 def _run(command: str, folder: Path) -> str:
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = re.sub(r"^(auditsvc|python)\b", lambda m: {"auditsvc": f"{sys.executable} -m auditsvc"}.get(m[1], sys.executable), command)
+    command = re.sub(r"^python\b", sys.executable, command)
+    command = re.sub(r"^auditsvc\b", f"{sys.executable} -m auditsvc", command)
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
     return done.stdout + done.stderr
