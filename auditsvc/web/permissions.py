@@ -49,6 +49,8 @@ ROUTES: dict[tuple[str, str], RequiredRole] = {
     ("POST", "/statements/incidents/{digest}/report"): "auditor",
     ("GET", "/statements/watches"): "reader",
     ("POST", "/statements/watches"): "auditor",
+    ("GET", "/guide"): "reader",
+    ("GET", "/guide/{name:path}"): "reader",
     ("GET", "/jobs"): "reader",
     ("GET", "/verify"): "reader",
     ("GET", "/login"): "anyone",

@@ -22,6 +22,7 @@ MENU = (
     ("/jobs", "Jobs"),
     ("/log", "Log"),
     ("/verify", "Verify"),
+    ("/guide", "Guide"),
     ("/docs", "API"),
 )
 

@@ -12,7 +12,7 @@ peer+ours   Torch-Pruning's pruned network with our recovery, to tell pruning fr
 Accuracy is measured on the other half, whose writers nobody trained on.  A loss is the parent's accuracy minus the
 candidate's, in percentage points; losses under 0.1 are noise and count as 0.1 in a ratio.
 
-``roundtrip_total`` counts the three candidates and every cell of the README's table.
+``roundtrip_total`` counts the three candidates and every cell of the guide's table.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def trip_of(model: Model, images: Tensor, folder: Path) -> Trip:
 
 
 def table_comes_back(scratch: Path) -> list[bool]:
-    """The same for every cell of the README's table: families by methods by number formats."""
+    """The same for every cell of the guide's table: families by methods by number formats."""
     back: list[bool] = []
     for family in FAMILIES:
         trips = [candidate(family, item, scratch / f"{family}-{n}") for n, item in enumerate(all_recipes())]

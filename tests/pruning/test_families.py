@@ -1,6 +1,6 @@
 """Which methods work on which families of networks; ``python -m tests.pruning.test_families`` prints the table.
 
-The table in the README is this one: the tests below prove its cells, and one holds the README to it.
+The table in the guide is this one: the tests below prove its cells, and one holds the guide to it.
 """
 
 from __future__ import annotations
@@ -148,10 +148,10 @@ WORDS = {
 
 
 def table() -> str:
-    """The table of the README: a cell says yes because the tests above made, reloaded and compared its candidates."""
+    """The table of the guide: a cell says yes because the tests above made, reloaded and compared its candidates."""
     structured, zeros, formats = (
         f"channels, {len(CRITERIA)} criteria",
-        "zeros, global or per layer; N:M",
+        "unstructured, global or per layer; N:M",
         ", ".join(FORMATS) + "; INT8 after any",
     )
     lines = [f"| family | {structured} | {zeros} | {formats} | layers that keep all channels |", "|---" * 5 + "|"]
@@ -161,9 +161,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def test_the_readme_has_this_table() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    assert table() in readme.read_text("utf-8"), "print it with: python -m tests.pruning.test_families"
+def test_the_guide_has_this_table() -> None:
+    guide = Path(__file__).parents[2] / "auditsvc" / "guide" / "models.md"
+    assert table() in guide.read_text("utf-8"), "print it with: python -m tests.pruning.test_families"
 
 
 if __name__ == "__main__":

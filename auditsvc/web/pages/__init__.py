@@ -9,6 +9,7 @@ from auditsvc.web.pages import (
     activity,
     candidate_page,
     decision_page,
+    guide,
     incident_pages,
     overview,
     policy_pages,
@@ -26,6 +27,7 @@ routers = (
     report_pages.router,
     statement_pages.router,
     incident_pages.router,
+    guide.router,
 )
 
 __all__ = ["routers"]

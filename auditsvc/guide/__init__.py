@@ -1,0 +1,1 @@
+"""The manual, in Markdown; the service shows it at ``/guide``."""
