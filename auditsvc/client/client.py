@@ -1,337 +1,317 @@
-"""The client that waits.
+"""``Client`` and ``AsyncClient``: the calls of ``auditsvc.client.calls`` over HTTP, blocking or awaitable.
 
-The client's part for those who run things: uploads, jobs, statements, policies, tokens, receivers.
+A redirect is never followed, since it could carry the token to another host.  ``asyncio`` is imported by the awaitable
+half alone: a pipeline that asks one question doesn't wait for it.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
+import functools
+import inspect
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+from urllib.parse import urlsplit
 
-from auditsvc.client.response_models import (
-    Asked,
-    Delivery,
-    Me,
-    NewReceiver,
-    NewToken,
-    Provenance,
-    Recall,
-    Receiver,
-    Token,
-    Traced,
-    Tried,
-    Uploaded,
-    Verified,
-    read,
-    read_many,
-)
-from auditsvc.client.transport import Transport
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
-from auditsvc.compliance.assessment.incident_status import Incident, Watch
-from auditsvc.errors import InvalidInput, NotApproved, Unavailable
-from auditsvc.records import (
-    ENDS,
-    AliasMove,
-    Approval,
-    Candidate,
-    CheckFailed,
-    Decision,
-    Digest,
-    Evidence,
-    FileEntry,
-    Job,
-    JobId,
-    JobRequest,
-    Monitoring,
-    Parent,
-    Policy,
-    Record,
-    Release,
-    Revocation,
-    Rollback,
-    Submission,
-    Waiver,
-    digest_of,
-)
-from auditsvc.services.gate_query import GateAnswer
+import httpx2
 
-Said = TypeVar("Said", Document, Answers, ChangePlan, ChangeVerdict, Incident, Watch)
-Reviewable = TypeVar("Reviewable", Document, Answers, ChangePlan, ChangeVerdict)
+from auditsvc.client import calls
+from auditsvc.client.calls import Call, Pause, Request
+from auditsvc.errors import AuditError, InvalidInput, Unavailable
 
-_SAID: dict[type[object], str] = {
-    Document: "documents",
-    Answers: "answers",
-    ChangePlan: "change-plans",
-    ChangeVerdict: "change-verdicts",
-    Incident: "incidents",
-    Watch: "incident-watches",
-}
+if TYPE_CHECKING:
+    from auditsvc.records import Record
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+Step = Request | Pause
+_CHUNK = 1 << 20
 
 
-class Working:
-    """What runs the service, over one transport."""
-
-    _transport: Transport
-
-    def call(self, method: str, path: str, given: Mapping[str, Any] | None = None) -> bytes:
-        """Any route by its path, for what has no method of its own here; errors are raised as everywhere."""
-        return self._transport.send(method, path, None if given is None else json.dumps(given).encode())
-
-    def upload(self, file: Path) -> tuple[FileEntry, ...]:
-        """Send a file, or a model folder as ``.tar``; what comes back goes into an order or a document."""
-        if not file.is_file():
-            raise InvalidInput(f"{file} is not a file; send a file, or a model folder as a tar")
-        if file.suffix == ".tar":
-            body = self._transport.send("POST", "/v1/uploads", file, "application/x-tar")
-        else:
-            path = f"/v1/uploads?{urlencode({'name': file.name})}"
-            body = self._transport.send("POST", path, file, "application/octet-stream")
-        return read(Uploaded, body).files
-
-    def ask(self, order: JobRequest) -> Job:
-        """Ask for background work: prune, admit, audit, release or report."""
-        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{order.kind}", order.model_dump(mode="json")))
-
-    def job(self, job: JobId) -> Job:
-        """How a job stands.  Raises ``NotFound``."""
-        return Job.model_validate_json(self.call("GET", f"/v1/jobs/{quote(job)}"))
-
-    def jobs(self, limit: int = 20) -> tuple[Job, ...]:
-        """The newest jobs."""
-        found = json.loads(self.call("GET", f"/v1/jobs?limit={limit}"))
-        return tuple(Job.model_validate(item) for item in found["items"])
-
-    def wait(self, job: JobId, timeout_s: float = 3600.0, every_s: float = 1.0) -> Job:
-        """The job when it is over, however it ended.
-
-        Raises:
-            Unavailable: it is not over in that time; it goes on.
-        """
-        until = time.monotonic() + timeout_s
-        while (found := self.job(job)).state not in ENDS:
-            if time.monotonic() > until:
-                raise Unavailable(f"the job {job} is still {found.state} after {timeout_s:g} s; it goes on")
-            time.sleep(every_s)
-        return found
-
-    def cancel(self, job: JobId) -> Job:
-        """Stop a job.  Raises ``Conflict`` where it is over."""
-        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{quote(job)}/cancel", {}))
-
-    def retry(self, job: JobId) -> Job:
-        """Try a job again that failed or was cancelled."""
-        return Job.model_validate_json(self.call("POST", f"/v1/jobs/{quote(job)}/retry", {}))
-
-    def say(self, kind: type[Said], given: Mapping[str, Any]) -> Said:
-        """Add a document, answers, a change plan, a word on a change, an incident, or that one watched for any, under
-        the name of the token."""
-        return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}", given))
-
-    def review(self, kind: type[Reviewable], digest: Digest) -> Reviewable:
-        """Stand behind what somebody else said.  Raises ``Conflict`` for one's own."""
-        return kind.parse(self.call("POST", f"/v1/{_SAID[kind]}/{quote(digest)}/review", {}))
-
-    def reported(self, incident: Digest, given: Mapping[str, Any]) -> Incident:
-        """Register that an authority was told of an incident: ``authority``, ``reference``, ``reported``."""
-        return Incident.parse(self.call("POST", f"/v1/incidents/{quote(incident)}/report", given))
-
-    def document_file(self, document: Digest, file: Path) -> Path:
-        """Download the file of a document, to read it before the review.  Raises ``NotFound`` where it has none."""
-        return self._transport.save(f"/v1/documents/{quote(document)}/file", file)
-
-    def dry_run(self, policy: str, model: str | None = None) -> Tried:
-        """What this policy (YAML) would have decided on everything that was judged."""
-        given = {"policy": policy} | ({"model": model} if model else {})
-        return read(Tried, self.call("POST", "/v1/policies/dry-run", given))
-
-    def provenance(self, digest: Digest) -> Provenance:
-        """Every record that has this digest or speaks of it.  Raises ``NotFound``."""
-        return read(Provenance, self.call("GET", f"/v1/provenance/{quote(digest)}"))
-
-    def identify(self, file: Path) -> Traced:
-        """Whose model a found file is, by its watermark; for auditors."""
-        return read(Traced, self._transport.send("POST", "/v1/identify", file, "application/octet-stream"))
-
-    def checkpoint(self) -> str:
-        """The log's signed checkpoint; keep one, to check later that the log only grew."""
-        return self.call("GET", "/v1/log/checkpoint").decode()
-
-    def report(self, release: Digest, file: Path) -> Path:
-        """Download the report behind a release."""
-        return self._transport.save(f"/v1/releases/{quote(release)}/report", file)
-
-    def whoami(self) -> Me:
-        """The name, roles and project of the token."""
-        return read(Me, self.call("GET", "/v1/whoami"))
-
-    def tokens(self) -> tuple[Token, ...]:
-        """All tokens, never the secrets; for admins."""
-        return read_many(Token, self.call("GET", "/v1/tokens"))
-
-    def issue(self, name: str, role: str, days: int = 90, project: str | None = None) -> NewToken:
-        """A token for somebody; its secret is in the answer and never seen again."""
-        given = {"name": name, "role": role, "days": days} | ({} if project is None else {"project": project})
-        return read(NewToken, self.call("POST", "/v1/tokens", given))
-
-    def withdraw(self, token: str) -> Token:
-        """Take a token back, by its id."""
-        return read(Token, self.call("DELETE", f"/v1/tokens/{quote(token)}"))
-
-    def receivers(self) -> tuple[Receiver, ...]:
-        """Who is told of events."""
-        return read_many(Receiver, self.call("GET", "/v1/receivers"))
-
-    def tell(self, url: str, events: Sequence[str] = ()) -> NewReceiver:
-        """Tell this address of events from now on, signed with the secret in the answer."""
-        return read(NewReceiver, self.call("POST", "/v1/receivers", {"url": url, "events": list(events)}))
-
-    def end(self, receiver: str) -> Receiver:
-        """Tell this receiver nothing more."""
-        return read(Receiver, self.call("DELETE", f"/v1/receivers/{quote(receiver)}"))
-
-    def deliveries(self, state: str | None = None) -> tuple[Delivery, ...]:
-        """The newest deliveries; ``dead`` lists those that were given up."""
-        asked = f"?{urlencode({'state': state})}" if state else ""
-        return read_many(Delivery, self.call("GET", f"/v1/deliveries{asked}"))
-
-    def send_again(self, delivery: str) -> Delivery:
-        """Send a delivery again."""
-        return read(Delivery, self.call("POST", f"/v1/deliveries/{quote(delivery)}/send", {}))
+def _describe(method: Callable[..., Any], call: Callable[..., Any]) -> None:
+    """Give a method the name and docstring of its call, and the call's parameters after ``self``, for ``help``."""
+    functools.update_wrapper(method, call)
+    signature = inspect.signature(call)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    setattr(method, "__signature__", signature.replace(parameters=[this, *signature.parameters.values()]))  # noqa: B010
 
 
-R = TypeVar("R", bound=Record)
+def _blocking(call: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """A call as a method of ``Client``."""
 
-PLACES: dict[type[Record], str] = {
-    Parent: "parents",
-    Candidate: "candidates",
-    Submission: "submissions",
-    Evidence: "audits",
-    CheckFailed: "failed-checks",
-    Policy: "policies",
-    Decision: "decisions",
-    Waiver: "waivers",
-    Approval: "approvals",
-    Release: "releases",
-    Revocation: "revocations",
-    AliasMove: "alias-moves",
-    Rollback: "rollbacks",
-    Monitoring: "monitors",
-    Document: "documents",
-    Answers: "answers",
-    ChangePlan: "change-plans",
-    ChangeVerdict: "change-verdicts",
-}
-"""Where each kind of record is read, under ``/v1``."""
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(call(*args, **kwargs))
+
+    _describe(method, call)
+    return method
 
 
-class Client(Working):
-    """Asks one service; may be used from several threads."""
+def _awaitable(call: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """A call as an awaitable method of ``AsyncClient``."""
+
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(call(*args, **kwargs))
+
+    _describe(method, call)
+    return method
+
+
+@dataclass(frozen=True)
+class _Service:
+    """The address of the service, the token for it, and the time to wait for an answer, in seconds."""
+
+    url: str
+    token: str = field(repr=False)
+    timeout: float
+
+    @classmethod
+    def of(cls, url: str, token: str, timeout: float) -> _Service:
+        url = url or os.environ.get("AUDITSVC_URL", "http://127.0.0.1:8600")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"not the address of a service: {url!r}; try http://127.0.0.1:8600")
+        return cls(url.rstrip("/"), token or os.environ.get("AUDITSVC_TOKEN", ""), timeout)
+
+    def options(self) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        return {"base_url": self.url, "headers": headers, "timeout": self.timeout, "follow_redirects": False}
+
+    def unavailable(self, error: Exception) -> Unavailable:
+        return Unavailable(f"the service at {self.url} does not answer: {error}")
+
+
+def _partial(file: Path) -> Path:
+    """A download's temporary name: the file appears whole or not at all."""
+    return file.with_name(f".{file.name}.partial")
+
+
+class Client:
+    """Calls one service; safe to use from several threads, which share its connections."""
 
     def __init__(self, url: str = "", token: str = "", timeout: float = 30.0) -> None:
-        """``url`` and ``token`` are taken from ``AUDITSVC_URL`` and ``AUDITSVC_TOKEN`` where not given."""
-        self._transport = Transport(
-            url or os.environ.get("AUDITSVC_URL", "http://127.0.0.1:8600"),
-            token or os.environ.get("AUDITSVC_TOKEN", ""),
-            timeout,
-        )
+        """``url`` and ``token`` default to ``AUDITSVC_URL`` and ``AUDITSVC_TOKEN``; ``timeout`` is in seconds."""
+        self._service = _Service.of(url, token, timeout)
+        self._http = httpx2.Client(**self._service.options())
 
-    def gate(self, model: str, version: str, policy: str | None = None) -> GateAnswer:
-        """May this version be used?  Any answer but ``approved`` is a no.
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
-        Raises:
-            NotFound: nobody submitted this version.
-            Unavailable: the service can't be asked; that is a no, too.
-        """
-        asked = {"model": model, "version": version} | ({"policy": policy} if policy else {})
-        return read(GateAnswer, self._transport.send("GET", f"/v1/gate?{urlencode(asked)}"))
+    def __enter__(self) -> Self:
+        """The client itself; leaving the block closes it."""
+        return self
 
-    def require(self, model: str, version: str, policy: str | None = None) -> GateAnswer:
-        """The answer, if it is ``approved``.
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
 
-        Raises:
-            NotApproved: it is not, with every reason.
-        """
-        answer = self.gate(model, version, policy)
-        if answer.answer != "approved":
-            told = "; ".join(answer.reasons) or "no reason was given"
-            raise NotApproved(f"{model} version {version} is {answer.answer}: {told}")
-        return answer
+    def _run(self, call: Call[T]) -> T:
+        try:
+            step: Step = next(call)
+            while True:
+                try:
+                    body = self._take(step)
+                except AuditError as error:
+                    step = call.throw(error)
+                else:
+                    step = call.send(body)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
-    def get(self, kind: type[R], digest: Digest) -> R:
-        """One record, checked against its digest.
+    def _take(self, step: Step) -> bytes:
+        if isinstance(step, Request):
+            return self._respond(step)
+        time.sleep(step.seconds)
+        return b""
 
-        Raises:
-            NotFound: there is none.
-            Unavailable: what came is not what was asked for.
-        """
-        body = self._transport.send("GET", f"/v1/{PLACES[kind]}/{quote(digest)}")
-        if digest_of(body) != digest:
-            raise Unavailable(f"the service gave other bytes than those of {digest}; do not use them")
-        return kind.parse(body)
+    def _respond(self, request: Request) -> bytes:
+        body = request.body
+        try:
+            content = _chunks(body) if isinstance(body, Path) else body
+            with self._http.stream(request.method, request.path, content=content, headers=request.headers) as response:
+                if response.status_code >= 300:
+                    raise calls.error_of(response.status_code, response.read())
+                if request.save_as is None:
+                    return response.read()
+                partial = _partial(request.save_as)
+                with partial.open("wb") as out:
+                    for data in response.iter_bytes():
+                        out.write(data)
+                partial.replace(request.save_as)
+                return b""
+        except (OSError, httpx2.HTTPError) as error:
+            raise self._service.unavailable(error) from error
 
-    def find(self, kind: type[R], of: str | None = None) -> Iterator[R]:
-        """All records of a kind, newest first, page after page; ``of`` is what they are about."""
+    def iter_records(self, kind: type[R], about: str | None = None) -> Iterator[R]:
+        """All records of a kind, newest first, page after page; ``about`` is a digest or name that they refer to."""
         cursor: str | None = None
         while True:
-            asked = {name: value for name, value in (("of", of), ("cursor", cursor)) if value}
-            page = json.loads(self._transport.send("GET", f"/v1/{PLACES[kind]}?{urlencode(asked)}"))
-            for item in page["items"]:
-                yield kind.parse(json.dumps(item["record"]).encode())
-            cursor = page["next"]
+            page, cursor = self._run(calls.record_page(kind, about, cursor))
+            yield from page
             if cursor is None:
                 return
 
-    def approve(self, decision: Digest, comment: str = "") -> Approval:
-        """Consent to a decision under the name of the token.  Raises ``NotApproved``, ``Conflict``, ``Forbidden``."""
-        return Approval.parse(self._write(f"/v1/decisions/{decision}/approvals", {"comment": comment}))
+    call = _blocking(calls.call)
+    gate = _blocking(calls.gate)
+    require = _blocking(calls.require)
+    get_record = _blocking(calls.get_record)
+    approve = _blocking(calls.approve)
+    waive = _blocking(calls.waive)
+    release = _blocking(calls.release)
+    revoke = _blocking(calls.revoke)
+    rollback = _blocking(calls.rollback)
+    download_release = _blocking(calls.download_release)
+    download_report = _blocking(calls.download_report)
+    verify = _blocking(calls.verify)
+    provenance = _blocking(calls.provenance)
+    identify = _blocking(calls.identify)
+    log_checkpoint = _blocking(calls.log_checkpoint)
+    backtest_policy = _blocking(calls.backtest_policy)
+    upload = _blocking(calls.upload)
+    submit_job = _blocking(calls.submit_job)
+    get_job = _blocking(calls.get_job)
+    list_jobs = _blocking(calls.list_jobs)
+    wait_for_job = _blocking(calls.wait_for_job)
+    cancel_job = _blocking(calls.cancel_job)
+    retry_job = _blocking(calls.retry_job)
+    create_statement = _blocking(calls.create_statement)
+    review_statement = _blocking(calls.review_statement)
+    report_incident = _blocking(calls.report_incident)
+    download_document = _blocking(calls.download_document)
+    whoami = _blocking(calls.whoami)
+    list_tokens = _blocking(calls.list_tokens)
+    issue_token = _blocking(calls.issue_token)
+    revoke_token = _blocking(calls.revoke_token)
+    list_webhooks = _blocking(calls.list_webhooks)
+    create_webhook = _blocking(calls.create_webhook)
+    delete_webhook = _blocking(calls.delete_webhook)
+    list_deliveries = _blocking(calls.list_deliveries)
+    redeliver = _blocking(calls.redeliver)
 
-    def waive(self, decision: Digest, rule: str, reason: str, until: datetime.date) -> Waiver:
-        """Take one open rule upon oneself until a day.  Raises ``InvalidInput``, ``Conflict``, ``Forbidden``."""
-        given = {"rule": rule, "reason": reason, "until": until.isoformat()}
-        return Waiver.parse(self._write(f"/v1/decisions/{decision}/waivers", given))
 
-    def release(self, decision: Digest) -> Release:
-        """Seal what the decision approves.  Raises ``NotApproved``, ``Conflict``, ``Forbidden``."""
-        return Release.parse(self._write(f"/v1/decisions/{decision}/release", {}))
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as data:
+        while chunk := data.read(_CHUNK):
+            yield chunk
 
-    def recall(self, release: Digest, reason: str | None = None) -> Recall:
-        """Ask for a recall, or confirm the one that somebody else asked for.  Raises ``Conflict``, ``Forbidden``."""
-        body = self._write(f"/v1/releases/{release}/recall", {"reason": reason} if reason else {})
-        if json.loads(body).get("kind") == Revocation.kind:
-            return Recall(revocations=(Revocation.parse(body),))
-        return read(Recall, body)
 
-    def go_back(self, release: Digest, reason: str | None = None) -> Asked | Rollback:
-        """Ask to go back to this release, or confirm what somebody else asked for.
+async def _async_chunks(file: Path) -> AsyncIterator[bytes]:
+    import asyncio
 
-        Raises:
-            Conflict: it carries the alias already, or you asked for it yourself.
-            NotApproved: it may not be used any more, or does not verify.
-        """
-        body = self._write(f"/v1/releases/{release}/return", {"reason": reason} if reason else {})
-        if json.loads(body).get("kind") == Rollback.kind:
-            return Rollback.parse(body)
-        asked = read(Recall, body).asked
-        if asked is None:
-            raise Unavailable("the service answered neither what was asked for nor what was done")
-        return asked
+    with file.open("rb") as data:
+        while chunk := await asyncio.to_thread(data.read, _CHUNK):
+            yield chunk
 
-    def bundle(self, release: Digest, file: Path) -> Path:
-        """Download a release as one tar: the model's files and what is signed about them."""
-        return self._transport.save(f"/v1/releases/{release}/bundle", file)
 
-    def verify(self, file: Path) -> Verified:
-        """Send a model file, or a release's ``.tar``, and hear what it is."""
-        if not file.is_file():
-            raise InvalidInput(f"{file} is not a file; send a model file, or the tar of a release")
-        kind = "application/x-tar" if file.suffix == ".tar" else "application/octet-stream"
-        return read(Verified, self._transport.send("POST", "/v1/verify", file, kind))
+class AsyncClient:
+    """``Client`` with awaitable methods; use it in one event loop, best with ``async with``."""
 
-    def _write(self, path: str, given: dict[str, Any]) -> bytes:
-        return self._transport.send("POST", path, json.dumps(given).encode())
+    def __init__(self, url: str = "", token: str = "", timeout: float = 30.0) -> None:
+        """``url`` and ``token`` default to ``AUDITSVC_URL`` and ``AUDITSVC_TOKEN``; ``timeout`` is in seconds."""
+        self._service = _Service.of(url, token, timeout)
+        self._http = httpx2.AsyncClient(**self._service.options())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """The client itself; leaving the block closes it."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self.aclose()
+
+    async def _run(self, call: Call[T]) -> T:
+        try:
+            step: Step = next(call)
+            while True:
+                try:
+                    body = await self._take(step)
+                except AuditError as error:
+                    step = call.throw(error)
+                else:
+                    step = call.send(body)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    async def _take(self, step: Step) -> bytes:
+        if isinstance(step, Request):
+            return await self._respond(step)
+        import asyncio
+
+        await asyncio.sleep(step.seconds)
+        return b""
+
+    async def _respond(self, request: Request) -> bytes:
+        body = request.body
+        try:
+            content = _async_chunks(body) if isinstance(body, Path) else body
+            stream = self._http.stream(request.method, request.path, content=content, headers=request.headers)
+            async with stream as response:
+                if response.status_code >= 300:
+                    raise calls.error_of(response.status_code, await response.aread())
+                if request.save_as is None:
+                    return await response.aread()
+                partial = _partial(request.save_as)
+                with partial.open("wb") as out:
+                    async for data in response.aiter_bytes():
+                        out.write(data)
+                partial.replace(request.save_as)
+                return b""
+        except (OSError, httpx2.HTTPError) as error:
+            raise self._service.unavailable(error) from error
+
+    async def iter_records(self, kind: type[R], about: str | None = None) -> AsyncIterator[R]:
+        """All records of a kind, newest first, page after page; ``about`` is a digest or name that they refer to."""
+        cursor: str | None = None
+        while True:
+            page, cursor = await self._run(calls.record_page(kind, about, cursor))
+            for record in page:
+                yield record
+            if cursor is None:
+                return
+
+    call = _awaitable(calls.call)
+    gate = _awaitable(calls.gate)
+    require = _awaitable(calls.require)
+    get_record = _awaitable(calls.get_record)
+    approve = _awaitable(calls.approve)
+    waive = _awaitable(calls.waive)
+    release = _awaitable(calls.release)
+    revoke = _awaitable(calls.revoke)
+    rollback = _awaitable(calls.rollback)
+    download_release = _awaitable(calls.download_release)
+    download_report = _awaitable(calls.download_report)
+    verify = _awaitable(calls.verify)
+    provenance = _awaitable(calls.provenance)
+    identify = _awaitable(calls.identify)
+    log_checkpoint = _awaitable(calls.log_checkpoint)
+    backtest_policy = _awaitable(calls.backtest_policy)
+    upload = _awaitable(calls.upload)
+    submit_job = _awaitable(calls.submit_job)
+    get_job = _awaitable(calls.get_job)
+    list_jobs = _awaitable(calls.list_jobs)
+    wait_for_job = _awaitable(calls.wait_for_job)
+    cancel_job = _awaitable(calls.cancel_job)
+    retry_job = _awaitable(calls.retry_job)
+    create_statement = _awaitable(calls.create_statement)
+    review_statement = _awaitable(calls.review_statement)
+    report_incident = _awaitable(calls.report_incident)
+    download_document = _awaitable(calls.download_document)
+    whoami = _awaitable(calls.whoami)
+    list_tokens = _awaitable(calls.list_tokens)
+    issue_token = _awaitable(calls.issue_token)
+    revoke_token = _awaitable(calls.revoke_token)
+    list_webhooks = _awaitable(calls.list_webhooks)
+    create_webhook = _awaitable(calls.create_webhook)
+    delete_webhook = _awaitable(calls.delete_webhook)
+    list_deliveries = _awaitable(calls.list_deliveries)
+    redeliver = _awaitable(calls.redeliver)

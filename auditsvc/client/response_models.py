@@ -1,63 +1,87 @@
-"""What the service answers that is no record: shapes that leave out what they do not know."""
+"""What the service answers that is not a record.
+
+These models are a reader's view: a field that a newer service adds is ignored, and digests are plain strings, so that
+the gate question needs neither the records nor their validators.  ``FileVerification``, ``RevocationStatus`` and
+``Upload`` hold records; ``auditsvc.client.calls`` builds them.
+"""
 
 from __future__ import annotations
 
 import datetime
-import json
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from auditsvc.errors import Unavailable
-from auditsvc.records import Digest, FileEntry, Name, Revocation, Verification, VerificationVerdict
+
+if TYPE_CHECKING:
+    from auditsvc.records import Revocation, Verification
 
 M = TypeVar("M", bound=BaseModel)
 
+_EXIT_CODES = {"approved": 0, "rejected": 1, "inconclusive": 3, "revoked": 5}
 
-class Verified(BaseModel):
-    """What the service found of a file or a release's tar; what it does not know yet is left out."""
 
-    verdict: VerificationVerdict
-    words: str
-    digest: Digest
+class GateAnswer(BaseModel):
+    """The answer to the gate question, the records it rests on, and every reason against it."""
+
+    answer: Literal["approved", "rejected", "inconclusive", "revoked"]
+    model: str
+    version: str
+    candidate: str
+    policy: str | None = None
+    decision: str | None = None
+    decided_at: datetime.datetime | None = None
+    release: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of ``auditsvc gate`` for this answer."""
+        return _EXIT_CODES[self.answer]
+
+
+@dataclass(frozen=True)
+class FileVerification:
+    """The result of verifying an uploaded file or the tar of a release; unknown facts are None."""
+
+    verdict: str
+    message: str
+    digest: str
     model: str | None = None
     version: str | None = None
-    release: Digest | None = None
+    release: str | None = None
     verification: Verification | None = None
 
 
-class Asked(BaseModel):
-    """A recall that waits for a second person."""
+class PendingRequest(BaseModel):
+    """A revocation or rollback that one person requested and a second person has not confirmed."""
 
-    release: Digest
+    release: str
     reason: str
-    person: Name
+    person: str
     at: datetime.datetime
 
 
-class Recall(BaseModel):
-    """How far a recall is: asked for by one person, or confirmed by another."""
+@dataclass(frozen=True)
+class RevocationStatus:
+    """The state of a revocation: requested by one person, or confirmed by a second one."""
 
-    asked: Asked | None = None
+    pending: PendingRequest | None = None
     revocations: tuple[Revocation, ...] = ()
 
 
-class Uploaded(BaseModel):
-    """Files that the service keeps now."""
-
-    files: tuple[FileEntry, ...]
-
-
-class Traced(BaseModel):
-    """Whose model a found file is: ``MATCH``, ``INCONCLUSIVE`` or ``NO EVIDENCE``, and in words."""
+class TraceResult(BaseModel):
+    """The model that a file was derived from, by its watermark: ``MATCH``, ``INCONCLUSIVE`` or ``NO EVIDENCE``."""
 
     verdict: str
     sentence: str
     tried: int
 
 
-class Turned(BaseModel):
-    """One candidate under another policy: what was decided, and what that one would decide."""
+class BacktestChange(BaseModel):
+    """One candidate under another policy: the decision that was made, and the one this policy would make."""
 
     model: str
     version: str
@@ -66,32 +90,32 @@ class Turned(BaseModel):
     reasons: tuple[str, ...]
 
 
-class Tried(BaseModel):
-    """What a policy would have decided on everything that was judged."""
+class BacktestResult(BaseModel):
+    """The decisions that a policy would have made on everything that was decided so far."""
 
-    policy: Digest
+    policy: str
     turned: int
-    replayed: tuple[Turned, ...]
+    replayed: tuple[BacktestChange, ...]
 
 
-class Origin(BaseModel):
-    """A record that a digest names, or that speaks of it."""
+class RecordReference(BaseModel):
+    """A record that has a digest or refers to it."""
 
     kind: str
-    digest: Digest
+    digest: str
     relation: str
     href: str
 
 
 class Provenance(BaseModel):
-    """Everything that is known of a digest."""
+    """Every record that has a digest or refers to it."""
 
-    digest: Digest
-    origins: tuple[Origin, ...]
+    digest: str
+    origins: tuple[RecordReference, ...]
 
 
-class Me(BaseModel):
-    """The name, roles and project of a token."""
+class CurrentUser(BaseModel):
+    """The name, role and project of the token in use."""
 
     name: str
     role: str
@@ -99,7 +123,7 @@ class Me(BaseModel):
 
 
 class Token(BaseModel):
-    """A token as others may see it."""
+    """A token without its secret."""
 
     id: str
     name: str
@@ -110,14 +134,14 @@ class Token(BaseModel):
 
 
 class NewToken(BaseModel):
-    """A token that was just issued; the secret is shown once."""
+    """A token that was just issued; ``token`` is the secret, shown once."""
 
     token: str
     about: Token
 
 
-class Receiver(BaseModel):
-    """Who is told of events."""
+class Webhook(BaseModel):
+    """A webhook endpoint and the events it subscribes to (none: all of them)."""
 
     id: str
     url: str
@@ -125,15 +149,15 @@ class Receiver(BaseModel):
     ended: datetime.datetime | None = None
 
 
-class NewReceiver(BaseModel):
-    """A receiver that was just added; the secret is shown once."""
+class NewWebhook(BaseModel):
+    """A webhook that was just created; ``secret`` signs its deliveries and is shown once."""
 
     secret: str
-    about: Receiver
+    about: Webhook
 
 
 class Delivery(BaseModel):
-    """One event on its way to one receiver."""
+    """One event sent, or to be sent, to one webhook."""
 
     id: str
     hook: str
@@ -144,22 +168,24 @@ class Delivery(BaseModel):
 
 
 def read(kind: type[M], body: bytes) -> M:
-    """An answer in this shape; what a newer service adds is left out.
+    """The response body as this model.
 
     Raises:
-        Unavailable: it is not in this shape.
+        Unavailable: the body has another shape.
     """
     try:
-        told = json.loads(body)
-        known = {name: told[name] for name in kind.model_fields if name in told}
-        return kind.model_validate(known)
-    except (ValueError, TypeError, ValidationError) as error:
-        raise Unavailable(f"this does not look like auditsvc: {error}") from error
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise Unavailable(f"the response is not one of auditsvc: {error}") from error
 
 
 def read_many(kind: type[M], body: bytes) -> tuple[M, ...]:
-    """A list of answers in this shape."""
+    """The response body as a list of this model.
+
+    Raises:
+        Unavailable: the body has another shape.
+    """
     try:
-        return tuple(read(kind, json.dumps(item).encode()) for item in TypeAdapter(list[object]).validate_json(body))
+        return tuple(TypeAdapter(list[kind]).validate_json(body))  # type: ignore[valid-type]
     except ValidationError as error:
-        raise Unavailable(f"this does not look like auditsvc: {error}") from error
+        raise Unavailable(f"the response is not one of auditsvc: {error}") from error

@@ -1,4 +1,4 @@
-"""The client's part for those who run things, against a service that runs, on fakes."""
+"""Uploads, jobs, statements, tokens and webhooks through the client, against a service that runs, on fakes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import auditsvc.client
 from auditsvc.client import AsyncClient, Client
-from auditsvc.client.client import PLACES
+from auditsvc.client.calls import RECORD_PATHS
 from auditsvc.compliance import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from auditsvc.records import ReleaseRequest, digest_of
@@ -46,7 +46,7 @@ BY_CALL = {
 def test_every_route_has_a_method_or_is_named_here() -> None:
     """Read from the client's own sources, so that a new route without a way to it fails."""
     sources = "".join(path.read_text() for path in Path(auditsvc.client.__file__).parent.glob("*.py"))
-    read = {f"/v1/{place}" for place in PLACES.values()}
+    read = {f"/v1/{place}" for place in RECORD_PATHS.values()}
     missing = set()
     for method, path in ROUTES:
         template = path.partition("/{digest}")[0] if path.endswith("/{digest}") else path
@@ -54,7 +54,7 @@ def test_every_route_has_a_method_or_is_named_here() -> None:
         if known or not path.startswith("/v1/"):
             continue
         parts = [part for part in path.split("/")[2:] if "{" not in part]
-        generic = {"jobs", "review", *PLACES.values(), "prune", "admit", "audit", "release", "report", "monitor"}
+        generic = {"jobs", "review", *RECORD_PATHS.values(), "prune", "admit", "audit", "release", "report", "monitor"}
         if not all(part in sources or part in generic for part in parts):
             missing.add((method, path))
     assert missing == set()
@@ -69,43 +69,43 @@ def test_files_are_sent_and_become_a_document_that_another_reviews(
     (file,) = ann.upload(tmp_path / "use.pdf")
     assert (file.name, file.digest) == ("use.pdf", digest_of(b"%PDF" * 100_000))
     given = {"model": "net", "document": "doc.instructions", "title": "How to use it", "expires": "2027-11-22"}
-    made = ann.say(Document, given | {"file": file.model_dump()})
+    made = ann.create_statement(Document, given | {"file": file.model_dump()})
     with pytest.raises(Conflict):
-        _client(url, site, "auditor", "Ann").review(Document, made.digest)
-    assert ann.document_file(made.digest, tmp_path / "read.pdf").read_bytes() == b"%PDF" * 100_000
-    assert _client(url, site, "auditor", "eve").review(Document, made.digest).reviewer == "eve"
-    assert len(list(ann.find(Document, of="net"))) == 2
+        _client(url, site, "auditor", "Ann").review_statement(Document, made.digest)
+    assert ann.download_document(made.digest, tmp_path / "read.pdf").read_bytes() == b"%PDF" * 100_000
+    assert _client(url, site, "auditor", "eve").review_statement(Document, made.digest).reviewer == "eve"
+    assert len(list(ann.iter_records(Document, about="net"))) == 2
     with pytest.raises(InvalidInput):
         ann.upload(tmp_path)
 
 
 def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: ProjectState) -> None:
     eve = _client(url, site, "auditor", "eve")
-    job = eve.ask(ORDER)
-    assert (job.state, job.by, eve.job(job.id), eve.jobs()) == ("queued", "eve", job, (job,))
+    job = eve.submit_job(ORDER)
+    assert (job.state, job.by, eve.get_job(job.id), eve.list_jobs()) == ("queued", "eve", job, (job,))
     with pytest.raises(Unavailable, match="still queued"):
-        eve.wait(job.id, timeout_s=0.05, every_s=0.02)
-    assert eve.cancel(job.id).state == "cancelled"
-    assert eve.wait(job.id).state == "cancelled"
-    assert eve.retry(job.id).state == "queued"
+        eve.wait_for_job(job.id, timeout_s=0.05, interval_s=0.02)
+    assert eve.cancel_job(job.id).state == "cancelled"
+    assert eve.wait_for_job(job.id).state == "cancelled"
+    assert eve.retry_job(job.id).state == "queued"
     with pytest.raises(NotFound):
-        eve.ask(ReleaseRequest(decision="sha256:" + "0" * 64))
+        eve.submit_job(ReleaseRequest(decision="sha256:" + "0" * 64))
     with pytest.raises(Forbidden):
-        _client(url, site, "reader", "bob").ask(ORDER)
+        _client(url, site, "reader", "bob").submit_job(ORDER)
 
 
 def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: ProjectState) -> None:
     admin = _client(url, site, "admin", "eve")
-    new = admin.issue("bob", "reader", days=3)
+    new = admin.issue_token("bob", "reader", days=3)
     assert Client(url, new.token).whoami().name == "bob"
-    assert admin.withdraw(new.about.id).revoked
-    assert {token.name for token in admin.tokens()} >= {"eve", "bob"}
-    added = admin.tell("https://ci.example.org/x", ["release"])
-    assert [one.id for one in admin.receivers()] == [added.about.id]
-    assert admin.end(added.about.id).ended
-    assert admin.deliveries("dead") == ()
+    assert admin.revoke_token(new.about.id).revoked
+    assert {token.name for token in admin.list_tokens()} >= {"eve", "bob"}
+    added = admin.create_webhook("https://ci.example.org/x", ["release"])
+    assert [one.id for one in admin.list_webhooks()] == [added.about.id]
+    assert admin.delete_webhook(added.about.id).ended
+    assert admin.list_deliveries("dead") == ()
     with pytest.raises(NotFound):
-        admin.send_again("msg_000000000000_1")
+        admin.redeliver("msg_000000000000_1")
 
 
 def test_what_is_known_is_read(url: str, site: ProjectState) -> None:
@@ -114,8 +114,8 @@ def test_what_is_known_is_read(url: str, site: ProjectState) -> None:
         "candidate",
         "release",
     ]
-    assert client.checkpoint().count("\n") > 3
-    tried = client.dry_run(client.call("GET", "/v1/shipped-policies/standard").decode())
+    assert client.log_checkpoint().count("\n") > 3
+    tried = client.backtest_policy(client.call("GET", "/v1/shipped-policies/standard").decode())
     assert (tried.turned, {item.now for item in tried.replayed}) == (3, {"inconclusive"})
     assert b"nist" in client.call("GET", "/v1/frameworks")
 
@@ -123,8 +123,8 @@ def test_what_is_known_is_read(url: str, site: ProjectState) -> None:
 def test_the_async_client_works_too(url: str, site: ProjectState) -> None:
     async def asked() -> tuple[str, str]:
         client = AsyncClient(url, site.access.issue("eve", "auditor", 1)[0])
-        job = await client.ask(ORDER)
-        await client.cancel(job.id)
-        return (await client.wait(job.id, every_s=0.01)).state, (await client.whoami()).role
+        job = await client.submit_job(ORDER)
+        await client.cancel_job(job.id)
+        return (await client.wait_for_job(job.id, interval_s=0.01)).state, (await client.whoami()).role
 
     assert asyncio.run(asked()) == ("cancelled", "auditor")
