@@ -1,80 +1,186 @@
-"""The composition root: settings in, ports out.  The only place that knows which adapter serves which port.
+"""The composition root: reads settings and opens the adapters behind the ports.
 
-Heavy libraries are imported by the function that needs them, so that the gate question and verification start
-without torch and MLflow.
+``open_context`` is the only place that constructs a ``Context``.  The command line, the service, workers, the demo and
+the tasks of a Ray cluster all start here, so the same settings give the same ports everywhere.  Every port is opened
+when it is first used: the gate question and verification start without torch and MLflow, although the context has
+the registry and the data sets.
 """
 
 from __future__ import annotations
 
 import datetime
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from auditsvc.errors import Unavailable
+from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.ports import Compute, Context
 from auditsvc.settings import Settings
 
 if TYPE_CHECKING:
-    from auditsvc.adapters.file_keys import FileKeys
-    from auditsvc.adapters.jobs.job_client import DbosJobs
     from auditsvc.adapters.jobs.worker import Worker
-    from auditsvc.adapters.ledger import SqlLedger
-    from auditsvc.ports import Blobs, Context, KeyRole, Log, Progress, References, Result, Signer, Timestamps, Witnesses
+    from auditsvc.ports import (
+        Blobs,
+        Datasets,
+        Jobs,
+        KeyRole,
+        Keys,
+        Ledger,
+        Log,
+        LoggedLedger,
+        Progress,
+        References,
+        Registry,
+        Result,
+        Signer,
+        Timestamps,
+        Witnesses,
+    )
     from auditsvc.records import Policy
     from auditsvc.services.job_handlers import JobContext
 
-
-class SigningServiceFields(TypedDict, total=False):
-    """The ports of ``Ports`` that stand behind a seal; those that nobody named are left out."""
-
-    checkpoint: Path | None
-    timestamps: Timestamps
-    witnesses: Witnesses
+T = TypeVar("T")
 
 
 class SystemClock:
-    """The machine's own clock, in UTC."""
+    """Implements ``ports.Clock`` with the machine's clock, in UTC."""
 
     def now(self) -> datetime.datetime:
-        """Now, to the second."""
+        """The current time, to the second."""
         return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def open_ledger(settings: Settings, *, create: bool = False) -> SqlLedger:
-    """The ledger alone: what the gate question needs.
+class LazyPort:
+    """A proxy that opens its port on the first access to an attribute, once, also under concurrent access."""
+
+    def __init__(self, opener: Callable[[], Any]) -> None:
+        self._opener, self._lock = opener, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for attributes that the proxy lacks, which includes ``_port`` until the port is open.
+        with self._lock:
+            if "_port" not in self.__dict__:
+                self.__dict__["_port"] = self._opener()
+        return getattr(self.__dict__["_port"], name)
+
+
+def _lazy(opener: Callable[..., T], *arguments: Any) -> T:
+    """A ``LazyPort`` under the type of the port that it opens."""
+    return cast(T, LazyPort(partial(opener, *arguments)))
+
+
+def open_context(
+    settings: Settings, project: str = "", *, progress: Progress | None = None, create: bool = False
+) -> Context:
+    """The ports of one project, each opened on first use.
+
+    ``create`` is for callers that submit, measure or sign: it makes the store if there is none, and refuses to go on
+    with a ledger that was restored from an old backup.
+
+    Args:
+        settings: The settings of the installation, before ``Settings.for_project``.
+        project: The name of the project; empty means the main one.
+        progress: Reports long work; by default nothing does.
+        create: Make the store on first use and check the log against its last published checkpoint.
 
     Raises:
-        Unavailable: there is no store yet, and nobody asked to make one; or it can't be opened.
+        Conflict: the log does not continue its last published checkpoint.
+        InvalidInput: there is no such project, or the settings can't be used.
+        Unavailable: there is no store, or it can't be made or opened.
     """
+    from auditsvc.adapters.progress_bar import NoProgress
+
+    scoped = settings.for_project(project)
+    if create:
+        _make_store(scoped)
+    elif scoped.ledger_file and not scoped.ledger_file.exists():
+        raise Unavailable(
+            f"there is no store at {scoped.store}; run `auditsvc demo` to make one, or set --store or AUDITSVC_STORE"
+        )
+    ledger = _lazy(_open_ledger, scoped)
+    ctx = Context(
+        ledger=ledger,
+        log=ledger,
+        blobs=_lazy(_open_blobs, scoped),
+        registry=_lazy(_open_registry, scoped),
+        datasets=_lazy(_open_datasets, scoped.threads),
+        keys=_lazy(_open_keys, scoped),
+        clock=SystemClock(),
+        progress=progress or NoProgress(),
+        folder=scoped.store,
+        checkpoint=Path(scoped.checkpoint).absolute() if scoped.checkpoint else None,
+        timestamps=_lazy(_open_timestamps, scoped) if scoped.tsa_url else None,
+        witnesses=_lazy(_open_witnesses, scoped, ledger) if scoped.witnesses else None,
+        references=_lazy(_open_references, scoped) if scoped.references else None,
+        compute=Compute() if scoped.device == "cpu" else _lazy(_open_compute, scoped.device),
+    )
+    if create:
+        _check(ctx)
+    return ctx
+
+
+def _check(ctx: Context) -> None:
+    """Open what signing needs, so that a wrong setting stops the start and not a release hours later."""
+    from auditsvc.services.signing_context import checkpoint_store_of
+
+    ctx.ledger.size()
+    _ = ctx.keys.signer, ctx.timestamps and ctx.timestamps.authority, ctx.witnesses and ctx.witnesses.quorum
+    checkpoint_store_of(ctx).guard()
+
+
+def _make_store(settings: Settings) -> None:
+    try:
+        settings.store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the store {settings.store} can't be made: {error.strerror}") from error
+
+
+def _open_ledger(settings: Settings) -> LoggedLedger:
     from auditsvc.adapters.ledger import SqlLedger
 
-    if not create and settings.ledger.startswith("sqlite:///") and not (settings.store / "ledger.db").exists():
-        raise Unavailable(
-            f"there is no store at {settings.store}; run `auditsvc demo` here, or name one by --store or AUDITSVC_STORE"
-        )
     return SqlLedger(settings.ledger, SystemClock())
 
 
-def open_keys(settings: Settings) -> FileKeys:
-    """The signing keys of this installation; made on first use."""
+def _open_blobs(settings: Settings) -> Blobs:
+    from auditsvc.adapters.blobs import FileBlobs, ObjectBlobs
+
+    return ObjectBlobs(settings.blobs_url) if settings.blobs_url else FileBlobs(settings.store / "blobs")
+
+
+def _open_registry(settings: Settings) -> Registry:
+    from auditsvc.adapters.mlflow_registry import MlflowRegistry
+
+    return MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts")
+
+
+def _open_datasets(threads: int) -> Datasets:
+    # Every measurement opens a data set first, so this is also where torch gets its threads.
+    import torch
+
+    from auditsvc.datasets.folder import FolderDatasets
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    return FolderDatasets()
+
+
+def _open_keys(settings: Settings) -> Keys:
     from auditsvc.adapters.file_keys import FileKeys
 
-    elsewhere = {role: signer_at(uri, role, settings) for role, uri in settings.key_places.items()}
-    return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, elsewhere)
+    external = {role: open_signer(uri, role, settings) for role, uri in settings.key_places.items()}
+    return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, external)
 
 
-def signer_at(uri: str, role: KeyRole, settings: Settings) -> Signer:
-    """The signer behind a URI: a file, a key in an HSM, a key in a cloud.
+def open_signer(uri: str, role: KeyRole, settings: Settings) -> Signer:
+    """The signer at a URI: a key file, a key in an HSM (PKCS #11), or a key in a cloud KMS.
 
     Raises:
-        InvalidInput: a place that this role's key can't be in.
-        Unavailable: a file that can't be read.
+        InvalidInput: a scheme that is unknown or that this role's key can't have.
+        Unavailable: the key file can't be read.
     """
-    from auditsvc.errors import InvalidInput
-
     if uri.startswith("pkcs11:") and role != "log":
         from auditsvc.adapters.pkcs11 import Pkcs11Signer, Place
 
@@ -87,142 +193,99 @@ def signer_at(uri: str, role: KeyRole, settings: Settings) -> Signer:
         from auditsvc.adapters.file_keys import read_signer
 
         return read_signer(Path(uri.removeprefix("file:")), role, settings.key_passphrase.encode() or None)
-    kinds = "file: (Ed25519)" if role == "log" else "file:, pkcs11:, awskms:, gcpkms: or azurekms:"
-    raise InvalidInput(f"AUDITSVC_{role.upper()}_KEY must start with {kinds}, not {uri.partition(':')[0]!r}")
+    schemes = "file: (Ed25519)" if role == "log" else "file:, pkcs11:, awskms:, gcpkms: or azurekms:"
+    raise InvalidInput(f"AUDITSVC_{role.upper()}_KEY must start with {schemes}, not {uri.partition(':')[0]!r}")
 
 
-def open_signing_services(settings: Settings, log: Log) -> SigningServiceFields:
-    """Who stands behind what is signed, besides the keys, as the settings name them.
+def _open_timestamps(settings: Settings) -> Timestamps:
+    from auditsvc.adapters.timestamp_authority import HttpTimestamps
 
-    Raises:
-        InvalidInput: a file that they name can't be used.
-    """
-    found: SigningServiceFields = {"checkpoint": Path(settings.checkpoint).absolute() if settings.checkpoint else None}
-    if settings.tsa_url:
-        from auditsvc.adapters.timestamp_authority import HttpTimestamps
-
-        found["timestamps"] = HttpTimestamps.at(settings.tsa_url, Path(settings.tsa_certificates))
-    if settings.witnesses:
-        from auditsvc.adapters.witness_client import HttpWitnesses
-
-        found["witnesses"] = HttpWitnesses.in_file(Path(settings.witnesses), log)
-    return found
+    return HttpTimestamps.at(settings.tsa_url, Path(settings.tsa_certificates))
 
 
-def open_ports(settings: Settings, progress: Progress) -> Context:
-    """All ports of the embedded default, or of what the settings name; makes the store on first use.
+def _open_witnesses(settings: Settings, log: Log) -> Witnesses:
+    from auditsvc.adapters.witness_client import HttpWitnesses
 
-    Raises:
-        Conflict: the ledger came back from an old backup: its log does not continue what it has published.
-        InvalidInput: settings that can't be used.
-        Unavailable: the store can't be made or opened.
-    """
-    import torch
-
-    from auditsvc.adapters.mlflow_registry import MlflowRegistry
-    from auditsvc.datasets.folder import FolderDatasets
-    from auditsvc.models.devices import device_named
-    from auditsvc.ports import Context
-    from auditsvc.services.signing_context import checkpoint_store_of
-
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    try:
-        settings.store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"the store {settings.store} can't be made: {error.strerror}") from error
-    ledger = open_ledger(settings, create=True)
-    ctx = Context(
-        ledger=ledger,
-        log=ledger,
-        blobs=open_blobs(settings),
-        registry=MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts"),
-        datasets=FolderDatasets(),
-        keys=open_keys(settings),
-        clock=SystemClock(),
-        progress=progress,
-        folder=settings.store,
-        references=_references(settings.references),
-        device=device_named(settings.device),
-        **open_signing_services(settings, ledger),
-    )
-    checkpoint_store_of(ctx).guard()
-    return ctx
+    return HttpWitnesses.in_file(Path(settings.witnesses), log)
 
 
-def _references(allowed: str) -> References | None:
-    places = tuple(place.strip() for place in allowed.split(",") if place.strip())
-    if not places:
-        return None
+def _open_references(settings: Settings) -> References:
     from auditsvc.adapters.object_references import ObjectReferences
 
-    return ObjectReferences(places)
+    return ObjectReferences(tuple(filter(None, map(str.strip, settings.references.split(",")))))
 
 
-def open_blobs(settings: Settings) -> Blobs:
-    """The files of all models and audits: in the store, or in the object storage that the settings name."""
-    if settings.blobs_url:
-        from auditsvc.adapters.blobs import ObjectBlobs
+def _open_compute(device: str) -> Compute:
+    from auditsvc.models.devices import device_named
 
-        return ObjectBlobs(settings.blobs_url)
-    from auditsvc.adapters.blobs import FileBlobs
-
-    return FileBlobs(settings.store / "blobs")
+    return Compute(device_named(device))
 
 
-def open_jobs(settings: Settings) -> DbosJobs:
-    """Background work, for those who ask for it: no torch, and no worker."""
+def open_jobs(settings: Settings, project: str = "") -> Jobs:
+    """The job queue of a project, for clients that submit and query jobs; opened on first use, without torch."""
+    return _lazy(_open_jobs, settings.for_project(project))
+
+
+def _open_jobs(settings: Settings) -> Jobs:
     from auditsvc.adapters.jobs.job_client import DbosJobs
     from auditsvc.adapters.jobs.job_store import JobDatabase
 
     return DbosJobs(JobDatabase(settings.jobs))
 
 
-def open_worker(settings: Settings) -> Worker:
-    """A worker process on these stores."""
+def open_worker(settings: Settings, project: str = "") -> Worker:
+    """A worker process for a project's jobs."""
     from auditsvc.adapters.jobs.job_store import JobDatabase
     from auditsvc.adapters.jobs.runners import RayCluster
     from auditsvc.adapters.jobs.worker import Worker
 
-    room = open_job_context(settings)
-    cluster = RayCluster(settings.ray, measured_on_ray, gpu=room.ctx.device != "cpu") if settings.ray else None
-    slots, days = settings.store / "workers", settings.job_days
-    return Worker(JobDatabase(settings.jobs), room, slots, settings.job_deaths, cluster=cluster, keep_days=days)
+    jobs, scoped = open_job_context(settings, project), settings.for_project(project)
+    gpu = jobs.ctx.device != "cpu"
+    cluster = RayCluster(settings.ray, measure_on_ray, gpu=gpu, project=project) if settings.ray else None
+    leases, days = scoped.store / "workers", settings.job_days
+    return Worker(JobDatabase(scoped.jobs), jobs, leases, settings.job_deaths, cluster=cluster, keep_days=days)
 
 
-def open_job_context(settings: Settings) -> JobContext:
-    """Where jobs and shards are done, without anybody who takes them."""
-    from auditsvc.adapters.progress_bar import NoProgress
+def open_job_context(settings: Settings, project: str = "") -> JobContext:
+    """What the handlers of a project's jobs need; its store is made on first use.  See ``open_context``."""
     from auditsvc.services.job_handlers import JobContext
 
-    return JobContext(open_ports(settings, NoProgress()), settings.data_folder, policies_for(settings))
+    ctx = open_context(settings, project, create=True)
+    return JobContext(ctx, settings.for_project(project).data_folder, policies_for(ctx.ledger))
 
 
 @cache
-def _room_of_this_node() -> JobContext:
+def _job_context_of_node(project: str) -> JobContext:
     settings = Settings()
-    return open_job_context(replace(settings, threads=settings.threads or 1))  # Ray has a task for each core
+    return open_job_context(replace(settings, threads=settings.threads or 1), project)  # Ray runs a task on each core
 
 
-def measured_on_ray(shard: str) -> str:
-    """One shard on a node of a Ray cluster, with the settings of that node's environment."""
+def measure_on_ray(project: str, shard: str) -> str:
+    """Measure one shard in a task of a Ray cluster, with the settings in the environment of that node.
+
+    Args:
+        project: The project that the audit belongs to; empty means the main one.
+        shard: A ``records.Shard`` as JSON.
+    """
     from auditsvc.adapters.jobs.runners import serialize_result
     from auditsvc.adapters.progress_bar import NoProgress
     from auditsvc.records import Shard
     from auditsvc.services.job_handlers import measure_shard
 
     def work() -> Result:
-        return measure_shard(Shard.model_validate_json(shard), _room_of_this_node().for_job(NoProgress()))
+        return measure_shard(Shard.model_validate_json(shard), _job_context_of_node(project).for_job(NoProgress()))
 
     return serialize_result(work)
 
 
-def policies_for(settings: Settings) -> Callable[[str, Sequence[str]], Policy]:
-    """Policies of the ledger by digest, and shipped ones by name, refused where they name slices that are not there."""
-    from auditsvc.errors import InvalidInput
+def policies_for(ledger: Ledger) -> Callable[[str, Sequence[str]], Policy]:
+    """A look-up of policies, by digest in the ledger or by the name of a policy that ships with auditsvc.
+
+    It takes the policy's name or digest and the slices of the data set, and raises ``InvalidInput`` where the policy
+    names a slice that the data set lacks.
+    """
     from auditsvc.records import Policy
     from auditsvc.services.policies import read_policy, slice_faults
-
-    ledger = open_ledger(settings, create=True)
 
     def policy_for(name: str, slices: Sequence[str]) -> Policy:
         found = ledger.get(Policy, name) if name.startswith("sha256:") else read_policy(name)

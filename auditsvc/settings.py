@@ -117,6 +117,9 @@ class Settings:
     projects: str = field(default_factory=lambda: _from_environment("PROJECTS", ""))
     """Names of projects, with commas between; each has a store of its own and sees nothing of the others."""
 
+    project: str = field(default_factory=lambda: _from_environment("PROJECT", ""))
+    """The project that commands work on; empty means the main one.  The service serves all of them."""
+
     rate: int = field(default_factory=lambda: _number("RATE", 200))
     """Requests a second that one token, or one address without a token, may send; 0 means any number."""
 
@@ -163,6 +166,11 @@ class Settings:
     def ledger(self) -> str:
         """The ledger's URL, with the default filled in."""
         return self.ledger_url or f"sqlite:///{self.store / 'ledger.db'}"
+
+    @property
+    def ledger_file(self) -> Path | None:
+        """The ledger's SQLite file; None for another database."""
+        return sqlite_file(self.ledger)
 
     @property
     def jobs(self) -> str:
@@ -216,6 +224,8 @@ class Settings:
         Raises:
             InvalidInput: a ledger or registry elsewhere whose address has no place for the project's name.
         """
+        if name and name not in self.project_names:
+            raise InvalidInput(f"there is no project {name!r}; AUDITSVC_PROJECTS lists: {self.projects or 'none'}")
         return replace(
             self,
             store=self.store / "projects" / name if name else self.store,
@@ -226,6 +236,11 @@ class Settings:
             blobs_url=_of_project("BLOBS_URL", self.blobs_url, name),
             data=_of_project("DATA", self.data, name),
         )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLAlchemy URL for SQLite; None for another database."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
 def _of_project(setting: str, address: str, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for, print_json
+from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def audit(
     from auditsvc.services.reporting import write_report
 
     rules = read_policy(policy)
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     dataset = ctx.datasets.open(data)
     faults = slice_faults(rules, with_policy_slices(rules, dataset).slices.names)
     if faults:

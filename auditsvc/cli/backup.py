@@ -23,6 +23,7 @@ def backup(
     from auditsvc.adapters.backup import back_up
 
     settings = settings_for(store)
+    settings = settings.for_project(settings.project)
     copied = back_up(settings.store, folder.absolute())
     elsewhere = [name for name, url in _urls(settings.ledger_url, settings.mlflow_uri, settings.blobs_url) if url]
     if json:

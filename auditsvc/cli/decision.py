@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, Version, ports_for, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json
 from auditsvc.errors import NotFound
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def approve(
     from auditsvc.services.decisions import approve as consent
     from auditsvc.services.decisions import latest_decision
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     approval = consent(ctx, latest_decision(ctx, candidate_of(ctx, model, version), None), person, comment)
     if json:
         print_json(approval)
@@ -54,7 +54,7 @@ def waive(
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.decisions import waive as take
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     decision = latest_decision(ctx, candidate_of(ctx, model, version), None)
     waiver = take(ctx, decision, rule, person, reason, until.date())
     if json:
@@ -70,7 +70,7 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     from auditsvc.services.release import release as seal
     from auditsvc.services.release import release_folder
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     candidate = candidate_of(ctx, model, version)
     with ctx.progress.step("sign, attest, log, verify"):
         sealed = seal(ctx, candidate, latest_decision(ctx, candidate, None))
@@ -93,7 +93,7 @@ def revoke(
     """Take a release back.  One person asks, another confirms."""
     from auditsvc.services.release import revoke as take_back
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     revocation = take_back(ctx, _sealed(ctx, model, version), reason, requested_by, person)
     if json:
         print_json(revocation)
@@ -118,7 +118,7 @@ def rollback(
     """Move the alias back to an earlier release that still verifies.  Nothing is revoked."""
     from auditsvc.services.rollback import roll_back
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     with ctx.progress.step("verify the earlier release"):
         made = roll_back(ctx, model, version, reason, requested_by, person, rehearse=rehearse)
     if json:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from auditsvc.cli.output import Json, Store, print_json, settings_for
+
+if TYPE_CHECKING:
+    from auditsvc.ports import Jobs
 
 jobs_app = typer.Typer(
     help="Look at background work, stop it, try it again.", no_args_is_help=True, rich_markup_mode=None
@@ -16,7 +20,9 @@ JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
 
 def worker(
-    project: Annotated[str, typer.Option(help="Whose jobs to take, where there are several projects.")] = "",
+    project: Annotated[
+        str | None, typer.Option(help="The project to take jobs of. [default: $AUDITSVC_PROJECT]", show_default=False)
+    ] = None,
     store: Store = None,
 ) -> None:
     """Take jobs from the queue until SIGTERM.  As many as wanted, on as many machines as wanted.
@@ -28,7 +34,8 @@ def worker(
 
     from auditsvc.bootstrap import open_worker
 
-    made = open_worker(settings_for(store).for_project(project))
+    settings = settings_for(store)
+    made = open_worker(settings, settings.project if project is None else project)
     print(f"worker {made.name} takes jobs", file=sys.stderr, flush=True)
     made.run()
 
@@ -44,9 +51,7 @@ def jobs_list(
     json: Json = False,
 ) -> None:
     """Jobs, newest first."""
-    from auditsvc.bootstrap import open_jobs
-
-    found = open_jobs(settings_for(store)).page(state=state, limit=limit)
+    found = _jobs(store).page(state=state, limit=limit)
     if json:
         print_json({"jobs": [job.model_dump(mode="json") for job in found]})
         return
@@ -58,17 +63,13 @@ def jobs_list(
 @jobs_app.command("cancel")
 def jobs_cancel(job: JobName, store: Store = None, json: Json = False) -> None:
     """Stop a job: at once if it waits, else at its next sign of life."""
-    from auditsvc.bootstrap import open_jobs
-
-    _tell(open_jobs(settings_for(store)).cancel(job).model_dump(mode="json"), json=json)
+    _print(_jobs(store).cancel(job).model_dump(mode="json"), json=json)
 
 
 @jobs_app.command("retry")
 def jobs_retry(job: JobName, store: Store = None, json: Json = False) -> None:
     """Queue a job again that failed or was cancelled."""
-    from auditsvc.bootstrap import open_jobs
-
-    _tell(open_jobs(settings_for(store)).retry(job).model_dump(mode="json"), json=json)
+    _print(_jobs(store).retry(job).model_dump(mode="json"), json=json)
 
 
 @jobs_app.command("forget")
@@ -83,16 +84,21 @@ def jobs_forget(
     """
     import datetime
 
-    from auditsvc.bootstrap import SystemClock, open_jobs
-
-    found = open_jobs(settings_for(store)).forget(SystemClock().now() - datetime.timedelta(days=days))
+    found = _jobs(store).forget(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
     if json:
         print_json({"forgotten": found})
     else:
         print(f"forgot {found} jobs")
 
 
-def _tell(job: dict[str, object], *, json: bool) -> None:
+def _jobs(store: Path | None) -> Jobs:
+    from auditsvc.bootstrap import open_jobs
+
+    settings = settings_for(store)
+    return open_jobs(settings, settings.project)
+
+
+def _print(job: dict[str, object], *, json: bool) -> None:
     if json:
         print_json(job)
     else:

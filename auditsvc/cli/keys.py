@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from auditsvc.cli.output import Json, Person, Store, checking_ports, print_json, settings_for
+from auditsvc.cli.output import Json, Person, Store, context_for, print_json, settings_for
 from auditsvc.errors import InvalidInput
 
 keys_app = typer.Typer(help="The signing keys.", no_args_is_help=True, rich_markup_mode=None)
@@ -25,7 +25,7 @@ def list_keys(store: Store = None, json: Json = False) -> None:
     """Every key that counts or counted, with its window of the log."""
     from auditsvc.services.signing_context import trust_of
 
-    trust = trust_of(checking_ports(store))
+    trust = trust_of(context_for(store))
     if json:
         print_json({"keys": [key.model_dump(mode="json", exclude_none=True) for key in trust.keys]})
         return
@@ -50,14 +50,14 @@ def retire(
 ) -> None:
     """Put a new key in the place of a role's: what the old one signed so far still holds, nothing after that does."""
     from auditsvc.adapters.file_keys import FileKeys
-    from auditsvc.bootstrap import signer_at
+    from auditsvc.bootstrap import open_signer
     from auditsvc.services.key_rotation import retire as end
 
     if role not in _ROLES:
         raise InvalidInput(f"a role is one of {', '.join(_ROLES)}; the log's key is the log's name and stays")
     chosen = cast(Literal["build", "audit", "release"], role)
-    ctx, settings = checking_ports(store), settings_for(store)
-    successor = signer_at(to, chosen, settings) if to else None
+    ctx = context_for(store)
+    successor = open_signer(to, chosen, settings_for(store)) if to else None
     keys = cast(FileKeys, ctx.keys)
     options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}
     record = end(ctx, chosen, reason, requested_by, keys, confirmed_by=person, **options)
@@ -87,7 +87,7 @@ def compromised(
         pem = public.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{public} can't be read: {error}") from error
-    record = compromise(checking_ports(store), pem, since, reason, requested_by, confirmed_by=person)
+    record = compromise(context_for(store), pem, since, reason, requested_by, confirmed_by=person)
     if json:
         print_json(record)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, ports_for, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, context_for, print_json
 from auditsvc.errors import NotFound
 
 EXIT_CODES = {"steady": 0, "worse": 1, "unknown": 3}
@@ -38,7 +38,7 @@ def monitor(
     from auditsvc.services.alias import ALIAS, alias_target
     from auditsvc.services.watching import monitor as look
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     meant = version or alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
     known = ctx.ledger.find(Release, f"{model}/{meant}")
     if not known:

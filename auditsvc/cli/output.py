@@ -1,14 +1,11 @@
-"""What commands print: people read lines, programs read one JSON object.
-
-Options that many commands share.
-"""
+"""What the commands share: options, the context of the store, and output as text or as one JSON object."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -39,39 +36,25 @@ def settings_for(store: Path | None) -> Settings:
     return Settings(store=store.absolute()) if store else Settings()
 
 
-def ports_for(store: Path | None, *, quiet: bool) -> Context:
-    """All ports, with progress on the terminal unless the answer is wanted as JSON."""
-    from auditsvc.adapters.progress_bar import ConsoleProgress, NoProgress
-    from auditsvc.bootstrap import open_ports
+def context_for(store: Path | None, *, create: bool = False, quiet: bool = True) -> Context:
+    """The ports of the project that AUDITSVC_PROJECT names; see ``bootstrap.open_context``.
 
-    return open_ports(settings_for(store), NoProgress() if quiet else ConsoleProgress())
-
-
-def checking_ports(store: Path | None) -> Context:
-    """The ports without registry and data sets, for what only reads and signs: MLflow is not imported.
+    Args:
+        store: The store's folder, if the command line names one.
+        create: Make the store if there is none: for commands that submit, measure or sign.
+        quiet: Show no progress on the terminal, as with ``--json``.
 
     Raises:
-        Unavailable: there is no store yet.
+        Unavailable: there is no store.
     """
-    from auditsvc.adapters.blobs import FileBlobs
-    from auditsvc.adapters.progress_bar import NoProgress
-    from auditsvc.bootstrap import SystemClock, open_keys, open_ledger, open_signing_services
-    from auditsvc.ports import Context, Datasets, Registry
+    from auditsvc.bootstrap import open_context
 
     settings = settings_for(store)
-    ledger = open_ledger(settings)
-    return Context(
-        ledger=ledger,
-        log=ledger,
-        blobs=FileBlobs(settings.store / "blobs"),
-        registry=cast(Registry, None),
-        datasets=cast(Datasets, None),
-        keys=open_keys(settings),
-        clock=SystemClock(),
-        progress=NoProgress(),
-        folder=settings.store,
-        **open_signing_services(settings, ledger),
-    )
+    if quiet:
+        return open_context(settings, settings.project, create=create)
+    from auditsvc.adapters.progress_bar import ConsoleProgress
+
+    return open_context(settings, settings.project, progress=ConsoleProgress(), create=create)
 
 
 def wants_json() -> bool:

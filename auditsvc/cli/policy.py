@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Store, print_json, settings_for
+from auditsvc.cli.output import Json, Store, context_for, print_json
 from auditsvc.cli.report import policy_app
 from auditsvc.errors import InvalidInput, NotFound
 
@@ -90,11 +90,10 @@ def policy_dry_run(
     json: Json = False,
 ) -> None:
     """What a policy would have said about all past candidates.  Nothing is measured or stored."""
-    from auditsvc.bootstrap import open_ledger
     from auditsvc.services.policies import read_policy
     from auditsvc.services.policy_backtest import backtest
 
-    found = tuple(backtest(read_policy(policy), open_ledger(settings_for(store)), model))
+    found = tuple(backtest(read_policy(policy), context_for(store).ledger, model))
     if json:
         print_json({"replayed": [item.model_dump(mode="json") for item in found]})
         return
@@ -149,11 +148,10 @@ def policy_explain(
 
 
 def _decision(model: str, version: str, store: Path | None) -> list[str]:
-    from auditsvc.bootstrap import open_ledger
     from auditsvc.records import Decision, Policy, Submission
     from auditsvc.records.policy_explain import explain_decision
 
-    ledger = open_ledger(settings_for(store))
+    ledger = context_for(store).ledger
     known = ledger.find(Submission, f"{model}/{version}")
     decisions = ledger.find(Decision, known[-1].candidate) if known else ()
     if not decisions:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, ports_for, print_json
+from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.cli.watermark import Halfway, QueriesFrom
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Recipe, faults_of
@@ -215,7 +215,7 @@ def prune(
 
     if sweep and audited is None:
         raise InvalidInput("a sweep audits every candidate: name the data set to audit on with --audited")
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     seen, images = RecipeData(ctx.datasets.open, data), ctx.datasets.open(calibration)
     fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
     fields["number_format"] = number_format

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Store, Version, ports_for, print_json, settings_for
+from auditsvc.cli.output import Json, Model, Store, Version, context_for, print_json, settings_for
 from auditsvc.errors import InvalidInput, NotFound
 
 policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_markup_mode=None)
@@ -52,7 +52,7 @@ def report(
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.reporting import write_report
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     known = ctx.ledger.find(Submission, f"{model}/{version}")
     if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")

@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, checking_ports, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, context_for, print_json
 from auditsvc.errors import InvalidInput
 
 incident_app = typer.Typer(
@@ -40,7 +40,7 @@ def add(
 
     if harm not in get_args(Harm):
         raise InvalidInput(f"no harm {harm!r}; there are: {', '.join(get_args(Harm))}")
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     made = record_incident(
         model, cast(Harm, harm), words, _moment(aware), person, candidate, ctx.ledger, ctx.clock.now()
     )
@@ -64,7 +64,7 @@ def reported(
     """Register that the authority was told; it stops the clock."""
     from auditsvc.services.statements import reported_incident
 
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     made = reported_incident(incident, authority, reference, _moment(at), person, ctx.ledger, ctx.clock.now())
     late = made.reported is not None and made.reported > made.due
     if json:
@@ -86,7 +86,7 @@ def watched_for_any(
     """Say that you watched in these days, and know of no incident beside those that are registered."""
     from auditsvc.services.statements import record_watch
 
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     made = record_watch(model, _day(since), _day(until), words, person, ctx.ledger, ctx.clock.now())
     if json:
         print_json({"watch": made.digest})
@@ -100,7 +100,7 @@ def list_incidents(model: Model, store: Store = None, json: Json = False) -> Non
     from auditsvc.compliance import Incident, Watch
     from auditsvc.compliance.assessment.incident_status import current
 
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     known = sorted(current(ctx.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))
     watches, now = ctx.ledger.find(Watch, model), ctx.clock.now()
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Store, checking_ports, print_json
+from auditsvc.cli.output import Json, Store, context_for, print_json
 
 trust_app = typer.Typer(
     help="Whom readers are to trust, and what was recalled.", no_args_is_help=True, rich_markup_mode=None
@@ -25,7 +25,7 @@ def publish(
     from auditsvc.services.key_rotation import publish as tell
     from auditsvc.services.key_rotation import trust_folder
 
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     folder = out or trust_folder(ctx)
     recalls = tell(ctx, folder)
     if json:
@@ -39,7 +39,7 @@ def show(store: Store = None) -> None:
     """Print the trust policy.  Every public key, what it may sign, the log, witnesses and time stamps."""
     from auditsvc.services.signing_context import trust_of
 
-    print(trust_of(checking_ports(store)).to_json().decode())
+    print(trust_of(context_for(store)).to_json().decode())
 
 
 @log_app.command("checkpoint")
@@ -47,7 +47,7 @@ def checkpoint(store: Store = None) -> None:
     """Print the log's signed checkpoint.  Keep it somewhere else, and the log can't be rewritten unseen."""
     from auditsvc.services.signing_context import checkpoint_store_of
 
-    print(checkpoint_store_of(checking_ports(store)).current(), end="")
+    print(checkpoint_store_of(context_for(store)).current(), end="")
 
 
 @log_app.command("key")
@@ -55,5 +55,5 @@ def key(store: Store = None) -> None:
     """Print the key (vkey) by which others follow this log."""
     from auditsvc.services.signing_context import trust_of
 
-    log = trust_of(checking_ports(store)).log
+    log = trust_of(context_for(store)).log
     print(log.vkey if log else "")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Store, Version, print_json, settings_for
+from auditsvc.cli.output import Json, Model, Store, Version, context_for, print_json
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Verification
 
@@ -30,10 +30,9 @@ def gate(
     json: Json = False,
 ) -> None:
     """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
-    from auditsvc.bootstrap import open_ledger
     from auditsvc.services.gate_query import query_gate
 
-    answer = query_gate(open_ledger(settings_for(store)), model, version, policy)
+    answer = query_gate(context_for(store).ledger, model, version, policy)
     if json:
         print_json(answer)
     else:

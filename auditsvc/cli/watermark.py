@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, Version, checking_ports, ports_for, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def copy(
     from auditsvc.services.candidates import submit_beside, watermark_for_recipient
     from auditsvc.services.watermarking import WatermarkOptions
 
-    ctx = ports_for(store, quiet=json)
+    ctx = context_for(store, create=True, quiet=json)
     pool = ctx.datasets.open(queries) if queries else None
     candidate, images, made = candidate_of(ctx, model, version), ctx.datasets.open(calibration), {}
     with ctx.progress.step("mark, load again, submit", len(recipient)) as tick:
@@ -72,7 +72,7 @@ def identify(
 
     if (file is None) == (queries is None):
         raise InvalidInput("give the file that was found, or its answers with --queries")
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     found = identify_file(ctx, file) if file else identify_answers(ctx, queries or Path())
     if json:
         print_json(found)
@@ -103,7 +103,7 @@ def queries(
     """Write the pictures to ask a suspect.  Fill in the sheet, then run `auditsvc identify --queries SHEET`."""
     from auditsvc.services.tracing import SHEET, export_query_set, queries_for
 
-    count = export_query_set(queries_for(checking_ports(store), model, version), folder)
+    count = export_query_set(queries_for(context_for(store), model, version), folder)
     if json:
         print_json({"pictures": count, "sheet": str(folder / SHEET)})
     else:
@@ -121,7 +121,7 @@ def reveal(
     from auditsvc.cli.decision import candidate_of
     from auditsvc.services.tracing import reveal as show
 
-    ctx = checking_ports(store)
+    ctx = context_for(store)
     show(ctx, candidate_of(ctx, model, version), subkey, folder)
     print(f"sub-key {subkey} of {model} version {version} is in {folder}; give it to the arbiter with the release")
 

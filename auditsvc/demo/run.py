@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from auditsvc.bootstrap import open_ports
+from auditsvc.bootstrap import open_context
 from auditsvc.datasets import Dataset
 from auditsvc.demo.case_data import DemoCase, case_named
 from auditsvc.demo.printing import Row, decisions_table, print_findings, print_verification
@@ -36,7 +36,7 @@ def run_demo(name: str, policy: Policy, settings: Settings, progress: Progress, 
     case = case_named(name)
     console.print(f"[bold]auditsvc demo[/]: {case.opening}")
     console.print(f"  Not for: {case.facts['not_for']}\n", style="dim", highlight=False)
-    ctx = open_ports(settings, progress)
+    ctx = open_context(settings, progress=progress, create=True)
     console.print("[bold]1  The dense parent[/]")
     parent, parent_version = register_parent(ctx, case.parent(settings.store / "demo"), case.facts)
     console.print(

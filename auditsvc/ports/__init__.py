@@ -424,10 +424,22 @@ class Tick(Protocol):
 
 
 @dataclass(frozen=True)
-class Context:
-    """All of the outside world that the verbs need."""
+class Compute:
+    """The hardware that models run on while they are measured."""
 
-    ledger: Ledger
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``cuda:N``, as torch names devices."""
+
+
+class LoggedLedger(Ledger, Log, Protocol):
+    """A ledger together with its transparency log, as the SQL adapter implements them in one class."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The ports that the services use.  ``bootstrap.open_context`` constructs it; tests use fakes."""
+
+    ledger: LoggedLedger
     log: Log
     blobs: Blobs
     registry: Registry
@@ -436,22 +448,19 @@ class Context:
     clock: Clock
     progress: Progress
     folder: Path
-    """Where releases and reports are written."""
+    """The store's folder: releases and reports are written below it."""
     checkpoint: Path | None = None
-    """Where the log's last signed checkpoint is kept, best on another disk than the ledger; none means ``folder``."""
+    """The file with the log's last signed checkpoint; ``None`` means a file in ``folder``.  On another disk than the
+    ledger it also detects a ledger that was restored from an old backup."""
     timestamps: Timestamps | None = None
-    """Who stamps signatures with the time, if anybody."""
+    """The authority that timestamps signatures, if one is configured."""
     witnesses: Witnesses | None = None
-    """Who cosigns the log's checkpoints, if anybody."""
+    """The witnesses that cosign the log's checkpoints, if any are configured."""
     references: References | None = None
-    """Where models may be fetched from by address, if anywhere."""
-    device: str = "cpu"
-    """Where models run while they are measured."""
+    """Object storage that models may be fetched from by their address, if any is allowed."""
+    compute: Compute = Compute()
 
-
-class LoggedLedger(Ledger, Log, Protocol):
-    """The ledger with its log, as the embedded default and the SQL ledger have them in one."""
-
-    def leaf(self, index: int) -> bytes:
-        """The bytes of one leaf.  Raises ``NotFound``."""
-        ...
+    @property
+    def device(self) -> str:
+        """The device that models run on while they are measured; see ``Compute.device``."""
+        return self.compute.device

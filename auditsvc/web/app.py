@@ -9,23 +9,20 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
 
 from auditsvc import __version__
 from auditsvc.adapters.structured_logs import logging_config
-from auditsvc.bootstrap import SystemClock, open_blobs, open_keys, open_ledger, open_signing_services
+from auditsvc.bootstrap import open_context, open_jobs
 from auditsvc.errors import Unavailable
-from auditsvc.ports import Clock, Context, Datasets, Jobs, Keys, Registry
-from auditsvc.services.signing_context import checkpoint_store_of
-from auditsvc.settings import Settings
+from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.token_store import TokenStore
@@ -42,20 +39,6 @@ TELL_S = 2.0
 """Seconds between two looks for events that somebody wants to be told."""
 
 
-class LazyPort:
-    """Stands for a port that is slow to open, and opens it when it is first used."""
-
-    def __init__(self, opened: Callable[[], Any]) -> None:
-        self._opened = opened
-
-    @cached_property
-    def _port(self) -> Any:
-        return self._opened()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._port, name)
-
-
 def open_site(settings: Settings, host: str) -> ProjectState:
     """The site of these settings, bound to this address, and the way to its other projects.
 
@@ -65,48 +48,38 @@ def open_site(settings: Settings, host: str) -> ProjectState:
         InvalidInput: settings that contradict each other.
         Unavailable: the store can't be opened.
     """
-    settings.store.mkdir(parents=True, exist_ok=True)
-    clock = SystemClock()
-    access = TokenStore(settings.for_project("").access, clock)
-    names = settings.project_names
-    parts = {name: settings.for_project(name) for name in names}
+    for name in settings.project_names:
+        settings.for_project(name)  # a URL without {project} stops the start, not the first request
+    root = _open_project(settings, "", host)
     public = urlsplit(settings.public_url).hostname or ""
-    root = _site(settings.for_project(""), host, access, clock)
     root.hosts = _hosts(host, f"{settings.hosts},{public}")
-    root.others = {name: partial(_other, parts[name], host, access, clock, name) for name in names}
+    root.others = {name: partial(_open_project, settings, name, host, root.access) for name in settings.project_names}
     root.limiter = RateLimiter(settings.rate)
     root.people = _people(settings)
     root.traces = _can_trace(settings)
     root.public_url = settings.public_url.rstrip("/")
     root.mlflow_secret = settings.mlflow_secret
     root.audit_policy, root.audit_data = settings.audit_policy, settings.audit_data
-    _watch(root, settings)
     return root
 
 
-def _site(settings: Settings, host: str, access: TokenStore, clock: Clock) -> ProjectState:
-    """One project's stores, opened."""
-    settings.store.mkdir(parents=True, exist_ok=True)
-    ledger, keys = open_ledger(settings, create=True), open_keys(settings)
-    database = Path(settings.ledger.removeprefix("sqlite:///")) if settings.ledger.startswith("sqlite:///") else None
-    return ProjectState(
-        ledger=ledger,
-        access=access,
-        answers=GateCache(ledger, database),
-        clock=clock,
-        keys=keys,
-        folder=settings.store,
-        ctx=_ports(settings, ledger, keys, clock),
-        jobs=cast(Jobs, LazyPort(partial(_jobs, settings))),
+def _open_project(settings: Settings, project: str, host: str, access: TokenStore | None = None) -> ProjectState:
+    """One project's state.  All projects share the main one's ``access``, which it opens itself.
+
+    Models run in the workers, so the service needs no accelerator, whatever AUDITSVC_DEVICE says.
+    """
+    scoped = settings.for_project(project)
+    ctx = open_context(replace(settings, device="cpu"), project, create=True)
+    made = ProjectState(
+        ctx=ctx,
+        jobs=open_jobs(settings, project),
+        access=access or TokenStore(scoped.access, ctx.clock),
+        answers=GateCache(ctx.ledger, scoped.ledger_file),
         local=is_loopback(host),
         hosts=frozenset(),
         put_back=settings.put_back,
+        project=project,
     )
-
-
-def _other(settings: Settings, host: str, access: TokenStore, clock: Clock, name: str) -> ProjectState:
-    made = _site(settings, host, access, clock)
-    made.project = name
     _watch(made, settings)
     return made
 
@@ -135,19 +108,19 @@ def _can_trace(settings: Settings) -> bool:
 
 
 def _watch(site: ProjectState, settings: Settings) -> None:
-    """Give the site its work beside answering; ``serve`` starts it."""
+    """Add the project's periodic tasks; ``run`` starts them."""
     from auditsvc.adapters.webhook_http import post
 
+    scoped = settings.for_project(site.project)
     if settings.workers:
-        root = settings.store.parents[1] if site.project else settings.store
-        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(root), "--project", site.project]
-        database = Path(settings.jobs.removeprefix("sqlite:///")) if settings.jobs.startswith("sqlite:///") else None
-        site.rounds["working"] = supervise_workers(WorkerProcesses(site.jobs, command, settings.workers, database))
-    courier = WebhookDispatcher(site.ledger, site.book, site.clock, post)
-    site.rounds["telling"] = PeriodicTask("telling", courier.round, TELL_S)
+        command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(settings.store)]
+        command += ["--project", site.project]
+        workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs))
+        site.rounds["working"] = supervise_workers(workers)
+    dispatcher = WebhookDispatcher(site.ledger, site.book, site.clock, post)
+    site.rounds["telling"] = PeriodicTask("telling", dispatcher.round, TELL_S)
     if settings.watch_s:
-        store = Path(settings.mlflow.removeprefix("sqlite:///")) if settings.mlflow.startswith("sqlite:///") else None
-        watch = RegistryWatcher(site, store)
+        watch = RegistryWatcher(site, sqlite_file(scoped.mlflow))
         site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.watch_s)
 
 
@@ -167,48 +140,6 @@ def _addresses(name: str) -> list[Any]:
         return socket.getaddrinfo(name, None)
     except OSError:
         return []
-
-
-def _ports(settings: Settings, ledger: Any, keys: Keys, clock: Clock) -> Context:
-    """The ports of the verbs; MLflow and torch are imported by what first needs them.
-
-    Raises:
-        Conflict: the ledger came back from an old backup: its log does not continue what it has published.
-    """
-    from auditsvc.adapters.progress_bar import NoProgress
-
-    ctx = Context(
-        ledger=ledger,
-        log=ledger,
-        blobs=open_blobs(settings),
-        registry=cast(Registry, LazyPort(lambda: _registry(settings))),
-        datasets=cast(Datasets, LazyPort(_datasets)),
-        keys=keys,
-        clock=clock,
-        progress=NoProgress(),
-        folder=settings.store,
-        **open_signing_services(settings, ledger),
-    )
-    checkpoint_store_of(ctx).guard()
-    return ctx
-
-
-def _jobs(settings: Settings) -> Jobs:
-    from auditsvc.bootstrap import open_jobs
-
-    return open_jobs(settings)
-
-
-def _registry(settings: Settings) -> Registry:
-    from auditsvc.adapters.mlflow_registry import MlflowRegistry
-
-    return MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts")
-
-
-def _datasets() -> Datasets:
-    from auditsvc.datasets.folder import FolderDatasets
-
-    return FolderDatasets()
 
 
 FIRST_TOKEN_DAYS = 30

@@ -27,15 +27,11 @@ R = TypeVar("R", bound=Record)
 class ProjectState:
     """What the routes are given: one project's ledger, who may come in, the answers to the gate question."""
 
-    ledger: LoggedLedger
-    access: TokenStore
-    answers: GateCache
-    clock: Clock
-    keys: Keys
-    folder: Path
     ctx: Context
     jobs: Jobs
-    """Background work; whoever does it is elsewhere."""
+    """The queue of background work; workers are other processes."""
+    access: TokenStore
+    answers: GateCache
     local: bool
     """Bound to loopback: whoever is on this machine may read without a token."""
     hosts: frozenset[str]
@@ -61,6 +57,26 @@ class ProjectState:
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> LoggedLedger:
+        """The project's ledger with its log."""
+        return self.ctx.ledger
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the ports."""
+        return self.ctx.clock
+
+    @property
+    def keys(self) -> Keys:
+        """The project's signing keys."""
+        return self.ctx.keys
+
+    @property
+    def folder(self) -> Path:
+        """The project's store."""
+        return self.ctx.folder
 
     def answers_for(self, host: bytes) -> bool:
         """Whether a request with this ``Host`` header is meant for this service."""

@@ -23,8 +23,7 @@ import numpy as np
 
 from auditsvc.adapters.jobs.job_client import DbosJobs
 from auditsvc.adapters.jobs.job_store import JobDatabase
-from auditsvc.adapters.progress_bar import NoProgress
-from auditsvc.bootstrap import open_ports, policies_for
+from auditsvc.bootstrap import open_context, policies_for
 from auditsvc.demo import case_data
 from auditsvc.demo.parent_models import trained_digits
 from auditsvc.ports import Context, KeyRole
@@ -102,7 +101,7 @@ class Office:
     @property
     def room(self) -> JobContext:
         """Where jobs are done."""
-        return JobContext(self.ctx, self.settings.data_folder, policies_for(self.settings), self.shard_work)
+        return JobContext(self.ctx, self.settings.data_folder, policies_for(self.ctx.ledger), self.shard_work)
 
     def prune(self, number: int) -> PruneRequest:
         """An order for a candidate of its own."""
@@ -127,7 +126,7 @@ def opened(
     if keys:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(keys, folder / "keys")
-    ctx = replace(open_ports(settings, NoProgress()), clock=FixedClock())
+    ctx = replace(open_context(settings, create=True), clock=FixedClock())
     ctx.keys.watermark_secret()
     for role in get_args(KeyRole):
         ctx.keys.signer(role)
@@ -146,8 +145,8 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
     from auditsvc.adapters.jobs.worker import Worker
 
     settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
-    ctx = replace(open_ports(settings, NoProgress()), clock=FixedClock())
-    room = JobContext(ctx, settings.data_folder, policies_for(settings), shard_work)
+    ctx = replace(open_context(settings, create=True), clock=FixedClock())
+    room = JobContext(ctx, settings.data_folder, policies_for(ctx.ledger), shard_work)
     Worker(JobDatabase(settings.jobs), room, folder / "workers", settings.job_deaths).run()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from auditsvc.adapters.blobs import FileBlobs
-from auditsvc.adapters.progress_bar import NoProgress
-from auditsvc.bootstrap import SystemClock, open_keys, open_ledger
+from auditsvc.bootstrap import open_context
 from auditsvc.cli.app import app
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import AuditError, Conflict, InvalidInput
@@ -21,8 +20,10 @@ from auditsvc.models import load_model, model_files
 from auditsvc.ports import Context
 from auditsvc.provenance import sign_release
 from auditsvc.records import Candidate, FileEntry, Parent, Submission
+from auditsvc.services.tracing import identify_file
 from auditsvc.services.watermarking import WatermarkOptions, embed_watermark
 from auditsvc.settings import Settings
+from tests.adapters.object_storage import new_bucket, object_storage
 from tests.fakes import MemoryRegistry
 from tests.provenance.sample import FILES, sealing, write
 from tests.services.line import data_in, parent_in
@@ -43,22 +44,14 @@ def told(*words: object, code: int = 0) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a release of somebody's and a marked copy for anna."""
-    folder = tmp_path_factory.mktemp("checking")
-    settings = Settings(store=folder / "store")
-    ledger = open_ledger(settings, create=True)
-    ctx = Context(
-        ledger=ledger,
-        log=ledger,
-        blobs=FileBlobs(settings.store / "blobs"),
-        registry=MemoryRegistry(),
-        datasets=FolderDatasets(),
-        keys=open_keys(settings),
-        clock=SystemClock(),
-        progress=NoProgress(),
-        folder=settings.store,
-    )
+    return _a_store(tmp_path_factory.mktemp("checking"))
+
+
+def _a_store(folder: Path, blobs_url: str = "") -> Path:
+    settings = Settings(store=folder / "store", blobs_url=blobs_url)
+    ctx = replace(open_context(settings, create=True), registry=MemoryRegistry())
     write(folder / "release-3" / "release", FILES)
-    sign_release(folder / "release-3", sealing(), keys=ctx.keys, log=ledger, at=ctx.clock.now())
+    sign_release(folder / "release-3", sealing(), keys=ctx.keys, log=ctx.log, at=ctx.clock.now())
     _mark(ctx, folder)
     return settings.store
 
@@ -113,6 +106,21 @@ def test_a_witness_follows_the_log_from_its_key_and_checkpoint(store: Path, tmp_
     assert refused.exit_code == 1
     again = run("witness", "new", tmp_path / "w", "--name", "w.example/1", "--log", key)
     assert isinstance(again.exception, Conflict)
+
+
+def test_a_found_file_is_traced_where_the_files_are_in_object_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_storage():
+        url = new_bucket()
+        store = _a_store(tmp_path, url)
+        assert not (store / "blobs").exists()
+        monkeypatch.setenv("AUDITSVC_BLOBS_URL", url)
+        ctx = open_context(Settings(store=store))
+        expected = identify_file(ctx, tmp_path / "found.safetensors")
+        found = told("identify", tmp_path / "found.safetensors", "--store", store)
+    assert found["verdict"] == expected.verdict == "MATCH"
+    assert found["matches"] == expected.model_dump(mode="json", exclude_none=True)["matches"]
 
 
 def test_a_found_file_is_traced_and_a_stranger_is_not_said_to_be_not_ours(store: Path, tmp_path: Path) -> None:

@@ -51,12 +51,8 @@ def site(tmp_path: Path, clock: FixedClock, remembered: str) -> Iterator[Project
         folder=tmp_path,
     )
     made = ProjectState(
-        ledger=ledger,
         access=TokenStore(remembered, clock),
         answers=GateCache(ledger, None),
-        clock=clock,
-        keys=keys,
-        folder=tmp_path,
         ctx=ctx,
         jobs=MemoryJobs(),
         local=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.testclient import TestClient
@@ -32,7 +33,7 @@ def test_the_checkpoint_is_signed_and_says_what_the_log_says(reader: TestClient,
 
 def test_a_log_that_lost_what_it_published_signs_nothing(reader: TestClient, site: ProjectState) -> None:
     assert reader.get("/v1/log/checkpoint").status_code == 200
-    site.ledger = MemoryLedger()  # an old backup
+    site.ctx = replace(site.ctx, ledger=MemoryLedger())  # an old backup
     got = reader.get("/v1/log/checkpoint")
     assert (got.status_code, got.json()["code"]) == (409, "conflict")
     assert "LOG_FORK_GUARD" in got.json()["detail"]

@@ -92,10 +92,12 @@ def test_no_route_reaches_past_the_caller_s_project() -> None:
 
 def test_stores_elsewhere_are_apart_too(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"needs \{project\}"):
-        Settings(store=tmp_path, ledger_url="postgresql://db/audit").for_project("plates")
-    parted = Settings(store=tmp_path, ledger_url="postgresql://db/audit_{project}")
+        Settings(store=tmp_path, projects="plates", ledger_url="postgresql://db/audit").for_project("plates")
+    parted = Settings(store=tmp_path, projects="plates", ledger_url="postgresql://db/audit_{project}")
     assert parted.for_project("plates").ledger == "postgresql://db/audit_plates"
     assert parted.for_project("").ledger == "postgresql://db/audit_main"
+    with pytest.raises(InvalidInput, match="no project 'faces'"):
+        parted.for_project("faces")
     with pytest.raises(InvalidInput, match="small letters"):
         _ = Settings(store=tmp_path, projects="../x").project_names
 

@@ -49,12 +49,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ProjectState:
         folder=folder,
     )
     return ProjectState(
-        ledger=ledger,
         access=TokenStore(f"sqlite:///{folder}/access.db", clock),
         answers=GateCache(ledger, None),
-        clock=clock,
-        keys=keys,
-        folder=folder,
         ctx=ctx,
         jobs=MemoryJobs(refused="nobody works here"),
         local=False,

@@ -114,16 +114,16 @@ class JobProgress:
 LOOK_S = 1.0
 """Between two looks whether the job is still wanted, in seconds."""
 
-Measure = Callable[[str], str]
-"""A shard as JSON in, what ``told`` makes out of it out; a function that the nodes can import by its name."""
+Measure = Callable[[str, str], str]
+"""Takes a project and a shard as JSON, and returns what ``serialize_result`` gives; nodes import it by its name."""
 
 
 class RayCluster:
     """A connection to a running cluster, made when the first shard is sent."""
 
-    def __init__(self, address: str, measure: Measure, *, gpu: bool = False) -> None:
+    def __init__(self, address: str, measure: Measure, *, gpu: bool = False, project: str = "") -> None:
         """``address`` is the head's, as ``10.0.0.1:6379``, or ``auto`` on one of its nodes."""
-        self.address, self._measure, self._gpu = address, measure, gpu
+        self.address, self._measure, self._gpu, self._project = address, measure, gpu, project
         self._task: Any = None
 
     def send(self, shard: Shard) -> Any:
@@ -135,7 +135,7 @@ class RayCluster:
         if self._task is None:
             self._task = self._connected()
         with self._reached():
-            return self._task.remote(shard.model_dump_json())
+            return self._task.remote(self._project, shard.model_dump_json())
 
     def result(self, reference: Any, seconds: float) -> str | None:
         """What the task told; None if it did not end in this time.
