@@ -25,7 +25,6 @@ from auditsvc.errors import InvalidInput
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Progress
 from auditsvc.pruning.channel_removal import ChannelMask
-from auditsvc.pruning.frontier_plot import draw
 from auditsvc.pruning.ladder_search import Frontier, Ladder, Outcome, Trial, ladder, rows, sweep
 from auditsvc.pruning.latency_target import concrete
 from auditsvc.pruning.methods import METHODS, Work
@@ -98,7 +97,6 @@ __all__ = [
     "Sources",
     "Trial",
     "concrete",
-    "draw",
     "formatted",
     "in_float",
     "in_float_weights",

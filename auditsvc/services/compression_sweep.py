@@ -21,6 +21,7 @@ from torch import Tensor
 
 from auditsvc import pruning
 from auditsvc.checks import check_named
+from auditsvc.compliance.render.charts import SweepPoint, standalone, sweep_chart
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused, Unavailable
 from auditsvc.evaluation import Predictions
@@ -138,7 +139,7 @@ class Sweep:
     _remembered: dict[str, Predictions] = field(default_factory=dict)
 
     def run(self, ladders: Sequence[Ladder]) -> SweepResult:
-        """Search the ladders and write ``frontier.json`` and ``frontier.png``.
+        """Search the ladders and write ``frontier.json`` and ``frontier.svg``.
 
         Raises:
             InvalidInput: no ladder, an unknown goal, images of another task or other classes than the parent's, or
@@ -216,10 +217,23 @@ class Sweep:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "frontier.json").write_bytes(data + b"\n")
             if any(trial.readings for trial in frontier.trials):
-                (folder / "frontier.png").write_bytes(pruning.draw(frontier, size=self.goal, readings=readings))
+                (folder / "frontier.svg").write_bytes(frontier_svg(frontier, self.goal, readings))
         except OSError as error:
             raise Unavailable(f"the frontier can't be written to {folder}: {error.strerror}") from error
         return folder
+
+
+def frontier_svg(frontier: Frontier, size: str, readings: Sequence[str]) -> bytes:
+    """The trials as SVG: one panel over the fact ``size`` for each of the ``readings`` that was measured."""
+    panels = {
+        name.replace("_", " "): [
+            SweepPoint(trial.ladder, trial.facts[size], trial.readings[name], trial.ending, best=trial is frontier.best)
+            for trial in frontier.trials
+            if size in trial.facts and name in trial.readings
+        ]
+        for name in readings
+    }
+    return standalone(sweep_chart(size.replace("_", " "), {name: found for name, found in panels.items() if found}))
 
 
 def cheapest(policy: Policy) -> Policy | None:

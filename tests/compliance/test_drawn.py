@@ -38,7 +38,7 @@ def test_the_reliability_curve_is_drawn_with_every_bin_and_its_numbers():
     report = sample.report("rejected")
     assert report.reliability is not None
     assert len(report.reliability.bins()) == 8
-    assert "60.5\u00a0% sure, 55.5\u00a0% right" in render_html(report)
+    assert "confidence 60.5\u00a0%, correct 55.5\u00a0%" in render_html(report)
 
 
 def test_examples_stand_beside_their_curve_weakest_first():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from auditsvc import pruning
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
-from auditsvc.pruning import Ladder, Outcome, draw, ladder, rows, sweep
+from auditsvc.pruning import Ladder, Outcome, ladder, rows, sweep
 from auditsvc.pruning.unstructured import prunable
 from auditsvc.records import Recipe
 from tests.fakes.progress import QuietProgress
@@ -107,14 +104,3 @@ def test_an_empty_sweep_is_refused() -> None:
     for ladders in ([], [Ladder("nothing", ())]):
         with pytest.raises(InvalidInput, match="at least one"):
             sweep(PARENT, ladders, make, Auditor())
-
-
-def test_the_frontier_is_drawn_with_a_panel_for_each_reading_that_was_taken() -> None:
-    frontier = sweep(PARENT, [ladder("magnitude-global", "sparsity", STRENGTHS)], make, Auditor(magnitude_global=0.6))
-    one = Image.open(io.BytesIO(draw(frontier, size="bytes_compressed", readings=("accuracy", "latency"))))
-    two = Image.open(io.BytesIO(draw(frontier, size="bytes_compressed", readings=("accuracy", "accuracy"))))
-    assert two.size == (2 * one.size[0], one.size[1])
-    green = np.array([27, 127, 77])
-    assert (np.abs(np.asarray(one.convert("RGB")).astype(int) - green).sum(-1) < 12).any()
-    with pytest.raises(InvalidInput, match="no trial has macs and one of latency"):
-        draw(frontier, size="macs", readings=("latency",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -60,7 +61,8 @@ def test_the_frontier_is_written_as_data_and_as_a_picture(search: Sweep) -> None
     best = [row for row in written["trials"] if row["best"]]
     assert len(best) == 1 and best[0]["targets"] == {"sparsity": 0.3}
     assert {"accuracy", "worst_slice_loss", "latency_ms", "macs", "bytes_compressed"} <= set(best[0])
-    assert (found.folder / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    drawn = ElementTree.fromstring((found.folder / "frontier.svg").read_bytes())
+    assert {"accuracy", "worst slice loss", "latency ms", "passed"} <= set(drawn.itertext())
 
 
 def test_nothing_is_submitted_if_nothing_passes(search: Sweep) -> None:

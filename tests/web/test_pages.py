@@ -7,9 +7,8 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.records import Approval, Measured
+from auditsvc.records import Approval
 from auditsvc.web.caller import COOKIE
-from auditsvc.web.pages.candidate_page import WIDTH, axis_for, dot_on
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients
@@ -118,11 +117,3 @@ def test_a_page_has_a_title_a_language_one_heading_and_no_inline_script_or_style
     page = reader.get(path).text
     assert '<html lang="en">' in page and page.count("<h1") == 1 and "<title>" in page
     assert not re.findall(r"<script(?![^>]*src=)|\sstyle=|\son[a-z]+=", page)
-
-
-def test_a_handful_of_images_does_not_squeeze_the_picture() -> None:
-    many = Measured(value=0.02, low=0.01, high=0.03, images=700)
-    few = Measured(value=0.0, low=-0.35, high=0.35, images=5)
-    axis = axis_for([many, few])
-    assert dot_on(axis, many).high - dot_on(axis, many).low > WIDTH / 2
-    assert (dot_on(axis, few).low, dot_on(axis, few).high, dot_on(axis, few).cut) == (0.0, float(WIDTH), True)

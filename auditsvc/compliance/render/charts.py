@@ -1,265 +1,343 @@
-"""More pictures as SVG text: confidence against being right, and candidates by what is left of them.
+"""Every chart of the product, as SVG text with a text alternative: pure functions, data in, ``Chart`` out.
 
-Drawn as in ``plots``: colours from CSS classes, shape says the same as colour, the numbers stand in a table beside.
+Used by the HTML and PDF reports, by the page of a candidate and by ``frontier.svg`` of a compression sweep.  Colours
+come from CSS classes, so they follow light mode, dark mode and print; ``standalone`` embeds a style sheet for a file
+of its own.  No information is carried by colour alone: the candidate is a filled circle on a solid line, the parent
+an open diamond on a dashed line.  The numbers are also given in a table next to each chart.
 
-Pictures as SVG text: intervals of slices, and scores against severity.
-
-Colours come from CSS classes, so that they follow light, dark and print.  Shape says the same as colour: the
-candidate is a filled circle on a solid line, the parent an open diamond on a dashed one.  The numbers stand in
-a table beside each picture.
+Reference: W3C (2023), "Web Content Accessibility Guidelines 2.2", success criteria 1.1.1 and 1.4.1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from auditsvc.compliance.report.figures import Figure, Number
 from auditsvc.compliance.report.report_model import ConfidenceBin, FrontierPoint, Reliability
-from auditsvc.compliance.report.report_parts import Curve, CurvePoint
+from auditsvc.compliance.report.report_parts import Curve
 from auditsvc.compliance.report.wording import full_text, plain, value_text
 
 
 @dataclass(frozen=True)
-class Scale:
-    """From a value to a position in 0..100."""
+class Chart:
+    """An SVG element and the same information as text, for readers who can't see it."""
+
+    svg: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from ``low`` to ``high`` with its title; values outside are drawn at the edge."""
 
     low: float
     high: float
+    title: str = ""
 
     def at(self, value: float) -> float:
-        """The position of a value, in per cent of the width."""
+        """The position of a value, from 0 to 100."""
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def ticks(self) -> tuple[float, ...]:
-        """Round values inside the scale, at most six."""
-        step = next(step for step in (0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0) if (self.high - self.low) / step <= 5.001)
-        first = math.ceil(self.low / step - 1e-9)
-        return tuple(round(n * step, 6) for n in range(first, math.floor(self.high / step + 1e-9) + 1))
+        """Round values on the axis, at most six."""
+        step = _step(self.high - self.low)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return tuple(round(n * step, 12) for n in range(first, last + 1))
 
 
-def scale_of(figures: Iterable[Figure]) -> Scale:
-    """A scale from a round value under the lowest end to 1; a score's axis need not start at 0."""
+def _step(span: float) -> float:
+    """The smallest of 1, 2, 2.5 and 5 times a power of ten that divides a span into at most five parts."""
+    power = 10.0 ** math.floor(math.log10(span / 5))
+    return next(n * power for n in (1, 2, 2.5, 5, 10) if span / (n * power) <= 5.001)
+
+
+def _rounded(low: float, high: float, title: str) -> Axis:
+    """An axis that begins and ends at a tick."""
+    if high <= low:
+        low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+    step = _step(high - low)
+    return Axis(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, title)
+
+
+def score_axis(figures: Iterable[Figure]) -> Axis:
+    """The axis of scores: from a round value below the lowest interval to 1; it need not begin at 0."""
     lows = [figure.low for figure in figures if isinstance(figure, Number)]
     low = math.floor(min(lows, default=0.0) * 10) / 10
-    return Scale(min(max(low, 0.0), 0.9), 1.0)
+    return Axis(min(max(low, 0.0), 0.9), 1.0)
 
 
-def interval_row(parent: Figure, candidate: Figure, scale: Scale, label: str) -> str:
-    """Parent above candidate, each a point on its interval; nothing is drawn for what was not measured."""
-    parts = [f'<line class="grid" x1="{scale.at(t)}%" x2="{scale.at(t)}%" y1="0" y2="34"/>' for t in scale.ticks()]
+# Intervals in the rows of a table.  Positions are percentages, so a row is as wide as its cell.
+
+
+def interval_row(parent: Figure, candidate: Figure, axis: Axis, label: str) -> Chart:
+    """The intervals of the parent (above) and the candidate; what was not measured is not drawn."""
+    parts = [_line("grid", f"{axis.at(tick)}%", f"{axis.at(tick)}%", 0, 34) for tick in axis.ticks()]
     if isinstance(parent, Number):
-        parts.append(_interval(parent, scale, 11, "parent"))
-        x = scale.at(parent.value)
-        parts.append(f'<svg x="{x}%" y="11" overflow="visible"><path class="mark parent" d="M0-5 5 0 0 5-5 0z"/></svg>')
+        parts.append(_line("bar parent", f"{axis.at(parent.low)}%", f"{axis.at(parent.high)}%", 11, 11))
+        diamond = '<path class="mark parent" d="M0-5 5 0 0 5-5 0z"/>'
+        parts.append(f'<svg x="{axis.at(parent.value)}%" y="11" overflow="visible">{diamond}</svg>')
     if isinstance(candidate, Number):
-        parts.append(_interval(candidate, scale, 24, "candidate"))
-        parts.append(f'<circle class="mark candidate" cx="{scale.at(candidate.value)}%" cy="24" r="4.5"/>')
+        parts.append(_line("bar candidate", f"{axis.at(candidate.low)}%", f"{axis.at(candidate.high)}%", 24, 24))
+        parts.append(f'<circle class="mark candidate" cx="{axis.at(candidate.value)}%" cy="24" r="4.5"/>')
     else:
         parts.append('<text class="none" x="0" y="22">not measured</text>')
-    words = f"{label}: parent {full_text(parent)}, candidate {full_text(candidate)}"
-    return (
-        f'<svg class="interval" role="img" aria-label="{escape(words)}" height="34" width="100%">{"".join(parts)}</svg>'
-    )
+    text = f"{label}: parent {full_text(parent)}, candidate {full_text(candidate)}"
+    return _chart(text, parts, 'class="interval" height="34" width="100%"')
 
 
-def _interval(figure: Number, scale: Scale, y: int, who: str) -> str:
-    return f'<line class="bar {who}" x1="{scale.at(figure.low)}%" x2="{scale.at(figure.high)}%" y1="{y}" y2="{y}"/>'
-
-
-def axis_row(scale: Scale) -> str:
-    """The labels over a column of interval rows."""
+def axis_row(axis: Axis) -> str:
+    """The tick labels, in per cent, above a column of interval rows."""
     labels = []
-    for tick in scale.ticks():
-        anchor = "start" if scale.at(tick) < 4 else "end" if scale.at(tick) > 96 else "middle"
-        labels.append(f'<text x="{scale.at(tick)}%" y="12" text-anchor="{anchor}">{tick * 100:g}</text>')
+    for tick in axis.ticks():
+        anchor = "start" if axis.at(tick) < 4 else "end" if axis.at(tick) > 96 else "middle"
+        labels.append(f'<text x="{axis.at(tick)}%" y="12" text-anchor="{anchor}">{tick * 100:g}</text>')
     return f'<svg class="axis" aria-hidden="true" height="16" width="100%">{"".join(labels)}</svg>'
 
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 220, 38, 12, 12, 42
+MIN_IMAGES = 30
+"""Intervals of fewer images do not stretch the axis of losses: next to them no other could be seen."""
 
 
-def curve_plot(curve: Curve) -> str:
-    """Score against severity for both models, with their intervals; sized to be read on a phone."""
-    xs = [point.severity for point in curve.points]
-    span = (max(xs) - min(xs)) or 1.0
+def loss_axis(losses: Iterable[Number]) -> Axis:
+    """The axis of losses: it holds 0 and every interval of at least ``MIN_IMAGES`` images, with a margin of 4 %."""
+    every = list(losses)
+    enough = [loss for loss in every if loss.images >= MIN_IMAGES] or every
+    low = min([0.0, *(loss.low for loss in enough)])
+    high = max([0.01, *(loss.high for loss in enough)])
+    margin = (high - low) * 0.04
+    return Axis(low - margin, high + margin)
 
-    def x(severity: float) -> float:
-        return round(LEFT + 8 + (severity - min(xs)) / span * (WIDTH - LEFT - RIGHT - 16), 1)
 
-    parts = [_grid_line(tick) for tick in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts += [
-        f'<text x="{x(s)}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{_short(s)}</text>' for s in _apart(xs, x)
+def loss_row(loss: Number, axis: Axis, label: str) -> Chart:
+    """The interval of one loss with a line at 0; dashed where it continues outside the chart."""
+    cut = loss.low < axis.low or loss.high > axis.high
+    parts = [
+        _line("zero", f"{axis.at(0)}%", f"{axis.at(0)}%", 0, 14),
+        _line("range cut" if cut else "range", f"{axis.at(loss.low)}%", f"{axis.at(loss.high)}%", 7, 7),
+        f'<circle cx="{axis.at(loss.value)}%" cy="7" r="4"/>',
     ]
-    parts.append(f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(curve.axis)}</text>')
-    parts += [_series(curve.points, who, x_of={s: x(s) for s in xs}) for who in ("parent", "candidate")]
-    return (
-        f'<svg class="curve" role="img" aria-label="{escape(curve_words(curve))}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-        f"{''.join(parts)}</svg>"
+    kind = "interval worse" if loss.low > 0 else "interval"
+    return _chart(f"{label}: loss {full_text(loss)}", parts, f'class="{kind}" width="240" height="14"')
+
+
+# Charts with two axes, in the units of a view box; sized to be read on a phone.
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, MARGIN = 340, 236, 40, 12, 26, 42, 8
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """A pair of axes: from values to positions in the view box."""
+
+    across: Axis
+    up: Axis
+
+    def x(self, value: float) -> float:
+        return round(LEFT + MARGIN + self.across.at(value) / 100 * (WIDTH - LEFT - RIGHT - 2 * MARGIN), 1)
+
+    def y(self, value: float) -> float:
+        return round(TOP + (1 - self.up.at(value) / 100) * (HEIGHT - TOP - BOTTOM), 1)
+
+    def frame(self, across: Sequence[tuple[float, str]], up: Sequence[tuple[float, str]]) -> str:
+        """Grid lines, tick labels and titles; labels that would touch the one before are left out."""
+        parts = []
+        for value, label in up:
+            parts.append(_line("grid", LEFT, WIDTH - RIGHT, self.y(value), self.y(value)))
+            parts.append(_text(LEFT - 6, self.y(value) + 4, label, "end"))
+        last = -math.inf
+        for value, label in sorted(across):
+            if self.x(value) - last >= 6.5 * len(label) + 6:
+                last = self.x(value)
+                parts.append(_text(last, HEIGHT - BOTTOM + 15, label))
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.across.title, kind="label"))
+        parts.append(_text(4, 12, self.up.title, "start", kind="label"))
+        return "".join(parts)
+
+    def interval(self, x: float, figure: Number, who: str, shift: float = 0.0) -> str:
+        """A vertical interval; ``shift`` keeps those of parent and candidate apart."""
+        at = self.x(x) + shift
+        return _line(f"bar {who}", at, at, self.y(figure.low), self.y(figure.high))
+
+    def series(self, points: Iterable[tuple[float, Figure]], who: str, shift: float = 0.0) -> str:
+        """A line through measured points, each with its interval and the mark of ``parent`` or ``candidate``."""
+        found = [(x, figure) for x, figure in points if isinstance(figure, Number)]
+        places = [(self.x(x), self.y(figure.value)) for x, figure in found]
+        line = " ".join(f"{x},{y}" for x, y in places)
+        parts = [f'<polyline class="line {who}" points="{line}"/>'] if len(found) > 1 else []
+        for (x, figure), place in zip(found, places, strict=True):
+            parts += [self.interval(x, figure, who, shift), _mark(*place, who)]
+        return "".join(parts)
+
+
+def curve_chart(curve: Curve) -> Chart:
+    """Score against severity for both models, with intervals."""
+    severities = [point.severity for point in curve.points]
+    plot = _Plot(Axis(min(severities), max(max(severities), min(severities) + 1e-9), curve.axis), _PER_CENT)
+    parts = [plot.frame([(s, _short(s)) for s in severities], _shares(_PER_CENT))]
+    parts.append(plot.series([(point.severity, point.parent) for point in curve.points], "parent", -2.5))
+    parts.append(plot.series([(point.severity, point.candidate) for point in curve.points], "candidate", 2.5))
+    each = "; ".join(
+        f"at {_short(p.severity)}: parent {full_text(p.parent)}, candidate {full_text(p.candidate)}"
+        for p in curve.points
     )
+    return _chart(f"{curve.title}, {curve.axis}. {each}", parts)
 
 
-def _y(value: float) -> float:
-    return round(TOP + (1 - min(max(value, 0.0), 1.0)) * (HEIGHT - TOP - BOTTOM), 1)
+def reliability_chart(found: Reliability) -> Chart:
+    """The reliability diagram: accuracy against confidence; a calibrated model is on the diagonal.
 
-
-def _grid_line(tick: float) -> str:
-    return (
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(tick)}" y2="{_y(tick)}"/>'
-        f'<text x="{LEFT - 6}" y="{_y(tick) + 4}" text-anchor="end">{tick * 100:g}</text>'
+    Reference: C. Guo et al. (2017), "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+    """
+    ends = [end for one in (*found.candidate, *found.parent) for end in (one.told.value, one.right.low)]
+    up = _rounded(max(min(ends), 0.0), 1.0, "correct, per cent")
+    plot = _Plot(Axis(up.low, up.high, "confidence, per cent"), up)
+    parts = [plot.frame(_shares(up), _shares(up))]
+    parts.append(_line("grid diagonal", plot.x(up.low), plot.x(1), plot.y(up.low), plot.y(1)))
+    parts += [plot.series(_bins(found.parent), "parent"), plot.series(_bins(found.candidate), "candidate")]
+    each = (
+        f"{who}: " + "; ".join(f"confidence {value_text(one.told)}, correct {value_text(one.right)}" for one in bins)
+        for who, bins in (("candidate", found.candidate), ("parent", found.parent))
     )
+    return _chart(f"Accuracy against confidence. {'. '.join(each)}", parts)
 
 
-def _apart(severities: list[float], x: object) -> list[float]:
-    """The severities that can be labelled without touching each other."""
-    chosen: list[float] = []
-    for severity in severities:
-        if not chosen or not callable(x) or x(severity) - x(chosen[-1]) >= 26:
-            chosen.append(severity)
-    return chosen
+def _bins(bins: Iterable[ConfidenceBin]) -> list[tuple[float, Figure]]:
+    return [(one.told.value, one.right) for one in bins]
 
 
-def _series(points: tuple[CurvePoint, ...], who: str, x_of: dict[float, float]) -> str:
-    shift = -2.5 if who == "parent" else 2.5
-    found = [(x_of[p.severity], figure) for p in points if isinstance(figure := getattr(p, who), Number)]
-    line = " ".join(f"{x},{_y(figure.value)}" for x, figure in found)
-    parts = [f'<polyline class="line {who}" points="{line}"/>'] if len(found) > 1 else []
-    for x, figure in found:
-        parts.append(
-            f'<line class="bar {who}" x1="{x + shift}" x2="{x + shift}" y1="{_y(figure.low)}" y2="{_y(figure.high)}"/>'
-        )
-        y = _y(figure.value)
-        parts.append(
-            f'<path class="mark parent" d="M{x} {y - 5}l5 5-5 5-5-5z"/>'
-            if who == "parent"
-            else f'<circle class="mark candidate" cx="{x}" cy="{y}" r="4.2"/>'
-        )
+def frontier_chart(points: Sequence[FrontierPoint]) -> Chart:
+    """Score against remaining weights for the candidates of one parent; filled if approved, this one in a ring."""
+    measured = [(point, point.score) for point in points if isinstance(point.score, Number)]
+    up = _rounded(max(min((figure.low for _, figure in measured), default=0.0), 0.0), 1.0, "score, per cent")
+    most = max(point.kept for point in points) or 1.0
+    plot = _Plot(Axis(0.0, most, "remaining weights"), up)
+    parts = [plot.frame([(most * n / 2, plain(float(round(most * n / 2)))) for n in range(3)], _shares(up))]
+    for point, figure in measured:
+        x, y = plot.x(point.kept), plot.y(figure.value)
+        parts.append(plot.interval(point.kept, figure, "candidate"))
+        parts.append(_mark(x, y, f"candidate {point.outcome}"))
+        parts.append(_text(x, plot.y(figure.low) + 13, point.version))
+        if point.here:
+            parts.append(f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>')
+    each = "; ".join(
+        f"version {point.version}{' (this one)' if point.here else ''}, {plain(point.kept)} remaining weights: "
+        f"{full_text(point.score)}, {point.outcome}"
+        for point in points
+    )
+    return _chart(f"Score against remaining weights. {each}", parts)
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One candidate of a compression sweep: its size, one reading of it, and how its trial ended."""
+
+    method: str
+    size: float
+    value: float
+    ending: str
+    best: bool
+
+
+def sweep_chart(size: str, panels: Mapping[str, Sequence[SweepPoint]]) -> Chart:
+    """One panel for each reading against size: a line for each method, a mark for each ending, the best in a ring."""
+    endings = list(dict.fromkeys(point.ending for points in panels.values() for point in points))
+    parts = [
+        f'<svg x="{n * WIDTH}" width="{WIDTH}" height="{HEIGHT}">{_panel(size, name, points)}</svg>'
+        for n, (name, points) in enumerate(panels.items())
+    ]
+    for n, ending in enumerate(endings):
+        parts.append(_ending_mark(LEFT + n * 150, HEIGHT + 8, ending))
+        parts.append(_text(LEFT + 10 + n * 150, HEIGHT + 12, ending, "start"))
+    each = (
+        f"{name}: " + "; ".join(f"{p.method} at {plain(p.size)}: {p.value:.4g}, {p.ending}" for p in points)
+        for name, points in panels.items()
+    )
+    box = f'class="curve" viewBox="0 0 {WIDTH * max(len(panels), 1)} {HEIGHT + 22}"'
+    return _chart(f"Readings against {size}. {'. '.join(each)}", parts, box)
+
+
+def _panel(size: str, name: str, points: Sequence[SweepPoint]) -> str:
+    sizes, values = [point.size for point in points], [point.value for point in points]
+    plot = _Plot(_rounded(min(sizes), max(sizes), size), _rounded(min(values), max(values), name))
+    parts = [plot.frame(*([(tick, _compact(tick)) for tick in axis.ticks()] for axis in (plot.across, plot.up)))]
+    for number, method in enumerate(dict.fromkeys(point.method for point in points)):
+        line = sorted((point.size, point.value) for point in points if point.method == method)
+        places = " ".join(f"{plot.x(x)},{plot.y(y)}" for x, y in line)
+        parts.append(f'<polyline class="line method-{number % 4}" points="{places}"/>')
+        parts.append(_text(min(plot.x(line[-1][0]), WIDTH - RIGHT), plot.y(line[-1][1]) - 9, method, "end"))
+    for point in points:
+        parts.append(_ending_mark(plot.x(point.size), plot.y(point.value), point.ending))
+        if point.best:
+            parts.append(f'<circle class="ring" cx="{plot.x(point.size)}" cy="{plot.y(point.value)}" r="8.5"/>')
     return "".join(parts)
+
+
+def _ending_mark(x: float, y: float, ending: str) -> str:
+    """A filled circle for what passed, a cross for what failed, an open triangle for everything else."""
+    if ending == "passed":
+        return _mark(x, y, "candidate")
+    shape = "M-4-4 4 4M4-4-4 4" if ending == "failed" else "M-4.5-4h9L0 4.5z"
+    return f'<path class="mark failed" transform="translate({x} {y})" d="{shape}"/>'
+
+
+_PER_CENT = Axis(0.0, 1.0, "score, per cent")
+
+
+def _shares(axis: Axis) -> list[tuple[float, str]]:
+    return [(tick, f"{tick * 100:.4g}") for tick in axis.ticks()]
 
 
 def _short(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def curve_words(curve: Curve) -> str:
-    """The picture in words: every point with its interval."""
-    each = "; ".join(
-        f"at {_short(p.severity)}: parent {full_text(p.parent)}, candidate {full_text(p.candidate)}"
-        for p in curve.points
-    )
-    return f"{curve.title}, {curve.axis}. {each}"
+def _compact(value: float) -> str:
+    """A tick label of at most four digits, with k, M or G."""
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{_short(value / factor)}{unit}"
+    return _short(value)
 
 
-_ACROSS, _DOWN = WIDTH - LEFT - RIGHT - 16, HEIGHT - TOP - BOTTOM
+def _line(kind: str, x1: object, x2: object, y1: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
 
 
-def _x(share: float) -> float:
-    return round(LEFT + 8 + min(max(share, 0.0), 1.0) * _ACROSS, 1)
-
-
-def _chart_y(share: float) -> float:
-    return round(TOP + (1 - min(max(share, 0.0), 1.0)) * _DOWN, 1)
-
-
-def _grid(labels: tuple[tuple[float, str], ...]) -> str:
-    return "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(at)}" y2="{_y(at)}"/>'
-        f'<text x="{LEFT - 6}" y="{_y(at) + 4}" text-anchor="end">{label}</text>'
-        for at, label in labels
-    )
-
-
-def _axis(title: str, ticks: tuple[tuple[float, str], ...]) -> str:
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    places = "".join(
-        f'<text x="{_x(at)}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(label)}</text>'
-        for at, label in ticks
-    )
-    return f'{places}<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(title)}</text>'
-
-
-def _floor_of(least: float) -> float:
-    """Where an axis begins so that its four steps to 1 are round numbers."""
-    return next(floor for floor in (0.96, 0.92, 0.8, 0.6, 0.2, 0.0) if floor <= max(least, 0.0))
-
-
-def _svg(words: str, parts: str) -> str:
-    return f'<svg class="curve" role="img" aria-label="{escape(words)}" viewBox="0 0 {WIDTH} {HEIGHT}">{parts}</svg>'
-
-
-def reliability_plot(found: Reliability) -> str:
-    """How often answers are right against how sure the model was, the diagonal between; both axes are one scale."""
-    ends = [end for one in (*found.candidate, *found.parent) for end in (one.told.value, one.right.low)]
-    low = _floor_of(min(ends))
-    ticks = tuple((n / 4, f"{100 * (low + (1 - low) * n / 4):.3g}") for n in range(5))
-    parts = [_grid(ticks), _axis("confidence, per cent; upwards: right, per cent", ticks)]
-    parts.append(f'<line class="grid diagonal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>')
-    parts += [_bins(found.parent, "parent", low), _bins(found.candidate, "candidate", low)]
-    return _svg(reliability_words(found), "".join(parts))
-
-
-def _bins(bins: tuple[ConfidenceBin, ...], who: str, low: float) -> str:
-    def at(share: float) -> float:
-        return (share - low) / (1 - low)
-
-    places = [(_x(at(one.told.value)), _chart_y(at(one.right.value)), one.right) for one in bins]
-    parts = [f'<polyline class="line {who}" points="{" ".join(f"{x},{y}" for x, y, _ in places)}"/>']
-    for x, y, right in places:
-        ends = f'y1="{_y(at(right.low))}" y2="{_y(at(right.high))}"'
-        parts += [f'<line class="bar {who}" x1="{x}" x2="{x}" {ends}/>', _mark(x, y, who)]
-    return "".join(parts)
+def _text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "") -> str:
+    named = f' class="{kind}"' if kind else ""
+    return f'<text{named} x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _mark(x: float, y: float, who: str) -> str:
     if who == "parent":
         return f'<path class="mark parent" d="M{x} {y - 5}l5 5-5 5-5-5z"/>'
-    return f'<circle class="mark candidate" cx="{x}" cy="{y}" r="4.2"/>'
+    return f'<circle class="mark {who}" cx="{x}" cy="{y}" r="4.2"/>'
 
 
-def reliability_words(found: Reliability) -> str:
-    """The picture in words."""
-    each = (
-        f"{who}: " + "; ".join(f"{value_text(one.told)} sure, {value_text(one.right)} right" for one in bins)
-        for who, bins in (("candidate", found.candidate), ("parent", found.parent))
-    )
-    return f"Confidence against being right. {'. '.join(each)}"
+def _chart(text: str, parts: Iterable[str], box: str = f'class="curve" viewBox="0 0 {WIDTH} {HEIGHT}"') -> Chart:
+    return Chart(f'<svg role="img" aria-label="{escape(text)}" {box}>{"".join(parts)}</svg>', text)
 
 
-def frontier_plot(points: tuple[FrontierPoint, ...]) -> str:
-    """The score of each candidate against the weights that it has left; filled if approved, this one in a ring."""
-    most = max(point.kept for point in points) or 1.0
-    measured = [(point, point.score) for point in points if isinstance(point.score, Number)]
-    least = min((figure.low for _, figure in measured), default=0.0)
-    bottom = _floor_of(least)
-    span = 1 - bottom
-
-    def height(share: float) -> float:
-        return _chart_y((share - bottom) / span)
-
-    rows = tuple((n / 4, f"{100 * (bottom + span * n / 4):.3g}") for n in range(5))
-    ticks = tuple((n / 4, plain(float(round(most * n / 4)))) for n in (0, 2, 4))
-    parts = [_grid(rows), _axis("weights that are left; upwards: score, per cent", ticks)]
-    for point, figure in measured:
-        x, y = _x(point.kept / most), height(figure.value)
-        parts.append(
-            f'<line class="bar candidate" x1="{x}" x2="{x}" y1="{height(figure.low)}" y2="{height(figure.high)}"/>'
-            f'<circle class="mark candidate {point.outcome}" cx="{x}" cy="{y}" r="4.5"/>'
-            f'<text x="{x}" y="{height(figure.low) + 13}" text-anchor="middle">{escape(point.version)}</text>'
-        )
-        if point.here:
-            parts.append(f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>')
-    return _svg(frontier_words(points), "".join(parts))
+STYLE = (
+    "text{font-size:11px;fill:#59606a;font-family:'Libertinus Serif',serif}.none{font-style:italic}"
+    ".grid{stroke:#ddd8cd;stroke-width:1}.bar{stroke-width:2.5}.line{fill:none;stroke-width:2}"
+    ".candidate{stroke:#00639c}.parent{stroke:#6a6f78}.line.parent{stroke-dasharray:4 3}.bar.parent{stroke-width:1.5}"
+    ".mark.candidate{fill:#00639c}.mark.parent{fill:#ffffff;stroke-width:1.8}"
+    ".mark.candidate.rejected,.mark.candidate.inconclusive{fill:#ffffff;stroke-width:2}"
+    ".mark.candidate.inconclusive{stroke-dasharray:2 2}.diagonal{stroke:#59606a;stroke-dasharray:2 4}"
+    ".ring{fill:none;stroke:#1d2126;stroke-width:1.5}.mark.failed{fill:#ffffff;stroke:#b23c00;stroke-width:2}"
+    ".method-0,.method-1,.method-2,.method-3{stroke:#6a6f78;stroke-width:1.2}"
+    ".method-1{stroke-dasharray:6 3}.method-2{stroke-dasharray:2 3}.method-3{stroke-dasharray:8 3 2 3}"
+)
+"""Colours on white for a chart in a file of its own; the page styles hold the same classes with their own colours."""
 
 
-def frontier_words(points: tuple[FrontierPoint, ...]) -> str:
-    """The picture in words."""
-    each = "; ".join(
-        f"version {point.version}{' (this one)' if point.here else ''}, {plain(point.kept)} weights left: "
-        f"{full_text(point.score)}, {point.outcome}"
-        for point in points
-    )
-    return f"Score against the weights that are left. {each}"
+def standalone(chart: Chart, width: int = WIDTH, height: int = 34) -> bytes:
+    """The chart as an SVG file with its style; ``width`` and ``height`` are for charts that fill a table cell."""
+    svg = chart.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    svg = svg.replace('height="34" width="100%"', f'width="{width}" height="{height}"', 1)
+    return svg.replace(">", f"><title>{escape(chart.text)}</title><style>{STYLE}</style>", 1).encode()

@@ -31,16 +31,17 @@ def render_html(report: Report) -> str:
         **_WORDS,
         known={row.record for row in report.evidence},
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        **{name: _marked(draw) for name, draw in _PICTURES.items()},
+        **{name: _marked(draw) for name, draw in _CHARTS.items()},
+        axis_row=lambda axis: Markup(charts.axis_row(axis)),  # noqa: S704 - numbers only
     )
     return page.get_template("report.html.j2").render(report=report)
 
 
-def _marked(draw: Callable[..., str]) -> Callable[..., Any]:
-    """The picture as markup: every one is made of numbers, and escapes its labels."""
+def _marked(draw: Callable[..., charts.Chart]) -> Callable[..., Any]:
+    """The chart as markup; charts escape every text."""
     from markupsafe import Markup
 
-    return lambda *given: Markup(draw(*given))  # noqa: S704 - see above
+    return lambda *given: Markup(draw(*given).svg)  # noqa: S704 - see above
 
 
 def short(digest: str) -> str:
@@ -73,7 +74,7 @@ def shown(table: SliceTable) -> tuple[SliceRow, ...]:
 
 
 def _scale(table: SliceTable) -> Any:
-    return charts.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))
+    return charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
 
 
 _WORDS: dict[str, Any] = {
@@ -101,11 +102,10 @@ _WORDS: dict[str, Any] = {
 }
 """What the templates can say."""
 
-_PICTURES: dict[str, Callable[..., str]] = {
-    "axis_row": charts.axis_row,
+_CHARTS: dict[str, Callable[..., charts.Chart]] = {
     "interval_row": charts.interval_row,
-    "curve_plot": charts.curve_plot,
-    "reliability_plot": charts.reliability_plot,
-    "frontier_plot": charts.frontier_plot,
+    "curve_chart": charts.curve_chart,
+    "reliability_chart": charts.reliability_chart,
+    "frontier_chart": charts.frontier_chart,
 }
 """What the templates can draw."""

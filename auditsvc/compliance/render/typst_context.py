@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from auditsvc.compliance.render import charts
-from auditsvc.compliance.report.figures import Counts, Figure, Number
+from auditsvc.compliance.report.figures import Counts, Figure
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
     Example,
@@ -22,7 +22,7 @@ from auditsvc.compliance.report.report_model import (
     SuggestedPart,
     Triage,
 )
-from auditsvc.compliance.report.report_parts import Curve, EvidenceRow, Picture, RulePart, SliceTable
+from auditsvc.compliance.report.report_parts import Curve, EvidenceRow, Picture, RulePart, SliceRow, SliceTable
 from auditsvc.compliance.report.wording import (
     amount,
     change_words,
@@ -60,21 +60,21 @@ def _cells(figures: Iterable[Figure]) -> list[list[str]]:
 
 
 def slices(table: SliceTable) -> Json:
-    """One table of groups, with the places of its intervals in per cent of the width."""
-    scale = charts.scale_of(figure for row in table.rows for figure in (row.parent, row.candidate))
+    """One table of groups, each row with its intervals as SVG and as text."""
+    axis = charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
 
-    def span(figure: Figure) -> list[float]:
-        return [scale.at(end) for end in (figure.low, figure.value, figure.high)] if isinstance(figure, Number) else []
+    def drawn(row: SliceRow) -> list[str]:
+        chart = charts.interval_row(row.parent, row.candidate, axis, slice_words(row.slice))
+        return [charts.standalone(chart).decode(), chart.text]
 
     return {
         "title": table.title,
-        "ticks": [[scale.at(tick), f"{tick * 100:g}"] for tick in scale.ticks()],
+        "ticks": [[axis.at(tick), f"{tick * 100:g}"] for tick in axis.ticks()],
         "rows": [
             {
                 "name": slice_words(row.slice),
                 "images": plural(row.images, "image"),
-                "parent": span(row.parent),
-                "candidate": span(row.candidate),
+                "chart": drawn(row),
                 "cells": _cells((row.parent, row.candidate, row.loss)),
                 "evidence": short(row.candidate.evidence),
             }
@@ -87,7 +87,7 @@ def curve(curve: Curve) -> Json:
     """One family of conditions."""
     return {
         "title": curve.title,
-        "alt": charts.curve_words(curve),
+        "alt": charts.curve_chart(curve).text,
         "rows": [
             {
                 "name": condition_words(point.condition),
@@ -298,7 +298,7 @@ def _confidence(report: Report) -> Json:
         "lead": "How often answers of each confidence are right. On the diagonal a model is right as often as it "
         "says; under it, it is too sure of itself.",
         "file": "reliability.svg",
-        "alt": charts.reliability_words(found),
+        "alt": charts.reliability_chart(found).text,
         "head": ["Candidate says", "is right", "Parent says", "is right", "Evidence"],
         "rows": [_bin(own, dense) for own, dense in found.bins()],
     }
@@ -322,7 +322,7 @@ def _frontier(report: Report) -> Json:
         "lead": "What each step of compression costs, on unchanged images. Filled: approved. This report is about the "
         "candidate with the ring.",
         "file": "frontier.svg",
-        "alt": charts.frontier_words(report.frontier),
+        "alt": charts.frontier_chart(report.frontier).text,
         "head": ["Version", "Recipe", "Weights left", "Score", "Evidence"],
         "rows": [
             [
