@@ -11,8 +11,15 @@ import auditsvc
 
 ROOT = Path(auditsvc.__file__).parent
 
-SAME_THING = frozenset({"__init__", "__main__"})
-"""Base names that Python gives."""
+SAME_THING = frozenset(
+    {
+        "app", "audit", "backup", "candidates", "decision", "decisions", "gate", "incidents", "jobs", "keys", "model",
+        "monitoring", "policies", "policy", "release", "releases", "statements", "trust", "verify", "watermark",
+    }
+)  # fmt: skip
+"""Things that several layers have a file for: the record, the use case, the routes, the commands."""
+
+PYTHON_S_OWN = frozenset({"__init__", "__main__"})
 
 
 @cache
@@ -87,10 +94,10 @@ def single_importers() -> list[str]:
 
 
 def duplicate_basenames() -> dict[str, list[str]]:
-    """File names that stand in more than one package, with the packages."""
+    """File names that occur in more than one package for different things, with the packages."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in sources().values():
-        if path.stem not in SAME_THING and "migrations" not in path.parts:
+        if path.stem not in SAME_THING | PYTHON_S_OWN and "migrations" not in path.parts:
             places[path.stem].append(path.parent.relative_to(ROOT).as_posix())
     return {name: where for name, where in sorted(places.items()) if len(where) > 1}
 

@@ -11,6 +11,7 @@ import pytest
 
 import auditsvc
 from auditsvc.checks import all_checks
+from tests.architecture import structure
 
 ROOT = Path(auditsvc.__file__).parent
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if "shipped" not in path.parts)
@@ -36,10 +37,6 @@ def passes_on(handler: ast.ExceptHandler) -> bool:
     """Whether a handler only cleans up and raises what it caught again."""
     last = handler.body[-1]
     return isinstance(last, ast.Raise) and last.exc is None
-
-
-def functions(path: Path) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
 
 
 def test_imports_go_one_way():
@@ -68,23 +65,23 @@ def test_no_module_is_named_after_nothing():
     assert [path for path in SOURCES if path.stem in FORBIDDEN_NAMES] == []
 
 
-def body_lines(function: ast.FunctionDef) -> int:
-    """The lines of a function below its signature and docstring."""
-    first = function.body[1] if ast.get_docstring(function) and len(function.body) > 1 else function.body[0]
-    return (function.end_lineno or 0) - first.lineno + 1
-
-
 def test_files_and_functions_stay_small():
-    sizes = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
+    sizes = {name: len(path.read_text().splitlines()) for name, path in structure.sources().items()}
     long_files = {name for name, lines in sizes.items() if lines > LONGEST_FILE}
-    long_functions = {
-        f"{path.relative_to(ROOT).as_posix()}:{node.name}"
-        for path in SOURCES
-        if "migrations" not in path.parts
-        for node in functions(path)
-        if body_lines(node) > LONGEST_FUNCTION
-    }
+    long_functions = {name for name, lines in structure.functions().items() if lines > LONGEST_FUNCTION}
     assert (long_files, long_functions) == (set(), set())
+
+
+def test_no_import_goes_in_a_circle():
+    assert structure.cycles() == []
+
+
+def test_ports_are_opened_in_one_place():
+    assert set(structure.composition_roots()) == {"auditsvc.bootstrap"}
+
+
+def test_one_name_is_one_thing():
+    assert structure.duplicate_basenames() == {}
 
 
 def test_no_assert_validates_anything():
