@@ -35,7 +35,7 @@ def add(
     json: Json = False,
 ) -> None:
     """Register an incident; the clock of Art. 73 starts when somebody knew of it (--aware)."""
-    from auditsvc.compliance.assessment.incident_status import Harm
+    from auditsvc.compliance.assessment.attestations import Harm
     from auditsvc.services.statements import record_incident
 
     if harm not in get_args(Harm):
@@ -98,7 +98,7 @@ def watched_for_any(
 def list_incidents(model: Model, store: Store = None, json: Json = False) -> None:
     """The incidents with a model and their deadlines, open ones first, and who watched last."""
     from auditsvc.compliance import Incident, Watch
-    from auditsvc.compliance.assessment.incident_status import current
+    from auditsvc.compliance.assessment.attestations import current
 
     ctx = context_for(store)
     known = sorted(current(ctx.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))

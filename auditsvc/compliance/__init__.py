@@ -8,11 +8,10 @@ How to read it: ``inputs`` and ``human`` (what goes in), ``framework`` (what it 
 ``rowrules`` (how a row gets its status), ``model`` (what comes out), ``renderings`` (how it looks).
 """
 
-from auditsvc.compliance.assessment.assess import assess
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch
 from auditsvc.compliance.assessment.framework import Framework, load_frameworks, load_questionnaire
-from auditsvc.compliance.assessment.incident_status import Incident, Watch
+from auditsvc.compliance.assessment.rules import assess
 from auditsvc.compliance.render import FORMATS, render, render_files
 from auditsvc.compliance.render.html import render_html
 from auditsvc.compliance.report.build import GalleryItem, Report, ReportInputs, build_report

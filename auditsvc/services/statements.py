@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 
 from auditsvc.compliance import Incident, Watch
-from auditsvc.compliance.assessment.incident_status import Harm
+from auditsvc.compliance.assessment.attestations import Harm
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Ledger
 from auditsvc.records import Candidate, Digest, Moment, Parent

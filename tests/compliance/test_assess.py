@@ -11,7 +11,7 @@ from auditsvc.compliance import AssessmentContext, ReportInputs, assess, build_r
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
 from auditsvc.compliance.assessment.evidence_status import kind_state, worst
 from auditsvc.compliance.assessment.framework import WORST_FIRST
-from auditsvc.compliance.assessment.kind_state import Assessment
+from auditsvc.compliance.assessment.rules import Assessment
 from auditsvc.records import Digest, Verification
 from auditsvc.settings import shipped
 from tests.compliance import sample

@@ -18,7 +18,7 @@ from auditsvc.compliance.assessment.framework import (
     load_questionnaire,
     load_vocabulary,
 )
-from auditsvc.compliance.assessment.row_rules import RULES
+from auditsvc.compliance.assessment.rules import RULES
 from auditsvc.errors import InvalidInput
 from auditsvc.settings import shipped
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from auditsvc.compliance import Incident, Watch, assess, build_report, lint_report, load_frameworks
-from auditsvc.compliance.assessment.incident_status import current
+from auditsvc.compliance.assessment.attestations import current
 from auditsvc.settings import shipped
 from tests.compliance import sample
 

@@ -10,9 +10,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk, risk_of
+from auditsvc.compliance.assessment.attestations import (
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+    Document,
+    Incident,
+    Risk,
+    Watch,
+    current,
+    risk_of,
+)
 from auditsvc.compliance.assessment.framework import Questionnaire
-from auditsvc.compliance.assessment.incident_status import Incident, Watch, current
 from auditsvc.compliance.report.figures import Figure, Gap, Number
 from auditsvc.compliance.report.wording import unit_of
 from auditsvc.errors import InvalidInput

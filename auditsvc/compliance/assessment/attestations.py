@@ -1,12 +1,16 @@
-"""What no machine can know: documents, answers and plans that a named person stands behind.
+"""Statements by named people: documents, questionnaire answers, change plans, incidents and incident watches.
 
-Each is a record like any other: it never changes, and a new one replaces an old one by its date.  Nothing here
-can reach the status ``supported`` alone; a signed statement is ``attested`` and is drawn as that.
+Each is an immutable record; a newer one replaces an older one by its date.  A statement alone never makes a requirement
+``supported``: a reviewed one is ``attested``.  The register of serious incidents shows whether each known incident was
+reported in time; that none is known is itself a statement by a named person, with a period.
+
+Reference: Regulation (EU) 2024/1689, Art. 3(23), Art. 13(3)(c), Art. 73 and Annex IV 2(f).
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -174,3 +178,85 @@ def risk_of(questionnaire: Questionnaire, answers: Answers | None, today: dateti
             first = f"{len(open_ones)} not answered yet, for instance: {open_ones[0].text}"
             return Risk(declared="unknown", because=(first,), **who)
     return Risk(declared="not high-risk", because=("every question of both screens was answered with no",), **who)
+
+
+Harm = Literal[
+    "death", "health", "property or environment", "fundamental rights", "critical infrastructure", "widespread"
+]
+
+DAYS: dict[Harm, int] = {
+    "death": 10,
+    "health": 15,
+    "property or environment": 15,
+    "fundamental rights": 15,
+    "critical infrastructure": 2,
+    "widespread": 2,
+}
+"""Days from knowing of it to the authority: Art. 73(2), and for death 73(4), for infrastructure and what is widespread
+73(3).  The law says "immediately", and these days at the latest."""
+
+
+class Incident(Record):
+    """One serious incident with a model line; ``aware`` starts the clock, ``reported`` stops it."""
+
+    kind: ClassVar[str] = "incident"
+
+    model: Name
+    candidate: Digest | None = None
+    harm: Harm
+    words: Text
+    aware: Moment
+    reported: Moment | None = None
+    authority: str = ""
+    reference: str = ""
+    person: Name
+    at: Moment
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.reported is not None and (self.reported < self.aware or not self.authority.strip()):
+            raise ValueError("a report comes after somebody knew, and goes to a named authority")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+    @property
+    def due(self) -> Moment:
+        """When the authority must know at the latest."""
+        return self.aware + datetime.timedelta(days=DAYS[self.harm])
+
+    @property
+    def case(self) -> tuple[str, str, str]:
+        """What tells one incident from another; a later record of the same case replaces this one."""
+        return (self.model, self.harm, self.aware.isoformat())
+
+
+class Watch(Record):
+    """A named person watched for incidents from one day to another, and knows of none beside those registered."""
+
+    kind: ClassVar[str] = "incident-watch"
+
+    model: Name
+    since: datetime.date
+    until: datetime.date
+    words: Text
+    person: Name
+    at: Moment
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.since <= self.until <= self.at.date():
+            raise ValueError("a watch begins before it ends, and ends before somebody speaks of it")
+        return self
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+
+def current(incidents: Iterable[Incident]) -> tuple[Incident, ...]:
+    """The newest record of each incident, oldest incident first."""
+    newest = {incident.case: incident for incident in sorted(incidents, key=lambda one: one.at)}
+    return tuple(sorted(newest.values(), key=lambda one: one.aware))

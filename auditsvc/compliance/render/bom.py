@@ -6,8 +6,7 @@ import uuid
 from typing import Any
 
 from auditsvc.compliance.report.figures import Number
-from auditsvc.compliance.report.report_model import Report
-from auditsvc.compliance.report.report_parts import EvidenceRow, SliceRow, SliceTable
+from auditsvc.compliance.report.report_model import EvidenceRow, Report, SliceRow, SliceTable
 from auditsvc.compliance.report.wording import MEASURE_WORDS
 from auditsvc.records import canonical_json
 

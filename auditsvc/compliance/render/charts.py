@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from html import escape
 
 from auditsvc.compliance.report.figures import Figure, Number
-from auditsvc.compliance.report.report_model import ConfidenceBin, FrontierPoint, Reliability
-from auditsvc.compliance.report.report_parts import Curve
+from auditsvc.compliance.report.report_model import ConfidenceBin, Curve, FrontierPoint, Reliability
 from auditsvc.compliance.report.wording import full_text, plain, value_text
 
 

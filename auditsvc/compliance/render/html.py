@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from auditsvc.compliance.render import charts
-from auditsvc.compliance.render.typst_context import harm_words, suggested_words
+from auditsvc.compliance.render.pdf import harm_words, suggested_words
 from auditsvc.compliance.report import wording
 from auditsvc.compliance.report.figures import Counts
-from auditsvc.compliance.report.report_model import Report
-from auditsvc.compliance.report.report_parts import SliceRow, SliceTable
+from auditsvc.compliance.report.report_model import Report, SliceRow, SliceTable
 from auditsvc.settings import shipped
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from auditsvc.compliance.assessment.kind_state import Assessment
+from auditsvc.compliance.assessment.rules import Assessment
 from auditsvc.compliance.report.report_model import FrameworkPart, OpenItem, Report
 from auditsvc.compliance.report.wording import slice_words
 from auditsvc.records import canonical_json, digest_of

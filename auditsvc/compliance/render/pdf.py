@@ -1,8 +1,9 @@
-"""The report as PDF: tagged, archivable, with the report's JSON inside, by Typst (the extra ``pdf``).
+"""The report as PDF: tagged, archivable, with the report's JSON attached, typeset by Typst (the extra ``pdf``).
 
-Declared as PDF/A-3a and PDF/UA-1 by the engine, which refuses an image without alternative text; nobody has
-certified it.  The same report gives the same bytes: bundled fonts only, and the report's own time.  Words reach
-the page as data and never as Typst code.
+The template ``report.typ`` prints a JSON context of finished text: rounding and selection happen here, and text
+reaches the page as data and never as Typst code.  The file declares PDF/A-3a and PDF/UA-1; Typst checks what it can,
+such as alternative texts, and nobody else has validated it.  The same report gives the same bytes: only bundled fonts
+are used, and the time is that of the report.
 
 Reference: ISO 19005-3:2012 (PDF/A-3), ISO 14289-1:2014 (PDF/UA-1).
 """
@@ -12,15 +13,448 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.render.charts import standalone
 from auditsvc.compliance.render.tables import render_json
-from auditsvc.compliance.render.typst_context import example_name, picture_name, view
-from auditsvc.compliance.report.report_model import Report
+from auditsvc.compliance.report.figures import Counts, Figure
+from auditsvc.compliance.report.report_model import (
+    ConfidenceBin,
+    Curve,
+    EvidenceRow,
+    Example,
+    ExemplarsPart,
+    FrameworkPart,
+    OpenItem,
+    Picture,
+    Report,
+    RulePart,
+    SliceRow,
+    SliceTable,
+    SuggestedPart,
+    Triage,
+)
+from auditsvc.compliance.report.wording import (
+    amount,
+    change_words,
+    condition_words,
+    day,
+    interval_text,
+    is_score,
+    metric_words,
+    minute,
+    plain,
+    plural,
+    slice_words,
+    value_text,
+)
 from auditsvc.errors import Unavailable
 from auditsvc.settings import shipped
+
+Json = dict[str, Any]
+
+MANY = 40
+"""A rule with more lines met than this prints only those that are not, and how many are."""
+
+
+def short(digest: str | None) -> str:
+    """The first twelve digits of a digest."""
+    return (digest or "").removeprefix("sha256:")[:12]
+
+
+def counted(counts: Counts) -> list[list[Any]]:
+    """Names and numbers of the parts of the counts bar."""
+    order = ("violated", "unknown", "waived", "met")
+    return [[name, number] for name in order if (number := getattr(counts, name))]
+
+
+def _cells(figures: Iterable[Figure]) -> list[list[str]]:
+    return [[value_text(figure), interval_text(figure)] for figure in figures]
+
+
+def slices(table: SliceTable) -> Json:
+    """One table of groups, each row with its intervals as SVG and as text."""
+    axis = charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
+
+    def drawn(row: SliceRow) -> list[str]:
+        chart = charts.interval_row(row.parent, row.candidate, axis, slice_words(row.slice))
+        return [charts.standalone(chart).decode(), chart.text]
+
+    return {
+        "title": table.title,
+        "ticks": [[axis.at(tick), f"{tick * 100:g}"] for tick in axis.ticks()],
+        "rows": [
+            {
+                "name": slice_words(row.slice),
+                "images": plural(row.images, "image"),
+                "chart": drawn(row),
+                "cells": _cells((row.parent, row.candidate, row.loss)),
+                "evidence": short(row.candidate.evidence),
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def curve(curve: Curve) -> Json:
+    """One family of conditions."""
+    return {
+        "title": curve.title,
+        "alt": charts.curve_chart(curve).text,
+        "rows": [
+            {
+                "name": condition_words(point.condition),
+                "cells": _cells((point.parent, point.candidate, point.loss)),
+                "weakest": slice_words(point.weakest),
+                "weakest_cells": _cells((point.weakest_value,)),
+                "evidence": short(point.candidate.evidence),
+            }
+            for point in curve.points
+        ],
+    }
+
+
+def _about(metric: str) -> str:
+    return condition_words(metric.partition(".")[2]) if is_score(metric) else metric_words(metric)
+
+
+def rule(rule: RulePart) -> Json:
+    """One rule and its lines; too many met ones are counted only."""
+    held = [row for row in rule.rows if row.standing == "met"]
+    rows = rule.rows if len(held) <= MANY else [row for row in rule.rows if row.standing != "met"]
+    return {
+        "left_out": f"{len(held)} more lines are met; the attached data hold them." if len(held) > MANY else "",
+        "name": rule.rule + (" (warns only)" if rule.severity == "warn" else ""),
+        "sentence": rule.sentence,
+        "why": rule.why,
+        "rows": [
+            [
+                row.standing,
+                f"{slice_words(row.slice)}, {_about(row.metric)}",
+                value_text(row.measured),
+                interval_text(row.measured),
+                f"{'at least' if row.bound == 'at_least' else 'at most'} {amount(row.limit, row.unit)}",
+                str(row.measured.images),
+                short(row.measured.evidence),
+            ]
+            for row in rows
+        ],
+    }
+
+
+def framework(part: FrameworkPart) -> Json:
+    """One framework with all its rows."""
+    stale = " This data was checked too long ago." if part.stale else ""
+    aside = ", ".join(f"{count.rows} {count.status.replace('_', ' ')}" for count in part.aside)
+    return {
+        "name": part.name,
+        "headline": f"{part.headline}. Of all {len(part.rows)} rows, {part.by_whom}.",
+        "standing": f"{part.standing} Version: {part.version}. Checked on {day(part.data_checked)}.{stale}",
+        "counts": [[count.status.replace("_", " "), count.rows] for count in part.counts],
+        "aside": f"Beside these: {aside}." if aside else "",
+        "dates": [
+            [
+                d.part,
+                "; ".join(f"{f.value} {f.label}" for f in d.dates)
+                + (f". Disputed: {d.disputed}" if d.disputed else ""),
+            ]
+            for d in part.dates
+        ],
+        "rows": [
+            [
+                row.requirement,
+                row.title,
+                row.status.replace("_", " ")
+                + (
+                    f" (evidence: {row.evidence_status.replace('_', ' ')})" if row.status != row.evidence_status else ""
+                ),
+                row.words,
+                " ".join(short(digest) for digest in row.records),
+            ]
+            for row in part.rows
+        ],
+    }
+
+
+def people(report: Report) -> list[list[str]]:
+    """Who submitted, approved and waived."""
+    decision = report.decision
+    rows = [[decision.submitter, "submitted", "", "", ""]] if decision.submitter else []
+    rows += [[o.person, "approved", minute(o.at), o.comment, short(o.record)] for o in decision.approvals]
+    rows += [
+        [w.person, f"waived {w.rule} until {day(w.until)}", minute(w.at), w.reason, short(w.record)]
+        for w in report.waivers
+    ]
+    return rows
+
+
+def mark(report: Report) -> list[list[str]]:
+    """The watermark, or nothing."""
+    if report.watermark is None:
+        return []
+    found = [[r.title, f"{value_text(r.measured)} ({interval_text(r.measured)})"] for r in report.watermark.readings]
+    return [*([fact.label, fact.value] for fact in report.watermark.facts), *found, ["Note", report.watermark.note]]
+
+
+def run(row: EvidenceRow) -> Json:
+    """One line of the evidence index."""
+    return {
+        "name": f"{row.check}, version {row.version}",
+        "short": short(row.record),
+        "facts": [
+            ["Record", row.record],
+            ["Images", f"{row.dataset}, {plural(row.dataset_images, 'image')}, {row.dataset_digest}"],
+            ["Parameters", "; ".join(f"{fact.label} = {fact.value}" for fact in row.parameters) or "none"],
+            ["Seed and alpha", f"{row.seed}; {row.alpha} for each end of an interval"],
+            ["Readings", f"{row.readings}, of which {row.unmeasured} unmeasured"],
+            ["Run", f"{minute(row.started)} to {minute(row.finished)}"],
+            ["Good until", day(row.expires) + (" (expired)" if row.expired else "")],
+            ["Environment", "; ".join([row.code, *(f"{f.label} {f.value}" for f in row.environment)])],
+        ],
+    }
+
+
+def _cell(figure: Figure) -> list[str]:
+    return [value_text(figure), interval_text(figure)]
+
+
+def harm(found: Triage) -> Json:
+    """The losses that stand out, most certain first."""
+    return {
+        "words": harm_words(found),
+        "rows": [
+            [
+                slice_words(row.slice),
+                *_cell(row.clean),
+                *_cell(row.loss),
+                row.title,
+                str(row.conditions),
+                short(row.loss.evidence),
+            ]
+            for row in found.rows
+        ],
+    }
+
+
+def harm_words(found: Triage) -> str:
+    """What the list of losses that stand out is, and is not."""
+    if not found.looked_at:
+        return ""
+    if not found.rows:
+        return f"None of {found.looked_at} losses of groups under all conditions stands out from chance."
+    return (
+        f"{found.found} of {found.looked_at} losses, of every group under every condition, stand out; of these "
+        f"{100 * found.chance:g}\u00a0% may be chance. Groups are ranked by what they lose at the least, not by the "
+        "estimate. This says where to look; what blocks is said by the rules."
+    )
+
+
+def suggested(found: SuggestedPart | None) -> Json:
+    """The groups that a search suggests."""
+    return {
+        "words": suggested_words(found) if found else "",
+        "rows": [
+            [row.expression, *_cell(row.found), *_cell(row.held), str(row.held.images), short(row.held.evidence)]
+            for row in (found.rows if found else ())
+        ],
+    }
+
+
+def suggested_words(found: SuggestedPart) -> str:
+    """What suggestions are, and are not."""
+    if not found.rows:
+        return f"A search among {found.tried} groups suggests none."
+    return (
+        f"Suggested by a search among {found.tried} groups on {found.images_found} of the images; what a search finds, "
+        f"it flatters, so the loss on the other {found.images_held} is told beside it. Nothing is judged by these: a "
+        "policy that names a group judges it, on other images."
+    )
+
+
+def exemplars(found: ExemplarsPart | None) -> Json:
+    """What several seeds of the recipe change alike."""
+    return {
+        "words": found.words if found else "",
+        "record": short(found.evidence) if found else "",
+        "rows": [
+            [row.image, row.target, row.parent, row.candidates, f"{row.agreed} of {found.seeds}", ", ".join(row.slices)]
+            for row in (found.rows if found else ())
+            if found
+        ],
+    }
+
+
+def rate_rows(report: Report) -> list[list[Any]]:
+    """The rates of each group: the candidate's with its interval, and what it is a share of, beside the parent's."""
+    return [
+        [
+            slice_words(row.slice),
+            *([value_text(own), f"{interval_text(own)}; of {own.images}; parent {value_text(dense)}"]
+              for own, dense in zip(row.candidate, row.parent, strict=True)),
+            short(row.candidate[0].evidence),
+        ]
+        for row in report.rates
+    ]  # fmt: skip
+
+
+def chart_pages(report: Report) -> list[Json]:
+    """Charts with the table of their numbers."""
+    return [page for page in (_confidence(report), _frontier(report)) if page]
+
+
+def _confidence(report: Report) -> Json:
+    found = report.reliability
+    if found is None:
+        return {}
+    return {
+        "title": "Confidence",
+        "lead": "How often answers of each confidence are right. On the diagonal a model is right as often as it "
+        "says; under it, it is too sure of itself.",
+        "file": "reliability.svg",
+        "alt": charts.reliability_chart(found).text,
+        "head": ["Candidate says", "is right", "Parent says", "is right", "Evidence"],
+        "rows": [_bin(own, dense) for own, dense in found.bins()],
+    }
+
+
+def _bin(own: ConfidenceBin | None, dense: ConfidenceBin | None) -> list[Any]:
+    cells = [*_said(own), *_said(dense)]
+    known = own or dense
+    return [cells[0][0], *cells[1:], short(known.right.evidence) if known else ""]
+
+
+def _said(one: ConfidenceBin | None) -> list[list[str]]:
+    return [["–", ""], ["–", ""]] if one is None else [[value_text(one.told), ""], _cell(one.right)]
+
+
+def _frontier(report: Report) -> Json:
+    if not report.frontier:
+        return {}
+    return {
+        "title": "Other candidates of this parent",
+        "lead": "What each step of compression costs, on unchanged images. Filled: approved. This report is about the "
+        "candidate with the ring.",
+        "file": "frontier.svg",
+        "alt": charts.frontier_chart(report.frontier).text,
+        "head": ["Version", "Recipe", "Weights left", "Score", "Evidence"],
+        "rows": [
+            [
+                f"{point.version}, {point.outcome}" + (" (this one)" if point.here else ""),
+                [point.recipe, ""],
+                [plain(point.kept), ""],
+                _cell(point.score),
+                short(point.score.evidence),
+            ]
+            for point in report.frontier
+        ],
+    }
+
+
+def picture_name(number: int, picture: Picture) -> str:
+    """The file that the template shows for a picture."""
+    return f"picture-{number}.{'jpg' if picture.media_type == 'image/jpeg' else 'png'}"
+
+
+def example_name(number: int, one: Example) -> str:
+    """The file that the template shows for an example."""
+    return f"example-{number}.{'jpg' if one.media_type == 'image/jpeg' else 'png'}"
+
+
+def view(report: Report) -> Json:
+    """Everything that the template prints, as finished text."""
+    return {
+        **_first_page(report),
+        "slices": [slices(table) for table in report.slices[:1]],
+        "flips": [
+            [
+                f.title,
+                str(f.images),
+                str(f.broke),
+                str(f.mended),
+                "–" if f.other is None else str(f.other),
+                short(f.evidence),
+            ]
+            for f in report.flips
+        ],
+        "ways": list(change_words(report.subject.task)),
+        "harm": harm(report.triage),
+        "suggested": suggested(report.suggested),
+        "exemplars": exemplars(report.exemplars),
+        "pictures": [_picture(number, one) for number, one in enumerate(report.pictures)],
+        "curves": [curve(one) | {"strip": _strip(one.family, report)} for one in report.curves],
+        "rates": rate_rows(report),
+        "charts": chart_pages(report),
+        "related": [[fact.value, fact.label, short(fact.label)] for fact in report.related],
+        "rules": [rule(one) for one in report.rules],
+        "frameworks": [framework(part) for part in report.frameworks],
+        "people": people(report),
+        "papers": [[p.title, p.kind, p.person, p.reviewer or "nobody else", short(p.record)] for p in report.papers],
+        "changes": [[row.label, row.before, row.after] for row in report.changes],
+        "lineage": _lineage(report),
+        "mark": mark(report),
+        "steps": [
+            [step.step, "held" if step.held else "did not hold", step.detail]
+            for step in (report.verification.steps if report.verification else ())
+        ],
+        "verdict": report.verification.verdict if report.verification else "not verified here",
+        "evidence": [run(row) for row in report.evidence],
+        "glossary": [[fact.label, fact.value] for fact in report.glossary],
+        "foot": f"Written by {report.tool} on {minute(report.at)}",
+    }
+
+
+def _first_page(report: Report) -> Json:
+    subject, decision, summary = report.subject, report.decision, report.summary
+    approved = " and ".join(one.person for one in decision.approvals)
+    who = f"Approved by {approved} on {day(decision.approvals[-1].at)}." if approved else "Nobody has approved it."
+    submitted = f" Submitted by {decision.submitter}." if decision.submitter else ""
+    until = f" · evidence good until {day(summary.evidence_expires)}" if summary.evidence_expires else ""
+    return {
+        "title": f"{decision.headline}: {subject.model} version {subject.version}",
+        "model": subject.model,
+        "version": f"version {subject.version}",
+        "date": [report.at.year, report.at.month, report.at.day],
+        "byline": f"A pruned {subject.task} model, {short(subject.candidate)} · {day(report.at)}{until}",
+        "use": [["For", subject.intended_use], ["Not for", subject.not_for]],
+        "outcome": decision.outcome,
+        "headline": decision.headline,
+        "explanation": decision.explanation,
+        "who": f"{who}{submitted} Judged on {day(decision.at)} under the policy “{decision.policy}”, "
+        f"version {decision.policy_version}.",
+        "counts": counted(summary.counts),
+        "sentences": [[one.text, [short(digest) for digest in one.evidence]] for one in summary.sentences],
+        "not_tested": list(summary.not_tested),
+        "open": [_open(item) for item in summary.open_items[:6]],
+        "more_open": max(0, len(summary.open_items) - 6),
+        "where": [[fact.label, fact.value] for fact in report.where],
+        "held": [f"{part.short}: {part.headline}." for part in report.frameworks],
+        "law": [*report.law, "This report is no conformity assessment, no certificate and no legal advice."],
+    }
+
+
+def _open(item: OpenItem) -> list[str]:
+    owner = f"{item.owner}, until {day(item.until)}" if item.until else "no owner"
+    return [item.standing, item.rule, "; ".join(item.where), owner]
+
+
+def _strip(family: str, report: Report) -> list[list[str]]:
+    """The examples of one family: file, words for those who can't see it, title."""
+    every = enumerate(report.examples)
+    return [[example_name(number, one), one.alt, one.title] for number, one in every if one.family == family]
+
+
+def _picture(number: int, one: Picture) -> list[str]:
+    answers = f"parent {one.parent}, candidate {one.candidate}, truth {one.target}"
+    return [picture_name(number, one), one.alt, one.change, answers, ", ".join(one.slices)]
+
+
+def _lineage(report: Report) -> list[list[Any]]:
+    found = report.lineage
+    named = (("Parent", found.parent), ("Recipe", found.recipe), ("Candidate", found.candidate))
+    return [[name, [[fact.label, fact.value] for fact in facts]] for name, facts in named]
 
 
 def render_pdf(report: Report) -> bytes:

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 from auditsvc.compliance.report.figures import Figure
-from auditsvc.compliance.report.report_model import Report
-from auditsvc.compliance.report.report_parts import RulePart, RuleRow
+from auditsvc.compliance.report.report_model import Report, RulePart, RuleRow
 from auditsvc.compliance.report.wording import value_text
 
 

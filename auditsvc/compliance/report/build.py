@@ -1,17 +1,13 @@
-"""From records to the one report model, by a pure function.
+"""From records to the report model, as a pure function.
 
-The same records and the same moment give the same report, byte for byte.  Nothing is judged here: verdicts
-come from the decision, and what was not measured is said to be so.
+The same records and the same time give the same report, byte for byte.  Verdicts come from the decision, and what was
+not measured is stated as such.  This file assembles the parts: lineage, changed answers, the losses that stand out,
+decision and glossary; ``sections`` makes the parts that show measurements, ``summary`` the first page.
 
-What pruning broke: answers that changed, counted and shown.
-
-Where a candidate comes from: parent, recipe, counted facts, watermark.
-
-Which losses stand out, ranked by how sure they are and not by how large they look.
-
-The largest estimate among many groups is usually that of a small group that had bad luck.  So every loss of every group
-under every condition is tested, the list is cut where one in ten of it would be chance, and what is on it is ranked by
-the smaller end of its interval: what the group loses at the least.  It says where to look; what blocks is the policy's.
+Losses are ranked by certainty and not by size: the largest estimate among many groups is usually that of a small group
+and due to chance.  Every loss of every group under every condition is tested, the list is cut at a false discovery rate
+of 10 %, and it is sorted by the lower end of the interval, which is the least that the group loses.  The list says
+where to look; the rules of the policy decide.
 
 Reference: Y. Benjamini and Y. Hochberg (1995), "Controlling the False Discovery Rate",
 doi:10.1111/j.2517-6161.1995.tb02031.x.
@@ -34,11 +30,15 @@ from auditsvc.compliance.assessment.assessment_context import (
 )
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Framework
-from auditsvc.compliance.report.figures import Number
-from auditsvc.compliance.report.glossary import GLOSSARY
+from auditsvc.compliance.report.figures import Fact, Number
 from auditsvc.compliance.report.report_model import (
     DecisionPart,
+    FlipCount,
     HarmRow,
+    Lineage,
+    MarkPart,
+    MarkReading,
+    Picture,
     Report,
     Signature,
     Subject,
@@ -47,7 +47,6 @@ from auditsvc.compliance.report.report_model import (
     VerificationStep,
     WaiverPart,
 )
-from auditsvc.compliance.report.report_parts import FlipCount, Lineage, MarkPart, MarkReading, Picture
 from auditsvc.compliance.report.sections import (
     curves,
     evidence_index,
@@ -67,6 +66,27 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Moment, Parent, Reading, Verdict
 from auditsvc.records.decision import missing_consent
 from auditsvc.records.evidence import Change
+
+_WORDS = {
+    "Candidate": "The pruned model that asks for release: one exact set of files, named by its digest.",
+    "Condition": "A change made to every image before both models see it, such as less light or a hidden part.",
+    "Digest": "A fingerprint of a file or record. If one bit changes, so does the digest.",
+    "Evidence": "The stored result of one run of one check, with all that is needed to run it again.",
+    "Interval": "The range in which the true value is expected, given how few or many images were tested. "
+    "Rules are judged by its worse end.",
+    "Met, violated, unknown": "A rule holds even at the worse end of the interval; it does not; or too little is known "
+    "to say. Unknown blocks a release as violated does.",
+    "Parent": "The model before pruning. Every image was shown to both models.",
+    "Points": "Percentage points: from 95 % to 92 % is a loss of 3 points.",
+    "Pruning": "Removing weights from a model so that it is smaller or faster.",
+    "Slice, group": "A named part of the test images, for instance all photos of women.",
+    "Waiver": "A named person takes one rule that does not hold upon themselves, with a reason and an end date. "
+    "It is not a pass.",
+    "Watermark": "A hidden mark in the weights that lets the owner recognise the model. It says nothing about quality.",
+}
+
+GLOSSARY: tuple[Fact, ...] = tuple(Fact(label=term, value=meaning) for term, meaning in _WORDS.items())
+"""In alphabetical order."""
 
 
 def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:

@@ -14,22 +14,20 @@ from auditsvc.compliance.assessment.topics import topic_of
 from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, Standing, Unit
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
+    Curve,
+    CurvePoint,
+    EvidenceRow,
     Example,
     ExemplarsPart,
     FrontierPoint,
     RateRow,
     Reliability,
-    SuggestedPart,
-    SuggestedRow,
-)
-from auditsvc.compliance.report.report_parts import (
-    Curve,
-    CurvePoint,
-    EvidenceRow,
     RulePart,
     RuleRow,
     SliceRow,
     SliceTable,
+    SuggestedPart,
+    SuggestedRow,
 )
 from auditsvc.compliance.report.wording import (
     FAMILIES,

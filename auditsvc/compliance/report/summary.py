@@ -9,16 +9,23 @@ import datetime
 from collections import Counter
 from collections.abc import Iterator
 
-from auditsvc.compliance.assessment.assess import assess
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Readings, ReportInputs, expiry
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Risk
+from auditsvc.compliance.assessment.attestations import (
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+    Document,
+    Incident,
+    Risk,
+    Watch,
+)
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Framework, Placement, Status
-from auditsvc.compliance.assessment.incident_status import Incident, Watch
-from auditsvc.compliance.assessment.kind_state import Assessment
+from auditsvc.compliance.assessment.rules import Assessment, assess
 from auditsvc.compliance.assessment.topics import NEVER_TESTED, untested
 from auditsvc.compliance.report.figures import Fact, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ChangeRow,
+    FlipCount,
     FrameworkPart,
     LawDates,
     OpenItem,
@@ -28,7 +35,6 @@ from auditsvc.compliance.report.report_model import (
     StatusCount,
     Summary,
 )
-from auditsvc.compliance.report.report_parts import FlipCount
 from auditsvc.compliance.report.sections import count, standing_of, weakest_slice
 from auditsvc.compliance.report.wording import (
     SCORE_WORDS,

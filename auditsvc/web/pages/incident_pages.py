@@ -11,7 +11,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from auditsvc.compliance.assessment.incident_status import DAYS, Harm
+from auditsvc.compliance.assessment.attestations import DAYS, Harm
 from auditsvc.records import Parent, Submission
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.forms import Form, given_as

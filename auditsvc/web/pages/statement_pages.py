@@ -22,9 +22,8 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch, load_questionnaire
-from auditsvc.compliance.assessment.attestations import Risk, risk_of
+from auditsvc.compliance.assessment.attestations import Risk, current, risk_of
 from auditsvc.compliance.assessment.framework import load_vocabulary
-from auditsvc.compliance.assessment.incident_status import current
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
 from auditsvc.settings import shipped

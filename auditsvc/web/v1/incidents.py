@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from auditsvc.compliance import Incident, Watch
-from auditsvc.compliance.assessment.incident_status import Harm
+from auditsvc.compliance.assessment.attestations import Harm
 from auditsvc.records import Digest, Moment, Name, Text
 from auditsvc.services.statements import record_incident, record_watch, reported_incident
 from auditsvc.web.authentication import site_of

@@ -1,19 +1,23 @@
-"""How each rule of the frameworks gets from kinds of evidence to a status.
+"""From a framework and the records to one assessment per requirement.
 
-The rules are those of ``policies/frameworks/_vocabulary.yaml``.  Each is a function of one row.
+Each rule of ``policies/frameworks/_vocabulary.yaml`` is a function from the kinds of evidence of a requirement to its
+status.  Verdicts come from the decision and statements from people; nothing is decided here, and every assessment
+names the records that it is based on.  The worst status wins, a requirement without a record is never supported, and
+statuses are never summed to a percentage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext
-from auditsvc.compliance.assessment.evidence_status import worst
-from auditsvc.compliance.assessment.framework import Requirement, Status
-from auditsvc.compliance.assessment.incident_status import reported_in_time, unwatched
-from auditsvc.compliance.assessment.kind_state import KindState
+from auditsvc.compliance.assessment.attestations import Incident
+from auditsvc.compliance.assessment.evidence_status import KindState, kind_state, unwatched, worst
+from auditsvc.compliance.assessment.framework import Framework, Placement, Requirement, Status
 from auditsvc.compliance.report.wording import minute
+from auditsvc.records import Digest, Moment, Value
 
 Found = tuple[Status, str]
 
@@ -180,3 +184,105 @@ RULES: dict[str, Callable[[Row], Found]] = {
     "R-NONE": _repealed,
 }
 """How each rule of the frameworks gets from row.kinds of evidence to a status."""
+
+
+def reported_in_time(incidents: Iterable[Incident], days: int, now: Moment) -> tuple[Status, str]:
+    """How these incidents stand against a limit in days; the worst one tells."""
+    late, open_ones, told = [], [], 0
+    for one in incidents:
+        due = one.aware + datetime.timedelta(days=days)
+        if (one.reported or now) > due:
+            late.append(f"{one.harm}, known on {one.aware.date()}, due on {due.date()}")
+        elif one.reported is None:
+            open_ones.append(f"{one.harm}, known on {one.aware.date()}, is due on {due.date()}")
+        else:
+            told += 1
+    if late:
+        return "contradicted", f"not reported within {days} days: {'; '.join(late)}"
+    if open_ones:
+        return "insufficient", f"not reported yet: {'; '.join(open_ones)}"
+    return "supported", f"{told} reported within {days} days"
+
+
+class Assessment(Value):
+    """How one requirement stands.  ``evidence_status`` is shown beside a row that applies only later."""
+
+    framework: str
+    requirement: str
+    key: str
+    title: str
+    reference: str
+    group: str
+    role: str
+    rule: str
+    assessability: str
+    status: Status
+    evidence_status: Status
+    counted: bool
+    words: str
+    applies: str
+    kinds: tuple[KindState, ...]
+    records: tuple[Digest, ...]
+    note: str
+
+
+def assess(framework: Framework, dossier: AssessmentContext) -> Iterator[Assessment]:
+    """One assessment for each requirement of the framework, in its order, as of the dossier's moment."""
+    known: dict[str, KindState] = {}
+    for row in framework.requirements:
+        for kind in row.evidence:
+            if kind not in known:
+                known[kind] = kind_state(kind, dossier)
+        yield _assess(framework, row, tuple(known[kind] for kind in row.evidence), dossier)
+
+
+def _assess(
+    framework: Framework, row: Requirement, kinds: tuple[KindState, ...], dossier: AssessmentContext
+) -> Assessment:
+    evidence_status, words = RULES[row.rule](Row(row, kinds, dossier))
+    placement = framework.placements.get(row.placement)
+    status, why = _in_time(row, placement, evidence_status, dossier)
+    counted = status not in {"out_of_scope", "not_yet_due", "not_applicable"} and row.rule != "R-ROLLUP"
+    return Assessment(
+        framework=framework.framework,
+        requirement=row.id,
+        key=row.key,
+        title=row.title,
+        reference=row.reference,
+        group=row.group,
+        role=row.role,
+        rule=row.rule,
+        assessability=row.assessability,
+        status=status,
+        evidence_status=evidence_status,
+        counted=counted,
+        words="; ".join(part for part in (why, words) if part),
+        applies=applies_words(placement, row),
+        kinds=kinds,
+        records=tuple(dict.fromkeys(name for found in kinds for name in found.records)),
+        note=row.note,
+    )
+
+
+def _in_time(row: Requirement, placement: Placement | None, found: Status, dossier: AssessmentContext) -> Found:
+    """Dates and the declared risk class; both are facts beside the evidence, never instead of it."""
+    if found == "out_of_scope" or placement is None:
+        return found, ""
+    if placement.high_risk_only and row.rule != "R-SCREEN":
+        risk = dossier.risk()
+        if risk.declared == "not high-risk":
+            return "not_applicable", f"{risk.person} declared that the use is not high-risk: {'; '.join(risk.because)}"
+    first = min(start.date for start in placement.dates)
+    if dossier.today < first:
+        return "not_yet_due", f"applies from {first.isoformat()} at the earliest; the evidence so far is “{found}”"
+    return found, ""
+
+
+def applies_words(placement: Placement | None, row: Requirement) -> str:
+    """From when a row applies; where readings differ, all of them."""
+    if placement is None:
+        return ""
+    dates = "; ".join(f"{start.date.isoformat()} {start.when}" for start in placement.dates)
+    disputed = f" Disputed: {placement.disputed}" if placement.disputed else ""
+    note = f" ({row.applies_note})" if row.applies_note else ""
+    return f"{dates}{note}.{disputed}"
