@@ -1,18 +1,17 @@
 """The gate: policy and evidence in, decision out.  A pure function: no clock, no file, no registry.
 
-A rule is ``met`` only if the *pessimistic* end of the interval keeps its limit, so doubt counts against the
-candidate.  It is ``violated`` if the other end breaks it too, or, for a loss against the parent, if the estimate
-is over the limit and the loss itself is shown: its p-value holds under Holm's correction over the rule's
-family.  Everything else, and everything that was not measured, is too old, contradicts itself or belongs to
-another candidate, is ``unknown``.
+A rule is ``met`` only if the *pessimistic* end of the interval keeps its limit, so uncertainty counts against the
+candidate.  It is ``violated`` if the other end breaks the limit too, or, for a loss against the parent, if the estimate
+is over the limit and the loss itself is shown: its p-value holds under Holm's correction over the rule's family.
+Everything else is ``unknown``: what was not measured, is too old, contradicts itself or is about another candidate.
 
-Approval needs every blocking rule: an intersection-union test, so that the chance of approving a candidate
-that breaks any one of them is at most alpha, without correction for their number.
+Approval needs every blocking rule: an intersection-union test, so that the probability of approving a candidate that
+breaks any one of them is at most alpha, without correction for their number.
+
+What a metric means (is it a loss, what is its unit) is read from the declarations in the evidence.
 
 Reference: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
 doi:10.1080/00401706.1982.10487790.
-
-Which waivers count for a decision, and why the others do not.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from auditsvc.records import (
     Evidence,
     Judgement,
     Measured,
+    Metric,
     Moment,
     Outcome,
     Policy,
@@ -37,11 +37,228 @@ from auditsvc.records import (
     Verdict,
     Waiver,
     matches,
+    metric_of,
 )
 from auditsvc.records.eligibility import Incumbent, eligible_evidence
 from auditsvc.records.holdout import HoldoutUses, holdout_exhausted, holdout_note
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.statistics import difference, holm
+
+UNUSED: HoldoutUses = {}
+Readings = Mapping[tuple[str, str], Measured | Unmeasured]
+Eligible = Mapping[str, Evidence | str]
+"""For each check its evidence, or why none is eligible."""
+
+
+def decide(
+    policy: Policy,
+    candidate: Candidate,
+    evidence: Iterable[Evidence],
+    *,
+    waivers: Iterable[Waiver] = (),
+    incumbent: Incumbent | None = None,
+    holdout_uses: HoldoutUses = UNUSED,
+    at: Moment,
+) -> Decision:
+    """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
+
+    Evidence that is not eligible (``records.eligibility``) is left out, and the rules that needed it state the reason.
+    Rules that compare with the ``incumbent`` are not judged while nothing is released.
+    """
+    eligible = eligible_evidence(policy, candidate, evidence, at)
+    if exhausted := holdout_exhausted(policy, candidate.digest, holdout_uses):
+        eligible = dict.fromkeys(eligible, exhausted)
+    instances = [one for rule in policy.rules if rule.of is None for one in _instances(rule, eligible)]
+    compared = [rule for rule in policy.rules if rule.of]
+    if compared and incumbent:
+        images = {item.key.dataset for item in eligible.values() if isinstance(item, Evidence)}
+        same = [item for item in incumbent.evidence if item.key.dataset in images]
+        released = eligible_evidence(policy, incumbent.candidate, same, at)
+        instances += [_less_incumbent(one, released) for rule in compared for one in _instances(rule, eligible)]
+    in_force, notes = sort_waivers(policy, candidate, waivers, at)
+    tested = zip(instances, holm((one.family, one.p) for one in instances), strict=True)
+    judgements = tuple(apply_waiver(_judgement(one, p, policy.level), in_force) for one, p in tested)
+    open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
+    notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
+    notes += holdout_note(policy, candidate.digest, holdout_uses)
+    notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
+    return Decision(
+        candidate=candidate.digest,
+        policy=policy.digest,
+        policy_name=f"{policy.policy}-{policy.version}",
+        outcome=_outcome(judgements),
+        judgements=judgements,
+        evidence=tuple(sorted({judgement.evidence for judgement in judgements if judgement.evidence})),
+        waivers=tuple(sorted({judgement.waiver for judgement in judgements if judgement.waiver})),
+        incumbent=incumbent.candidate.digest if compared and incumbent else None,
+        notes=tuple(notes) or None,
+        at=at,
+    )
+
+
+@dataclass(frozen=True)
+class _RuleInstance:
+    """One rule applied to one metric on one slice."""
+
+    rule: Rule
+    metric: Metric
+    slice: str
+    outcome: Measured | Unmeasured
+    severity: Severity
+    evidence: Digest | None
+    too_small: bool = False
+    against: Digest | None = None
+
+    @property
+    def family(self) -> str:
+        """The family of tests that this loss belongs to."""
+        return self.rule.family or self.rule.rule
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether it is a loss against the parent, and not one less the incumbent's."""
+        return self.metric.role == "loss" and self.rule.of is None
+
+    @property
+    def p(self) -> float | None:
+        """The p-value of no loss, where this is a measured loss."""
+        return self.outcome.p if isinstance(self.outcome, Measured) and self.is_loss else None
+
+
+def _instances(rule: Rule, eligible: Eligible) -> list[_RuleInstance]:
+    """One instance for each metric and slice that the rule selects; at least one, always."""
+    found = eligible.get(rule.check, f"the policy does not run {rule.check}")
+    if isinstance(found, str):
+        return [_unmatched(rule, found, None)]
+    readings = _readings(found)
+    metrics = sorted({metric for metric, _ in readings if matches(rule.metric, metric)})
+    if not metrics:
+        return [_unmatched(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
+    sizes = _slice_sizes(eligible, found)
+    instances = [
+        _instance(rule, found.metric(metric), name, readings.get((metric, name)), sizes.get(name, 0), found)
+        for metric in metrics
+        for name in rule.chosen(sizes)
+    ]
+    if all(one.too_small for one in instances):
+        return [replace(one, severity=rule.severity) for one in instances]
+    return instances
+
+
+def _unmatched(rule: Rule, reason: str, evidence: Digest | None) -> _RuleInstance:
+    """The instance of a rule that selects no reading: unknown, for this reason."""
+    slices = ", ".join(rule.selectors)
+    return _RuleInstance(rule, metric_of(rule.metric), slices, Unmeasured(reason=reason), rule.severity, evidence)
+
+
+def _readings(evidence: Evidence) -> Readings:
+    """Every reading by metric and slice; one that is given twice contradicts itself and is unmeasured."""
+    found: dict[tuple[str, str], Measured | Unmeasured] = {}
+    for item in evidence.readings:
+        key = (item.metric, item.slice)
+        found[key] = (
+            item.outcome if key not in found else Unmeasured(reason="the evidence gives this reading more than once")
+        )
+    return found
+
+
+def _slice_sizes(eligible: Eligible, evidence: Evidence) -> dict[str, int]:
+    """Every slice in any evidence of this data set, with the largest number of its images that any check tried.
+
+    A check that leaves out a slice can't hide it: the evidence of the other checks names it.
+    """
+    sizes: dict[str, int] = {}
+    for other in eligible.values():
+        if isinstance(other, Evidence) and other.key.dataset == evidence.key.dataset:
+            for item in other.readings:
+                sizes[item.slice] = max(sizes.get(item.slice, 0), item.outcome.images)
+    return sizes
+
+
+def _instance(
+    rule: Rule, metric: Metric, name: str, outcome: Measured | Unmeasured | None, size: int, found: Evidence
+) -> _RuleInstance:
+    """One reading under one rule; on a slice below ``min_images`` it is unknown, unless its limit is surely broken.
+
+    ``below_minimum: warn`` excuses a slice only if it is too small in the whole data set, not just in this stage.
+    """
+    evidence, whole = found.digest, found.whole or {}
+    if outcome is None or (size == 0 and name != OVERALL):
+        reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric.id} for {name}"
+        return _RuleInstance(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
+    if outcome.images >= rule.min_images or _breaks_limit(rule, outcome):
+        return _RuleInstance(rule, metric, name, outcome, rule.severity, evidence)
+    seen = f"{outcome.images} images; the rule judges slices of at least {rule.min_images}"
+    if isinstance(outcome, Unmeasured):
+        seen = f"{outcome.reason}; the rule judges slices of at least {rule.min_images} images"
+    unknown = Unmeasured(reason=seen, images=outcome.images)
+    if name == OVERALL:
+        return _RuleInstance(rule, metric, name, unknown, rule.severity, evidence)
+    excused = rule.below_minimum == "warn" and whole.get(name, 0) < rule.min_images
+    severity: Severity = "warn" if excused else rule.severity
+    return _RuleInstance(rule, metric, name, unknown, severity, evidence, too_small=True)
+
+
+def _breaks_limit(rule: Rule, outcome: Measured | Unmeasured) -> bool:
+    """Whether even the optimistic end of the interval breaks the limit."""
+    if isinstance(outcome, Unmeasured):
+        return False
+    return outcome.high < rule.limit if rule.at_least is not None else outcome.low > rule.limit
+
+
+def _less_incumbent(instance: _RuleInstance, released: Eligible) -> _RuleInstance:
+    """The instance with its outcome less the incumbent's on the same images, or why there is none."""
+    found = released.get(instance.rule.check, f"no evidence of {instance.rule.check}")
+    if isinstance(instance.outcome, Unmeasured):
+        return instance
+    if isinstance(found, str):
+        return replace(instance, outcome=Unmeasured(reason=f"of the incumbent: {found}; audit it again"))
+    other = found.reading(instance.metric.id, instance.slice)
+    if isinstance(other, Unmeasured):
+        return replace(instance, outcome=Unmeasured(reason=f"of the incumbent: {other.reason}"))
+    return replace(instance, outcome=difference(instance.outcome, other), against=found.digest)
+
+
+def _judgement(instance: _RuleInstance, adjusted: float | None, alpha: float) -> Judgement:
+    rule, metric, outcome = instance.rule, instance.metric, instance.outcome
+    verdict, needed = _verdict(instance, adjusted, alpha), None
+    if verdict == "unknown" and isinstance(outcome, Measured):
+        needed = images_to_decide(rule, metric, outcome, alpha)
+    return Judgement(
+        rule=rule.rule,
+        metric=f"{rule.check}/{metric.id}",
+        slice=instance.slice,
+        verdict=verdict,
+        severity=instance.severity,
+        bound="at_least" if rule.at_least is not None else "at_most",
+        limit=rule.limit,
+        outcome=outcome,
+        evidence=instance.evidence,
+        adjusted_p=adjusted,
+        against=instance.against,
+        words=finding_message(rule, metric, instance.slice, outcome, needed),
+    )
+
+
+def _verdict(instance: _RuleInstance, adjusted: float | None, alpha: float) -> Verdict:
+    rule, outcome = instance.rule, instance.outcome
+    if isinstance(outcome, Unmeasured):
+        return "unknown"
+    if _breaks_limit(rule, outcome):
+        return "violated"
+    if rule.at_least is not None:
+        return "met" if outcome.low >= rule.limit else "unknown"
+    if outcome.high <= rule.limit:
+        return "met"
+    shown = outcome.low > 0 if adjusted is None else adjusted <= alpha
+    return "violated" if instance.is_loss and shown and outcome.value > rule.limit else "unknown"
+
+
+def _outcome(judgements: Sequence[Judgement]) -> Outcome:
+    open_ones = {item.verdict for item in judgements if item.severity == "block" and item.waiver is None}
+    if "violated" in open_ones:
+        return "rejected"
+    return "inconclusive" if "unknown" in open_ones else "approved"
 
 
 def sort_waivers(
@@ -73,210 +290,3 @@ def apply_waiver(judgement: Judgement, waivers: Mapping[str, Waiver]) -> Judgeme
     if waiver is None or judgement.verdict == "met":
         return judgement
     return judgement.model_copy(update={"waiver": waiver.digest})
-
-
-NO_LOOKS: HoldoutUses = {}
-Readings = Mapping[tuple[str, str], Measured | Unmeasured]
-
-
-def decide(
-    policy: Policy,
-    candidate: Candidate,
-    evidence: Iterable[Evidence],
-    *,
-    waivers: Iterable[Waiver] = (),
-    incumbent: Incumbent | None = None,
-    looks: HoldoutUses = NO_LOOKS,
-    at: Moment,
-) -> Decision:
-    """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
-
-    Evidence that does not count (``records.standing``) is left out, and the rules that needed it say why.  Rules that
-    compare with the ``incumbent`` are not judged while nothing is released.
-    """
-    standing = eligible_evidence(policy, candidate, evidence, at)
-    if worn := holdout_exhausted(policy, candidate.digest, looks):
-        standing = dict.fromkeys(standing, worn)
-    places = [place for rule in policy.rules if rule.of is None for place in _places(rule, standing)]
-    compared = [rule for rule in policy.rules if rule.of]
-    if compared and incumbent:
-        images = {item.key.dataset for item in standing.values() if isinstance(item, Evidence)}
-        same = [item for item in incumbent.evidence if item.key.dataset in images]
-        known = eligible_evidence(policy, incumbent.candidate, same, at)
-        places += [_against(place, known) for rule in compared for place in _places(rule, standing)]
-    in_force, notes = sort_waivers(policy, candidate, waivers, at)
-    judged = zip(places, holm((place.family, place.p) for place in places), strict=True)
-    judgements = tuple(apply_waiver(_judgement(place, p, policy.level), in_force) for place, p in judged)
-    open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
-    notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
-    notes += holdout_note(policy, candidate.digest, looks)
-    notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
-    return Decision(
-        candidate=candidate.digest,
-        policy=policy.digest,
-        policy_name=f"{policy.policy}-{policy.version}",
-        outcome=_outcome(judgements),
-        judgements=judgements,
-        evidence=tuple(sorted({judgement.evidence for judgement in judgements if judgement.evidence})),
-        waivers=tuple(sorted({judgement.waiver for judgement in judgements if judgement.waiver})),
-        incumbent=incumbent.candidate.digest if compared and incumbent else None,
-        notes=tuple(notes) or None,
-        at=at,
-    )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One metric on one slice under one rule."""
-
-    rule: Rule
-    metric: str
-    slice: str
-    outcome: Measured | Unmeasured
-    severity: Severity
-    evidence: Digest | None
-    too_small: bool = False
-    against: Digest | None = None
-
-    @property
-    def family(self) -> str:
-        """The name of the family that this loss is tested in."""
-        return self.rule.family or self.rule.rule
-
-    @property
-    def p(self) -> float | None:
-        """The p-value of no loss, where this is a loss against the parent."""
-        is_loss = isinstance(self.outcome, Measured) and self.metric.startswith("drop.") and self.rule.of is None
-        return self.outcome.p if isinstance(self.outcome, Measured) and is_loss else None
-
-
-def _places(rule: Rule, standing: Mapping[str, Evidence | str]) -> list[_Place]:
-    """Where the rule is judged: one place for each metric and slice that it names; at least one, always."""
-    found = standing.get(rule.check, f"the policy does not run {rule.check}")
-    if isinstance(found, str):
-        return [_nowhere(rule, found, None)]
-    readings = _readings(found)
-    metrics = sorted({metric for metric, _ in readings if matches(rule.metric, metric)})
-    if not metrics:
-        return [_nowhere(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
-    sizes = _slice_sizes(standing, found)
-    places = [
-        _place(rule, metric, name, readings.get((metric, name)), sizes.get(name, 0), found)
-        for metric in metrics
-        for name in rule.chosen(sizes)
-    ]
-    if all(place.too_small for place in places):
-        return [replace(place, severity=rule.severity) for place in places]
-    return places
-
-
-def _nowhere(rule: Rule, reason: str, evidence: Digest | None) -> _Place:
-    return _Place(rule, rule.metric, ", ".join(rule.selectors), Unmeasured(reason=reason), rule.severity, evidence)
-
-
-def _readings(evidence: Evidence) -> Readings:
-    """Every reading by metric and slice; one that is given twice is no reading."""
-    found: dict[tuple[str, str], Measured | Unmeasured] = {}
-    for item in evidence.readings:
-        place = (item.metric, item.slice)
-        found[place] = (
-            item.outcome if place not in found else Unmeasured(reason="the evidence gives this reading more than once")
-        )
-    return found
-
-
-def _slice_sizes(standing: Mapping[str, Evidence | str], evidence: Evidence) -> dict[str, int]:
-    """Every slice that any evidence of this data set knows, with the most images that were tried of it.
-
-    A check that leaves a slice out can't hide it: the others have told of it.
-    """
-    sizes: dict[str, int] = {}
-    for other in standing.values():
-        if isinstance(other, Evidence) and other.key.dataset == evidence.key.dataset:
-            for item in other.readings:
-                sizes[item.slice] = max(sizes.get(item.slice, 0), item.outcome.images)
-    return sizes
-
-
-def _place(
-    rule: Rule, metric: str, name: str, outcome: Measured | Unmeasured | None, size: int, found: Evidence
-) -> _Place:
-    """The reading at one place; what follows where the slice is too small (no excuse if that is only for now)."""
-    evidence, whole = found.digest, found.whole or {}
-    if outcome is None or (size == 0 and name != OVERALL):
-        reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric} for {name}"
-        return _Place(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
-    if outcome.images >= rule.min_images or _is_broken(rule, outcome):
-        return _Place(rule, metric, name, outcome, rule.severity, evidence)
-    seen = f"{outcome.images} images; the rule judges slices of at least {rule.min_images}"
-    if isinstance(outcome, Unmeasured):
-        seen = f"{outcome.reason}; the rule judges slices of at least {rule.min_images} images"
-    unknown = Unmeasured(reason=seen, images=outcome.images)
-    if name == OVERALL:
-        return _Place(rule, metric, name, unknown, rule.severity, evidence)
-    excused = rule.below_minimum == "warn" and whole.get(name, 0) < rule.min_images
-    severity: Severity = "warn" if excused else rule.severity
-    return _Place(rule, metric, name, unknown, severity, evidence, too_small=True)
-
-
-def _is_broken(rule: Rule, outcome: Measured | Unmeasured) -> bool:
-    """Whether even the candidate's best case breaks the limit."""
-    if isinstance(outcome, Unmeasured):
-        return False
-    return outcome.high < rule.limit if rule.at_least is not None else outcome.low > rule.limit
-
-
-def _against(place: _Place, known: Mapping[str, Evidence | str]) -> _Place:
-    """The place with its outcome less the incumbent's on the same images, or why there is none."""
-    standing = known.get(place.rule.check, f"no evidence of {place.rule.check}")
-    if isinstance(place.outcome, Unmeasured):
-        return place
-    if isinstance(standing, str):
-        return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {standing}; audit it again"))
-    other = standing.reading(place.metric, place.slice)
-    if isinstance(other, Unmeasured):
-        return replace(place, outcome=Unmeasured(reason=f"of the incumbent: {other.reason}"))
-    return replace(place, outcome=difference(place.outcome, other), against=standing.digest)
-
-
-def _judgement(place: _Place, adjusted: float | None, alpha: float) -> Judgement:
-    rule, outcome = place.rule, place.outcome
-    verdict, needed = _verdict(place, adjusted, alpha), None
-    if verdict == "unknown" and isinstance(outcome, Measured):
-        needed = images_to_decide(rule, place.metric, outcome, alpha)
-    return Judgement(
-        rule=rule.rule,
-        metric=f"{rule.check}/{place.metric}",
-        slice=place.slice,
-        verdict=verdict,
-        severity=place.severity,
-        bound="at_least" if rule.at_least is not None else "at_most",
-        limit=rule.limit,
-        outcome=outcome,
-        evidence=place.evidence,
-        adjusted_p=adjusted,
-        against=place.against,
-        words=finding_message(rule, place.metric, place.slice, outcome, needed),
-    )
-
-
-def _verdict(place: _Place, adjusted: float | None, alpha: float) -> Verdict:
-    rule, outcome = place.rule, place.outcome
-    if isinstance(outcome, Unmeasured):
-        return "unknown"
-    if _is_broken(rule, outcome):
-        return "violated"
-    if rule.at_least is not None:
-        return "met" if outcome.low >= rule.limit else "unknown"
-    if outcome.high <= rule.limit:
-        return "met"
-    shown = outcome.low > 0 if adjusted is None else adjusted <= alpha
-    is_loss = place.metric.startswith("drop.") and rule.of is None
-    return "violated" if is_loss and shown and outcome.value > rule.limit else "unknown"
-
-
-def _outcome(judgements: Sequence[Judgement]) -> Outcome:
-    open_ones = {item.verdict for item in judgements if item.severity == "block" and item.waiver is None}
-    if "violated" in open_ones:
-        return "rejected"
-    return "inconclusive" if "unknown" in open_ones else "approved"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.evaluation import Check, EvalContext
-from auditsvc.records import Reading
+from auditsvc.records import CLEAN_CONDITION, Condition, Reading
 
 
 class Accuracy(Check):
@@ -23,10 +23,11 @@ class Accuracy(Check):
 
     id = "accuracy"
     version = 1
+    topics = frozenset({"perf.accuracy", "perf.delta_vs_parent", "fairness.slices"})
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return ("clean",)
+        return (CLEAN_CONDITION,)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass."""

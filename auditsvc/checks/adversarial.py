@@ -15,7 +15,8 @@ al. (2019), "On Evaluating Adversarial Robustness", arXiv:1902.06705.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated
 
@@ -24,9 +25,9 @@ from pydantic import Field
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, beaten_by, masking_symptoms
 from auditsvc.evaluation.metrics.severity_curve import Curve, curve_metrics, curve_readings
-from auditsvc.evaluation.paired import ERRORS
+from auditsvc.evaluation.paired import error_metrics
 from auditsvc.models import Model
-from auditsvc.records import Reading, TaskName, Unmeasured
+from auditsvc.records import Condition, Family, Metric, Reading, TaskName, Unmeasured, paired_metrics
 
 Budget = Annotated[float, Field(gt=0, le=64)]
 Length = Annotated[float, Field(gt=0, le=64)]
@@ -41,6 +42,31 @@ CLASSES_ONLY: frozenset[Method] = frozenset({"autoattack", "hopskipjump"})
 
 TRIED_FOR_STRENGTH = 16
 """Images on which the attack must show that it can break these models."""
+
+
+_BUDGET = "attack budget in 1/255 of the brightness range"
+_METHODS: dict[Method, tuple[str, str]] = {
+    "fgsm": ("One-step attack (FGSM)", "FGSM attack"),
+    "pgd": ("Projected gradient descent (PGD)", "PGD attack"),
+    "apgd": ("Adaptive attack (Auto-PGD)", "Auto-PGD attack"),
+    "square": ("Attack without gradients (Square)", "Square attack"),
+    "minimal": ("Minimum-norm attack", "minimum-norm attack"),
+    "autoattack": ("Attack ensemble (AutoAttack)", "AutoAttack"),
+    "hopskipjump": ("Decision-based attack (HopSkipJump)", "HopSkipJump attack"),
+}
+_TRANSFER = Family(name="transfer", title="Transfer attack", axis=_BUDGET, words="transfer attack at {}/255")
+_PATCH = Family(name="patch", title="Adversarial patch", axis="share of the image",
+                words="an adversarial patch on {} %", percent=True)  # fmt: skip
+_SPATIAL = Family(name="spatial", title="Rotation and translation", axis="degrees", words="rotation of up to {}°")
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """One method in one ball at every budget."""
+
+    method: Method
+    norm: Norm
+    conditions: tuple[Condition, ...]
 
 
 class Adversarial(Check):
@@ -60,6 +86,7 @@ class Adversarial(Check):
 
     id = "adversarial"
     version = 1
+    topics = frozenset({"robust.adversarial"})
 
     budgets: Annotated[tuple[Budget, ...], Field(min_length=1)] = (0.5, 1.0)
     l2_budgets: tuple[Length, ...] = ()
@@ -75,22 +102,25 @@ class Adversarial(Check):
     cross_check: bool = False
     images: Annotated[int, Field(ge=1)] = 256
 
-    def conditions(self) -> tuple[str, ...]:
+    def families(self) -> tuple[Family, ...]:
+        """One for each method in each ball, and those of patches, turns and transfer."""
+        more = ((_PATCH, self.patches), (_SPATIAL, self.turns), (_TRANSFER, self.transfer))
+        return (*(_family(sweep.method, sweep.norm) for sweep in self._sweeps()), *(one for one, used in more if used))
+
+    def conditions(self) -> tuple[Condition, ...]:
         """One for each method and budget: ``pgd@0.5``."""
-        names = list(chain.from_iterable(names for _, _, names in self._families()))
-        names += [f"patch@{fraction:g}" for fraction in self.patches]
-        names += [f"spatial@{degrees:g}" for degrees in self.turns]
-        return (*names, *self._transfer_names())
+        return (*chain.from_iterable(sweep.conditions for sweep in self._sweeps()), *self._patched(), *self._turned(),
+                *self._transferred())  # fmt: skip
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, and the curves'."""
-        more = chain.from_iterable(self._more_metrics(*family) for family in self._families())
-        return (*super().metrics(), *more)
+        return (*super().metrics(), *chain.from_iterable(self._more_metrics(sweep) for sweep in self._sweeps()))
 
-    def _more_metrics(self, method: Method, norm: Norm, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Beside score, parent and drop: misses and false alarms, and the curve's."""
-        apart = [f"{kind}.{name}" for kind in ERRORS for name in names] if self.errors_apart else []
-        return (*apart, *(curve_metrics(_family(method, norm)) if self.curve else ()))
+    def _more_metrics(self, sweep: _Sweep) -> tuple[Metric, ...]:
+        """Further metrics of one method: false negatives and false positives, and the curve's."""
+        family = _family(sweep.method, sweep.norm)
+        apart = error_metrics(sweep.conditions) if self.errors_apart else ()
+        return (*apart, *(curve_metrics(family.name, family.title) if self.curve else ()))
 
     def faults(self, task: TaskName) -> tuple[str, ...]:
         """Turned images need turned targets, and some methods climb margins between classes."""
@@ -105,49 +135,56 @@ class Adversarial(Check):
         """A step is a forward and a backward pass: about three passes for each model."""
         steps = {"fgsm": 1, "square": self.queries / 3, "autoattack": 10 * self.steps + self.queries / 3}
         steps["hopskipjump"] = 100 * self.steps
-        each = [steps.get(method, self.steps * self.restarts) * len(names) for method, _, names in self._families()]
-        more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transfer_names())
+        each = [steps.get(one.method, self.steps * self.restarts) * len(one.conditions) for one in self._sweeps()]
+        more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transferred())
         return 3.0 * (sum(each) + more)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Test the strength, then attack."""
         doubts = self._doubts(case)
-        for method, norm, names in self._families():
-            if not doubts or method in BLIND:
-                yield from self._attacked(case, method, norm, names)
+        for sweep in self._sweeps():
+            if not doubts or sweep.method in BLIND:
+                yield from self._attacked(case, sweep)
         if doubts:
             yield from self._unmeasured(case, doubts)
         else:
             yield from self._repainted_and_transferred(case)
-        for degrees in self.turns:
-            yield from case.compare_attacked(f"spatial@{degrees:g}", Spatial(case.task, degrees), self.images)
+        for condition, degrees in zip(self._turned(), self.turns, strict=True):
+            yield from case.compare_attacked(condition.name, Spatial(case.task, degrees), self.images)
 
-    def _attacked(self, case: EvalContext, method: Method, norm: Norm, names: tuple[str, ...]) -> Iterator[Reading]:
+    def _attacked(self, case: EvalContext, sweep: _Sweep) -> Iterator[Reading]:
+        method, norm = sweep.method, sweep.norm
         attacks = Budgets(case.task, norm, self._radii(norm), method, self.steps, self.restarts, self.queries)
-        pairs = case.pairs_attacked(names, attacks, self.images)
+        pairs = case.pairs_attacked(_names(sweep.conditions), attacks, self.images)
         for pair in pairs:
             yield from case.readings(pair, errors_apart=self.errors_apart)
         if self.curve:
             severities = tuple(sorted(self.budgets if norm == "Linf" else self.l2_budgets))
-            yield from curve_readings(case, Curve(_family(method, norm), severities, pairs, 0.5, relative=True))
+            yield from curve_readings(case, Curve(_family(method, norm).name, severities, pairs, 0.5, relative=True))
 
     def _repainted_and_transferred(self, case: EvalContext) -> Iterator[Reading]:
-        for fraction in self.patches:
-            yield from case.compare_attacked(f"patch@{fraction:g}", Patch(case.task, fraction), self.images)
+        for condition, fraction in zip(self._patched(), self.patches, strict=True):
+            yield from case.compare_attacked(condition.name, Patch(case.task, fraction), self.images)
         if self.transfer:
             attacks = Budgets(case.task, "Linf", self._radii("Linf"), "pgd", self.steps)
-            for pair in case.pairs_crossed(self._transfer_names(), attacks, self.images):
+            for pair in case.pairs_crossed(_names(self._transferred()), attacks, self.images):
                 yield from case.readings(pair)
 
-    def _families(self) -> Iterator[tuple[Method, Norm, tuple[str, ...]]]:
-        """Every method in every ball, with the names of its conditions, smallest budget first."""
+    def _sweeps(self) -> Iterator[_Sweep]:
+        """Every method in every ball, with its conditions, smallest budget first."""
         for method in self.methods:
-            yield method, "Linf", tuple(f"{method}@{budget:g}" for budget in sorted(self.budgets))
+            yield _Sweep(method, "Linf", _conditions(_family(method, "Linf"), self.budgets))
             if self.l2_budgets:
-                yield method, "L2", tuple(f"{method}-l2@{budget:g}" for budget in sorted(self.l2_budgets))
+                yield _Sweep(method, "L2", _conditions(_family(method, "L2"), self.l2_budgets))
 
-    def _transfer_names(self) -> tuple[str, ...]:
-        return tuple(f"transfer@{budget:g}" for budget in sorted(self.budgets)) if self.transfer else ()
+    def _patched(self) -> tuple[Condition, ...]:
+        return tuple(_PATCH.condition(fraction) for fraction in self.patches)
+
+    def _turned(self) -> tuple[Condition, ...]:
+        return tuple(_SPATIAL.condition(degrees) for degrees in self.turns)
+
+    def _transferred(self) -> tuple[Condition, ...]:
+        return _conditions(_TRANSFER, self.budgets) if self.transfer else ()
 
     def _radii(self, norm: Norm) -> tuple[float, ...]:
         """The budgets in image units."""
@@ -172,15 +209,27 @@ class Adversarial(Check):
 
     def _unmeasured(self, case: EvalContext, doubts: tuple[str, ...]) -> Iterator[Reading]:
         outcome = Unmeasured(reason=("the attack proves nothing about these models. " + "; ".join(doubts))[:4000])
-        blind = [family for family in self._families() if family[0] in BLIND]
-        names = [f"spatial@{degrees:g}" for degrees in self.turns] + [name for _, _, some in blind for name in some]
-        known = {f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in names}
-        known |= {metric for family in blind for metric in self._more_metrics(*family)}
+        blind = [sweep for sweep in self._sweeps() if sweep.method in BLIND]
+        known = {*paired_metrics((*self._turned(), *chain.from_iterable(sweep.conditions for sweep in blind)))}
+        known |= {metric for sweep in blind for metric in self._more_metrics(sweep)}
         for metric in self.metrics():
             if metric not in known:
                 for name in case.dataset.slices.names:
-                    yield Reading(metric=metric, slice=name, outcome=outcome)
+                    yield Reading(metric=metric.id, slice=name, outcome=outcome)
 
 
-def _family(method: str, norm: Norm) -> str:
-    return method if norm == "Linf" else f"{method}-l2"
+def _conditions(family: Family, budgets: Iterable[float]) -> tuple[Condition, ...]:
+    return tuple(family.condition(budget) for budget in sorted(budgets))
+
+
+def _names(conditions: Iterable[Condition]) -> tuple[str, ...]:
+    return tuple(condition.name for condition in conditions)
+
+
+def _family(method: Method, norm: Norm) -> Family:
+    """One method by its budget: in 1/255 of the brightness range, or in the Euclidean length of the change."""
+    title, name = _METHODS[method]
+    if norm == "Linf":
+        return Family(name=method, title=title, axis=_BUDGET, words=f"{name} at {{}}/255")
+    return Family(name=f"{method}-l2", title=f"{title}, L2 norm", axis="attack budget, L2 norm of the change",
+                  words=f"{name} of L2 norm {{}}")  # fmt: skip

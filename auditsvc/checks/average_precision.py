@@ -18,11 +18,11 @@ from auditsvc.evaluation import CLEAN, Check, EvalContext
 from auditsvc.evaluation.intervals import groups_of
 from auditsvc.evaluation.metrics.coco_ap import average_precision, ranked
 from auditsvc.evaluation.metrics.ratio import interval_of, shift_to_margin
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import CLEAN_CONDITION, Condition, Measured, Metric, Reading, Unmeasured
 
 Numbers = NDArray[np.float64]
 
-_KINDS = ("ap", "ap50")
+_KINDS = {"ap": "average precision, the mean over overlaps 0.50 to 0.95", "ap50": "average precision at half overlap"}
 
 
 class AveragePrecision(Check):
@@ -35,17 +35,18 @@ class AveragePrecision(Check):
     id = "average_precision"
     version = 1
     tasks = frozenset({"detection", "tracking"})
+    topics = frozenset({"perf.accuracy"})
 
     draws: Annotated[int, Field(ge=200, le=5000)] = 400
     min_images: Annotated[int, Field(ge=2)] = 30
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return (CLEAN,)
+        return (CLEAN_CONDITION,)
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Two, of both models, and their losses."""
-        return tuple(f"{what}{kind}" for kind in _KINDS for what in ("", "parent_", "drop."))
+        return tuple(metric for kind, title in _KINDS.items() for metric in _metrics(kind, title))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One more pass of both models, for all that they say; then slice by slice."""
@@ -60,7 +61,7 @@ class AveragePrecision(Check):
             if len(inside) < self.min_images:
                 reason = f"{len(inside)} images; a resampled interval needs {self.min_images}"
                 none = Unmeasured(reason=reason, images=len(inside))
-                yield from (Reading(metric=metric, slice=name, outcome=none) for metric in self.metrics())
+                yield from (Reading(metric=one.id, slice=name, outcome=none) for one in self.metrics())
                 continue
             clusters = None if slices.clusters is None else slices.clusters[inside]
             weights, units = _weights(len(inside), clusters, self.draws, rng)
@@ -85,6 +86,14 @@ class AveragePrecision(Check):
             return Unmeasured(reason="there is no object on the images of this slice", images=images)
         found = shift_to_margin(interval_of(values, self.draws, alpha, units), unlike, images, alpha, floor)
         return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
+
+
+def _metrics(kind: str, title: str) -> Iterator[Metric]:
+    """One measure of the candidate, of the parent, and its loss."""
+    yield Metric(id=kind, kind="ratio", better="higher", title=title)
+    yield Metric(id=f"parent_{kind}", kind="ratio", better="higher", title=f"the parent's {title}")
+    loss = f"loss against the parent in {title}"
+    yield Metric(id=f"drop.{kind}", kind="difference", unit="points", better="lower", role="loss", title=loss)
 
 
 def _places(slices: Slices) -> Iterator[tuple[str, NDArray[np.int64]]]:

@@ -30,11 +30,23 @@ from auditsvc.evaluation import Check, EvalContext, Interval, wilson
 from auditsvc.evaluation.intervals import Statistic, bca, bootstrap_weights
 from auditsvc.evaluation.metrics.reliability import Binned, error_interval, selective_change, selective_risk
 from auditsvc.models import Model
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
+from auditsvc.records.metric import MetricKind
 
 _METRICS = (
-    "calibration_error", "parent_calibration_error", "calibration_change", "confidence_change", "selective_risk",
-    "parent_selective_risk", "selective_change",
+    Metric(id="calibration_error", kind="ratio", unit="%", better="lower",
+           title="calibration error: how far confidence is from accuracy"),
+    Metric(id="parent_calibration_error", kind="ratio", unit="%", better="lower",
+           title="calibration error of the parent"),
+    Metric(id="calibration_change", kind="difference", unit="points", better="lower", role="change",
+           title="calibration error above the parent's"),
+    Metric(id="confidence_change", kind="difference", unit="points", better="lower", role="change",
+           title="mean confidence above the parent's"),
+    Metric(id="selective_risk", kind="ratio", unit="%", better="lower",
+           title="selective risk: the error rate among the most confident answers, over every coverage"),
+    Metric(id="parent_selective_risk", kind="ratio", unit="%", better="lower", title="selective risk of the parent"),
+    Metric(id="selective_change", kind="difference", unit="points", better="lower", role="change",
+           title="selective risk above the parent's"),
 )  # fmt: skip
 _CURVE = ("told", "right", "parent_told", "parent_right")
 
@@ -53,18 +65,19 @@ class Calibration(Check):
     id = "calibration"
     version = 1
     tasks = frozenset({"classification"})
+    topics = frozenset({"perf.calibration"})
 
     bins: Annotated[int, Field(ge=2, le=100)] = 15
     draws: Annotated[int, Field(ge=200, le=20000)] = 1000
     min_images: Annotated[int, Field(ge=50)] = 100
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return ("clean",)
+        return (CLEAN_CONDITION,)
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Errors, risks and their changes; the curve."""
-        return (*_METRICS, *(f"{kind}.bin@{number}" for kind in _CURVE for number in range(1, self.bins + 1)))
+        return (*_METRICS, *(_bin(kind, number) for kind in _CURVE for number in range(1, self.bins + 1)))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass of both models; then everything is counted."""
@@ -111,7 +124,7 @@ class Calibration(Check):
         if images < self.min_images:
             reason = f"{images} images; calibration is measured on at least {self.min_images}"
             yield from (
-                Reading(metric=m, slice=name, outcome=Unmeasured(reason=reason, images=images)) for m in _METRICS
+                Reading(metric=one.id, slice=name, outcome=Unmeasured(reason=reason, images=images)) for one in _METRICS
             )
             return
         weights = bootstrap_weights(images, clusters, self.draws, rng)
@@ -126,7 +139,15 @@ class Calibration(Check):
             bca(selective_change((candidate[0], candidate[1]), (parent[0], parent[1])), weights, clusters, alpha),
         )
         for metric, interval in zip(_METRICS, found, strict=True):
-            yield Reading(metric=metric, slice=name, outcome=_outcome(interval, images))
+            yield Reading(metric=metric.id, slice=name, outcome=_outcome(interval, images))
+
+
+def _bin(kind: str, number: int) -> Metric:
+    """One point of the reliability curve: mean confidence (exact) or accuracy (a share of images) of one bin."""
+    whose, _, what = kind.rpartition("_")
+    title = f"{'accuracy' if what == 'right' else 'mean confidence'}{' of the parent' if whose else ''}, bin {number}"
+    kind_of: MetricKind = "proportion" if what == "right" else "ratio"
+    return Metric(id=f"{kind}.bin@{number}", kind=kind_of, unit="%", better="higher", title=title)
 
 
 def _mean_of(values: Numbers) -> Statistic:

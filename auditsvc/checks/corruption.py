@@ -16,11 +16,11 @@ from typing import Annotated
 from pydantic import Field
 
 from auditsvc.evaluation import CLEAN, Check, EvalContext
-from auditsvc.evaluation.metrics.corruption_error import ERRORS_OF, error_ratios, summed
+from auditsvc.evaluation.metrics.corruption_error import ERROR_RATIOS, error_ratios, summed
 from auditsvc.evaluation.metrics.severity_curve import Curve, curve_metrics, curve_readings
-from auditsvc.evaluation.paired import ERRORS
+from auditsvc.evaluation.paired import error_metrics
 from auditsvc.evaluation.perturbations.corruptions import JUDGED, Corruption, TableName, corrupt
-from auditsvc.records import Reading
+from auditsvc.records import Condition, Family, Metric, Reading
 
 Severity = Annotated[int, Field(ge=1, le=5)]
 
@@ -36,6 +36,7 @@ class Corruptions(Check):
 
     id = "corruption"
     version = 1
+    topics = frozenset({"robust.corruption"})
 
     corruptions: Annotated[tuple[Corruption, ...], Field(min_length=1)] = JUDGED
     severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
@@ -44,15 +45,19 @@ class Corruptions(Check):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     errors_apart: bool = False
 
-    def conditions(self) -> tuple[str, ...]:
-        """One for each corruption and severity: ``fog@3``."""
-        return tuple(f"{name}@{severity}" for name in self.corruptions for severity in sorted(self.severities))
+    def families(self) -> tuple[Family, ...]:
+        """One for each corruption."""
+        return tuple(_family(name) for name in self.corruptions)
 
-    def metrics(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each corruption and severity: ``fog@3``."""
+        return tuple(one.condition(severity) for one in self.families() for severity in sorted(self.severities))
+
+    def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, the curves', and the two ratios."""
-        apart = [f"{kind}.{name}" for kind in ERRORS for name in self.conditions()] if self.errors_apart else []
-        curves = [metric for name in self.corruptions if self.curve for metric in curve_metrics(name)]
-        return (*super().metrics(), *apart, *curves, *ERRORS_OF)
+        apart = error_metrics(self.conditions()) if self.errors_apart else ()
+        curves = [metric for one in self.families() if self.curve for metric in curve_metrics(one.name, one.title)]
+        return (*super().metrics(), *apart, *curves, *ERROR_RATIOS)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each corruption and severity."""
@@ -67,3 +72,9 @@ class Corruptions(Check):
             if self.curve:
                 yield from curve_readings(case, Curve(name, tuple(map(float, severities)), pairs, self.floor))
         yield from error_ratios(errors, case.pair(CLEAN), len(severities), case.dataset.slices, case.alpha)
+
+
+def _family(name: Corruption) -> Family:
+    """A corruption by its severity, 1 to 5; 0 is the image as it is."""
+    words = name.replace("_", " ")
+    return Family(name=name, title=words.capitalize(), axis="severity, 1 to 5", words=f"{words} of severity {{}}")

@@ -21,10 +21,19 @@ from numpy.typing import NDArray
 
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Interval, Pair, tango, wilson
 from auditsvc.evaluation.paired import design_effects
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import CLEAN_CONDITION, Condition, Measured, Metric, Reading, Unmeasured
 
-_SHARES = ("lost", "won", "churn")
-_WORST = "drop.worst_class"
+_SHARES = (
+    Metric(id="lost", kind="proportion", unit="%", better="lower", plannable=True,
+           title="right answers that became wrong"),
+    Metric(id="won", kind="proportion", unit="%", better="higher", plannable=True,
+           title="wrong answers that became right"),
+    Metric(id="churn", kind="proportion", unit="%", better="lower", plannable=True, title="answers that changed"),
+)  # fmt: skip
+_WORST = Metric(
+    id="drop.worst_class", kind="difference", unit="points", better="lower", role="loss",
+    title="the largest loss of recall of any one class",
+)  # fmt: skip
 
 Numbers = NDArray[np.float64]
 
@@ -39,12 +48,13 @@ class Damage(Check):
 
     id = "damage"
     version = 1
+    topics = frozenset({"perf.delta_vs_parent", "fairness.slices"})
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return (CLEAN,)
+        return (CLEAN_CONDITION,)
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Three shares and the worst class."""
         return (*_SHARES, _WORST)
 
@@ -58,7 +68,7 @@ class Damage(Check):
             worth = 1 / design_effects(values, slices, pair.chosen, case.alpha)
             found = wilson(slices.sums(values, pair.chosen) * worth, np.maximum(images, 1) * worth, case.alpha)
             for place, name in enumerate(slices.names):
-                yield Reading(metric=metric, slice=name, outcome=_outcome(found, place, int(images[place])))
+                yield Reading(metric=metric.id, slice=name, outcome=_outcome(found, place, int(images[place])))
         yield from _worst_class(case, pair)
 
 
@@ -82,13 +92,13 @@ def _worst_class(case: EvalContext, pair: Pair) -> Iterator[Reading]:
     if case.task.tallied:
         reason = f"in {case.task.name} an image has no class of its own; the task's own check tells the worst class"
         for name in case.dataset.slices.names:
-            yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason=reason))
+            yield Reading(metric=_WORST.id, slice=name, outcome=Unmeasured(reason=reason))
         return
     losses = {name: _class_loss(case, pair, number) for number, name in enumerate(case.dataset.classes)}
     for place, name in enumerate(case.dataset.slices.names):
         there = {which: loss for which, loss in losses.items() if loss.images[place] > 0}
         if not there:
-            yield Reading(metric=_WORST, slice=name, outcome=Unmeasured(reason="no image of this slice was tried"))
+            yield Reading(metric=_WORST.id, slice=name, outcome=Unmeasured(reason="no image of this slice was tried"))
             continue
         which = max(there, key=lambda one: float(there[one].upper.value[place]))
         low = max(float(loss.lower.low[place]) for loss in there.values())
@@ -96,7 +106,7 @@ def _worst_class(case: EvalContext, pair: Pair) -> Iterator[Reading]:
         images = int(sum(loss.images[place] for loss in there.values()))
         value = float(there[which].upper.value[place])
         outcome = Measured(value=value, low=low, high=high, images=images, which=which)
-        yield Reading(metric=_WORST, slice=name, outcome=outcome)
+        yield Reading(metric=_WORST.id, slice=name, outcome=outcome)
 
 
 def _class_loss(case: EvalContext, pair: Pair, number: int) -> _ClassLoss:

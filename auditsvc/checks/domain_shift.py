@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Annotated
 
 import numpy as np
@@ -23,15 +22,53 @@ from torch import Tensor
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import CLEAN, Check, EvalContext
 from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
-from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_metrics
+from auditsvc.evaluation.metrics.severity_curve import (
+    Axis,
+    axis_of,
+    swept,
+    swept_conditions,
+    swept_families,
+    swept_metrics,
+)
 from auditsvc.evaluation.perturbations import camera
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import OVERALL, Condition, Family, Measured, Metric, Reading, Unmeasured
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 
 LEAST = 20
 """Images that each side needs for a distance."""
+
+_OTHER = (
+    Metric(id="distance.other", kind="quantity", better="lower",
+           title="squared maximum mean discrepancy of the other domain from the rest"),
+    Metric(id="distance_p.other", kind="p_value", better="higher",
+           title="p-value of a discrepancy as large, where the domains are alike"),
+    Metric(id="drop.other", kind="difference", unit="points", better="lower", role="loss",
+           title="loss against the parent in the other domain"),
+)  # fmt: skip
+
+_FAMILIES = {
+    one.name: one
+    for one in (
+        Family(name="resolution", title="Lower resolution", axis="share of the width that is kept",
+               words="{} % of the resolution", neutral=1.0, percent=True),
+        Family(name="jpeg", title="JPEG compression", axis="JPEG quality", words="JPEG quality {}", neutral=None),
+        Family(name="blur", title="Defocus", axis="radius of the blur as a share of the width",
+               words="defocus over {} % of the width", percent=True),
+        Family(name="shake", title="Motion blur", axis="length of the motion as a share of the width",
+               words="motion blur over {} % of the width", percent=True),
+        Family(name="grain", title="Sensor noise", axis="full-well capacity in electrons",
+               words="sensor noise at a full well of {} electrons", neutral=None),
+        Family(name="matrix", title="Another colour matrix", axis="strength of the colour matrix",
+               words="colour matrix of strength {}"),
+        Family(name="bits", title="Fewer bits", axis="bits per channel", words="{} bits per channel", neutral=8.0),
+        Family(name="haze", title="Haze", axis="optical depth", words="haze of optical depth {}"),
+        Family(name="mist", title="Mist on the lens", axis="amount", words="mist of amount {}"),
+        Family(name="rain", title="Rain", axis="share of the image covered",
+               words="rain on {} % of the image", percent=True),
+    )
+}  # fmt: skip
 
 
 class DomainShift(Check):
@@ -46,6 +83,7 @@ class DomainShift(Check):
 
     id = "domain_shift"
     version = 1
+    topics = frozenset({"robust.shift"})
 
     resolutions: tuple[Share, ...] = (0.75, 0.5)
     kernel: camera.Kernel = "bilinear"
@@ -63,14 +101,18 @@ class DomainShift(Check):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     errors_apart: bool = False
 
-    def conditions(self) -> tuple[str, ...]:
-        """One for each strength of each change."""
-        return tuple(chain.from_iterable(axis.names for axis in self._axes()))
+    def families(self) -> tuple[Family, ...]:
+        """One for each kind of change."""
+        return swept_families(self._axes())
 
-    def metrics(self) -> tuple[str, ...]:
-        """The conditions' metrics, the curves', and what is said of the other domain."""
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each strength of each change."""
+        return swept_conditions(self._axes())
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """The conditions' metrics, the curves', and those of the other domain."""
         known = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
-        return (*known, *(("distance.other", "distance_p.other", "drop.other") if self.other else ()))
+        return (*known, *(_OTHER if self.other else ()))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each condition, then look at the other domain."""
@@ -93,14 +135,14 @@ class DomainShift(Check):
             _axis("mist", self.mists, camera.mist, "amount"),
             _axis("rain", self.rains, camera.rain, "share"),
         )
-        return tuple(axis for axis in made if axis.names)
+        return tuple(axis for axis in made if axis.conditions)
 
     def _other(self, case: EvalContext) -> Iterator[Reading]:
         """The other domain: how far it is, and what the candidate loses there."""
         inside = _members(case, self.other)
         for reading in case.readings(case.pair(CLEAN)):
             if reading.metric == f"drop.{CLEAN}" and reading.slice == self.other:
-                yield Reading(metric="drop.other", slice=OVERALL, outcome=reading.outcome)
+                yield Reading(metric=_OTHER[2].id, slice=OVERALL, outcome=reading.outcome)
         counts = int(inside.sum()), int((~inside).sum())
         if min(counts) < LEAST:
             reason = f"a distance needs {LEAST} images on each side; there are {counts[0]} and {counts[1]}"
@@ -113,8 +155,8 @@ class DomainShift(Check):
                 Measured(value=found.value, low=found.low, high=found.high, images=found.images),
                 Measured(value=chance, low=chance, high=chance, images=found.images),
             )
-        for metric, outcome in zip(("distance.other", "distance_p.other"), outcomes, strict=True):
-            yield Reading(metric=metric, slice=OVERALL, outcome=outcome)
+        for metric, outcome in zip(_OTHER[:2], outcomes, strict=True):
+            yield Reading(metric=metric.id, slice=OVERALL, outcome=outcome)
 
 
 def _axis(
@@ -125,7 +167,7 @@ def _axis(
     severity: Callable[[float], float] = float,
 ) -> Axis:
     makers = {value: (severity(value), partial(disturb, **{parameter: value})) for value in strengths}
-    return axis_of(name, name + "@{:g}", makers)
+    return axis_of(_FAMILIES[name], makers)
 
 
 def _members(case: EvalContext, name: str) -> NDArray[np.bool_]:

@@ -15,15 +15,35 @@ R. G. Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Predictions
 from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Rates, gaps, rates_of, ratios
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
 _ODDS, _PARITY = "equalised_odds_difference", "demographic_parity_ratio"
+
+
+def _gap(name: str, title: str) -> Metric:
+    return Metric(id=name, kind="difference", unit="points", better="lower", title=title)
+
+
+def _rate(name: str, title: str, better: Literal["lower", "higher"]) -> Metric:
+    return Metric(id=name, kind="proportion", unit="%", better=better, title=title)
+
+
+_METRICS = (
+    _gap("selection_difference", "largest difference in selection rate between groups"),
+    _gap("tpr_difference", "largest difference in true positive rate between groups"),
+    _gap("fpr_difference", "largest difference in false positive rate between groups"),
+    _gap(_ODDS, "equalized odds difference between groups"),
+    Metric(id=_PARITY, kind="ratio", better="higher", title="demographic parity ratio (least over greatest rate)"),
+    _rate("selection", "selection rate", "higher"),
+    _rate("tpr", "true positive rate", "higher"),
+    _rate("fpr", "false positive rate", "lower"),
+)
 
 
 class Fairness(Check):
@@ -39,18 +59,19 @@ class Fairness(Check):
     id = "fairness"
     version = 1
     tasks = frozenset({"classification"})
+    topics = frozenset({"fairness.slices"})
 
     columns: tuple[str, ...] = ()
     min_images: Annotated[int, Field(ge=2)] = 30
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return (CLEAN,)
+        return (CLEAN_CONDITION,)
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Eight for the candidate, eight for the parent."""
-        own = (*(f"{kind}_difference" for kind in KINDS), _ODDS, _PARITY, *KINDS)
-        return (*own, *(f"parent_{metric}" for metric in own))
+        return (*_METRICS, *(one.model_copy(update={"id": f"parent_{one.id}", "title": f"{one.title}, of the parent"})
+                             for one in _METRICS))  # fmt: skip
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass, shared with every other check that looks at the images as they are."""

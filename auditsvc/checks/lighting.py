@@ -15,21 +15,45 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
 from auditsvc.evaluation import Check, Disturbance, EvalContext
-from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_disturbances, swept_metrics
+from auditsvc.evaluation.metrics.severity_curve import (
+    Axis,
+    axis_of,
+    swept,
+    swept_conditions,
+    swept_disturbances,
+    swept_families,
+    swept_metrics,
+)
 from auditsvc.evaluation.perturbations import illumination
-from auditsvc.records import Reading
+from auditsvc.records import Condition, Family, Metric, Reading
 
 Stops = Annotated[float, Field(ge=-8, le=8)]
 Darker = Annotated[float, Field(ge=-12, lt=0)]
 Depth = Annotated[float, Field(gt=0, le=8)]
 Kelvin = Annotated[float, Field(ge=1700, le=25000)]
+
+
+_STOPS = "stops (EV)"
+
+EXPOSURE = Family(name="exposure", title="Exposure", axis="exposure in stops (EV), 0 is the photo as it is",
+                  words="exposure {} EV", signed=True, suffix="EV")  # fmt: skip
+GAMMA = Family(name="gamma", title="Gamma", axis="gamma, 1 is the photo as it is", words="gamma {}", neutral=1.0)
+KELVIN = Family(name="kelvin", title="Colour temperature", axis="colour temperature in kelvin",
+                words="a light source of {} K", neutral=None, suffix="K")  # fmt: skip
+LOW_LIGHT = Family(name="lowlight", title="Low light with sensor noise", axis=_STOPS, words="low light {} EV",
+                   signed=True, suffix="EV")  # fmt: skip
+SHADOW = Family(name="shadow", title="Cast shadow", axis=f"depth in {_STOPS}", words="a shadow of {} EV", suffix="EV")
+UNEVEN = Family(name="uneven", title="Uneven illumination", axis=f"difference in {_STOPS}",
+                words="uneven illumination of {} EV", suffix="EV")  # fmt: skip
+GLARE = Family(name="glare", title="Glare", axis="times white", words="glare {} times white", neutral=None, suffix="x")
+BACKLIGHT = Family(name="backlight", title="Backlight", axis=_STOPS, words="backlight of {} EV", suffix="EV")
+FLICKER = Family(name="flicker", title="Flicker", axis="depth", words="flicker of depth {}")
 
 
 class Lighting(Check):
@@ -43,6 +67,7 @@ class Lighting(Check):
 
     id = "lighting"
     version = 1
+    topics = frozenset({"robust.lighting"})
 
     exposure_stops: Annotated[tuple[Stops, ...], Field(min_length=1)] = (-2.0, -1.0, 1.0)
     gammas: tuple[Annotated[float, Field(gt=0, le=8)], ...] = ()
@@ -64,11 +89,15 @@ class Lighting(Check):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     errors_apart: bool = False
 
-    def conditions(self) -> tuple[str, ...]:
-        """One for each strength of each kind of light: ``exposure@-2EV``."""
-        return tuple(chain.from_iterable(axis.names for axis in self._axes()))
+    def families(self) -> tuple[Family, ...]:
+        """One for each kind of light."""
+        return swept_families(self._axes())
 
-    def metrics(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each strength of each kind of light: ``exposure@-2EV``."""
+        return swept_conditions(self._axes())
+
+    def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, and the curves'."""
         return swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
 
@@ -97,34 +126,35 @@ class Lighting(Check):
         behind = partial(illumination.backlight, veil=self.veil)
         lamp = partial(illumination.flicker, periods=self.flicker_periods)
         made = (
-            _axis("darker", "exposure@{:+g}EV", below, illumination.expose, "stops"),
-            _axis("brighter", "exposure@{:+g}EV", above, illumination.expose, "stops"),
-            _axis("flatter", "gamma@{:g}", flat, illumination.bend, "gamma", math.log2),
-            _axis("steeper", "gamma@{:g}", steep, illumination.bend, "gamma", math.log2),
-            _axis("warmer", "kelvin@{:g}K", warm, illumination.tint, "kelvin", _mired),
-            _axis("colder", "kelvin@{:g}K", cold, illumination.tint, "kelvin", _mired),
-            _axis("lowlight", "lowlight@{:+g}EV", self.low_light_stops, dim, "stops"),
-            _axis("shadow", "shadow@{:g}EV", self.shadow_stops, shadow, "stops"),
-            _axis("uneven", "uneven@{:g}EV", self.uneven_stops, illumination.slope, "stops"),
-            _axis("glare", "glare@{:g}x", self.glare_peaks, glare, "peak"),
-            _axis("backlight", "backlight@{:g}EV", self.backlight_stops, behind, "stops"),
-            _axis("flicker", "flicker@{:g}", self.flicker_depths, lamp, "depth"),
+            _axis(EXPOSURE, below, illumination.expose, "stops", name="darker", title="Darker"),
+            _axis(EXPOSURE, above, illumination.expose, "stops", name="brighter", title="Brighter"),
+            _axis(GAMMA, flat, illumination.bend, "gamma", math.log2, name="flatter", title="Lower gamma"),
+            _axis(GAMMA, steep, illumination.bend, "gamma", math.log2, name="steeper", title="Higher gamma"),
+            _axis(KELVIN, warm, illumination.tint, "kelvin", _mired, name="warmer", title="Warmer light"),
+            _axis(KELVIN, cold, illumination.tint, "kelvin", _mired, name="colder", title="Colder light"),
+            _axis(LOW_LIGHT, self.low_light_stops, dim, "stops"),
+            _axis(SHADOW, self.shadow_stops, shadow, "stops"),
+            _axis(UNEVEN, self.uneven_stops, illumination.slope, "stops"),
+            _axis(GLARE, self.glare_peaks, glare, "peak"),
+            _axis(BACKLIGHT, self.backlight_stops, behind, "stops"),
+            _axis(FLICKER, self.flicker_depths, lamp, "depth"),
         )
-        return tuple(axis for axis in made if axis.names)
+        return tuple(axis for axis in made if axis.conditions)
 
 
 def _axis(
-    name: str,
-    pattern: str,
+    family: Family,
     strengths: Sequence[float],
     disturb: Callable[..., Tensor],
     parameter: str,
     severity: Callable[[float], float] = float,
+    *,
+    name: str = "",
+    title: str = "",
 ) -> Axis:
     """An axis whose strengths are one parameter of one disturbance; its severity is the size of that."""
-    return axis_of(
-        name, pattern, {value: (abs(severity(value)), partial(disturb, **{parameter: value})) for value in strengths}
-    )
+    makers = {value: (abs(severity(value)), partial(disturb, **{parameter: value})) for value in strengths}
+    return axis_of(family, makers, name=name, title=title)
 
 
 def _mired(kelvin: float) -> float:

@@ -12,7 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
+from auditsvc.records import Metric
 from auditsvc.tasks.detection import FALSE, FOUND, MISSED
+
+RECALL = Metric(id="recall", kind="ratio", unit="%", better="higher", title="recall of objects")
+PRECISION = Metric(id="precision", kind="ratio", unit="%", better="higher", title="precision of detections")
 
 
 class Objects(RatioCheck):
@@ -24,10 +28,11 @@ class Objects(RatioCheck):
     id = "objects"
     version = 1
     tasks = frozenset({"detection", "tracking"})
+    topics = frozenset({"perf.accuracy"})
 
-    def measures(self) -> Mapping[str, Formula]:
+    def measures(self) -> Mapping[Metric, Formula]:
         """Recall and precision over all classes."""
-        return {"recall": _recall, "precision": _precision}
+        return {RECALL: _recall, PRECISION: _precision}
 
     def by_class(self, sums: Numbers) -> Numbers:
         """The recall of each class."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -22,12 +21,35 @@ from torch import Tensor
 
 from auditsvc.evaluation import Check, Disturbance, EvalContext
 from auditsvc.evaluation.attacks import WorstCover
-from auditsvc.evaluation.metrics.severity_curve import Axis, axis_of, swept, swept_disturbances, swept_metrics
+from auditsvc.evaluation.metrics.severity_curve import (
+    Axis,
+    axis_of,
+    swept,
+    swept_conditions,
+    swept_disturbances,
+    swept_families,
+    swept_metrics,
+)
 from auditsvc.evaluation.perturbations.covering import hide_cells, hide_edge, hide_object, hide_square, hide_texture
-from auditsvc.records import Reading
+from auditsvc.records import Condition, Family, Metric, Reading, paired_metrics
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Cover = Literal["hidden", "cells", "texture", "object", "edge"]
+
+
+def _family(name: str, title: str, how: str) -> Family:
+    words = f"{{}} % of the image hidden{how}"
+    return Family(name=name, title=title, axis="share of the image hidden", words=words, percent=True)
+
+
+_FAMILIES: dict[Cover, Family] = {
+    "hidden": _family("hidden", "Part of the image hidden", ""),
+    "cells": _family("cells", "Cells of a grid hidden", ", in cells of a grid"),
+    "texture": _family("texture", "Part of the image shuffled", " by its own texture"),
+    "object": _family("object", "A round object in front", " by a round object"),
+    "edge": _family("edge", "An edge hidden", " at an edge"),
+}
+_WORST = _family("worst", "The worst place hidden", " at the worst place")
 
 
 class Occlusion(Check):
@@ -42,6 +64,7 @@ class Occlusion(Check):
 
     id = "occlusion"
     version = 1
+    topics = frozenset({"robust.occlusion"})
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.25)
     covers: Annotated[tuple[Cover, ...], Field(min_length=1)] = ("hidden",)
@@ -53,14 +76,18 @@ class Occlusion(Check):
     floor: Annotated[float, Field(ge=0, le=1)] = 0.5
     errors_apart: bool = False
 
-    def conditions(self) -> tuple[str, ...]:
-        """One for each cover and fraction: ``hidden@0.25``."""
-        return (*chain.from_iterable(axis.names for axis in self._axes()), *self._worst_names())
+    def families(self) -> tuple[Family, ...]:
+        """One for each cover."""
+        return (*swept_families(self._axes()), *((_WORST,) if self.worst else ()))
 
-    def metrics(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each cover and fraction: ``hidden@0.25``."""
+        return (*swept_conditions(self._axes()), *self._searched())
+
+    def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, and the curves'."""
         random = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
-        return (*random, *(f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in self._worst_names()))
+        return (*random, *paired_metrics(self._searched()))
 
     def cost(self) -> float:
         """One pass for each random cover, ``tries`` and a gradient for each searched one."""
@@ -70,15 +97,18 @@ class Occlusion(Check):
         """Compare once for each cover and fraction, then search."""
         for axis in self._axes():
             yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
-        for name, fraction in zip(self._worst_names(), self.worst, strict=True):
-            yield from case.compare_attacked(name, WorstCover(case.task, fraction, self.grey, self.tries), self.images)
+        for condition, fraction in zip(self._searched(), self.worst, strict=True):
+            yield from case.compare_attacked(
+                condition.name, WorstCover(case.task, fraction, self.grey, self.tries), self.images
+            )
 
     def disturbances(self) -> Mapping[str, Disturbance]:
         """Every condition that needs no search."""
         return swept_disturbances(self._axes())
 
-    def _worst_names(self) -> tuple[str, ...]:
-        return tuple(f"worst@{fraction:g}" for fraction in self.worst)
+    def _searched(self) -> tuple[Condition, ...]:
+        """The conditions whose place is searched for."""
+        return tuple(_WORST.condition(fraction) for fraction in self.worst)
 
     def _axes(self) -> tuple[Axis, ...]:
         makers: dict[str, Callable[..., Tensor]] = {
@@ -89,6 +119,6 @@ class Occlusion(Check):
             "edge": partial(hide_edge, grey=self.grey),
         }
         return tuple(
-            axis_of(cover, cover + "@{:g}", {f: (f, partial(makers[cover], fraction=f)) for f in self.fractions})
+            axis_of(_FAMILIES[cover], {f: (f, partial(makers[cover], fraction=f)) for f in self.fractions})
             for cover in self.covers
         )

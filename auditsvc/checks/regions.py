@@ -14,7 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
+from auditsvc.records import Metric
 from auditsvc.tasks.segmentation import SAID, SHARED, THERE
+
+MEAN_IOU = Metric(id="iou", kind="ratio", unit="%", better="higher", title="mean IoU, pooled over all images")
 
 
 class Regions(RatioCheck):
@@ -26,10 +29,11 @@ class Regions(RatioCheck):
     id = "regions"
     version = 1
     tasks = frozenset({"segmentation"})
+    topics = frozenset({"perf.accuracy"})
 
-    def measures(self) -> Mapping[str, Formula]:
+    def measures(self) -> Mapping[Metric, Formula]:
         """Mean IoU."""
-        return {"iou": self._mean}
+        return {MEAN_IOU: self._mean}
 
     def by_class(self, sums: Numbers) -> Numbers:
         """The IoU of each class."""

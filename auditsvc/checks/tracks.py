@@ -20,7 +20,12 @@ from auditsvc.evaluation import EvalContext, Pair
 from auditsvc.evaluation.metrics.hota import COUNTED, Frame, association, counted, hota, identity, linked_tracks
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck
 from auditsvc.models import Model
+from auditsvc.records import Metric
 from auditsvc.tasks.boxes import found_in, matched
+
+HOTA = Metric(id="hota", kind="ratio", better="higher", title="HOTA")
+ASSOCIATION = Metric(id="association", kind="ratio", better="higher", title="association accuracy (AssA)")
+IDENTITY = Metric(id="identity", kind="ratio", better="higher", title="identification F1 (IDF1)")
 
 
 class Tracks(RatioCheck):
@@ -32,13 +37,14 @@ class Tracks(RatioCheck):
     id = "tracks"
     version = 1
     tasks = frozenset({"tracking"})
+    topics = frozenset({"perf.accuracy"})
 
     joins: Annotated[float, Field(gt=0, lt=1)] = 0.3
     patience: Annotated[int, Field(ge=0, le=100)] = 1
 
-    def measures(self) -> Mapping[str, Formula]:
+    def measures(self) -> Mapping[Metric, Formula]:
         """Three, over all classes."""
-        return {"hota": hota, "association": association, "identity": identity}
+        return {HOTA: hota, ASSOCIATION: association, IDENTITY: identity}
 
     def counted(self, case: EvalContext, pair: Pair) -> tuple[Numbers, Numbers]:  # noqa: ARG002 - answers keep no boxes
         """One more pass of both models, for the boxes; then sequence by sequence."""

@@ -15,7 +15,11 @@ import numpy as np
 
 from auditsvc.evaluation import Predictions
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
+from auditsvc.records import Metric
 from auditsvc.tasks.ocr import CHARACTERS, EDITS
+
+CER = Metric(id="cer", kind="ratio", unit="%", better="lower", title="character error rate (CER)")
+EXACT = Metric(id="exact", kind="ratio", unit="%", better="higher", title="share of texts read without an error")
 
 
 class Transcription(RatioCheck):
@@ -27,14 +31,11 @@ class Transcription(RatioCheck):
     id = "transcription"
     version = 1
     tasks = frozenset({"ocr"})
+    topics = frozenset({"perf.accuracy"})
 
-    def measures(self) -> Mapping[str, Formula]:
+    def measures(self) -> Mapping[Metric, Formula]:
         """Error rate and exact texts."""
-        return {"cer": _cer, "exact": _exact}
-
-    def errors(self) -> frozenset[str]:
-        """The error rate."""
-        return frozenset({"cer"})
+        return {CER: _cer, EXACT: _exact}
 
     def counts(self, answers: Predictions) -> Numbers:
         """Edits, characters, texts without an edit, texts."""

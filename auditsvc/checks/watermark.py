@@ -15,9 +15,18 @@ from auditsvc.datasets import Slices
 from auditsvc.evaluation import Check, EvalContext, WatermarkReading
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.paired import losses
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
-_METRICS = ("log10_p", "bits", "flips", "accuracy_cost")
+_METRICS = (
+    Metric(id="log10_p", kind="p_value", better="lower",
+           title="p-value of finding this mark in an unmarked model (as a power of ten)"),
+    Metric(id="bits", kind="proportion", unit="%", better="higher",
+           title="bit accuracy: the share of payload bits that were read correctly"),
+    Metric(id="flips", kind="proportion", unit="%", better="lower", plannable=True,
+           title="the share of answers that the mark changed"),
+    Metric(id="accuracy_cost", kind="difference", unit="points", better="lower", role="change",
+           title="the accuracy that the mark cost"),
+)  # fmt: skip
 
 
 class Watermark(Check):
@@ -31,12 +40,13 @@ class Watermark(Check):
 
     id = "watermark"
     version = 1
+    topics = frozenset({"ip.watermark"})
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """None: nothing is disturbed."""
         return ()
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """The four metrics."""
         return _METRICS
 
@@ -52,7 +62,7 @@ class Watermark(Check):
         else:
             outcomes = _outcomes(case.read_mark(), case.alpha)
         for metric, outcome in zip(_METRICS, outcomes, strict=True):
-            yield Reading(metric=metric, slice=OVERALL, outcome=outcome)
+            yield Reading(metric=metric.id, slice=OVERALL, outcome=outcome)
 
 
 def _outcomes(mark: WatermarkReading, alpha: float) -> list[Measured | Unmeasured]:

@@ -1,4 +1,4 @@
-"""The base class of all checks: parameters as fields, what it will emit, and how it measures."""
+"""The base class of all checks: parameters as fields, declared metrics, and how it measures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from auditsvc.evaluation.context import Disturbance, EvalContext
-from auditsvc.records import Reading, TaskName
+from auditsvc.records import Condition, Declarations, Family, Metric, Reading, TaskName, paired_metrics
 from auditsvc.tasks import TASKS
 
 
@@ -17,7 +17,19 @@ class Check(BaseModel, ABC):
     """Code that measures one property.  It judges, stores and catches nothing.
 
     The fields are the parameters: validated, with a JSON Schema, and part of the evidence.  ``version`` goes
-    up whenever the same parameters would give other readings.
+    up whenever the same parameters would give other readings.  What the readings mean is declared here and nowhere
+    else: ``metrics``, ``conditions`` and ``families`` are stored with the evidence, and the gate, reports, pages and
+    power planning read them there.
+
+    Example:
+        >>> class Fog(Check):
+        ...     id, version, topics = "fog", 1, frozenset({"robust.corruption"})
+        ...     depth: float = 0.5
+        ...     def conditions(self):
+        ...         fog = Family(name="fog", title="Fog", axis="optical depth", words="fog of optical depth {}")
+        ...         return (fog.condition(self.depth),)
+        ...     def measure(self, case):
+        ...         yield from case.compare(f"fog@{self.depth:g}", partial(add_fog, depth=self.depth))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,22 +37,38 @@ class Check(BaseModel, ABC):
     id: ClassVar[str]
     version: ClassVar[int]
     tasks: ClassVar[frozenset[TaskName]] = frozenset(TASKS)
-    """The tasks that it can be asked about."""
+    """The tasks that it supports."""
+    topics: ClassVar[frozenset[str]] = frozenset()
+    """The kinds of evidence that it gives, from ``policies/frameworks/_vocabulary.yaml``.  A check without topics
+    covers none: a report can't claim coverage that no check declares."""
 
     @abstractmethod
-    def conditions(self) -> tuple[str, ...]:
-        """The names of the conditions that this check compares under, with these parameters."""
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions that this check compares under, with these parameters."""
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Every metric that ``measure`` will emit; a policy can name no other."""
-        return tuple(f"{kind}.{name}" for kind in ("score", "parent", "drop") for name in self.conditions())
+        return paired_metrics(self.conditions())
+
+    def families(self) -> tuple[Family, ...]:
+        """The series of conditions that differ in one number."""
+        return ()
+
+    def declarations(self) -> Declarations:
+        """All of this, as it is stored with the evidence."""
+        return Declarations(
+            topics=tuple(sorted(self.topics)),
+            metrics=self.metrics(),
+            conditions=self.conditions(),
+            families=self.families(),
+        )
 
     @abstractmethod
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Readings for every metric on every slice."""
 
     def faults(self, task: TaskName) -> tuple[str, ...]:
-        """Why it can't be asked about this task with these parameters; none if it can."""
+        """Why it does not support this task with these parameters; empty if it does."""
         if task not in self.tasks:
             return (f"{self.id} is for {', '.join(sorted(self.tasks))}, not for {task}",)
         if task != "classification" and getattr(self, "errors_apart", False):
@@ -48,11 +76,11 @@ class Check(BaseModel, ABC):
         return ()
 
     def cost(self) -> float:
-        """Passes over the data set, roughly: how long it takes beside one clean pass of both models."""
+        """The approximate number of passes over the data set; 1 is one clean pass of both models."""
         return float(len(self.conditions()))
 
     def work(self, images: int) -> float:
-        """How many images go through the models, roughly, where the data set has so many."""
+        """The approximate number of images that go through the models, on a data set of ``images`` images."""
         return self.cost() * min(images, getattr(self, "images", images))
 
     def disturbances(self) -> Mapping[str, Disturbance]:

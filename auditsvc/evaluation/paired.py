@@ -16,7 +16,7 @@ doi:10.2307/2532311.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from scipy import stats
 
 from auditsvc.datasets.dataset import Slices
 from auditsvc.evaluation.intervals import Interval, graded, mcnemar, student_p, tango, wilson
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import Condition, Measured, Metric, Reading, Unmeasured
 
 Numbers = NDArray[np.float64]
 
@@ -240,8 +240,17 @@ def _outcome(interval: Interval, place: int, images: int) -> Measured | Unmeasur
     )
 
 
-ERRORS = ("missed", "alarm", "parent_missed", "parent_alarm")
-"""What ``error_readings`` emits before the condition's name."""
+_ERRORS = (("missed", "positives that were missed"), ("alarm", "negatives that were taken for positives"))
+
+
+def error_metrics(conditions: Sequence[Condition]) -> tuple[Metric, ...]:
+    """What ``error_readings`` emits under each of these conditions."""
+    return tuple(
+        Metric(id=f"{whose}{name}.{condition.name}", kind="proportion", unit="%", better="lower",
+               condition=condition.name, plannable=not whose,
+               title=f"{title}{' by the parent' if whose else ''}, {condition.words}")
+        for whose in ("", "parent_") for name, title in _ERRORS for condition in conditions
+    )  # fmt: skip
 
 
 def error_readings(pair: Pair, classes: int, slices: Slices, alpha: float) -> Iterator[Reading]:
@@ -254,7 +263,7 @@ def error_readings(pair: Pair, classes: int, slices: Slices, alpha: float) -> It
     positives = range(1, 2) if classes == 2 else range(classes)
     for kind, answers in (("", pair.candidate), ("parent_", pair.parent)):
         counts = [_error_counts(answers, positive, slices, pair.chosen) for positive in positives]
-        for place, (name, title) in enumerate((("missed", "positive"), ("alarm", "negative"))):
+        for place, (name, title) in enumerate(((_ERRORS[0][0], "positive"), (_ERRORS[1][0], "negative"))):
             wrong = np.array([count[2 * place] for count in counts])
             total = np.array([count[2 * place + 1] for count in counts])
             share = np.where(total > 0, wrong / np.maximum(total, 1), -1.0)

@@ -20,6 +20,7 @@ from auditsvc.records.job import (
     ReportRequest,
     Shard,
 )
+from auditsvc.records.metric import CLEAN_CONDITION, Condition, Declarations, Family, Metric, metric_of, paired_metrics
 from auditsvc.records.model import (
     Candidate,
     DatasetRef,
@@ -47,6 +48,7 @@ from auditsvc.records.release import (
 )
 
 __all__ = [
+    "CLEAN_CONDITION",
     "EACH",
     "ENDS",
     "JOB_KINDS",
@@ -59,12 +61,15 @@ __all__ = [
     "Change",
     "CheckFailed",
     "CheckSpec",
+    "Condition",
     "DatasetRef",
     "Decision",
+    "Declarations",
     "Digest",
     "Distance",
     "Evidence",
     "EvidenceKey",
+    "Family",
     "Fault",
     "FileEntry",
     "Flip",
@@ -76,6 +81,7 @@ __all__ = [
     "Judgement",
     "Mark",
     "Measured",
+    "Metric",
     "Moment",
     "MonitorRequest",
     "Monitoring",
@@ -114,5 +120,7 @@ __all__ = [
     "digest_of",
     "faults_of",
     "matches",
+    "metric_of",
+    "paired_metrics",
     "recipe_key",
 ]

@@ -1,8 +1,7 @@
-"""Groups that nobody named, found where the candidate seems to lose: suggestions, never verdicts.
+"""Evidence: what one run of one check measured, what its metrics mean, and all that is needed to repeat the run.
 
-Evidence: what one run of one check found, and all that is needed to repeat it.
-
-Images that a recipe changes whatever its seed: what compression does, apart from luck.
+Also records of exploration, which no rule judges: exemplars (images that several seeds of one recipe change alike) and
+discovered slices (groups of images on which the candidate seems to lose).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
+from auditsvc.records.metric import Condition, Declarations, Metric, MetricId, condition_of, metric_of
 from auditsvc.records.model import DatasetRef
 
 OVERALL = "overall"
@@ -54,7 +54,7 @@ class Unmeasured(Value):
 class Reading(Value):
     """One metric on one slice: ``score.dark@-2EV`` on ``gender=F``."""
 
-    metric: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9._@+-]*$", max_length=100)]
+    metric: MetricId
     slice: Annotated[str, Field(min_length=1, max_length=200)]
     outcome: Annotated[Measured | Unmeasured, Field(discriminator="state")]
 
@@ -129,8 +129,18 @@ class Evidence(Record):
     environment: dict[str, str]
     whole: dict[str, int] | None = None
     """For a stage: how many images each slice has in the whole data set."""
+    declared: Declarations | None = None
+    """What the check declares about its metrics; None in evidence from before checks declared anything."""
     started: Moment
     finished: Moment
+
+    def metric(self, name: str) -> Metric:
+        """The declaration of a metric; what its name says by itself, where there is none."""
+        return (self.declared and self.declared.metric_by_id.get(name)) or metric_of(name)
+
+    def condition(self, name: str) -> Condition:
+        """The declaration of a condition; what its name says by itself, where there is none."""
+        return (self.declared and self.declared.condition_by_name.get(name)) or condition_of(name)
 
     def subjects(self) -> tuple[str, ...]:
         """Found by its key and by the candidate."""

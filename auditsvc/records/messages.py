@@ -7,6 +7,7 @@ import sys
 from statistics import NormalDist
 
 from auditsvc.records.evidence import Measured, Unmeasured
+from auditsvc.records.metric import Metric
 from auditsvc.records.policy import Rule
 
 POWER = 0.8
@@ -18,17 +19,17 @@ _TOO_MANY = 20
 
 
 def finding_message(
-    rule: Rule, metric: str, slice_name: str, outcome: Measured | Unmeasured, needed: int | None
+    rule: Rule, metric: Metric, slice_name: str, outcome: Measured | Unmeasured, needed: int | None
 ) -> str:
     """One judgement in words; ``needed`` is the number of images that would decide an unknown, if any would."""
-    place = f"{rule.check}/{metric} on {slice_name}{' less the incumbent' if rule.of else ''}"
+    place = f"{rule.check}/{metric.id} on {slice_name}{' less the incumbent' if rule.of else ''}"
     bound = "at least" if rule.at_least is not None else "at most"
-    told = "drop." if rule.of and (_is_share(metric) or _is_change(metric) or _is_distance(metric)) else metric
-    unit = _unit(told)
-    wanted = f"{bound} {_number(told, rule.limit)}{unit} wanted"
+    shown = metric.difference() if rule.of else metric
+    unit = f" {shown.unit}" if shown.unit else ""
+    wanted = f"{bound} {shown.text(rule.limit)}{unit} wanted"
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
-    value, low, high = (_number(told, number) for number in (outcome.value, outcome.low, outcome.high))
+    value, low, high = (shown.text(number) for number in (outcome.value, outcome.low, outcome.high))
     ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
     whose = f" for {outcome.which}" if outcome.which else ""
     return f"{place}: {value}{unit}{whose} {ends}; {wanted}{_deciding(needed, outcome.images)}"
@@ -43,7 +44,7 @@ def _deciding(needed: int | None, images: int) -> str:
     return f"; about {needed} images would decide it"
 
 
-def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -> int:
+def images_to_decide(rule: Rule, metric: Metric, outcome: Measured, alpha: float) -> int:
     """How many images would decide an unknown with power 0.8, if the estimate and its spread stay as they are.
 
     ``sys.maxsize`` where the estimate lies on the limit itself.  The variance of one image is that
@@ -55,7 +56,7 @@ def images_to_decide(rule: Rule, metric: str, outcome: Measured, alpha: float) -
     if outcome.lost is not None and outcome.won is not None and not _is_graded(outcome, outcome.lost - outcome.won):
         changing = max(outcome.lost + outcome.won, 1) / outcome.images
         reach = reach_of_loss(changing, outcome.value, rule.limit, alpha, POWER)
-    elif rule.of is None and metric.partition(".")[0] in _PROPORTIONS and 0 < outcome.value < 1:
+    elif rule.of is None and metric.kind == "proportion" and 0 < outcome.value < 1:
         at_limit = min(max(rule.limit, 0.0), 1.0)
         reach = z_alpha * math.sqrt(at_limit * (1 - at_limit)) + z_power * math.sqrt(
             outcome.value * (1 - outcome.value)
@@ -87,45 +88,3 @@ def reach_of_loss(changing: float, loss: float, limit: float, alpha: float, powe
     on_the_limit = max(2 * rarer + limit * (1 - limit), 0.0)
     z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(power)
     return z_alpha * math.sqrt(on_the_limit) + z_power * math.sqrt(max(changing - loss * loss, 0.0))
-
-
-_PROPORTIONS = frozenset(
-    ("score", "parent", "flips", "bits", "lost", "won", "churn", "missed", "alarm", "parent_missed", "parent_alarm",
-     "right", "parent_right", "selection", "tpr", "fpr", "parent_selection", "parent_tpr", "parent_fpr")
-)  # fmt: skip
-"""What stands before the dot of metrics that count some images among others."""
-
-_SHARES = _PROPORTIONS | {
-    "calibration_error", "parent_calibration_error", "selective_risk", "parent_selective_risk", "told", "parent_told",
-    "area", "parent_area", "recall", "precision", "iou", "cer", "exact", "parent_recall", "parent_precision",
-    "parent_iou", "parent_cer", "parent_exact",
-}  # fmt: skip
-"""Fractions of 1 of any kind, told in per cent."""
-
-_CHANGES = frozenset(
-    ("drop", "rise", "area_loss", "calibration_change", "selective_change", "confidence_change", "accuracy_cost")
-)
-"""Differences of fractions that have a direction, told in points with a sign."""
-
-
-def _number(metric: str, value: float) -> str:
-    if _is_change(metric):
-        return f"{100 * value:+.1f}"
-    return f"{100 * value:.1f}" if _is_share(metric) or _is_distance(metric) else f"{value:.4g}"
-
-
-def _unit(metric: str) -> str:
-    return " points" if _is_change(metric) or _is_distance(metric) else " %" if _is_share(metric) else ""
-
-
-def _is_share(metric: str) -> bool:
-    return metric.partition(".")[0] in _SHARES
-
-
-def _is_change(metric: str) -> bool:
-    return metric.partition(".")[0] in _CHANGES
-
-
-def _is_distance(metric: str) -> bool:
-    """How far two groups lie apart, without a direction."""
-    return metric.endswith("_difference")

@@ -116,7 +116,7 @@ def _outcome(ctx: Context, candidate: Candidate, policy: Policy, results: tuple[
     looks = {item.key.dataset: holdout_uses(item.key.dataset, candidate.model, ctx.ledger) for item in evidence}
     waivers, incumbent = ctx.ledger.find(Waiver, candidate.digest), incumbent_of(candidate, ctx.ledger)
     now = ctx.clock.now()
-    return decide(policy, candidate, evidence, waivers=waivers, incumbent=incumbent, looks=looks, at=now).outcome
+    return decide(policy, candidate, evidence, waivers=waivers, incumbent=incumbent, holdout_uses=looks, at=now).outcome
 
 
 def audit(
@@ -253,6 +253,7 @@ def _run(ctx: Context, check: Check, key: EvidenceKey, case: EvalContext) -> Evi
         readings=readings,
         flips=tuple(case.flips),
         environment=_environment(case.device),
+        declared=check.declarations(),
         started=started,
         finished=ctx.clock.now(),
     )
@@ -261,7 +262,7 @@ def _run(ctx: Context, check: Check, key: EvidenceKey, case: EvalContext) -> Evi
 def _require_complete(check: Check, readings: tuple[Reading, ...], dataset: Dataset) -> None:
     """A check gives every metric that it declares, on overall at least, and no other; else it is broken."""
     given = {reading.metric for reading in readings if reading.slice == OVERALL}
-    declared = set(check.metrics())
+    declared = {metric.id for metric in check.metrics()}
     if given != declared or {reading.metric for reading in readings} - declared:
         raise InvalidInput(f"the check {check.id} declares {sorted(declared)} and gave {sorted(given)}")
     known = set(dataset.slices.names)

@@ -264,10 +264,12 @@ def _readings(evidence: Sequence[Evidence | CheckFailed]) -> dict[str, float]:
     found: dict[str, float] = {}
     losses: list[float] = []
     for item in evidence:
-        for reading in item.readings if isinstance(item, Evidence) else ():
+        if not isinstance(item, Evidence):
+            continue
+        for reading in item.readings:
             if isinstance(reading.outcome, Measured):
                 if reading.metric == "score.clean" and reading.slice == OVERALL:
                     found[ACCURACY] = reading.outcome.value
-                if reading.metric.startswith("drop."):
+                if item.metric(reading.metric).role == "loss":
                     losses.append(reading.outcome.value)
     return found | ({SLICE_LOSS: max(losses)} if losses else {})

@@ -103,7 +103,7 @@ def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable
         measured,
         waivers=waivers,
         incumbent=incumbent_of(candidate, ctx.ledger),
-        looks=record_holdout_use(ctx, candidate, measured),
+        holdout_uses=record_holdout_use(ctx, candidate, measured),
         at=ctx.clock.now(),
     )
     known = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")

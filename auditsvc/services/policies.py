@@ -19,7 +19,7 @@ from auditsvc.checks import check_named
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
 from auditsvc.evaluation import Check
-from auditsvc.records import EACH, OVERALL, CheckSpec, Policy, Rule, matches
+from auditsvc.records import EACH, OVERALL, CheckSpec, Metric, Policy, Rule, matches
 from auditsvc.settings import shipped
 from auditsvc.tasks import TASKS
 
@@ -198,12 +198,13 @@ def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines)
             continue
         if rule.check not in checks:
             continue
-        metrics = check_named(rule.check, checks[rule.check]).metrics()
-        if not any(matches(rule.metric, metric) for metric in metrics):
+        metrics = {metric.id: metric for metric in check_named(rule.check, checks[rule.check]).metrics()}
+        judged_by = [metric for name, metric in metrics.items() if matches(rule.metric, name)]
+        if not judged_by:
             known = ", ".join(metrics)
             meant = _nearest(rule.metric, metrics)
             faults.append((line, f"rule {rule.rule}: {rule.check} gives no {rule.metric!r}{meant}; it gives {known}"))
-        faults += [(line, f"rule {rule.rule}: {fault}") for fault in _empty_promise(rule)]
+        faults += [(line, f"rule {rule.rule}: {fault}") for fault in _vacuous_limits(rule, judged_by)]
     judged = {rule.check for rule in policy.rules}
     faults += [
         (_line(lines, ("checks", name)), f"checks.{name}: no rule looks at it; add one, with severity: warn if it "
@@ -216,18 +217,21 @@ def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines)
     return faults
 
 
-_SCALES = {"drop.": (-1.0, 1.0), "score.": (0.0, 1.0), "parent.": (0.0, 1.0)}
-"""The ends of the scale that a reading of this name is on."""
-
-
-def _empty_promise(rule: Rule) -> Iterable[str]:
+def _vacuous_limits(rule: Rule, metrics: Iterable[Metric]) -> Iterable[str]:
     """A limit at or beyond the end of the scale always holds: a percentage where a fraction was meant."""
-    for prefix, (lowest, highest) in _SCALES.items():
-        if rule.metric.startswith(prefix):
-            if rule.at_most is not None and rule.at_most >= highest:
-                yield f"at most {rule.at_most:g} always holds, {prefix}* is never over {highest:g}; 0.05 is 5 points"
-            if rule.at_least is not None and rule.at_least <= lowest:
-                yield f"at least {rule.at_least:g} always holds, {prefix}* is never under {lowest:g}"
+    scales = {(-1.0 if metric.role == "loss" else 0.0, 1.0) for metric in metrics if _is_bounded(metric)}
+    for lowest, highest in sorted(scales):
+        if rule.at_most is not None and rule.at_most >= highest:
+            yield f"at most {rule.at_most:g} always holds, {rule.metric} is never over {highest:g}; 0.05 is 5 points"
+        if rule.at_least is not None and rule.at_least <= lowest:
+            yield f"at least {rule.at_least:g} always holds, {rule.metric} is never under {lowest:g}"
+
+
+def _is_bounded(metric: Metric) -> bool:
+    """Whether the scale has two ends: shares of images, and losses of mean scores; an error rate may exceed 1."""
+    return metric.kind == "proportion" or (
+        metric.role == "loss" and metric.better == "lower" and metric.unit == "points"
+    )
 
 
 def slice_faults(policy: Policy, slices: tuple[str, ...]) -> tuple[str, ...]:

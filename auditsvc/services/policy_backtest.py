@@ -47,7 +47,9 @@ def _replayed(policy: Policy, submission: Submission, last: Decision, ledger: Le
     incumbent = incumbent_named(last.incumbent, ledger) or incumbent_of(candidate, ledger)
     for (dataset, name), found in groupby(evidence, key=_data):
         looks = {dataset: holdout_uses(dataset, candidate.model, ledger)}
-        decision = decide(policy, candidate, found, waivers=waivers, incumbent=incumbent, looks=looks, at=last.at)
+        decision = decide(
+            policy, candidate, found, waivers=waivers, incumbent=incumbent, holdout_uses=looks, at=last.at
+        )
         open_ones = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
         yield BacktestRow(
             model=submission.model,

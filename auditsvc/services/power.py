@@ -22,7 +22,7 @@ from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset, Slices
 from auditsvc.datasets.image_properties import properties_of
 from auditsvc.datasets.slicing import Resliced, by_class, resliced
-from auditsvc.records import OVERALL, Policy, Rule, Slicing, Value, matches
+from auditsvc.records import OVERALL, Metric, Policy, Rule, Slicing, Value, matches, metric_of
 from auditsvc.records.messages import reach_of_loss
 
 State = Literal["enough", "doubtful", "too few", "no formula"]
@@ -80,7 +80,7 @@ def plan(
 def _planned(
     policy: Policy, rule: Rule, sizes: Mapping[str, int], changing: float, power: float
 ) -> Iterator[SlicePower]:
-    metric = next(name for name in _metrics(policy, rule) if matches(rule.metric, name))
+    metric = _metric(policy, rule)
     fewest, wanted = _fewest(rule, metric, policy.level), _wanted(rule, metric, policy.level, changing, power)
     chosen = {name: sizes.get(name, 0) for name in rule.chosen(sizes)}
     judged = any(images >= rule.min_images for images in chosen.values())
@@ -98,8 +98,10 @@ def _planned(
         )
 
 
-def _metrics(policy: Policy, rule: Rule) -> tuple[str, ...]:
-    return (*check_named(rule.check, policy.checks[rule.check]).metrics(), rule.metric)
+def _metric(policy: Policy, rule: Rule) -> Metric:
+    """The first metric that the rule judges."""
+    metrics = check_named(rule.check, policy.checks[rule.check]).metrics()
+    return next((metric for metric in metrics if matches(rule.metric, metric.id)), metric_of(rule.metric))
 
 
 def _state(images: int, fewest: int | None, wanted: int | None) -> State:
@@ -110,36 +112,30 @@ def _state(images: int, fewest: int | None, wanted: int | None) -> State:
     return "enough" if images >= wanted else "doubtful"
 
 
-def _fewest(rule: Rule, metric: str, alpha: float) -> int | None:
-    """Below so many images the interval of a perfect result is still wider than the limit."""
+def _fewest(rule: Rule, metric: Metric, alpha: float) -> int | None:
+    """The number of images below which the interval of a perfect result is still wider than the limit."""
     z = NormalDist().inv_cdf(1 - alpha)
-    if (metric.startswith("drop.") or _is_share(metric)) and rule.at_most is not None and 0 < rule.at_most < 1:
+    if not metric.plannable or not 0 < rule.limit < 1:
+        return None
+    if metric.better == "lower" and rule.at_most is not None:
         return math.ceil(z * z * (1 - rule.at_most) / rule.at_most)
-    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
+    if metric.better == "higher" and rule.at_least is not None:
         return math.ceil(z * z * rule.at_least / (1 - rule.at_least))
     return None
 
 
-def _wanted(rule: Rule, metric: str, alpha: float, changing: float, power: float) -> int | None:
-    """So many images meet the rule with this power; for a floor or a ceiling, if the truth is half-way to the end."""
-    if metric.startswith("drop.") and rule.at_most is not None and 0 < rule.at_most < 1:
-        return math.ceil((reach_of_loss(changing, 0.0, rule.at_most, alpha, power) / rule.at_most) ** 2)
-    if _is_share(metric) and rule.at_most is not None and 0 < rule.at_most < 1:
-        normal, truth = NormalDist(), rule.at_most / 2
-        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_most * (1 - rule.at_most))
-        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
-        return math.ceil((reach / truth) ** 2)
-    if metric.startswith("score.") and rule.at_least is not None and 0 < rule.at_least < 1:
-        normal, truth = NormalDist(), (1 + rule.at_least) / 2
-        reach = normal.inv_cdf(1 - alpha) * math.sqrt(rule.at_least * (1 - rule.at_least))
-        reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
-        return math.ceil((reach / (truth - rule.at_least)) ** 2)
-    return None
-
-
-def _is_share(metric: str) -> bool:
-    """Whether the metric counts some of the images: lost, changed, missed."""
-    return metric.partition(".")[0] in {"lost", "won", "churn", "flips", "missed", "alarm"}
+def _wanted(rule: Rule, metric: Metric, alpha: float, changing: float, power: float) -> int | None:
+    """The number of images that meets the rule with this power; of a share, if the truth is half-way between the limit
+    and the perfect result."""
+    limit, normal = rule.limit, NormalDist()
+    if _fewest(rule, metric, alpha) is None:
+        return None
+    if metric.role == "loss":
+        return math.ceil((reach_of_loss(changing, 0.0, limit, alpha, power) / limit) ** 2)
+    truth = limit / 2 if metric.better == "lower" else (1 + limit) / 2
+    reach = normal.inv_cdf(1 - alpha) * math.sqrt(limit * (1 - limit))
+    reach += normal.inv_cdf(power) * math.sqrt(truth * (1 - truth))
+    return math.ceil((reach / (truth - limit)) ** 2)
 
 
 def undersized_slices(policy: Policy, dataset: Dataset) -> tuple[str, ...]:

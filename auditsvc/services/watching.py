@@ -29,6 +29,7 @@ from auditsvc.records import (
     Evidence,
     Judgement,
     Measured,
+    Metric,
     Monitoring,
     Parent,
     Policy,
@@ -130,7 +131,8 @@ def changes_since(before: Iterable[Evidence], now: Iterable[Evidence], alpha: fl
     then = {place: outcome for one in before for place, outcome in _measured(one)}
     pairs = [(place, then[place], outcome) for one in now for place, outcome in _measured(one) if place in then]
     moved = [(place, old, new, difference(new, old)) for place, old, new in pairs]
-    tests = [None if _of_parent(place[0]) else _chance(place[0], turn, alpha) for place, _, _, turn in moved]
+    declared = {f"{one.key.check}/{item.metric}": one.metric(item.metric) for one in now for item in one.readings}
+    tests = [_p_value(declared[place[0]], turn, alpha) for place, _, _, turn in moved]
     adjusted = holm(("changes", p) for p in tests)
     return tuple(
         Change(
@@ -148,19 +150,18 @@ def changes_since(before: Iterable[Evidence], now: Iterable[Evidence], alpha: fl
 
 def _measured(evidence: Evidence) -> Iterator[tuple[tuple[str, str], Measured]]:
     for reading in evidence.readings:
-        kind = reading.metric.partition(".")[0]
-        if kind in ("score", "parent", "drop") and isinstance(reading.outcome, Measured):
+        metric = evidence.metric(reading.metric)
+        compared = metric.role == "loss" or (metric.role is not None and metric.condition is not None)
+        if compared and isinstance(reading.outcome, Measured):
             yield (f"{evidence.key.check}/{reading.metric}", reading.slice), reading.outcome
 
 
-def _of_parent(metric: str) -> bool:
-    return metric.partition("/")[2].startswith("parent.")
-
-
-def _chance(metric: str, turn: Measured, alpha: float) -> float:
-    """The one-sided p of a turn this bad, as the interval's bad end has it."""
-    bad = turn.value if metric.partition("/")[2].startswith("drop.") else -turn.value
-    reach = turn.value - turn.low if metric.partition("/")[2].startswith("drop.") else turn.high - turn.value
+def _p_value(metric: Metric, turn: Measured, alpha: float) -> float | None:
+    """The one-sided p-value of a change for the worse, from the bad end of its interval; None for the parent's own."""
+    if metric.role == "parent":
+        return None
+    bad = turn.value if metric.better == "lower" else -turn.value
+    reach = turn.value - turn.low if metric.better == "lower" else turn.high - turn.value
     if reach <= 0:
         return 0.0 if bad > 0 else 1.0
     return NormalDist().cdf(-bad / reach * NormalDist().inv_cdf(1 - alpha))

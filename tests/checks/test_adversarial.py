@@ -42,7 +42,7 @@ def test_a_candidate_whose_threshold_moved_loses_one_side_only():
 def test_every_method_gives_the_known_curve(method):
     check = Adversarial(budgets=(0.5, 1, 2), methods=(method,), steps=30, queries=10, curve=True)
     found = outcomes(check, case_of(SeesMeanBrightness(), SeesMeanBrightness(), grey_dataset(LEVELS)))
-    assert {metric for metric, _ in found} == set(check.metrics())
+    assert {metric for metric, _ in found} == {one.id for one in check.metrics()}
     assert found[f"breaking.{method}", OVERALL].value == pytest.approx(1.0)
     heights, steps = [1, 0.75, 0.5, 0.25], [0.5, 0.5, 1]
     area = sum(step * (heights[k] + heights[k + 1]) / 2 for k, step in enumerate(steps)) / 2
@@ -64,7 +64,7 @@ def test_what_only_looks_robust_is_unmeasured(seat, model, words):
 def test_a_search_without_gradients_is_measured_where_gradients_lead_nowhere():
     check = Adversarial(budgets=(8, 40), methods=("pgd", "hopskipjump"), steps=10, curve=True, errors_apart=True)
     found = outcomes(check, case_of(MaskedGradient(), SeesMeanBrightness(), grey_dataset([0.6, 0.6])))
-    assert {metric for metric, _ in found} == set(check.metrics())
+    assert {metric for metric, _ in found} == {one.id for one in check.metrics()}
     assert isinstance(found["score.pgd@8", OVERALL], Unmeasured)
     blind = [found[f"score.hopskipjump@{budget}", OVERALL].value for budget in (8, 40)]
     assert blind[0] == 1.0 > blind[1]
@@ -117,7 +117,7 @@ def test_all_declared_metrics_come_and_no_other():
     )
     for model in (SeesMeanBrightness(), MaskedGradient()):
         case = case_of(model, SeesMeanBrightness(), grey_dataset([0.4, 0.6]))
-        assert {metric for metric, _ in outcomes(check, case)} == set(check.metrics())
+        assert {metric for metric, _ in outcomes(check, case)} == {one.id for one in check.metrics()}
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])

@@ -68,4 +68,4 @@ def test_every_declared_metric_comes_for_every_slice():
     dataset = array_dataset(images, np.array([0, 1] * 6), {"half": ["a", "b"] * 6})
     check = Corruptions(severities=(2, 5), curve=True, errors_apart=True)
     found = outcomes(check, case_of(SeesOneCorner(), SeesMeanBrightness(), dataset))
-    assert set(found) == {(metric, name) for metric in check.metrics() for name in dataset.slices.names}
+    assert set(found) == {(metric.id, name) for metric in check.metrics() for name in dataset.slices.names}

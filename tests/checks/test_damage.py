@@ -62,4 +62,4 @@ def test_a_class_that_no_image_of_a_slice_has_is_not_compared_there():
 def test_every_metric_is_given_on_every_slice():
     case = a_case(ROWS)
     given = found_in(case)
-    assert set(given) == {(m, s) for m in Damage().metrics() for s in case.dataset.slices.names}
+    assert set(given) == {(m.id, s) for m in Damage().metrics() for s in case.dataset.slices.names}

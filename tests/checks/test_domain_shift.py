@@ -26,7 +26,7 @@ def photographs(count=40, size=16):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(4))
 
 
-@pytest.mark.parametrize("condition", EVERYTHING.conditions())
+@pytest.mark.parametrize("condition", [one.name for one in EVERYTHING.conditions()])
 def test_a_change_is_the_same_in_any_batch_and_keeps_an_image(condition):
     (change,) = [
         work for axis in EVERYTHING._axes() for name, work in zip(axis.names, axis.disturbances, strict=True)
@@ -64,7 +64,7 @@ def test_a_model_of_mean_brightness_is_lost_in_haze_alone():
 def test_every_declared_metric_comes_on_every_slice():
     dataset = array_dataset(photographs(), np.array([0, 1] * 20), {"camera": ["a", "b"] * 20})
     found = outcomes(EVERYTHING, case_of(SeesOneCorner(), SeesMeanBrightness(), dataset))
-    assert {metric for metric, name in found if name == OVERALL} == set(EVERYTHING.metrics())
+    assert {metric for metric, name in found if name == OVERALL} == {one.id for one in EVERYTHING.metrics()}
 
 
 def two_cameras(difference, count=400):

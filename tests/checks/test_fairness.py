@@ -108,7 +108,7 @@ def test_groups_that_are_too_small_are_not_compared_and_it_is_said():
     assert found["parent_selection_difference", OVERALL].value == 1.0
     assert isinstance(found["tpr_difference", OVERALL], Unmeasured)
     assert "50 images to compare" in found["tpr_difference", "kind=dark"].reason
-    assert {metric for metric, _ in found} == set(Fairness().metrics())
+    assert {metric for metric, _ in found} == {one.id for one in Fairness().metrics()}
     assert len(found) == len(Fairness().metrics()) * 3
 
 

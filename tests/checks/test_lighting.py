@@ -82,10 +82,10 @@ def test_misses_and_false_alarms_are_told_apart():
 def test_every_declared_metric_comes_for_every_slice():
     dataset = array_dataset(photographs(12), np.array([0, 1] * 6), {"half": ["a", "b"] * 6})
     found = outcomes(EVERYTHING, case_of(SeesOneCorner(), SeesMeanBrightness(), dataset))
-    assert set(found) == {(metric, name) for metric in EVERYTHING.metrics() for name in dataset.slices.names}
+    assert set(found) == {(metric.id, name) for metric in EVERYTHING.metrics() for name in dataset.slices.names}
 
 
-@pytest.mark.parametrize("condition", EVERYTHING.conditions())
+@pytest.mark.parametrize("condition", [one.name for one in EVERYTHING.conditions()])
 def test_light_changes_an_image_alike_in_any_batch_and_keeps_it_an_image(condition):
     images = photographs()
     (disturb,) = [

@@ -97,4 +97,4 @@ def test_every_declared_metric_comes_for_every_slice():
     images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     dataset = array_dataset(images, np.array([0, 1] * 6), {"half": ["a", "b"] * 6})
     found = outcomes(EVERYTHING, case_of(SeesOneCorner(), SeesMeanBrightness(), dataset))
-    assert set(found) == {(metric, name) for metric in EVERYTHING.metrics() for name in dataset.slices.names}
+    assert set(found) == {(metric.id, name) for metric in EVERYTHING.metrics() for name in dataset.slices.names}

@@ -65,7 +65,7 @@ def case_of_films(clusters: bool = True) -> EvalContext:
 
 def readings(check: Tracks, case: EvalContext):
     found = list(check.measure(case))
-    assert {one.metric for one in found} == set(check.metrics())
+    assert {one.metric for one in found} == {one.id for one in check.metrics()}
     return {(one.metric, one.slice): one.outcome for one in found}
 
 

@@ -26,7 +26,7 @@ def readings(mark: WatermarkReading | None) -> dict[str, Measured | Unmeasured]:
 
 def test_every_metric_is_given_whether_there_is_a_mark_or_not() -> None:
     mark = a_mark(-50.0, 15.0, 63, 64, 0.02, images=1000, lost=12, won=8)
-    assert set(readings(mark)) == set(readings(None)) == set(Watermark().metrics())
+    assert set(readings(mark)) == set(readings(None)) == {one.id for one in Watermark().metrics()}
     assert all(isinstance(outcome, Unmeasured) for outcome in readings(None).values())
 
 

@@ -23,7 +23,7 @@ ALPHA = 0.05
 
 def readings(check, case: EvalContext) -> dict[tuple[str, str], Measured | Unmeasured]:
     found: list[Reading] = list(check.measure(case))
-    assert {reading.metric for reading in found} == set(check.metrics())
+    assert {reading.metric for reading in found} == {one.id for one in check.metrics()}
     return {(reading.metric, reading.slice): reading.outcome for reading in found}
 
 

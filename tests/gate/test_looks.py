@@ -19,7 +19,7 @@ OWN = a_candidate().digest
 
 def decided(policy, looks):
     evidence = an_evidence(losses(overall=a_loss(0.0)), alpha=policy.level)
-    return decide(policy, a_candidate(), [evidence], looks={SHOES.digest: looks}, at=NOON)
+    return decide(policy, a_candidate(), [evidence], holdout_uses={SHOES.digest: looks}, at=NOON)
 
 
 def test_the_first_look_needs_no_word():

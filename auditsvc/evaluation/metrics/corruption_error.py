@@ -21,9 +21,13 @@ from auditsvc.datasets.dataset import Slices
 from auditsvc.evaluation.intervals import student
 from auditsvc.evaluation.metrics.severity_curve import unseen
 from auditsvc.evaluation.paired import Pair
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
-ERRORS_OF = ("mce", "relative_mce")
+ERROR_RATIOS = (
+    Metric(id="mce", kind="ratio", better="lower", title="mean corruption error (the parent's is 1)"),
+    Metric(id="relative_mce", kind="ratio", better="lower", title="relative mean corruption error (the parent's is 1)"),
+)
+"""What ``error_ratios`` emits."""
 
 Errors = NDArray[np.float64]
 

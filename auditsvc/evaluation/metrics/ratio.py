@@ -31,7 +31,7 @@ from auditsvc.evaluation.check import Check
 from auditsvc.evaluation.context import CLEAN, EvalContext
 from auditsvc.evaluation.intervals import FEW, Interval, corrected, groups_of, wilson
 from auditsvc.evaluation.paired import Pair, Predictions
-from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
+from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
 Numbers = NDArray[np.float64]
 
@@ -120,7 +120,31 @@ def bounded(value: float, low: float, high: float) -> Interval:
     return Interval(np.array(value), np.array(min(low, value)), np.array(max(high, value)))
 
 
-WORST = "drop.worst_class"
+WORST = Metric(
+    id="drop.worst_class", kind="difference", unit="points", better="lower", role="loss",
+    title="the largest loss of any one class",
+)  # fmt: skip
+
+
+def _loss_id(measure: Metric) -> str:
+    return f"rise.{measure.id}" if measure.better == "lower" else f"drop.{measure.id}"
+
+
+def _derived(measure: Metric) -> tuple[Metric, ...]:
+    """The measure of the candidate and of the parent, the loss between them, and the differences between groups."""
+    name, title = measure.id, measure.title
+    gap = Metric(id=f"{name}_difference", kind="difference", unit="points", better="lower",
+                 title=f"largest difference between groups in {title}")  # fmt: skip
+    loss = Metric(id=_loss_id(measure), kind="difference", unit="points", better="lower", role="loss",
+                  title=f"loss against the parent in {title}")  # fmt: skip
+    return (
+        measure,
+        measure.model_copy(update={"id": f"parent_{name}", "title": f"{title}, of the parent"}),
+        gap,
+        gap.model_copy(update={"id": f"parent_{gap.id}", "title": f"{gap.title}, of the parent"}),
+        loss,
+    )
+
 
 SEEN = 5
 """With fewer changed images than this, nothing is known of how much an unseen one may lose."""
@@ -140,12 +164,8 @@ class RatioCheck(Check):
     min_images: Annotated[int, Field(ge=2)] = 30
 
     @abstractmethod
-    def measures(self) -> Mapping[str, Formula]:
-        """Every measure by its name."""
-
-    def errors(self) -> frozenset[str]:
-        """Those of the measures that are error rates."""
-        return frozenset()
+    def measures(self) -> Mapping[Metric, Formula]:
+        """The formula of every measure, by the metric that it gives of the candidate."""
 
     def counts(self, answers: Predictions) -> Numbers:
         """``(N, K)``: what is summed of each answer: all that was tallied."""
@@ -159,18 +179,14 @@ class RatioCheck(Check):
         """``(B, C)``: the measure of each class; None where there are no classes."""
         return None
 
-    def conditions(self) -> tuple[str, ...]:
+    def conditions(self) -> tuple[Condition, ...]:
         """One: the images untouched."""
-        return (CLEAN,)
+        return (CLEAN_CONDITION,)
 
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Five for each measure, and the worst class."""
-        whose = ("", "parent_")
-        each = [f"{one}{name}{what}" for name in self.measures() for what in ("", "_difference") for one in whose]
-        return (*each, *map(self._change, self.measures()), *((WORST,) if self._has_classes() else ()))
-
-    def _change(self, name: str) -> str:
-        return f"rise.{name}" if name in self.errors() else f"drop.{name}"
+        worst = (WORST,) if self._has_classes() else ()
+        return (*(metric for one in self.measures() for metric in _derived(one)), *worst)
 
     def _has_classes(self) -> bool:
         return type(self).by_class is not RatioCheck.by_class
@@ -185,13 +201,14 @@ class RatioCheck(Check):
         own, dense = (Sums(tuple(one[:, part] for one in sums), self.draws)
                       for part in (slice(width), slice(width, None)))  # fmt: skip
         tries = _Tries.of(candidate, parent, pair, slices)
-        for name, formula in self.measures().items():
+        for measure, formula in self.measures().items():
+            name = measure.id
             values = [formula_of(formula, one) for one in (own, dense)]
-            sign = -1.0 if name in self.errors() else 1.0
+            sign = -1.0 if measure.better == "lower" else 1.0
             change = [sign * (before - after) for after, before in zip(*values, strict=True)]
             yield from self._told(name, values[0], tries.imperfect, tries, slices, case.alpha, 0.0)
             yield from self._told(f"parent_{name}", values[1], tries.parent_imperfect, tries, slices, case.alpha, 0.0)
-            yield from self._told(self._change(name), change, tries.differing, tries, slices, case.alpha, -1.0)
+            yield from self._told(_loss_id(measure), change, tries.differing, tries, slices, case.alpha, -1.0)
             for prefix, found in (("", values[0]), ("parent_", values[1])):
                 yield from self._gaps(f"{prefix}{name}_difference", found, tries, slices, case.alpha)
         if self._has_classes():
@@ -254,7 +271,7 @@ class RatioCheck(Check):
             images = int(tries.images[place])
             after, before = self.by_class(own.slices[place]), self.by_class(dense.slices[place])
             if images < self.min_images or after is None or before is None or not np.isfinite(before[0]).any():
-                yield Reading(metric=WORST, slice=name, outcome=self._too_few(images))
+                yield Reading(metric=WORST.id, slice=name, outcome=self._too_few(images))
                 continue
             change = np.where(np.isfinite(after), before - after, before)
             there = np.flatnonzero(np.isfinite(change[0]))
@@ -265,7 +282,7 @@ class RatioCheck(Check):
             moved = shift_to_margin(bounded(value, low, high), differing, images, alpha, -1.0, largest)
             which = case.dataset.classes[int(there[int(np.argmax([end[0] for end in ends]))])]
             outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images, which=which)
-            yield Reading(metric=WORST, slice=name, outcome=outcome)
+            yield Reading(metric=WORST.id, slice=name, outcome=outcome)
 
 
 @dataclass(frozen=True)

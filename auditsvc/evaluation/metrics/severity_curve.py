@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 from auditsvc.datasets.dataset import Slices
 from auditsvc.evaluation.context import CLEAN, Disturbance, EvalContext
 from auditsvc.evaluation.intervals import Interval
-from auditsvc.evaluation.paired import ERRORS, Pair, Predictions, levels, losses
-from auditsvc.records import Measured, Reading, Unmeasured
-
-CURVE = ("area", "parent_area", "area_loss", "breaking", "parent_breaking")
-"""What ``curve_readings`` emits before the curve's name."""
+from auditsvc.evaluation.paired import Pair, Predictions, error_metrics, levels, losses
+from auditsvc.records import Condition, Family, Measured, Metric, Reading, Unmeasured, paired_metrics
 
 
 @dataclass(frozen=True)
@@ -36,9 +33,20 @@ class Curve:
     relative: bool = False
 
 
-def curve_metrics(name: str) -> tuple[str, ...]:
-    """The metrics of one curve."""
-    return tuple(f"{kind}.{name}" for kind in CURVE)
+def curve_metrics(name: str, title: str, unit: str = "") -> tuple[Metric, ...]:
+    """The metrics of one curve, in the order of ``curve_readings``; ``unit`` is that of the severities."""
+    about = f", {title.lower()}"
+    return (
+        Metric(id=f"area.{name}", kind="ratio", unit="%", better="higher", title=f"mean over the whole curve{about}"),
+        Metric(id=f"parent_area.{name}", kind="ratio", unit="%", better="higher",
+               title=f"the parent's mean over the whole curve{about}"),
+        Metric(id=f"area_loss.{name}", kind="difference", unit="points", better="lower", role="loss",
+               title=f"loss over the whole curve{about}"),
+        Metric(id=f"breaking.{name}", kind="quantity", unit=unit, better="higher",
+               title=f"severity at which the floor breaks{about}"),
+        Metric(id=f"parent_breaking.{name}", kind="quantity", unit=unit, better="higher",
+               title=f"severity at which the parent's floor breaks{about}"),
+    )  # fmt: skip
 
 
 def curve_readings(case: EvalContext, curve: Curve) -> Iterator[Reading]:
@@ -129,20 +137,40 @@ def _reading(metric: str, slice_name: str, images: int, interval: Interval, plac
 
 @dataclass(frozen=True)
 class Axis:
-    """One kind of disturbance at several strengths, weakest first; ``severities`` are in its physical unit."""
+    """One kind of disturbance at several strengths, weakest first.
+
+    ``name`` and ``title`` are those of its curve; ``severities`` are distances from the untouched images, in the
+    curve's ``unit``.
+    """
 
     name: str
-    names: tuple[str, ...]
+    title: str
+    unit: str
+    family: Family
+    conditions: tuple[Condition, ...]
     severities: tuple[float, ...]
     disturbances: tuple[Disturbance, ...]
 
 
-def axis_of(name: str, pattern: str, makers: Mapping[float, tuple[float, Disturbance]]) -> Axis:
-    """An axis from its strengths: each gives its severity and its disturbance, and its name by ``pattern``."""
+def axis_of(
+    family: Family,
+    makers: Mapping[float, tuple[float, Disturbance]],
+    *,
+    name: str = "",
+    title: str = "",
+    unit: str = "",
+) -> Axis:
+    """An axis from its strengths: each gives the severity on the curve and the disturbance.
+
+    One family may have two curves (darker and brighter), each with a ``name`` and ``title`` of its own.
+    """
     ordered = sorted(makers, key=lambda strength: makers[strength][0])
     return Axis(
-        name=name,
-        names=tuple(pattern.format(strength) for strength in ordered),
+        name=name or family.name,
+        title=title or family.title,
+        unit=unit,
+        family=family,
+        conditions=tuple(family.condition(strength) for strength in ordered),
         severities=tuple(makers[strength][0] for strength in ordered),
         disturbances=tuple(makers[strength][1] for strength in ordered),
     )
@@ -151,8 +179,8 @@ def axis_of(name: str, pattern: str, makers: Mapping[float, tuple[float, Disturb
 def swept(case: EvalContext, axis: Axis, floor: float, *, curve: bool, errors_apart: bool) -> Iterator[Reading]:
     """Compare under every strength of an axis; with ``curve`` also over all of them."""
     pairs = []
-    for name, disturb in zip(axis.names, axis.disturbances, strict=True):
-        pairs.append(case.pair(name, disturb))
+    for condition, disturb in zip(axis.conditions, axis.disturbances, strict=True):
+        pairs.append(case.pair(condition.name, disturb))
         yield from case.readings(pairs[-1], errors_apart=errors_apart)
     if curve:
         yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, floor))
@@ -160,11 +188,28 @@ def swept(case: EvalContext, axis: Axis, floor: float, *, curve: bool, errors_ap
 
 def swept_disturbances(axes: Sequence[Axis]) -> dict[str, Disturbance]:
     """What these axes do under each of their conditions."""
-    return {name: disturb for axis in axes for name, disturb in zip(axis.names, axis.disturbances, strict=True)}
+    return {
+        condition.name: disturb
+        for axis in axes
+        for condition, disturb in zip(axis.conditions, axis.disturbances, strict=True)
+    }
 
 
-def swept_metrics(axes: Sequence[Axis], *, curve: bool, errors_apart: bool) -> tuple[str, ...]:
+def swept_conditions(axes: Sequence[Axis]) -> tuple[Condition, ...]:
+    """Every condition of these axes."""
+    return tuple(condition for axis in axes for condition in axis.conditions)
+
+
+def swept_families(axes: Sequence[Axis]) -> tuple[Family, ...]:
+    """The families of these axes, each once."""
+    return tuple({axis.family.name: axis.family for axis in axes}.values())
+
+
+def swept_metrics(axes: Sequence[Axis], *, curve: bool, errors_apart: bool) -> tuple[Metric, ...]:
     """Every metric that ``swept`` emits for these axes."""
-    kinds = ("score", "parent", "drop", *(ERRORS if errors_apart else ()))
-    each = [f"{kind}.{name}" for kind in kinds for axis in axes for name in axis.names]
-    return (*each, *(metric for axis in axes if curve for metric in curve_metrics(axis.name)))
+    conditions = swept_conditions(axes)
+    return (
+        *paired_metrics(conditions),
+        *(error_metrics(conditions) if errors_apart else ()),
+        *(metric for axis in axes if curve for metric in curve_metrics(axis.name, axis.title, axis.unit)),
+    )
