@@ -29,8 +29,8 @@ def photographs(count=40, size=16):
 @pytest.mark.parametrize("condition", [one.name for one in EVERYTHING.conditions()])
 def test_a_change_is_the_same_in_any_batch_and_keeps_an_image(condition):
     (change,) = [
-        work for axis in EVERYTHING._axes() for name, work in zip(axis.names, axis.disturbances, strict=True)
-        if name == condition
+        work for axis in EVERYTHING._axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
+        if one.name == condition
     ]  # fmt: skip
     images = photographs()
     whole = change(images, SEEDS)

@@ -89,8 +89,8 @@ def test_every_declared_metric_comes_for_every_slice():
 def test_light_changes_an_image_alike_in_any_batch_and_keeps_it_an_image(condition):
     images = photographs()
     (disturb,) = [
-        work for axis in EVERYTHING._axes() for name, work in zip(axis.names, axis.disturbances, strict=True)
-        if name == condition
+        work for axis in EVERYTHING._axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
+        if one.name == condition
     ]  # fmt: skip
     whole = disturb(images, SEEDS)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
