@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from auditsvc.compliance.render.bom import render_bom
 from auditsvc.compliance.render.html import render_html
 from auditsvc.compliance.render.markdown import render_annex_iv, render_annex_v, render_card
 from auditsvc.compliance.render.oscal import render_oscal
@@ -18,6 +17,7 @@ from auditsvc.compliance.render.pdf import render_pdf
 from auditsvc.compliance.render.tables import render_assessments_csv, render_json, render_junit, render_rules_csv
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
+from auditsvc.records import canonical_json
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Format:
 
 def _text(render: Callable[[Report], str]) -> Callable[[Report], bytes]:
     return lambda report: render(report).encode("utf-8")
+
+
+def _bom(report: Report) -> bytes:
+    """The CycloneDX document, byte for byte the predicate that a release signs."""
+    return canonical_json(report.bom)
 
 
 def _oscal(report: Report) -> bytes:
@@ -50,7 +55,9 @@ FORMATS: dict[str, Format] = {
     "assessments-csv": Format("assessments.csv", "text/csv; charset=utf-8", _text(render_assessments_csv)),
     "junit": Format("junit.xml", "application/xml", _text(render_junit)),
     "card": Format("model-card.md", "text/markdown; charset=utf-8", _text(render_card)),
-    "bom": Format("bom.cdx.json", "application/vnd.cyclonedx+json; version=1.6", render_bom),
+    "bom": Format(
+        "bom.cdx.json", "application/vnd.cyclonedx+json; version=1.6", lambda report: canonical_json(report.bom)
+    ),
     "oscal": Format("oscal.zip", "application/zip", _oscal),
     "annex-iv": Format("annex-iv-draft.md", "text/markdown; charset=utf-8", _text(render_annex_iv)),
     "annex-v": Format("annex-v-form.md", "text/markdown; charset=utf-8", _text(render_annex_v)),

@@ -64,6 +64,7 @@ from auditsvc.compliance.report.summary import changes, checklist, law_box, pape
 from auditsvc.compliance.report.wording import condition_order, condition_words, day, labelled, metric_words
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Moment, Parent, Reading, Verdict
+from auditsvc.records.cyclonedx import bill_of_materials
 from auditsvc.records.decision import missing_consent
 from auditsvc.records.evidence import Change
 
@@ -352,6 +353,7 @@ def build_report(
         verification=_verification(inputs),
         where=labelled(inputs.where),
         glossary=GLOSSARY,
+        bom=bill_of_materials(inputs.candidate, inputs.version, inputs.parent, inputs.evidence, inputs.decision),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from functools import cached_property
 from itertools import zip_longest
-from typing import Literal
+from typing import Any, Literal
 
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Status
@@ -465,6 +465,8 @@ class Report(Value):
     verification: VerificationPart | None
     where: tuple[Fact, ...]
     glossary: tuple[Fact, ...]
+    bom: dict[str, Any]
+    """The CycloneDX document, the same that a release signs."""
 
     @cached_property
     def as_json(self) -> bytes:

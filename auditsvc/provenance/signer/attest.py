@@ -22,7 +22,6 @@ from auditsvc import __version__
 from auditsvc.errors import Conflict, InvalidInput, NotApproved
 from auditsvc.ports import Keys, Log
 from auditsvc.provenance.formats import predicates, release_layout
-from auditsvc.provenance.formats.cyclonedx import bill_of_materials
 from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.formats.manifest import differences, read_folder
 from auditsvc.provenance.formats.oms import strip_prefix
@@ -58,6 +57,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
+from auditsvc.records.cyclonedx import bill_of_materials
 from auditsvc.records.decision import missing_consent
 
 MAX_FILES = 1000

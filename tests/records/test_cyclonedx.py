@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from auditsvc.provenance.formats.cyclonedx import bill_of_materials
-from tests.provenance.sample import sealing
+from auditsvc.compliance import ReportInputs, build_report, render
+from auditsvc.records.cyclonedx import bill_of_materials
+from tests.provenance.sample import AT, sealing
 
 
 def document() -> dict:
@@ -44,3 +45,22 @@ def test_the_parent_is_an_ancestor_with_its_files() -> None:
 
 def test_the_same_records_give_the_same_document() -> None:
     assert document() == document()
+
+
+def test_the_report_prints_the_document_that_is_signed() -> None:
+    """One candidate and decision, one serial number: two documents with two numbers can't be told to be one model."""
+    made = sealing()
+    inputs = ReportInputs(
+        model=made.model,
+        version=made.version,
+        candidate=made.candidate,
+        parent=made.parent,
+        policy=made.policy,
+        decision=made.decision,
+        evidence=tuple(reversed(made.evidence)),
+        approvals=made.approvals,
+        submitter=made.submitter,
+    )
+    printed = json.loads(render(build_report(inputs, at=AT), "bom"))
+    assert printed == document()
+    assert printed["serialNumber"].startswith("urn:uuid:")
