@@ -84,15 +84,18 @@ def _shown(outcome: Measured | Unmeasured, *, points: bool = False) -> str:
 
 def _worst(row: Row) -> str:
     """The judged slice and condition with the largest loss."""
-    losses = [
-        (item.outcome.value, item)
-        for item in row.decision.judgements
-        if "/drop." in item.metric and isinstance(item.outcome, Measured) and item.metric.split("/")[0] != "adversarial"
-    ]
+    runs = {item.digest: item for item in row.evidence if isinstance(item, Evidence)}
+    losses = []
+    for item in row.decision.judgements:
+        check, _, name = item.metric.partition("/")
+        if item.evidence in runs and check != "adversarial" and isinstance(item.outcome, Measured):
+            metric = runs[item.evidence].metric(name)
+            if metric.role == "loss" and metric.condition:
+                losses.append((item.outcome, item.slice, metric.condition))
     if not losses:
         return "not known"
-    _, worst = max(losses, key=lambda pair: pair[0])
-    return f"{_shown(worst.outcome, points=True)}\n{worst.slice}\n{worst.metric.split('drop.')[1]}"
+    outcome, slice_name, condition = max(losses, key=lambda found: found[0].value)
+    return f"{_shown(outcome, points=True)}\n{slice_name}\n{condition}"
 
 
 def print_findings(console: Console, row: Row) -> None:

@@ -14,6 +14,10 @@ from statistics import NormalDist
 
 from PIL import Image, ImageDraw
 
+from auditsvc.checks import all_checks
+from auditsvc.checks.adversarial import Adversarial
+from auditsvc.checks.lighting import EXPOSURE
+from auditsvc.checks.occlusion import Occlusion
 from auditsvc.compliance import GalleryItem, Report, ReportInputs, build_report, load_frameworks
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, Document
@@ -24,6 +28,7 @@ from auditsvc.records import (
     CheckSpec,
     DatasetRef,
     Decision,
+    Declarations,
     Evidence,
     EvidenceKey,
     FileEntry,
@@ -45,10 +50,12 @@ from auditsvc.records import (
     Verification,
     Waiver,
     digest_of,
+    paired_metrics,
 )
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.settings import shipped
 
+SAMPLED = (*Occlusion().families(), *Adversarial().families())
 MORNING = datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.UTC)
 EVENING = datetime.datetime(2026, 11, 22, 18, 30, tzinfo=datetime.UTC)
 SLICES = {
@@ -175,9 +182,31 @@ def evidence(check: str, found: tuple[Reading, ...], model: Candidate, *, flips:
         dataset=DATASET,
         readings=found,
         flips=flips,
+        declared=declared(check, found),
         environment={"python": "3.11.2", "torch": "2.12.0", "device": "cpu", "machine": "x86_64"},
         started=MORNING,
         finished=MORNING + datetime.timedelta(minutes=2),
+    )
+
+
+def declared(check: str, found: tuple[Reading, ...]) -> Declarations:
+    """What the check of this name declares, about the conditions that were measured here."""
+    kind = all_checks()[check]
+    families = {family.name: family for family in (EXPOSURE, *SAMPLED)}
+    names = dict.fromkeys(reading.metric.partition(".")[2] for reading in found if "@" in reading.metric)
+    parts = [name.removesuffix("EV").partition("@") for name in names]
+    conditions = [
+        families[family].condition(float(severity)).model_copy(update={"name": name})
+        for name, (family, _, severity) in zip(names, parts, strict=True)
+        if family in families
+    ]
+    if not conditions:
+        return kind().declarations()
+    return Declarations(
+        topics=tuple(sorted(kind.topics)),
+        metrics=paired_metrics(conditions),
+        conditions=tuple(conditions),
+        families=tuple(families.values()),
     )
 
 

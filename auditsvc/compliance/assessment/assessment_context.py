@@ -29,10 +29,13 @@ from auditsvc.records import (
     Approval,
     Candidate,
     CheckFailed,
+    Condition,
     Decision,
     Digest,
     Evidence,
+    Family,
     Measured,
+    Metric,
     Moment,
     Monitoring,
     Outcome,
@@ -44,8 +47,10 @@ from auditsvc.records import (
     Unmeasured,
     Verification,
     Waiver,
+    metric_of,
 )
 from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
+from auditsvc.records.metric import condition_of
 
 
 @dataclass(frozen=True)
@@ -170,12 +175,19 @@ class Readings:
     def __init__(self, runs: Mapping[Digest, Evidence]) -> None:
         self._found: dict[tuple[str, str], Figure] = {}
         self._slices: dict[str, dict[str, None]] = {}
+        self._metrics: dict[str, Metric] = {}
+        self._conditions: dict[str, Condition] = {}
+        self._families: dict[str, Family] = {}
         for digest, run in runs.items():
             for reading in run.readings:
                 key = (reading.metric, reading.slice)
                 self._slices.setdefault(reading.metric, {})[reading.slice] = None
+                metric = self._metrics.setdefault(reading.metric, run.metric(reading.metric))
+                if metric.condition:
+                    self._conditions.setdefault(metric.condition, run.condition(metric.condition))
                 if not isinstance(self._found.get(key), Number):
-                    self._found[key] = figure_of(reading.metric, reading.outcome, digest, run.key.alpha)
+                    self._found[key] = figure_of(metric, reading.outcome, digest, run.key.alpha)
+            self._families |= {family.name: family for family in run.declared.families} if run.declared else {}
 
     def get(self, metric: str, slice_name: str) -> Figure:
         """The figure, or a gap that says that no check gave it."""
@@ -183,14 +195,29 @@ class Readings:
 
     def conditions(self) -> tuple[str, ...]:
         """Every condition that was scored, in the order of the evidence."""
-        return tuple(metric[6:] for metric in self._slices if metric.startswith("score."))
+        return tuple(
+            metric.condition for metric in self._metrics.values() if metric.role == "score" and metric.condition
+        )
+
+    def metric(self, name: str) -> Metric:
+        """What the evidence declares about a metric."""
+        return self._metrics.get(name) or metric_of(name)
+
+    def condition(self, name: str) -> Condition:
+        """What the evidence declares about a condition."""
+        return self._conditions.get(name) or condition_of(name)
+
+    def family(self, name: str) -> Family:
+        """What the evidence declares about a series of conditions."""
+        plain = name.replace("_", " ")
+        return self._families.get(name) or Family(name=name, title=plain, axis=plain, words="{}", neutral=None)
 
     def slices(self, metric: str) -> tuple[str, ...]:
         """The slices of one metric, in the order of the evidence."""
         return tuple(self._slices.get(metric, ()))
 
 
-def figure_of(metric: str, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:
+def figure_of(metric: Metric, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:
     """A reading with its evidence, as the report holds it; ``alpha`` is that of each end of the interval."""
     if isinstance(outcome, Unmeasured):
         return Gap(reason=outcome.reason, images=outcome.images, evidence=evidence)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, expiry
 from auditsvc.compliance.assessment.attestations import Watch
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Status
-from auditsvc.compliance.assessment.topics import topic_of
-from auditsvc.records import OVERALL, Digest, Judgement, Monitoring, Value, Watched
+from auditsvc.compliance.assessment.topics import topics_of
+from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Monitoring, Value, Watched
 
 
 class KindState(Value):
@@ -280,27 +280,28 @@ def _measured(kind: str, dossier: AssessmentContext) -> KindState:
     old = [run for run in runs.values() if dossier.today > expiry(run, dossier.inputs.policy.max_age_days)]
     if old:
         return state(kind, "stale", f"measured on {old[0].finished.date().isoformat()}, too long ago", runs)
-    judged = [line for line in dossier.inputs.decision.judgements if line.evidence in runs and _about(kind, line)]
+    judged = [
+        line
+        for line in dossier.inputs.decision.judgements
+        if line.evidence in runs and _about(kind, line, runs[line.evidence])
+    ]
     if not judged:
         return state(kind, "insufficient", "measured, but no rule fixed a limit beforehand", runs)
     return state(kind, *_verdict(judged), runs)
 
 
 def _is(kind: str, digest: Digest, dossier: AssessmentContext) -> bool:
-    if kind in {"perf.accuracy", "perf.delta_vs_parent", "fairness.slices"}:
-        return digest in dossier.inputs.clean
-    topic = topic_of(dossier.inputs.runs[digest])
-    return topic is not None and MEASURES.get(topic.kind, topic.kind) == kind
+    return kind in {MEASURES.get(topic, topic) for topic in topics_of(dossier.inputs.runs[digest])}
 
 
-def _about(kind: str, line: Judgement) -> bool:
-    metric = line.metric.rpartition("/")[2]
+def _about(kind: str, line: Judgement, run: Evidence) -> bool:
+    metric = run.metric(line.metric.rpartition("/")[2])
     if kind == "fairness.slices":
         return line.slice != OVERALL
     if kind == "perf.delta_vs_parent":
-        return metric.startswith("drop.")
+        return metric.role == "loss"
     if kind == "perf.accuracy":
-        return metric.startswith("score.") and line.slice == OVERALL
+        return line.slice == OVERALL and metric.role in ("score", None) and metric.kind != "difference"
     return True
 
 

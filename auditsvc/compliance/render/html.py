@@ -78,13 +78,10 @@ def _scale(table: SliceTable) -> Any:
 
 _WORDS: dict[str, Any] = {
     "amount": wording.amount,
-    "condition_words": wording.condition_words,
     "change_words": wording.change_words,
     "value_text": wording.value_text,
     "interval_text": wording.interval_text,
     "shown": shown,
-    "is_score": wording.is_score,
-    "metric_words": wording.metric_words,
     "slice_words": wording.slice_words,
     "day": wording.day,
     "minute": wording.minute,

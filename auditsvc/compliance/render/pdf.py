@@ -40,11 +40,8 @@ from auditsvc.compliance.report.report_model import (
 from auditsvc.compliance.report.wording import (
     amount,
     change_words,
-    condition_words,
     day,
     interval_text,
-    is_score,
-    metric_words,
     minute,
     plain,
     plural,
@@ -106,7 +103,7 @@ def curve(curve: Curve) -> Json:
         "alt": charts.curve_chart(curve).text,
         "rows": [
             {
-                "name": condition_words(point.condition),
+                "name": point.title,
                 "cells": _cells((point.parent, point.candidate, point.loss)),
                 "weakest": slice_words(point.weakest),
                 "weakest_cells": _cells((point.weakest_value,)),
@@ -115,10 +112,6 @@ def curve(curve: Curve) -> Json:
             for point in curve.points
         ],
     }
-
-
-def _about(metric: str) -> str:
-    return condition_words(metric.partition(".")[2]) if is_score(metric) else metric_words(metric)
 
 
 def rule(rule: RulePart) -> Json:
@@ -133,7 +126,7 @@ def rule(rule: RulePart) -> Json:
         "rows": [
             [
                 row.standing,
-                f"{slice_words(row.slice)}, {_about(row.metric)}",
+                f"{slice_words(row.slice)}, {row.title}",
                 value_text(row.measured),
                 interval_text(row.measured),
                 f"{'at least' if row.bound == 'at_least' else 'at most'} {amount(row.limit, row.unit)}",

@@ -61,9 +61,9 @@ from auditsvc.compliance.report.sections import (
     suggested,
 )
 from auditsvc.compliance.report.summary import changes, checklist, law_box, papers, summarise
-from auditsvc.compliance.report.wording import condition_order, condition_words, day, labelled, metric_words
+from auditsvc.compliance.report.wording import condition_order, day, labelled
 from auditsvc.errors import InvalidInput
-from auditsvc.records import OVERALL, Digest, Evidence, Measured, Moment, Parent, Reading, Verdict
+from auditsvc.records import OVERALL, Digest, Evidence, Measured, Metric, Moment, Parent, Reading, Verdict
 from auditsvc.records.cyclonedx import bill_of_materials
 from auditsvc.records.decision import missing_consent
 from auditsvc.records.evidence import Change
@@ -92,47 +92,50 @@ GLOSSARY: tuple[Fact, ...] = tuple(Fact(label=term, value=meaning) for term, mea
 
 def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
     """How many answers changed under each condition, from the readings: every image counts, shown or not."""
-    churn = next(_overall(runs, "churn"), None)
+    churn = next((found for _, metric, found in _overall(runs) if metric.id == "churn"), None)
     made: dict[str, FlipCount] = {}
-    for digest, metric, found in _overall(runs, "drop."):
-        condition = metric.removeprefix("drop.")
-        if found.lost is None or found.won is None or condition in made:
+    for digest, metric, found in _overall(runs):
+        condition = metric.condition
+        if metric.role != "loss" or not condition or found.lost is None or found.won is None or condition in made:
             continue
         other = None
         if churn and condition == "clean":
-            other = max(round(churn[2].value * churn[2].images) - found.lost - found.won, 0)
+            other = max(round(churn.value * churn.images) - found.lost - found.won, 0)
         made[condition] = FlipCount(
             condition=condition,
-            title=condition_words(condition),
+            title=runs[digest].condition(condition).words,
             images=found.images,
             broke=found.lost,
             mended=found.won,
             other=other,
             evidence=digest,
         )
-    return tuple(sorted(made.values(), key=lambda count: condition_order(count.condition)))
+    return tuple(
+        sorted(made.values(), key=lambda count: condition_order(runs[count.evidence].condition(count.condition)))
+    )
 
 
-def _overall(runs: Mapping[Digest, Evidence], start: str) -> Iterator[tuple[Digest, str, Measured]]:
-    """Every number over all images whose metric starts like this, with its evidence."""
+def _overall(runs: Mapping[Digest, Evidence]) -> Iterator[tuple[Digest, Metric, Measured]]:
+    """Every number over all images, with its evidence and its metric."""
     for digest, run in runs.items():
         for reading in run.readings:
             outcome = reading.outcome
-            if reading.slice == OVERALL and reading.metric.startswith(start) and isinstance(outcome, Measured):
-                yield digest, reading.metric, outcome
+            if reading.slice == OVERALL and isinstance(outcome, Measured):
+                yield digest, run.metric(reading.metric), outcome
 
 
 _ORDER: tuple[Change, ...] = get_args(Change)
 
 
-def pictures(gallery: tuple[GalleryItem, ...]) -> tuple[Picture, ...]:
+def pictures(gallery: tuple[GalleryItem, ...], readings: Readings) -> tuple[Picture, ...]:
     """The gallery, what broke first."""
-    made = [_picture(item) for item in gallery]
-    return tuple(sorted(made, key=lambda picture: (_ORDER.index(picture.change), condition_order(picture.condition))))
+    items = sorted(
+        gallery, key=lambda item: (_ORDER.index(item.change), condition_order(readings.condition(item.condition)))
+    )
+    return tuple(_picture(item, readings.condition(item.condition).words) for item in items)
 
 
-def _picture(item: GalleryItem) -> Picture:
-    title = condition_words(item.condition)
+def _picture(item: GalleryItem, title: str) -> Picture:
     groups = ", ".join(item.slices) or "no group"
     return Picture(
         image=item.image,
@@ -222,8 +225,8 @@ def watermark(inputs: ReportInputs) -> MarkPart | None:
     readings = tuple(
         MarkReading(
             metric=reading.metric,
-            title=metric_words(reading.metric).capitalize(),
-            measured=figure_of(reading.metric, reading.outcome, digest, run.key.alpha),
+            title=run.metric(reading.metric).title.capitalize(),
+            measured=figure_of(run.metric(reading.metric), reading.outcome, digest, run.key.alpha),
         )
         for digest, run in inputs.runs.items()
         if run.key.check == "watermark"
@@ -252,9 +255,10 @@ def triage(runs: Mapping[Digest, Evidence], readings: Readings, most: int = 20) 
     adjusted = discovery_rates([p for p, *_ in tested])
     found: dict[str, list[tuple[Number, str, float]]] = {}
     for (_, reading, digest, alpha), rate in zip(tested, adjusted, strict=True):
-        loss = figure_of(reading.metric, reading.outcome, digest, alpha)
+        metric = runs[digest].metric(reading.metric)
+        loss = figure_of(metric, reading.outcome, digest, alpha)
         if rate <= CHANCE and isinstance(loss, Number):
-            found.setdefault(reading.slice, []).append((loss, reading.metric.removeprefix("drop."), rate))
+            found.setdefault(reading.slice, []).append((loss, metric.condition or "", rate))
     rows = [_row(name, losses, readings) for name, losses in found.items()]
     rows.sort(key=lambda row: (-row.loss.low, row.slice))
     total = sum(len(losses) for losses in found.values())
@@ -267,7 +271,8 @@ def _tested(runs: Mapping[Digest, Evidence]) -> Iterable[_Tested]:
     for digest, run in runs.items():
         for reading in run.readings:
             p = getattr(reading.outcome, "p", None)
-            if reading.slice != OVERALL and reading.metric.startswith("drop.") and p is not None:
+            metric = run.metric(reading.metric)
+            if reading.slice != OVERALL and metric.role == "loss" and metric.condition and p is not None:
                 found.setdefault((reading.metric, reading.slice), (p, reading, digest, run.key.alpha))
     return found.values()
 
@@ -277,7 +282,7 @@ def _row(name: str, losses: Sequence[tuple[Number, str, float]], readings: Readi
     return HarmRow(
         slice=name,
         condition=condition,
-        title=condition_words(condition),
+        title=readings.condition(condition).words,
         loss=loss,
         clean=readings.get("drop.clean", name),
         conditions=len(losses),
@@ -333,7 +338,7 @@ def build_report(
         curves=curves(inputs.readings, inputs.evidence),
         flips=flips,
         triage=triage(inputs.runs, inputs.readings),
-        pictures=pictures(inputs.gallery),
+        pictures=pictures(inputs.gallery, inputs.readings),
         examples=examples(inputs),
         rates=rates(inputs.readings),
         reliability=reliability(inputs.readings),

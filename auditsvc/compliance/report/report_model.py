@@ -41,6 +41,7 @@ class RuleRow(Value):
     """One rule on one metric of one slice."""
 
     metric: str
+    title: str
     slice: str
     verdict: Verdict
     standing: Standing
@@ -71,6 +72,7 @@ class CurvePoint(Value):
 
     severity: float
     condition: str
+    title: str
     parent: Figure
     candidate: Figure
     loss: Figure

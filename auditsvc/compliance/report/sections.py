@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, expiry, figure_of
-from auditsvc.compliance.assessment.topics import topic_of
+from auditsvc.compliance.assessment.topics import topic_title
 from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, Standing, Unit
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
@@ -30,19 +30,15 @@ from auditsvc.compliance.report.report_model import (
     SuggestedRow,
 )
 from auditsvc.compliance.report.wording import (
-    FAMILIES,
-    Family,
     amount,
     condition_order,
-    condition_parts,
-    condition_words,
     facts,
     plain,
     plural,
     rule_words,
     unit_of,
 )
-from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Judgement, Measured, Moment
+from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Judgement, Measured, Metric, Moment, Rule, metric_of
 
 
 def standing_of(judgement: Judgement) -> Standing:
@@ -58,9 +54,9 @@ def count(standings: Iterable[Standing]) -> Counts:
 
 def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
     """One table for each condition, the unchanged images first."""
-    conditions = sorted(readings.conditions(), key=condition_order)
+    conditions = sorted(map(readings.condition, readings.conditions()), key=condition_order)
     return tuple(
-        SliceTable(condition=name, title=condition_words(name), rows=_slice_rows(name, readings)) for name in conditions
+        SliceTable(condition=one.name, title=one.words, rows=_slice_rows(one.name, readings)) for one in conditions
     )
 
 
@@ -83,15 +79,13 @@ def _slice_row(condition: str, name: str, readings: Readings) -> SliceRow:
 def curves(readings: Readings, evidence: tuple[Evidence, ...]) -> tuple[Curve, ...]:
     """One curve for each family of conditions with numeric severities, where there are at least two points."""
     families: dict[str, list[tuple[float, str]]] = {}
-    for condition in readings.conditions():
-        parts = condition_parts(condition)
-        if parts:
-            families.setdefault(parts[0], []).append((parts[1], condition))
+    for condition in map(readings.condition, readings.conditions()):
+        if condition.family and condition.severity is not None:
+            families.setdefault(condition.family, []).append((condition.severity, condition.name))
     topics = _family_topics(evidence)
     made = []
     for family, severities in families.items():
-        plain = family.replace("_", " ")
-        known = FAMILIES.get(family, Family(plain, plain, "", neutral=None))
+        known = readings.family(family)
         if known.neutral is not None and "clean" in readings.conditions():
             severities.append((known.neutral, "clean"))
         points = tuple(_point(severity, condition, readings) for severity, condition in sorted(severities))
@@ -107,11 +101,10 @@ def curves(readings: Readings, evidence: tuple[Evidence, ...]) -> tuple[Curve, .
 def _family_topics(evidence: tuple[Evidence, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in evidence:
-        topic = topic_of(run)
-        for reading in run.readings:
-            found.setdefault(
-                reading.metric.partition(".")[2].partition("@")[0], topic.title if topic else run.key.check
-            )
+        for name in dict.fromkeys(run.metric(reading.metric).condition for reading in run.readings):
+            family = run.condition(name).family if name else None
+            if family:
+                found.setdefault(family, topic_title(run))
     return found
 
 
@@ -121,6 +114,7 @@ def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
     return CurvePoint(
         severity=severity,
         condition=condition,
+        title=readings.condition(condition).words,
         parent=readings.get(f"parent.{condition}", OVERALL),
         candidate=readings.get(metric, OVERALL),
         loss=readings.get(f"drop.{condition}", OVERALL),
@@ -152,13 +146,13 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
     for rule in inputs.policy.rules:
         found = [judgement for judgement in inputs.decision.judgements if judgement.rule == rule.rule]
         rows = tuple(
-            _rule_row(judgement, alphas.get(judgement.evidence or "", inputs.policy.alpha))
+            _rule_row(judgement, inputs.readings, alphas.get(judgement.evidence or "", inputs.policy.alpha))
             for judgement in sorted(found, key=_worst_first)
         )
         parts.append(
             RulePart(
                 rule=rule.rule,
-                sentence=rule_words(rule),
+                sentence=_sentence(rule, found, inputs.readings),
                 source=rule.sentence(),
                 why=rule.why,
                 severity=rule.severity,
@@ -169,6 +163,19 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
     return tuple(parts)
 
 
+def _sentence(rule: Rule, found: list[Judgement], readings: Readings) -> str:
+    """The rule in words, with the condition that it names, the one family, or the number of them."""
+    metrics = [readings.metric(judgement.metric.rpartition("/")[2]) for judgement in found]
+    metric = metrics[0] if metrics else metric_of(rule.metric)
+    names = dict.fromkeys(one.condition for one in metrics if one.condition)
+    if "*" not in rule.metric:
+        return rule_words(rule, metric, readings.condition(metric.condition).words if metric.condition else "")
+    families = {readings.condition(name).family for name in names}
+    family = families.pop() if len(families) == 1 else None
+    under = f"at every severity of “{readings.family(family).title}”" if family else "under every condition"
+    return rule_words(rule, metric, under)
+
+
 _STANDINGS: tuple[Standing, ...] = ("violated", "unknown", "waived", "met")
 
 
@@ -176,12 +183,14 @@ def _worst_first(judgement: Judgement) -> int:
     return _STANDINGS.index(standing_of(judgement))
 
 
-def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
-    metric = judgement.metric.rpartition("/")[2]
+def _rule_row(judgement: Judgement, readings: Readings, alpha: float) -> RuleRow:
+    metric = readings.metric(judgement.metric.rpartition("/")[2])
     own = unit_of(metric)
     unit: Unit = "points" if judgement.against and own != "plain" else own
+    scored = metric.role in ("score", "parent", "loss") and metric.condition
     return RuleRow(
-        metric=metric,
+        metric=metric.id,
+        title=readings.condition(metric.condition).words if scored and metric.condition else metric.title,
         slice=judgement.slice,
         verdict=judgement.verdict,
         standing=standing_of(judgement),
@@ -196,7 +205,7 @@ def _rule_row(judgement: Judgement, alpha: float) -> RuleRow:
     )
 
 
-def _judged(judgement: Judgement, metric: str, alpha: float, unit: Unit) -> Figure:
+def _judged(judgement: Judgement, metric: Metric, alpha: float, unit: Unit) -> Figure:
     if judgement.evidence is not None:
         found = figure_of(metric, judgement.outcome, judgement.evidence, alpha)
         return found.model_copy(update={"unit": unit}) if isinstance(found, Number) else found
@@ -211,13 +220,12 @@ def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
 
 
 def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
-    topic = topic_of(run)
     until = expiry(run, max_age_days)
     return EvidenceRow(
         record=digest,
         check=run.key.check,
         version=run.key.version,
-        topic=topic.title if topic else "other",
+        topic=topic_title(run),
         parameters=facts(run.key.parameters),
         seed=run.key.seed,
         alpha=run.key.alpha,
@@ -308,7 +316,7 @@ def _recipe(candidate: Candidate) -> str:
 def _overall(run: Evidence | None, metric: str) -> Figure:
     if run is None:
         return Gap(reason="no evidence on these images")
-    return figure_of(metric, run.reading(metric, OVERALL), run.digest, run.key.alpha)
+    return figure_of(run.metric(metric), run.reading(metric, OVERALL), run.digest, run.key.alpha)
 
 
 def suggested(inputs: ReportInputs) -> SuggestedPart | None:
@@ -319,7 +327,7 @@ def suggested(inputs: ReportInputs) -> SuggestedPart | None:
     record = found.digest
 
     def number(outcome: Measured) -> Number:
-        made = figure_of("drop.clean", outcome, record, found.alpha)
+        made = figure_of(metric_of("drop.clean"), outcome, record, found.alpha)
         if not isinstance(made, Number):
             raise TypeError("a suggestion has numbers")
         return made
@@ -368,14 +376,14 @@ def examples(inputs: ReportInputs) -> tuple[Example, ...]:
     """One image under each condition that can be shown, weakest first in each family."""
     made = []
     for condition, data in inputs.examples.items():
-        parts = condition_parts(condition)
-        if parts is None:
+        known = inputs.readings.condition(condition)
+        if known.family is None or known.severity is None:
             continue
-        title = condition_words(condition)
+        title = known.words
         made.append(
             Example(
-                family=parts[0],
-                severity=parts[1],
+                family=known.family,
+                severity=known.severity,
                 condition=condition,
                 title=title,
                 media_type="image/jpeg" if data[:2] == b"\xff\xd8" else "image/png",

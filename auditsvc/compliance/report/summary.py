@@ -39,7 +39,6 @@ from auditsvc.compliance.report.sections import count, standing_of, weakest_slic
 from auditsvc.compliance.report.wording import (
     SCORE_WORDS,
     amount,
-    condition_words,
     day,
     full_text,
     interval_text,
@@ -84,7 +83,7 @@ def _weakest(readings: Readings, small: dict[str, int]) -> Sentence:
     worst = _worst_condition(readings)
     if worst:
         condition, number = worst
-        parts.append(f"under “{condition_words(condition)}”: {short_text(number)}")
+        parts.append(f"under “{readings.condition(condition).words}”: {short_text(number)}")
         evidence.append(number.evidence)
     if not parts:
         return Sentence(text="Where it is weakest is not known: no group and no difficult condition was measured.")
@@ -197,17 +196,18 @@ def _open_item(found: list[Judgement], inputs: ReportInputs) -> OpenItem:
         rule=first.rule,
         standing=standing_of(first),
         severity=first.severity,
-        where=tuple(dict.fromkeys(_place(judgement, several) for judgement in found)),
+        where=tuple(dict.fromkeys(_place(judgement, inputs.readings, several) for judgement in found)),
         words=first.words,
         owner=waiver.person if waiver else "",
         until=waiver.until if waiver else None,
     )
 
 
-def _place(judgement: Judgement, several: bool) -> str:
-    """The slice, and the condition where the rule has more than one."""
-    condition = condition_words(judgement.metric.partition(".")[2])
-    return f"{slice_words(judgement.slice)}, {condition}" if several else slice_words(judgement.slice)
+def _place(judgement: Judgement, readings: Readings, several: bool) -> str:
+    """The slice, and the condition or metric where the rule has more than one."""
+    metric = readings.metric(judgement.metric.rpartition("/")[2])
+    about = readings.condition(metric.condition).words if metric.condition else metric.title
+    return f"{slice_words(judgement.slice)}, {about}" if several else slice_words(judgement.slice)
 
 
 ASIDE: tuple[Status, ...] = ("not_yet_due", "not_applicable", "out_of_scope")

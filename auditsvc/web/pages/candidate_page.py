@@ -145,7 +145,8 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
 
 def conditions_of(evidence: Evidence) -> list[Condition]:
     """The conditions of a check that compares scores; none for a check that measures something else."""
-    names = [item.metric.removeprefix("drop.") for item in evidence.readings if item.metric.startswith("drop.")]
+    metrics = [evidence.metric(item.metric) for item in evidence.readings]
+    names = [metric.condition for metric in metrics if metric.role == "loss" and metric.condition]
     readings = Readings({evidence.digest: evidence})
     return [_condition(evidence.key.check, name, readings) for name in dict.fromkeys(names)]
 
@@ -169,5 +170,6 @@ def _condition(check: str, name: str, readings: Readings) -> Condition:
 
 def _numbers(evidence: Evidence) -> list[Reading]:
     """Readings that do not compare scores: of the watermark, of size and latency."""
-    compared = ("drop.", "parent.", "score.")
-    return [item for item in evidence.readings if not item.metric.startswith(compared)]
+    metrics = {item.metric: evidence.metric(item.metric) for item in evidence.readings}
+    compared = {name for name, one in metrics.items() if one.condition and one.role in ("score", "parent", "loss")}
+    return [item for item in evidence.readings if item.metric not in compared]
