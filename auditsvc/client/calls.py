@@ -466,25 +466,25 @@ def revoke_token(token: str) -> Call[Token]:
 
 def list_webhooks() -> Call[tuple[Webhook, ...]]:
     """All webhooks, without their secrets."""
-    return read_many(Webhook, (yield from call("GET", "/v1/receivers")))
+    return read_many(Webhook, (yield from call("GET", "/v1/webhooks")))
 
 
 def create_webhook(url: str, events: Sequence[str] = ()) -> Call[NewWebhook]:
     """Send these events (none: all) to a URL, signed with the secret in the response."""
-    return read(NewWebhook, (yield from call("POST", "/v1/receivers", {"url": url, "events": list(events)})))
+    return read(NewWebhook, (yield from call("POST", "/v1/webhooks", {"url": url, "events": list(events)})))
 
 
 def delete_webhook(webhook: str) -> Call[Webhook]:
     """Stop sending to a webhook.  Raises ``NotFound``."""
-    return read(Webhook, (yield from call("DELETE", f"/v1/receivers/{quote(webhook)}")))
+    return read(Webhook, (yield from call("DELETE", f"/v1/webhooks/{quote(webhook)}")))
 
 
 def list_deliveries(state: str | None = None) -> Call[tuple[Delivery, ...]]:
-    """The newest deliveries; the state ``dead`` lists those that failed for good."""
+    """The newest deliveries; the state ``failed`` lists those that failed for good."""
     query = f"?{urlencode({'state': state})}" if state else ""
-    return read_many(Delivery, (yield from call("GET", f"/v1/deliveries{query}")))
+    return read_many(Delivery, (yield from call("GET", f"/v1/webhooks/deliveries{query}")))
 
 
 def redeliver(delivery: str) -> Call[Delivery]:
     """Send a delivery again.  Raises ``NotFound``."""
-    return read(Delivery, (yield from call("POST", f"/v1/deliveries/{quote(delivery)}/send", {})))
+    return read(Delivery, (yield from call("POST", f"/v1/webhooks/deliveries/{quote(delivery)}/attempts", {})))

@@ -146,7 +146,7 @@ class Webhook(BaseModel):
     id: str
     url: str
     events: tuple[str, ...] = ()
-    ended: datetime.datetime | None = None
+    disabled_at: datetime.datetime | None = None
 
 
 class NewWebhook(BaseModel):
@@ -160,11 +160,11 @@ class Delivery(BaseModel):
     """One event sent, or to be sent, to one webhook."""
 
     id: str
-    hook: str
+    webhook: str
     type: str
     state: str
-    tries: int
-    trouble: str = ""
+    attempts: int
+    last_error: str = ""
 
 
 def read(kind: type[M], body: bytes) -> M:

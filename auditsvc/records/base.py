@@ -113,9 +113,13 @@ class Value(BaseModel):
 
 
 class Record(Value):
-    """A fact that never changes.  ``kind`` names its type in the ledger and is part of its bytes."""
+    """A fact that never changes.
+
+    ``kind`` names its type in the ledger and is part of its bytes; ``event`` is the type of its event in the log.
+    """
 
     kind: ClassVar[str]
+    event: ClassVar[str]
 
     def canonical(self) -> bytes:
         """The bytes that the digest is taken of."""

@@ -41,6 +41,7 @@ class Waiver(Record):
     """A named person takes one violated or unknown rule of one candidate upon themselves, until a day."""
 
     kind: ClassVar[str] = "waiver"
+    event: ClassVar[str] = "waiver.granted"
 
     candidate: Digest
     policy: Digest
@@ -59,6 +60,7 @@ class Decision(Record):
     """All judgements on one candidate under one policy digest."""
 
     kind: ClassVar[str] = "decision"
+    event: ClassVar[str] = "decision.made"
 
     candidate: Digest
     policy: Digest
@@ -93,6 +95,7 @@ class Approval(Record):
     """A named person's consent to one decision digest."""
 
     kind: ClassVar[str] = "approval"
+    event: ClassVar[str] = "decision.approved"
 
     decision: Digest
     candidate: Digest

@@ -121,6 +121,7 @@ class Evidence(Record):
     """One run of one check on one candidate beside its parent, on the same images."""
 
     kind: ClassVar[str] = "evidence"
+    event: ClassVar[str] = "evidence.recorded"
 
     key: EvidenceKey
     dataset: DatasetRef
@@ -158,6 +159,7 @@ class CheckFailed(Record):
     """A check that crashed.  A record, not an error: the rules that needed it become ``unknown``."""
 
     kind: ClassVar[str] = "check-failed"
+    event: ClassVar[str] = "check.failed"
 
     key: EvidenceKey
     error: Text
@@ -188,6 +190,7 @@ class Exemplars(Record):
     """
 
     kind: ClassVar[str] = "exemplars"
+    event: ClassVar[str] = "exemplars.found"
 
     parent: Digest
     dataset: Digest
@@ -224,6 +227,7 @@ class DiscoveredSlices(Record):
     """What a search over metadata and image properties suggests to look at, for one candidate on one data set."""
 
     kind: ClassVar[str] = "suggestions"
+    event: ClassVar[str] = "slices.discovered"
 
     candidate: Digest
     parent: Digest

@@ -27,6 +27,7 @@ class HoldoutUse(Record):
     """One candidate was judged on the images of one data set."""
 
     kind: ClassVar[str] = "look"
+    event: ClassVar[str] = "holdout.used"
 
     dataset: Digest
     model: Name

@@ -23,6 +23,7 @@ class Parent(Record):
     """The model that candidates are pruned from and compared with."""
 
     kind: ClassVar[str] = "parent"
+    event: ClassVar[str] = "parent.registered"
 
     model: Name
     task: TaskName
@@ -46,6 +47,7 @@ class Recipe(Record):
     """
 
     kind: ClassVar[str] = "recipe"
+    event: ClassVar[str] = "recipe.recorded"
 
     method: Name
     targets: dict[str, float]
@@ -78,6 +80,7 @@ class WatermarkKeyRecord(Record):
     """
 
     kind: ClassVar[str] = "marked-copy"
+    event: ClassVar[str] = "watermark-key.recorded"
 
     commitment: Digest
     unmarked: Digest
@@ -102,6 +105,7 @@ class Candidate(Record):
     """
 
     kind: ClassVar[str] = "candidate"
+    event: ClassVar[str] = "candidate.registered"
 
     model: Name
     task: TaskName
@@ -127,6 +131,7 @@ class Timing(Record):
     """
 
     kind: ClassVar[str] = "timing"
+    event: ClassVar[str] = "latency.measured"
 
     candidate: Digest
     parent: Digest
@@ -157,6 +162,7 @@ class Submission(Record):
     """Who asked for the release of a candidate, and under which version of the registry."""
 
     kind: ClassVar[str] = "submission"
+    event: ClassVar[str] = "candidate.submitted"
 
     candidate: Digest
     model: Name

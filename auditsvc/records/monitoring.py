@@ -43,6 +43,7 @@ class Monitoring(Record):
     """One look at a release in use.  It moves nothing and judges no candidate: people decide what follows."""
 
     kind: ClassVar[str] = "monitoring"
+    event: ClassVar[str] = "release.monitored"
 
     model: Name
     version: str

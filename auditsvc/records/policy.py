@@ -127,6 +127,7 @@ class Policy(Record):
     """A named, versioned list of checks and rules.  In use it is immutable: a change is a new digest."""
 
     kind: ClassVar[str] = "policy"
+    event: ClassVar[str] = "policy.recorded"
 
     policy: Name
     version: Annotated[int, Field(ge=1)]

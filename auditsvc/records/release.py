@@ -19,6 +19,7 @@ class Release(Record):
     """
 
     kind: ClassVar[str] = "release"
+    event: ClassVar[str] = "release.created"
 
     model: Name
     version: str
@@ -39,6 +40,7 @@ class Revocation(Record):
     """A release that must no longer be used, and why; asked for by one person, confirmed by another."""
 
     kind: ClassVar[str] = "revocation"
+    event: ClassVar[str] = "release.revoked"
 
     release: Digest
     reason: Text
@@ -59,6 +61,7 @@ class Rollback(Record):
     """
 
     kind: ClassVar[str] = "rollback"
+    event: ClassVar[str] = "release.rolled-back"
 
     model: Name
     found: str | None = None
@@ -91,6 +94,7 @@ class Retirement(Record):
     """
 
     kind: ClassVar[str] = "retirement"
+    event: ClassVar[str] = "key.retired"
 
     role: Literal["build", "audit", "release"]
     pem: str
@@ -111,6 +115,7 @@ class AliasMove(Record):
     """Where the registry's alias belongs from now on, and what that follows from; without a version nowhere."""
 
     kind: ClassVar[str] = "alias-move"
+    event: ClassVar[str] = "alias.moved"
 
     model: Name
     alias: Name

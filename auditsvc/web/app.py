@@ -35,8 +35,8 @@ from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
 from auditsvc.web.worker_supervisor import WorkerProcesses, supervise_workers
 
-TELL_S = 2.0
-"""Seconds between two looks for events that somebody wants to be told."""
+DISPATCH_S = 2.0
+"""Seconds between two runs of the webhook dispatcher."""
 
 
 def open_site(settings: Settings, host: str) -> ProjectState:
@@ -117,8 +117,8 @@ def _watch(site: ProjectState, settings: Settings) -> None:
         command += ["--project", site.project]
         workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs))
         site.rounds["working"] = supervise_workers(workers)
-    dispatcher = WebhookDispatcher(site.ledger, site.book, site.clock, post)
-    site.rounds["telling"] = PeriodicTask("telling", dispatcher.round, TELL_S)
+    dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, post)
+    site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)
     if settings.watch_s:
         watch = RegistryWatcher(site, sqlite_file(scoped.mlflow))
         site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.watch_s)
@@ -211,5 +211,5 @@ def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool)
 def first_token(site: ProjectState) -> str:
     """An admin token, with its event in the log."""
     secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
-    site.note("token-issued", "auditsvc", token=token.id, name=token.name, role=token.role)
+    site.note("token.issued", "auditsvc", token=token.id, name=token.name, role=token.role)
     return secret

@@ -54,7 +54,7 @@ async def caller_of(request: Request) -> Caller:
 
 
 async def _known(site: ProjectState, token: str) -> Caller:
-    if site.access.is_near:
+    if site.access.is_local_sqlite:
         return site.access.caller(token)
     return await run_in_threadpool(site.access.caller, token)
 

@@ -13,7 +13,6 @@ the last commit: a revocation counts at the next request, from whichever process
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from auditsvc.records import Approval, Decision, Policy, Release, Revocation, Submission
+from auditsvc.records.log_event import decode_event
 from auditsvc.services.gate_query import query_gate
 
 if TYPE_CHECKING:
     from auditsvc.ports import LoggedLedger
 
-CHANGING = frozenset(kind.kind for kind in (Submission, Decision, Policy, Approval, Release, Revocation))
+CHANGING = frozenset(kind.event for kind in (Submission, Decision, Policy, Approval, Release, Revocation))
 """Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
 
 REMEMBERED = 100_000
@@ -117,11 +117,8 @@ def _news(ledger: LoggedLedger, seen: int) -> tuple[int, bool]:
 
 
 def _changes(leaf: bytes) -> bool:
-    try:
-        event = json.loads(leaf)
-    except ValueError:
-        return False
-    return isinstance(event, dict) and event.get("kind") == "auditsvc.event" and event.get("type") in CHANGING
+    event = decode_event(leaf)
+    return event is not None and event["type"] in CHANGING
 
 
 def _asked(ledger: LoggedLedger, question: Question) -> CachedAnswer:

@@ -1,7 +1,7 @@
-"""``Idempotency-Key``: a write that is sent again is answered as it was, and done once.
+"""``Idempotency-Key``: a write request that is repeated gets the first response and is executed once.
 
-The key belongs to the caller; sent with another request it is refused.  An answer is kept for a day.  Every verb
-can be run twice without harm anyway; the key makes the *answer* the same too.
+A key belongs to its caller; reusing it for a different request is an error.  Responses are kept for a day.  Every
+service function can be repeated without harm anyway; the key makes the *response* the same too.
 
 Reference: J. Jena, S. Dalal (2025), "The Idempotency-Key HTTP Header Field", draft-ietf-httpapi-idempotency-key-header.
 """
@@ -26,69 +26,73 @@ if TYPE_CHECKING:
     from auditsvc.web.auth.token_store import TokenStore
     from auditsvc.web.state import ProjectState
 
-_MAX_KEY = 200
-_KEPT = datetime.timedelta(days=1)
-_UNFINISHED = datetime.timedelta(minutes=2)
+_MAX_KEY_LENGTH = 200
+_RETENTION = datetime.timedelta(days=1)
+_IN_PROGRESS_TIMEOUT = datetime.timedelta(minutes=2)
 
 Inner = Callable[[Request], Awaitable[Response]]
 
 
 async def idempotent(request: Request, caller: Caller, inner: Inner) -> Response:
-    """The answer that this key got before, or a new one, which is kept unless the server failed.
+    """The stored response for this key, or a new one, which is stored unless the server failed.
 
     Raises:
-        InvalidInput: the key is empty, too long, or was used for another request.
-        Conflict: the first request with this key is still being answered.
+        InvalidInput: the key is empty, too long, or was used for a different request.
+        Conflict: the first request with this key is still in progress.
     """
     site: ProjectState = request.app.state.site
-    person = f"{caller.project}/{caller.name}" if caller.project else caller.name
+    owner = f"{caller.project}/{caller.name}" if caller.project else caller.name
     key = request.headers["idempotency-key"]
-    if not 0 < len(key) <= _MAX_KEY:
-        raise InvalidInput(f"an Idempotency-Key has 1 to {_MAX_KEY} characters")
-    seen = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body())
-    known = await run_in_threadpool(_begin, site.access, person, key, seen.digest(), site.clock.now())
-    if known:
-        return known
+    if not 0 < len(key) <= _MAX_KEY_LENGTH:
+        raise InvalidInput(f"the Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters")
+    request_hash = hashlib.sha256(
+        f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()
+    )
+    stored = await run_in_threadpool(_begin, site.access, owner, key, request_hash, site.clock.now())
+    if stored:
+        return stored
     try:
         response = await inner(request)
     except BaseException:
-        await run_in_threadpool(_forget, site.access, person, key)
+        await run_in_threadpool(_release, site.access, owner, key)
         raise
     row = (response.status_code, response.media_type or response.headers.get("content-type"), bytes(response.body))
-    await run_in_threadpool(_keep, site.access, person, key, row)
+    await run_in_threadpool(_store, site.access, owner, key, row)
     return response
 
 
-def _begin(access: TokenStore, person: str, key: str, seen: bytes, now: datetime.datetime) -> Response | None:
-    old = (idempotency_key.c.at < (now - _KEPT).isoformat()) | (
-        idempotency_key.c.status.is_(None) & (idempotency_key.c.at < (now - _UNFINISHED).isoformat())
+def _begin(access: TokenStore, owner: str, key: str, request_hash: bytes, now: datetime.datetime) -> Response | None:
+    """The stored response; None if this is the first request with the key, which is now marked as in progress."""
+    columns = idempotency_key.c
+    expired = (columns.created_at < (now - _RETENTION).isoformat()) | (
+        columns.status.is_(None) & (columns.created_at < (now - _IN_PROGRESS_TIMEOUT).isoformat())
     )
-    with access.changing() as connection:
-        connection.execute(delete(idempotency_key).where(old))
-        found = connection.execute(select(idempotency_key).where(*_own(person, key))).first()
+    with access.write_tx() as connection:
+        connection.execute(delete(idempotency_key).where(expired))
+        found = connection.execute(select(idempotency_key).where(*_own(owner, key))).first()
         if found is None:
-            row = {"person": person, "key": key, "request": seen, "at": now.isoformat()}
+            row = {"caller": owner, "key": key, "request_hash": request_hash, "created_at": now.isoformat()}
             connection.execute(insert(idempotency_key), row)
             return None
-    if found.request != seen:
-        raise InvalidInput("this Idempotency-Key was used for another request; take a new one for each")
+    if found.request_hash != request_hash:
+        raise InvalidInput("this Idempotency-Key was used for a different request; use a new key for each request")
     if found.status is None:
-        raise Conflict("the first request with this Idempotency-Key is still being answered; try again in a moment")
-    return Response(found.body, found.status, {"idempotent-replayed": "true"}, found.kind)
+        raise Conflict("the first request with this Idempotency-Key is still in progress; retry later")
+    return Response(found.body, found.status, {"idempotent-replayed": "true"}, found.content_type)
 
 
-def _keep(access: TokenStore, person: str, key: str, row: tuple[int, str | None, bytes]) -> None:
-    status, kind, body = row
-    with access.changing() as connection:
-        connection.execute(
-            update(idempotency_key).where(*_own(person, key)).values(status=status, kind=kind, body=body)
-        )
+def _store(access: TokenStore, owner: str, key: str, row: tuple[int, str | None, bytes]) -> None:
+    status, content_type, body = row
+    stored = update(idempotency_key).where(*_own(owner, key))
+    with access.write_tx() as connection:
+        connection.execute(stored.values(status=status, content_type=content_type, body=body))
 
 
-def _forget(access: TokenStore, person: str, key: str) -> None:
-    with access.changing() as connection:
-        connection.execute(delete(idempotency_key).where(*_own(person, key), idempotency_key.c.status.is_(None)))
+def _release(access: TokenStore, owner: str, key: str) -> None:
+    """Forget a key whose request failed, so that it can be retried."""
+    with access.write_tx() as connection:
+        connection.execute(delete(idempotency_key).where(*_own(owner, key), idempotency_key.c.status.is_(None)))
 
 
-def _own(person: str, key: str) -> tuple[ColumnElement[bool], ...]:
-    return (idempotency_key.c.person == person, idempotency_key.c.key == key)
+def _own(owner: str, key: str) -> tuple[ColumnElement[bool], ...]:
+    return (idempotency_key.c.caller == owner, idempotency_key.c.key == key)

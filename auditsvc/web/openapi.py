@@ -28,7 +28,7 @@ TAGS = (
     ("incidents", "Serious incidents with a model, their deadlines, and who watched for any."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
     ("tokens", "Who may come in."),
-    ("receivers", "Who is told of events, and what MLflow tells us."),
+    ("webhooks", "Outgoing webhooks and their deliveries; the endpoint for MLflow's webhook."),
     ("operation", "Health, metrics, this document."),
 )
 

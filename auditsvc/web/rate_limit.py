@@ -1,4 +1,4 @@
-"""Rate limiting: a token bucket for each caller."""
+"""Rate limiting: a token bucket for each caller (the generic cell rate algorithm, ITU-T I.371)."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Callable
 from auditsvc.errors import TooMany
 
 BURST_S = 2.0
+"""A caller may use this many seconds' worth of requests at once."""
 
-
-REMEMBERED = 10_000
-"""Callers whose buckets are kept; the one that asked longest ago is forgotten first, and has a full one again."""
+MAX_CALLERS = 10_000
+"""Callers that are tracked; the least recently seen one is dropped first and starts with a full bucket again."""
 
 
 class RateLimiter:
-    """Counts from the event loop only."""
+    """Not thread-safe: call it from the event loop only."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``rate`` is requests a second for each caller; 0 is no limit."""
+        """``rate`` is in requests per second for each caller; 0 is no limit."""
         self._rate, self._clock = rate, clock
-        self._empty_at: OrderedDict[str, float] = OrderedDict()
+        self._next_allowed: OrderedDict[str, float] = OrderedDict()
 
-    def count(self, source: str) -> None:
-        """One request more of this caller.
+    def count(self, caller: str) -> None:
+        """Count one request of this caller.
 
         Raises:
-            TooMany: more than the caller's share; says how long to wait.
+            TooMany: the caller's rate is exceeded.
         """
-        if not self._rate or not source:
+        if not self._rate or not caller:
             return
         now = self._clock()
-        due = max(self._empty_at.get(source, now), now) + 1 / self._rate
+        due = max(self._next_allowed.get(caller, now), now) + 1 / self._rate
         if due - now > BURST_S + 1e-6:
-            raise TooMany(f"at most {self._rate:g} requests a second; wait a moment and send it again")
-        self._empty_at[source] = due
-        self._empty_at.move_to_end(source)
-        if len(self._empty_at) > REMEMBERED:
-            self._empty_at.popitem(last=False)
+            raise TooMany(f"at most {self._rate:g} requests per second are allowed; wait and retry")
+        self._next_allowed[caller] = due
+        self._next_allowed.move_to_end(caller)
+        if len(self._next_allowed) > MAX_CALLERS:
+            self._next_allowed.popitem(last=False)

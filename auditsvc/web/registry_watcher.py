@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from auditsvc.ports import Placed
 from auditsvc.services.alias import AliasDrift, reconcile
-from auditsvc.web.service_schema import placed
+from auditsvc.web.service_schema import registry_snapshot
 
 if TYPE_CHECKING:
     from auditsvc.web.state import ProjectState
@@ -59,17 +59,17 @@ class RegistryWatcher:
         _log.warning("%s", move.words)
         facts = {"model": move.model, "what": move.what, "name": move.name, "put_back": str(move.put_back).lower()}
         places = {"before": move.before or "nothing", "found": move.found or "nothing"}
-        self._site.note("moved-past-auditsvc", "unknown", **facts, **places)
+        self._site.note("alias.changed-externally", "unknown", **facts, **places)
 
     def _seen(self) -> dict[str, Placed]:
-        query = select(placed.c.names).where(placed.c.project == self._site.project)
-        with self._site.access.looking() as connection:
+        query = select(registry_snapshot.c.models).where(registry_snapshot.c.project == self._site.project)
+        with self._site.access.read_tx() as connection:
             row = connection.execute(query).first()
         kept = json.loads(row[0]) if row else {}
         return {model: Placed(aliases, stages) for model, (aliases, stages) in kept.items()}
 
     def _keep(self, found: dict[str, Placed]) -> None:
-        names = json.dumps({model: (dict(one.aliases), dict(one.stages)) for model, one in found.items()})
-        row = self._site.access.insert(placed).values(project=self._site.project, names=names)
-        with self._site.access.changing() as connection:
-            connection.execute(row.on_conflict_do_update(index_elements=["project"], set_={"names": names}))
+        models = json.dumps({model: (dict(one.aliases), dict(one.stages)) for model, one in found.items()})
+        row = self._site.access.insert(registry_snapshot).values(project=self._site.project, models=models)
+        with self._site.access.write_tx() as connection:
+            connection.execute(row.on_conflict_do_update(index_elements=["project"], set_={"models": models}))

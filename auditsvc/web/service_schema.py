@@ -1,13 +1,17 @@
-"""The tables of what the service itself must remember: tokens, repeated writes, what waits for a second person,
-receivers and what they are told, where the registry's names were.
+"""The tables of the service: tokens, idempotency keys, requests that wait for a second person, webhooks with their
+deliveries, and the last known state of the model registry.
 
-They lie beside the ledger where that is PostgreSQL, so that any number of service processes share them; else in
-``access.db``, a SQLite file of the store.
+They are in the ledger's database where that is PostgreSQL, so that any number of service processes share them; with
+SQLite they are in ``access.db`` in the store.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, Text
+
+from auditsvc.adapters.sql import Schema
 
 metadata = MetaData()
 
@@ -27,64 +31,80 @@ token = Table(
 )
 
 idempotency_key = Table(
-    "answered",
+    "idempotency_key",
     metadata,
-    Column("person", Text, primary_key=True),
+    Column("caller", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("request", LargeBinary, nullable=False),
-    Column("at", _Moment, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("created_at", _Moment, nullable=False),
     Column("status", Integer),
-    Column("kind", Text),
+    Column("content_type", Text),
     Column("body", LargeBinary),
 )
-"""``status`` is empty while the first request with this key is still being answered."""
+"""``status`` is null while the first request with this key is in progress."""
 
 
-def _waiting(name: str) -> Table:
+def _request_table(name: str) -> Table:
     return Table(
         name,
         metadata,
         Column("release", String(71), primary_key=True),
         Column("reason", Text, nullable=False),
-        Column("person", Text, nullable=False),
-        Column("at", _Moment, nullable=False),
+        Column("requested_by", Text, nullable=False),
+        Column("requested_at", _Moment, nullable=False),
     )
 
 
-revocation_request, way_back = _waiting("recall"), _waiting("way_back")
-"""What one person asked for and another has not confirmed yet."""
+revocation_request, rollback_request = _request_table("revocation_request"), _request_table("rollback_request")
+"""Requests of one person that another person has not confirmed yet."""
 
-hook = Table(
-    "hook",
+webhook = Table(
+    "webhook",
     metadata,
     Column("id", String(40), primary_key=True),
     Column("project", Text, nullable=False),
     Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False),
     Column("events", Text, nullable=False),
-    Column("person", Text, nullable=False),
-    Column("at", _Moment, nullable=False),
-    Column("ended", _Moment),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("disabled_at", _Moment),
 )
+"""``events`` is a JSON list of event types; the empty list means all."""
 
 webhook_cursor = Table(
-    "told", metadata, Column("project", Text, primary_key=True), Column("size", Integer, nullable=False)
+    "webhook_cursor",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("log_size", Integer, nullable=False),
 )
-"""How many entries of the log were turned into deliveries."""
+"""How many entries of the log have been turned into deliveries."""
 
-delivery = Table(
-    "delivery",
+webhook_delivery = Table(
+    "webhook_delivery",
     metadata,
     Column("id", String(100), primary_key=True),
-    Column("hook", String(40), nullable=False),
+    Column("webhook", String(40), nullable=False),
     Column("type", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("state", String(10), nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("due", _Moment, nullable=False),
-    Column("at", _Moment, nullable=False),
-    Column("trouble", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", _Moment, nullable=False),
+    Column("created_at", _Moment, nullable=False),
+    Column("last_error", Text, nullable=False),
 )
 
-placed = Table("placed", metadata, Column("project", Text, primary_key=True), Column("names", Text, nullable=False))
-"""Where the registry's aliases and stages were at the last look, as JSON."""
+registry_snapshot = Table(
+    "registry_snapshot",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("models", Text, nullable=False),
+)
+"""Aliases and stages of each model when the registry was last read, as JSON."""
+
+SCHEMA = Schema(
+    tables=metadata,
+    head="0002",
+    version_table="auditsvc_service_revision",
+    migrations=Path(__file__).parent / "migrations",
+)

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from auditsvc.errors import Forbidden
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
-from auditsvc.records import Record, canonical_json
+from auditsvc.records import Record
+from auditsvc.records.log_event import encode_event
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
@@ -88,8 +89,8 @@ class ProjectState:
         return known
 
     @cached_property
-    def book(self) -> WebhookStore:
-        """Who wants to be told of this project's events."""
+    def webhooks(self) -> WebhookStore:
+        """The webhooks of this project."""
         return WebhookStore(self.access, self.clock, self.project)
 
     def of(self, project: str) -> ProjectState:
@@ -116,9 +117,7 @@ class ProjectState:
 
     def note(self, event: str, actor: str, **facts: str) -> None:
         """An event in the log that is no record: who let whom in."""
-        at = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        told = {"kind": "auditsvc.event", "apiVersion": "1", "type": event, "actor": actor, "at": at}
-        self.ledger.append_leaf(canonical_json(told | facts))
+        self.ledger.append_leaf(encode_event(event, actor, self.clock.now(), **facts))
 
     def close(self) -> None:
         """Stop what goes on, and give everything back."""

@@ -16,8 +16,8 @@ from sqlalchemy import insert, select, text
 
 from auditsvc.adapters.jobs.job_client import DbosJobs
 from auditsvc.adapters.jobs.job_store import JobDatabase, worker
-from auditsvc.adapters.jobs.liveness import DEAD_S, Heartbeat, WorkerLease
-from auditsvc.adapters.jobs.worker import Worker, own_scratch
+from auditsvc.adapters.jobs.liveness import HEARTBEAT_TIMEOUT_S, Heartbeat, WorkerLease
+from auditsvc.adapters.jobs.worker import Worker, private_tempdir
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.ports import Context, Progress
 from auditsvc.records import AuditRequest, Job, ReportRequest
@@ -39,37 +39,37 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobDatabas
 
 
 @contextmanager
-def a_heart(store: JobDatabase, folder: Path, most_deaths: int = 3) -> Iterator[Heartbeat]:
+def a_heart(store: JobDatabase, folder: Path, max_crashes: int = 3) -> Iterator[Heartbeat]:
     slot = WorkerLease.take(folder)
-    yield Heartbeat(store, DbosJobs(store), slot, folder, most_deaths)
+    yield Heartbeat(store, DbosJobs(store), slot, folder, max_crashes)
     slot.release()
 
 
 def lives(store: JobDatabase) -> set[str]:
-    with store.reading() as connection:
-        return {row.executor for row in connection.execute(select(worker.c.executor))}
+    with store.read_tx() as connection:
+        return {row.executor_id for row in connection.execute(select(worker.c.executor_id))}
 
 
 def left_by(store: JobDatabase, executor: str, silent_s: float) -> Job:
     """A job that a worker was at which has not told that it lives for so long."""
     job = DbosJobs(store).submit(REPORT, "ann")
     table = "workflow_status" if store.is_sqlite else "dbos.workflow_status"
-    with store.writing() as connection:
+    with store.write_tx() as connection:
         connection.execute(
             text(f"UPDATE {table} SET status='PENDING', executor_id=:who WHERE workflow_uuid=:job"),
             {"who": executor, "job": job.id},
         )
-        connection.execute(insert(worker).values(executor=executor, beat=store.now - silent_s, reaper=""))
+        connection.execute(insert(worker).values(executor_id=executor, heartbeat=store.now - silent_s, recovered_by=""))
     return job
 
 
 def test_a_slot_has_one_worker_and_the_same_name_again(tmp_path: Path) -> None:
     one, two = WorkerLease.take(tmp_path), WorkerLease.take(tmp_path)
-    names = (one.executor, two.executor)
+    names = (one.executor_id, two.executor_id)
     one.release()
     again = WorkerLease.take(tmp_path)
-    assert (len(set(names)), again.executor) == (2, names[0])
-    assert WorkerLease.take(tmp_path / "elsewhere").executor.split("/")[0] != names[0].split("/")[0]
+    assert (len(set(names)), again.executor_id) == (2, names[0])
+    assert WorkerLease.take(tmp_path / "elsewhere").executor_id.split("/")[0] != names[0].split("/")[0]
     two.release()
 
 
@@ -77,13 +77,13 @@ def test_what_a_killed_worker_left_in_its_place_is_gone(tmp_path: Path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "auditsvc-cafe-1" / "auditsvc-clean-x"
     left.mkdir(parents=True)
-    with own_scratch("cafe/1") as place:
+    with private_tempdir("cafe/1") as place:
         assert not left.exists() and place.stat().st_mode & 0o077 == 0
         with tempfile.TemporaryDirectory() as name:
             assert Path(name).parent == place
     assert tempfile.gettempdir() == str(tmp_path) and list(tmp_path.iterdir()) == []
     (tmp_path / "auditsvc-cafe-1").write_text("somebody else's")
-    with pytest.raises(Unavailable, match="TMPDIR"), own_scratch("cafe/1"):
+    with pytest.raises(Unavailable, match="TMPDIR"), private_tempdir("cafe/1"):
         pass
 
 
@@ -100,19 +100,19 @@ def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Job
 
 
 def test_the_jobs_of_one_who_died_elsewhere_are_queued_again(store: JobDatabase, tmp_path: Path) -> None:
-    job = left_by(store, ELSEWHERE, DEAD_S + 1)
+    job = left_by(store, ELSEWHERE, HEARTBEAT_TIMEOUT_S + 1)
     with a_heart(store, tmp_path / "slots") as heart:
         heart.start()
         assert DbosJobs(store).get(job.id).state == "running"
         heart.beat()
     jobs = DbosJobs(store)
     assert jobs.get(job.id).state == "queued"
-    assert [event.step for event in jobs.events(job.id)] == ["taken over"]
+    assert [event.step for event in jobs.events(job.id)] == ["recovered"]
     assert ELSEWHERE not in lives(store)
 
 
 def test_one_who_is_only_slow_keeps_its_jobs(store: JobDatabase, tmp_path: Path) -> None:
-    job = left_by(store, ELSEWHERE, DEAD_S - 10)
+    job = left_by(store, ELSEWHERE, HEARTBEAT_TIMEOUT_S - 10)
     with a_heart(store, tmp_path / "slots") as heart:
         heart.start()
         heart.beat()
@@ -124,7 +124,7 @@ def test_a_neighbour_who_died_is_buried_at_once(store: JobDatabase, tmp_path: Pa
     with a_heart(store, tmp_path) as heart:
         heart.start()
         gone = WorkerLease.take(tmp_path)
-        job = left_by(store, gone.executor, 0)
+        job = left_by(store, gone.executor_id, 0)
         heart.beat()
         assert DbosJobs(store).get(job.id).state == "running"
         gone.release()
@@ -137,8 +137,8 @@ def test_what_a_slot_left_undone_is_put_back_when_it_is_taken_again(store: JobDa
         heart.start()
         job = left_by(store, ELSEWHERE, 0)
         table = "workflow_status" if store.is_sqlite else "dbos.workflow_status"
-        with store.writing() as connection:
-            connection.execute(text(f"UPDATE {table} SET executor_id=:who"), {"who": heart._slot.executor})
+        with store.write_tx() as connection:
+            connection.execute(text(f"UPDATE {table} SET executor_id=:who"), {"who": heart._lease.executor_id})
     with a_heart(store, tmp_path) as heart:
         heart.start()
     assert DbosJobs(store).get(job.id).state == "queued"
@@ -148,8 +148,10 @@ def test_one_who_was_taken_for_dead_finds_out_and_ends(store: JobDatabase, tmp_p
     with a_heart(store, tmp_path / "one") as frozen, a_heart(store, tmp_path / "two") as other:
         frozen.start()
         other.start()
-        with store.writing() as connection:
-            connection.execute(worker.update().where(worker.c.executor == frozen._slot.executor).values(beat=0))
+        with store.write_tx() as connection:
+            connection.execute(
+                worker.update().where(worker.c.executor_id == frozen._lease.executor_id).values(heartbeat=0)
+            )
         other.beat()
         with pytest.raises(Conflict, match="taken for dead"):
             frozen.beat()
@@ -157,9 +159,9 @@ def test_one_who_was_taken_for_dead_finds_out_and_ends(store: JobDatabase, tmp_p
 
 def test_a_job_over_which_too_many_died_is_given_up_and_can_be_tried_again(store: JobDatabase, tmp_path: Path) -> None:
     jobs = DbosJobs(store)
-    with a_heart(store, tmp_path / "slots", most_deaths=0) as heart:
+    with a_heart(store, tmp_path / "slots", max_crashes=0) as heart:
         heart.start()
-        job = left_by(store, ELSEWHERE, DEAD_S + 1)
+        job = left_by(store, ELSEWHERE, HEARTBEAT_TIMEOUT_S + 1)
         heart.beat()
     given_up = jobs.get(job.id)
     assert (given_up.state, given_up.fault and given_up.fault.code) == ("failed", "unavailable")

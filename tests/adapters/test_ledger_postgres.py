@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from auditsvc.adapters.ledger import SqlLedger, engine
+from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.web.auth.token_store import TokenStore
 from tests.adapters.postgres import new_database
 from tests.adapters.test_ledger import TABLES
@@ -27,7 +27,7 @@ def ledger() -> Iterator[SqlLedger]:
 
 
 def _raw(ledger: SqlLedger, statement: str, **values: object) -> None:
-    with ledger._engine.begin() as connection:
+    with ledger._database.engine.begin() as connection:
         connection.execute(text(statement), values)
 
 
@@ -62,23 +62,6 @@ def test_no_program_lets_one_person_be_two(ledger: SqlLedger) -> None:
 def test_no_program_adds_a_record_past_its_constraints(ledger: SqlLedger, kind: str) -> None:
     with pytest.raises(IntegrityError, match="guarded"):
         _raw(ledger, "INSERT INTO record VALUES (:digest, :kind, ''::bytea, 99)", digest=a_digest(60), kind=kind)
-
-
-def test_an_interrupted_migration_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alembic import command
-
-    url, whole = new_database(), command.upgrade
-
-    def interrupted(settings: object, revision: str) -> None:
-        whole(settings, revision)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(command, "upgrade", interrupted)
-        engine.open_engine(url)
-    opened = SqlLedger(url, FixedClock())
-    assert opened.size() == 0
-    opened.close()
 
 
 def test_a_server_that_was_restarted_is_found_again() -> None:

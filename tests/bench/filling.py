@@ -66,10 +66,9 @@ class Filler:
     nodes: dict[tuple[int, int], bytes]
     rows: dict[str, list[tuple[object, ...]]] = field(default_factory=lambda: {table: [] for table in _INSERTS})
 
-    def add(self, kind: str, digest: str, body: bytes, subjects: Sequence[str]) -> None:
+    def add(self, kind: str, event_type: str, digest: str, body: bytes, subjects: Sequence[str]) -> None:
         """One record with its event, its place in the tree and its subjects."""
-        event = {"kind": "auditsvc.event", "apiVersion": "1", "type": kind, "actor": "bench", "object": digest}
-        leaf = _event(event)
+        leaf = _event({"type": event_type, "object": digest})
         for level, index, value in merkle_log.completed(self.size, merkle_log.leaf_hash(leaf), self._node):
             self.nodes[level, index] = value
             self.rows["node"].append((level, index, value))
@@ -95,7 +94,7 @@ class Filler:
 _EVENT = canonical_json(
     {
         "kind": "auditsvc.event",
-        "apiVersion": "1",
+        "apiVersion": "2",
         "type": "TYPE",
         "actor": "bench",
         "at": NOON.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -152,7 +151,7 @@ def _one(filler: Filler, records: Sequence[Record], templates: Sequence[Replaced
             candidate = digest
         for table, row in _guards(record, digest, candidate, changes):
             filler.rows[table].append(row)
-        filler.add(record.kind, digest, body, subjects)
+        filler.add(record.kind, record.event, digest, body, subjects)
 
 
 def _guards(

@@ -94,16 +94,16 @@ def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: Proj
         _client(url, site, "reader", "bob").submit_job(ORDER)
 
 
-def test_an_admin_hands_out_tokens_and_tells_receivers(url: str, site: ProjectState) -> None:
+def test_an_admin_issues_tokens_and_manages_webhooks(url: str, site: ProjectState) -> None:
     admin = _client(url, site, "admin", "eve")
     new = admin.issue_token("bob", "reader", days=3)
     assert Client(url, new.token).whoami().name == "bob"
     assert admin.revoke_token(new.about.id).revoked
     assert {token.name for token in admin.list_tokens()} >= {"eve", "bob"}
-    added = admin.create_webhook("https://ci.example.org/x", ["release"])
+    added = admin.create_webhook("https://ci.example.org/x", ["release.created"])
     assert [one.id for one in admin.list_webhooks()] == [added.about.id]
-    assert admin.delete_webhook(added.about.id).ended
-    assert admin.list_deliveries("dead") == ()
+    assert admin.delete_webhook(added.about.id).disabled_at
+    assert admin.list_deliveries("failed") == ()
     with pytest.raises(NotFound):
         admin.redeliver("msg_000000000000_1")
 

@@ -86,7 +86,7 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
 
 
 def _work_off(store: JobDatabase, jobs: DbosJobs, room: JobContext, folder: Path) -> None:
-    worker = Worker(store, room, folder / "slots", most_deaths=3)
+    worker = Worker(store, room, folder / "slots", max_crashes=3)
     worker.start()
     until = time.monotonic() + 30
     while any(job.state not in ENDS for job in jobs.page(limit=100)) and time.monotonic() < until:

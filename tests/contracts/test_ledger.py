@@ -98,7 +98,7 @@ def test_who_submitted_cannot_approve(ledger: Both, approver: str) -> None:
 def test_two_others_can_approve_and_nobody_counts_twice(ledger: Both) -> None:
     ledger.append(a_submission(), a_decision(), an_approval(approver="bob"), actor="ann")
     again = an_approval(approver="Bob").model_copy(update={"comment": "still for it"})
-    with pytest.raises(Conflict, match="approved this decision already"):
+    with pytest.raises(Conflict, match="already approved this decision"):
         ledger.append(again, actor="Bob")
     ledger.append(an_approval(approver="cho"), actor="cho")
     assert [one.approver for one in ledger.find(Approval, a_decision().digest)] == ["bob", "cho"]
@@ -159,8 +159,8 @@ def test_every_record_has_one_event_in_the_log(ledger: Both) -> None:
     assert ledger.leaf_index(a_decision().digest) == 1
     assert json.loads(ledger.leaf(1)) == {
         "kind": "auditsvc.event",
-        "apiVersion": "1",
-        "type": "decision",
+        "apiVersion": "2",
+        "type": "decision.made",
         "actor": "ann",
         "at": "2026-11-22T12:00:00Z",
         "object": a_decision().digest,

@@ -18,9 +18,9 @@ from auditsvc.records import (
     Revocation,
     Submission,
     Waiver,
-    canonical_json,
     digest_of,
 )
+from auditsvc.records.log_event import encode_event
 from tests.fakes.clock import FixedClock
 from tests.fakes.log import MemoryLog
 
@@ -38,7 +38,7 @@ class MemoryLedger(MemoryLog):
 
     def append(self, *records: Record, actor: str) -> None:
         if not actor.strip():
-            raise InvalidInput("an entry in the ledger needs the name of who made it")
+            raise InvalidInput("an entry in the ledger needs the name of its actor")
         with self._one_writer:
             after = dict(self._records)
             for one in records:
@@ -51,9 +51,7 @@ class MemoryLedger(MemoryLog):
                 self.note_object(digest, super().append_leaf(self._event(after[digest], actor)))
 
     def _event(self, one: Record, actor: str) -> bytes:
-        at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {"kind": "auditsvc.event", "apiVersion": "1", "type": one.kind, "actor": actor, "at": at}
-        return canonical_json({**event, "object": one.digest})
+        return encode_event(one.event, actor, self._clock.now(), object=one.digest)
 
     @contextmanager
     def snapshot(self) -> Iterator[MemoryLedger]:
@@ -106,7 +104,7 @@ class MemoryLedger(MemoryLog):
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         self._must_hold(new)
         if not 0 <= old <= new:
-            raise NotFound(f"a log of {new} leaves does not continue one of {old}")
+            raise NotFound(f"a log of {new} leaves does not extend one of {old}")
         return super().consistency(old, new)
 
     def _must_hold(self, size: int) -> None:
@@ -120,7 +118,7 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
         case Submission():
             others = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
             if others and not _same(others[0], one.submitter):
-                raise Conflict(f"{one.candidate} was submitted by {others[0]} already")
+                raise Conflict(f"{one.candidate} was already submitted by {others[0]}")
         case Approval():
             _allow_approval(one, there)
         case Waiver():
@@ -128,11 +126,11 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
             if not submitted:
                 raise Conflict("never submitted")
             if _same(submitted[0], one.person):
-                raise Conflict("who submitted a candidate can't waive its rules")
+                raise Conflict("the submitter of a candidate can't waive its rules")
         case Retirement() if one.confirmed_by is None or _same(one.by, one.confirmed_by):
-            raise Conflict("a key changes by two people: who asked can't confirm")
+            raise Conflict("a key change needs two people: the requester can't confirm it")
         case Revocation() if _same(one.requested_by, one.confirmed_by):
-            raise Conflict("who asked for a revocation can't confirm it")
+            raise Conflict("the requester of a revocation can't confirm it")
 
 
 def _allow_approval(one: Approval, there: tuple[Record, ...]) -> None:
@@ -142,10 +140,10 @@ def _allow_approval(one: Approval, there: tuple[Record, ...]) -> None:
     if not any(isinstance(d, Decision) and (d.digest, d.candidate) == (one.decision, one.candidate) for d in there):
         raise Conflict("no such decision about this candidate")
     if _same(submitted[0].submitter, one.approver):
-        raise Conflict("who submitted a candidate can't approve it")
+        raise Conflict("the submitter of a candidate can't approve it")
     before = [a for a in there if isinstance(a, Approval) and a.decision == one.decision]
     if any(_same(a.approver, one.approver) for a in before):
-        raise Conflict("this person has approved this decision already")
+        raise Conflict("this person has already approved this decision")
 
 
 def _same(one: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the service remembers is shared by all its processes, whatever database it is in."""
+"""The service's own tables are shared by all its processes, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -43,29 +43,29 @@ def test_a_token_counts_everywhere_until_it_is_revoked_anywhere(two: tuple[Token
 
 def test_a_transaction_is_kept_whole_or_not_at_all(two: tuple[TokenStore, TokenStore]) -> None:
     here, there = two
-    row = {"project": "p", "size": 1}
-    with pytest.raises(RuntimeError), here.changing() as connection:
+    row = {"project": "p", "log_size": 1}
+    with pytest.raises(RuntimeError), here.write_tx() as connection:
         connection.execute(insert(service_schema.webhook_cursor), row)
         raise RuntimeError("killed")
     for expected in ("first", "second"):
         if expected == "first":
-            with there.changing() as connection:
+            with there.write_tx() as connection:
                 connection.execute(insert(service_schema.webhook_cursor), row)
         else:
-            with pytest.raises(Conflict, match="a moment ago"), here.changing() as connection:
+            with pytest.raises(Conflict, match="a moment ago"), here.write_tx() as connection:
                 connection.execute(insert(service_schema.webhook_cursor), row)
 
 
-def test_couriers_of_many_processes_send_each_delivery_once(
+def test_dispatchers_of_many_processes_send_each_delivery_once(
     two: tuple[TokenStore, TokenStore], clock: FixedClock
 ) -> None:
-    books = [WebhookStore(access, clock) for access in two]
-    books[0].add("https://one.example/", (), "ann")
-    books[0].write(40, [(number, "release", b"{}") for number in range(40)])
-    books[1].write(30, [(number, "release", b"{}") for number in range(30)])  # the same, read by a slower process
-    assert books[1].cursor() == 40
+    stores = [WebhookStore(access, clock) for access in two]
+    stores[0].add("https://one.example/", (), "ann")
+    stores[0].enqueue(40, [(number, "release.created", b"{}") for number in range(40)])
+    stores[1].enqueue(30, [(number, "release.created", b"{}") for number in range(30)])  # a slower process
+    assert stores[1].cursor() == 40
     with ThreadPoolExecutor(4) as pool:
-        claimed = list(pool.map(lambda number: books[number % 2].claim(most=7), range(12)))
+        claimed = list(pool.map(lambda number: stores[number % 2].claim(limit=7), range(12)))
     sent = [due.id for batch in claimed for due in batch]
     assert len(sent) == len(set(sent)) == 40
 
@@ -87,7 +87,7 @@ def test_a_write_with_a_key_is_done_once_by_two_processes(
     assert [token.name for token in two[0].tokens()].count("bob") == 1
 
 
-def test_it_lies_beside_the_ledger_on_postgresql_and_in_the_store_else(tmp_path) -> None:
+def test_they_are_in_the_ledgers_database_on_postgresql_and_in_the_store_otherwise(tmp_path) -> None:
     assert Settings(store=tmp_path).access == f"sqlite:///{tmp_path}/access.db"
     assert Settings(store=tmp_path, ledger_url="postgresql+psycopg://h/d").access == "postgresql+psycopg://h/d"
     with pytest.raises(InvalidInput, match="not a database URL"):

@@ -246,7 +246,7 @@ def test_a_browser_comes_in_through_the_issuer_and_goes_out(
     browser.post("/logout", headers={"sec-fetch-site": "same-origin"})
     assert _who(clients, held)[0] == 401
     events = [json.loads(served.ledger.leaf(index)) for index in range(served.ledger.size())]
-    assert [event["type"] for event in events[-2:]] == ["came-in", "went-out"]
+    assert [event["type"] for event in events[-2:]] == ["user.logged-in", "user.logged-out"]
 
 
 def test_another_s_login_can_not_be_pushed_onto_a_browser(

@@ -70,11 +70,11 @@ def test_an_admin_of_a_project_hands_out_tokens_there_only(two: ProjectState) ->
 
 
 def test_a_receiver_hears_of_its_project_only(two: ProjectState) -> None:
-    _client(two, "admin", "faces").post("/v1/receivers", json={"url": "https://example.org/x"})
-    assert len(two.of("faces").book.hooks()) == 1
-    assert (two.book.hooks(), two.of("plates").book.hooks()) == ((), ())
+    _client(two, "admin", "faces").post("/v1/webhooks", json={"url": "https://example.org/x"})
+    assert len(two.of("faces").webhooks.webhooks()) == 1
+    assert (two.webhooks.webhooks(), two.of("plates").webhooks.webhooks()) == ((), ())
     event = json.loads(two.of("faces").ledger.leaf(two.of("faces").ledger.size() - 1))
-    assert event["type"] == "receiver-added"
+    assert event["type"] == "webhook.created"
 
 
 def test_a_token_of_a_project_that_is_gone_is_refused(two: ProjectState) -> None:

@@ -95,7 +95,7 @@ def test_a_token_ends_with_its_time_or_when_it_is_taken_back(
 def test_the_store_holds_no_token(site: ProjectState) -> None:
     secret, _ = site.access.issue("eve", "admin", 1)
     assert len(secret) >= 43
-    with site.access.looking() as connection:
+    with site.access.read_tx() as connection:
         rows = connection.execute(select(service_schema.token)).all()
     assert len(rows) == 1 and secret.encode() not in repr(rows).encode()
     for file in site.folder.glob("access.db*"):

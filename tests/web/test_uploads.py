@@ -42,7 +42,7 @@ def test_a_file_is_kept_under_its_digest(submitter: TestClient, site: ProjectSta
     )
     assert site.ctx.blobs.read(file["digest"]) == b"x" * 210_000
     event = json.loads(site.ledger.leaf(site.ledger.size() - 1))
-    assert (event["type"], event["actor"], event["object"]) == ("uploaded", "ann", file["digest"])
+    assert (event["type"], event["actor"], event["object"]) == ("file.uploaded", "ann", file["digest"])
     assert list((site.folder / "uploads").iterdir()) == []
 
 

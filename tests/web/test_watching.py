@@ -16,7 +16,7 @@ from auditsvc.services.alias import ALIAS, set_alias
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_signing import signature
+from auditsvc.web.webhooks.webhook_signing import sign
 from tests.fakes import FixedClock, MemoryRegistry
 from tests.web import sample
 from tests.web.conftest import Clients
@@ -35,7 +35,7 @@ def registry(site: ProjectState, clock: FixedClock) -> MemoryRegistry:
 
 def _events(site: ProjectState) -> list[dict[str, str]]:
     found = [json.loads(site.ledger.leaf(index)) for index in range(site.ledger.size())]
-    return [event for event in found if event["type"] == "moved-past-auditsvc"]
+    return [event for event in found if event["type"] == "alias.changed-externally"]
 
 
 def test_a_move_is_logged_counted_and_put_back(
@@ -81,7 +81,7 @@ def test_a_store_in_a_file_is_asked_only_when_the_file_changed(
 def _sent(site: ProjectState, client: TestClient, event: dict[str, object], secret: str = "s") -> int:
     body, now = json.dumps(event).encode(), int(time.time())
     headers = {
-        "x-mlflow-signature": signature(secret.encode(), "d1", now, body),
+        "x-mlflow-signature": sign(secret.encode(), "d1", now, body),
         "x-mlflow-delivery-id": "d1",
         "x-mlflow-timestamp": str(now),
     }
@@ -105,7 +105,7 @@ def test_a_version_that_was_registered_is_logged(clients: Clients, site: Project
     event = {"entity": "model_version", "action": "created", "data": {"name": "other", "version": "7"}}
     assert _sent(site, clients(), event) == 202
     told = json.loads(site.ledger.leaf(site.ledger.size() - 1))
-    assert (told["type"], told["model"], told["version"]) == ("version-registered", "other", "7")
+    assert (told["type"], told["model"], told["version"]) == ("model-version.registered", "other", "7")
     before = site.ledger.size()
     assert _sent(site, clients(), event | {"data": {"name": "net", "version": "1"}}) == 202
     assert site.ledger.size() == before

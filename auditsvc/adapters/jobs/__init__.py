@@ -1,11 +1,11 @@
-"""Jobs on DBOS: workflows whose steps are kept in SQLite or PostgreSQL, and workers that go on after a kill.
+"""Jobs on DBOS: durable workflows in SQLite or PostgreSQL, resumed by another worker after a crash.
 
-``store``      the database: DBOS's tables, and ours for what workers and jobs tell
-``asking``     ``ports.Jobs``: submit, look, cancel, try again; needs no worker and no torch
-``running``    ``ports.Runner`` for one job inside a worker, and its progress
-``reaping``    who is alive, and what becomes of the jobs of the dead
-``worker``     one worker process
+``job_store``   the database: DBOS's tables, and the tables for workers, job events and crashes
+``job_client``  ``ports.Jobs``: submit, query, cancel, retry; needs neither a worker nor torch
+``runners``     ``ports.Runner`` for one job inside a worker, and its progress
+``liveness``    leases and heartbeats of workers, and recovery of the jobs of crashed ones
+``worker``      one worker process
 
-DBOS restarts the jobs of a process that comes back under its own name; the jobs of one that does not come back are
-taken over here: each worker tells that it lives, and whoever finds another dead puts its jobs back into their queue.
+DBOS resumes the jobs of a process that restarts under its own name.  The jobs of a worker that does not restart are
+recovered here: each worker has a heartbeat, and any worker that finds another one dead queues its jobs again.
 """

@@ -1,7 +1,7 @@
-"""The ledger in SQL: SQLite in the embedded default, PostgreSQL when it grows up.
+"""The ledger in SQL: SQLite in the embedded default, PostgreSQL for several machines.
 
-``store`` is the ledger and its log, ``snapshot`` how it is read, ``schema`` its tables, ``people`` the two-person rule,
-``tree`` the Merkle tree, ``opening`` connections, transactions and errors, ``migrations`` how the tables came to be.
+``store`` has the ledger, its Merkle log and the separation of duties; ``schema`` the tables; ``migrations`` the
+revisions that create them.
 """
 
 from auditsvc.adapters.ledger.store import SqlLedger

@@ -1,15 +1,17 @@
 """The tables of the ledger, as the newest migration leaves them.
 
-``record`` holds every record's canonical bytes.  ``subject`` is the index behind ``find``.  ``submission``,
+``record`` holds the canonical bytes of every record.  ``subject`` is the index behind ``find``.  ``submission``,
 ``decision``, ``approval``, ``waiver``, ``revocation`` and ``retirement`` repeat the few fields that the database itself
-must compare, so that the two-person rule is a constraint: whoever writes to these tables, by whatever program, can't
-break it.  A record of the last five kinds can't be added before its row is there (a trigger says so).
-``leaf`` and ``node`` are the Merkle tree (RFC 6962) over everything that happened.
+compares, so that separation of duties is a constraint: no program that writes to these tables can break it.  A trigger
+refuses a record of the last five kinds that has no row in its table.  ``leaf`` and ``node`` are the Merkle tree
+(RFC 6962) over all events.
 
-Names of people are compared without regard to case: ``Bob`` can't approve what ``bob`` submitted.
+Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from sqlalchemy import (
     BigInteger,
@@ -28,11 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
-"""The revision that this code reads and writes; a test compares it with the migrations."""
-
-VERSION_TABLE = "auditsvc_revision"
-"""Where the store's own revision is kept; a name of its own, as MLflow may share the database."""
+from auditsvc.adapters.sql import Schema
 
 metadata = MetaData()
 
@@ -48,7 +46,7 @@ record = Table(
     Column("position", BigInteger, nullable=False),
     Index("record_in_order", "kind", "position", unique=True),
 )
-"""``position`` is the index of the record's event in the log: the order of things."""
+"""``position`` is the index of the record's event in the log."""
 
 subject = Table(
     "subject",
@@ -137,3 +135,22 @@ node = Table(
     Index("leaf_once", "hash", unique=True, sqlite_where=text("level = 0"), postgresql_where=text("level = 0")),
 )
 """The hash of every complete subtree: level 0 holds the leaves, one above it each pair of them, and so on up."""
+
+_SECOND_PERSON = "a different person must"
+
+SCHEMA = Schema(
+    tables=metadata,
+    head="0003",
+    version_table="auditsvc_revision",
+    migrations=Path(__file__).parent / "migrations",
+    conflicts={
+        "two_people_approve": f"the submitter of a candidate can't approve it: {_SECOND_PERSON} approve it",
+        "two_people_waive": f"the submitter of a candidate can't waive its rules: {_SECOND_PERSON} waive them",
+        "two_people_retire": f"the person who requested a key change can't confirm it: {_SECOND_PERSON} confirm it",
+        "two_people_revoke": f"the person who requested a revocation can't confirm it: {_SECOND_PERSON} confirm it",
+        "one_approval_each": "this person has already approved this decision: another person must approve it too",
+        "submission_once": "this candidate was already submitted by another person",
+        "guarded": "the ledger refuses a decision, approval, waiver, revocation or key retirement without its checks",
+        "append_only": "the ledger is append-only: nothing in it can be changed or deleted",
+    },
+)

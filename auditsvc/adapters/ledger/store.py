@@ -1,12 +1,10 @@
-"""The ledger and its log over SQL.
+"""The ledger and its Merkle log over SQL.
 
-The rows that let the database compare people: who submitted, who approved, who asked, who confirmed.
+``append`` adds records, their events in the log, the rows that enforce separation of duties, and the tree nodes in one
+transaction.  Whether two people are different is checked by a database constraint alone; what can be explained in a
+clearer message (a candidate that was never submitted, for example) is checked before the insert.
 
-What can be told apart in words is looked up first; that two people are two is left to the constraint alone.
-
-The Merkle tree in its tables.  The hashing is ``provenance.tlog``'s; here is where the nodes are kept.
-
-The ledger at one moment: several look-ups in one transaction, which is also half the cost of one for each.
+The Merkle tree is RFC 6962's; ``provenance.formats.merkle_log`` does the hashing, this module stores the nodes.
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, func, insert, literal_column, select
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select
 
-from auditsvc.adapters.ledger.engine import open_engine, place, reading, writing
 from auditsvc.adapters.ledger.schema import (
+    SCHEMA,
     approval,
     decision,
     leaf,
@@ -31,6 +29,7 @@ from auditsvc.adapters.ledger.schema import (
     submission,
     waiver,
 )
+from auditsvc.adapters.sql import Database
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.provenance.formats import merkle_log
@@ -43,16 +42,17 @@ from auditsvc.records import (
     Revocation,
     Submission,
     Waiver,
-    canonical_json,
     digest_of,
 )
+from auditsvc.records.log_event import encode_event
 
 
-def check_separation_of_duties(connection: Connection, digest: Digest, one: Record) -> None:
-    """Add the row that the constraints look at; most kinds of record name nobody and have none.
+def _add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
+    """Add the row that the separation-of-duties constraints check; most kinds of record need none.
 
     Raises:
-        Conflict: submitted by somebody else already; an approval or waiver of what was never submitted or decided.
+        Conflict: another person submitted the candidate already, it was never submitted, or an approval is about no
+            decision of the ledger.
     """
     match one:
         case Submission():
@@ -70,7 +70,7 @@ def check_separation_of_duties(connection: Connection, digest: Digest, one: Reco
             connection.execute(insert(revocation), {"digest": digest, "release": one.release, **people})
         case Retirement():
             if one.confirmed_by is None:
-                raise Conflict("a key changes by two people: one asks, another confirms")
+                raise Conflict("a key change needs two people: one requests it, another confirms it")
             people = {"requested_by": one.by, "confirmed_by": one.confirmed_by}
             connection.execute(insert(retirement), {"digest": digest, **people})
         case _:
@@ -82,14 +82,14 @@ def _submit(connection: Connection, one: Submission) -> None:
     if found is None:
         connection.execute(insert(submission), {"candidate": one.candidate, "submitter": one.submitter})
     elif found.lower() != one.submitter.lower():
-        raise Conflict(f"the candidate {one.candidate} was submitted by {found} already, not by {one.submitter}")
+        raise Conflict(f"the candidate {one.candidate} was already submitted by {found}, not {one.submitter}")
 
 
 def _approve(connection: Connection, digest: Digest, one: Approval) -> None:
     submitter = _required_submitter(connection, one.candidate)
-    about = connection.execute(select(decision.c.candidate).where(decision.c.digest == one.decision)).scalar()
-    if about != one.candidate:
-        raise Conflict(f"there is no decision {one.decision} about the candidate {one.candidate}: nothing to approve")
+    decided = connection.execute(select(decision.c.candidate).where(decision.c.digest == one.decision)).scalar()
+    if decided != one.candidate:
+        raise Conflict(f"the ledger has no decision {one.decision} about the candidate {one.candidate}")
     row = {"digest": digest, "decision": one.decision, "candidate": one.candidate}
     connection.execute(insert(approval), {**row, "submitter": submitter, "approver": one.approver})
 
@@ -97,7 +97,7 @@ def _approve(connection: Connection, digest: Digest, one: Approval) -> None:
 def _required_submitter(connection: Connection, candidate: Digest) -> str:
     found = _submitter(connection, candidate)
     if found is None:
-        raise Conflict(f"the candidate {candidate} was never submitted: submit it before anybody decides about it")
+        raise Conflict(f"the candidate {candidate} was never submitted: submit it first")
     return found
 
 
@@ -112,7 +112,7 @@ _OF_HASH = select(node.c.idx).where(node.c.level == literal_column("0"), node.c.
 
 
 class Tree:
-    """The tree as one transaction sees it."""
+    """The Merkle tree as one transaction sees it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -123,7 +123,7 @@ class Tree:
         """The hash of one complete subtree.
 
         Raises:
-            Unavailable: it is not there, although its leaves are: the store was damaged.
+            Unavailable: the node is missing although its leaves exist: the database is damaged.
         """
         if (level, index) not in self._made:
             found = self._connection.execute(_NODE, {"level": level, "idx": index}).scalar()
@@ -133,12 +133,12 @@ class Tree:
         return self._made[level, index]
 
     def index_of(self, data: bytes) -> int | None:
-        """Where these very bytes were logged, or None: not yet."""
+        """The index of the leaf with these bytes; None if they are not in the log."""
         found = self._connection.execute(_OF_HASH, {"hash": merkle_log.leaf_hash(data)}).scalar()
         return None if found is None else int(found)
 
     def grow(self, leaves: Sequence[tuple[bytes, Digest]]) -> None:
-        """Add leaves, each with the digest of the object that it is about.  Needs the writer's transaction."""
+        """Add leaves, each with the digest of the object that it is about.  Needs the write transaction."""
         numbered = list(enumerate(leaves, start=self.size))
         rows = [{"idx": index, "data": data, "object": about} for index, (data, about) in numbered]
         new = list(chain.from_iterable(self._completed(index, data) for index, (data, _) in numbered))
@@ -153,24 +153,24 @@ class Tree:
 
     def root(self, size: int) -> bytes:
         """The root of the first ``size`` leaves.  Raises ``NotFound`` if there are fewer."""
-        self._must_hold(size)
+        self._check_size(size)
         return merkle_log.root(size, self.node)
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """The audit path of one leaf in the tree of this size.  Raises ``NotFound`` if it has no such leaf."""
-        self._must_hold(size)
+        self._check_size(size)
         if not 0 <= index < size:
             raise NotFound(f"a log of {size} leaves has no leaf {index}")
         return merkle_log.inclusion(index, size, self.node)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
-        """The proof that the tree of ``new`` leaves continues that of ``old``.  Raises ``NotFound`` if it can't."""
-        self._must_hold(new)
+        """The proof that the tree of ``new`` leaves extends that of ``old``.  Raises ``NotFound`` if it does not."""
+        self._check_size(new)
         if not 0 <= old <= new:
-            raise NotFound(f"a log of {new} leaves does not continue one of {old}")
+            raise NotFound(f"a log of {new} leaves does not extend one of {old}")
         return merkle_log.consistency(old, new, self.node)
 
-    def _must_hold(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if not 0 <= size <= self.size:
             raise NotFound(f"the log has {self.size} leaves, not {size}")
 
@@ -206,20 +206,20 @@ _NEWEST_ABOUT = (
 class Snapshot:
     """``ports.View`` over one connection and its transaction.  Every body is checked against its digest."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._engine = connection, connection.engine
+    def __init__(self, connection: Connection, location: str) -> None:
+        self._connection, self._location = connection, location
 
     def get(self, kind: type[R], digest: Digest) -> R:
         """The record of this kind with this digest.  Raises ``NotFound``."""
         body = self._connection.execute(_GET, {"digest": digest, "kind": kind.kind}).scalar()
         if body is None:
             raise NotFound(f"no {kind.kind} record {digest}")
-        return parsed(kind, digest, body, self._engine)
+        return _read_record(kind, digest, body, self._location)
 
     def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
         """All records of this kind about this subject, oldest first."""
         rows = self._connection.execute(_FIND, {"kind": kind.kind, "about": subject}).all()
-        return tuple(parsed(kind, digest, body, self._engine) for digest, body in rows)
+        return tuple(_read_record(kind, digest, body, self._location) for digest, body in rows)
 
     def page(
         self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
@@ -227,30 +227,26 @@ class Snapshot:
         """At most ``limit`` records with their positions, newest first; see ``ports.View.page``."""
         values = {"kind": kind.kind, "about": subject, "before": 2**62 if before is None else before, "most": limit}
         rows = self._connection.execute(_NEWEST_ABOUT if subject else _NEWEST, values).all()
-        return tuple((position, parsed(kind, digest, body, self._engine)) for digest, body, position in rows)
+        return tuple((position, _read_record(kind, digest, body, self._location)) for digest, body, position in rows)
 
 
-def parsed(kind: type[R], digest: Digest, body: bytes | str, engine: Engine) -> R:
-    """The record in a row of this database.
+def _read_record(kind: type[R], digest: Digest, body: bytes | str, location: str) -> R:
+    """The record in a row of the database at ``location``.
 
     Raises:
-        Unavailable: other bytes than the digest says, or a record of a newer auditsvc.
+        Unavailable: the bytes do not have this digest, or a newer auditsvc wrote the record.
     """
-    data = body.encode() if isinstance(body, str) else bytes(body)  # SQLite gives text where somebody wrote text
+    data = body.encode() if isinstance(body, str) else bytes(body)  # SQLite gives str where another program wrote text
     if digest_of(data) != digest:
-        raise Unavailable(
-            f"the ledger at {place(engine)} is damaged: {digest} has other bytes; restore it from a backup"
-        )
+        raise Unavailable(f"the ledger at {location} is damaged: {digest} has other bytes; restore it from a backup")
     try:
         return kind.stored(data, digest)
     except InvalidInput as error:
-        raise Unavailable(
-            f"the ledger at {place(engine)} holds a record that this auditsvc can't read: {error}"
-        ) from error
+        raise Unavailable(f"the ledger at {location} holds a record that this auditsvc can't read: {error}") from error
 
 
 _PAGE = 200
-"""Records in one query of ``all``: no transaction stays open while the caller works on them."""
+"""Records in one query of ``all``: no transaction stays open while the caller processes them."""
 
 _NEXT = (
     select(record.c.digest, record.c.body, record.c.position)
@@ -263,43 +259,43 @@ _LEAF = select(leaf.c.data).where(leaf.c.idx == bindparam("idx"))
 
 
 class SqlLedger:
-    """Records and their Merkle log in one SQL database; ``ports.Ledger`` and ``ports.Log``.
+    """Records and their Merkle log in one SQL database; implements ``ports.Ledger`` and ``ports.Log``.
 
-    Each new record is added together with its event in the log, in one transaction: there is no record without its
-    leaf, and no leaf without its record.  Every body is checked against its digest when it is read.
+    A record and its event in the log are added in one transaction, so neither exists without the other.  Every body
+    is checked against its digest when it is read.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
-        """Open the store; a new one is made, an older one is migrated.
+        """Open the database: a new one is created, an older one is upgraded.
 
         Raises:
             InvalidInput: not a database URL.
             Unavailable: can't be opened, is damaged, or was written by a newer auditsvc.
         """
-        self._engine = open_engine(url)
+        self._database = Database(url, SCHEMA)
         self._clock = clock
 
     def close(self) -> None:
-        """Give all connections back."""
-        self._engine.dispose()
+        """Close all connections."""
+        self._database.close()
 
     def append(self, *records: Record, actor: str) -> None:
         """Add records, and one log event for each, all or none; see ``ports.Ledger.append``."""
         if not actor.strip():
-            raise InvalidInput("an entry in the ledger needs the name of who made it")
+            raise InvalidInput("an entry in the ledger needs the name of its actor")
         named = {one.digest: one for one in records}
         if not named:
             return
-        with writing(self._engine) as connection:
-            there = set(connection.execute(select(record.c.digest).where(record.c.digest.in_(named))).scalars())
-            new = {digest: one for digest, one in named.items() if digest not in there}
+        with self._database.write_tx() as connection:
+            stored = set(connection.execute(select(record.c.digest).where(record.c.digest.in_(named))).scalars())
+            new = {digest: one for digest, one in named.items() if digest not in stored}
             if new:
                 self._add(connection, new, actor)
 
     def _add(self, connection: Connection, new: dict[Digest, Record], actor: str) -> None:
         for digest, one in new.items():
-            check_separation_of_duties(connection, digest, one)
-        tree = _tree(connection)
+            _add_duties_row(connection, digest, one)
+        tree = Tree(connection)
         first = tree.size
         tree.grow([(self._event(digest, one, actor), digest) for digest, one in new.items()])
         numbered = list(enumerate(new.items(), start=first))
@@ -319,22 +315,13 @@ class SqlLedger:
             connection.execute(insert(subject), subjects)
 
     def _event(self, digest: Digest, one: Record, actor: str) -> bytes:
-        return canonical_json(
-            {
-                "kind": "auditsvc.event",
-                "apiVersion": "1",
-                "type": one.kind,
-                "actor": actor,
-                "at": self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "object": digest,
-            }
-        )
+        return encode_event(one.event, actor, self._clock.now(), object=digest)
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """The ledger at one moment; see ``ports.Ledger.snapshot``."""
-        with reading(self._engine) as connection:
-            yield Snapshot(connection)
+        with self._database.read_tx() as connection:
+            yield Snapshot(connection, self._database.location)
 
     def get(self, kind: type[R], digest: Digest) -> R:
         """The record of this kind with this digest; see ``ports.View.get``."""
@@ -354,20 +341,20 @@ class SqlLedger:
             return now.page(kind, subject=subject, before=before, limit=limit)
 
     def all(self, kind: type[R]) -> Iterator[R]:
-        """All records of this kind, oldest first; those added while the caller reads are given too."""
+        """All records of this kind, oldest first, including those that are added while the caller reads."""
         after = -1
         while rows := self._next(kind, after):
             for digest, body, after in rows:  # noqa: B007 - the last position is where the next page starts
-                yield parsed(kind, digest, body, self._engine)
+                yield _read_record(kind, digest, body, self._database.location)
 
     def _next(self, kind: type[Record], after: int) -> Sequence[tuple[str, bytes | str, int]]:
-        with reading(self._engine) as connection:
+        with self._database.read_tx() as connection:
             rows = connection.execute(_NEXT, {"kind": kind.kind, "after": after})
             return [(digest, body, position) for digest, body, position in rows]
 
     def leaf_index(self, object_digest: Digest) -> int:
-        """Where this object was logged first; see ``ports.Log.leaf_index``."""
-        with reading(self._engine) as connection:
+        """The index of the first entry about this object; see ``ports.Log.leaf_index``."""
+        with self._database.read_tx() as connection:
             found = connection.execute(_LOGGED, {"about": object_digest}).scalar()
         if found is None:
             raise NotFound(f"the log has no entry about {object_digest}")
@@ -379,16 +366,16 @@ class SqlLedger:
         Raises:
             NotFound: the log is smaller.
         """
-        with reading(self._engine) as connection:
+        with self._database.read_tx() as connection:
             found = connection.execute(_LEAF, {"idx": index}).scalar()
         if found is None:
             raise NotFound(f"the log has no leaf {index}")
         return bytes(found)
 
     def append_leaf(self, data: bytes) -> int:
-        """Log these bytes and return the index; the same bytes keep their index."""
-        with writing(self._engine) as connection:
-            tree = _tree(connection)
+        """Append a leaf and return its index; bytes that are in the log already keep their index."""
+        with self._database.write_tx() as connection:
+            tree = Tree(connection)
             index = tree.index_of(data)
             if index is None:
                 index = tree.size
@@ -397,27 +384,20 @@ class SqlLedger:
 
     def size(self) -> int:
         """The number of leaves."""
-        with reading(self._engine) as connection:
-            return _tree(connection).size
+        with self._database.read_tx() as connection:
+            return Tree(connection).size
 
     def root(self, size: int) -> bytes:
         """The root hash of the first ``size`` leaves.  Raises ``NotFound`` if the log is smaller."""
-        with reading(self._engine) as connection:
-            return _tree(connection).root(size)
+        with self._database.read_tx() as connection:
+            return Tree(connection).root(size)
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """The audit path of one leaf in the tree of this size.  Raises ``NotFound`` if it has no such leaf."""
-        with reading(self._engine) as connection:
-            return _tree(connection).inclusion(index, size)
+        with self._database.read_tx() as connection:
+            return Tree(connection).inclusion(index, size)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
-        """The proof that the tree of size ``new`` continues that of size ``old``.  Raises ``NotFound``."""
-        with reading(self._engine) as connection:
-            return _tree(connection).consistency(old, new)
-
-
-def _tree(connection: Connection) -> Tree:
-    """Imported here: the hashing brings a crypto library along, which a look-up doesn't need."""
-    pass
-
-    return Tree(connection)
+        """The proof that the tree of size ``new`` extends the tree of size ``old``.  Raises ``NotFound``."""
+        with self._database.read_tx() as connection:
+            return Tree(connection).consistency(old, new)

@@ -39,6 +39,7 @@ class Document(Record):
     """
 
     kind: ClassVar[str] = "document"
+    event: ClassVar[str] = "document.submitted"
 
     model: Name
     document: Annotated[str, Field(pattern=r"^(doc|data|gov)\.[a-z_]+$")]
@@ -71,6 +72,7 @@ class Answers(Record):
     """A named person's answers to the questionnaire.  A question without an answer is ``unknown``, never ``no``."""
 
     kind: ClassVar[str] = "answers"
+    event: ClassVar[str] = "questionnaire.answered"
 
     model: Name
     questionnaire: Name
@@ -105,6 +107,7 @@ class ChangePlan(Record):
     """
 
     kind: ClassVar[str] = "change-plan"
+    event: ClassVar[str] = "change-plan.submitted"
 
     model: Name
     methods: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -132,6 +135,7 @@ class ChangeVerdict(Record):
     """A named person's word on one change: planned, not substantial, or substantial."""
 
     kind: ClassVar[str] = "change-verdict"
+    event: ClassVar[str] = "change.assessed"
 
     candidate: Digest
     verdict: Literal["planned", "not substantial", "substantial"]
@@ -200,6 +204,7 @@ class Incident(Record):
     """One serious incident with a model line; ``aware`` starts the clock, ``reported`` stops it."""
 
     kind: ClassVar[str] = "incident"
+    event: ClassVar[str] = "incident.registered"
 
     model: Name
     candidate: Digest | None = None
@@ -237,6 +242,7 @@ class Watch(Record):
     """A named person watched for incidents from one day to another, and knows of none beside those registered."""
 
     kind: ClassVar[str] = "incident-watch"
+    event: ClassVar[str] = "incidents.monitored"
 
     model: Name
     since: datetime.date

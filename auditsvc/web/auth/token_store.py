@@ -1,9 +1,9 @@
-"""Who may come in: tokens by their hash, and the database of what the service itself must remember.
+"""API tokens and the database of the service's own tables.
 
-Only a token's SHA-256 is kept: it has 256 random bits, so that there is nothing to guess and no slow hash is needed.
-Tokens are read into memory and read again when they were changed, by whatever process, so that a revoked token is
-refused at the next request: SQLite counts commits (``PRAGMA data_version``, microseconds), PostgreSQL is asked how many
-tokens there are and how many were revoked.
+Only a token's SHA-256 is stored: a token has 256 random bits, so a slow password hash would add nothing.  Tokens are
+cached in memory and read again after any process changed them, so a revoked token is refused at the next request:
+SQLite counts commits (``PRAGMA data_version``, microseconds), PostgreSQL is asked for the numbers of tokens and of
+revoked tokens.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, insert, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from auditsvc.adapters.ledger.engine import open_engine, reading, use_wal, writing
-from auditsvc.errors import Conflict, NotFound, Unauthenticated, Unavailable
+from auditsvc.adapters.sql import Database
+from auditsvc.errors import Conflict, NotFound, Unauthenticated
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 from auditsvc.web import service_schema
 from auditsvc.web.caller import Caller
 
 PREFIX = "auditsvc_"
-"""Every token begins with it, so that scanners for leaked secrets find one."""
+"""Every token starts with it, so that secret scanners recognise a leaked one."""
 
 _tokens = service_schema.token
 
 
 class Token(Value):
-    """A token as others may see it: whose, what for, until when; never the token itself."""
+    """The public part of a token: owner, roles, validity; never the secret."""
 
     id: str
     name: Name
@@ -46,58 +45,58 @@ class Token(Value):
 
 
 class TokenStore:
-    """Tokens by their hash, and transactions on all that is remembered."""
+    """Tokens by their hash, and transactions on the service's other tables."""
 
     def __init__(self, url: str, clock: Clock) -> None:
-        """Open the database, or make it.
+        """Open the database: a new one is created, an older one is upgraded.
 
         Raises:
             InvalidInput: not a database URL.
-            Unavailable: it can't be opened or written.
+            Unavailable: it can't be opened or written, or a newer auditsvc wrote it.
         """
         self._clock = clock
-        self._engine = open_engine(url, _make)
-        self.is_near = self._engine.dialect.name == "sqlite"
-        """Whether a look takes microseconds, so that it needs no thread of its own."""
-        file = self._engine.url.database if self.is_near else None
+        self._database = Database(url, service_schema.SCHEMA, private=True)
+        self.is_local_sqlite = self._database.is_sqlite
+        """Whether a query takes microseconds, so that it needs no thread of its own."""
+        file = self._database.file
         self._watch = sqlite3.connect(file, isolation_level=None, check_same_thread=False) if file else None
-        self._seen: object = None
-        self._known: dict[bytes, Token] = {}
+        self._version: object = None
+        self._cache: dict[bytes, Token] = {}
 
     def close(self) -> None:
-        """Give the database back."""
+        """Close all connections."""
         if self._watch:
             self._watch.close()
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
-    def looking(self) -> Iterator[Connection]:
-        """A connection in one snapshot.  Raises ``Unavailable``."""
-        with reading(self._engine) as connection:
+    def read_tx(self) -> Iterator[Connection]:
+        """A read transaction.  Raises ``Unavailable``."""
+        with self._database.read_tx() as connection:
             yield connection
 
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """The only writer's transaction: kept whole, or not at all.
+    def write_tx(self) -> Iterator[Connection]:
+        """A write transaction: all or nothing.
 
         Raises:
-            Conflict: somebody else was faster.
+            Conflict: another process inserted the same row first.
             Unavailable: the database can't be read or written.
         """
         try:
-            with writing(self._engine) as connection:
+            with self._database.write_tx() as connection:
                 yield connection
         except Conflict as error:
-            raise Conflict("somebody else did this a moment ago; look again") from error
+            raise Conflict("another request made the same change a moment ago; reload and check") from error
 
     def insert(self, table: Table) -> Any:
-        """An ``INSERT`` that can say what happens on conflict, in this database's dialect."""
-        return (sqlite if self.is_near else postgresql).insert(table)
+        """An ``INSERT`` in this database's dialect, which supports ``ON CONFLICT``."""
+        return (sqlite if self.is_local_sqlite else postgresql).insert(table)
 
     def issue(self, name: str, role: str, days: float, project: str = "") -> tuple[str, Token]:
-        """A new token and what is known of it; the token is shown now and never again.
+        """Issue a token; returns the secret, which can't be read again, and its public part.
 
-        ``role`` may be several with spaces between, as a person who came in through an issuer has them.
+        ``role`` may be several roles separated by spaces, as for a user who logged in with OIDC.
         """
         secret = PREFIX + secrets.token_urlsafe(32)
         now = self._clock.now()
@@ -110,18 +109,18 @@ class TokenStore:
             project=project,
         )
         row = token.model_dump(mode="json") | {"issued": now.isoformat(), "expires": token.expires.isoformat()}
-        with self.changing() as connection:
+        with self.write_tx() as connection:
             connection.execute(insert(_tokens), row | {"hash": _hash(secret)})
         return secret, token
 
     def revoke(self, token: str) -> Token:
-        """Take a token back, by its id; doing it again changes nothing.
+        """Revoke a token by its id; repeating it changes nothing.
 
         Raises:
-            NotFound: there is no such token.
+            NotFound: no token has this id.
         """
         valid = update(_tokens).where(_tokens.c.id == token, _tokens.c.revoked.is_(None))
-        with self.changing() as connection:
+        with self.write_tx() as connection:
             connection.execute(valid.values(revoked=self._clock.now().isoformat()))
         for known in self.tokens():
             if known.id == token:
@@ -133,44 +132,31 @@ class TokenStore:
         return tuple(self._current().values())
 
     def caller(self, secret: str) -> Caller:
-        """Whose token this is.
+        """The owner of a token.
 
         Raises:
-            Unauthenticated: it is not known, expired or revoked.
+            Unauthenticated: the token is unknown, expired or revoked.
         """
         token = self._current().get(_hash(secret))
         if token is None or token.revoked or token.expires <= self._clock.now():
-            raise Unauthenticated("the token is not known, has expired or was revoked; ask an admin for a new one")
+            raise Unauthenticated("the token is unknown, expired or revoked; ask an admin for a new one")
         return Caller(token.name, tuple(token.role.split()), token.id, token.project)
 
     def _current(self) -> dict[bytes, Token]:
-        changed = self._changed()
-        if changed != self._seen:
-            with self.looking() as connection:
+        version = self._current_version()
+        if version != self._version:
+            with self.read_tx() as connection:
                 rows = connection.execute(select(_tokens).order_by(_tokens.c.issued, _tokens.c.id)).mappings().all()
-            self._known = {row["hash"]: Token(**{name: row[name] for name in Token.model_fields}) for row in rows}
-            self._seen = changed
-        return self._known
+            self._cache = {row["hash"]: Token(**{name: row[name] for name in Token.model_fields}) for row in rows}
+            self._version = version
+        return self._cache
 
-    def _changed(self) -> object:
-        """Something that is another after every change of the tokens."""
+    def _current_version(self) -> object:
+        """A value that differs after every change of the tokens."""
         if self._watch:
             return self._watch.execute("PRAGMA data_version").fetchone()[0]
-        with self.looking() as connection:
+        with self.read_tx() as connection:
             return tuple(connection.execute(select(func.count(), func.count(_tokens.c.revoked))).one())
-
-
-def _make(engine: Engine) -> None:
-    if engine.dialect.name == "sqlite" and engine.url.database:
-        file = Path(engine.url.database)
-        try:
-            file.touch(0o600)
-            file.chmod(0o600)  # before its log is made, which gets the same rights
-        except OSError as error:
-            raise Unavailable(f"{file} can't be made or guarded: {error.strerror}") from error
-        use_wal(engine)
-    with writing(engine) as connection:
-        service_schema.metadata.create_all(connection)
 
 
 def _hash(secret: str) -> bytes:

@@ -5,14 +5,14 @@ Background work as a page: what waits, what runs and how far it is, what ended a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from auditsvc.records import ENDS, Job, JobEvent
+from auditsvc.records import ENDS, Candidate, Decision, Job, JobEvent
+from auditsvc.records.log_event import decode_event
 from auditsvc.web.authentication import site_of
 from auditsvc.web.rendering import page
 from auditsvc.web.role_routes import RoleRoute
@@ -52,8 +52,8 @@ def jobs(request: Request) -> HTMLResponse:
 
 SHOWN_EVENTS = 60
 
-PLACES = {"candidate": "/candidates", "decision": "/decisions"}
-"""Kinds that have a page; the others are read from the API."""
+PLACES = {Candidate.event: "/candidates", Decision.event: "/decisions"}
+"""Records that have a page; the others are read from the API."""
 
 
 @router.get("/log")
@@ -70,11 +70,8 @@ def logbook(request: Request, before: int | None = None) -> HTMLResponse:
 
 def _told(leaf: bytes) -> dict[str, Any]:
     """An event's fields; a leaf that is no event is a signature that was logged."""
-    try:
-        event = json.loads(leaf)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or event.get("kind") != "auditsvc.event":
+    event = decode_event(leaf)
+    if event is None:
         return {"type": "signature", "actor": "", "at": "", "object": "", "href": ""}
     about = str(event.get("object", ""))
     place = PLACES.get(event["type"])

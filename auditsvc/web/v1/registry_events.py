@@ -19,9 +19,9 @@ from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, fa
 from auditsvc.web.authentication import site_of
 from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_signing import check
+from auditsvc.web.webhooks.webhook_signing import verify
 
-router = APIRouter(route_class=RoleRoute, tags=["receivers"])
+router = APIRouter(route_class=RoleRoute, tags=["webhooks"])
 
 
 class MlflowEventResult(BaseModel):
@@ -56,7 +56,7 @@ async def receive_mlflow_event(
     site, body = site_of(request), await request.body()
     if not site.mlflow_secret:
         raise Unauthenticated("no webhooks are taken from MLflow here; set AUDITSVC_MLFLOW_WEBHOOK_SECRET")
-    check(site.mlflow_secret.encode(), delivery, timestamp, body, signature, time.time())
+    verify(site.mlflow_secret.encode(), delivery, timestamp, body, signature, time.time())
     entity, action, data = _parts(body)
     if (entity, action) == ("model_version", "created"):
         return await run_in_threadpool(_registered, site, data)
@@ -74,7 +74,7 @@ def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
     asked = [job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.order, "reference", "") == reference]
     if asked and asked[0].state not in ("failed", "cancelled"):
         return MlflowEventResult(done="asked for already", job=asked[0].id)
-    site.note("version-registered", "mlflow", model=model, version=version)
+    site.note("model-version.registered", "mlflow", model=model, version=version)
     parents = site.ledger.find(Parent, model)
     if not (site.audit_policy and site.audit_data and parents):
         return MlflowEventResult(done="logged")

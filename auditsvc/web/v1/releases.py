@@ -37,7 +37,7 @@ from auditsvc.web.authentication import site_of
 from auditsvc.web.bundles import files_of, tar_of
 from auditsvc.web.record_routes import FOR_EVER, ADigest, get_record, record_router
 from auditsvc.web.role_routes import RoleRoute
-from auditsvc.web.service_schema import revocation_request, way_back
+from auditsvc.web.service_schema import revocation_request, rollback_request
 from auditsvc.web.state import ProjectState
 
 
@@ -60,9 +60,13 @@ class PendingRequestView:
 
     def asked_of(self, site: ProjectState, release: Digest) -> PendingRequest | None:
         """What was asked for and is not confirmed yet; None where nobody asked."""
-        with site.access.looking() as connection:
+        with site.access.read_tx() as connection:
             row = connection.execute(select(self.table).where(self.table.c.release == release)).mappings().first()
-        return PendingRequest(**row) if row else None
+        if row is None:
+            return None
+        return PendingRequest(
+            release=row["release"], reason=row["reason"], person=row["requested_by"], at=row["requested_at"]
+        )
 
     def second(
         self, site: ProjectState, release: Digest, person: str, reason: str | None
@@ -81,20 +85,25 @@ class PendingRequestView:
         if reason is None:
             raise InvalidInput(f"nobody asked for this {self.words} yet: say why")
         asked = PendingRequest(release=release, reason=reason, person=person, at=site.clock.now())
-        row = {"release": release, "reason": reason, "person": person, "at": asked.at.isoformat()}
-        with site.access.changing() as connection:
+        row = {
+            "release": release,
+            "reason": reason,
+            "requested_by": person,
+            "requested_at": asked.at.isoformat(),
+        }
+        with site.access.write_tx() as connection:
             connection.execute(insert(self.table), row)
         site.note(self.event, person, object=release)
         return asked, False
 
     def done(self, site: ProjectState, release: Digest) -> None:
         """It waits no longer."""
-        with site.access.changing() as connection:
+        with site.access.write_tx() as connection:
             connection.execute(delete(self.table).where(self.table.c.release == release))
 
 
-RECALLS = PendingRequestView(revocation_request, "recall-asked", "recall")
-RETURNS = PendingRequestView(way_back, "return-asked", "way back")
+RECALLS = PendingRequestView(revocation_request, "revocation.requested", "recall")
+RETURNS = PendingRequestView(rollback_request, "rollback.requested", "way back")
 
 
 def request_or_confirm_revocation(

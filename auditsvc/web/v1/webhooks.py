@@ -1,4 +1,4 @@
-"""Receivers: who is told of events by a signed webhook, what became of each delivery, and sending one again."""
+"""Webhooks: create, list and disable them, inspect their deliveries, and send a delivery again."""
 
 from __future__ import annotations
 
@@ -10,74 +10,74 @@ from pydantic import BaseModel, Field
 from auditsvc.adapters.webhook_http import checked_address
 from auditsvc.web.authentication import site_of
 from auditsvc.web.role_routes import RoleRoute
-from auditsvc.web.webhooks.webhook_store import Delivery, State, Webhook
+from auditsvc.web.webhooks.webhook_store import Delivery, DeliveryState, Webhook
 
-router = APIRouter(route_class=RoleRoute, tags=["receivers"])
+router = APIRouter(route_class=RoleRoute, tags=["webhooks"])
 
-HookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
+WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 DeliveryId = Annotated[str, Path(pattern="^msg_[0-9a-f]{12}_[0-9]{1,15}$")]
 
 
-class Wanted(BaseModel):
-    """Where to send, and which events; all of them if none is named."""
+class NewWebhook(BaseModel):
+    """The URL to send to, and the event types to send; all of them if none is named."""
 
     url: Annotated[str, Field(max_length=500, examples=["https://ci.example.org/auditsvc"])]
     events: Annotated[
-        list[Annotated[str, Field(pattern="^[a-z][a-z-]{0,40}$")]],
-        Field(max_length=30, examples=[["decision", "release", "revocation", "moved-past-auditsvc"]]),
+        list[Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,40}\.[a-z][a-z-]{0,40}$")]],
+        Field(max_length=50, examples=[["release.created", "release.revoked", "alias.changed-externally"]]),
     ] = []
 
 
-class Added(BaseModel):
-    """A new receiver; its secret is shown here and never again."""
+class WebhookCreated(BaseModel):
+    """A new webhook with its secret, which can't be read again."""
 
     secret: str
     about: Webhook
 
 
-@router.get("/v1/receivers", summary="Receivers")
-def receivers(request: Request) -> list[Webhook]:
-    """All receivers, ended ones too; never their secrets."""
-    return list(site_of(request).book.hooks())
+@router.get("/v1/webhooks", summary="List webhooks")
+def list_webhooks(request: Request) -> list[Webhook]:
+    """All webhooks, disabled ones too, without their secrets."""
+    return list(site_of(request).webhooks.webhooks())
 
 
-@router.post("/v1/receivers", status_code=201, summary="Add a receiver")
-def add(request: Request, wanted: Wanted) -> Added:
-    """From now on, every such event of the log is sent there, signed as "Standard Webhooks" says.
+@router.post("/v1/webhooks", status_code=201, summary="Create a webhook")
+def create_webhook(request: Request, new: NewWebhook) -> WebhookCreated:
+    """Every matching event of the log from now on is sent to the URL, signed as "Standard Webhooks" specifies.
 
-    A delivery that fails is sent again over some 18 hours, then it is dead, and waits to be sent again by hand.
+    A failed delivery is retried for about 18 hours; after that its state is `failed` until it is sent again.
     """
-    checked_address(wanted.url)
+    checked_address(new.url)
     site, person = site_of(request), request.state.caller.name
-    secret, hook = site.book.add(wanted.url, wanted.events, person)
-    site.note("receiver-added", person, receiver=hook.id, url=hook.url)
-    return Added(secret=secret, about=hook)
+    secret, webhook = site.webhooks.add(new.url, new.events, person)
+    site.note("webhook.created", person, webhook=webhook.id, url=webhook.url)
+    return WebhookCreated(secret=secret, about=webhook)
 
 
-@router.delete("/v1/receivers/{id}", summary="End a receiver")
-def end(request: Request, id: HookId) -> Webhook:
-    """It is told nothing more; doing it again changes nothing."""
+@router.delete("/v1/webhooks/{id}", summary="Disable a webhook")
+def disable_webhook(request: Request, id: WebhookId) -> Webhook:
+    """Nothing more is sent to it; repeating the request changes nothing."""
     site, person = site_of(request), request.state.caller.name
-    hook = site.book.end(id)
-    site.note("receiver-ended", person, receiver=hook.id, url=hook.url)
-    return hook
+    webhook = site.webhooks.disable(id)
+    site.note("webhook.disabled", person, webhook=webhook.id, url=webhook.url)
+    return webhook
 
 
-@router.get("/v1/deliveries", summary="Deliveries, and those that were given up")
-def deliveries(
+@router.get("/v1/webhooks/deliveries", summary="List deliveries")
+def list_deliveries(
     request: Request,
-    state: Annotated[State | None, Query(description="`dead` lists those that nobody took.")] = None,
+    state: Annotated[DeliveryState | None, Query(description="`failed` lists those that were given up.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[Delivery]:
-    """The newest first, with the number of tries and the last trouble."""
-    return list(site_of(request).book.deliveries(state, limit))
+    """The newest deliveries first, each with its number of attempts and its last error."""
+    return list(site_of(request).webhooks.deliveries(state, limit))
 
 
-@router.post("/v1/deliveries/{id}/send", status_code=202, summary="Send a delivery again")
-def send(request: Request, id: DeliveryId) -> Delivery:
-    """It is due at once, with all its tries before it; its id stays, so that receivers know it."""
+@router.post("/v1/webhooks/deliveries/{id}/attempts", status_code=202, summary="Redeliver")
+def redeliver(request: Request, id: DeliveryId) -> Delivery:
+    """Send a delivery again at once, with all its retries.  It keeps its id, so the recipient can recognise it."""
     site = site_of(request)
-    delivery = site.book.resend(id)
-    site.note("delivery-sent-again", request.state.caller.name, delivery=id)
-    site.wake("telling")
+    delivery = site.webhooks.redeliver(id)
+    site.note("webhook.redelivered", request.state.caller.name, delivery=id)
+    site.wake("webhooks")
     return delivery

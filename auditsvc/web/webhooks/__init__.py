@@ -1,6 +1,5 @@
-"""Telling others: every event of the log can be sent, signed, to whoever asked for it.
+"""Outgoing webhooks: every event of the log is sent, signed, to the webhooks that subscribe to it.
 
-signing     the signature of "Standard Webhooks", which receivers check with its libraries
-book        who wants to be told what, and every delivery with its fate,
-courier     reads the log, writes deliveries, sends them, tries again, gives up
+``webhook_store`` keeps webhooks and deliveries, ``dispatcher`` turns log entries into deliveries and sends them,
+``webhook_signing`` signs them as "Standard Webhooks" specifies.
 """

@@ -1,13 +1,13 @@
-"""Reads the log, writes deliveries, sends them.
+"""Turns log entries into webhook deliveries and sends them.
 
-The log itself is the outbox: what is in it happened, and the book remembers how far it was read.  So nothing is lost
-whoever is killed when, and what another process did (a worker, the command line) is told as well.  A receiver may
-see an event twice, under the same id.
+The log itself is the outbox (transactional outbox pattern): an entry exists exactly if the event happened, and a
+cursor remembers how far the log was read.  So no event is lost in a crash, and events of other processes (a worker,
+the command line) are sent too.  Delivery is at least once: a repeated delivery keeps its id, so that the recipient can
+drop it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,51 +16,52 @@ from typing import TYPE_CHECKING, Any
 from auditsvc.errors import Unavailable
 from auditsvc.ports import Clock
 from auditsvc.records import canonical_json
-from auditsvc.web.webhooks.webhook_signing import key_of, signature
+from auditsvc.records.log_event import decode_event
+from auditsvc.web.webhooks.webhook_signing import key_of, sign
 from auditsvc.web.webhooks.webhook_store import DueDelivery, WebhookStore
 
 if TYPE_CHECKING:
     from auditsvc.ports import LoggedLedger
 
-READ = 500
-"""Entries that are read in one round."""
+BATCH_SIZE = 500
+"""Log entries that one run reads."""
 
 GONE = 410
-"""The receiver says that it will never take anything again."""
+"""The HTTP status of a recipient that wants no more deliveries."""
 
 Post = Callable[[str, bytes, Mapping[str, str]], int]
-"""Sends a body with headers to an address, follows nothing, and gives the status.  Raises ``Unavailable``."""
+"""Sends a body with headers to a URL without following redirects; returns the status.  Raises ``Unavailable``."""
 
-_log = logging.getLogger("auditsvc.hooks")
+_log = logging.getLogger("auditsvc.webhooks")
 
 
 class WebhookDispatcher:
-    """One round at a time; several couriers of the same book don't get in each other's way."""
+    """Runs once per call; dispatchers of several processes share the work through the store."""
 
-    def __init__(self, ledger: LoggedLedger, book: WebhookStore, clock: Clock, post: Post) -> None:
-        self._ledger, self._book, self._clock, self._post = ledger, book, clock, post
+    def __init__(self, ledger: LoggedLedger, webhooks: WebhookStore, clock: Clock, post: Post) -> None:
+        self._ledger, self._webhooks, self._clock, self._post = ledger, webhooks, clock, post
 
-    def round(self) -> int:
-        """Read what is new, send what is due; how many were sent, well or not.
+    def run_once(self) -> int:
+        """Read new log entries and send the deliveries that are due; returns the number of attempts.
 
         Raises:
-            Unavailable: the log or the book can't be read.
+            Unavailable: the log or the webhook store can't be read.
         """
-        self._read()
-        due = self._book.claim()
+        self._read_log()
+        due = self._webhooks.claim()
         if due:
             with ThreadPoolExecutor(min(4, len(due))) as pool:
                 list(pool.map(self._send, due))
         return len(due)
 
-    def _read(self) -> None:
-        size, told = self._ledger.size(), self._book.cursor()
-        if told is None:
-            self._book.write(size, ())  # what happened before anybody asked is not told
-        elif told < size:
-            until = min(size, told + READ)
-            found = [_event(number, self._ledger.leaf(number)) for number in range(told, until)]
-            self._book.write(until, [event for event in found if event is not None])
+    def _read_log(self) -> None:
+        size, cursor = self._ledger.size(), self._webhooks.cursor()
+        if cursor is None:
+            self._webhooks.enqueue(size, ())  # events before the first run are not sent
+        elif cursor < size:
+            end = min(size, cursor + BATCH_SIZE)
+            found = [_message(index, self._ledger.leaf(index)) for index in range(cursor, end)]
+            self._webhooks.enqueue(end, [message for message in found if message is not None])
 
     def _send(self, due: DueDelivery) -> None:
         now = int(self._clock.now().timestamp())
@@ -68,34 +69,31 @@ class WebhookDispatcher:
             "content-type": "application/json",
             "webhook-id": due.id,
             "webhook-timestamp": str(now),
-            "webhook-signature": signature(key_of(due.secret), due.id, now, due.body),
+            "webhook-signature": sign(key_of(due.secret), due.id, now, due.body),
         }
         try:
             status = self._post(due.url, due.body, headers)
         except Unavailable as error:
-            self._fail(due, str(error), for_good=False)
+            self._fail(due, str(error), permanent=False)
             return
         if 200 <= status < 300:
-            self._book.done(due)
+            self._webhooks.mark_delivered(due)
         else:
-            self._fail(due, f"the receiver answered {status}", for_good=status == GONE)
+            self._fail(due, f"the recipient answered with status {status}", permanent=status == GONE)
 
-    def _fail(self, due: DueDelivery, trouble: str, *, for_good: bool) -> None:
-        if self._book.failed(due, trouble, for_good=for_good) == "dead":
-            _log.warning("gave up telling %s of %s: %s", due.hook, due.id, trouble)
+    def _fail(self, due: DueDelivery, error: str, *, permanent: bool) -> None:
+        if self._webhooks.mark_failed(due, error, permanent=permanent) == "failed":
+            _log.warning("gave up on delivery %s to webhook %s: %s", due.id, due.webhook, error)
 
 
-def _event(number: int, leaf: bytes) -> tuple[int, str, bytes] | None:
-    """An entry as a message; None for one that is no event (a signature that was logged)."""
-    try:
-        event = json.loads(leaf)
-    except ValueError:
+def _message(index: int, leaf: bytes) -> tuple[int, str, bytes] | None:
+    """A log entry as index, event type and message body; None for an entry that is no event."""
+    event = decode_event(leaf)
+    if event is None:
         return None
-    if not isinstance(event, dict) or event.get("kind") != "auditsvc.event":
-        return None
-    left_out = ("kind", "apiVersion", "type", "at")
-    data: dict[str, Any] = {name: value for name, value in event.items() if name not in left_out}
-    data["entry"] = number
+    envelope = ("kind", "apiVersion", "type", "at")
+    data: dict[str, Any] = {name: value for name, value in event.items() if name not in envelope}
+    data["entry"] = index
     if str(event.get("object", "")).startswith("sha256:"):
         data["href"] = f"/v1/provenance/{event['object']}"
-    return number, event["type"], canonical_json({"type": event["type"], "timestamp": event["at"], "data": data})
+    return index, event["type"], canonical_json({"type": event["type"], "timestamp": event["at"], "data": data})

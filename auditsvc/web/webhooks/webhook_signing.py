@@ -1,7 +1,7 @@
-"""Signatures of webhooks, made and checked.
+"""Webhook signatures: HMAC-SHA256 over ``id.timestamp.body`` with a shared secret.
 
-The signature is HMAC-SHA256 over ``id.timestamp.body``, with a secret that both sides know.  MLflow signs what it
-sends in the same way, under headers of its own.
+Recipients verify them with any library for Standard Webhooks.  MLflow signs its webhooks in the same way, under
+headers of its own.
 
 Reference: Standard Webhooks (2023), https://www.standardwebhooks.com.
 """
@@ -16,36 +16,38 @@ import secrets
 from auditsvc.errors import Unauthenticated
 
 PREFIX = "whsec_"
-"""How a secret begins, in the form in which libraries take it."""
+"""The prefix of a secret, as the libraries for Standard Webhooks expect it."""
 
 TOLERANCE_S = 300
-"""How old a signed message may be, in seconds; an older one may be a copy that somebody kept."""
+"""Maximum age of a signed message in seconds; an older one may be replayed."""
 
 
 def new_secret() -> str:
-    """A fresh secret of 256 bits."""
+    """A new random secret of 256 bits."""
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def signature(key: bytes, message: str, timestamp: int, body: bytes) -> str:
-    """The signature over one message, as it stands in its header."""
+def sign(key: bytes, message: str, timestamp: int, body: bytes) -> str:
+    """The value of the signature header for one message."""
     signed = hmac.new(key, f"{message}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(signed).decode()}"
 
 
 def key_of(secret: str) -> bytes:
-    """The key inside a secret of ours."""
+    """The HMAC key that a secret encodes."""
     return base64.b64decode(secret.removeprefix(PREFIX))
 
 
-def check(key: bytes, message: str, timestamp: str, body: bytes, given: str, now: float) -> None:
-    """Let a message pass that was signed with this key a moment ago.
+def verify(key: bytes, message: str, timestamp: str, body: bytes, signatures: str, now: float) -> None:
+    """Check the signature header of a message; it may hold several signatures, separated by spaces.
 
     Raises:
-        Unauthenticated: not signed with it, changed since, or too old.
+        Unauthenticated: no signature is valid for this key and message, or the message is too old.
     """
     if not timestamp.isdecimal() or len(timestamp) > 12 or abs(now - int(timestamp)) > TOLERANCE_S:
-        raise Unauthenticated("the message's time is missing or too far from ours; set both clocks")
-    wanted = signature(key, message, int(timestamp), body).encode()
-    if not any(hmac.compare_digest(wanted, one.encode()) for one in given.split(" ")):
-        raise Unauthenticated("the message's signature does not fit; both sides need the same secret")
+        raise Unauthenticated(
+            f"the message's timestamp is missing or more than {TOLERANCE_S} s off; check the clocks of both servers"
+        )
+    expected = sign(key, message, int(timestamp), body).encode()
+    if not any(hmac.compare_digest(expected, one.encode()) for one in signatures.split(" ")):
+        raise Unauthenticated("the message's signature is invalid; check that both sides use the same secret")

@@ -1,9 +1,9 @@
-"""Who wants to be told what, and every delivery with its fate.
+"""The webhooks of a project and the state of every delivery.
 
-A delivery is named by its receiver and the entry of the log that it tells of, so that the same event is never told
-twice under two names.  What was delivered is forgotten after a week; what was given up stays until it is sent again.
+A delivery's id is made of its webhook and the index of its log entry, so an event is never enqueued twice.  Deliveries
+that succeeded are deleted after a week; failed ones stay until they are sent again.
 
-Limit: the secrets lie in the database as they are, because signing needs them; guard it as you guard the keys.
+Limit: secrets are stored in plain text, because signing needs them; protect the database as you protect the keys.
 """
 
 from __future__ import annotations
@@ -20,191 +20,201 @@ from auditsvc.errors import NotFound
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 from auditsvc.web.auth.token_store import TokenStore
-from auditsvc.web.service_schema import delivery, hook, webhook_cursor
+from auditsvc.web.service_schema import webhook, webhook_cursor, webhook_delivery
 from auditsvc.web.webhooks.webhook_signing import new_secret
 
-State = Literal["waiting", "delivered", "dead"]
+DeliveryState = Literal["pending", "delivered", "failed"]
 V = TypeVar("V", bound=Value)
 
-PAUSES_S = (5, 60, 300, 1800, 7200, 18000, 36000)
-"""Waits before another try, in seconds; after the last one, some 18 hours in, a delivery is dead."""
+RETRY_DELAYS_S = (5, 60, 300, 1800, 7200, 18000, 36000)
+"""Delays before each retry, in seconds; after the last retry, about 18 hours later, a delivery has failed."""
 
 LEASE_S = 60
-"""How long one courier has a delivery to itself."""
+"""How long a claimed delivery belongs to one dispatcher, in seconds."""
 
-KEPT_DAYS = 7
+RETENTION_DAYS = 7
+"""How long successful deliveries are kept."""
 
 
 class Webhook(Value):
-    """A receiver: where it is, which events it wants (all, if none is named), who asked for it."""
+    """A URL and the event types that are sent to it (all, if none is named)."""
 
     id: str
     url: str
     events: tuple[str, ...] = ()
-    person: Name
-    at: Moment
-    ended: Moment | None = None
+    created_by: Name
+    created_at: Moment
+    disabled_at: Moment | None = None
 
 
 class Delivery(Value):
-    """One event on its way to one receiver."""
+    """The delivery of one event to one webhook."""
 
     id: str
-    hook: str
+    webhook: str
     type: str
-    state: State
-    tries: int
-    due: Moment
-    at: Moment
-    trouble: str = ""
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: Moment
+    created_at: Moment
+    last_error: str = ""
 
 
 class DueDelivery(Value):
-    """A delivery that is to be sent now, with all that sending needs."""
+    """A delivery to send now, with all that sending needs."""
 
     id: str
-    hook: str
+    webhook: str
     url: str
     secret: str
     body: bytes
-    tries: int
+    attempts: int
 
 
 class WebhookStore:
-    """The receivers and deliveries of one project."""
+    """The webhooks and deliveries of one project."""
 
     def __init__(self, access: TokenStore, clock: Clock, project: str = "") -> None:
         self._access, self._clock, self._project = access, clock, project
 
     def add(self, url: str, events: Sequence[str], person: str) -> tuple[str, Webhook]:
-        """A new receiver and its secret, which is shown now and never again."""
-        secret = new_secret()
-        made = Webhook(id=secrets.token_hex(6), url=url, events=tuple(events), person=person, at=self._clock.now())
-        row = made.model_dump() | {"events": json.dumps(made.events), "at": made.at.isoformat()}
-        with self._access.changing() as connection:
-            connection.execute(insert(hook), row | {"project": self._project, "secret": secret})
+        """Create a webhook; returns its secret, which can't be read again, and the webhook."""
+        secret, now = new_secret(), self._clock.now()
+        made = Webhook(id=secrets.token_hex(6), url=url, events=tuple(events), created_by=person, created_at=now)
+        row = made.model_dump() | {"events": json.dumps(made.events), "created_at": made.created_at.isoformat()}
+        with self._access.write_tx() as connection:
+            connection.execute(insert(webhook), row | {"project": self._project, "secret": secret})
         return secret, made
 
-    def hooks(self) -> tuple[Webhook, ...]:
-        """All receivers, oldest first, ended ones too."""
-        query = select(hook).where(hook.c.project == self._project).order_by(hook.c.at, hook.c.id)
-        with self._access.looking() as connection:
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """All webhooks, disabled ones too, oldest first."""
+        query = select(webhook).where(webhook.c.project == self._project).order_by(webhook.c.created_at, webhook.c.id)
+        with self._access.read_tx() as connection:
             rows = connection.execute(query).mappings().all()
-        return tuple(_of(Webhook, row) for row in rows)
+        return tuple(_value(Webhook, row) for row in rows)
 
-    def end(self, receiver: str) -> Webhook:
-        """Tell this receiver nothing more; what still waits for it is dead.
+    def disable(self, id: str) -> Webhook:
+        """Disable a webhook; its pending deliveries fail.
 
         Raises:
-            NotFound: there is no such receiver.
+            NotFound: no webhook of this project has this id.
         """
-        own = (hook.c.id == receiver, hook.c.project == self._project)
-        waits = (delivery.c.hook.in_(select(hook.c.id).where(*own)), delivery.c.state == "waiting")
-        with self._access.changing() as connection:
-            ended = update(hook).where(*own, hook.c.ended.is_(None)).values(ended=self._now())
-            connection.execute(ended)
-            connection.execute(update(delivery).where(*waits).values(state="dead"))
-        for known in self.hooks():
-            if known.id == receiver:
+        own = (webhook.c.id == id, webhook.c.project == self._project)
+        pending = (
+            webhook_delivery.c.webhook.in_(select(webhook.c.id).where(*own)),
+            webhook_delivery.c.state == "pending",
+        )
+        with self._access.write_tx() as connection:
+            enabled = update(webhook).where(*own, webhook.c.disabled_at.is_(None))
+            connection.execute(enabled.values(disabled_at=self._now()))
+            connection.execute(update(webhook_delivery).where(*pending).values(state="failed"))
+        for known in self.webhooks():
+            if known.id == id:
                 return known
-        raise NotFound(f"no receiver {receiver}")
+        raise NotFound(f"no webhook {id}")
 
     def cursor(self) -> int | None:
-        """How many entries of the log were turned into deliveries; None before the first time."""
-        with self._access.looking() as connection:
-            size = connection.execute(
-                select(webhook_cursor.c.size).where(webhook_cursor.c.project == self._project)
-            ).scalar()
+        """How many entries of the log have been turned into deliveries; None before the first run."""
+        query = select(webhook_cursor.c.log_size).where(webhook_cursor.c.project == self._project)
+        with self._access.read_tx() as connection:
+            size = connection.execute(query).scalar()
         return None if size is None else int(size)
 
-    def write(self, size: int, events: Sequence[tuple[int, str, bytes]]) -> None:
-        """Turn these entries (number, type, body) into deliveries, and remember that the log was read up to here."""
+    def enqueue(self, log_size: int, messages: Sequence[tuple[int, str, bytes]]) -> None:
+        """Create the deliveries for these log entries (index, event type, body) and move the cursor to ``log_size``."""
         now = self._now()
-        new = {"state": "waiting", "tries": 0, "due": now, "at": now, "trouble": ""}
+        new = {"state": "pending", "attempts": 0, "next_attempt_at": now, "created_at": now, "last_error": ""}
         rows = [
-            new | {"id": f"msg_{receiver.id}_{number}", "hook": receiver.id, "type": kind, "body": body}
-            for number, kind, body in events
-            for receiver in self.hooks()
-            if receiver.ended is None and (not receiver.events or kind in receiver.events)
+            new | {"id": f"msg_{target.id}_{index}", "webhook": target.id, "type": kind, "body": body}
+            for index, kind, body in messages
+            for target in self.webhooks()
+            if target.disabled_at is None and (not target.events or kind in target.events)
         ]
-        read = self._access.insert(webhook_cursor).values(project=self._project, size=size)
-        further = {"set_": {"size": size}, "where": webhook_cursor.c.size < size}
-        old = (self._clock.now() - datetime.timedelta(days=KEPT_DAYS)).isoformat()
-        with self._access.changing() as connection:
+        read = self._access.insert(webhook_cursor).values(project=self._project, log_size=log_size)
+        forward = {"set_": {"log_size": log_size}, "where": webhook_cursor.c.log_size < log_size}
+        expired = (self._clock.now() - datetime.timedelta(days=RETENTION_DAYS)).isoformat()
+        with self._access.write_tx() as connection:
             if rows:
-                connection.execute(self._access.insert(delivery).on_conflict_do_nothing(), rows)
-            connection.execute(read.on_conflict_do_update(index_elements=["project"], **further))
-            connection.execute(delete(delivery).where(delivery.c.state == "delivered", delivery.c.at < old))
+                connection.execute(self._access.insert(webhook_delivery).on_conflict_do_nothing(), rows)
+            connection.execute(read.on_conflict_do_update(index_elements=["project"], **forward))
+            connection.execute(
+                delete(webhook_delivery).where(
+                    webhook_delivery.c.state == "delivered", webhook_delivery.c.created_at < expired
+                )
+            )
 
-    def claim(self, most: int = 20) -> tuple[DueDelivery, ...]:
-        """Deliveries that are due, for this courier alone until the lease is over."""
-        now = self._clock.now()
+    def claim(self, limit: int = 20) -> tuple[DueDelivery, ...]:
+        """Deliveries that are due, leased to this dispatcher alone for ``LEASE_S`` seconds."""
+        table, now = webhook_delivery.c, self._clock.now()
         until = (now + datetime.timedelta(seconds=LEASE_S)).isoformat()
         query = (
-            select(delivery.c.id, delivery.c.hook, hook.c.url, hook.c.secret, delivery.c.body, delivery.c.tries)
-            .join(hook, hook.c.id == delivery.c.hook)
-            .where(hook.c.project == self._project, delivery.c.state == "waiting", delivery.c.due <= now.isoformat())
-            .order_by(delivery.c.due)
-            .limit(most)
+            select(table.id, table.webhook, webhook.c.url, webhook.c.secret, table.body, table.attempts)
+            .join(webhook, webhook.c.id == table.webhook)
+            .where(
+                webhook.c.project == self._project, table.state == "pending", table.next_attempt_at <= now.isoformat()
+            )
+            .order_by(table.next_attempt_at)
+            .limit(limit)
         )
-        with self._access.changing() as connection:
+        with self._access.write_tx() as connection:
             rows = connection.execute(query).mappings().all()
             if rows:
-                taken = update(delivery).where(delivery.c.id.in_([row["id"] for row in rows]))
-                connection.execute(taken.values(due=until))
+                claimed = update(webhook_delivery).where(table.id.in_([row["id"] for row in rows]))
+                connection.execute(claimed.values(next_attempt_at=until))
         return tuple(DueDelivery(**row) for row in rows)
 
-    def done(self, due: DueDelivery) -> None:
-        """It was delivered."""
-        self._change(due, state="delivered", trouble="")
+    def mark_delivered(self, due: DueDelivery) -> None:
+        """Record a successful attempt."""
+        self._record_attempt(due, state="delivered", last_error="")
 
-    def failed(self, due: DueDelivery, trouble: str, *, for_good: bool = False) -> State:
-        """It was not: it is due again later, or dead after the last try."""
-        dead = for_good or due.tries >= len(PAUSES_S)
-        pause = 0 if dead else PAUSES_S[due.tries]
-        again = (self._clock.now() + datetime.timedelta(seconds=pause)).isoformat()
-        state: State = "dead" if dead else "waiting"
-        self._change(due, state=state, due=again, trouble=trouble[:300])
+    def mark_failed(self, due: DueDelivery, error: str, *, permanent: bool = False) -> DeliveryState:
+        """Record a failed attempt: the delivery is due again later, or failed after the last retry."""
+        final = permanent or due.attempts >= len(RETRY_DELAYS_S)
+        delay = 0 if final else RETRY_DELAYS_S[due.attempts]
+        again = (self._clock.now() + datetime.timedelta(seconds=delay)).isoformat()
+        state: DeliveryState = "failed" if final else "pending"
+        self._record_attempt(due, state=state, next_attempt_at=again, last_error=error[:300])
         return state
 
-    def _change(self, sent: DueDelivery, **values: str) -> None:
-        changed = update(delivery).where(delivery.c.id == sent.id)
-        with self._access.changing() as connection:
-            connection.execute(changed.values(tries=delivery.c.tries + 1, **values))
+    def _record_attempt(self, due: DueDelivery, **values: str) -> None:
+        changed = update(webhook_delivery).where(webhook_delivery.c.id == due.id)
+        with self._access.write_tx() as connection:
+            connection.execute(changed.values(attempts=webhook_delivery.c.attempts + 1, **values))
 
-    def deliveries(self, state: State | None = None, most: int = 100) -> tuple[Delivery, ...]:
-        """The newest deliveries, of one state or of all."""
+    def deliveries(self, state: DeliveryState | None = None, limit: int = 100) -> tuple[Delivery, ...]:
+        """The newest deliveries, in one state or in any."""
         query = (
-            select(delivery)
-            .join(hook, hook.c.id == delivery.c.hook)
-            .where(hook.c.project == self._project, *([delivery.c.state == state] if state else []))
-            .order_by(delivery.c.at.desc(), delivery.c.id.desc())
-            .limit(most)
+            select(webhook_delivery)
+            .join(webhook, webhook.c.id == webhook_delivery.c.webhook)
+            .where(webhook.c.project == self._project, *([webhook_delivery.c.state == state] if state else []))
+            .order_by(webhook_delivery.c.created_at.desc(), webhook_delivery.c.id.desc())
+            .limit(limit)
         )
-        with self._access.looking() as connection:
+        with self._access.read_tx() as connection:
             rows = connection.execute(query).mappings().all()
-        return tuple(_of(Delivery, row) for row in rows)
+        return tuple(_value(Delivery, row) for row in rows)
 
-    def resend(self, sent: str) -> Delivery:
-        """Send it again, from the first try on; a dead one comes to life, a delivered one is sent once more.
+    def redeliver(self, id: str) -> Delivery:
+        """Send a delivery again, whatever its state, with all its retries.
 
         Raises:
-            NotFound: there is no such delivery, or its receiver has ended.
+            NotFound: no delivery has this id, or its webhook is disabled.
         """
-        there = select(hook.c.id).where(hook.c.project == self._project, hook.c.ended.is_(None))
-        changed = update(delivery).where(delivery.c.id == sent, delivery.c.hook.in_(there))
-        with self._access.changing() as connection:
-            found = connection.execute(changed.values(state="waiting", tries=0, due=self._now())).rowcount
-            row = connection.execute(select(delivery).where(delivery.c.id == sent)).mappings().first()
+        enabled = select(webhook.c.id).where(webhook.c.project == self._project, webhook.c.disabled_at.is_(None))
+        changed = update(webhook_delivery).where(webhook_delivery.c.id == id, webhook_delivery.c.webhook.in_(enabled))
+        values = {"state": "pending", "attempts": 0, "next_attempt_at": self._now()}
+        with self._access.write_tx() as connection:
+            found = connection.execute(changed.values(**values)).rowcount
+            row = connection.execute(select(webhook_delivery).where(webhook_delivery.c.id == id)).mappings().first()
         if not found or row is None:
-            raise NotFound(f"no delivery {sent[:100]} to a receiver that is still there")
-        return _of(Delivery, row)
+            raise NotFound(f"no delivery {id[:100]} to an enabled webhook")
+        return _value(Delivery, row)
 
     def _now(self) -> str:
         return self._clock.now().isoformat()
 
 
-def _of(kind: type[V], row: RowMapping) -> V:
-    """A row as what it is; the columns that are nobody's business are left out."""
+def _value(kind: type[V], row: RowMapping) -> V:
+    """A row as a value of this type, without the columns that are not its fields (the secret, the body)."""
     fields = {name: row[name] for name in kind.model_fields}
     return kind(**fields | ({"events": tuple(json.loads(row["events"]))} if "events" in fields else {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditsvc.errors import Unauthenticated
-from auditsvc.web.webhooks.webhook_signing import TOLERANCE_S, check, key_of, new_secret, signature
+from auditsvc.web.webhooks.webhook_signing import TOLERANCE_S, key_of, new_secret, sign, verify
 
 BODY = b'{"test": 2432232314}'
 KEY = key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -15,14 +15,14 @@ SIGNED = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_the_standard_s_own_example() -> None:
-    assert signature(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", AT, BODY) == SIGNED
+    assert sign(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", AT, BODY) == SIGNED
 
 
 def test_mlflow_s_own_signature_passes() -> None:
     from mlflow.webhooks.delivery import _generate_hmac_signature
 
     given = _generate_hmac_signature("a secret", "delivery-1", str(AT), BODY.decode())
-    check(b"a secret", "delivery-1", str(AT), BODY, given, AT)
+    verify(b"a secret", "delivery-1", str(AT), BODY, given, AT)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_mlflow_s_own_signature_passes() -> None:
     ],
 )
 def test_what_was_changed_or_kept_is_refused(message: str, timestamp: str, body: bytes, given: str, now: float) -> None:
-    check(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", str(AT), BODY, f"v1,old= {SIGNED}", AT)
+    verify(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", str(AT), BODY, f"v1,old= {SIGNED}", AT)
     with pytest.raises(Unauthenticated):
-        check(KEY, message, timestamp, body, given, now)
+        verify(KEY, message, timestamp, body, given, now)
 
 
 def test_every_secret_is_new() -> None:

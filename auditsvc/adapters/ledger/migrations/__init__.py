@@ -1,1 +1,1 @@
-"""How the ledger's tables came to be, one file for each step.  A step that was released is never edited."""
+"""The ledger's Alembic revisions, one file each.  A released revision is never edited."""
