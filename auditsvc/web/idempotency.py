@@ -45,9 +45,8 @@ async def idempotent(request: Request, caller: Caller, inner: Inner) -> Response
     key = request.headers["idempotency-key"]
     if not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise InvalidInput(f"the Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters")
-    request_hash = hashlib.sha256(
-        f"{request.method} {request.url.path}?{request.url.query}\n".encode() + await request.body()
-    )
+    target = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    request_hash = hashlib.sha256(target + await request.body()).digest()
     stored = await run_in_threadpool(_begin, site.access, owner, key, request_hash, site.clock.now())
     if stored:
         return stored
