@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         Jobs,
         KeyRole,
         Keys,
-        Ledger,
         Log,
         LoggedLedger,
         Progress,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
         Timestamps,
         Witnesses,
     )
-    from auditsvc.records import Policy
     from auditsvc.services.job_handlers import JobContext
 
 T = TypeVar("T")
@@ -251,7 +249,7 @@ def open_job_context(settings: Settings, project: str = "") -> JobContext:
     from auditsvc.services.job_handlers import JobContext
 
     ctx = open_context(settings, project, create=True)
-    return JobContext(ctx, settings.for_project(project).data_folder, policies_for(ctx.ledger))
+    return JobContext(ctx, settings.for_project(project).data_folder)
 
 
 @cache
@@ -276,22 +274,3 @@ def measure_on_ray(project: str, shard: str) -> str:
         return measure_shard(Shard.model_validate_json(shard), _job_context_of_node(project).for_job(NoProgress()))
 
     return serialize_result(work)
-
-
-def policies_for(ledger: Ledger) -> Callable[[str, Sequence[str]], Policy]:
-    """A look-up of policies, by digest in the ledger or by the name of a policy that ships with auditsvc.
-
-    It takes the policy's name or digest and the slices of the data set, and raises ``InvalidInput`` where the policy
-    names a slice that the data set lacks.
-    """
-    from auditsvc.records import Policy
-    from auditsvc.services.policies import read_policy, slice_faults
-
-    def policy_for(name: str, slices: Sequence[str]) -> Policy:
-        found = ledger.get(Policy, name) if name.startswith("sha256:") else read_policy(name)
-        faults = slice_faults(found, tuple(slices))
-        if faults:
-            raise InvalidInput(f"the policy {name} does not fit the data set", faults)
-        return found
-
-    return policy_for

@@ -11,7 +11,6 @@ from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, So
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from auditsvc.evaluation import Predictions
     from auditsvc.ports import Context
     from auditsvc.records import Candidate, Decision
 
@@ -30,29 +29,18 @@ def audit(
     json: Json = False,
 ) -> None:
     """Measure a candidate beside its parent, and judge it.  Writes its report; exit code as ``gate``'s."""
-    from auditsvc.services.audit import audit as measure
-    from auditsvc.services.decisions import judge
-    from auditsvc.services.exploration import discover_slices, find_exemplars
-    from auditsvc.services.policies import read_policy, slice_faults
-    from auditsvc.services.power import with_policy_slices
-    from auditsvc.services.reporting import write_report
+    from auditsvc.services.audit import audit_candidate
+    from auditsvc.services.policies import resolve_policy, slice_dataset
 
-    rules = read_policy(policy)
     ctx = context_for(store, create=True, quiet=json)
-    dataset = ctx.datasets.open(data)
-    faults = slice_faults(rules, with_policy_slices(rules, dataset).slices.names)
-    if faults:
-        raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
+    rules, dataset = resolve_policy(policy, ctx.ledger), ctx.datasets.open(data)
+    if candidate is not None:
+        slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
     facts = {"model": model, "source": source, "licence": licence}
     chosen = _chosen(ctx, version, candidate, parent, facts, person, data)
-    remembered: dict[str, Predictions] = {}
-    evidence = measure(ctx, chosen, rules, dataset, remembered)
-    discover_slices(ctx, chosen, rules, dataset, remembered)
-    find_exemplars(ctx, chosen, rules, dataset, remembered)
-    decision = judge(ctx, chosen, rules, evidence)
-    (report,) = write_report(ctx, chosen, decision, dataset)
-    _print_decision(decision, report, json=json)
-    raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[decision.outcome])
+    done = audit_candidate(ctx, chosen, rules, dataset)
+    _print_decision(done.decision, done.reports[0], json=json)
+    raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
 
 
 def _chosen(

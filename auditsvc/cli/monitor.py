@@ -36,7 +36,7 @@ def monitor(
     """
     from auditsvc.records import Release
     from auditsvc.services.alias import ALIAS, alias_target
-    from auditsvc.services.watching import monitor as look
+    from auditsvc.services.monitoring import monitor as look
 
     ctx = context_for(store, create=True, quiet=json)
     meant = version or alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))

@@ -32,20 +32,17 @@ def policy_plan(
     """How many images each rule needs on each slice.  Exit code 3 if the policy could not approve anything."""
     from auditsvc.datasets.folder import FolderDatasets
     from auditsvc.records import OVERALL
-    from auditsvc.services.policies import read_policy, slice_faults
-    from auditsvc.services.power import plan, slice_sizes, with_policy_slices
+    from auditsvc.services.policies import resolve_policy, slice_dataset
+    from auditsvc.services.power import plan, slice_sizes
 
     if (data is None) == (images is None):
         raise InvalidInput("say what to plan for: --data FOLDER or --images N")
-    found = read_policy(policy)
+    found = resolve_policy(policy)
     columns: tuple[Column, ...] = ()
     if data is not None:
         dataset = FolderDatasets().open(data)
         columns = getattr(dataset, "columns", ())
-        sizes = slice_sizes(with_policy_slices(found, dataset))
-        faults = slice_faults(found, tuple(sizes))
-        if faults:
-            raise InvalidInput(f"the policy {policy} does not fit the data set {data}", faults)
+        sizes = slice_sizes(slice_dataset(found, dataset))
     else:
         sizes = {OVERALL: images or 0}
     lines = plan(found, sizes, changing=changing, power=power)
@@ -90,10 +87,11 @@ def policy_dry_run(
     json: Json = False,
 ) -> None:
     """What a policy would have said about all past candidates.  Nothing is measured or stored."""
-    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policies import resolve_policy
     from auditsvc.services.policy_backtest import backtest
 
-    found = tuple(backtest(read_policy(policy), context_for(store).ledger, model))
+    ledger = context_for(store).ledger
+    found = tuple(backtest(resolve_policy(policy, ledger), ledger, model))
     if json:
         print_json({"replayed": [item.model_dump(mode="json") for item in found]})
         return
@@ -115,9 +113,9 @@ def policy_diff(
 ) -> None:
     """What the second policy asks that the first does not.  Exit code 1 if they differ."""
     from auditsvc.records.policy_explain import differences
-    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policies import resolve_policy
 
-    before, after = read_policy(old), read_policy(new)
+    before, after = resolve_policy(old), resolve_policy(new)
     lines = differences(before, after)
     if json:
         print_json({"old": before.digest, "new": after.digest, "differences": list(lines)})
@@ -136,11 +134,11 @@ def policy_explain(
 ) -> None:
     """A policy, or the newest decision on a version, in plain words."""
     from auditsvc.records.policy_explain import explain_policy
-    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policies import resolve_policy
 
     if (policy is None) == (model is None or version is None):
         raise InvalidInput("say what to explain: a POLICY, or a decision with --model and --version")
-    lines = list(explain_policy(read_policy(policy))) if policy else _decision(str(model), str(version), store)
+    lines = list(explain_policy(resolve_policy(policy))) if policy else _decision(str(model), str(version), store)
     if json:
         print_json({"words": lines})
     else:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from auditsvc.datasets import Dataset
     from auditsvc.ports import Context
     from auditsvc.pruning import Ladder
-    from auditsvc.records import Candidate, Parent, Policy, Recipe, Timing
-    from auditsvc.services.compression_sweep import Sweep
+    from auditsvc.records import Candidate, Parent, Recipe, Timing
     from auditsvc.services.model_store import Question
+    from auditsvc.services.sweep import Sweep
     from auditsvc.services.watermarking import WatermarkOptions
 
 
@@ -209,8 +209,9 @@ def prune(
 ) -> None:
     """Prune a parent, mark, register and submit the result.  With --sweep: the smallest that passes a policy."""
     from auditsvc.services.candidates import register_parent
-    from auditsvc.services.compression_sweep import Sweep
     from auditsvc.services.model_store import resolve_parent
+    from auditsvc.services.policies import resolve_policy
+    from auditsvc.services.sweep import Sweep
     from auditsvc.services.watermarking import WatermarkOptions
 
     if sweep and audited is None:
@@ -224,7 +225,7 @@ def prune(
         dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:
         dataset = ctx.datasets.open(audited)
-        search = Sweep(dense, images, dataset, _policy_for(policy, audited, dataset), ctx, seen.sets, goal)
+        search = Sweep(dense, images, dataset, resolve_policy(policy, ctx.ledger), ctx, seen.sets, goal)
         _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)
         return
     chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
@@ -266,7 +267,7 @@ def _made(
     fixed = concrete(load_stored(ctx, parent.files), recipe, seen.sets, progress=ctx.progress)
     if fixed != recipe:
         ctx.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
-    with ctx.progress.step("prune, mark, load again"):
+    with ctx.progress.step("prune, watermark, reload"):
         return prune_candidate(ctx, parent, fixed, calibration, seen.sets, onnx=onnx, marking=marking)
 
 
@@ -275,7 +276,7 @@ def _tell(
 ) -> None:
     """Submit, time, and say what the candidate costs beside its parent."""
     from auditsvc.services.candidates import submit
-    from auditsvc.services.compression_sweep import cost_lines
+    from auditsvc.services.sweep import cost_lines
 
     submission = submit(ctx, candidate, version, person)
     timing, why = _timing(ctx, candidate, parent, images)
@@ -292,7 +293,7 @@ def _tell(
 
 def _timing(ctx: Context, candidate: Candidate, parent: Parent, images: Dataset) -> tuple[Timing | None, str]:
     from auditsvc.errors import Refused, Unavailable
-    from auditsvc.services.compression_sweep import measure_latency
+    from auditsvc.services.sweep import measure_latency
 
     try:
         return measure_latency(ctx, candidate, parent, next(images.batches(64)).images), ""
@@ -313,14 +314,3 @@ def _tell_sweep(sweep: Sweep, ladders: tuple[Ladder, ...], version: str, person:
         words = f"{submission.model} version {submission.version}" if submission else "nothing passed"
         print(f"{words}; {found.frontier.audits} full audits; {found.folder}")
     raise typer.Exit(0 if submission else 1)
-
-
-def _policy_for(policy: str, audited: Path, dataset: Dataset) -> Policy:
-    """The policy, if it fits the data set."""
-    from auditsvc.services.policies import read_policy, slice_faults
-
-    rules = read_policy(policy)
-    faults = slice_faults(rules, dataset.slices.names)
-    if faults:
-        raise InvalidInput(f"the policy {policy} does not fit the data set {audited}", faults)
-    return rules

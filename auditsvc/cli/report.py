@@ -25,14 +25,14 @@ def demo(
     from auditsvc.adapters.progress_bar import ConsoleProgress, NoProgress
     from auditsvc.demo.case_data import case_named
     from auditsvc.demo.run import run_demo
-    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policies import resolve_policy
 
     console = Console(quiet=json)
     progress = NoProgress() if json else ConsoleProgress(console)
-    rules = read_policy(policy or case_named(case).policy)
+    rules = resolve_policy(policy or case_named(case).policy)
     rows = run_demo(case, rules, settings_for(store), progress, console)
     if json:
-        versions = {row.submission.version: row.decision.outcome for row in rows}
+        versions = {row.submission.version: row.audit.decision.outcome for row in rows}
         print_json({"model": rows[0].submission.model, "decisions": versions, "store": str(settings_for(store).store)})
 
 
@@ -74,9 +74,9 @@ def policy_check(
     policy: Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")], json: Json = False
 ) -> None:
     """Read a policy and report every fault with its line."""
-    from auditsvc.services.policies import read_policy
+    from auditsvc.services.policies import resolve_policy
 
-    found = read_policy(policy)
+    found = resolve_policy(policy)
     if json:
         print_json({"policy": found.policy, "version": found.version, "digest": found.digest})
         return

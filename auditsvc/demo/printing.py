@@ -13,15 +13,13 @@ from rich.text import Text
 from auditsvc.records import (
     OVERALL,
     Candidate,
-    CheckFailed,
-    Decision,
-    Evidence,
     Judgement,
     Measured,
     Submission,
     Unmeasured,
     Verification,
 )
+from auditsvc.services.audit import AuditResult
 
 _STYLES = {"approved": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
 
@@ -35,8 +33,7 @@ class Row:
 
     candidate: Candidate
     submission: Submission
-    evidence: tuple[Evidence | CheckFailed, ...]
-    decision: Decision
+    audit: AuditResult
 
 
 def decisions_table(rows: Iterable[Row]) -> Table:
@@ -51,7 +48,7 @@ def decisions_table(rows: Iterable[Row]) -> Table:
             _shown(_reading(row, "score.clean", OVERALL)),
             _shown(_reading(row, "drop.clean", OVERALL), points=True),
             _worst(row),
-            Text(row.decision.outcome, style=_STYLES[row.decision.outcome]),
+            Text(row.audit.decision.outcome, style=_STYLES[row.audit.decision.outcome]),
         )
     table.caption = (
         "\nIn percent and points; below each number its 90 % interval: each end is a one-sided 95 % bound.\n"
@@ -69,8 +66,8 @@ def _recipe(candidate: Candidate) -> str:
 
 
 def _reading(row: Row, metric: str, slice_name: str) -> Measured | Unmeasured:
-    for item in row.evidence:
-        if isinstance(item, Evidence) and item.key.check == "accuracy":
+    for item in row.audit.evidence:
+        if item.key.check == "accuracy":
             return item.reading(metric, slice_name)
     return Unmeasured(reason="accuracy was not measured")
 
@@ -84,9 +81,9 @@ def _shown(outcome: Measured | Unmeasured, *, points: bool = False) -> str:
 
 def _worst(row: Row) -> str:
     """The judged slice and condition with the largest loss."""
-    runs = {item.digest: item for item in row.evidence if isinstance(item, Evidence)}
+    runs = {item.digest: item for item in row.audit.evidence}
     losses = []
-    for item in row.decision.judgements:
+    for item in row.audit.decision.judgements:
         check, _, name = item.metric.partition("/")
         if item.evidence in runs and check != "adversarial" and isinstance(item.outcome, Measured):
             metric = runs[item.evidence].metric(name)
@@ -100,11 +97,11 @@ def _worst(row: Row) -> str:
 
 def print_findings(console: Console, row: Row) -> None:
     """The findings of one candidate: what blocks in full, what is only unknown in one line each kind."""
-    findings = row.decision.findings
+    findings = row.audit.decision.findings
     blocking = [item for item in findings if item.severity == "block"]
-    style = _STYLES[row.decision.outcome]
+    style = _STYLES[row.audit.decision.outcome]
     console.print(
-        f"  version {row.submission.version} [{style}]{row.decision.outcome}[/]"
+        f"  version {row.submission.version} [{style}]{row.audit.decision.outcome}[/]"
         + (f": {len(blocking)} finding{'s' if len(blocking) != 1 else ''} against it" if blocking else "")
     )
     for item in blocking[:SHOWN]:
@@ -112,9 +109,8 @@ def print_findings(console: Console, row: Row) -> None:
     if len(blocking) > SHOWN:
         console.print(f"    and {len(blocking) - SHOWN} more, in the report", highlight=False)
     _print_small(console, [item for item in findings if item.severity == "warn"])
-    for failed in row.evidence:
-        if isinstance(failed, CheckFailed):
-            console.print(f"    [bold red]check {failed.key.check} crashed[/]: {failed.error}", highlight=False)
+    for failed in row.audit.failures:
+        console.print(f"    [bold red]check {failed.key.check} crashed[/]: {failed.error}", highlight=False)
 
 
 def _print_small(console: Console, warnings: list[Judgement]) -> None:

@@ -20,10 +20,9 @@ from auditsvc.ports import Context, Progress
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import Candidate, Parent, Policy, Submission, Verification
 from auditsvc.services.alias import ALIAS
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
-from auditsvc.services.decisions import approve, judge
-from auditsvc.services.exploration import discover_slices
+from auditsvc.services.decisions import approve
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.reporting import write_report
 from auditsvc.settings import Settings
@@ -71,19 +70,18 @@ def _audit(
 ) -> tuple[Row, ...]:
     named = f"policy {policy.policy} version {policy.version}"
     console.print(f"[bold]3  Audit beside the parent[/] on {dataset.ref.images} images, {named}")
-    remembered: dict[str, Predictions] = {}
+    cache: dict[str, Predictions] = {}
     rows = []
     for candidate, submission in made:
         console.print(f"  version {submission.version}", highlight=False)
-        evidence = audit(ctx, candidate, policy, dataset, remembered)
-        discover_slices(ctx, candidate, policy, dataset, remembered)
-        rows.append(Row(candidate, submission, evidence, judge(ctx, candidate, policy, evidence)))
+        done = audit_candidate(ctx, candidate, policy, dataset, formats=(), cache=cache)
+        rows.append(Row(candidate, submission, done))
     return tuple(rows)
 
 
 def _release(ctx: Context, rows: tuple[Row, ...], dataset: Dataset, settings: Settings, console: Console) -> None:
     """Release the smallest approved candidate; write every report."""
-    approved = [row for row in rows if row.decision.outcome == "approved"]
+    approved = [row for row in rows if row.audit.decision.outcome == "approved"]
     verification: Verification | None = None
     chosen = min(approved, key=lambda row: row.candidate.card["nonzero"]) if approved else None
     if chosen is not None:
@@ -96,17 +94,17 @@ def _release(ctx: Context, rows: tuple[Row, ...], dataset: Dataset, settings: Se
         for row in rows:
             checked = verification if row is chosen else None
             where = _where(ctx, row, settings)
-            (path,) = write_report(ctx, row.candidate, row.decision, dataset, checked, where)
+            (path,) = write_report(ctx, row.candidate, row.audit.decision, dataset, checked, where)
             reports[row.submission.version] = path
     _print_end(ctx, chosen, reports, settings, console)
 
 
 def _sealed_and_verified(ctx: Context, row: Row, settings: Settings, console: Console) -> Verification:
     for approver in APPROVERS:
-        approve(ctx, row.decision, approver, comment="demo")
+        approve(ctx, row.audit.decision, approver, comment="demo")
     console.print(f"  approved by {' and '.join(APPROVERS)}, submitted by {row.submission.submitter}", highlight=False)
     with ctx.progress.step("sign, attest, log, verify"):
-        sealed = release(ctx, row.candidate, row.decision)
+        sealed = release(ctx, row.candidate, row.audit.decision)
     console.print(
         f"  sealed with {len(sealed.attestations)} attestations and records; "
         f"the MLflow alias {ALIAS!r} of {sealed.model} points to version {sealed.version}",

@@ -1,16 +1,18 @@
-"""Measure a candidate beside its parent by every check of a policy.
+"""The audit of one candidate: measure it next to its parent by every check of a policy, explore, judge, report.
 
-Evidence is looked up by content first: the same candidate, data, check, parameters, seed and code are never
-measured twice.  A check that crashes becomes a record, and the rules that needed it become unknown; this is the
-one place in the code that catches everything.
+``audit_candidate`` is the one place that puts the steps in order; the command line, jobs, sweeps and the demo call it.
+``measure_candidate`` is the part of it that only measures, for callers that judge otherwise (monitoring, a sweep's
+first check).
 
-Audit in stages: measure some of the images, judge, and go on only while nothing is decided.
+Evidence is found by content first: the same candidate, data, check, parameters, seed and code are never measured
+twice.  A check that crashes becomes a record, and the rules that needed it become unknown; this module has the only
+handler in the package that catches every exception.
 
-An audit as shards: some checks on one part of every pass, measured anywhere, put together in one place.
-
-The plan depends on the candidate, the policy and the data set, never on who works; and the evidence does not depend
-on the plan (see ``measuring.parts``).  What a shard found is kept as a blob, so that a worker that dies loses the
-shard that it was at, and nothing else.
+A policy with ``stages`` is measured on some of the images first, and on more only while the outcome is inconclusive
+(``evaluation.sequential``).  A large audit can be divided into shards: some checks on one part of the images of every
+pass, measured on any worker and merged here (``evaluation.sharding``).  The shards depend on the candidate, the policy
+and the data set, never on the number of workers, and the evidence does not depend on the shards.  The result of a
+shard is kept as a blob, so a worker that dies loses one shard at most.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from __future__ import annotations
 import datetime
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,7 +33,7 @@ from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
 from auditsvc.errors import Cancelled, Conflict, InvalidInput, Unavailable
 from auditsvc.evaluation import Check, EvalContext, Predictions, code_version
-from auditsvc.evaluation.sequential import Kept, StageContext, Staged, order_of, stage_sizes
+from auditsvc.evaluation.sequential import StageContext, Staged, order_of, stage_sizes
 from auditsvc.evaluation.sharding import (
     GatheredContext,
     ImageRange,
@@ -40,148 +43,264 @@ from auditsvc.evaluation.sharding import (
     from_bytes,
     put_together,
 )
-from auditsvc.gate import decide
 from auditsvc.models.devices import device_words
-from auditsvc.ports import Context, Result
+from auditsvc.ports import Context, Result, Runner
 from auditsvc.records import (
     OVERALL,
     Candidate,
     CheckFailed,
+    Decision,
+    Digest,
     Evidence,
     EvidenceKey,
+    JobId,
     Parent,
     Policy,
     Reading,
     Shard,
-    Waiver,
+    Submission,
 )
 from auditsvc.records.eligibility import slicing_of
-from auditsvc.services.decisions import holdout_uses, incumbent_of
+from auditsvc.records.evidence import DiscoveredSlices, Exemplars
+from auditsvc.services.decisions import decide_now, judge
+from auditsvc.services.exploration import discover_slices, find_exemplars
 from auditsvc.services.model_store import load_stored
+from auditsvc.services.policies import slice_dataset
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
+from auditsvc.services.reporting import write_report
 from auditsvc.services.watermarking import detect_watermark
 from auditsvc.tasks import task_named
 
+Cache = MutableMapping[str, Predictions]
+"""Predictions by what was done to which model; shared, it lets audits of one parent run the parent once."""
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class StageHooks:
-    """How an audit measures: what its cases have in common (asked for only if needed), a check's key, one run."""
+class AuditResult:
+    """What one audit gave.  A report is written for submitted candidates only, as it is filed by their version."""
 
-    fields: Callable[[], dict[str, Any]]
-    key_of: Callable[[Check], EvidenceKey]
-    run: Callable[[Context, Check, EvidenceKey, EvalContext], Evidence | CheckFailed]
+    evidence: tuple[Evidence, ...]
+    failures: tuple[CheckFailed, ...]
+    discovered: DiscoveredSlices | None
+    """Slices that seem to lose more than the rest; None if the search crashed."""
+    exemplars: Exemplars | None
+    """Images that several seeds of one recipe change alike; None while there is only one seed."""
+    decision: Decision
+    reports: tuple[Path, ...]
 
 
-def fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
-    """The first evidence with this key in the ledger that is not too old for the policy."""
-    oldest = ctx.clock.now() - datetime.timedelta(days=policy.max_age_days)
-    return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
+@dataclass(frozen=True)
+class Sharding:
+    """How an audit is divided: for which job, under which name workers find the data set, how much work per shard."""
+
+    job: JobId
+    data: str
+    work: int
 
 
-def audit_in_stages(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, how: StageHooks, kept: Kept
+class InlineRunner:
+    """``ports.Runner`` in this process, without shards; what is finished is found again in the ledger."""
+
+    def step(self, name: str, work: Callable[[], Result]) -> Result:  # noqa: ARG002 - a name is for stored results
+        """The result of this step."""
+        return work()
+
+    def spread(self, shards: Sequence[Shard]) -> tuple[Result, ...]:
+        """Nothing to run: only audits that are given a ``Sharding`` have shards.
+
+        Raises:
+            InvalidInput: there are shards.
+        """
+        if shards:
+            raise InvalidInput("shards need a runner of a job")
+        return ()
+
+
+def audit_candidate(
+    ctx: Context,
+    candidate: Candidate,
+    policy: Policy,
+    dataset: Dataset,
+    *,
+    formats: tuple[str, ...] = ("html",),
+    cache: Cache | None = None,
+    runner: Runner | None = None,
+    sharding: Sharding | None = None,
+) -> AuditResult:
+    """Measure a candidate, discover slices and exemplars, judge, move or clear the alias, and write the report.
+
+    Run again after a kill, it finds what it did before and does the rest; a job's ``runner`` also keeps the result of
+    each step.  ``formats`` are those of the report, none for no report.  With ``sharding`` the measuring is divided
+    among the workers of the runner.
+
+    Raises:
+        InvalidInput: a policy with rules about slices that neither the data set nor the policy's own ``slicing`` has,
+            or a data set of another task or other classes than the model's.
+        Unavailable: a disk, the registry or the keys failed; run it again.
+    """
+    runner, audit = runner or InlineRunner(), _Audit(ctx, candidate, policy, dataset, {} if cache is None else cache)
+    planned = runner.step("plan", partial(audit.plan, sharding))
+    shards = tuple(Shard.model_validate(one) for one in planned["shards"])
+    results = runner.spread(shards)
+    measured = runner.step("measure", partial(audit.measure, shards, results))
+    explored = runner.step("explore", audit.explore)
+    judged = runner.step("judge", partial(audit.judge, measured["evidence"]))
+    written = runner.step("report", partial(audit.report, judged["decision"], formats))
+    get, slices, exemplars = ctx.ledger.get, explored["slices"], explored["exemplars"]
+    return AuditResult(
+        evidence=tuple(get(Evidence, digest) for digest in measured["evidence"]),
+        failures=tuple(get(CheckFailed, digest) for digest in measured["failed"]),
+        discovered=get(DiscoveredSlices, slices) if slices else None,
+        exemplars=get(Exemplars, exemplars) if exemplars else None,
+        decision=get(Decision, judged["decision"]),
+        reports=tuple(ctx.folder / name for name in written["reports"]),
+    )
+
+
+@dataclass(frozen=True)
+class _Audit:
+    """The steps of one audit.  Their results are plain JSON, digests and names, so that a job can keep them."""
+
+    ctx: Context
+    candidate: Candidate
+    policy: Policy
+    dataset: Dataset
+    cache: Cache
+
+    @cached_property
+    def sliced(self) -> Dataset:
+        """The data set with the policy's slices; refused if a rule names one that is not there."""
+        return slice_dataset(self.policy, self.dataset)
+
+    def plan(self, sharding: Sharding | None) -> Result:
+        """Check that the policy fits the data set; the shards, if any."""
+        self.ctx.ledger.append(self.policy, actor="auditsvc")
+        shards = plan_shards(self.ctx, self.candidate, self.policy, self.sliced, sharding) if sharding else ()
+        return {"shards": [shard.model_dump(mode="json") for shard in shards]}
+
+    def measure(self, shards: Sequence[Shard], results: Sequence[Result]) -> Result:
+        """The evidence of every check, and the checks that failed."""
+        partial_results = _merged(self.ctx, shards, results)
+        found = _measured(self.ctx, self.candidate, self.policy, self.sliced, self.cache, partial_results)
+        return {
+            "evidence": [item.digest for item in found if isinstance(item, Evidence)],
+            "failed": [item.digest for item in found if isinstance(item, CheckFailed)],
+        }
+
+    def explore(self) -> Result:
+        """Slices and exemplars that nobody asked for; a crash here never blocks the decision."""
+        args = (self.ctx, self.candidate, self.policy, self.dataset, self.cache)
+        return {
+            "slices": self._explored("slice discovery", partial(discover_slices, *args)),
+            "exemplars": self._explored("exemplars", partial(find_exemplars, *args)),
+        }
+
+    def _explored(self, title: str, search: Callable[[], DiscoveredSlices | Exemplars | None]) -> Digest | None:
+        found = _guarded(search)
+        if isinstance(found, str):
+            self.ctx.progress.say(f"{title} failed and is left out: {found}")
+            return None
+        return found.digest if found else None
+
+    def judge(self, evidence: Sequence[Digest]) -> Result:
+        """The decision; it also sets the tags, and clears the alias or attests the rejection where it must."""
+        found = [self.ctx.ledger.get(Evidence, digest) for digest in evidence]
+        with self.ctx.progress.step("judge"):
+            decision = judge(self.ctx, self.candidate, self.policy, found)
+        return {"decision": decision.digest, "outcome": decision.outcome}
+
+    def report(self, decision: Digest, formats: tuple[str, ...]) -> Result:
+        """The report's files, relative to the store."""
+        if not formats or not self.ctx.ledger.find(Submission, self.candidate.digest):
+            return {"reports": []}
+        found = self.ctx.ledger.get(Decision, decision)
+        with self.ctx.progress.step("report"):
+            paths = write_report(self.ctx, self.candidate, found, self.dataset, formats=formats)
+        return {"reports": [path.relative_to(self.ctx.folder).as_posix() for path in paths]}
+
+
+def measure_candidate(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache | None = None
+) -> tuple[Evidence | CheckFailed, ...]:
+    """The evidence for every check of the policy, measured now or found in the ledger; nothing is judged.
+
+    ``cache`` carries the parent's predictions from one candidate to the next.
+
+    Raises:
+        InvalidInput: a data set of another task or other classes than the model's.
+    """
+    ctx.ledger.append(policy, actor="auditsvc")
+    return _measured(ctx, candidate, policy, with_policy_slices(policy, dataset), {} if cache is None else cache, {})
+
+
+def _measured(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache, answers: PartialResults
+) -> tuple[Evidence | CheckFailed, ...]:
+    """``dataset`` has the policy's slices; ``answers`` are the merged results of shards."""
+    for line in undersized_slices(policy, dataset):
+        ctx.progress.say(f"can't be approved on this data set: {line}")
+    if policy.stages:
+        return _measured_in_stages(ctx, candidate, policy, dataset, cache)
+    known = _known_evidence(ctx, candidate, policy, dataset)
+    results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
+    if results:
+        ctx.progress.say(f"found in the ledger, not measured again: {', '.join(sorted(results))}")
+    missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
+    if missing:
+        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset), remembered=cache, found=answers)
+        for name, check in missing.items():
+            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), context)
+            ctx.ledger.append(results[name], actor="auditsvc")
+    return tuple(results[name] for name in policy.checks)
+
+
+def _measured_in_stages(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache
 ) -> tuple[Evidence | CheckFailed, ...]:
     """The evidence of the first stage after which the policy approves or rejects; of the last one if none does."""
     order = order_of(dataset.slices, policy.seed)
-    sizes = stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,))
     fields: dict[str, Any] = {}
     results: tuple[Evidence | CheckFailed, ...] = ()
-    for size in sizes:
+    for size in stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,)):
         checks = [check_named(name, spec) for name, spec in policy.checks.items()]
-        keys = {check.id: how.key_of(check).model_copy(update={"stage": size}) for check in checks}
-        known = {name: fresh_evidence(ctx, key, policy) for name, key in keys.items()}
+        keys = {
+            check.id: _key(check, candidate, policy, dataset).model_copy(update={"stage": size}) for check in checks
+        }
+        known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
         if None in known.values():
-            fields = fields or how.fields()
-            case = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=kept)
+            fields = fields or _context_fields(ctx, candidate, policy, dataset)
+            context = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=cache)
         results = tuple(
-            known[check.id] or _appended(ctx, how.run(ctx, check, keys[check.id], case), dataset) for check in checks
+            known[check.id] or _recorded(ctx, _run(ctx, check, keys[check.id], context), dataset) for check in checks
         )
-        outcome = _outcome(ctx, candidate, policy, results)
+        evidence = [item for item in results if isinstance(item, Evidence)]
+        outcome = decide_now(ctx, candidate, policy, evidence).outcome
         ctx.progress.say(f"after {size} of {dataset.ref.images} images: {outcome}")
         if outcome != "inconclusive":
             break
     return results
 
 
-def _appended(ctx: Context, found: Evidence | CheckFailed, dataset: Dataset) -> Evidence | CheckFailed:
-    """Written down; evidence of a stage names the whole data set, and how many images each slice has in it."""
+def _recorded(ctx: Context, found: Evidence | CheckFailed, dataset: Dataset) -> Evidence | CheckFailed:
+    """Appended to the ledger; evidence of a stage names the whole data set and the size of each slice in it."""
     if isinstance(found, Evidence):
         found = found.model_copy(update={"dataset": dataset.ref, "whole": slice_sizes(dataset)})
     ctx.ledger.append(found, actor="auditsvc")
     return found
 
 
-def _outcome(ctx: Context, candidate: Candidate, policy: Policy, results: tuple[Evidence | CheckFailed, ...]) -> str:
-    evidence = [item for item in results if isinstance(item, Evidence)]
-    looks = {item.key.dataset: holdout_uses(item.key.dataset, candidate.model, ctx.ledger) for item in evidence}
-    waivers, incumbent = ctx.ledger.find(Waiver, candidate.digest), incumbent_of(candidate, ctx.ledger)
-    now = ctx.clock.now()
-    return decide(policy, candidate, evidence, waivers=waivers, incumbent=incumbent, holdout_uses=looks, at=now).outcome
-
-
-def audit(
-    ctx: Context,
-    candidate: Candidate,
-    policy: Policy,
-    dataset: Dataset,
-    remembered: MutableMapping[str, Predictions] | None = None,
-    answers: PartialResults | None = None,
-) -> tuple[Evidence | CheckFailed, ...]:
-    """Evidence for every check of the policy, measured now or found in the ledger.
-
-    ``remembered`` carries what was measured of the parent from one candidate to the next; ``answers`` is what was
-    measured in parts already (``measure_part``).
-
-    Raises:
-        InvalidInput: a data set of another task or other classes than the model's.
-    """
-    ctx.ledger.append(policy, actor="auditsvc")
-    parent = ctx.ledger.get(Parent, candidate.parent)
-    dataset = with_policy_slices(policy, dataset)
-    for line in undersized_slices(policy, dataset):
-        ctx.progress.say(f"can't be approved on this data set: {line}")
-    if policy.stages:
-        how = StageHooks(
-            fields=lambda: _fields(ctx, candidate, parent, policy, dataset),
-            key_of=lambda check: _key(check, candidate, policy, dataset),
-            run=_run,
-        )
-        return audit_in_stages(ctx, candidate, policy, dataset, how, {} if remembered is None else remembered)
-    known = known_evidence(ctx, candidate, policy, dataset)
-    results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
-    if results:
-        ctx.progress.say(f"found again, not measured twice: {', '.join(sorted(results))}")
-    missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
-    if missing:
-        fields = _fields(ctx, candidate, parent, policy, dataset)
-        case = GatheredContext(**fields, remembered={} if remembered is None else remembered, found=answers or {})
-        for name, check in missing.items():
-            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), case)
-            ctx.ledger.append(results[name], actor="auditsvc")
-    return tuple(results[name] for name in policy.checks)
-
-
-def known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Evidence | None]:
+def _known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Evidence | None]:
     """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
     keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    return {name: fresh_evidence(ctx, key, policy) for name, key in keys.items()}
+    return {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
 
 
-def measure_part(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, names: Iterable[str], part: ImageRange
-) -> PartialResults:
-    """What both models answer in one part of every pass that these checks make.
-
-    A check that crashes here is heard of where the parts are put together, and becomes a record there.
-    """
-    dataset = with_policy_slices(policy, dataset)
-    fields = _fields(ctx, candidate, ctx.ledger.get(Parent, candidate.parent), policy, dataset)
-    case = ShardContext(**fields, part=part)
-    for name in names:
-        check = check_named(name, policy.checks[name])
-        _run(ctx, check, _key(check, candidate, policy, dataset), case)
-    return case.found
+def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
+    oldest = ctx.clock.now() - datetime.timedelta(days=policy.max_age_days)
+    return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
 
 
 def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -> EvidenceKey:
@@ -199,10 +318,11 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
     )
 
 
-def _fields(ctx: Context, candidate: Candidate, parent: Parent, policy: Policy, dataset: Dataset) -> dict[str, Any]:
-    """What every case of this audit has in common."""
+def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Any]:
+    """The fields of ``EvalContext`` that are the same for every check of one audit."""
+    parent = ctx.ledger.get(Parent, candidate.parent)
     model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
-    _require_same_world(candidate, policy, dataset, model.card.classes)
+    _require_fit(candidate, policy, dataset, model.card.classes)
     return {
         "candidate": model,
         "candidate_digest": candidate.digest,
@@ -217,12 +337,12 @@ def _fields(ctx: Context, candidate: Candidate, parent: Parent, policy: Policy, 
     }
 
 
-def _require_same_world(candidate: Candidate, policy: Policy, dataset: Dataset, classes: tuple[str, ...]) -> None:
+def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, classes: tuple[str, ...]) -> None:
     if policy.task not in ("any", candidate.task):
         raise InvalidInput(f"the model is for {candidate.task}, the policy {policy.policy} for {policy.task}")
     unfit = [fault for name, spec in policy.checks.items() for fault in check_named(name, spec).faults(candidate.task)]
     if unfit:
-        raise InvalidInput(f"the policy {policy.policy} asks what this model can't answer", unfit)
+        raise InvalidInput(f"the policy {policy.policy} has checks that do not apply to this model", unfit)
     if candidate.task != dataset.ref.task:
         raise InvalidInput(f"the model is for {candidate.task}, the data set {dataset.ref.name} for {dataset.ref.task}")
     if classes != dataset.classes:
@@ -232,47 +352,57 @@ def _require_same_world(candidate: Candidate, policy: Policy, dataset: Dataset, 
         )
 
 
-def _run(ctx: Context, check: Check, key: EvidenceKey, case: EvalContext) -> Evidence | CheckFailed:
-    """One check; whatever it raises is a record, unless the machine failed or somebody stopped it."""
+def _run(ctx: Context, check: Check, key: EvidenceKey, context: EvalContext) -> Evidence | CheckFailed:
+    """One check; whatever it raises becomes a record, unless the machine failed or the job was stopped."""
     started = ctx.clock.now()
-    case.flips.clear()
+    context.flips.clear()
     passes = max(1, round(check.cost()))
-    with ctx.progress.step(check.id, passes * case.dataset.ref.images) as tick:
-        case.tick = tick
-        try:
-            readings = tuple(check.measure(case))
-            _require_complete(check, readings, case.dataset)
-        except (Unavailable, Cancelled):
-            raise
-        except Exception as error:  # noqa: BLE001 - a crashed check is a record
-            text = f"{type(error).__name__}: {error}"[:4000]
-            return CheckFailed(key=key, error=text, at=ctx.clock.now())
+
+    def readings() -> tuple[Reading, ...]:
+        found = tuple(check.measure(context))
+        _require_complete(check, found, context.dataset)
+        return found
+
+    with ctx.progress.step(check.id, passes * context.dataset.ref.images) as tick:
+        context.tick = tick
+        found = _guarded(readings)
+    if isinstance(found, str):
+        return CheckFailed(key=key, error=found, at=ctx.clock.now())
     return Evidence(
         key=key,
-        dataset=case.dataset.ref,
-        readings=readings,
-        flips=tuple(case.flips),
-        environment=_environment(case.device),
+        dataset=context.dataset.ref,
+        readings=found,
+        flips=tuple(context.flips),
+        environment=_environment(context.device),
         declared=check.declarations(),
         started=started,
         finished=ctx.clock.now(),
     )
 
 
+def _guarded(work: Callable[[], T]) -> T | str:
+    """The result of outside code, or what it raised, as text."""
+    try:
+        return work()
+    except (Unavailable, Cancelled):
+        raise
+    except Exception as error:  # noqa: BLE001 - a crashed check is a record
+        return f"{type(error).__name__}: {error}"[:4000]
+
+
 def _require_complete(check: Check, readings: tuple[Reading, ...], dataset: Dataset) -> None:
-    """A check gives every metric that it declares, on overall at least, and no other; else it is broken."""
+    """A check gives every metric that it declares, on ``overall`` at least, and no other; else it is broken."""
     given = {reading.metric for reading in readings if reading.slice == OVERALL}
     declared = {metric.id for metric in check.metrics()}
     if given != declared or {reading.metric for reading in readings} - declared:
         raise InvalidInput(f"the check {check.id} declares {sorted(declared)} and gave {sorted(given)}")
-    known = set(dataset.slices.names)
-    strange = {reading.slice for reading in readings} - known
-    if strange:
-        raise InvalidInput(f"the check {check.id} gave readings for slices that do not exist: {sorted(strange)}")
+    unknown = {reading.slice for reading in readings} - set(dataset.slices.names)
+    if unknown:
+        raise InvalidInput(f"the check {check.id} gave readings for slices that do not exist: {sorted(unknown)}")
 
 
 def _environment(device: str) -> dict[str, str]:
-    """On another device the last digits of an answer differ, so it is told; one audit runs on one kind only."""
+    """On another device the last digits of an answer differ, so it is recorded; one audit runs on one kind only."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -289,21 +419,21 @@ SHARD_WORK = 40_000
 _BATCH = 32
 
 
-def shards_of(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, whose: tuple[str, str], work: int = SHARD_WORK
+def plan_shards(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, sharding: Sharding
 ) -> tuple[Shard, ...]:
     """The shards of what is not measured yet; none where there is too little to share, or where stages decide how much.
 
-    ``whose`` is the job and the name of the data set.  Checks that make one pass share it, in one shard.
+    ``dataset`` has the policy's slices.  Checks that make one pass share it, in one shard.
     """
     if policy.stages:
         return ()
-    known = known_evidence(ctx, candidate, policy, with_policy_slices(policy, dataset))
+    known = _known_evidence(ctx, candidate, policy, dataset)
     missing = {name: check_named(name, policy.checks[name]) for name, found in known.items() if found is None}
     made = tuple(
         Shard(
-            job=whose[0],
-            data=whose[1],
+            job=sharding.job,
+            data=sharding.data,
             candidate=candidate.digest,
             policy=policy.digest,
             dataset=dataset.ref.digest,
@@ -312,14 +442,14 @@ def shards_of(
             parts=parts,
         )
         for group in _groups(missing)
-        for parts in [_parts([missing[name] for name in group], dataset.ref.images, work)]
+        for parts in [_parts([missing[name] for name in group], dataset.ref.images, sharding.work)]
         for part in range(parts)
     )
     return made if len(made) > 1 else ()
 
 
 def _groups(checks: dict[str, Check]) -> Iterator[list[str]]:
-    """Cheap checks together, every other alone; checks that put nothing before the models are not shared out."""
+    """Cheap checks together, every other alone; checks that run no model on the images are not divided."""
     working = {name: check for name, check in checks.items() if check.conditions()}
     cheap = [name for name, check in working.items() if check.cost() <= 1]
     if cheap:
@@ -328,27 +458,34 @@ def _groups(checks: dict[str, Check]) -> Iterator[list[str]]:
 
 
 def _parts(checks: Sequence[Check], images: int, work: int) -> int:
-    """So many that each has about the same work, but no more than there are batches."""
+    """As many parts as give each about ``work`` images, but no more than there are batches."""
     tried = max(min(images, getattr(check, "images", images)) for check in checks)
     most = math.ceil(tried / _BATCH)
     return max(1, min(most, math.ceil(max(check.work(images) for check in checks) / work)))
 
 
-def measure(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
-    """Measure one shard and keep what was found as a blob.
+def measure_shard(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
+    """Run both models on one part of every pass of the shard's checks, and store their predictions as a blob.
+
+    A check that crashes here crashes again where the shards are merged, and becomes a record there.
 
     Raises:
         Conflict: the data set is not the one that was planned for.
     """
     if dataset.ref.digest != shard.dataset:
-        raise Conflict(f"the data set {shard.data} was changed while the job ran; ask for a new audit")
+        raise Conflict(f"the data set {shard.data} was changed while the job ran; request a new audit")
     candidate, policy = ctx.ledger.get(Candidate, shard.candidate), ctx.ledger.get(Policy, shard.policy)
-    part = ImageRange(shard.part, shard.parts)
-    return {"answers": ctx.blobs.put(as_bytes(measure_part(ctx, candidate, policy, dataset, shard.checks, part)))}
+    dataset = with_policy_slices(policy, dataset)
+    fields = _context_fields(ctx, candidate, policy, dataset)
+    context = ShardContext(**fields, part=ImageRange(shard.part, shard.parts))
+    for name in shard.checks:
+        check = check_named(name, policy.checks[name])
+        _run(ctx, check, _key(check, candidate, policy, dataset), context)
+    return {"answers": ctx.blobs.put(as_bytes(context.found))}
 
 
-def gathered(ctx: Context, shards: Sequence[Shard], results: Sequence[Result]) -> PartialResults:
-    """What all shards found, put together."""
+def _merged(ctx: Context, shards: Sequence[Shard], results: Sequence[Result]) -> PartialResults:
+    """The predictions of all shards, put together in the order of the images."""
     found: PartialResults = {}
     both = zip(shards, results, strict=True)
     for _, group in groupby(both, key=lambda pair: pair[0].checks):

@@ -8,7 +8,7 @@ What the ledger holds of one decision, for reports and pages alike.  Imports no 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from auditsvc.compliance import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
@@ -50,16 +50,12 @@ def incumbent_named(digest: Digest | None, ledger: Ledger) -> Incumbent | None:
         return None
 
 
-def record_holdout_use(
-    ctx: Context, candidate: Candidate, evidence: Iterable[Evidence]
-) -> dict[Digest, tuple[Digest, ...]]:
-    """Write down that this candidate is judged on these images; the looks at each data set, this one among them."""
-    datasets = sorted({item.key.dataset for item in evidence})
-    for dataset in datasets:
+def record_holdout_use(ctx: Context, candidate: Candidate, evidence: Iterable[Evidence]) -> None:
+    """Record that this candidate is judged on the images of this evidence; once for each data set."""
+    for dataset in sorted({item.key.dataset for item in evidence}):
         if candidate.digest not in holdout_uses(dataset, candidate.model, ctx.ledger):
             made = HoldoutUse(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ctx.clock.now())
             ctx.ledger.append(made, actor="auditsvc")
-    return {dataset: holdout_uses(dataset, candidate.model, ctx.ledger) for dataset in datasets}
 
 
 def holdout_uses(dataset: Digest, model: str, ledger: Ledger) -> tuple[Digest, ...]:
@@ -89,6 +85,20 @@ def is_clean(evidence: Evidence) -> bool:
     return any(reading.metric == "drop.clean" for reading in evidence.readings)
 
 
+def decide_now(ctx: Context, candidate: Candidate, policy: Policy, evidence: Sequence[Evidence]) -> Decision:
+    """``gate.decide`` with the waivers, incumbent and holdout uses that the ledger has now; it records nothing."""
+    datasets = {item.key.dataset for item in evidence}
+    return decide(
+        policy,
+        candidate,
+        evidence,
+        waivers=ctx.ledger.find(Waiver, candidate.digest),
+        incumbent=incumbent_of(candidate, ctx.ledger),
+        holdout_uses={one: holdout_uses(one, candidate.model, ctx.ledger) for one in datasets},
+        at=ctx.clock.now(),
+    )
+
+
 def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed]) -> Decision:
     """Decide on this evidence; the same judgements as last time give the decision of last time.
 
@@ -96,16 +106,8 @@ def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable
     a release, for every version that was submitted.
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
-    waivers = ctx.ledger.find(Waiver, candidate.digest)
-    decision = decide(
-        policy,
-        candidate,
-        measured,
-        waivers=waivers,
-        incumbent=incumbent_of(candidate, ctx.ledger),
-        holdout_uses=record_holdout_use(ctx, candidate, measured),
-        at=ctx.clock.now(),
-    )
+    record_holdout_use(ctx, candidate, measured)
+    decision = decide_now(ctx, candidate, policy, measured)
     known = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
     if known and known[-1].model_copy(update={"at": decision.at}) == decision:
         decision = known[-1]

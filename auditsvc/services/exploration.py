@@ -13,6 +13,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
+from auditsvc.models import Model
 from auditsvc.ports import Context, Ledger
 from auditsvc.records import Candidate, Parent, Policy, Slicing
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
@@ -29,7 +30,7 @@ def discover_slices(
     candidate: Candidate,
     policy: Policy,
     dataset: Dataset,
-    remembered: MutableMapping[str, Predictions] | None = None,
+    cache: MutableMapping[str, Predictions] | None = None,
 ) -> DiscoveredSlices:
     """Groups that seem to lose more than the rest on untouched images, found on one half and told on the other.
 
@@ -41,19 +42,8 @@ def discover_slices(
             return known
     classes = True if dataset.ref.task == "classification" else None
     every = sliced_by(EVERYTHING.model_copy(update={"classes": classes}), dataset)
-    parent = ctx.ledger.get(Parent, candidate.parent)
-    case = EvalContext(
-        candidate=load_stored(ctx, candidate.files),
-        candidate_digest=candidate.digest,
-        parent=load_stored(ctx, parent.files),
-        parent_digest=parent.digest,
-        task=task_named(candidate.task, dataset.classes),
-        dataset=every,
-        seed=policy.seed,
-        alpha=policy.level,
-        remembered={} if remembered is None else remembered,
-    )
-    pair = case.pair(CLEAN)
+    parent = _load(ctx, ctx.ledger.get(Parent, candidate.parent))
+    pair = _clean_pair(ctx, candidate, parent, policy, every, {} if cache is None else cache)
     change = pair.change
     groups, tried = discovered_slices(change, every.slices, policy.seed, policy.level, step=pair.step)
     search, judge = halves(every.slices.images, every.slices.clusters, policy.seed)
@@ -72,6 +62,34 @@ def discover_slices(
     )
     ctx.ledger.append(found, actor="auditsvc")
     return found
+
+
+def _load(ctx: Context, item: Parent | Candidate) -> Model:
+    return load_stored(ctx, item.files).on(ctx.device)
+
+
+def _clean_pair(
+    ctx: Context,
+    candidate: Candidate,
+    parent: Model,
+    policy: Policy,
+    dataset: Dataset,
+    cache: MutableMapping[str, Predictions],
+) -> Pair:
+    """Both models' predictions on the untouched images, from the cache where they are in it."""
+    context = EvalContext(
+        candidate=_load(ctx, candidate),
+        candidate_digest=candidate.digest,
+        parent=parent,
+        parent_digest=candidate.parent,
+        task=task_named(candidate.task, dataset.classes),
+        dataset=dataset,
+        seed=policy.seed,
+        alpha=policy.level,
+        remembered=cache,
+        device=ctx.device,
+    )
+    return context.pair(CLEAN)
 
 
 def _record(group: Group) -> DiscoveredSlice:
@@ -107,7 +125,7 @@ def find_exemplars(
     candidate: Candidate,
     policy: Policy,
     dataset: Dataset,
-    remembered: MutableMapping[str, Predictions] | None = None,
+    cache: MutableMapping[str, Predictions] | None = None,
 ) -> Exemplars | None:
     """What the seeds of this candidate's recipe change alike on untouched images; None while there is only one.
 
@@ -120,25 +138,12 @@ def find_exemplars(
     for known in ctx.ledger.find(Exemplars, candidate.digest):
         if (known.candidates, known.dataset, known.code) == (digests, dataset.ref.digest, code_version()):
             return known
-    kept: MutableMapping[str, Predictions] = {} if remembered is None else remembered
-    parent, pairs = ctx.ledger.get(Parent, candidate.parent), []
-    task, dense = task_named(candidate.task, dataset.classes), load_stored(ctx, parent.files)
-    for one in seeds:
-        case = EvalContext(
-            candidate=load_stored(ctx, one.files),
-            candidate_digest=one.digest,
-            parent=dense,
-            parent_digest=parent.digest,
-            task=task,
-            dataset=dataset,
-            seed=policy.seed,
-            alpha=policy.level,
-            remembered=kept,
-        )
-        pairs.append(case.pair(CLEAN))
-    found = _found(pairs, task, dataset)
+    cache = {} if cache is None else cache
+    parent = _load(ctx, ctx.ledger.get(Parent, candidate.parent))
+    pairs = [_clean_pair(ctx, one, parent, policy, dataset, cache) for one in seeds]
+    found = _found(pairs, task_named(candidate.task, dataset.classes), dataset)
     record = Exemplars(
-        parent=parent.digest, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
+        parent=candidate.parent, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
         code=code_version(), at=ctx.clock.now(), **found,
     )  # fmt: skip
     ctx.ledger.append(record, actor="auditsvc")

@@ -1,14 +1,13 @@
-"""Jobs: the verbs in the steps of one piece of background work, without a word of the engine that runs it.
+"""What each kind of job does, as steps of use cases; the engine that runs and stores the steps is an adapter.
 
-A step is what is never done again once its result is kept.  Killed in the middle it is run again from its start, which
-is safe because every verb finds by content what it did before.  Results are digests, so that a job can go on in
+A step whose result is stored is never run again.  A step that was killed is run again from its start, which is safe
+because every use case finds by content what it did before.  Results are digests and names, so a job can continue in
 another process, on another machine.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from auditsvc.records import (
     AdmitRequest,
     AuditRequest,
     Candidate,
-    CheckFailed,
     Decision,
     Evidence,
     JobId,
@@ -34,31 +32,28 @@ from auditsvc.records import (
     ReportRequest,
     Shard,
 )
-from auditsvc.services.audit import SHARD_WORK, audit, gathered, measure, shards_of
+from auditsvc.services import audit
+from auditsvc.services.audit import SHARD_WORK, Sharding, audit_candidate
 from auditsvc.services.candidates import admit_request, prune_candidate, submit
-from auditsvc.services.decisions import judge
+from auditsvc.services.monitoring import monitor
+from auditsvc.services.policies import resolve_policy
 from auditsvc.services.release import release
 from auditsvc.services.reporting import write_report
-from auditsvc.services.watching import monitor
 from auditsvc.services.watermarking import WatermarkOptions
-
-PolicyFor = Callable[[str, Sequence[str]], Policy]
-"""A policy by name or digest, refused if it does not fit these slices."""
 
 
 @dataclass
 class JobContext:
-    """What a worker needs to do jobs: the ports, the folder of the data sets, the policies."""
+    """What a worker needs to run jobs: the ports and the folder of the data sets."""
 
     ctx: Context
     data: Path
-    policy_for: PolicyFor
     shard_work: int = SHARD_WORK
     """Images that go through the models in one shard of an audit, roughly."""
     _opened: dict[str, Dataset] = field(default_factory=dict)
 
     def for_job(self, progress: Progress) -> JobContext:
-        """The room for one job: with its own progress, and data sets that are opened, and checked, once."""
+        """The context of one job: with its own progress, and data sets that are opened, and checked, once."""
         return replace(self, ctx=replace(self.ctx, progress=progress), _opened={})
 
     def dataset(self, name: str) -> Dataset:
@@ -76,47 +71,52 @@ class JobContext:
         return self._opened[name]
 
 
-def run_job(job: JobId, order: JobRequest, by: str, room: JobContext, runner: Runner) -> Result:
-    """Do what is asked for, step by step; run again, it goes on behind the last step that was kept.
+def run_job(job: JobId, request: JobRequest, by: str, context: JobContext, runner: Runner) -> Result:
+    """Do what was requested, step by step; run again, it continues after the last step that was stored.
 
     Raises:
-        AuditError: what the verbs raise.
+        AuditError: what the use cases raise.
     """
-    match order:
+    match request:
         case PruneRequest():
-            return _prune(order, by, room, runner)
+            return _prune(request, by, context, runner)
         case AdmitRequest():
-            return _admit(order, by, job, room, runner)
+            return _admit(request, by, job, context, runner)
         case AuditRequest():
-            return _audit(order, job, room, runner)
+            return _audit(request, job, context, runner)
         case ReleaseRequest():
-            return runner.step("release", partial(_release, room.ctx, order))
+            return runner.step("release", partial(_release, context.ctx, request))
         case ReportRequest():
-            return runner.step("report", partial(_report, order.decision, order.data, order.formats, room))
+            return runner.step("report", partial(_report, request, context))
         case MonitorRequest():
-            return runner.step("monitor", partial(_monitor, order, by, room))
+            return runner.step("monitor", partial(_monitor, request, by, context))
 
 
-def _prune(order: PruneRequest, by: str, room: JobContext, runner: Runner) -> Result:
-    made = runner.step("make", partial(_make, order, room))
-    return made | runner.step("submit", partial(_submit, room.ctx, made["candidate"], by))
+def _prune(request: PruneRequest, by: str, context: JobContext, runner: Runner) -> Result:
+    made = runner.step("make", partial(_make, request, context))
+    return made | runner.step("submit", partial(_submit, context.ctx, made["candidate"], by))
 
 
-def _admit(order: AdmitRequest, by: str, job: JobId, room: JobContext, runner: Runner) -> Result:
-    made = runner.step("admit", lambda: {"candidate": admit_request(room.ctx, order, room.dataset(order.probe)).digest})
-    made |= runner.step("submit", partial(_submit, room.ctx, made["candidate"], by))
-    if order.policy is None or order.data is None:
+def _admit(request: AdmitRequest, by: str, job: JobId, context: JobContext, runner: Runner) -> Result:
+    def admit() -> Result:
+        return {"candidate": admit_request(context.ctx, request, context.dataset(request.probe)).digest}
+
+    made = runner.step("admit", admit)
+    made |= runner.step("submit", partial(_submit, context.ctx, made["candidate"], by))
+    if request.policy is None or request.data is None:
         return made
-    audit_of_it = AuditRequest(candidate=made["candidate"], policy=order.policy, data=order.data)
-    return made | _audit(audit_of_it, job, room, runner)
+    audited = AuditRequest(candidate=made["candidate"], policy=request.policy, data=request.data)
+    return made | _audit(audited, job, context, runner)
 
 
-def _make(order: PruneRequest, room: JobContext) -> Result:
-    parent = room.ctx.ledger.get(Parent, order.parent)
-    training = tuple(room.dataset(name) for name in order.training)
-    calibration, marking = room.dataset(order.calibration), WatermarkOptions(order.recipient)
-    with room.ctx.progress.step("prune, mark, load again"):
-        made = prune_candidate(room.ctx, parent, order.recipe, calibration, training, onnx=order.onnx, marking=marking)
+def _make(request: PruneRequest, context: JobContext) -> Result:
+    parent = context.ctx.ledger.get(Parent, request.parent)
+    training = tuple(context.dataset(name) for name in request.training)
+    calibration, marking = context.dataset(request.calibration), WatermarkOptions(request.recipient)
+    with context.ctx.progress.step("prune, watermark, reload"):
+        made = prune_candidate(
+            context.ctx, parent, request.recipe, calibration, training, onnx=request.onnx, marking=marking
+        )
     return {"candidate": made.digest}
 
 
@@ -130,78 +130,67 @@ def _submit(ctx: Context, digest: str, by: str) -> Result:
     return {"model": asked.model, "version": asked.version, "submission": asked.digest}
 
 
-def _audit(order: AuditRequest, job: JobId, room: JobContext, runner: Runner) -> Result:
-    planned = runner.step("plan", partial(_plan, order, job, room))
-    shards = tuple(Shard.model_validate(one) for one in planned["shards"])
-    results = runner.spread(shards)
-    measured = runner.step("measure", partial(_measure, order, planned["policy"], shards, results, room))
-    judged = runner.step("judge", partial(_judge, room.ctx, order, planned["policy"], measured))
-    written = runner.step("report", partial(_report, judged["decision"], order.data, ("html",), room))
-    return measured | judged | written
-
-
-def _plan(order: AuditRequest, job: JobId, room: JobContext) -> Result:
-    candidate = room.ctx.ledger.get(Candidate, order.candidate)
-    dataset = room.dataset(order.data)
-    policy = room.policy_for(order.policy, dataset.slices.names)
-    room.ctx.ledger.append(policy, actor="auditsvc")
-    shards = shards_of(room.ctx, candidate, policy, dataset, (job, order.data), room.shard_work)
-    return {"policy": policy.digest, "shards": [shard.model_dump(mode="json") for shard in shards]}
-
-
-def measure_shard(shard: Shard, room: JobContext) -> Result:
-    """One shard of an audit, wherever there is room for it.
-
-    Raises:
-        AuditError: what ``sharding.measure`` raises.
-    """
-    return measure(room.ctx, shard, room.dataset(shard.data))
-
-
-def _measure(
-    order: AuditRequest, policy: str, shards: Sequence[Shard], results: Sequence[Result], room: JobContext
-) -> Result:
-    ledger = room.ctx.ledger
-    candidate, rules = ledger.get(Candidate, order.candidate), ledger.get(Policy, policy)
-    answers = gathered(room.ctx, shards, results)
-    found = audit(room.ctx, candidate, rules, room.dataset(order.data), answers=answers)
+def _audit(request: AuditRequest, job: JobId, context: JobContext, runner: Runner) -> Result:
+    """``audit_candidate`` in stored steps; the policy is resolved once, so a running job keeps its version."""
+    ctx = context.ctx
+    resolved = runner.step("policy", partial(_policy, ctx, request.policy))
+    done = audit_candidate(
+        ctx,
+        ctx.ledger.get(Candidate, request.candidate),
+        ctx.ledger.get(Policy, resolved["policy"]),
+        context.dataset(request.data),
+        runner=runner,
+        sharding=Sharding(job, request.data, context.shard_work),
+    )
     return {
-        "evidence": [item.digest for item in found if isinstance(item, Evidence)],
-        "failed": [item.digest for item in found if isinstance(item, CheckFailed)],
+        "evidence": [item.digest for item in done.evidence],
+        "failed": [item.digest for item in done.failures],
+        "slices": done.discovered.digest if done.discovered else None,
+        "exemplars": done.exemplars.digest if done.exemplars else None,
+        "decision": done.decision.digest,
+        "outcome": done.decision.outcome,
+        "reports": [path.relative_to(ctx.folder).as_posix() for path in done.reports],
     }
 
 
-def _judge(ctx: Context, order: AuditRequest, policy: str, measured: Result) -> Result:
-    candidate, rules = ctx.ledger.get(Candidate, order.candidate), ctx.ledger.get(Policy, policy)
-    evidence = [ctx.ledger.get(Evidence, digest) for digest in measured["evidence"]]
-    with ctx.progress.step("judge"):
-        decision = judge(ctx, candidate, rules, evidence)
-    return {"decision": decision.digest, "outcome": decision.outcome}
+def _policy(ctx: Context, name: str) -> Result:
+    policy = resolve_policy(name, ctx.ledger)
+    ctx.ledger.append(policy, actor="auditsvc")
+    return {"policy": policy.digest}
 
 
-def _release(ctx: Context, order: ReleaseRequest) -> Result:
-    decision = ctx.ledger.get(Decision, order.decision)
+def measure_shard(shard: Shard, context: JobContext) -> Result:
+    """One shard of an audit, on any worker.
+
+    Raises:
+        AuditError: what ``audit.measure_shard`` raises.
+    """
+    return audit.measure_shard(context.ctx, shard, context.dataset(shard.data))
+
+
+def _release(ctx: Context, request: ReleaseRequest) -> Result:
+    decision = ctx.ledger.get(Decision, request.decision)
     candidate = ctx.ledger.get(Candidate, decision.candidate)
     with ctx.progress.step("sign, attest, log, verify"):
         sealed: Release = release(ctx, candidate, decision)
     return {"release": sealed.digest}
 
 
-def _report(digest: str, data: str, formats: tuple[str, ...], room: JobContext) -> Result:
-    ctx = room.ctx
-    decision = ctx.ledger.get(Decision, digest)
+def _report(request: ReportRequest, context: JobContext) -> Result:
+    ctx = context.ctx
+    decision = ctx.ledger.get(Decision, request.decision)
     candidate = ctx.ledger.get(Candidate, decision.candidate)
-    dataset = room.dataset(data)
-    seen = {ctx.ledger.get(Evidence, one).dataset.digest for one in decision.evidence}
-    if seen and dataset.ref.digest not in seen:
-        raise InvalidInput(f"the decision does not rest on the data set {data}; name the one that was audited")
+    dataset = context.dataset(request.data)
+    audited = {ctx.ledger.get(Evidence, one).dataset.digest for one in decision.evidence}
+    if audited and dataset.ref.digest not in audited:
+        raise InvalidInput(f"the decision does not rest on the data set {request.data}; name the one that was audited")
     with ctx.progress.step("report"):
-        paths = write_report(ctx, candidate, decision, dataset, formats=formats)
+        paths = write_report(ctx, candidate, decision, dataset, formats=request.formats)
     return {"reports": [path.relative_to(ctx.folder).as_posix() for path in paths]}
 
 
-def _monitor(order: MonitorRequest, by: str, room: JobContext) -> Result:
-    release = room.ctx.ledger.get(Release, order.release)
-    baseline = room.dataset(order.baseline) if order.baseline else None
-    made = monitor(room.ctx, release, room.dataset(order.data), by, baseline=baseline)
+def _monitor(request: MonitorRequest, by: str, context: JobContext) -> Result:
+    release = context.ctx.ledger.get(Release, request.release)
+    baseline = context.dataset(request.baseline) if request.baseline else None
+    made = monitor(context.ctx, release, context.dataset(request.data), by, baseline=baseline)
     return {"monitoring": made.digest, "outcome": made.outcome}

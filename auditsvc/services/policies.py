@@ -16,14 +16,44 @@ import yaml
 from pydantic import ValidationError
 
 from auditsvc.checks import check_named
+from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
 from auditsvc.evaluation import Check
+from auditsvc.ports import View
 from auditsvc.records import EACH, OVERALL, CheckSpec, Metric, Policy, Rule, matches
+from auditsvc.services.power import with_policy_slices
 from auditsvc.settings import shipped
 from auditsvc.tasks import TASKS
 
 Lines = dict[tuple[str | int, ...], int]
+
+
+def resolve_policy(name: str, ledger: View | None = None) -> Policy:
+    """The policy of this name: a file, a shipped policy, or, by its digest, one of the ledger.
+
+    Raises:
+        NotFound: there is none, or a digest was given without a ledger to look in.
+        InvalidPolicy: with every fault of the file and its line.
+    """
+    if not name.startswith("sha256:"):
+        return read_policy(name)
+    if ledger is None:
+        raise NotFound(f"the policy {name} is named by digest; give a file or a shipped policy here")
+    return ledger.get(Policy, name)
+
+
+def slice_dataset(policy: Policy, dataset: Dataset) -> Dataset:
+    """The data set with the slices that the policy makes, which the policy's rules may name.
+
+    Raises:
+        InvalidInput: a rule names a slice that neither the data set nor the policy's ``slicing`` has.
+    """
+    sliced = with_policy_slices(policy, dataset)
+    faults = slice_faults(policy, sliced.slices.names)
+    if faults:
+        raise InvalidInput(f"the policy {policy.policy} does not fit the data set {dataset.ref.name}", faults)
+    return sliced
 
 
 def read_policy(name_or_path: str) -> Policy:

@@ -24,7 +24,6 @@ from auditsvc.records import AuditRequest, Job, ReportRequest
 from auditsvc.services.job_handlers import JobContext
 from tests.adapters.postgres import new_database
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
-from tests.services.line import policy
 from tests.web import sample
 
 ELSEWHERE = "deadbeef/1"
@@ -202,7 +201,7 @@ def test_a_job_that_runs_is_stopped_at_its_next_sign_of_life(store: JobDatabase,
         ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=None,  # type: ignore[arg-type]
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
-    room = SlowRoom(ctx, tmp_path, lambda name, slices: policy())
+    room = SlowRoom(ctx, tmp_path)
     made, jobs = Worker(store, room, tmp_path / "slots", 3), DbosJobs(store)
     made.start()
     job = jobs.submit(REPORT, "ann")

@@ -49,7 +49,7 @@ from auditsvc.records import (
     digest_of,
 )
 from auditsvc.records.eligibility import slicing_of
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge
 from auditsvc.services.policies import parse_policy
@@ -309,7 +309,7 @@ def bent_line(folder: Path) -> Iterator[Broken]:
     candidate = prune_candidate(ctx, parent, GOOD, ctx.datasets.open(data_in(folder / "calibration", 30, seed=1)))
     submission = submit(ctx, candidate, version, "sue")
     dataset = ctx.datasets.open(data_in(folder / "audited"))
-    decision = judge(ctx, candidate, small_policy(), audit(ctx, candidate, small_policy(), dataset))
+    decision = judge(ctx, candidate, small_policy(), measure_candidate(ctx, candidate, small_policy(), dataset))
     yield "self-approval", *refused(lambda: approve(ctx, decision, "sue"), Conflict)
     approve(ctx, decision, "ann")
     yield "one person twice", *refused(lambda: (approve(ctx, decision, "ANN"), release(ctx, candidate, decision)))

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditsvc.records import AuditRequest, Candidate
-from auditsvc.services.audit import shards_of
+from auditsvc.services.audit import Sharding, plan_shards
 from auditsvc.services.job_handlers import run_job
 from tests.bench.office import Office, a_policy, opened, workers
 from tests.fakes.jobs import MemoryRunner
@@ -101,7 +101,7 @@ def audits_of(office: Office, numbers: range) -> list[AuditRequest]:
 def planned(office: Office, audit: AuditRequest) -> int:
     """The shards of one audit."""
     dataset, candidate = office.room.dataset(audit.data), office.ctx.ledger.get(Candidate, audit.candidate)
-    return len(shards_of(office.ctx, candidate, POLICY, dataset, (JOB, audit.data), office.shard_work))
+    return len(plan_shards(office.ctx, candidate, POLICY, dataset, Sharding(JOB, audit.data, office.shard_work)))
 
 
 def main() -> None:

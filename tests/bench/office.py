@@ -23,7 +23,7 @@ import numpy as np
 
 from auditsvc.adapters.jobs.job_client import DbosJobs
 from auditsvc.adapters.jobs.job_store import JobDatabase
-from auditsvc.bootstrap import open_context, policies_for
+from auditsvc.bootstrap import open_context
 from auditsvc.demo import case_data
 from auditsvc.demo.parent_models import trained_digits
 from auditsvc.ports import Context, KeyRole
@@ -101,7 +101,7 @@ class Office:
     @property
     def room(self) -> JobContext:
         """Where jobs are done."""
-        return JobContext(self.ctx, self.settings.data_folder, policies_for(self.ctx.ledger), self.shard_work)
+        return JobContext(self.ctx, self.settings.data_folder, self.shard_work)
 
     def prune(self, number: int) -> PruneRequest:
         """An order for a candidate of its own."""
@@ -146,7 +146,7 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
 
     settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
     ctx = replace(open_context(settings, create=True), clock=FixedClock())
-    room = JobContext(ctx, settings.data_folder, policies_for(ctx.ledger), shard_work)
+    room = JobContext(ctx, settings.data_folder, shard_work)
     Worker(JobDatabase(settings.jobs), room, folder / "workers", settings.job_deaths).run()
 
 

@@ -32,7 +32,7 @@ from auditsvc.services.job_handlers import JobContext
 from tests.adapters.postgres import new_database
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 from tests.fakes.jobs import MemoryJobs
-from tests.services.line import data_in, policy
+from tests.services.line import data_in
 
 NOWHERE = ReleaseRequest(decision="sha256:" + "0" * 64)
 RECIPE = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
@@ -74,7 +74,7 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
     data_in(tmp_path / "data" / "some", images=4)
-    room = JobContext(ctx, tmp_path / "data", lambda name, slices: policy())
+    room = JobContext(ctx, tmp_path / "data")
     if request.param == "memory":
         jobs = MemoryJobs(room)
         yield Office(jobs, jobs.work_off, ctx)
@@ -181,7 +181,7 @@ def test_what_a_job_tells_is_numbered_and_read_on_from_where_one_was(office: Off
     office.work_off()
     events = office.jobs.events(asked.id)
     assert [event.number for event in events] == list(range(1, len(events) + 1))
-    assert [event.step for event in events if event.done == 0] == ["prune, mark, load again", "submit"]
+    assert [event.step for event in events if event.done == 0] == ["prune, watermark, reload", "submit"]
     assert office.jobs.events(asked.id, after=events[1].number) == events[2:]
     assert office.jobs.events(asked.id, after=events[-1].number) == ()
 
@@ -211,5 +211,5 @@ def test_what_nobody_asked_for_is_not_there(office: Office) -> None:
 
 def test_a_room_for_a_job_shares_all_but_the_progress(office: Office) -> None:
     progress = QuietProgress()
-    room = JobContext(office.ctx, office.ctx.folder, lambda name, slices: policy())
+    room = JobContext(office.ctx, office.ctx.folder)
     assert room.for_job(progress).ctx == replace(office.ctx, progress=progress)

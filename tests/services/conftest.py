@@ -29,8 +29,18 @@ def made_once(folders, tmp_path_factory):
 @pytest.fixture
 def line(made_once, folders, tmp_path):
     """A fresh store with the same parent, candidate and submission in it."""
+    return fresh_line(made_once, folders, tmp_path)
+
+
+@pytest.fixture
+def lines(made_once, folders, tmp_path):
+    """As many such stores as are wanted, by name."""
+    return lambda name: fresh_line(made_once, folders, tmp_path / name)
+
+
+def fresh_line(made_once, folders, folder):
     old, parent, version, candidate, _ = made_once
-    ctx = ports_in(tmp_path)
+    ctx = ports_in(folder)
     register_parent(ctx, folders["parent"], FACTS)
     for file in candidate.files:
         ctx.blobs.put(old.blobs.read(file.digest))

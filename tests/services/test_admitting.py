@@ -19,7 +19,7 @@ JOB = "000000000001-0000000000000000"
 @pytest.fixture
 def room(line, folders):
     ctx, parent, candidate, _ = line
-    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: policy())
+    made = JobContext(ctx, folders["audited"].parent)
     return made, parent, candidate
 
 
@@ -50,7 +50,8 @@ def test_files_that_were_sent_become_a_candidate_under_the_sender_s_name(room, f
 
 def test_an_audit_follows_if_it_is_wanted(room, files) -> None:
     made, parent, _ = room
-    order = AdmitRequest(parent=parent.digest, files=files, probe="calibration", policy="test", data="audited")
+    made.ctx.ledger.append(policy(), actor="test")
+    order = AdmitRequest(parent=parent.digest, files=files, probe="calibration", policy=policy().digest, data="audited")
     result = _done(made, order)
     assert made.ctx.ledger.get(Decision, result["decision"]).candidate == result["candidate"]
 

@@ -21,7 +21,7 @@ from auditsvc.evaluation.attacks import Ball, Pgd
 from auditsvc.evaluation.perturbations import illumination
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
 from auditsvc.records import Decision, Recipe
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import admit, prune_candidate, register_parent
 from auditsvc.services.decisions import judge
 from auditsvc.services.policies import read_policy
@@ -122,7 +122,7 @@ def test_batch_statistics_estimated_again_without_the_training_light_are_rejecte
     dense, _ = register_parent(ctx, saved(tmp_path / "parent", parent), FACTS)
     admitted = admit(ctx, saved(tmp_path / "candidate", candidate.eval()), dense, audited)
     policy = read_policy("standard")
-    found = judge(ctx, admitted, policy, audit(ctx, admitted, policy, audited))
+    found = judge(ctx, admitted, policy, measure_candidate(ctx, admitted, policy, audited))
     assert found.outcome == "rejected"
     assert "violated" in verdicts(found)["poor-light"]
     assert "violated" not in verdicts(found)["overall-loss"]
@@ -140,7 +140,7 @@ def test_a_robust_parent_pruned_and_fine_tuned_plainly_is_rejected_for_what_atta
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.8}, data=train.ref.digest, recovery=recovery)
     candidate = prune_candidate(ctx, dense, recipe, train, (train,))
     policy = read_policy("robust")
-    found = judge(ctx, candidate, policy, audit(ctx, candidate, policy, audited))
+    found = judge(ctx, candidate, policy, measure_candidate(ctx, candidate, policy, audited))
     assert found.outcome == "rejected"
     assert {"attacked", "attacked-curve"} <= {rule for rule, seen in verdicts(found).items() if "violated" in seen}
     assert "violated" not in verdicts(found)["overall-loss"] | verdicts(found)["overall-accuracy"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditsvc.records import Evidence, Release, Revocation, Rule
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import holdout_uses, incumbent_named, incumbent_of, judge
 from tests.contracts.sample import a_candidate, a_digest
 from tests.fakes import NOON, MemoryLedger
@@ -31,7 +31,7 @@ def test_the_incumbent_is_the_newest_release_that_stands_and_never_the_candidate
 
 def test_judging_again_is_no_new_look(line):
     ctx, _, candidate, dataset = line
-    evidence = audit(ctx, candidate, policy(), dataset)
+    evidence = measure_candidate(ctx, candidate, policy(), dataset)
     for days in (0, 1):
         ctx.clock.forward(days=days)
         judge(ctx, candidate, policy(), evidence)
@@ -42,7 +42,7 @@ def test_a_rule_against_the_incumbent_waits_until_something_is_released(line):
     ctx, _, candidate, dataset = line
     against = Rule(rule="no-worse", reading="accuracy/score.clean", of="incumbent", at_least=-0.9, why="a test")
     rules = policy(rules=(*policy().rules, against))
-    evidence = audit(ctx, candidate, rules, dataset)
+    evidence = measure_candidate(ctx, candidate, rules, dataset)
     assert "nothing is released yet" in judge(ctx, candidate, rules, evidence).notes[-1]
     other = candidate.model_copy(update={"card": {"parameters": 1.0}})
     (found,) = evidence
@@ -54,10 +54,10 @@ def test_a_rule_against_the_incumbent_waits_until_something_is_released(line):
 
 def test_evidence_that_grew_too_old_is_measured_again(line):
     ctx, _, candidate, dataset = line
-    audit(ctx, candidate, policy(), dataset)
-    audit(ctx, candidate, policy(), dataset)
+    measure_candidate(ctx, candidate, policy(), dataset)
+    measure_candidate(ctx, candidate, policy(), dataset)
     assert len(ctx.ledger.find(Evidence, candidate.digest)) == 1
     ctx.clock.forward(days=policy().max_age_days + 1)
-    evidence = audit(ctx, candidate, policy(), dataset)
+    evidence = measure_candidate(ctx, candidate, policy(), dataset)
     assert len(ctx.ledger.find(Evidence, candidate.digest)) == 2
     assert judge(ctx, candidate, policy(), evidence).outcome == "approved"

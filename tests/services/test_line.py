@@ -13,7 +13,7 @@ from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
 from auditsvc.services import audit as auditing
 from auditsvc.services.alias import ALIAS
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge, waive
 from auditsvc.services.gate_query import query_gate
@@ -25,7 +25,7 @@ from tests.services.line import FACTS, GOOD, policy
 def decided(line, rules=None):
     ctx, _, candidate, dataset = line
     under = rules or policy()
-    return judge(ctx, candidate, under, audit(ctx, candidate, under, dataset))
+    return judge(ctx, candidate, under, measure_candidate(ctx, candidate, under, dataset))
 
 
 def released(line, rules=None):
@@ -52,10 +52,10 @@ def test_a_candidate_carries_its_lineage_licence_and_mark(line):
 
 def test_evidence_is_found_again_by_content(line):
     ctx, _, candidate, dataset = line
-    first = audit(ctx, candidate, policy(), dataset)
+    first = measure_candidate(ctx, candidate, policy(), dataset)
     ctx.clock.forward(days=1)
-    assert audit(ctx, candidate, policy(), dataset) == first
-    reseeded = audit(ctx, candidate, policy(seed=8), dataset)
+    assert measure_candidate(ctx, candidate, policy(), dataset) == first
+    reseeded = measure_candidate(ctx, candidate, policy(seed=8), dataset)
     assert reseeded[0].digest != first[0].digest
 
 
@@ -66,7 +66,7 @@ def test_a_crashed_check_is_a_record_and_its_rules_are_unknown(line, monkeypatch
 
     monkeypatch.setattr(auditing.check_named("accuracy", CheckSpec(version=1)).__class__, "measure", crash)
     ctx, _, candidate, dataset = line
-    (failed,) = audit(ctx, candidate, policy(), dataset)
+    (failed,) = measure_candidate(ctx, candidate, policy(), dataset)
     assert isinstance(failed, CheckFailed) and "boom" in failed.error
     decision = judge(ctx, candidate, policy(), (failed,))
     assert decision.outcome == "inconclusive"
@@ -78,7 +78,7 @@ def test_a_check_that_gives_less_than_it_declares_is_refused(line, monkeypatch):
     whole = kind.measure
     monkeypatch.setattr(kind, "measure", lambda self, case: iter([*whole(self, case)][:-5]))
     ctx, _, candidate, dataset = line
-    (result,) = audit(ctx, candidate, policy(), dataset)
+    (result,) = measure_candidate(ctx, candidate, policy(), dataset)
     assert isinstance(result, CheckFailed) and "declares" in result.error
 
 
@@ -88,7 +88,7 @@ def test_the_mark_is_found_by_the_ordinary_check(line):
         checks={"watermark": CheckSpec(version=1)},
         rules=(Rule(rule="mark", reading="watermark/log10_p", at_most=-6, why="a test"),),
     )
-    (evidence,) = audit(ctx, candidate, marked, dataset)
+    (evidence,) = measure_candidate(ctx, candidate, marked, dataset)
     assert isinstance(evidence, Evidence), evidence
     assert evidence.reading("log10_p", "overall").value < -6
     assert evidence.reading("bits", "overall").value > 0.9
@@ -228,7 +228,7 @@ def test_data_of_another_world_is_refused(line, tmp_path):
     text = (folder / "dataset.yaml").read_text().replace("[dark, bright]", "[bright, dark]")
     (folder / "dataset.yaml").write_text(text)
     with pytest.raises(InvalidInput, match="same order"):
-        audit(ctx, candidate, policy(), ctx.datasets.open(folder))
+        measure_candidate(ctx, candidate, policy(), ctx.datasets.open(folder))
 
 
 def test_a_swapped_blob_is_not_audited(line):
@@ -236,7 +236,7 @@ def test_a_swapped_blob_is_not_audited(line):
     swapped = candidate.model_copy(update={"files": tuple(replace_digest(file) for file in candidate.files)})
     ctx.ledger.append(swapped, actor="mallory")
     with pytest.raises(NotFound):
-        audit(ctx, swapped, policy(), dataset)
+        measure_candidate(ctx, swapped, policy(), dataset)
 
 
 def replace_digest(file):

@@ -27,9 +27,9 @@ from auditsvc.records import (
 from auditsvc.services.alias import ALIAS
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.job_handlers import JobContext, run_job
+from auditsvc.services.monitoring import changes_since, monitor, one_pass_policy
 from auditsvc.services.release import release_folder, revoke
 from auditsvc.services.reporting import write_report
-from auditsvc.services.watching import changes_since, monitor, one_pass_policy
 from tests.compliance import sample
 from tests.fakes.jobs import MemoryRunner
 from tests.services.line import data_in, policy
@@ -121,7 +121,7 @@ def test_only_what_takes_one_pass_is_asked_again():
 def test_a_job_does_the_same(in_use, tmp_path):
     ctx, release, _ = in_use
     data_in(tmp_path / "field" / "november", images=120, seed=5)
-    room = JobContext(ctx, tmp_path / "field", lambda name, slices: policy())
+    room = JobContext(ctx, tmp_path / "field")
     order = MonitorRequest(release=release.digest, data="november")
     results = [run_job("000000000001-0000000000000000", order, "mia", room, MemoryRunner(room)) for _ in range(2)]
     assert results[0] == results[1] and results[0]["outcome"] == "steady"

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from auditsvc.records import CheckSpec, Flip, Recipe, Release, Rule
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, submit
 from auditsvc.services.decisions import judge
 from auditsvc.services.gallery import BROKEN, GALLERY, examples, gallery, siblings
@@ -33,7 +33,7 @@ def test_one_image_is_shown_under_every_condition_that_needs_no_search(line):
 
 def test_the_gallery_shows_every_kind_of_change_and_each_image_once(line):
     ctx, _, candidate, dataset = line
-    evidence = audit(ctx, candidate, policy(), dataset)[0]
+    evidence = measure_candidate(ctx, candidate, policy(), dataset)[0]
     changes = [("dark", "bright", "dark")] * 30 + [("bright", "dark", "dark")] * 10
     flips = tuple(
         Flip(image=dataset.name_of(n), condition="clean", parent=a, candidate=b, target=t, slices=())
@@ -49,7 +49,9 @@ def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_imag
     ctx, parent, candidate, dataset = line
     heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
     submit(ctx, heavier, "1", "sue")
-    decisions = [judge(ctx, one, policy(), audit(ctx, one, policy(), dataset)) for one in (candidate, heavier)]
+    decisions = [
+        judge(ctx, one, policy(), measure_candidate(ctx, one, policy(), dataset)) for one in (candidate, heavier)
+    ]
     (other,) = siblings(heavier, decisions[1], ctx.ledger)
     assert other.candidate == candidate and other.outcome == decisions[0].outcome
     ctx.clock.forward(days=1)
@@ -58,14 +60,14 @@ def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_imag
 
 def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(line):
     ctx, parent, candidate, dataset = line
-    decision = judge(ctx, candidate, policy(), audit(ctx, candidate, policy(), dataset))
+    decision = judge(ctx, candidate, policy(), measure_candidate(ctx, candidate, policy(), dataset))
     ctx.ledger.append(
         Release(model="brightness", version="2", candidate=candidate.digest, decision=decision.digest, approvals=(),
                 files=candidate.files, attestations=(), at=ctx.clock.now()), actor="test")  # fmt: skip
     heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
     submit(ctx, heavier, "1", "sue")
     ctx.clock.forward(days=1)
-    later = judge(ctx, heavier, policy(), audit(ctx, heavier, policy(), dataset))
+    later = judge(ctx, heavier, policy(), measure_candidate(ctx, heavier, policy(), dataset))
     first, second = (write_report(ctx, one, what, dataset)[0].read_text() for one, what in
                      ((candidate, decision), (heavier, later)))  # fmt: skip
     assert "Against the previous release" not in first

@@ -14,8 +14,8 @@ from auditsvc.models.onnx_export import compare_onnx
 from auditsvc.ports import Context
 from auditsvc.records import Parent, Recipe
 from auditsvc.services.candidates import prune_candidate, register_parent
-from auditsvc.services.compression_sweep import cost_lines, measure_latency
 from auditsvc.services.model_store import load_stored, stored_tensors
+from auditsvc.services.sweep import cost_lines, measure_latency
 from auditsvc.services.watermarking import detect_watermark
 from tests.services.line import FACTS, ports_in
 

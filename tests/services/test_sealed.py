@@ -11,7 +11,7 @@ from auditsvc.errors import Conflict
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import Rule, Submission
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import approve, judge
 from auditsvc.services.release import refusal_folder, release, release_folder
 from auditsvc.services.signing_context import checkpoint_store_of
@@ -23,7 +23,7 @@ STRICT = policy(rules=(Rule(rule="perfect", reading="accuracy/score.clean", at_l
 
 def judged(line, rules):
     ctx, _, candidate, dataset = line
-    return judge(ctx, candidate, rules, audit(ctx, candidate, rules, dataset))
+    return judge(ctx, candidate, rules, measure_candidate(ctx, candidate, rules, dataset))
 
 
 def test_a_rejection_is_signed_logged_and_never_valid(line):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from auditsvc.evaluation import Predictions
 from auditsvc.records import Slicing
 from auditsvc.records.evidence import DiscoveredSlices
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.exploration import EVERYTHING, discover_slices
 from auditsvc.services.power import sliced_by, with_policy_slices
 from tests.services.line import policy
@@ -14,7 +14,7 @@ from tests.services.line import policy
 def test_suggestions_are_made_once_and_name_slices_that_a_policy_can_name(line):
     ctx, _, candidate, dataset = line
     remembered: dict[str, Predictions] = {}
-    audit(ctx, candidate, policy(), dataset, remembered)
+    measure_candidate(ctx, candidate, policy(), dataset, remembered)
     passes = len(remembered)
     found = discover_slices(ctx, candidate, policy(), dataset, remembered)
     assert len(remembered) == passes

@@ -15,8 +15,8 @@ from auditsvc.importing import round_trip
 from auditsvc.records import CheckSpec, Decision, Rule
 from auditsvc.services import candidates
 from auditsvc.services.candidates import register_parent
-from auditsvc.services.compression_sweep import Sweep, cheapest
 from auditsvc.services.gate_query import query_gate
+from auditsvc.services.sweep import Sweep, cheapest
 from tests.services.line import FACTS, data_in, policy, ports_in
 
 DARKER = CheckSpec(version=1, parameters=Lighting(exposure_stops=(-1,)).parameters())

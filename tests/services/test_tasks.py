@@ -21,7 +21,7 @@ from auditsvc.demo.case_data import HERE
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
 from auditsvc.records import Candidate, Decision, Evidence, Measured, Recipe
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import judge
 from auditsvc.services.exploration import discover_slices
@@ -74,7 +74,7 @@ def through_the_line(
     parent, version = register_parent(ctx, parent_folder, FACTS)
     candidate = prune_candidate(ctx, parent, recipe, ctx.datasets.open(calibration), **how)
     submit(ctx, candidate, version, "sue")
-    evidence = audit(ctx, candidate, rules, dataset)
+    evidence = measure_candidate(ctx, candidate, rules, dataset)
     discover_slices(ctx, candidate, rules, dataset)
     assert [item for item in evidence if not isinstance(item, Evidence)] == []
     found = {item.key.check: item for item in evidence if isinstance(item, Evidence)}
@@ -127,7 +127,7 @@ def test_fewer_channels_and_whole_numbers_are_tasks_like_any_other(tmp_path):
     )
     parent, _ = register_parent(ctx, CELLS / "model", FACTS)
     candidate = prune_candidate(ctx, parent, recipe, train, data=[train])
-    (clean,) = audit(ctx, candidate, _only_accuracy(), ctx.datasets.open(CELLS))
+    (clean,) = measure_candidate(ctx, candidate, _only_accuracy(), ctx.datasets.open(CELLS))
     assert isinstance(clean, Evidence)
     assert value(clean, "drop.clean") < 0.15
 
@@ -193,7 +193,7 @@ def test_a_policy_for_another_task_is_refused(tmp_path):
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
     candidate = prune_candidate(ctx, parent, recipe, ctx.datasets.open(CELLS / "train.yaml"))
     with pytest.raises(InvalidInput, match="the policy standard for classification"):
-        audit(ctx, candidate, read_policy("standard"), ctx.datasets.open(CELLS))
+        measure_candidate(ctx, candidate, read_policy("standard"), ctx.datasets.open(CELLS))
 
 
 def test_nuclei_are_segmented_in_groups_by_how_they_were_taken(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.records import Rule
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import judge, waive
 from tests.fakes import NOON
 from tests.services.line import policy
@@ -20,7 +20,7 @@ def a_decision(line, **fields):
     ctx, _, candidate, dataset = line
     rule = Rule(rule="floor", reading="accuracy/score.clean", at_least=0.9999, why="nothing on 60 images can", **fields)
     under = policy(rules=(rule,))
-    return judge(ctx, candidate, under, audit(ctx, candidate, under, dataset))
+    return judge(ctx, candidate, under, measure_candidate(ctx, candidate, under, dataset))
 
 
 def test_a_rule_that_nobody_may_waive_is_not_waived(line):

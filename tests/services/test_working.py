@@ -14,7 +14,6 @@ from auditsvc.records import (
     Decision,
     Evidence,
     Parent,
-    Policy,
     PruneRequest,
     Release,
     ReleaseRequest,
@@ -22,8 +21,7 @@ from auditsvc.records import (
     Shard,
     Submission,
 )
-from auditsvc.services import job_handlers
-from auditsvc.services.audit import shards_of
+from auditsvc.services.audit import Sharding, measure_candidate, plan_shards
 from auditsvc.services.candidates import submit
 from auditsvc.services.decisions import approve
 from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
@@ -62,7 +60,7 @@ class DiesIn(MemoryRunner):
 def room(line, folders):
     ctx, _, candidate, _ = line
     ctx.ledger.append(RULES, actor="test")
-    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: ctx.ledger.get(Policy, name), shard_work=60)
+    made = JobContext(ctx, folders["audited"].parent, shard_work=60)
     return made, candidate
 
 
@@ -88,11 +86,11 @@ def test_an_audit_is_measured_judged_and_reported(room):
 def test_evidence_does_not_depend_on_the_number_of_shards(line, folders, shard_work, shards):
     ctx, _, candidate, dataset = line
     ctx.ledger.append(RULES, actor="test")
-    made = JobContext(ctx, folders["audited"].parent, lambda name, slices: RULES, shard_work=shard_work)
+    made = JobContext(ctx, folders["audited"].parent, shard_work=shard_work)
     runner = MemoryRunner(made)
     result = run_job(JOB, audit_order(candidate), "ann", made, runner)
     assert [name for name in runner.ran if name.startswith("shard")] == [f"shard {number}" for number in range(shards)]
-    serial = job_handlers.audit(_with_an_empty_ledger(ctx, candidate), candidate, RULES, dataset)
+    serial = measure_candidate(_with_an_empty_ledger(ctx, candidate), candidate, RULES, dataset)
     assert result["evidence"] == [one.digest for one in serial]
 
 
@@ -100,8 +98,8 @@ def test_a_policy_with_stages_is_not_shared_out(room):
     made, candidate = room
     staged = RULES.model_copy(update={"stages": (0.5, 1.0)})
     dataset = made.dataset("audited")
-    assert shards_of(made.ctx, candidate, staged, dataset, (JOB, "audited"), 1) == ()
-    assert shards_of(made.ctx, candidate, RULES, dataset, (JOB, "audited"), 1) != ()
+    assert plan_shards(made.ctx, candidate, staged, dataset, Sharding(JOB, "audited", 1)) == ()
+    assert plan_shards(made.ctx, candidate, RULES, dataset, Sharding(JOB, "audited", 1)) != ()
 
 
 def _with_an_empty_ledger(ctx, candidate):

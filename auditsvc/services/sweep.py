@@ -45,11 +45,11 @@ from auditsvc.records import (
     Timing,
     digest_of,
 )
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import audit_candidate, measure_candidate
 from auditsvc.services.candidates import prune_candidate, submit
-from auditsvc.services.decisions import judge
 from auditsvc.services.model_store import load_stored, stored_tensors
-from auditsvc.services.power import undersized_slices, with_policy_slices
+from auditsvc.services.policies import slice_dataset
+from auditsvc.services.power import undersized_slices
 
 RUNS = 100
 _FEW_ZEROS = 0.01
@@ -136,7 +136,7 @@ class Sweep:
     goal: str = "bytes_compressed"
     _made: dict[str, Candidate] = field(default_factory=dict)
     _decided: dict[str, Decision] = field(default_factory=dict)
-    _remembered: dict[str, Predictions] = field(default_factory=dict)
+    _cache: dict[str, Predictions] = field(default_factory=dict)
 
     def run(self, ladders: Sequence[Ladder]) -> SweepResult:
         """Search the ladders and write ``frontier.json`` and ``frontier.svg``.
@@ -148,9 +148,9 @@ class Sweep:
         """
         if self.goal not in GOALS:
             raise InvalidInput(f"a sweep makes one of {', '.join(GOALS)} small, not {self.goal!r}")
-        hopeless = undersized_slices(self.policy, with_policy_slices(self.policy, self.audited))
-        if hopeless:
-            raise InvalidInput(f"{self.policy.policy} can't approve anything on {self.audited.ref.name}", hopeless)
+        undersized = undersized_slices(self.policy, slice_dataset(self.policy, self.audited))
+        if undersized:
+            raise InvalidInput(f"{self.policy.policy} can't approve anything on {self.audited.ref.name}", undersized)
         dense = load_stored(self.ctx, self.parent.files)
         frontier = pruning.sweep(
             dense, ladders, self._make, self._audit, cheap=self._cheap, goal=self.goal, progress=self.ctx.progress
@@ -166,7 +166,7 @@ class Sweep:
         if found.best is None:
             return None
         submission = submit(self.ctx, found.best, version, submitter)
-        judge(self.ctx, found.best, self.policy, audit(self.ctx, found.best, self.policy, self.audited))
+        audit_candidate(self.ctx, found.best, self.policy, self.audited, cache=self._cache)
         return submission
 
     def _make(self, recipe: Recipe) -> dict[str, Tensor]:
@@ -180,17 +180,16 @@ class Sweep:
         if first is None:
             return Outcome(passed=True)
         candidate = self._made[recipe.digest]
-        evidence = audit(self.ctx, candidate, first, self.audited, self._remembered)
+        evidence = measure_candidate(self.ctx, candidate, first, self.audited, self._cache)
         measured = [item for item in evidence if isinstance(item, Evidence)]
         decision = decide(first, candidate, measured, at=self.ctx.clock.now())
         return _outcome(decision, _readings(evidence))
 
     def _audit(self, recipe: Recipe, _model: Model) -> Outcome:
         candidate = self._made[recipe.digest]
-        evidence = audit(self.ctx, candidate, self.policy, self.audited, self._remembered)
-        decision = judge(self.ctx, candidate, self.policy, evidence)
-        self._decided[recipe.digest] = decision
-        return _outcome(decision, _readings(evidence) | self._latency(candidate))
+        done = audit_candidate(self.ctx, candidate, self.policy, self.audited, cache=self._cache)
+        self._decided[recipe.digest] = done.decision
+        return _outcome(done.decision, _readings(done.evidence) | self._latency(candidate))
 
     def _latency(self, candidate: Candidate) -> dict[str, float]:
         try:

@@ -38,7 +38,7 @@ from auditsvc.records import (
     Watched,
 )
 from auditsvc.records.statistics import difference, holm
-from auditsvc.services.audit import audit
+from auditsvc.services.audit import measure_candidate
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.model_store import load_stored
 from auditsvc.services.rollback import verify_offline
@@ -71,7 +71,7 @@ def monitor(
         raise InvalidInput(f"the release was not judged on {baseline.ref.name}: give the data set of its audit")
     policy = one_pass_policy(ctx.ledger.get(Policy, decision.policy))
     seen = verify_offline(ctx, release)
-    found = tuple(one for one in audit(ctx, candidate, policy, dataset) if isinstance(one, Evidence))
+    found = tuple(one for one in measure_candidate(ctx, candidate, policy, dataset) if isinstance(one, Evidence))
     judged = decide(policy, candidate, found, at=ctx.clock.now()).judgements
     changes = changes_since(before, found, policy.level)
     answer = query_gate(ctx.ledger, release.model, release.version).answer
