@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,8 +13,15 @@ from pathlib import Path
 import pytest
 
 _PLACE = Path(tempfile.gettempdir()) / f"auditsvc-peers-{os.getuid()}"
-_MODEL_SIGNING = ("model-signing==1.1.1", "pyOpenSSL")
-_SIGSTORE_JS = ("@sigstore/verify@4.1.3", "@sigstore/bundle@5.0.1", "@sigstore/protobuf-specs")
+_NEWEST = os.environ.get("AUDITSVC_PEERS") == "newest"
+"""Take the newest versions from the registries, as the CI job ``peers`` does, instead of the known ones."""
+_MODEL_SIGNING = "model-signing" if _NEWEST else "model-signing==1.1.1"
+_SIGSTORE_JS = (
+    ("@sigstore/verify@latest", "@sigstore/bundle@latest", "@sigstore/protobuf-specs@latest")
+    if _NEWEST
+    else ("@sigstore/verify@4.1.3", "@sigstore/bundle@5.0.1", "@sigstore/protobuf-specs")
+)
+_VERSIONS = "newest" if _NEWEST else "known"
 _GO = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb/tlog")
 
 
@@ -25,13 +33,15 @@ def run(*command: str | Path, data: bytes | None = None, **env: str) -> subproce
 
 def model_signing() -> Path:
     """A Python with model-signing in it, or the reason why there is none."""
-    python = _PLACE / "model-signing-1.1.1" / "bin" / "python"
+    if _NEWEST and importlib.util.find_spec("model_signing"):
+        return Path(sys.executable)
+    python = _PLACE / f"model-signing-{_VERSIONS}" / "bin" / "python"
     if not (python.exists() and run(python, "-c", "import model_signing").returncode == 0):
         folder = python.parent.parent
         shutil.rmtree(folder, ignore_errors=True)
         made = run(sys.executable, "-m", "venv", folder)
         if made.returncode == 0:
-            made = run(python, "-m", "pip", "install", "-q", *_MODEL_SIGNING)
+            made = run(python, "-m", "pip", "install", "-q", _MODEL_SIGNING, "pyOpenSSL")
         if made.returncode:
             raise LookupError(f"pip cannot provide model-signing: {made.stderr.decode()[-300:]}")
     return python
@@ -39,7 +49,7 @@ def model_signing() -> Path:
 
 def sigstore_js() -> Path:
     """A folder of node modules with @sigstore/verify in it, or the reason why there is none."""
-    folder = _PLACE / "sigstore-js-4.1.3"
+    folder = _PLACE / f"sigstore-js-{_VERSIONS}"
     if not (folder / "node_modules" / "@sigstore" / "verify").exists():
         if not (shutil.which("node") and shutil.which("npm")):
             raise LookupError("node and npm are not installed")
