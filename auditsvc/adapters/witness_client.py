@@ -18,9 +18,9 @@ from pathlib import Path
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import Log
-from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
+from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey, count_witnesses
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.log_witness import count_witnesses, witness_request
+from auditsvc.provenance.signer.log_witness import witness_request
 
 TIMEOUT_S = 10
 _MOST = 64 * 1024

@@ -1,55 +1,71 @@
-"""How a stranger checks it all again: signed statements over a release, in a transparency log.
+"""Signed releases that anyone can verify offline, and the keys, log and revocations behind them.
 
-Nothing here is of our own invention but the order of the steps.  What leaves the house is an OMS v1.0
-signature over the files; in-toto statements in Sigstore bundles (how it was made, what each check found,
-what it consists of, what was decided); a proof for each that the log has it; and TUF metadata that says
-which keys count and what was recalled.
+A release is a folder of model files with attestations next to it.  All formats are standards, so that other tools read
+them: an OpenSSF Model Signing (OMS) signature over the files; in-toto statements in Sigstore bundles (how the model was
+made, what each check found, what it consists of, what was decided); for each of them an inclusion proof of a
+transparency log (RFC 6962, C2SP); and TUF metadata that publishes the trusted keys and the revocations.
 
-The parts, from the bottom up
------------------------------
-strict, signatures, tlog, notes, dsse
-    Bytes: JSON that is read one way only, ECDSA and Ed25519, the Merkle tree, checkpoints, envelopes.
-manifest, oms, statements, bom, summary
-    Words: which files there are, and what is said about them.
-metadata, repository, recalls, timestamps, witness, trust, published, sigstore_root
-    Belief: whom one trusts for what, how fresh that is, what was recalled.
-attested, judging, examination, fitting, ancestry, transcript
-    Judgement: whether each attestation holds, whether all fit together, and whether the parent holds too.
-approved, attesting, sealing, verifying, loading, plain, publishing, fetching
-    Verbs: ``seal`` makes a release, ``verify`` checks one, ``load_verified`` gives what was checked,
-    ``publish_trust`` tells the world whom to trust and what was recalled.
+The parts, each of which imports only those above it
+----------------------------------------------------
+``formats``
+    Bytes in, values out, with no opinion about trust.  ``strict_json`` and ``signatures`` parse what is foreign;
+    ``dsse`` is the envelope and the Sigstore bundle, ``manifest`` and ``oms`` name the files, ``predicates`` and
+    ``verification_summary`` are the statements, ``merkle_log`` and ``signed_note`` the log and its checkpoints,
+    ``rfc3161`` timestamps, ``release_layout`` the file names of a release.
+``trust``
+    Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log),
+    ``tuf_repository`` and ``tuf_client`` (how that is published and fetched without a way to roll it back),
+    ``revocation_list``, and ``sigstore_root`` (the same trust for Sigstore's own clients).
+``verifier``
+    ``verify`` runs every step and reports all of them; ``load_verified`` returns the bytes that were verified;
+    ``verify_folder`` checks a plain OMS signature.  ``attestation`` checks one bundle, ``checks`` whether the
+    attestations, the files and the decision agree, and ``context`` holds what was found so far.
+``signer``
+    ``attest`` signs a release or a rejection, ``checkpoint_store`` guards the log against a restored backup, and
+    ``log_witness`` cosigns the checkpoints of other logs.  The signer verifies its own output before it publishes it.
 
->>> verification = verify(folder / "release", folder / "attest", trust=TrustRoot.load(key), at=now)  # doctest: +SKIP
->>> verification.verdict  # doctest: +SKIP
-'VALID'
+How a release is signed and verified
+------------------------------------
+1. ``sign_release`` writes records and statements into ``attest.partial``, signs each, appends each signature to the log,
+   and stores the inclusion proofs under one checkpoint.  An interrupted run continues with the signatures it has.
+2. It verifies the folder as a reader would, and only then renames it to ``attest``.
+3. ``publish_trust`` publishes the trust policy and the revocations for readers, at least once a day.
+4. A reader has a trust root from another source than the release, and asks ``verify``::
+
+    trust = TrustRoot.load(Path("release.pub"))
+    verification = verify(folder / "release", folder / "attest", trust=trust, at=now)
+    verification.verdict     # VALID, INVALID, REVOKED or UNKNOWN, with every reason in .steps
+
+No torch, no server, no database: the distribution ``auditsvc-verify`` contains this package and little else.
 """
-
-from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from auditsvc.provenance.signer.attest import ReleaseInputs, SigningServices, sign_rejection, sign_release
-    from auditsvc.provenance.signer.folder_signing import sign_folder, verify_folder
-    from auditsvc.provenance.trust.trust_root import TrustRoot
-    from auditsvc.provenance.trust.tuf_publish import publish_trust
-    from auditsvc.provenance.verifier.loading import VerifiedRelease, load_verified
-    from auditsvc.provenance.verifier.verify import release_in, verify
+    from auditsvc.provenance.signer.attest import (
+        ReleaseInputs,
+        SigningServices,
+        sign_folder,
+        sign_rejection,
+        sign_release,
+    )
+    from auditsvc.provenance.trust.trust_root import TrustRoot, publish_trust
+    from auditsvc.provenance.verifier.verify import VerifiedRelease, load_verified, release_in, verify, verify_folder
 
 _MODULES = {
     "ReleaseInputs": "signer.attest",
     "SigningServices": "signer.attest",
     "TrustRoot": "trust.trust_root",
-    "VerifiedRelease": "verifier.loading",
-    "load_verified": "verifier.loading",
-    "publish_trust": "trust.tuf_publish",
+    "VerifiedRelease": "verifier.verify",
+    "load_verified": "verifier.verify",
+    "publish_trust": "trust.trust_root",
     "release_in": "verifier.verify",
-    "sign_folder": "signer.folder_signing",
+    "sign_folder": "signer.attest",
     "sign_rejection": "signer.attest",
     "sign_release": "signer.attest",
     "verify": "verifier.verify",
-    "verify_folder": "signer.folder_signing",
+    "verify_folder": "verifier.verify",
 }
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from auditsvc.ports import Context
 from auditsvc.provenance import ReleaseInputs, SigningServices, TrustRoot
 from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
-from auditsvc.provenance.trust.key_validity import with_retired
+from auditsvc.provenance.trust.trust_root import with_retired
 from auditsvc.records import Approval, Candidate, Decision, Evidence, Parent, Policy, Retirement, Submission, Waiver
 
 

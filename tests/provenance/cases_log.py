@@ -8,8 +8,15 @@ from dataclasses import replace
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance.formats.dsse import Bundle, LogEntry
 from auditsvc.provenance.formats.signatures import ed25519_raw
-from auditsvc.provenance.formats.signed_note import COSIGNATURE, Checkpoint, NoteKey, sign_checkpoint, signature_line
-from auditsvc.provenance.signer.log_witness import check_growth, cosigned_bytes
+from auditsvc.provenance.formats.signed_note import (
+    COSIGNATURE,
+    Checkpoint,
+    NoteKey,
+    cosigned_bytes,
+    sign_checkpoint,
+    signature_line,
+)
+from auditsvc.provenance.signer.log_witness import check_growth
 from auditsvc.provenance.trust.trust_root import log_origin
 from auditsvc.records import Verification
 from tests.fakes.log import MemoryLog

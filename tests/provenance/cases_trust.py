@@ -9,9 +9,8 @@ from pathlib import Path
 
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.trust.recalls import Recall, Recalls, recalls_of
-from auditsvc.provenance.trust.tuf_metadata import ROLES
-from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, publish, rotate
+from auditsvc.provenance.trust.revocation_list import Recall, Recalls, recalls_of
+from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate
 from auditsvc.records import Revocation, Verification
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge

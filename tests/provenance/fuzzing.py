@@ -24,12 +24,11 @@ from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement
 from auditsvc.provenance.formats.signatures import check_p256
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
 from auditsvc.provenance.formats.strict_json import parse_json
+from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.signer.log_witness import read_request, witness_request
-from auditsvc.provenance.trust.recalls import Recalls
+from auditsvc.provenance.trust.revocation_list import Recalls
 from auditsvc.provenance.trust.trust_root import TrustRoot
-from auditsvc.provenance.trust.tuf_metadata import ROLES, Metadata, Threshold
-from auditsvc.provenance.trust.tuf_repository import TufRoles, publish
-from auditsvc.provenance.verifier.release_summary import Summary
+from auditsvc.provenance.trust.tuf_repository import ROLES, Metadata, Threshold, TufRoles, publish
 from auditsvc.records import Decision
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT

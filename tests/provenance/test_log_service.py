@@ -13,9 +13,16 @@ from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.merkle_log import Tile, entry_tile, hash_tile, nodes_from_tiles, tiles_of
-from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
+from auditsvc.provenance.formats.signed_note import (
+    Checkpoint,
+    NoteKey,
+    count_witnesses,
+    open_checkpoint,
+    sign_checkpoint,
+)
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.log_witness import Witness, check_restored, count_witnesses, witness_request
+from auditsvc.provenance.signer.checkpoint_store import check_restored
+from auditsvc.provenance.signer.log_witness import Witness, witness_request
 from auditsvc.provenance.trust.trust_root import log_origin
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write

@@ -11,9 +11,8 @@ import pytest
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.provenance import TrustRoot, publish_trust
-from auditsvc.provenance.trust.recalls import Recalls
-from auditsvc.provenance.trust.tuf_metadata import ROLES, tuf_json
-from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, publish, rotate
+from auditsvc.provenance.trust.revocation_list import Recalls
+from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate, tuf_json
 from tests.provenance.cases_trust import offices, published, read, revocation
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT

@@ -8,7 +8,7 @@ Reference: C2SP (2024), "signed-note" and "tlog-checkpoint", https://c2sp.org/si
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -190,3 +190,25 @@ def open_checkpoint(envelope: str, key: NoteKey) -> Checkpoint:
     if not note.signed_by(key):
         raise Fault("LOG_CHECKPOINT", f"the checkpoint is not signed by the key of {key.name}")
     return checkpoint
+
+
+def cosigned_bytes(text: str, time: int) -> bytes:
+    """What a witness signs: the checkpoint, and when it saw it (seconds since 1970)."""
+    return f"cosignature/v1\ntime {time}\n{text}".encode()
+
+
+def count_witnesses(envelope: str, vkeys: Sequence[str]) -> int:
+    """How many of these witnesses cosigned the checkpoint.
+
+    Raises:
+        Fault: ``LOG_CHECKPOINT`` for a malformed note, ``KEY_TYPE`` for a malformed key.
+    """
+    note = Note.parse(envelope)
+    keys = {NoteKey.parse(vkey) for vkey in vkeys}
+    return sum(any(_cosigned(note, key, data) for data in note.signatures_of(key)) for key in keys)
+
+
+def _cosigned(note: Note, witness: NoteKey, data: bytes) -> bool:
+    if witness.kind != COSIGNATURE or len(data) != 72:
+        return False
+    return check_ed25519(witness.raw, data[8:], cosigned_bytes(note.text, int.from_bytes(data[:8], "big")))

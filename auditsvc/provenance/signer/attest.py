@@ -20,17 +20,16 @@ from pathlib import Path
 
 from auditsvc import __version__
 from auditsvc.errors import Conflict, InvalidInput, NotApproved
-from auditsvc.ports import Keys, Log
+from auditsvc.ports import Keys, Log, Signer
 from auditsvc.provenance.formats import predicates, release_layout
 from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.formats.manifest import differences, read_folder
 from auditsvc.provenance.formats.oms import strip_prefix
-from auditsvc.provenance.formats.predicates import VERIFIER_ID, policy_uri, resource_uri
+from auditsvc.provenance.formats.predicates import VERIFIER_ID, folder_statement, policy_uri, resource_uri
 from auditsvc.provenance.formats.signatures import check_p256, der_of, hint_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.trust.trust_root import StatementRole, TrustRoot, log_origin
-from auditsvc.provenance.verifier.release_summary import (
+from auditsvc.provenance.formats.verification_summary import (
     AppliedWaiver,
     Consent,
     DigestSet,
@@ -40,6 +39,7 @@ from auditsvc.provenance.verifier.release_summary import (
     Summary,
     Verifier,
 )
+from auditsvc.provenance.trust.trust_root import StatementRole, TrustRoot, log_origin
 from auditsvc.provenance.verifier.verify import release_in, summary_in, verify
 from auditsvc.records import (
     Approval,
@@ -62,6 +62,8 @@ from auditsvc.records.decision import missing_consent
 
 MAX_FILES = 1000
 """Statements name every file, and common verifiers read at most 1024 subjects."""
+_SIGNED_BY: dict[str, StatementRole] = {"oms": "release", "vsa": "release", "provenance": "build"}
+_EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,6 @@ def _named(digests: Mapping[str, Digest]) -> tuple[Named, ...]:
 def _levels(evidence: tuple[Evidence, ...]) -> tuple[str, ...]:
     checks = sorted({item.key.check for item in evidence})
     return tuple(f"AUDITSVC_{check.upper().replace('-', '_')}_JUDGED" for check in checks)
-
-
-_SIGNED_BY: dict[str, StatementRole] = {"oms": "release", "vsa": "release", "provenance": "build"}
 
 
 def unwitnessed(envelope: str) -> str:
@@ -324,9 +323,6 @@ class Attestor:
             release_layout.write_whole(self.folder / (name + release_layout.SUFFIX), bundle.logged(entry).to_json())
 
 
-_EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
-
-
 def sign_release(
     folder: Path, sealing: ReleaseInputs, *, keys: Keys, log: Log, at: Moment, notaries: SigningServices | None = None
 ) -> Release:
@@ -406,3 +402,18 @@ def _must_be_valid(found: Verification, attestations: Path) -> None:
     if found.verdict != "VALID":
         told = "; ".join(f"{step.step}: {step.code} {step.detail}" for step in found.reasons)
         raise Conflict(f"the release in {attestations.parent} does not verify and is not published: {told}")
+
+
+def sign_folder(folder: Path, signer: Signer, name: str) -> bytes:
+    """The signature (a Sigstore bundle) over every file of a folder, under this name.
+
+    Raises:
+        InvalidInput: an empty folder, or something in it that cannot be signed: links, pipes, bad names.
+        Unavailable: the disk can't be read.
+    """
+    found = read_folder(folder)
+    if found.faults or not found.files:
+        reasons = [str(fault) for fault in found.faults] or ["there is no file in it"]
+        raise InvalidInput(f"{folder} cannot be signed", reasons)
+    unsigned = Bundle(hint_of(signer.public_pem), folder_statement(name, found.files), b"")
+    return Bundle(unsigned.hint, unsigned.payload, signer.sign(unsigned.signed_bytes)).to_json()

@@ -16,9 +16,13 @@ from pathlib import Path
 from auditsvc.errors import Conflict, Unavailable
 from auditsvc.ports import Keys, Log, Witnesses
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
-from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
+from auditsvc.provenance.formats.signed_note import (
+    Checkpoint,
+    NoteKey,
+    open_checkpoint,
+    sign_checkpoint,
+)
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.log_witness import check_restored
 from auditsvc.provenance.trust.trust_root import log_origin
 
 
@@ -98,3 +102,26 @@ class CheckpointStore:
                 yield
         except OSError as error:
             raise Unavailable(f"cannot write {lock}: {error.strerror}") from error
+
+
+def check_restored(published: Checkpoint | None, log: Log) -> None:
+    """The restore guard: the log still holds what it has published last.
+
+    To be asked at start, before anything is signed; a database that came back from a backup fails it.
+
+    Raises:
+        Conflict: the log is shorter, or has another history.
+    """
+    if published is None:
+        return
+    size = log.size()
+    if size < published.size:
+        raise Conflict(
+            f"LOG_FORK_GUARD: the log has {size} entries but has published {published.size}; it was restored from "
+            "an old backup. Restore a newer one; nothing is signed until then"
+        )
+    if log.root(published.size) != published.root:
+        raise Conflict(
+            "LOG_FORK_GUARD: the log has another history than it has published; nothing is signed until the "
+            "database that published it is restored"
+        )

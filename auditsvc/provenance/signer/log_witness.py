@@ -14,17 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditsvc.errors import Conflict
-from auditsvc.ports import Log
 from auditsvc.provenance.formats.merkle_log import continues
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
-from auditsvc.provenance.formats.signatures import check_ed25519, ed25519_raw
+from auditsvc.provenance.formats.signatures import ed25519_raw
 from auditsvc.provenance.formats.signed_note import (
     COSIGNATURE,
     Checkpoint,
-    Note,
     NoteKey,
     NoteSigner,
+    cosigned_bytes,
     open_checkpoint,
     signature_line,
 )
@@ -48,51 +46,6 @@ def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> N
         raise Fault("LOG_FORK", f"the log shows two histories of {now.size} entries")
     if not continues(seen.size, now.size, seen.root, now.root, proof):
         raise Fault("LOG_ROLLBACK", f"no proof that {now.size} entries continue the {seen.size} seen before")
-
-
-def check_restored(published: Checkpoint | None, log: Log) -> None:
-    """The restore guard: the log still holds what it has published last.
-
-    To be asked at start, before anything is signed; a database that came back from a backup fails it.
-
-    Raises:
-        Conflict: the log is shorter, or has another history.
-    """
-    if published is None:
-        return
-    size = log.size()
-    if size < published.size:
-        raise Conflict(
-            f"LOG_FORK_GUARD: the log has {size} entries but has published {published.size}; it was restored from "
-            "an old backup. Restore a newer one; nothing is signed until then"
-        )
-    if log.root(published.size) != published.root:
-        raise Conflict(
-            "LOG_FORK_GUARD: the log has another history than it has published; nothing is signed until the "
-            "database that published it is restored"
-        )
-
-
-def cosigned_bytes(text: str, time: int) -> bytes:
-    """What a witness signs: the checkpoint, and when it saw it (seconds since 1970)."""
-    return f"cosignature/v1\ntime {time}\n{text}".encode()
-
-
-def count_witnesses(envelope: str, vkeys: Sequence[str]) -> int:
-    """How many of these witnesses cosigned the checkpoint.
-
-    Raises:
-        Fault: ``LOG_CHECKPOINT`` for a malformed note, ``KEY_TYPE`` for a malformed key.
-    """
-    note = Note.parse(envelope)
-    keys = {NoteKey.parse(vkey) for vkey in vkeys}
-    return sum(any(_cosigned(note, key, data) for data in note.signatures_of(key)) for key in keys)
-
-
-def _cosigned(note: Note, witness: NoteKey, data: bytes) -> bool:
-    if witness.kind != COSIGNATURE or len(data) != 72:
-        return False
-    return check_ed25519(witness.raw, data[8:], cosigned_bytes(note.text, int.from_bytes(data[:8], "big")))
 
 
 def witness_request(old: int, proof: Sequence[bytes], envelope: str) -> bytes:

@@ -7,6 +7,7 @@ The log's index is the clock: a claimed date proves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,9 +29,9 @@ from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.formats.signatures import check_p256, hint_of, plain_pem
 from auditsvc.provenance.formats.signed_note import NoteKey
 from auditsvc.provenance.formats.strict_json import Fault, parse_json
-from auditsvc.provenance.trust.recalls import Recalls
-from auditsvc.provenance.trust.tuf_repository import TrustRepository, Versions
-from auditsvc.records import Digest, Moment, canonical_json, faults_of
+from auditsvc.provenance.trust.revocation_list import Recalls, recalls_of
+from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, Versions, publish
+from auditsvc.records import Digest, Moment, Release, Retirement, Revocation, canonical_json, faults_of
 from auditsvc.records.base import Value
 
 StatementRole = Literal["build", "audit", "release"]
@@ -232,3 +233,55 @@ class TrustRoot(_Part):
 def log_origin(keys: Keys) -> str:
     """The name of this installation's log: unique, because it is made of the log's key."""
     return f"log-{hint_of(keys.signer('log').public_pem)[:16]}.auditsvc.internal"
+
+
+def with_retired(trust: TrustRoot, retirements: Iterable[Retirement]) -> TrustRoot:
+    """The same trust, with retired keys in their windows, and each current key from the last retirement of its role on.
+
+    A key that is retired and still in use counts as retired: nothing that it signs now verifies.
+    """
+    ended: dict[str, TrustedKey] = {}
+    begin: dict[str, int] = {}
+    for one in retirements:
+        before = ended.get(one.pem) or TrustedKey.of(one.role, one.pem.encode())
+        ended[one.pem] = _ended(before, one, begin.get(one.role, 0))
+        begin[one.role] = max(begin.get(one.role, 0), one.log_size)
+    current = (
+        key.model_copy(update={"from_log_index": begin.get(key.role, 0)}) for key in trust.keys if key.pem not in ended
+    )
+    return trust.model_copy(update={"keys": (*current, *ended.values())})
+
+
+def _ended(key: TrustedKey, one: Retirement, begin: int) -> TrustedKey:
+    known = [index for index in (key.compromised_since, one.compromised_since) if index is not None]
+    if one.log_size == 0:
+        known.append(0)  # it was retired before anything was logged: nothing of it counts
+    if key.not_after_log_index is None:
+        key = key.model_copy(update={"from_log_index": begin, "not_after_log_index": max(one.log_size - 1, begin)})
+    return key.model_copy(update={"compromised_since": min(known) if known else None})
+
+
+def publish_trust(
+    folder: Path,
+    revoked: Iterable[tuple[Revocation, Release]],
+    *,
+    keys: Keys,
+    at: Moment,
+    trust: TrustRoot | None = None,
+    offices: TufRoles | None = None,
+) -> Recalls:
+    """Publish the next version of the trust repository (TUF) in ``folder``, with all recalls so far.
+
+    Readers give ``TrustRoot.from_repository`` that folder, or a copy of it, and the release key.  It must be
+    published again at least once a day, or readers find it stale and say ``UNKNOWN``.  ``trust`` is the policy
+    where keys were retired or compromised; ``offices`` says who signs metadata, by default the release key.
+
+    Raises:
+        Unavailable: the disk or the keys failed; readers see the version before.
+    """
+    found = (recall for revocation, release in revoked for recall in recalls_of(revocation, release))
+    recalls = Recalls(issued=at, recalls=tuple(sorted(found, key=lambda recall: (recall.at, recall.subject))))
+    policy = trust or TrustRoot.of_keys(keys)
+    targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: recalls.to_json()}
+    publish(folder, targets, offices or TufRoles.all_by(keys.signer("release")), at)
+    return recalls

@@ -20,8 +20,7 @@ from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
 from auditsvc.provenance.formats.strict_json import MAX_BYTES, Fault
 from auditsvc.provenance.trust.trust_root import TrustRoot
-from auditsvc.provenance.trust.tuf_metadata import Metadata
-from auditsvc.provenance.trust.tuf_repository import TrustRepository, Versions
+from auditsvc.provenance.trust.tuf_repository import Metadata, TrustRepository, Versions
 from auditsvc.records import Moment
 
 TIMEOUT_S = 20

@@ -8,9 +8,8 @@ from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.formats.merkle_log import includes, leaf_hash
 from auditsvc.provenance.formats.predicates import Statement
 from auditsvc.provenance.formats.signatures import check_p256, der_of
-from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, count_witnesses, open_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.log_witness import count_witnesses
 from auditsvc.provenance.trust.trust_root import TrustedKey, TrustedLog, TrustRoot
 
 

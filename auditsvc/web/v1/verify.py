@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from auditsvc.errors import NotFound
 from auditsvc.provenance import TrustRoot, verify
-from auditsvc.provenance.trust.recalls import Recalls, recalls_of
+from auditsvc.provenance.trust.revocation_list import Recalls, recalls_of
 from auditsvc.records import Digest, Release, Submission, Verification, VerificationVerdict
 from auditsvc.services.key_rotation import revoked
 from auditsvc.services.release import release_folder

@@ -15,9 +15,9 @@ from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.formats.manifest import Folder
 from auditsvc.provenance.formats.rfc3161 import check_timestamp
 from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.verifier.attestation import LoadedAttestation, check_logged, check_window, open_attestation
-from auditsvc.provenance.verifier.release_summary import Summary
 from auditsvc.records import Moment, Release, Step, Verification, VerificationVerdict
 
 _OPEN = frozenset({"STALE_TRUST", "TRUST_ROLLBACK"})
