@@ -26,8 +26,8 @@ The parts, each of which imports only those above it
 
 How a release is signed and verified
 ------------------------------------
-1. ``sign_release`` writes records and statements into ``attest.partial``, signs each, appends each signature to the log,
-   and stores the inclusion proofs under one checkpoint.  An interrupted run continues with the signatures it has.
+1. ``sign_release`` writes records and statements into ``attest.partial``, signs each, appends each signature to the log
+   and stores the inclusion proofs.  An interrupted run continues with the signatures it has.
 2. It verifies the folder as a reader would, and only then renames it to ``attest``.
 3. ``publish_trust`` publishes the trust policy and the revocations for readers, at least once a day.
 4. A reader has a trust root from another source than the release, and asks ``verify``::
