@@ -5,7 +5,7 @@ Jobs are no records of the ledger: what a job does ends there, how it got there 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -117,7 +117,10 @@ JobRequest = Annotated[
 ]
 """What a job is asked to do."""
 
-JOB_KINDS = ("prune", "admit", "audit", "release", "report", "monitor")
+JOB_KINDS: tuple[str, ...] = tuple(
+    request.model_fields["kind"].default for request in get_args(get_args(JobRequest)[0])
+)
+"""The kinds of job, as they are named in addresses and queues."""
 
 
 class Fault(Value):
