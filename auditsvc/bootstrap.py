@@ -12,7 +12,6 @@ import datetime
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -110,10 +109,10 @@ def open_context(
         clock=SystemClock(),
         progress=progress or NoProgress(),
         folder=scoped.store,
-        checkpoint=Path(scoped.checkpoint).absolute() if scoped.checkpoint else None,
+        checkpoint=scoped.checkpoint_file.absolute() if scoped.checkpoint_file else None,
         timestamps=_lazy(_open_timestamps, scoped) if scoped.tsa_url else None,
-        witnesses=_lazy(_open_witnesses, scoped, ledger) if scoped.witnesses else None,
-        references=_lazy(_open_references, scoped) if scoped.references else None,
+        witnesses=_lazy(_open_witnesses, scoped.witnesses_file, ledger) if scoped.witnesses_file else None,
+        references=_lazy(_open_references, scoped.allowed_model_uris) if scoped.allowed_model_uris else None,
         compute=Compute() if scoped.device == "cpu" else _lazy(_open_compute, scoped.device),
     )
     if create:
@@ -140,7 +139,7 @@ def _make_store(settings: Settings) -> None:
 def _open_ledger(settings: Settings) -> LoggedLedger:
     from auditsvc.adapters.ledger import SqlLedger
 
-    return SqlLedger(settings.ledger, SystemClock())
+    return SqlLedger(settings.ledger_db, SystemClock())
 
 
 def _open_blobs(settings: Settings) -> Blobs:
@@ -152,7 +151,7 @@ def _open_blobs(settings: Settings) -> Blobs:
 def _open_registry(settings: Settings) -> Registry:
     from auditsvc.adapters.mlflow_registry import MlflowRegistry
 
-    return MlflowRegistry(settings.mlflow, settings.store / "mlflow-artifacts")
+    return MlflowRegistry(settings.mlflow_store, settings.store / "mlflow-artifacts")
 
 
 def _open_datasets(threads: int) -> Datasets:
@@ -168,7 +167,7 @@ def _open_datasets(threads: int) -> Datasets:
 def _open_keys(settings: Settings) -> Keys:
     from auditsvc.adapters.file_keys import FileKeys
 
-    external = {role: open_signer(uri, role, settings) for role, uri in settings.key_places.items()}
+    external = {role: open_signer(uri, role, settings) for role, uri in settings.key_uris.items()}
     return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, external)
 
 
@@ -198,19 +197,19 @@ def open_signer(uri: str, role: KeyRole, settings: Settings) -> Signer:
 def _open_timestamps(settings: Settings) -> Timestamps:
     from auditsvc.adapters.timestamp_authority import HttpTimestamps
 
-    return HttpTimestamps.at(settings.tsa_url, Path(settings.tsa_certificates))
+    return HttpTimestamps.at(settings.tsa_url, settings.tsa_certificates or Path())
 
 
-def _open_witnesses(settings: Settings, log: Log) -> Witnesses:
+def _open_witnesses(path: Path, log: Log) -> Witnesses:
     from auditsvc.adapters.witness_client import HttpWitnesses
 
-    return HttpWitnesses.in_file(Path(settings.witnesses), log)
+    return HttpWitnesses.in_file(path, log)
 
 
-def _open_references(settings: Settings) -> References:
+def _open_references(uris: tuple[str, ...]) -> References:
     from auditsvc.adapters.object_references import ObjectReferences
 
-    return ObjectReferences(tuple(filter(None, map(str.strip, settings.references.split(",")))))
+    return ObjectReferences(uris)
 
 
 def _open_compute(device: str) -> Compute:
@@ -228,7 +227,7 @@ def _open_jobs(settings: Settings) -> Jobs:
     from auditsvc.adapters.jobs.job_client import DbosJobs
     from auditsvc.adapters.jobs.job_store import JobDatabase
 
-    return DbosJobs(JobDatabase(settings.jobs))
+    return DbosJobs(JobDatabase(settings.jobs_db))
 
 
 def open_worker(settings: Settings, project: str = "") -> Worker:
@@ -239,9 +238,9 @@ def open_worker(settings: Settings, project: str = "") -> Worker:
 
     jobs, scoped = open_job_context(settings, project), settings.for_project(project)
     gpu = jobs.ctx.device != "cpu"
-    cluster = RayCluster(settings.ray, measure_on_ray, gpu=gpu, project=project) if settings.ray else None
-    leases, days = scoped.store / "workers", settings.job_days
-    return Worker(JobDatabase(scoped.jobs), jobs, leases, settings.job_deaths, cluster=cluster, keep_days=days)
+    address, days, leases = settings.ray_address, settings.job_retention_days, scoped.store / "workers"
+    cluster = RayCluster(address, measure_on_ray, gpu=gpu, project=project) if address else None
+    return Worker(JobDatabase(scoped.jobs_db), jobs, leases, settings.job_max_crashes, cluster=cluster, keep_days=days)
 
 
 def open_job_context(settings: Settings, project: str = "") -> JobContext:
@@ -249,13 +248,13 @@ def open_job_context(settings: Settings, project: str = "") -> JobContext:
     from auditsvc.services.job_handlers import JobContext
 
     ctx = open_context(settings, project, create=True)
-    return JobContext(ctx, settings.for_project(project).data_folder)
+    return JobContext(ctx, settings.for_project(project).datasets_dir)
 
 
 @cache
 def _job_context_of_node(project: str) -> JobContext:
-    settings = Settings()
-    return open_job_context(replace(settings, threads=settings.threads or 1), project)  # Ray runs a task on each core
+    settings = Settings()  # Ray runs one task on each core, so one thread each
+    return open_job_context(settings.model_copy(update={"threads": settings.threads or 1}), project)
 
 
 def measure_on_ray(project: str, shard: str) -> str:

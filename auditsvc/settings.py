@@ -1,241 +1,200 @@
-"""Every knob, typed, with its default and meaning.  Read by ``bootstrap`` only.
+"""The settings of an installation, read from environment variables ``AUDITSVC_<NAME>`` and checked as a whole.
 
-Each can be set in the environment as ``AUDITSVC_<NAME>``; the command line's ``--store`` wins over it.
+The command line's ``--store``, ``--host`` and ``--port`` win over the environment.  Every fault is reported in one
+error, including variables of a name that is not a setting: a misspelt variable never falls back to a default silently.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from auditsvc.errors import InvalidInput
 
-KeyRole = Literal["build", "audit", "release", "log"]
-"""The roles of keys; ``ports`` has the same, which settings can't know."""
+_PREFIX = "AUDITSVC_"
+_CLIENT_VARIABLES = ("AUDITSVC_URL", "AUDITSVC_TOKEN")
+"""Variables of the client and of CI recipes; no settings, but no mistakes either."""
+
+_KUBERNETES = re.compile(r"AUDITSVC_(SERVICE|PORT)_")
+"""Variables that Kubernetes sets in every pod next to a Service called ``auditsvc``."""
+
+_PER_PROJECT = ("ledger_url", "mlflow_uri", "jobs_url", "blobs_url", "checkpoint_file", "data_dir")
 
 
-def _from_environment(name: str, default: str) -> str:
-    return os.environ.get(f"AUDITSVC_{name}", default)
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
 
 
-def _number(name: str, default: int) -> int:
-    text = _from_environment(name, str(default))
-    if not text.isdigit():
-        raise InvalidInput(f"AUDITSVC_{name} must be a whole number, not {text!r}")
-    return int(text)
+_ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where things are kept and who may talk to the service."""
+class Settings(BaseSettings):
+    """The settings; ``bootstrap`` and ``web.app`` turn them into ports and a service.
 
-    store: Path = field(default_factory=lambda: Path(_from_environment("STORE", "auditsvc-store")).absolute())
-    """The folder of the embedded default: ledger, blobs, MLflow store, keys, releases."""
+    Constructing it reads the environment; arguments win.
 
-    ledger_url: str = field(default_factory=lambda: _from_environment("LEDGER_URL", ""))
-    """SQLAlchemy URL of the ledger; empty means SQLite inside the store."""
+    Raises:
+        InvalidInput: lists every setting that can't be used and every unknown ``AUDITSVC_*`` variable.
+    """
 
-    mlflow_uri: str = field(default_factory=lambda: _from_environment("MLFLOW_URI", ""))
-    """MLflow tracking and registry URI; empty means SQLite inside the store."""
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
-    data: str = field(default_factory=lambda: _from_environment("DATA", ""))
-    """The folder below which jobs find their data sets by name; empty means ``data`` inside the store."""
+    # Storage
+    store: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        Path("auditsvc-store"), validate_default=True, description="The folder of the store: everything not set below."
+    )
+    ledger_url: str = Field("", description="SQLAlchemy URL of the ledger. Default: SQLite in the store.")
+    mlflow_uri: str = Field("", description="MLflow tracking and registry URI. Default: SQLite in the store.")
+    blobs_url: str = Field("", description="Object storage for files: s3://bucket/prefix. Default: a folder.")
+    jobs_url: str = Field("", description="SQLAlchemy URL of the job queue. Default: the ledger's, or SQLite.")
+    data_dir: Path | None = Field(None, description="The folder of the data sets, each in a folder of its own.")
+    checkpoint_file: Path | None = Field(
+        None, description="The log's last signed checkpoint; best on another disk than the ledger."
+    )
+    projects: Annotated[tuple[_ProjectName, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Further projects, comma-separated; each has a store of its own and sees no other."
+    )
+    project: str = Field("", description="The project that commands work on; empty means the main one.")
 
-    blobs_url: str = field(default_factory=lambda: _from_environment("BLOBS_URL", ""))
-    """Object storage for the files, as ``s3://bucket/place``; empty means a folder inside the store."""
+    # Signing
+    key_passphrase: str = Field("", repr=False, description="Encrypts private key files; empty: file permissions only.")
+    build_key: str = Field("", repr=False, description="URI of the key that signs how models were built.")
+    audit_key: str = Field("", repr=False, description="URI of the key that signs what was measured.")
+    release_key: str = Field("", repr=False, description="URI of the key that signs what may be released.")
+    log_key: str = Field("", repr=False, description="URI of the key that signs checkpoints: file: and Ed25519 only.")
+    tsa_url: str = Field("", description="An RFC 3161 time-stamping authority for every signature.")
+    tsa_certificates: Path | None = Field(None, description="Its certificates in PEM: its own first, the root last.")
+    witnesses_file: Path | None = Field(None, description="The log's witnesses (key and URL on a line) and the quorum.")
 
-    jobs_url: str = field(default_factory=lambda: _from_environment("JOBS_URL", ""))
-    """SQLAlchemy URL of the jobs' database; empty means the ledger's if it is PostgreSQL, else SQLite in the store."""
+    # Jobs and measuring
+    workers: int = Field(1, ge=0, description="Workers that `serve` starts; 0 where `auditsvc worker` runs elsewhere.")
+    job_max_crashes: int = Field(10, ge=1, description="Worker crashes after which a job is not retried.")
+    job_retention_days: int = Field(90, ge=0, description="Days until ended jobs are deleted; 0 keeps them.")
+    ray_address: str = Field("", description="A Ray cluster that measures shards: host:port of its head, or auto.")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 means one for each core.")
+    device: str = Field(
+        "cpu", pattern=r"^(cpu|auto|cuda(:\d+)?)$", description="Where a worker runs models: cpu, cuda, cuda:N, auto."
+    )
+    allowed_model_uris: _Names = Field(
+        (), description="Object storage prefixes that models may be fetched from, comma-separated: s3://bucket/prefix."
+    )
 
-    job_deaths: int = field(default_factory=lambda: _number("JOB_DEATHS", 10))
-    """Workers that may die over one job before it is given up."""
+    # Service
+    host: str = Field("127.0.0.1", description="The address that `serve` binds to.")
+    port: int = Field(8600, ge=0, le=65535, description="The port that `serve` binds to.")
+    allowed_hosts: _Names = Field((), description="Further host names that `serve` answers for, comma-separated.")
+    public_url: str = Field("", description="The service's URL in browsers: https://audit.example.org; OIDC needs it.")
+    rate_limit: int = Field(200, ge=0, description="Requests a second of one token or address; 0 means unlimited.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of the service's log: text or JSON lines.")
+    traces: bool = Field(
+        default_factory=lambda: bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")),
+        description="Send OpenTelemetry traces. Default: whether OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+    )
 
-    job_days: int = field(default_factory=lambda: _number("JOB_DAYS", 90))
-    """Days after which workers forget a job that ended; what it made stays in the ledger.  0 means never."""
+    # MLflow
+    registry_poll_s: int = Field(60, ge=0, description="Seconds between two checks of the registry; 0 means never.")
+    restore_alias: bool = Field(True, description="Move the alias `approved` back when others changed it.")
+    mlflow_webhook_secret: str = Field("", repr=False, description="The secret of MLflow's webhooks; empty: refused.")
+    auto_audit_policy: str = Field("", description="Audit versions that are registered in MLflow under this policy.")
+    auto_audit_dataset: str = Field("", description="The data set for that: its folder's name in data_dir.")
 
-    workers: int = field(default_factory=lambda: _number("WORKERS", 1))
-    """Workers that ``serve`` starts by itself while there are jobs; 0 where ``auditsvc worker`` runs elsewhere."""
+    # OpenID Connect
+    oidc_issuer: str = Field("", description="An OpenID Connect issuer whose tokens are accepted.")
+    oidc_audience: str = Field("", description="The service's client id at the issuer.")
+    oidc_client_secret: str = Field("", repr=False, description="The client secret, for logins in a browser.")
+    oidc_name_claim: str = Field("preferred_username", description="The claim with a person's unique, permanent name.")
+    oidc_groups_claim: str = Field("groups", description="The claim with a person's groups.")
+    oidc_roles: str = Field("", description="Roles of groups: ml-leads=approver, plates-qa=auditor@plates.")
 
-    ray: str = field(default_factory=lambda: _from_environment("RAY", ""))
-    """A Ray cluster's head, as ``10.0.0.1:6379``, or ``auto``: workers have it measure the shards of audits.  Empty
-    means that workers measure themselves.  Let running audits end before it is changed."""
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_faults(cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Settings]) -> Settings:
+        faults = [_unknown(name) for name in sorted(os.environ) if not _is_known(name)]
+        try:
+            made = handler(values)
+            faults += made._undivided()
+        except ValidationError as error:
+            faults += [_words(dict(fault)) for fault in error.errors()]
+        if faults:
+            raise InvalidInput("the settings can't be used", faults)
+        return made
 
-    key_passphrase: str = field(default_factory=lambda: _from_environment("KEY_PASSPHRASE", ""), repr=False)
-    """Encrypts the private keys at rest; empty means that file permissions alone guard them."""
+    def _undivided(self) -> Iterator[str]:
+        for name in _PER_PROJECT:
+            value = str(getattr(self, name) or "")
+            if self.projects and value and "{project}" not in value:
+                yield f"{_variable(name)}: needs {{project}} in it, as each of AUDITSVC_PROJECTS has a store of its own"
 
-    build_key: str = field(default_factory=lambda: _from_environment("BUILD_KEY", ""), repr=False)
-    """Where the key is that signs how models were made: ``file:PATH``, ``pkcs11:...``, ``awskms:...``, ``gcpkms:...``,
-    ``azurekms:...``; empty means a file in the store.  The next three are the same for the other roles."""
+    def for_project(self, name: str) -> Settings:
+        """The same settings with the stores of one project; empty means the main one.
 
-    audit_key: str = field(default_factory=lambda: _from_environment("AUDIT_KEY", ""), repr=False)
-    """What was measured."""
-
-    release_key: str = field(default_factory=lambda: _from_environment("RELEASE_KEY", ""), repr=False)
-    """What may be released."""
-
-    log_key: str = field(default_factory=lambda: _from_environment("LOG_KEY", ""), repr=False)
-    """The log's checkpoints; Ed25519, so a file."""
-
-    checkpoint: str = field(default_factory=lambda: _from_environment("CHECKPOINT", ""))
-    """The file with the log's last signed checkpoint, best on another disk than the ledger; empty: in the store."""
-
-    tsa_url: str = field(default_factory=lambda: _from_environment("TSA_URL", ""))
-    """A time stamping authority (RFC 3161) that stamps every signature; empty means none."""
-
-    tsa_certificates: str = field(default_factory=lambda: _from_environment("TSA_CERTIFICATES", ""))
-    """The file with its certificates in PEM, its own first and its root last."""
-
-    witnesses: str = field(default_factory=lambda: _from_environment("WITNESSES", ""))
-    """The file that names the log's witnesses, a key and an address on each line, and a quorum; empty means none."""
-
-    host: str = field(default_factory=lambda: _from_environment("HOST", "127.0.0.1"))
-    """The address that ``serve`` binds to; loopback unless somebody says otherwise."""
-
-    port: int = field(default_factory=lambda: _number("PORT", 8600))
-    """The port that ``serve`` binds to."""
-
-    hosts: str = field(default_factory=lambda: _from_environment("HOSTS", ""))
-    """Further names that ``serve`` answers for, with commas between; a proxy's public name belongs here."""
-
-    threads: int = field(default_factory=lambda: _number("THREADS", 0))
-    """Torch threads for measuring; 0 means one for each core."""
-
-    references: str = field(default_factory=lambda: _from_environment("REFERENCES", ""))
-    """Places of object storage, with commas between, below which models may be fetched by their address, as
-    ``s3://models/pruned``; empty means nowhere."""
-
-    device: str = field(default_factory=lambda: _from_environment("DEVICE", "cpu"))
-    """Where models run while they are measured: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``.  A worker on an accelerator
-    takes the audits that ask for one, and no others."""
-
-    public_url: str = field(default_factory=lambda: _from_environment("PUBLIC_URL", ""))
-    """Where browsers find the service, as ``https://audit.example.org``; needed to come in through an OIDC issuer."""
-
-    projects: str = field(default_factory=lambda: _from_environment("PROJECTS", ""))
-    """Names of projects, with commas between; each has a store of its own and sees nothing of the others."""
-
-    project: str = field(default_factory=lambda: _from_environment("PROJECT", ""))
-    """The project that commands work on; empty means the main one.  The service serves all of them."""
-
-    rate: int = field(default_factory=lambda: _number("RATE", 200))
-    """Requests a second that one token, or one address without a token, may send; 0 means any number."""
-
-    log_format: str = field(default_factory=lambda: _from_environment("LOG_FORMAT", "text"))
-    """What ``serve`` writes on standard error: ``text`` for people, ``json`` for machines, one object a line."""
-
-    traces: bool = field(default_factory=lambda: bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")))
-    """Whether ``serve`` sends traces; the collector and all else are set by OpenTelemetry's own variables."""
-
-    watch_s: int = field(default_factory=lambda: _number("WATCH_S", 60))
-    """Seconds between two looks at the registry's aliases and stages; 0 means never."""
-
-    put_back: bool = field(default_factory=lambda: _number("PUT_BACK", 1) != 0)
-    """Whether the alias ``approved`` is put back where it belongs when somebody else moved it; 0 means only told."""
-
-    mlflow_secret: str = field(default_factory=lambda: _from_environment("MLFLOW_WEBHOOK_SECRET", ""), repr=False)
-    """The secret of MLflow's webhooks to this service; empty means that none are taken."""
-
-    audit_policy: str = field(default_factory=lambda: _from_environment("AUDIT_POLICY", ""))
-    """The policy under which a version is audited that somebody registers in MLflow; empty means none is."""
-
-    audit_data: str = field(default_factory=lambda: _from_environment("AUDIT_DATA", ""))
-    """The data set for that, by its name in the data folder."""
-
-    oidc_issuer: str = field(default_factory=lambda: _from_environment("OIDC_ISSUER", ""))
-    """An OpenID Connect issuer whose tokens are taken beside our own; empty means none."""
-
-    oidc_audience: str = field(default_factory=lambda: _from_environment("OIDC_AUDIENCE", ""))
-    """Our client id at the issuer; a token for anybody else is refused."""
-
-    oidc_secret: str = field(default_factory=lambda: _from_environment("OIDC_CLIENT_SECRET", ""), repr=False)
-    """Our client secret at the issuer, if it gave one; only the login in a browser needs it."""
-
-    oidc_name: str = field(default_factory=lambda: _from_environment("OIDC_NAME_CLAIM", "preferred_username"))
-    """The claim that names a person in the ledger; it must never pass from one person to another."""
-
-    oidc_groups: str = field(default_factory=lambda: _from_environment("OIDC_GROUPS_CLAIM", "groups"))
-    """The claim with a person's groups."""
-
-    oidc_roles: str = field(default_factory=lambda: _from_environment("OIDC_ROLES", ""))
-    """What groups may do, as ``ml-leads=approver, plates-qa=auditor@plates``: group, role, and project."""
+        Raises:
+            InvalidInput: there is no such project.
+        """
+        if name and name not in self.projects:
+            known = ", ".join(self.projects) or "none"
+            raise InvalidInput(f"there is no project {name!r}; AUDITSVC_PROJECTS lists: {known}")
+        given = {field: getattr(self, field) for field in _PER_PROJECT if getattr(self, field)}
+        own = {field: type(value)(str(value).replace("{project}", name or "main")) for field, value in given.items()}
+        store = self.store / "projects" / name if name else self.store
+        return self.model_copy(update={**own, "store": store})
 
     @property
-    def ledger(self) -> str:
-        """The ledger's URL, with the default filled in."""
+    def ledger_db(self) -> str:
+        """SQLAlchemy URL of the ledger."""
         return self.ledger_url or f"sqlite:///{self.store / 'ledger.db'}"
 
     @property
     def ledger_file(self) -> Path | None:
         """The ledger's SQLite file; None for another database."""
-        return sqlite_file(self.ledger)
+        return sqlite_file(self.ledger_db)
 
     @property
-    def jobs(self) -> str:
-        """The URL of the jobs' database, with the default filled in."""
-        if self.jobs_url:
-            return self.jobs_url
-        return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / 'jobs.db'}"
+    def jobs_db(self) -> str:
+        """SQLAlchemy URL of the job queue."""
+        return self.jobs_url or self._shared_db("jobs.db")
 
     @property
-    def access(self) -> str:
-        """The URL of what the service itself remembers: beside the ledger on PostgreSQL, else SQLite in the store."""
-        return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / 'access.db'}"
+    def service_db(self) -> str:
+        """SQLAlchemy URL of the service's own tables: tokens, webhooks, idempotency keys."""
+        return self._shared_db("access.db")
+
+    def _shared_db(self, file: str) -> str:
+        return self.ledger_url if self.ledger_url.startswith("postgresql") else f"sqlite:///{self.store / file}"
 
     @property
-    def data_folder(self) -> Path:
-        """The folder of the data sets, with the default filled in."""
-        return Path(self.data).absolute() if self.data else self.store / "data"
-
-    @property
-    def key_places(self) -> dict[KeyRole, str]:
-        """The keys that are not files in the store, by role."""
-        named: dict[KeyRole, str] = {
-            "build": self.build_key,
-            "audit": self.audit_key,
-            "release": self.release_key,
-            "log": self.log_key,
-        }
-        return {role: uri for role, uri in named.items() if uri}
-
-    @property
-    def mlflow(self) -> str:
-        """MLflow's URI, with the default filled in."""
+    def mlflow_store(self) -> str:
+        """MLflow's tracking and registry URI."""
         return self.mlflow_uri or f"sqlite:///{self.store / 'mlflow.db'}"
 
     @property
-    def project_names(self) -> tuple[str, ...]:
-        """The projects beside the first one.
+    def datasets_dir(self) -> Path:
+        """The folder of the data sets."""
+        return self.data_dir.absolute() if self.data_dir else self.store / "data"
 
-        Raises:
-            InvalidInput: a name that is no name of a folder.
-        """
-        named = tuple(name.strip() for name in self.projects.split(",") if name.strip())
-        for name in named:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", name):
-                raise InvalidInput(f"a project's name has small letters, digits and hyphens, not {name!r}")
-        return named
-
-    def for_project(self, name: str) -> Settings:
-        """The same settings with the stores of one project.
-
-        Raises:
-            InvalidInput: a ledger or registry elsewhere whose address has no place for the project's name.
-        """
-        if name and name not in self.project_names:
-            raise InvalidInput(f"there is no project {name!r}; AUDITSVC_PROJECTS lists: {self.projects or 'none'}")
-        return replace(
-            self,
-            store=self.store / "projects" / name if name else self.store,
-            ledger_url=_of_project("LEDGER_URL", self.ledger_url, name),
-            mlflow_uri=_of_project("MLFLOW_URI", self.mlflow_uri, name),
-            checkpoint=_of_project("CHECKPOINT", self.checkpoint, name),
-            jobs_url=_of_project("JOBS_URL", self.jobs_url, name),
-            blobs_url=_of_project("BLOBS_URL", self.blobs_url, name),
-            data=_of_project("DATA", self.data, name),
-        )
+    @property
+    def key_uris(self) -> dict[Literal["build", "audit", "release", "log"], str]:
+        """The keys that are not files in the store, by role."""
+        uris = {"build": self.build_key, "audit": self.audit_key, "release": self.release_key, "log": self.log_key}
+        return {cast(Literal["build", "audit", "release", "log"], role): uri for role, uri in uris.items() if uri}
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -243,23 +202,22 @@ def sqlite_file(url: str) -> Path | None:
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def _of_project(setting: str, address: str, name: str) -> str:
-    if name and address and "{project}" not in address:
-        raise InvalidInput(f"with projects, AUDITSVC_{setting} needs {{project}} in it: each has a store of its own")
-    return address.replace("{project}", name or "main")
+def _variable(field: str) -> str:
+    return f"{_PREFIX}{field.upper()}"
 
 
-def shipped(name: str) -> Path:
-    """A folder that ships with the product: ``policies`` or ``templates``.
+def _is_known(variable: str) -> bool:
+    if not variable.startswith(_PREFIX) or variable in _CLIENT_VARIABLES or _KUBERNETES.match(variable):
+        return True
+    return variable.removeprefix(_PREFIX).lower() in Settings.model_fields
 
-    Installed, it lies inside the package; in a checkout, where the owner's layout puts it.
 
-    Raises:
-        InvalidInput: there is no such folder: a broken installation.
-    """
-    package = Path(__file__).parent
-    checkout = {"policies": package.parent / "policies", "templates": package.parent / "reports" / "templates"}
-    for folder in (package / "shipped" / name, checkout.get(name, package)):
-        if folder.is_dir() and folder != package:
-            return folder
-    raise InvalidInput(f"the folder {name!r} is missing from this installation; install auditsvc again")
+def _unknown(variable: str) -> str:
+    close = get_close_matches(variable, map(_variable, Settings.model_fields), n=1)
+    return f"{variable}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _words(fault: dict[str, Any]) -> str:
+    field = str(fault["loc"][0]) if fault["loc"] else ""
+    where = "[" + "][".join(map(str, fault["loc"][1:])) + "]" if fault["loc"][1:] else ""
+    return f"{_variable(field)}{where}: {fault['msg']}, not {fault['input']!r}"

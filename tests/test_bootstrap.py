@@ -117,7 +117,7 @@ def test_keys_elsewhere_are_used_and_none_is_made_for_their_roles(tmp_path: Path
 
 def test_a_key_in_a_device_is_not_asked_for_until_it_is_needed(tmp_path: Path) -> None:
     settings = Settings(store=tmp_path, release_key=URI)
-    assert settings.key_places == {"release": URI}
+    assert settings.key_uris == {"release": URI}
     assert URI not in repr(settings)
     open_context(settings, create=True)
 
@@ -134,11 +134,13 @@ def test_timestamps_and_witnesses_are_there_where_the_settings_name_them(tmp_pat
     with pytest.raises(InvalidInput, match="certificates"):
         a_context(tmp_path, tsa_url="http://tsa.example")
     with pytest.raises(InvalidInput, match="witnesses"):
-        a_context(tmp_path, witnesses=str(tmp_path / "none"))
+        a_context(tmp_path, witnesses_file=tmp_path / "none")
 
 
 def test_an_installation_whose_database_is_an_old_backup_does_not_start(tmp_path: Path) -> None:
-    settings = Settings(store=tmp_path / "store", checkpoint=str(tmp_path / "other-disk" / "checkpoint"), watch_s=0)
+    settings = Settings(
+        store=tmp_path / "store", checkpoint_file=tmp_path / "other-disk" / "checkpoint", registry_poll_s=0
+    )
     site = open_site(settings, "127.0.0.1")
     site.close()
     shutil.copytree(settings.store, tmp_path / "backup")

@@ -30,7 +30,7 @@ class ObjectReferences:
         """
         for one in allowed:
             if not _ADDRESS.fullmatch(one) or one.startswith(_HERE):
-                raise InvalidInput(f"AUDITSVC_REFERENCES holds {one!r}; places are named as s3://bucket/place")
+                raise InvalidInput(f"AUDITSVC_ALLOWED_MODEL_URIS holds {one!r}; places are named as s3://bucket/place")
         self._allowed = tuple(one.rstrip("/") for one in allowed)
 
     def fetch(self, address: str, folder: Path) -> None:
@@ -41,7 +41,7 @@ class ObjectReferences:
             raise InvalidInput(f"{address!r} is no address of a folder in object storage, as s3://bucket/place/model")
         if not any(place == one or place.startswith(one + "/") for one in self._allowed):
             allowed = ", ".join(self._allowed) or "none"
-            raise Forbidden(f"{address} may not be fetched; the operator allows (AUDITSVC_REFERENCES): {allowed}")
+            raise Forbidden(f"{address} may not be fetched; AUDITSVC_ALLOWED_MODEL_URIS allows: {allowed}")
         storage, root = _opened(place)
         try:
             found = storage.ls(root, detail=True)

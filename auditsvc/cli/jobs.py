@@ -80,7 +80,7 @@ def jobs_forget(
 ) -> None:
     """Remove jobs that ended long ago, with what they told.  What they made stays in the ledger.
 
-    Workers do it by themselves after AUDITSVC_JOB_DAYS (90).
+    Workers do it by themselves after AUDITSVC_JOB_RETENTION_DAYS (90).
     """
     import datetime
 

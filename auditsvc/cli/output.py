@@ -33,7 +33,7 @@ Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand 
 
 def settings_for(store: Path | None) -> Settings:
     """The settings, with the store that was named."""
-    return Settings(store=store.absolute()) if store else Settings()
+    return Settings(store=store) if store else Settings()
 
 
 def context_for(store: Path | None, *, create: bool = False, quiet: bool = True) -> Context:

@@ -143,7 +143,7 @@ def _print_end(
     ctx: Context, chosen: Row | None, reports: dict[str, Path], settings: Settings, console: Console
 ) -> None:
     console.print("\n[bold]Where everything lies[/]")
-    lines = {"store": settings.store, "ledger": settings.store / "ledger.db", "MLflow": settings.mlflow}
+    lines = {"store": settings.store, "ledger": settings.store / "ledger.db", "MLflow": settings.mlflow_store}
     if chosen is not None:
         lines["release"] = release_folder(ctx, chosen.submission)
     for label, place in lines.items():

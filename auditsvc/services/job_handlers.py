@@ -66,7 +66,7 @@ class JobContext:
         if name not in self._opened:
             path = (self.data / name).resolve()
             if not path.is_relative_to(self.data.resolve()) or not path.exists():
-                raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA)")
+                raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA_DIR)")
             self._opened[name] = self.ctx.datasets.open(path)
         return self._opened[name]
 

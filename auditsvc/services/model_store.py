@@ -100,7 +100,7 @@ def _is_elsewhere(source: str) -> bool:
 def _fetched(ctx: Context, source: str, folder: Path) -> Path:
     if not source.startswith("models:"):
         if ctx.references is None:
-            raise Forbidden(f"{source} may not be fetched: no place is allowed (AUDITSVC_REFERENCES)")
+            raise Forbidden(f"{source} may not be fetched: no place is allowed (AUDITSVC_ALLOWED_MODEL_URIS)")
         ctx.references.fetch(source, folder)
         return folder
     parts = _URI.fullmatch(source)

@@ -22,8 +22,8 @@ from auditsvc.errors import InvalidInput, InvalidPolicy, NotFound, Unavailable
 from auditsvc.evaluation import Check
 from auditsvc.ports import View
 from auditsvc.records import EACH, OVERALL, CheckSpec, Metric, Policy, Rule, matches
+from auditsvc.resources import resource_dir
 from auditsvc.services.power import with_policy_slices
-from auditsvc.settings import shipped
 from auditsvc.tasks import TASKS
 
 Lines = dict[tuple[str | int, ...], int]
@@ -75,7 +75,7 @@ def _located(name_or_path: str) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    folder = shipped("policies") / "gates"
+    folder = resource_dir("policies") / "gates"
     candidate = folder / f"{name_or_path}.yaml"
     if "/" not in name_or_path and candidate.is_file():
         return candidate

@@ -44,10 +44,10 @@ from auditsvc.records import (
     Verification,
 )
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
+from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import decision_records
 from auditsvc.services.gallery import examples, gallery, siblings
 from auditsvc.services.gallery_files import PICTURES, pictures
-from auditsvc.settings import shipped
 
 
 def write_report(
@@ -66,7 +66,7 @@ def write_report(
     """
     inputs = _inputs(ctx, candidate, decision, dataset, verification, where or {})
     dossier = _dossier(ctx, inputs)
-    frameworks = load_frameworks(shipped("policies"))
+    frameworks = load_frameworks(resource_dir("policies"))
     before = _previous(ctx, inputs)
     report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=frameworks, previous=before)
     folder = ctx.folder / "reports" / inputs.model / inputs.version
@@ -123,7 +123,7 @@ def _dossier(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
     ledger, model, candidate = ctx.ledger, inputs.model, inputs.candidate.digest
     found = AssessmentContext(
         inputs=inputs,
-        questionnaire=load_questionnaire(shipped("policies")),
+        questionnaire=load_questionnaire(resource_dir("policies")),
         at=max([inputs.decision.at, *(approval.at for approval in inputs.approvals)]),
         documents=ledger.find(Document, model),
         answers=ledger.find(Answers, model),

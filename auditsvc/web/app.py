@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from importlib.util import find_spec
 from types import FrameType
@@ -48,18 +48,16 @@ def open_site(settings: Settings, host: str) -> ProjectState:
         InvalidInput: settings that contradict each other.
         Unavailable: the store can't be opened.
     """
-    for name in settings.project_names:
-        settings.for_project(name)  # a URL without {project} stops the start, not the first request
     root = _open_project(settings, "", host)
     public = urlsplit(settings.public_url).hostname or ""
-    root.hosts = _hosts(host, f"{settings.hosts},{public}")
-    root.others = {name: partial(_open_project, settings, name, host, root.access) for name in settings.project_names}
-    root.limiter = RateLimiter(settings.rate)
+    root.hosts = _hosts(host, (*settings.allowed_hosts, public))
+    root.others = {name: partial(_open_project, settings, name, host, root.access) for name in settings.projects}
+    root.limiter = RateLimiter(settings.rate_limit)
     root.people = _people(settings)
     root.traces = _can_trace(settings)
     root.public_url = settings.public_url.rstrip("/")
-    root.mlflow_secret = settings.mlflow_secret
-    root.audit_policy, root.audit_data = settings.audit_policy, settings.audit_data
+    root.mlflow_secret = settings.mlflow_webhook_secret
+    root.audit_policy, root.audit_data = settings.auto_audit_policy, settings.auto_audit_dataset
     return root
 
 
@@ -69,15 +67,15 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
     Models run in the workers, so the service needs no accelerator, whatever AUDITSVC_DEVICE says.
     """
     scoped = settings.for_project(project)
-    ctx = open_context(replace(settings, device="cpu"), project, create=True)
+    ctx = open_context(settings.model_copy(update={"device": "cpu"}), project, create=True)
     made = ProjectState(
         ctx=ctx,
         jobs=open_jobs(settings, project),
-        access=access or TokenStore(scoped.access, ctx.clock),
+        access=access or TokenStore(scoped.service_db, ctx.clock),
         answers=GateCache(ctx.ledger, scoped.ledger_file),
         local=is_loopback(host),
         hosts=frozenset(),
-        put_back=settings.put_back,
+        put_back=settings.restore_alias,
         project=project,
     )
     _watch(made, settings)
@@ -94,11 +92,11 @@ def _people(settings: Settings) -> OidcUsers | None:
     issuer = OidcIssuer(
         settings.oidc_issuer,
         settings.oidc_audience,
-        settings.oidc_secret,
-        settings.oidc_name,
-        settings.oidc_groups,
+        settings.oidc_client_secret,
+        settings.oidc_name_claim,
+        settings.oidc_groups_claim,
     )
-    return OidcUsers(issuer, parse_role_grants(settings.oidc_roles, settings.project_names))
+    return OidcUsers(issuer, parse_role_grants(settings.oidc_roles, settings.projects))
 
 
 def _can_trace(settings: Settings) -> bool:
@@ -115,18 +113,18 @@ def _watch(site: ProjectState, settings: Settings) -> None:
     if settings.workers:
         command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(settings.store)]
         command += ["--project", site.project]
-        workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs))
+        workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs_db))
         site.rounds["working"] = supervise_workers(workers)
     dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, post)
     site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)
-    if settings.watch_s:
-        watch = RegistryWatcher(site, sqlite_file(scoped.mlflow))
-        site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.watch_s)
+    if settings.registry_poll_s:
+        watch = RegistryWatcher(site, sqlite_file(scoped.mlflow_store))
+        site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.registry_poll_s)
 
 
-def _hosts(host: str, further: str) -> frozenset[str]:
+def _hosts(host: str, further: Iterable[str]) -> frozenset[str]:
     """On loopback its own names only; else this machine's names and addresses; and always those that were named."""
-    named = {name.strip().lower() for name in further.split(",")} - {""}
+    named = {name.lower() for name in further} - {""}
     own = {"localhost", "127.0.0.1", "::1", host.lower()}
     if not is_loopback(host):
         name = socket.gethostname()

@@ -105,7 +105,7 @@ class SecurityMiddleware:
             elif name == b"content-length":
                 length = value
         if not self._site.answers_for(host):
-            told = "this service does not answer for that host; name it in AUDITSVC_HOSTS if it should"
+            told = "this service does not answer for that host; name it in AUDITSVC_ALLOWED_HOSTS if it should"
             return response_of(problem(421, "wrong-host", told))
         if length.isdigit() and int(length) > _limit(scope):
             return response_of(problem(413, "too-large", f"the body may have {_limit(scope)} bytes at most"))

@@ -28,7 +28,7 @@ JOB = "000000000001-0000000000000000"
 @contextmanager
 def a_worker(office: Office, address: str, **more: str) -> Iterator[None]:
     """``auditsvc worker`` with this cluster."""
-    settings = {"AUDITSVC_STORE": str(office.settings.store), "AUDITSVC_RAY": address, "AUDITSVC_THREADS": "1"}
+    settings = {"AUDITSVC_STORE": str(office.settings.store), "AUDITSVC_RAY_ADDRESS": address, "AUDITSVC_THREADS": "1"}
     command = [sys.executable, "-m", "auditsvc", "worker"]
     with subprocess.Popen(command, env={**os.environ, **ENTRANCE, **settings, **more}) as process:
         try:

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from auditsvc.errors import InvalidPolicy, NotFound
+from auditsvc.resources import resource_dir
 from auditsvc.services.policies import parse_policy, read_policy, slice_faults
-from auditsvc.settings import shipped
 
 TEXT = """\
 policy: small
@@ -117,7 +117,9 @@ def test_a_policy_that_changes_by_a_character_is_another_one():
     assert parse_policy(changed("0.01", "0.011"), "p").digest != parse_policy(TEXT, "p").digest
 
 
-@pytest.mark.parametrize("path", sorted((shipped("policies") / "gates").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((resource_dir("policies") / "gates").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_shipped_policy_is_valid_and_gives_a_reason_for_every_number(path):
     policy = read_policy(str(path))
     assert policy.policy == path.stem

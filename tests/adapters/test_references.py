@@ -47,7 +47,7 @@ def test_a_model_below_an_allowed_place_comes_whole(place: str, tmp_path: Path) 
 
 def test_no_other_place_is_read(place: str, tmp_path: Path) -> None:
     for allowed in (f"{place}x", "s3://elsewhere", place[: place.rindex("/") + 2]):
-        with pytest.raises(Forbidden, match="the operator allows"):
+        with pytest.raises(Forbidden, match="AUDITSVC_ALLOWED_MODEL_URIS allows"):
             fetched(place, allowed, tmp_path)
     ctx = ports_in(tmp_path / "store")
     with pytest.raises(Forbidden, match="no place is allowed"), resolve_parent(ctx, place, None):
@@ -62,7 +62,7 @@ def test_what_is_no_address_of_a_folder_is_refused(address: str, tmp_path: Path)
 
 @pytest.mark.parametrize("allowed", ["file:///", "/models", "https://models", "s3://", "memory://x"])
 def test_an_operator_can_allow_object_storage_only(allowed: str) -> None:
-    with pytest.raises(InvalidInput, match="AUDITSVC_REFERENCES"):
+    with pytest.raises(InvalidInput, match="AUDITSVC_ALLOWED_MODEL_URIS"):
         ObjectReferences((allowed,))
 
 

@@ -154,7 +154,7 @@ def doubled(office: Office) -> int:
     """Records, registered versions and events of the log that are there more than once."""
     ledger, log = office.ctx.ledger, office.ctx.log
     twice = sum(count - 1 for count in records(office).values())
-    client = MlflowClient(office.settings.mlflow, office.settings.mlflow)
+    client = MlflowClient(office.settings.mlflow_store, office.settings.mlflow_store)
     versions = Counter(one.tags.get("auditsvc.digest") for one in client.search_model_versions())
     twice += sum(count - 1 for count in versions.values())
     leaves = [log.leaf(index) for index in range(log.size())]

@@ -101,7 +101,7 @@ class Office:
     @property
     def room(self) -> JobContext:
         """Where jobs are done."""
-        return JobContext(self.ctx, self.settings.data_folder, self.shard_work)
+        return JobContext(self.ctx, self.settings.datasets_dir, self.shard_work)
 
     def prune(self, number: int) -> PruneRequest:
         """An order for a candidate of its own."""
@@ -122,7 +122,7 @@ def opened(
     folder: Path, url: str, *, images: int, policies: Sequence[Policy], shard_work: int, keys: Path | None = None
 ) -> Office:
     """An installation in this folder; ``url`` is the ledger's and the jobs' database, empty for SQLite."""
-    settings = Settings(store=folder, ledger_url=url, jobs_url=url, threads=1, job_deaths=10**6)
+    settings = Settings(store=folder, ledger_url=url, jobs_url=url, threads=1, job_max_crashes=10**6)
     if keys:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(keys, folder / "keys")
@@ -131,12 +131,12 @@ def opened(
     for role in get_args(KeyRole):
         ctx.keys.signer(role)
     for split, name, many in (("audit", "audited", images), ("train", "calibration", 200)):
-        if not (settings.data_folder / name).exists():
-            small_digits(settings.data_folder / name, split, many)
+        if not (settings.datasets_dir / name).exists():
+            small_digits(settings.datasets_dir / name, split, many)
     dense = trained_digits(folder.parent, DIGITS / "train.yaml")
     parent, _ = register_parent(ctx, dense, FACTS)
     ctx.ledger.append(*policies, actor="bench")
-    store = JobDatabase(settings.jobs)
+    store = JobDatabase(settings.jobs_db)
     return Office(settings, ctx, DbosJobs(store), store, parent, shard_work)
 
 
@@ -144,10 +144,10 @@ def serve_jobs(folder: Path, url: str, jobs: str, shard_work: int) -> None:
     """A worker process on this store, until it is killed."""
     from auditsvc.adapters.jobs.worker import Worker
 
-    settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_deaths=10**6)
+    settings = Settings(store=folder, ledger_url=url, jobs_url=jobs, threads=1, job_max_crashes=10**6)
     ctx = replace(open_context(settings, create=True), clock=FixedClock())
-    room = JobContext(ctx, settings.data_folder, shard_work)
-    Worker(JobDatabase(settings.jobs), room, folder / "workers", settings.job_deaths).run()
+    room = JobContext(ctx, settings.datasets_dir, shard_work)
+    Worker(JobDatabase(settings.jobs_db), room, folder / "workers", settings.job_max_crashes).run()
 
 
 class Nursery:

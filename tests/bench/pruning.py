@@ -1,7 +1,7 @@
 """``python -m tests.bench.pruning``: our structured pruning beside Torch-Pruning used directly, one JSON line.
 
 A CIFAR-like residual network is trained on one half of a data set (the packaged digits, or the folder named by
-``AUDITSVC_BENCH_DATA``) and pruned to 2, 2.5 and 4 times fewer MACs.  Three ways get the same parent, the same
+``BENCH_DATA``) and pruned to 2, 2.5 and 4 times fewer MACs.  Three ways get the same parent, the same
 training images and the same number of epochs:
 
 ours        a recipe of this package: structured pruning, then distillation from the parent;
@@ -222,7 +222,7 @@ def main() -> None:
     """Train, prune three ways, measure, print one JSON line."""
     torch.set_num_threads(1)
     packaged = Path(auditsvc.__file__).parent / "demo" / "digits"
-    folder = Path(os.environ.get("AUDITSVC_BENCH_DATA", packaged))
+    folder = Path(os.environ.get("BENCH_DATA", packaged))
     with halves(folder) as (train, audit), tempfile.TemporaryDirectory() as scratch:
         parent, seconds = timed(dense, train)
         base = accuracy(parent, audit)

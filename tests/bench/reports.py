@@ -31,7 +31,7 @@ from auditsvc.compliance import (
     render,
 )
 from auditsvc.records import CheckSpec, Evidence, Judgement, Measured, Policy, Reading, Rule
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from tests.compliance import sample
 from tests.reports.test_renderings import oscal_faults
 
@@ -101,7 +101,7 @@ def everything(inputs: ReportInputs) -> tuple[Report, dict[str, bytes], float]:
     """The report, all its forms, and the wall seconds from records to the last byte."""
     started = time.perf_counter()
     dossier: AssessmentContext = sample.paperwork(inputs)
-    report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(shipped("policies")))
+    report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(resource_dir("policies")))
     files = {name: render(report, name) for name in FORMATS}
     return report, files, round(time.perf_counter() - started, 2)
 

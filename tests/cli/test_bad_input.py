@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from tests.adapters.unprivileged import obey_file_modes, read_only
 from tests.services.line import data_in, parent_in
 
@@ -74,7 +74,7 @@ def test_a_pickle_under_a_good_name_is_refused(models, tmp_path):
 def test_a_policy_with_a_typo_is_refused_with_its_line(models, tmp_path):
     policy = tmp_path / "mine.yaml"
     policy.write_text(
-        (shipped("policies") / "gates" / "standard.yaml").read_text().replace("at_most: 0.01", "at_mots: 0.01")
+        (resource_dir("policies") / "gates" / "standard.yaml").read_text().replace("at_most: 0.01", "at_mots: 0.01")
     )
     refused(audit(models, tmp_path, policy=policy), 2, "at_mots", "line ")
     refused(run("policy", "check", policy), 2, "at_mots", "line ")

@@ -53,7 +53,7 @@ from auditsvc.records import (
     paired_metrics,
 )
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 
 SAMPLED = (*Occlusion().families(), *Adversarial().families())
 MORNING = datetime.datetime(2026, 11, 22, 9, 0, tzinfo=datetime.UTC)
@@ -561,7 +561,7 @@ def released() -> ReportInputs:
 
 def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> AssessmentContext:
     """What people added: a plan, a word on the change, some documents, and answers to every question."""
-    questionnaire = load_questionnaire(shipped("policies"))
+    questionnaire = load_questionnaire(resource_dir("policies"))
     no = {question.question: "no" for question in questionnaire.questions}
     year = datetime.date(2027, 11, 21)
     return AssessmentContext(
@@ -624,5 +624,5 @@ def paperwork(inputs: ReportInputs, at: Moment = EVENING) -> AssessmentContext:
 def report(name: str = "released") -> Report:
     """The whole report of one of the samples, held against every framework."""
     inputs = {"released": released, "rejected": rejected}[name]()
-    frameworks = load_frameworks(shipped("policies"))
+    frameworks = load_frameworks(resource_dir("policies"))
     return build_report(inputs, at=EVENING, dossier=paperwork(inputs), frameworks=frameworks)

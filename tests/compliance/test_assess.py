@@ -13,10 +13,10 @@ from auditsvc.compliance.assessment.evidence_status import kind_state, worst
 from auditsvc.compliance.assessment.framework import WORST_FIRST
 from auditsvc.compliance.assessment.rules import Assessment
 from auditsvc.records import Digest, Verification
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from tests.compliance import sample
 
-FRAMEWORKS = {framework.framework: framework for framework in load_frameworks(shipped("policies"))}
+FRAMEWORKS = {framework.framework: framework for framework in load_frameworks(resource_dir("policies"))}
 NIST, EU = FRAMEWORKS["nist-ai-rmf-1.0"], FRAMEWORKS["eu-ai-act-2024-1689"]
 
 

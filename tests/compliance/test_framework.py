@@ -20,9 +20,9 @@ from auditsvc.compliance.assessment.framework import (
 )
 from auditsvc.compliance.assessment.rules import RULES
 from auditsvc.errors import InvalidInput
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 
-POLICIES = shipped("policies")
+POLICIES = resource_dir("policies")
 FRAMEWORKS = {framework.framework: framework for framework in load_frameworks(POLICIES)}
 
 

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from auditsvc.compliance import Incident, Watch, assess, build_report, lint_report, load_frameworks
 from auditsvc.compliance.assessment.attestations import current
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from tests.compliance import sample
 
 TODAY = sample.EVENING.date()
-EU = next(one for one in load_frameworks(shipped("policies")) if one.framework == "eu-ai-act-2024-1689")
+EU = next(one for one in load_frameworks(resource_dir("policies")) if one.framework == "eu-ai-act-2024-1689")
 
 
 def incident(harm: str = "health", days: int = 5, told: int | None = 1, **more: object) -> Incident:

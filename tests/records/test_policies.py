@@ -12,12 +12,12 @@ from auditsvc.gate import decide
 from auditsvc.records import CheckSpec, Policy, Rule
 from auditsvc.records.policy import policy_schema
 from auditsvc.records.policy_explain import differences, explain_decision, explain_policy
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import a_loss, a_policy, a_rule, a_waiver, an_evidence, losses
 
-GATES = shipped("policies") / "gates"
+GATES = resource_dir("policies") / "gates"
 
 
 def test_equal_policies_have_no_differences_and_others_have_some():

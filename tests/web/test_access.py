@@ -88,8 +88,8 @@ def test_a_write_with_a_key_is_done_once_by_two_processes(
 
 
 def test_they_are_in_the_ledgers_database_on_postgresql_and_in_the_store_otherwise(tmp_path) -> None:
-    assert Settings(store=tmp_path).access == f"sqlite:///{tmp_path}/access.db"
-    assert Settings(store=tmp_path, ledger_url="postgresql+psycopg://h/d").access == "postgresql+psycopg://h/d"
+    assert Settings(store=tmp_path).service_db == f"sqlite:///{tmp_path}/access.db"
+    assert Settings(store=tmp_path, ledger_url="postgresql+psycopg://h/d").service_db == "postgresql+psycopg://h/d"
     with pytest.raises(InvalidInput, match="not a database URL"):
         TokenStore("nonsense", FixedClock())
     with pytest.raises(Unavailable, match="can't be"):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 def both(tmp_path: Path) -> Iterator[tuple[ProjectState, ProjectState]]:
-    settings = Settings(store=tmp_path, ledger_url=new_database(), watch_s=0, workers=0)
+    settings = Settings(store=tmp_path, ledger_url=new_database(), registry_poll_s=0, workers=0)
     opened = open_site(settings, "127.0.0.1"), open_site(settings, "127.0.0.1")
     yield opened
     for site in opened:

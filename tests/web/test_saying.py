@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
 from auditsvc.records import digest_of
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock
 from tests.web import sample
@@ -81,7 +81,7 @@ def test_a_statement_without_a_file_is_enough_and_nothing_at_all_is_not(clients:
 
 
 def test_a_question_that_is_left_alone_is_unknown_and_never_no(clients: Clients, site: ProjectState) -> None:
-    asked = load_questionnaire(shipped("policies")).questions
+    asked = load_questionnaire(resource_dir("policies")).questions
     eve = _browser(clients, site, "auditor", "eve")
     form = eve.get("/statements/answers").text
     assert form.count('value="unknown" checked') == len(asked)

@@ -26,7 +26,7 @@ from tests.web import sample
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("AUDITSVC_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "15"))
 """Requests for each operation and kind of data."""
 
 

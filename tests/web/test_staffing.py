@@ -70,5 +70,5 @@ def test_a_worker_is_started_for_its_own_project(project: str, tmp_path: Path) -
     assert isinstance(rounds, WorkerSupervisor) and rounds.staff is not None
     options = dict(zip(rounds.staff.command[4::2], rounds.staff.command[5::2], strict=True))
     told = Settings(store=Path(options["--store"]), projects="plates").for_project(options["--project"])
-    assert (told.store, told.jobs) == (settings.for_project(project).store, settings.for_project(project).jobs)
+    assert (told.store, told.jobs_db) == (settings.for_project(project).store, settings.for_project(project).jobs_db)
     assert rounds.staff.database == told.store / "jobs.db"

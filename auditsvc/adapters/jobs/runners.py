@@ -161,7 +161,7 @@ class RayCluster:
         try:
             import ray
         except ImportError as error:
-            raise Unavailable("AUDITSVC_RAY needs a package: pip install 'auditsvc[ray]'") from error
+            raise Unavailable("AUDITSVC_RAY_ADDRESS needs a package: pip install 'auditsvc[ray]'") from error
         here = {"_node_ip_address": "127.0.0.1"} if self.address.startswith("127.0.0.1:") else {}
         with self._reached():
             ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True, **here)

@@ -10,7 +10,7 @@ from auditsvc.compliance.render.pdf import harm_words, suggested_words
 from auditsvc.compliance.report import wording
 from auditsvc.compliance.report.figures import Counts
 from auditsvc.compliance.report.report_model import Report, SliceRow, SliceTable
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 
 
 def render_html(report: Report) -> str:
@@ -18,7 +18,7 @@ def render_html(report: Report) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = shipped("templates")
+    folder = resource_dir("templates")
     page = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,

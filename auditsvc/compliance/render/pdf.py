@@ -49,7 +49,7 @@ from auditsvc.compliance.report.wording import (
     value_text,
 )
 from auditsvc.errors import Unavailable
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 
 Json = dict[str, Any]
 
@@ -488,5 +488,5 @@ def _files(report: Report) -> dict[str, bytes]:
         files["frontier.svg"] = standalone(charts.frontier_chart(report.frontier))
     files["view.json"] = json.dumps(view(report), ensure_ascii=False).encode()
     files["report.json"] = render_json(report)
-    files["main.typ"] = (shipped("templates") / "report.typ").read_bytes()
+    files["main.typ"] = (resource_dir("templates") / "report.typ").read_bytes()
     return files

@@ -8,8 +8,8 @@ from starlette.responses import HTMLResponse, Response
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Policy
 from auditsvc.records.policy_explain import explain_policy
+from auditsvc.resources import resource_dir
 from auditsvc.services.policy_backtest import BacktestRow, backtest
-from auditsvc.settings import shipped
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.forms import Form
 from auditsvc.web.record_routes import ADigest
@@ -22,7 +22,7 @@ SHOWN = 50
 
 
 def _shipped() -> dict[str, str]:
-    return {path.stem: path.read_text("utf-8") for path in sorted((shipped("policies") / "gates").glob("*.yaml"))}
+    return {path.stem: path.read_text("utf-8") for path in sorted((resource_dir("policies") / "gates").glob("*.yaml"))}
 
 
 @router.get("/policies")

@@ -26,7 +26,7 @@ from auditsvc.compliance.assessment.attestations import Risk, current, risk_of
 from auditsvc.compliance.assessment.framework import load_vocabulary
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from auditsvc.web.authentication import site_of
 from auditsvc.web.caller import Caller
 from auditsvc.web.middleware import BODY_LIMIT
@@ -154,7 +154,7 @@ def _about(site: ProjectState, record: Reviewable) -> str:
 
 def _declared(site: ProjectState, today: datetime.date) -> list[Declared]:
     """The newest answers about each model."""
-    asked = load_questionnaire(shipped("policies"))
+    asked = load_questionnaire(resource_dir("policies"))
     newest: dict[str, Answers] = {}
     for _, item in site.ledger.page(Answers, limit=SHOWN):
         newest.setdefault(item.model, item)
@@ -223,7 +223,7 @@ def _versions(request: Request) -> list[Submission]:
 @router.get("/statements/documents")
 def document_form(request: Request) -> HTMLResponse:
     """Where a document or an attestation is added."""
-    known = load_vocabulary(shipped("policies"))
+    known = load_vocabulary(resource_dir("policies"))
     by_people = {
         name: kind.means
         for name, kind in known.evidence.items()
@@ -264,7 +264,7 @@ def _kept(request: Request, sent: UploadFile) -> FileEntry:
 @router.get("/statements/answers")
 def answers_form(request: Request, model: str = "") -> HTMLResponse:
     """The questionnaire; one's own newest answers are filled in, nobody else's."""
-    asked = load_questionnaire(shipped("policies"))
+    asked = load_questionnaire(resource_dir("policies"))
     own = [
         item
         for item in site_of(request).ledger.find(Answers, model)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from auditsvc.compliance import Framework, load_frameworks
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from auditsvc.web.role_routes import RoleRoute
 
 router = APIRouter(route_class=RoleRoute, tags=["policies"])
@@ -37,7 +37,7 @@ def frameworks(request: Request) -> list[About]:  # noqa: ARG001 - every route o
             standing=one.standing,
             requirements=len(one.requirements),
         )
-        for one in load_frameworks(shipped("policies"))
+        for one in load_frameworks(resource_dir("policies"))
     ]
 
 
@@ -47,7 +47,7 @@ def framework(
     framework: Annotated[Name, Path(description="As in `framework` of the list.")],
 ) -> Framework:
     """All its requirements: what each rests on, and from when it applies."""
-    for one in load_frameworks(shipped("policies")):
+    for one in load_frameworks(resource_dir("policies")):
         if one.framework == framework:
             return one
     raise NotFound(f"no framework {framework}")

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from auditsvc.errors import NotFound
 from auditsvc.records import Digest, Name, Policy
+from auditsvc.resources import resource_dir
 from auditsvc.services.policy_backtest import BacktestRow, backtest
-from auditsvc.settings import shipped
 from auditsvc.web.authentication import site_of
 from auditsvc.web.record_routes import record_router
 from auditsvc.web.role_routes import RoleRoute
@@ -54,7 +54,7 @@ def dry_run(request: Request, given: Trying) -> Tried:
 @router.get("/v1/shipped-policies", summary="Shipped policies, by name")
 def shipped_policies(request: Request) -> list[Name]:  # noqa: ARG001 - every route of a role takes its request
     """Policies that come with auditsvc, to be used as they are or copied."""
-    return [path.stem for path in sorted((shipped("policies") / "gates").glob("*.yaml"))]
+    return [path.stem for path in sorted((resource_dir("policies") / "gates").glob("*.yaml"))]
 
 
 @router.get(
@@ -68,7 +68,7 @@ def shipped_policy(
     name: Annotated[Name, Path(description="As in the list.")],
 ) -> Response:
     """The file, with the reason for every number."""
-    for path in (shipped("policies") / "gates").glob("*.yaml"):
+    for path in (resource_dir("policies") / "gates").glob("*.yaml"):
         if path.stem == name:
             return Response(path.read_bytes(), media_type="application/yaml")
     raise NotFound(f"no shipped policy {name}")

@@ -50,8 +50,8 @@ async def receive_mlflow_event(
     """Give MLflow's registry this address and the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
 
     A version that was registered is logged, and admitted and audited beside the parent of its model where
-    `AUDITSVC_AUDIT_POLICY` and `AUDITSVC_AUDIT_DATA` say how.  Aliases and stages are looked at now instead of at the
-    next round.
+    `AUDITSVC_AUTO_AUDIT_POLICY` and `AUDITSVC_AUTO_AUDIT_DATASET` say how.  Aliases and stages are compared now
+    instead of in the next round.
     """
     site, body = site_of(request), await request.body()
     if not site.mlflow_secret:

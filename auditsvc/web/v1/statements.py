@@ -19,7 +19,7 @@ from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, lo
 from auditsvc.compliance.assessment.attestations import Answer, Claim
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.records import Candidate, Digest, FileEntry, Moment, Name, Parent, Record, Text, faults_of
-from auditsvc.settings import shipped
+from auditsvc.resources import resource_dir
 from auditsvc.web.authentication import site_of
 from auditsvc.web.record_routes import ADigest, get_record, record_router
 from auditsvc.web.role_routes import RoleRoute
@@ -99,7 +99,7 @@ class Questions(BaseModel):
 @router.get("/v1/questionnaire", summary="Questions that a person must answer")
 def questions(request: Request) -> Questions:  # noqa: ARG001 - every route of a role takes its request
     """Yes, no or unknown; a question without an answer is unknown, never no."""
-    found = load_questionnaire(shipped("policies"))
+    found = load_questionnaire(resource_dir("policies"))
     asked = [
         Asked.model_validate(one.model_dump(include={"question", "row", "text", "help"})) for one in found.questions
     ]
@@ -161,7 +161,7 @@ def document_file(request: Request, digest: ADigest) -> Response:
 def answer(request: Request, given: Answering) -> Response:
     """Under your name; the newest answers count until they expire."""
     _must_know(request, given.model)
-    found = load_questionnaire(shipped("policies"))
+    found = load_questionnaire(resource_dir("policies"))
     known = {one.question for one in found.questions}
     unknown = sorted({*given.answers, *given.reasons} - known)
     if unknown:
