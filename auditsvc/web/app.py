@@ -209,5 +209,5 @@ def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool)
 def first_token(site: ProjectState) -> str:
     """An admin token, with its event in the log."""
     secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
-    site.note("token.issued", "auditsvc", token=token.id, name=token.name, role=token.role)
+    site.log_event("token.issued", "auditsvc", token=token.id, name=token.name, role=token.role)
     return secret

@@ -32,7 +32,7 @@ class PeriodicTask:
         self._thread = threading.Thread(target=self._run, name=f"auditsvc-{self.name}", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
+    def trigger(self) -> None:
         """Do a round now."""
         self._woken.set()
 

@@ -1,7 +1,7 @@
-"""Watching the registry: what others move past auditsvc is logged, told to whoever asked, and put back.
+"""Detects aliases and stages that were changed in the model registry directly: logs the change and restores them.
 
-How the registry stood is remembered, so that what was moved while the service was down is found too.  A
-store in a file is looked at only when the file changed, or when MLflow's webhook says that something moved.
+The last state of the registry is stored, so changes made while the service was down are detected too.  A registry in a
+SQLite file is read only when the file has changed or MLflow's webhook reports a change.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RegistryWatcher:
         _log.warning("%s", move.words)
         facts = {"model": move.model, "what": move.what, "name": move.name, "put_back": str(move.put_back).lower()}
         places = {"before": move.before or "nothing", "found": move.found or "nothing"}
-        self._site.note("alias.changed-externally", "unknown", **facts, **places)
+        self._site.log_event("alias.changed-externally", "unknown", **facts, **places)
 
     def _seen(self) -> dict[str, Placed]:
         query = select(registry_snapshot.c.models).where(registry_snapshot.c.project == self._site.project)

@@ -110,13 +110,13 @@ class ProjectState:
                 made.metrics, made.public_url = self.metrics, self.public_url
             return self._opened[project]
 
-    def wake(self, work: str) -> None:
-        """Do this work now, where it is done at all."""
+    def trigger(self, work: str) -> None:
+        """Run a periodic task now, if this process has it."""
         if work in self.rounds:
-            self.rounds[work].wake()
+            self.rounds[work].trigger()
 
-    def note(self, event: str, actor: str, **facts: str) -> None:
-        """An event in the log that is no record: who let whom in."""
+    def log_event(self, event: str, actor: str, **facts: str) -> None:
+        """Log an event that has no record, for example a new token."""
         self.ledger.append_leaf(encode_event(event, actor, self.clock.now(), **facts))
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ async def finish_oidc_login(request: Request, code: str = "", state: str = "", e
 
 def _session(site: ProjectState, caller: Caller) -> str:
     secret, token = site.access.issue(caller.name, " ".join(caller.roles), STAYS_S / 86400, caller.project)
-    site.of(caller.project).note(
+    site.of(caller.project).log_event(
         "user.logged-in", caller.name, token=token.id, role=token.role, subject=caller.token.removeprefix("oidc:")
     )
     return secret
@@ -140,4 +140,4 @@ def _end_session(site: ProjectState, token: str) -> None:
         known = next(one for one in site.access.tokens() if one.id == caller.token)
         if known.expires - known.issued <= datetime.timedelta(seconds=STAYS_S):
             site.access.revoke(caller.token)
-            site.of(caller.project).note("user.logged-out", caller.name, token=caller.token)
+            site.of(caller.project).log_event("user.logged-out", caller.name, token=caller.token)

@@ -66,7 +66,7 @@ class JobPage(BaseModel):
 def _take(request: Request, order: JobRequest) -> Response:
     site = site_of(request)
     job = site.jobs.submit(order, request.state.caller.name)
-    site.wake("working")
+    site.trigger("working")
     return _shown(job, 202, {"location": f"/v1/jobs/{job.id}"})
 
 
@@ -156,7 +156,7 @@ def retry(request: Request, id: JobId) -> Response:
     """A job that failed or was cancelled is queued again; evidence that was measured is found, not measured twice."""
     site = site_of(request)
     job = site.jobs.retry(id)
-    site.wake("working")
+    site.trigger("working")
     return _shown(job)
 
 

@@ -60,7 +60,7 @@ async def receive_mlflow_event(
     entity, action, data = _parts(body)
     if (entity, action) == ("model_version", "created"):
         return await run_in_threadpool(_registered, site, data)
-    site.wake("watching")
+    site.trigger("watching")
     return MlflowEventResult(done="looking at the registry")
 
 
@@ -74,7 +74,7 @@ def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
     asked = [job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.order, "reference", "") == reference]
     if asked and asked[0].state not in ("failed", "cancelled"):
         return MlflowEventResult(done="asked for already", job=asked[0].id)
-    site.note("model-version.registered", "mlflow", model=model, version=version)
+    site.log_event("model-version.registered", "mlflow", model=model, version=version)
     parents = site.ledger.find(Parent, model)
     if not (site.audit_policy and site.audit_data and parents):
         return MlflowEventResult(done="logged")
@@ -89,7 +89,7 @@ def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
     except ValidationError as error:
         raise InvalidInput("this version can't be audited", faults_of(error)) from error
     job = site.jobs.submit(order, "mlflow")
-    site.wake("working")
+    site.trigger("working")
     return MlflowEventResult(done="audit asked for", job=job.id)
 
 

@@ -93,7 +93,7 @@ class PendingRequestView:
         }
         with site.access.write_tx() as connection:
             connection.execute(insert(self.table), row)
-        site.note(self.event, person, object=release)
+        site.log_event(self.event, person, object=release)
         return asked, False
 
     def done(self, site: ProjectState, release: Digest) -> None:

@@ -54,7 +54,7 @@ def issue(request: Request, wanted: Wanted) -> Issued:
     own: ProjectState = site_of(request)
     site = own if wanted.project is None else _project(request, wanted.project)
     secret, token = site.access.issue(wanted.name, wanted.role, wanted.days, site.project)
-    site.note("token.issued", request.state.caller.name, token=token.id, name=token.name, role=token.role)
+    site.log_event("token.issued", request.state.caller.name, token=token.id, name=token.name, role=token.role)
     return Issued(token=secret, about=token)
 
 
@@ -65,7 +65,7 @@ def revoke(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")])
     if not any(token.id == id for token in _seen_by(request)):
         raise NotFound(f"no token {id}")
     token = site.access.revoke(id)
-    site.note("token.revoked", request.state.caller.name, token=token.id, name=token.name)
+    site.log_event("token.revoked", request.state.caller.name, token=token.id, name=token.name)
     return token
 
 

@@ -93,7 +93,7 @@ def keep(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> l
         raise InvalidInput("an empty file is no use to anybody")
     files = [site.ctx.blobs.put_file(one) for one in paths]
     for file in files:
-        site.note("file.uploaded", person, object=file.digest, name=file.name, size=str(file.size))
+        site.log_event("file.uploaded", person, object=file.digest, name=file.name, size=str(file.size))
     return files
 
 

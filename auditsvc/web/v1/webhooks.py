@@ -50,7 +50,7 @@ def create_webhook(request: Request, new: NewWebhook) -> WebhookCreated:
     checked_address(new.url)
     site, person = site_of(request), request.state.caller.name
     secret, webhook = site.webhooks.add(new.url, new.events, person)
-    site.note("webhook.created", person, webhook=webhook.id, url=webhook.url)
+    site.log_event("webhook.created", person, webhook=webhook.id, url=webhook.url)
     return WebhookCreated(secret=secret, about=webhook)
 
 
@@ -59,7 +59,7 @@ def disable_webhook(request: Request, id: WebhookId) -> Webhook:
     """Nothing more is sent to it; repeating the request changes nothing."""
     site, person = site_of(request), request.state.caller.name
     webhook = site.webhooks.disable(id)
-    site.note("webhook.disabled", person, webhook=webhook.id, url=webhook.url)
+    site.log_event("webhook.disabled", person, webhook=webhook.id, url=webhook.url)
     return webhook
 
 
@@ -78,6 +78,6 @@ def redeliver(request: Request, id: DeliveryId) -> Delivery:
     """Send a delivery again at once, with all its retries.  It keeps its id, so the recipient can recognise it."""
     site = site_of(request)
     delivery = site.webhooks.redeliver(id)
-    site.note("webhook.redelivered", request.state.caller.name, delivery=id)
-    site.wake("webhooks")
+    site.log_event("webhook.redelivered", request.state.caller.name, delivery=id)
+    site.trigger("webhooks")
     return delivery

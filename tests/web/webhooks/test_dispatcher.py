@@ -75,7 +75,7 @@ def test_a_webhook_gets_only_later_events_that_it_subscribes_to(
     site.webhooks.add(URL, ("release.created",), "eve")
     _something_happens(site)
     assert dispatcher.run_once() == 0
-    site.note("release.created", "auditsvc")
+    site.log_event("release.created", "auditsvc")
     assert dispatcher.run_once() == 1
 
 
@@ -140,7 +140,7 @@ def test_a_disabled_webhook_gets_nothing_more(
     _something_happens(site)
     dispatcher.run_once()
     site.webhooks.disable(webhook.id)
-    site.note("any.event", "eve")
+    site.log_event("any.event", "eve")
     assert (dispatcher.run_once(), [one.state for one in site.webhooks.deliveries()]) == (0, ["failed"])
     with pytest.raises(NotFound):
         site.webhooks.redeliver(site.webhooks.deliveries()[0].id)
