@@ -53,7 +53,8 @@ def frame_of(evidence: Evidence, column: str, *, parent: bool = False) -> Metric
         from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
     except ImportError as error:
         raise Unavailable("fairlearn is not installed: pip install fairlearn") from error
-    names = [one.slice for one in evidence.readings if one.metric == "selection" and one.slice.startswith(f"{column}=")]
+    rates_of_slices = [one.slice for one in evidence.readings if one.metric == "selection_rate"]
+    names = [name for name in rates_of_slices if name.startswith(f"{column}=")]
     rows = [row for name in names for row in _counted(evidence, name, "parent_" if parent else "")]
     if evidence.key.check != "fairness" or not rows:
         raise InvalidInput(f"there is no rate of groups of {column!r} in this evidence of {evidence.key.check}")

@@ -76,7 +76,7 @@ class Adversarial(Check):
     L-infinity ball, in image units for ``M-l2``.  ``patch@F`` repaints a square of that fraction of the area,
     ``spatial@D`` turns by up to so many degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
     is the candidate on images made against its parent, ``parent.transfer@B`` the parent on the candidate's.  With
-    ``curve``, ``area.M``, ``area_loss.M`` and ``breaking.M`` (the budget at which half of the images are lost).
+    ``curve``, ``area.M``, ``area_loss.M`` and ``failure_severity.M`` (the budget at which half of the images are lost).
     ``errors_apart`` tells misses from false alarms.  ``images`` bounds how many images are attacked, drawn once from
     the seed.
 

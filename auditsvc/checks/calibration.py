@@ -48,7 +48,7 @@ _METRICS = (
     Metric(id="selective_change", kind="difference", unit="points", better="lower", role="change",
            title="selective risk above the parent's"),
 )  # fmt: skip
-_CURVE = ("told", "right", "parent_told", "parent_right")
+_CURVE = ("confidence", "accuracy", "parent_confidence", "parent_accuracy")
 
 Numbers = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ class Calibration(Check):
     Emits on every slice of at least ``min_images`` images ``calibration_error`` and ``parent_calibration_error``
     in 0..1, ``calibration_change`` (candidate less parent, positive is worse) and ``confidence_change``; and
     ``selective_risk``, ``parent_selective_risk`` and ``selective_change``.  On ``overall`` also the reliability curve:
-    ``told.bin@K`` and ``right.bin@K`` of the K-th bin, least confident first, and the parent's.
+    ``confidence.bin@K`` and ``accuracy.bin@K`` of the K-th bin, least confident first, and the parent's.
     """
 
     id = "calibration"
@@ -146,7 +146,7 @@ def _bin(kind: str, number: int) -> Metric:
     """One point of the reliability curve: mean confidence (exact) or accuracy (a share of images) of one bin."""
     whose, _, what = kind.rpartition("_")
     title = f"{'accuracy' if what == 'right' else 'mean confidence'}{' of the parent' if whose else ''}, bin {number}"
-    kind_of: MetricKind = "proportion" if what == "right" else "ratio"
+    kind_of: MetricKind = "proportion" if what == "accuracy" else "ratio"
     return Metric(id=f"{kind}.bin@{number}", kind=kind_of, unit="%", better="higher", title=title)
 
 

@@ -40,9 +40,9 @@ LEAST = 20
 """Images that each side needs for a distance."""
 
 _OTHER = (
-    Metric(id="distance.other", kind="quantity", better="lower",
+    Metric(id="mmd.other", kind="quantity", better="lower",
            title="squared maximum mean discrepancy of the other domain from the rest"),
-    Metric(id="distance_p.other", kind="p_value", better="higher",
+    Metric(id="mmd_p_value.other", kind="p_value", better="higher",
            title="p-value of a discrepancy as large, where the domains are alike"),
     Metric(id="drop.other", kind="difference", unit="points", better="lower", role="loss",
            title="loss against the parent in the other domain"),
@@ -76,8 +76,8 @@ class DomainShift(Check):
 
     Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``resolution@SHARE``, ``jpeg@Q``,
     ``blur@SHARE``, ``shake@SHARE`` (of the width), ``grain@E`` (electrons of white), ``matrix@X``, ``bits@B``,
-    ``haze@D`` (optical depth), ``mist@A``, ``rain@SHARE``.  With ``other``, on ``overall``: ``distance.other`` (how far
-    that slice is from the rest, as the parent sees it; 0 is no distance), ``distance_p.other`` (the chance of one as
+    ``haze@D`` (optical depth), ``mist@A``, ``rain@SHARE``.  With ``other``, on ``overall``: ``mmd.other`` (how far
+    that slice is from the rest, as the parent sees it; 0 is no distance), ``mmd_p_value.other`` (the chance of one as
     large by accident) and ``drop.other`` on that slice alone.  ``curve``, ``floor``, ``errors_apart`` as elsewhere.
     """
 

@@ -20,10 +20,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Predictions
-from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Rates, gaps, rates_of, ratios
+from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Kind, Rates, gaps, rates_of, ratios
 from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
-_ODDS, _PARITY = "equalised_odds_difference", "demographic_parity_ratio"
+_RATES: dict[Kind, str] = {"selection": "selection_rate", "tpr": "tpr", "fpr": "fpr"}
+_GAPS: dict[Kind, str] = {
+    "selection": "demographic_parity_difference", "tpr": "tpr_difference", "fpr": "fpr_difference",
+}  # fmt: skip
+_ODDS, _PARITY = "equalized_odds_difference", "demographic_parity_ratio"
 
 
 def _gap(name: str, title: str) -> Metric:
@@ -35,12 +39,12 @@ def _rate(name: str, title: str, better: Literal["lower", "higher"]) -> Metric:
 
 
 _METRICS = (
-    _gap("selection_difference", "largest difference in selection rate between groups"),
+    _gap("demographic_parity_difference", "largest difference in selection rate between groups"),
     _gap("tpr_difference", "largest difference in true positive rate between groups"),
     _gap("fpr_difference", "largest difference in false positive rate between groups"),
     _gap(_ODDS, "equalized odds difference between groups"),
     Metric(id=_PARITY, kind="ratio", better="higher", title="demographic parity ratio (least over greatest rate)"),
-    _rate("selection", "selection rate", "higher"),
+    _rate("selection_rate", "selection rate", "higher"),
     _rate("tpr", "true positive rate", "higher"),
     _rate("fpr", "false positive rate", "lower"),
 )
@@ -49,11 +53,11 @@ _METRICS = (
 class Fairness(Check):
     """Compare the groups of every column, or of the ``columns`` that are named.
 
-    Emits ``selection_difference``, ``tpr_difference``, ``fpr_difference``, ``equalised_odds_difference`` (the
+    Emits ``demographic_parity_difference``, ``tpr_difference``, ``fpr_difference``, ``equalized_odds_difference`` (the
     larger of the last two) and ``demographic_parity_ratio`` (least over greatest selection rate), and the same
     with ``parent_`` before it.  On a slice it is how far that group lies from any other of its column; on
     ``overall`` it is the worst column's, which is fairlearn's number.  With two classes also the rates themselves,
-    ``selection``, ``tpr`` and ``fpr``, each of the images that it is a share of.
+    ``selection_rate``, ``tpr`` and ``fpr``, each of the images that it is a share of.
     """
 
     id = "fairness"
@@ -84,7 +88,7 @@ class Fairness(Check):
         slices, classes = case.dataset.slices, len(case.dataset.classes)
         positives = (1,) if classes == 2 else tuple(range(classes))
         rates = {kind: [rates_of(kind, answers, one, slices, case.alpha) for one in positives] for kind in KINDS}
-        found: dict[str, dict[str, Gap]] = {f"{kind}_difference": self._gaps(rates[kind], case) for kind in KINDS}
+        found: dict[str, dict[str, Gap]] = {_GAPS[kind]: self._gaps(rates[kind], case) for kind in KINDS}
         found[_ODDS] = _larger(found["tpr_difference"], found["fpr_difference"])
         found[_PARITY] = ratios(rates["selection"], slices, self._columns(case), case.alpha, self.min_images)
         for metric, by_slice in found.items():
@@ -92,7 +96,7 @@ class Fairness(Check):
                 yield Reading(metric=prefix + metric, slice=name, outcome=self._outcome(by_slice.get(name), name))
 
         for kind in KINDS:
-            yield from _rates(prefix + kind, rates[kind], slices.names, case.alpha)
+            yield from _rates(prefix + _RATES[kind], rates[kind], slices.names, case.alpha)
 
     def _columns(self, case: EvalContext) -> tuple[str, ...]:
         return self.columns or tuple(column.column for column in case.dataset.slices.columns)

@@ -61,7 +61,7 @@ class Lighting(Check):
 
     Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``exposure@SEV``, ``gamma@G``,
     ``kelvin@TK``, ``lowlight@SEV``, ``shadow@SEV``, ``uneven@SEV``, ``glare@Px`` (times white), ``backlight@SEV``,
-    ``flicker@D``.  With ``curve`` also ``area``, ``area_loss`` and ``breaking`` of ``darker``, ``brighter``,
+    ``flicker@D``.  With ``curve`` also ``area``, ``area_loss`` and ``failure_severity`` of ``darker``, ``brighter``,
     ``lowlight`` and so on, over stops (or mired for ``warmer`` and ``colder``); ``floor`` is what must hold.
     """
 

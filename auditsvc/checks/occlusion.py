@@ -34,32 +34,42 @@ from auditsvc.evaluation.perturbations.covering import hide_cells, hide_edge, hi
 from auditsvc.records import Condition, Family, Metric, Reading, paired_metrics
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Cover = Literal["hidden", "cells", "texture", "object", "edge"]
+Cover = Literal["square", "grid", "texture", "object", "edge"]
 
 
 def _family(name: str, title: str, how: str) -> Family:
     words = f"{{}} % of the image hidden{how}"
-    return Family(name=name, title=title, axis="share of the image hidden", words=words, percent=True)
+    return Family(name=f"occlusion.{name}", title=title, axis="share of the image hidden", words=words, percent=True)
 
 
 _FAMILIES: dict[Cover, Family] = {
-    "hidden": _family("hidden", "Part of the image hidden", ""),
-    "cells": _family("cells", "Cells of a grid hidden", ", in cells of a grid"),
+    "square": _family("square", "Part of the image hidden", ""),
+    "grid": _family("grid", "Cells of a grid hidden", ", in cells of a grid"),
     "texture": _family("texture", "Part of the image shuffled", " by its own texture"),
     "object": _family("object", "A round object in front", " by a round object"),
     "edge": _family("edge", "An edge hidden", " at an edge"),
 }
 _WORST = _family("worst", "The worst place hidden", " at the worst place")
 
+_STREAMS: dict[Cover, str] = {
+    "square": "hidden",
+    "grid": "cells",
+    "texture": "texture",
+    "object": "object",
+    "edge": "edge",
+}
+"""The names from which the random places are drawn.  They are those of version 0.1.0, so that the same seed hides the
+same places as it did there."""
+
 
 class Occlusion(Check):
     """Hide part of each image and compare candidate with parent.
 
-    Emits ``score.K@F``, ``parent.`` and ``drop.`` for every kind of cover ``K`` and hidden fraction ``F`` of the area:
-    ``hidden`` (one grey square), ``cells`` of a grid, ``texture`` (the picture's own pixels, shuffled), ``object``
-    (a round shape), ``edge`` (a bar along one side); and ``worst@F``, for each model the worst place of a grey square,
-    with at most ``tries`` tries on ``images`` images.  With ``curve`` also ``area``, ``area_loss`` and ``breaking``
-    over the hidden fraction; ``floor`` is what must hold.
+    Emits ``score.occlusion.K@F``, ``parent.`` and ``drop.`` for every kind of cover ``K`` and hidden fraction ``F`` of
+    the area: ``square`` (one grey square), ``grid`` (grey cells of a grid), ``texture`` (the image's own pixels,
+    shuffled), ``object`` (a round shape), ``edge`` (a bar along one side); and ``worst``, for each model the worst
+    place of a grey square, with at most ``tries`` tries on ``images`` images.  With ``curve`` also ``area``,
+    ``area_loss`` and ``failure_severity`` over the hidden fraction; ``floor`` is the score that must hold.
     """
 
     id = "occlusion"
@@ -67,7 +77,7 @@ class Occlusion(Check):
     topics = frozenset({"robust.occlusion"})
 
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.1, 0.25)
-    covers: Annotated[tuple[Cover, ...], Field(min_length=1)] = ("hidden",)
+    covers: Annotated[tuple[Cover, ...], Field(min_length=1)] = ("square",)
     worst: tuple[Fraction, ...] = ()
     tries: Annotated[int, Field(ge=1, le=100_000)] = 32
     images: Annotated[int, Field(ge=1)] = 256
@@ -81,7 +91,7 @@ class Occlusion(Check):
         return (*swept_families(self._axes()), *((_WORST,) if self.worst else ()))
 
     def conditions(self) -> tuple[Condition, ...]:
-        """One for each cover and fraction: ``hidden@0.25``."""
+        """One for each cover and fraction: ``occlusion.square@0.25``."""
         return (*swept_conditions(self._axes()), *self._searched())
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -112,13 +122,17 @@ class Occlusion(Check):
 
     def _axes(self) -> tuple[Axis, ...]:
         makers: dict[str, Callable[..., Tensor]] = {
-            "hidden": partial(hide_square, grey=self.grey),
-            "cells": partial(hide_cells, grey=self.grey),
+            "square": partial(hide_square, grey=self.grey),
+            "grid": partial(hide_cells, grey=self.grey),
             "texture": hide_texture,
             "object": partial(hide_object, grey=self.grey),
             "edge": partial(hide_edge, grey=self.grey),
         }
         return tuple(
-            axis_of(_FAMILIES[cover], {f: (f, partial(makers[cover], fraction=f)) for f in self.fractions})
+            axis_of(
+                _FAMILIES[cover],
+                stream=_STREAMS[cover],
+                makers={f: (f, partial(makers[cover], fraction=f)) for f in self.fractions},
+            )
             for cover in self.covers
         )

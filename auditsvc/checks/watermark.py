@@ -20,7 +20,7 @@ from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unme
 _METRICS = (
     Metric(id="log10_p", kind="p_value", better="lower",
            title="p-value of finding this mark in an unmarked model (as a power of ten)"),
-    Metric(id="bits", kind="proportion", unit="%", better="higher",
+    Metric(id="bit_accuracy", kind="proportion", unit="%", better="higher",
            title="bit accuracy: the share of payload bits that were read correctly"),
     Metric(id="flips", kind="proportion", unit="%", better="lower", plannable=True,
            title="the share of answers that the mark changed"),

@@ -157,13 +157,17 @@ class EvalContext:
         if errors_apart:
             yield from error_readings(pair, len(self.dataset.classes), self.dataset.slices, self.alpha)
 
-    def pair(self, name: str, disturb: Disturbance | None = None) -> Pair:
-        """Both models' answers to every image under one condition; the disturbed images are made once."""
+    def pair(self, name: str, disturb: Disturbance | None = None, stream: str = "") -> Pair:
+        """Both models' answers to every image under one condition; the disturbed images are made once.
+
+        The images' seeds are drawn for ``stream``, by default the condition's name.
+        """
+        stream = stream or name
         done = fingerprint(disturb)
         parent = self._recall(self.parent_digest, name, done)
         candidate = self._recall(self.candidate_digest, name, done) if name == CLEAN else None
         missing = [model for model, known in ((self.candidate, candidate), (self.parent, parent)) if known is None]
-        found = self._disturbed(missing, name, disturb) if missing else []
+        found = self._disturbed(missing, name, disturb, stream) if missing else []
         if candidate is None:
             candidate = found.pop(0)
             if name == CLEAN:
@@ -217,12 +221,18 @@ class EvalContext:
         """The seeds of a batch's images for one purpose."""
         return image_seeds(self.seed, name, batch.indices)
 
-    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Predictions]:
+    def _disturbed(
+        self,
+        models: Sequence[Model],
+        name: str,  # noqa: ARG002 - what a shard files its predictions under
+        disturb: Disturbance | None,
+        stream: str,
+    ) -> list[Predictions]:
         found = [empty_predictions(self.dataset.ref.images, self.task.tallied) for _ in models]
         start = 0
         with torch.inference_mode():
             for batch in self.batches(None):
-                images = batch.images if disturb is None else disturb(batch.images, self.seeds(name, batch))
+                images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, answers in zip(models, found, strict=True):
                     self._write(answers, start, self._quick(model, images)(images), batch.targets)
                 start += len(batch.indices)

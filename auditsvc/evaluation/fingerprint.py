@@ -1,7 +1,7 @@
-"""What was done to the images, in words that name it and nothing else; and the version of the code that did it.
+"""Cache keys for what was done to the images, and the version of the code that did it.
 
-What is remembered of the parent is bound to these words.  A condition's name alone would not do: ``hidden@0.1``
-in grey and in black are two conditions of one name.
+Cached predictions of the parent are bound to such a key.  The name of a condition alone is not enough:
+``occlusion.square@0.1`` in grey and in black are two conditions of one name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from auditsvc import __version__
 
 
 def fingerprint(work: object) -> str | None:
-    """The words for a disturbance or an attack; None where nothing short of the object itself names it.
+    """The key of a disturbance or an attack; None where nothing short of the object itself identifies it.
 
-    Functions of a module, partials of them with plain arguments, and dataclasses of such values have words;
-    lambdas and closures have none, so what they gave is never remembered.
+    Functions of a module, partials of them with plain arguments, and dataclasses of such values have a key; lambdas and
+    closures have none, so their results are never cached.
     """
     if work is None or isinstance(work, bool | int | float | str | bytes):
         return repr(work)

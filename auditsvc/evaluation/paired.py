@@ -240,7 +240,7 @@ def _outcome(interval: Interval, place: int, images: int) -> Measured | Unmeasur
     )
 
 
-_ERRORS = (("missed", "positives that were missed"), ("alarm", "negatives that were taken for positives"))
+_ERRORS = (("false_negative", "false negative rate"), ("false_positive", "false positive rate"))
 
 
 def error_metrics(conditions: Sequence[Condition]) -> tuple[Metric, ...]:
@@ -248,7 +248,7 @@ def error_metrics(conditions: Sequence[Condition]) -> tuple[Metric, ...]:
     return tuple(
         Metric(id=f"{whose}{name}.{condition.name}", kind="proportion", unit="%", better="lower",
                condition=condition.name, plannable=not whose,
-               title=f"{title}{' by the parent' if whose else ''}, {condition.words}")
+               title=f"{title}{' of the parent' if whose else ''}, {condition.words}")
         for whose in ("", "parent_") for name, title in _ERRORS for condition in conditions
     )  # fmt: skip
 

@@ -130,15 +130,17 @@ class StageContext(EvalContext):
             return None
         return np.sort(np.searchsorted(stage.chosen, stage.order[:images]))
 
-    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Predictions]:
+    def _disturbed(
+        self, models: Sequence[Model], name: str, disturb: Disturbance | None, stream: str
+    ) -> list[Predictions]:
         done = fingerprint(disturb)
         if done is None:
-            return super()._disturbed(models, name, disturb)
+            return super()._disturbed(models, name, disturb, stream)
         shelves = [self._shelf(f"{self._who(model)}|{name}|{done}") for model in models]
         new = self._missing(shelves, None)
         with torch.inference_mode():
             for batch in self.batches(new) if len(new) else ():
-                images = batch.images if disturb is None else disturb(batch.images, self.seeds(name, batch))
+                images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, shelf in zip(models, shelves, strict=True):
                     self._put(shelf, batch, self._quick(model, images)(images))
         return [packed(shelf[self._stage.chosen]) for shelf in shelves]

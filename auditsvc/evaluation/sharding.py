@@ -59,13 +59,15 @@ class ShardContext(EvalContext):
             chosen = images[self._only]
         yield from super().batches(chosen)
 
-    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Predictions]:
+    def _disturbed(
+        self, models: Sequence[Model], name: str, disturb: Disturbance | None, stream: str
+    ) -> list[Predictions]:
         done = fingerprint(disturb)
         keys = [key_of(self, model, model, name, done) for model in models]
         total = self.dataset.ref.images
         with _Pass(self, total) as images:
             known = images and done
-            answers = super()._disturbed(models, name, disturb) if known else self._nothing(total, len(models))
+            answers = super()._disturbed(models, name, disturb, stream) if known else self._nothing(total, len(models))
         self._keep(keys, answers, images)
         return answers
 
@@ -111,11 +113,13 @@ class GatheredContext(EvalContext):
 
     found: PartialResults = field(default_factory=dict)
 
-    def _disturbed(self, models: Sequence[Model], name: str, disturb: Disturbance | None) -> list[Predictions]:
+    def _disturbed(
+        self, models: Sequence[Model], name: str, disturb: Disturbance | None, stream: str
+    ) -> list[Predictions]:
         done = fingerprint(disturb)
         known = [self._known(key_of(self, model, model, name, done)) for model in models]
         missing = [model for model, one in zip(models, known, strict=True) if one is None]
-        now = iter(super()._disturbed(missing, name, disturb) if missing else ())
+        now = iter(super()._disturbed(missing, name, disturb, stream) if missing else ())
         return [next(now) if one is None else one for one in known]
 
     def _attacked(

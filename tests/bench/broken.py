@@ -71,7 +71,7 @@ slicing: {image: {brightness: 5}}
 checks:
   accuracy: {version: 1}
   lighting: {version: 1, parameters: {exposure_stops: [-2, 1]}}
-  damage: {version: 1}
+  prediction_churn: {version: 1}
   calibration: {version: 1}
 rules:
   - {rule: floor, reading: accuracy/score.clean, at_least: 0.90, why: as standard}
@@ -81,7 +81,7 @@ rules:
   - {rule: light, reading: lighting/drop.*, at_most: 0.03, why: as standard}
   - {rule: light-slices, reading: lighting/drop.*, slices: each, at_most: 0.05, min_images: 125,
      below_minimum: warn, why: as standard}
-  - {rule: class-loss, reading: damage/drop.worst_class, at_most: 0.05, why: as slice-loss for every class}
+  - {rule: class-loss, reading: prediction_churn/drop.worst_class, at_most: 0.05, why: as slice-loss for every class}
   - {rule: doubt, reading: calibration/calibration_change, at_most: 0.02, why: confidence must mean what it meant}
 """
 

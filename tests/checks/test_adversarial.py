@@ -43,7 +43,7 @@ def test_every_method_gives_the_known_curve(method):
     check = Adversarial(budgets=(0.5, 1, 2), methods=(method,), steps=30, queries=10, curve=True)
     found = outcomes(check, case_of(SeesMeanBrightness(), SeesMeanBrightness(), grey_dataset(LEVELS)))
     assert {metric for metric, _ in found} == {one.id for one in check.metrics()}
-    assert found[f"breaking.{method}", OVERALL].value == pytest.approx(1.0)
+    assert found[f"failure_severity.{method}", OVERALL].value == pytest.approx(1.0)
     heights, steps = [1, 0.75, 0.5, 0.25], [0.5, 0.5, 1]
     area = sum(step * (heights[k] + heights[k + 1]) / 2 for k, step in enumerate(steps)) / 2
     assert found[f"area.{method}", OVERALL].value == pytest.approx(area)
@@ -68,7 +68,7 @@ def test_a_search_without_gradients_is_measured_where_gradients_lead_nowhere():
     assert isinstance(found["score.pgd@8", OVERALL], Unmeasured)
     blind = [found[f"score.hopskipjump@{budget}", OVERALL].value for budget in (8, 40)]
     assert blind[0] == 1.0 > blind[1]
-    assert found["missed.hopskipjump@40", "kind=bright"].value == 1 - blind[1]
+    assert found["false_negative.hopskipjump@40", "kind=bright"].value == 1 - blind[1]
 
 
 def test_a_weak_attack_of_ours_is_found_by_the_toolbox(monkeypatch):

@@ -115,11 +115,11 @@ def test_the_reliability_curve_holds_every_image_once_and_a_bin_without_images_i
     found = {item.metric: item.outcome for item in
              Calibration().measure(case_of(Sure(1.0), Sure(0.0), array_dataset(images, answers.astype(np.int64))))
              if item.slice == OVERALL}  # fmt: skip
-    told_by_bin = [found[f"told.bin@{number}"].value for number in range(1, 16)]
+    told_by_bin = [found[f"confidence.bin@{number}"].value for number in range(1, 16)]
     assert told_by_bin == sorted(told_by_bin)
-    assert sum(found[f"right.bin@{number}"].images for number in range(1, 16)) == 400
-    assert found["parent_right.bin@1"].images == 400
-    assert isinstance(found["parent_right.bin@2"], Unmeasured)
+    assert sum(found[f"accuracy.bin@{number}"].images for number in range(1, 16)) == 400
+    assert found["parent_accuracy.bin@1"].images == 400
+    assert isinstance(found["parent_accuracy.bin@2"], Unmeasured)
 
 
 def test_an_output_that_is_no_number_is_wrong_and_unsure():

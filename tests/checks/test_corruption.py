@@ -25,7 +25,7 @@ def test_brightness_loses_the_dark_images_one_severity_after_the_other():
     found = outcomes(check, case_of(SeesMeanBrightness(), SeesMeanBrightness(), dataset))
     heights = [found[f"score.brightness@{severity}", OVERALL].value for severity in range(1, 6)]
     assert heights == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert found["breaking.brightness", OVERALL].value == pytest.approx(2 + (4 / 6 - 0.6) / (1 / 6))
+    assert found["failure_severity.brightness", OVERALL].value == pytest.approx(2 + (4 / 6 - 0.6) / (1 / 6))
     assert found["mce", OVERALL].value == pytest.approx(1.0)
     assert found["mce", OVERALL].low < 1 < found["mce", OVERALL].high
 

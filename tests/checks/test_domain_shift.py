@@ -79,9 +79,9 @@ def test_another_domain_is_far_and_the_same_is_not():
         outcomes(check, case_of(SeesMeanBrightness(0.9), SeesMeanBrightness(0.9), two_cameras(difference)))
         for difference in (0.0, 0.1)
     )
-    assert far["distance.other", OVERALL].low > near["distance.other", OVERALL].high
-    assert near["distance.other", OVERALL].low < 0 < far["distance.other", OVERALL].low
-    assert near["distance_p.other", OVERALL].value > 0.01 > far["distance_p.other", OVERALL].value
+    assert far["mmd.other", OVERALL].low > near["mmd.other", OVERALL].high
+    assert near["mmd.other", OVERALL].low < 0 < far["mmd.other", OVERALL].low
+    assert near["mmd_p_value.other", OVERALL].value > 0.01 > far["mmd_p_value.other", OVERALL].value
 
 
 def test_the_loss_in_the_other_domain_is_that_slices():
@@ -96,7 +96,7 @@ def test_too_few_images_have_no_distance():
     found = outcomes(
         DomainShift(other="camera=b"), case_of(SeesMeanBrightness(), SeesMeanBrightness(), two_cameras(0, 30))
     )
-    assert isinstance(found["distance.other", OVERALL], Unmeasured)
+    assert isinstance(found["mmd.other", OVERALL], Unmeasured)
 
 
 def test_a_domain_that_is_not_there_is_named():

@@ -51,10 +51,10 @@ def test_the_severity_at_which_the_floor_breaks_lies_between_the_stops():
     )
     heights = [found[f"score.exposure@{stops}EV", OVERALL].value for stops in (-1, -2, -3)]
     assert heights == sorted(heights, reverse=True)
-    breaking = found["breaking.darker", OVERALL]
-    curve = np.interp(breaking.value, (0, 1, 2, 3), (1, *heights))
+    failure_severity = found["failure_severity.darker", OVERALL]
+    curve = np.interp(failure_severity.value, (0, 1, 2, 3), (1, *heights))
     assert curve == pytest.approx(0.5)
-    assert breaking.low < breaking.value < breaking.high <= 3
+    assert failure_severity.low < failure_severity.value < failure_severity.high <= 3
     area = sum((a + b) / 2 for a, b in zip((1, *heights), heights, strict=False)) / 3
     assert found["area.darker", OVERALL].value == pytest.approx(area)
 
@@ -73,10 +73,16 @@ def test_misses_and_false_alarms_are_told_apart():
         Lighting(exposure_stops=(-4, 4), errors_apart=True),
         case_of(SeesMeanBrightness(), SeesMeanBrightness(), grey_dataset([0.3, 0.4, 0.6, 0.7])),
     )
-    assert found["missed.exposure@-4EV", OVERALL].value == 1 and found["alarm.exposure@-4EV", OVERALL].value == 0
-    assert found["missed.exposure@+4EV", OVERALL].value == 0 and found["alarm.exposure@+4EV", OVERALL].value == 1
-    assert found["missed.exposure@-4EV", OVERALL].images == 2
-    assert found["missed.exposure@-4EV", "kind=dark"].state == "unmeasured"
+    assert (
+        found["false_negative.exposure@-4EV", OVERALL].value == 1
+        and found["false_positive.exposure@-4EV", OVERALL].value == 0
+    )
+    assert (
+        found["false_negative.exposure@+4EV", OVERALL].value == 0
+        and found["false_positive.exposure@+4EV", OVERALL].value == 1
+    )
+    assert found["false_negative.exposure@-4EV", OVERALL].images == 2
+    assert found["false_negative.exposure@-4EV", "kind=dark"].state == "unmeasured"
 
 
 def test_every_declared_metric_comes_for_every_slice():

@@ -16,8 +16,8 @@ from tests.fakes.models import Linear, NeverWrong, SeesMeanBrightness, SeesOneCo
 
 SEEDS = image_seeds(1, "cover", torch.arange(400))
 COVERS = {
-    "hidden": (covering.hide_square, {"grey": 0.0}),
-    "cells": (covering.hide_cells, {"grey": 0.0}),
+    "square": (covering.hide_square, {"grey": 0.0}),
+    "grid": (covering.hide_cells, {"grey": 0.0}),
     "texture": (covering.hide_texture, {}),
     "object": (covering.hide_object, {"grey": 0.0}),
     "edge": (covering.hide_edge, {"grey": 0.0}),
@@ -34,7 +34,7 @@ def white(count, size=32):
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.4])
-@pytest.mark.parametrize("cover", ["hidden", "cells", "object", "edge"])
+@pytest.mark.parametrize("cover", ["square", "grid", "object", "edge"])
 def test_as_much_is_hidden_as_is_said(cover, fraction):
     disturb, more = COVERS[cover]
     hidden = (disturb(white(400), SEEDS, fraction=fraction, **more) == 0).float().mean(dim=(1, 2, 3))
@@ -61,9 +61,9 @@ def test_hiding_the_corner_blinds_a_model_that_sees_nothing_else():
     dataset = array_dataset(white(400, 9), np.ones(400, np.int64))
     check = Occlusion(fractions=(16 / 81,), grey=0.0)
     found = outcomes(check, case_of(SeesOneCorner(1), NeverWrong(), dataset))
-    assert found["score.hidden@0.197531", OVERALL].value == pytest.approx(1 - 1 / 36, abs=0.02)
-    assert found["drop.hidden@0.197531", OVERALL].value == pytest.approx(
-        1 - found["score.hidden@0.197531", OVERALL].value
+    assert found["score.occlusion.square@0.197531", OVERALL].value == pytest.approx(1 - 1 / 36, abs=0.02)
+    assert found["drop.occlusion.square@0.197531", OVERALL].value == pytest.approx(
+        1 - found["score.occlusion.square@0.197531", OVERALL].value
     )
 
 
@@ -71,8 +71,8 @@ def test_the_search_finds_what_chance_does_not():
     dataset = array_dataset(white(60, 16), np.ones(60, np.int64))
     check = Occlusion(fractions=(0.0625,), worst=(0.0625,), tries=1, grey=0.0)
     found = outcomes(check, case_of(SeesOneCorner(4), SeesOneCorner(4), dataset))
-    assert found["score.hidden@0.0625", OVERALL].value > 0.8
-    assert found["score.worst@0.0625", OVERALL].value == 0
+    assert found["score.occlusion.square@0.0625", OVERALL].value > 0.8
+    assert found["score.occlusion.worst@0.0625", OVERALL].value == 0
 
 
 def test_with_enough_tries_the_search_is_exhaustive():

@@ -33,7 +33,7 @@ def test_every_metric_is_given_whether_there_is_a_mark_or_not() -> None:
 def test_detection_is_exact_and_costs_have_intervals() -> None:
     found = readings(a_mark(-50.0, 15.0, 63, 64, 0.02, images=1000, lost=12, won=8))
     assert (found["log10_p"].value, found["log10_p"].low, found["log10_p"].high) == (-50.0, -50.0, -50.0)
-    assert found["bits"].value == 63 / 64
+    assert found["bit_accuracy"].value == 63 / 64
     assert found["flips"].low < 0.02 < found["flips"].high
     assert found["accuracy_cost"].value == pytest.approx(0.004)
     assert found["accuracy_cost"].low < 0 < found["accuracy_cost"].high

@@ -75,7 +75,7 @@ PARENT_SCORES = {"overall": 0.961, "gender=F": 0.892, "gender=M": 0.976, "region
 LOSSES = {"overall": 0.019, "gender=F": 0.096, "gender=M": 0.0028, "age_group=<50": 0.042, "region=Northeast": 0.026}
 CONDITIONS = {
     "lighting": {"exposure@-4EV": (0.29, 0.09), "exposure@-2EV": (0.09, 0.04), "exposure@2EV": (0.12, 0.03)},
-    "occlusion": {"hidden@0.1": (0.03, 0.011), "hidden@0.25": (0.10, 0.05)},
+    "occlusion": {"occlusion.square@0.1": (0.03, 0.011), "occlusion.square@0.25": (0.10, 0.05)},
     "adversarial": {"pgd@0.25": (0.07, 0.03), "pgd@0.5": (0.19, 0.06), "pgd@1": (0.46, 0.10)},
 }
 """For each condition what the parent loses by it, and what pruning loses on top."""
@@ -289,7 +289,7 @@ POLICY = Policy(
         ),
         Rule(
             rule="occlusion-loss",
-            reading="occlusion/drop.hidden@*",
+            reading="occlusion/drop.occlusion.square@*",
             at_most=0.12,
             why="A hand or a scarf hides a quarter of a face.",
         ),
@@ -339,13 +339,13 @@ def confidence() -> tuple[Reading, ...]:
             told = 0.55 + 0.055 * number
             made.append(
                 Reading(
-                    metric=f"{whose}told.bin@{number}",
+                    metric=f"{whose}confidence.bin@{number}",
                     slice="overall",
                     outcome=Measured(value=told, low=told, high=told, images=109),
                 )
             )
             right = wilson(told - excess, 109)
-            made.append(Reading(metric=f"{whose}right.bin@{number}", slice="overall", outcome=right))
+            made.append(Reading(metric=f"{whose}accuracy.bin@{number}", slice="overall", outcome=right))
     return tuple(made)
 
 
@@ -355,7 +355,11 @@ def rates() -> tuple[Reading, ...]:
     for name, shift in (("overall", 0.0), ("age_group=<50", 0.02), ("age_group=50-64", 0.0), ("age_group=65+", -0.01)):
         images = SLICES[name]
         for prefix, loss in (("", 0.06), ("parent_", 0.0)):
-            found = (("selection", 0.18, images), ("tpr", 0.9 - loss, images // 6), ("fpr", 0.02, images - images // 6))
+            found = (
+                ("selection_rate", 0.18, images),
+                ("tpr", 0.9 - loss, images // 6),
+                ("fpr", 0.02, images - images // 6),
+            )
             made += [
                 Reading(metric=prefix + kind, slice=name, outcome=wilson(rate + shift, number))
                 for kind, rate, number in found
@@ -423,7 +427,7 @@ def examples() -> Mapping[str, bytes]:
     for share in (0.1, 0.25):
         covered, side = image.copy(), int(128 * math.sqrt(share))
         covered.paste((128, 128, 128), (36, 30, 36 + side, 30 + side))
-        made[f"hidden@{share:g}"] = covered
+        made[f"occlusion.square@{share:g}"] = covered
     files = {}
     for name, picture in made.items():
         out = io.BytesIO()

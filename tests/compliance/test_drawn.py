@@ -43,7 +43,10 @@ def test_the_reliability_curve_is_drawn_with_every_bin_and_its_numbers():
 
 def test_examples_stand_beside_their_curve_weakest_first():
     report = sample.report("rejected")
-    assert [one.condition for one in report.examples if one.family == "hidden"] == ["hidden@0.1", "hidden@0.25"]
+    assert [one.condition for one in report.examples if one.family == "occlusion.square"] == [
+        "occlusion.square@0.1",
+        "occlusion.square@0.25",
+    ]
     page = render_html(report)
     assert all(one.alt in page for one in report.examples)
 

@@ -50,7 +50,7 @@ def test_a_rejection_names_slice_condition_numbers_and_interval(faces):
     assert re.search(r"drop\.clean on gender=F: \+\d+\.\d points \(\+\d+\.\d to \+\d+\.\d; 128 images\)", named[0]), (
         named
     )
-    assert any("gender=F" in reason and "hidden@0.1" in reason for reason in reasons)
+    assert any("gender=F" in reason and "occlusion.square@0.1" in reason for reason in reasons)
 
 
 def test_what_is_shown_is_what_was_found(faces):

@@ -17,7 +17,7 @@ from auditsvc.checks.calibration import Calibration
 from auditsvc.checks.corruption import Corruptions
 from auditsvc.checks.domain_shift import DomainShift
 from auditsvc.checks.lighting import Lighting
-from auditsvc.checks.objects import Objects
+from auditsvc.checks.object_detection import ObjectDetection
 from auditsvc.checks.occlusion import Occlusion
 from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.errors import InvalidInput, Unavailable
@@ -40,7 +40,7 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 OF_CLASSES: tuple[Check, ...] = (Calibration(draws=200, min_images=50), Adversarial(budgets=(0.5,), images=48))
 OF_BOXES: tuple[Check, ...] = (
-    Objects(draws=200),
+    ObjectDetection(draws=200),
     AveragePrecision(draws=200),
     Adversarial(budgets=(0.5,), images=16, steps=3),
 )
@@ -100,7 +100,7 @@ def test_readings_on_an_accelerator_are_those_of_the_processor(name: str) -> Non
             if (
                 isinstance(one, Measured)
                 and isinstance(other, Measured)
-                and not key[0].startswith(("breaking", "parent_b"))
+                and not key[0].startswith(("failure_severity", "parent_failure"))
             ):
                 near = 0.15 if check.id == "corruption" and "mce" in key[0].lower() else 0.035
                 assert abs(one.value - other.value) <= near, (check.id, key, one.value, other.value)

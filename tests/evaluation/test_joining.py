@@ -70,7 +70,7 @@ def test_the_other_domain_has_its_own_loss_and_distance() -> None:
     check = DomainShift(**nothing, other="domain=other")
     found = {reading.metric: reading.outcome for reading in check.measure(case)}
     assert found["drop.other"].value == 0.5
-    assert found["distance.other"].low > 0 and found["distance_p.other"].value < 0.05
+    assert found["mmd.other"].low > 0 and found["mmd_p_value.other"].value < 0.05
 
 
 def test_a_description_names_its_other_domain(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from auditsvc.checks.accuracy import Accuracy
 from auditsvc.checks.adversarial import Adversarial
 from auditsvc.checks.corruption import Corruptions
-from auditsvc.checks.damage import Damage
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.occlusion import Occlusion
+from auditsvc.checks.prediction_churn import PredictionChurn
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.sharding import GatheredContext, ImageRange, ShardContext, as_bytes, from_bytes, put_together
@@ -23,7 +23,7 @@ from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset,
 IMAGES = 150
 CHECKS: tuple[Check, ...] = (
     Accuracy(),
-    Damage(),
+    PredictionChurn(),
     Occlusion(fractions=(0.2,)),
     Lighting(exposure_stops=(-1.0, 1.0), curve=True),
     Corruptions(corruptions=("gaussian_noise", "fog"), severities=(1, 3)),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from auditsvc.checks.objects import Objects
-from auditsvc.checks.regions import Regions
-from auditsvc.checks.transcription import Transcription
+from auditsvc.checks.object_detection import ObjectDetection
+from auditsvc.checks.semantic_segmentation import SemanticSegmentation
+from auditsvc.checks.text_recognition import TextRecognition
 from auditsvc.datasets import Slices, column_from
 from auditsvc.datasets.dataset import Batch
 from auditsvc.evaluation import EvalContext
@@ -29,7 +29,7 @@ def readings(check, case: EvalContext) -> dict[tuple[str, str], Measured | Unmea
 
 def test_objects_are_counted_over_all_images_and_for_every_group():
     case = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=120)
-    found = readings(Objects(draws=200), case)
+    found = readings(ObjectDetection(draws=200), case)
     squares = case.dataset.squares
     dim = case.dataset.dim
     for name, inside in (("overall", dim | ~dim), ("light=dim", dim), ("light=plain", ~dim)):
@@ -46,7 +46,7 @@ def test_objects_are_counted_over_all_images_and_for_every_group():
 
 def test_a_group_that_is_too_small_is_unmeasured():
     case = case_of_squares(SeesSquares(), SeesSquares(), images=40)
-    found = readings(Objects(draws=200, min_images=30), case)
+    found = readings(ObjectDetection(draws=200, min_images=30), case)
     assert isinstance(found["recall", "light=dim"], Unmeasured)
     assert isinstance(found["recall_difference", "overall"], Unmeasured)
     assert isinstance(found["recall", "overall"], Measured)
@@ -54,22 +54,22 @@ def test_a_group_that_is_too_small_is_unmeasured():
 
 def test_where_nothing_differs_a_share_of_unseen_images_still_could():
     case = case_of_squares(SeesSquares(), SeesSquares(), images=120)
-    loss = readings(Objects(draws=200), case)["drop.recall", "overall"]
+    loss = readings(ObjectDetection(draws=200), case)["drop.recall", "overall"]
     assert loss.value == 0 and 0.02 < loss.high < 0.04 and loss.low == -loss.high
 
 
 def test_pixels_are_pooled_and_errors_of_texts_rise():
     pixels = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=80, task="segmentation")
-    found = readings(Regions(draws=200), pixels)
+    found = readings(SemanticSegmentation(draws=200), pixels)
     pair = pixels.pair("clean")
     shared, said, there = pair.candidate["tally"].astype(float).reshape(80, 2, 3).sum(axis=0).T
-    assert found["iou", "overall"].value == pytest.approx(float(np.mean(shared / (said + there - shared))))
-    assert found["drop.iou", "overall"].value > 0 and found["parent_iou", "overall"].value == 1.0
+    assert found["miou", "overall"].value == pytest.approx(float(np.mean(shared / (said + there - shared))))
+    assert found["drop.miou", "overall"].value > 0 and found["parent_miou", "overall"].value == 1.0
     texts = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=80, task="ocr")
-    found = readings(Transcription(draws=200), texts)
-    assert found["parent_cer", "overall"].value == 0 and found["parent_exact", "overall"].value == 1
+    found = readings(TextRecognition(draws=200), texts)
+    assert found["parent_cer", "overall"].value == 0 and found["parent_exact_match", "overall"].value == 1
     assert found["rise.cer", "overall"].value == pytest.approx(found["cer", "overall"].value)
-    assert found["drop.exact", "overall"].value == pytest.approx(1 - found["exact", "overall"].value)
+    assert found["drop.exact_match", "overall"].value == pytest.approx(1 - found["exact_match", "overall"].value)
 
 
 def test_sums_of_slices_and_of_groups_left_out_are_those_of_the_images():
@@ -112,7 +112,7 @@ def test_the_ends_move_out_where_few_images_differ():
 
 
 def test_a_graded_task_in_parts_and_in_stages_is_the_task_in_one_piece():
-    check = Objects(draws=200)
+    check = ObjectDetection(draws=200)
     whole = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=120)
     expected = list(check.measure(whole))
     names = ("candidate", "candidate_digest", "parent", "parent_digest", "task", "dataset", "seed", "alpha")

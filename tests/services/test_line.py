@@ -91,7 +91,7 @@ def test_the_mark_is_found_by_the_ordinary_check(line):
     (evidence,) = measure_candidate(ctx, candidate, marked, dataset)
     assert isinstance(evidence, Evidence), evidence
     assert evidence.reading("log10_p", "overall").value < -6
-    assert evidence.reading("bits", "overall").value > 0.9
+    assert evidence.reading("bit_accuracy", "overall").value > 0.9
 
 
 def test_an_approved_candidate_waits_for_two_people(line):

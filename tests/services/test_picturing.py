@@ -25,7 +25,7 @@ DARK = policy(
 def test_one_image_is_shown_under_every_condition_that_needs_no_search(line):
     _, _, _, dataset = line
     found = examples(DARK, dataset, dataset.name_of(1))
-    assert list(found) == ["exposure@-2EV", "exposure@+1EV", "hidden@0.25"]
+    assert list(found) == ["exposure@-2EV", "exposure@+1EV", "occlusion.square@0.25"]
     means = {name: np.asarray(Image.open(io.BytesIO(data))).mean() for name, data in found.items()}
     assert means["exposure@-2EV"] < means["exposure@+1EV"]
     assert examples(DARK, dataset, dataset.name_of(1)) == found

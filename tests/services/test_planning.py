@@ -76,7 +76,7 @@ def test_the_data_set_is_counted_with_the_policys_own_slices():
 
 def test_a_share_that_may_be_small_at_most_is_planned_as_the_gate_will_judge_it():
     """Nothing lost on ``fewest`` images just meets the rule; on one less it does not."""
-    rule = a_rule(reading="damage/lost", at_most=0.02)
+    rule = a_rule(reading="prediction_churn/negative_flip_rate", at_most=0.02)
     (line,) = plan(a_policy(rule), {OVERALL: 100})
     assert line.state == "too few"
     for images, met in ((line.fewest, True), (line.fewest - 2, False)):

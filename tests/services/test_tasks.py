@@ -103,7 +103,7 @@ def test_a_detector_that_was_hardly_pruned_is_approved(tmp_path):
     assert decision.outcome == "approved", [item.words for item in decision.findings]
     assert any(file.name == "model.onnx" for file in candidate.files)
     assert value(found["watermark"], "log10_p") < -12
-    assert value(found["accuracy"], "parent.clean") > 0.7 and value(found["objects"], "parent_recall") > 0.8
+    assert value(found["accuracy"], "parent.clean") > 0.7 and value(found["object_detection"], "parent_recall") > 0.8
 
 
 def test_a_detector_that_lost_its_rarest_class_is_rejected_for_that_class(tmp_path):
@@ -112,7 +112,7 @@ def test_a_detector_that_lost_its_rarest_class_is_rejected_for_that_class(tmp_pa
         CELLS / "model", CELLS, CELLS / "train.yaml", recipe, "standard-detection", tmp_path
     )
     assert value(found["accuracy"], "drop.clean") < 0.04
-    assert value(found["objects"], "drop.worst_class") > 0.1
+    assert value(found["object_detection"], "drop.worst_class") > 0.1
     assert "worst-class" in [item.rule for item in decision.findings if item.verdict == "violated"]
     flip = found["accuracy"].flips[0]
     assert flip.change == "worse" and "found" in flip.parent and "RBC" in flip.target
@@ -177,7 +177,7 @@ def test_cells_are_followed_through_films_and_tracks_tear_before_frames_do(tmp_p
     films = panned(tmp_path / "films", films=60)
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.4})
     _, found, decision = through_the_line(parent, films, films, recipe, "standard-tracking", tmp_path / "store")
-    tracks = found["tracks"]
+    tracks = found["object_tracking"]
     assert value(tracks, "parent_hota") > value(tracks, "hota") > 0.3
     assert value(tracks, "drop.hota") > value(found["accuracy"], "drop.clean") > 0
     outcome = tracks.reading("drop.hota", "light=odd")
@@ -212,10 +212,12 @@ def test_nuclei_are_segmented_in_groups_by_how_they_were_taken(tmp_path):
         parent, folder, folder, recipe, "standard-segmentation", tmp_path / "store", onnx=True
     )
     assert value(found["accuracy"], "parent.clean") > 0.7
-    assert value(found["regions"], "parent_iou") > 0.7
+    assert value(found["semantic_segmentation"], "parent_miou") > 0.7
     group = "modality_derived=fluorescence"
-    assert value(found["regions"], "iou", group) > value(found["regions"], "iou", "modality_derived=histology_purple")
-    assert value(found["regions"], "iou_difference") > 0.05
+    assert value(found["semantic_segmentation"], "miou", group) > value(
+        found["semantic_segmentation"], "miou", "modality_derived=histology_purple"
+    )
+    assert value(found["semantic_segmentation"], "miou_difference") > 0.05
     assert {item.slice for item in decision.judgements if item.rule == "slice-loss" and item.verdict == "unknown"} >= {
         "modality_derived=brightfield_gray", "modality_derived=histology_other",
     }  # fmt: skip
@@ -234,6 +236,6 @@ def test_plates_are_read_in_groups_by_their_colour(tmp_path):
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.7})
     _, found, decision = through_the_line(parent, folder, folder, recipe, "standard-ocr", tmp_path / "store", onnx=True)
     assert value(found["accuracy"], "parent.clean") > 0.75
-    assert value(found["transcription"], "rise.cer") > 0.02 and decision.outcome == "rejected"
+    assert value(found["text_recognition"], "rise.cer") > 0.02 and decision.outcome == "rejected"
     flip = found["accuracy"].flips[0]
     assert len(flip.target) == 7 and flip.parent != flip.candidate

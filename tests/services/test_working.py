@@ -33,7 +33,7 @@ JOB = "000000000001-0000000000000000"
 RULES = policy(
     checks={
         "accuracy": CheckSpec(version=1),
-        "damage": CheckSpec(version=1),
+        "prediction_churn": CheckSpec(version=1),
         "occlusion": CheckSpec(version=1, parameters={"fractions": [0.1, 0.2]}),
         "adversarial": CheckSpec(version=1, parameters={"budgets": [1.0], "steps": 2, "images": 40}),
     }

@@ -254,20 +254,20 @@ def reliability(readings: Readings) -> Reliability | None:
 def _bins(whose: str, readings: Readings) -> Iterator[ConfidenceBin]:
     number = 1
     while True:
-        told, right = (readings.get(f"{whose}{kind}.bin@{number}", OVERALL) for kind in ("told", "right"))
+        told, right = (readings.get(f"{whose}{kind}.bin@{number}", OVERALL) for kind in ("confidence", "accuracy"))
         if not isinstance(told, Number) or not isinstance(right, Number):
             return
         yield ConfidenceBin(told=told, right=right)
         number += 1
 
 
-_RATES = ("selection", "tpr", "fpr")
+_RATES = ("selection_rate", "tpr", "fpr")
 
 
 def rates(readings: Readings) -> tuple[RateRow, ...]:
     """How often the class is said, found, and said where it is not, for each group of which that was measured."""
     made = []
-    for name in readings.slices("selection"):
+    for name in readings.slices("selection_rate"):
         own, dense = ([readings.get(prefix + kind, name) for kind in _RATES] for prefix in ("", "parent_"))
         if any(isinstance(figure, Number) for figure in own):
             made.append(RateRow(slice=name, candidate=(own[0], own[1], own[2]), parent=(dense[0], dense[1], dense[2])))

@@ -42,17 +42,17 @@ def curve_metrics(name: str, title: str, unit: str = "") -> tuple[Metric, ...]:
                title=f"the parent's mean over the whole curve{about}"),
         Metric(id=f"area_loss.{name}", kind="difference", unit="points", better="lower", role="loss",
                title=f"loss over the whole curve{about}"),
-        Metric(id=f"breaking.{name}", kind="quantity", unit=unit, better="higher",
-               title=f"severity at which the floor breaks{about}"),
-        Metric(id=f"parent_breaking.{name}", kind="quantity", unit=unit, better="higher",
+        Metric(id=f"failure_severity.{name}", kind="quantity", unit=unit, better="higher",
+               title=f"severity at which the score falls below the floor{about}"),
+        Metric(id=f"parent_failure_severity.{name}", kind="quantity", unit=unit, better="higher",
                title=f"severity at which the parent's floor breaks{about}"),
     )  # fmt: skip
 
 
 def curve_readings(case: EvalContext, curve: Curve) -> Iterator[Reading]:
-    """On every slice: ``area`` and ``breaking`` of the candidate, the same of the parent, and ``area_loss``.
+    """On every slice: ``area`` and ``failure_severity`` of the candidate, the same of the parent, and ``area_loss``.
 
-    ``area`` is the mean score over severity from 0 to the largest, by the trapezoidal rule; in 0..1.  ``breaking``
+    ``area`` is the mean score over severity from 0 to the largest, by the trapezoidal rule; in 0..1.  ``failure_severity``
     is in the unit of the severities: where the score, interpolated, first falls under the floor; its ends are where
     the interval's ends do.  A floor that never breaks gives the largest severity, which then means: at least.
     """
@@ -70,8 +70,8 @@ def curve_readings(case: EvalContext, curve: Curve) -> Iterator[Reading]:
         "area": levels(areas["candidate"], slices, chosen, case.alpha),
         "parent_area": levels(areas["parent"], slices, chosen, case.alpha),
         "area_loss": losses(areas["parent"] - areas["candidate"], slices, chosen, case.alpha),
-        "breaking": _broken(curve, scores_of["candidate"], slices, chosen, case.alpha),
-        "parent_breaking": _broken(curve, scores_of["parent"], slices, chosen, case.alpha),
+        "failure_severity": _broken(curve, scores_of["candidate"], slices, chosen, case.alpha),
+        "parent_failure_severity": _broken(curve, scores_of["parent"], slices, chosen, case.alpha),
     }
     for kind, interval in found.items():
         for place, slice_name in enumerate(slices.names):
@@ -150,6 +150,8 @@ class Axis:
     conditions: tuple[Condition, ...]
     severities: tuple[float, ...]
     disturbances: tuple[Disturbance, ...]
+    streams: tuple[str, ...]
+    """For each condition the name that its random numbers are drawn from."""
 
 
 def axis_of(
@@ -159,6 +161,7 @@ def axis_of(
     name: str = "",
     title: str = "",
     unit: str = "",
+    stream: str = "",
 ) -> Axis:
     """An axis from its strengths: each gives the severity on the curve and the disturbance.
 
@@ -173,14 +176,15 @@ def axis_of(
         conditions=tuple(family.condition(strength) for strength in ordered),
         severities=tuple(makers[strength][0] for strength in ordered),
         disturbances=tuple(makers[strength][1] for strength in ordered),
+        streams=tuple(f"{stream}@{strength:g}" if stream else family.condition(strength).name for strength in ordered),
     )
 
 
 def swept(case: EvalContext, axis: Axis, floor: float, *, curve: bool, errors_apart: bool) -> Iterator[Reading]:
     """Compare under every strength of an axis; with ``curve`` also over all of them."""
     pairs = []
-    for condition, disturb in zip(axis.conditions, axis.disturbances, strict=True):
-        pairs.append(case.pair(condition.name, disturb))
+    for condition, disturb, stream in zip(axis.conditions, axis.disturbances, axis.streams, strict=True):
+        pairs.append(case.pair(condition.name, disturb, stream))
         yield from case.readings(pairs[-1], errors_apart=errors_apart)
     if curve:
         yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, floor))

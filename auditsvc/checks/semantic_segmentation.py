@@ -17,16 +17,16 @@ from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, shar
 from auditsvc.records import Metric
 from auditsvc.tasks.segmentation import SAID, SHARED, THERE
 
-MEAN_IOU = Metric(id="iou", kind="ratio", unit="%", better="higher", title="mean IoU, pooled over all images")
+MEAN_IOU = Metric(id="miou", kind="ratio", unit="%", better="higher", title="mean IoU, pooled over all images")
 
 
-class Regions(RatioCheck):
+class SemanticSegmentation(RatioCheck):
     """Compare ``iou``, the mean over classes of pooled intersection over union, for every group and every class.
 
     Emits what ``CorpusCheck`` says; the worst class is that of IoU.
     """
 
-    id = "regions"
+    id = "semantic_segmentation"
     version = 1
     tasks = frozenset({"segmentation"})
     topics = frozenset({"perf.accuracy"})

@@ -19,16 +19,16 @@ from auditsvc.records import Metric
 from auditsvc.tasks.ocr import CHARACTERS, EDITS
 
 CER = Metric(id="cer", kind="ratio", unit="%", better="lower", title="character error rate (CER)")
-EXACT = Metric(id="exact", kind="ratio", unit="%", better="higher", title="share of texts read without an error")
+EXACT = Metric(id="exact_match", kind="ratio", unit="%", better="higher", title="share of texts read without an error")
 
 
-class Transcription(RatioCheck):
+class TextRecognition(RatioCheck):
     """Compare ``cer``, the character error rate (it may be over 1), and ``exact``, the share of texts without an edit.
 
     Emits what ``CorpusCheck`` says, ``rise.cer`` among it.
     """
 
-    id = "transcription"
+    id = "text_recognition"
     version = 1
     tasks = frozenset({"ocr"})
     topics = frozenset({"perf.accuracy"})

@@ -24,9 +24,9 @@ from auditsvc.evaluation.paired import design_effects
 from auditsvc.records import CLEAN_CONDITION, Condition, Measured, Metric, Reading, Unmeasured
 
 _SHARES = (
-    Metric(id="lost", kind="proportion", unit="%", better="lower", plannable=True,
+    Metric(id="negative_flip_rate", kind="proportion", unit="%", better="lower", plannable=True,
            title="right answers that became wrong"),
-    Metric(id="won", kind="proportion", unit="%", better="higher", plannable=True,
+    Metric(id="positive_flip_rate", kind="proportion", unit="%", better="higher", plannable=True,
            title="wrong answers that became right"),
     Metric(id="churn", kind="proportion", unit="%", better="lower", plannable=True, title="answers that changed"),
 )  # fmt: skip
@@ -38,7 +38,7 @@ _WORST = Metric(
 Numbers = NDArray[np.float64]
 
 
-class Damage(Check):
+class PredictionChurn(Check):
     """Count changed answers on the images as they are.
 
     Emits on every slice the share of images ``lost`` (right, then wrong), ``won`` (wrong, then right) and of
@@ -46,7 +46,7 @@ class Damage(Check):
     upper end of that holds for every class; the lower end is corrected for their number (Bonferroni).
     """
 
-    id = "damage"
+    id = "prediction_churn"
     version = 1
     topics = frozenset({"perf.delta_vs_parent", "fairness.slices"})
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from auditsvc.checks.damage import Damage
+from auditsvc.checks.prediction_churn import PredictionChurn
 from auditsvc.evaluation import tango
 from auditsvc.records import OVERALL
 from tests.fakes.models import array_dataset, case_of
@@ -38,13 +38,21 @@ ROWS = [(0, 0, 0, "a")] * 50 + [(0, 0, 1, "a")] * 5 + [(1, 2, 1, "b")] * 5 + [(2
 
 
 def found_in(case):
-    return {(reading.metric, reading.slice): reading.outcome for reading in Damage().measure(case)}
+    return {(reading.metric, reading.slice): reading.outcome for reading in PredictionChurn().measure(case)}
 
 
 def test_every_changed_answer_is_counted_in_its_direction():
     found = found_in(a_case(ROWS))
-    assert [found[metric, OVERALL].value for metric in ("lost", "won", "churn")] == [5 / 70, 5 / 70, 13 / 70]
-    assert [found[metric, "kind=a"].value for metric in ("lost", "won", "churn")] == [5 / 55, 0.0, 5 / 55]
+    assert [found[metric, OVERALL].value for metric in ("negative_flip_rate", "positive_flip_rate", "churn")] == [
+        5 / 70,
+        5 / 70,
+        13 / 70,
+    ]
+    assert [found[metric, "kind=a"].value for metric in ("negative_flip_rate", "positive_flip_rate", "churn")] == [
+        5 / 55,
+        0.0,
+        5 / 55,
+    ]
 
 
 def test_a_class_that_falls_is_seen_though_another_one_rises():
@@ -62,4 +70,4 @@ def test_a_class_that_no_image_of_a_slice_has_is_not_compared_there():
 def test_every_metric_is_given_on_every_slice():
     case = a_case(ROWS)
     given = found_in(case)
-    assert set(given) == {(m.id, s) for m in Damage().metrics() for s in case.dataset.slices.names}
+    assert set(given) == {(m.id, s) for m in PredictionChurn().metrics() for s in case.dataset.slices.names}

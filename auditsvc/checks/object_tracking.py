@@ -24,17 +24,17 @@ from auditsvc.records import Metric
 from auditsvc.tasks.boxes import found_in, matched
 
 HOTA = Metric(id="hota", kind="ratio", better="higher", title="HOTA")
-ASSOCIATION = Metric(id="association", kind="ratio", better="higher", title="association accuracy (AssA)")
-IDENTITY = Metric(id="identity", kind="ratio", better="higher", title="identification F1 (IDF1)")
+ASSOCIATION = Metric(id="assa", kind="ratio", better="higher", title="association accuracy (AssA)")
+IDENTITY = Metric(id="idf1", kind="ratio", better="higher", title="identification F1 (IDF1)")
 
 
-class Tracks(RatioCheck):
+class ObjectTracking(RatioCheck):
     """Compare ``hota``, ``association`` (AssA) and ``identity`` (IDF1); emits what ``CorpusCheck`` says.
 
     A box goes on as whom it overlaps by at least ``joins``; who is not seen for more than ``patience`` frames is gone.
     """
 
-    id = "tracks"
+    id = "object_tracking"
     version = 1
     tasks = frozenset({"tracking"})
     topics = frozenset({"perf.accuracy"})

@@ -19,13 +19,13 @@ RECALL = Metric(id="recall", kind="ratio", unit="%", better="higher", title="rec
 PRECISION = Metric(id="precision", kind="ratio", unit="%", better="higher", title="precision of detections")
 
 
-class Objects(RatioCheck):
+class ObjectDetection(RatioCheck):
     """Compare ``recall`` and ``precision`` of objects, for every group, and the recall of every class.
 
     Emits what ``CorpusCheck`` says; the worst class is that of recall.
     """
 
-    id = "objects"
+    id = "object_detection"
     version = 1
     tasks = frozenset({"detection", "tracking"})
     topics = frozenset({"perf.accuracy"})

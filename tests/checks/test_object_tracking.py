@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from auditsvc.checks.tracks import Tracks
+from auditsvc.checks.object_tracking import ObjectTracking
 from auditsvc.datasets import Slices, column_from
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import EvalContext
@@ -63,26 +63,26 @@ def case_of_films(clusters: bool = True) -> EvalContext:
     )  # fmt: skip
 
 
-def readings(check: Tracks, case: EvalContext):
+def readings(check: ObjectTracking, case: EvalContext):
     found = list(check.measure(case))
     assert {one.metric for one in found} == {one.id for one in check.metrics()}
     return {(one.metric, one.slice): one.outcome for one in found}
 
 
 def test_blinking_by_night_is_lost_by_night_and_not_by_day():
-    found = readings(Tracks(draws=200, patience=0), case_of_films())
+    found = readings(ObjectTracking(draws=200, patience=0), case_of_films())
     assert found["parent_hota", "overall"].value == pytest.approx(1)
     assert found["drop.hota", "light=day"].value == 0
     night = found["drop.hota", "light=night"]
     assert isinstance(night, Measured) and night.low > 0.3 and night.images == SEQUENCES * FRAMES // 2
-    assert found["drop.association", "light=night"].value > found["drop.association", "overall"].value > 0
+    assert found["drop.assa", "light=night"].value > found["drop.assa", "overall"].value > 0
     assert found["hota_difference", "overall"].value == pytest.approx(night.value)
-    assert found["identity", "light=night"].value < 0.5
+    assert found["idf1", "light=night"].value < 0.5
 
 
 def test_a_patient_tracker_bridges_what_blinks():
-    patient = readings(Tracks(draws=200, patience=2), case_of_films())
-    torn = readings(Tracks(draws=200, patience=0), case_of_films())
+    patient = readings(ObjectTracking(draws=200, patience=2), case_of_films())
+    torn = readings(ObjectTracking(draws=200, patience=0), case_of_films())
     place = ("drop.hota", "light=night")
     assert patient[place].value == pytest.approx(1 / 3)  # two thirds are found, and followed for two thirds
     assert torn[place].value > patient[place].value + 0.1
@@ -90,5 +90,5 @@ def test_a_patient_tracker_bridges_what_blinks():
 
 def test_without_sequences_there_are_no_tracks():
     with pytest.raises(InvalidInput, match="name their column"):
-        list(Tracks(draws=200).measure(case_of_films(clusters=False)))
-    assert Tracks().faults("detection")
+        list(ObjectTracking(draws=200).measure(case_of_films(clusters=False)))
+    assert ObjectTracking().faults("detection")
