@@ -30,8 +30,8 @@ class Corruptions(Check):
 
     Emits ``score.N@S``, ``parent.`` and ``drop.`` for every corruption ``N`` and severity ``S`` of 1 to 5, and over all
     of them ``mce`` and ``relative_mce`` (the parent's is 1).  ``table`` ``auto`` takes the CIFAR parameters for images
-    under 64 pixels, else the ImageNet ones.  With ``curve`` also ``area.N``, ``area_loss.N`` and ``failure_severity.N``, the
-    severity at which the score falls under ``floor``.
+    under 64 pixels, else the ImageNet ones.  With ``curve`` also ``area.N``, ``area_loss.N`` and
+    ``failure_severity.N``, the severity at which the score falls below ``floor``.
     """
 
     id = "corruption"

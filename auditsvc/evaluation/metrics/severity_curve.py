@@ -52,9 +52,10 @@ def curve_metrics(name: str, title: str, unit: str = "") -> tuple[Metric, ...]:
 def curve_readings(case: EvalContext, curve: Curve) -> Iterator[Reading]:
     """On every slice: ``area`` and ``failure_severity`` of the candidate, the same of the parent, and ``area_loss``.
 
-    ``area`` is the mean score over severity from 0 to the largest, by the trapezoidal rule; in 0..1.  ``failure_severity``
-    is in the unit of the severities: where the score, interpolated, first falls under the floor; its ends are where
-    the interval's ends do.  A floor that never breaks gives the largest severity, which then means: at least.
+    ``area`` is the mean score over severity from 0 to the largest, by the trapezoidal rule; in 0..1.
+    ``failure_severity`` is in the unit of the severities: where the score, interpolated, first falls below the floor;
+    its ends are where the interval's ends do.  A curve that stays above the floor gives the largest severity, which
+    then is a lower bound.
     """
     clean, slices = case.pair(CLEAN), case.dataset.slices
     chosen = curve.pairs[0].chosen
