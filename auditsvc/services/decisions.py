@@ -31,7 +31,7 @@ from auditsvc.records import (
 from auditsvc.records.eligibility import Incumbent
 from auditsvc.records.holdout import HoldoutUse, holdout_key
 from auditsvc.services.alias import clear_alias
-from auditsvc.services.release import attest_rejection
+from auditsvc.services.release import attest_rejection, require_newest
 
 
 def incumbent_of(candidate: Candidate, ledger: Ledger) -> Incumbent | None:
@@ -140,17 +140,15 @@ def latest_decision(ctx: Context, candidate: Candidate, policy: Policy | None) -
 
 
 def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") -> Approval:
-    """A named person consents to one decision.
+    """Record a named person's approval of one decision.
 
     Raises:
-        NotApproved: the decision does not approve; nobody can consent to a release that the gate refuses.
-        Conflict: a newer decision stands, or the approver submitted the candidate.
+        NotApproved: the decision does not approve; people can't approve a release that the gate refuses.
+        Conflict: a newer decision supersedes this one, or the approver submitted the candidate.
     """
     if decision.outcome != "approved":
-        raise NotApproved(f"the decision is {decision.outcome}; only an approved one can be consented to")
-    newest = ctx.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")[-1]
-    if newest.digest != decision.digest:
-        raise Conflict("a newer decision on this candidate stands; look at that one")
+        raise NotApproved(f"the decision is {decision.outcome}; people can approve only a decision that approves")
+    require_newest(ctx, decision)
     known = [item for item in ctx.ledger.find(Approval, decision.digest) if item.approver == approver]
     if known:
         return known[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from auditsvc.errors import NotApproved, NotFound
+from auditsvc.errors import Conflict, NotApproved, NotFound
 from auditsvc.ports import Context
 from auditsvc.provenance import sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
@@ -78,12 +78,14 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
 
     Raises:
         NotApproved: the decision does not approve, or too few others consented.
-        Conflict: what was sealed does not verify, or the log does not continue what it has published.
+        Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
+            what it has published.
         Unavailable: a disk, the keys or the registry failed; run it again.
     """
     submission = _submission(ctx, candidate)
     if any(ctx.ledger.find(Revocation, known.digest) for known in ctx.ledger.find(Release, candidate.digest)):
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
+    require_newest(ctx, decision)
     policy = ctx.ledger.get(Policy, decision.policy)
     given = ctx.ledger.find(Approval, decision.digest)
     lacking = missing_consent(policy, (one.approver for one in given))
@@ -100,6 +102,17 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     set_alias(ctx, submission.model, submission.version, sealed.digest)
     return sealed
+
+
+def require_newest(ctx: Context, decision: Decision) -> None:
+    """Refuse a decision that a newer one on the same candidate under the same policy supersedes.
+
+    Raises:
+        Conflict: there is a newer decision.
+    """
+    known = ctx.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")
+    if known and known[-1].digest != decision.digest:
+        raise Conflict(f"this decision is superseded by a newer one ({known[-1].digest}, {known[-1].outcome})")
 
 
 def _submission(ctx: Context, candidate: Candidate) -> Submission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,50 @@ def test_other_names_are_watched_and_only_a_refused_version_leaves_production(
     assert [(move.found, move.put_back) for move in moves] == [("3", True)]
     assert registry.stages == {}
     assert registry.aliased("net", "champion") == "3"
+
+
+class DiesWhenAsked(MemoryRegistry):
+    """The process is killed at the call that would change the alias, before or after it takes effect."""
+
+    takes_effect = False
+
+    def move_alias(self, model: str, alias: str, version: str) -> None:
+        if self.takes_effect:
+            super().move_alias(model, alias, version)
+        raise KeyboardInterrupt
+
+    def drop_alias(self, model: str, alias: str) -> None:
+        if self.takes_effect:
+            super().drop_alias(model, alias)
+        raise KeyboardInterrupt
+
+
+def _dying(ctx: Context, registry: MemoryRegistry, *, takes_effect: bool) -> Context:
+    made = DiesWhenAsked()
+    made.tags, made.aliases, made.takes_effect = registry.tags, registry.aliases, takes_effect
+    return replace(ctx, registry=made)
+
+
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_where_the_alias_belongs_is_recorded_before_it_is_set(
+    ctx: Context, registry: MemoryRegistry, clock: FixedClock, takes_effect: bool
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        set_alias(_dying(ctx, registry, takes_effect=takes_effect), "net", "1", ABOUT)
+    assert [move.version for move in ctx.ledger.find(AliasMove, "net")] == ["1"]
+    clock.forward(minutes=2)
+    reconcile(ctx, {}, put_back=True)
+    assert registry.aliased("net", ALIAS) == "1"
+
+
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_that_no_version_has_the_alias_is_recorded_before_it_is_cleared(
+    ctx: Context, registry: MemoryRegistry, clock: FixedClock, takes_effect: bool
+) -> None:
+    set_alias(ctx, "net", "1", ABOUT)
+    with pytest.raises(KeyboardInterrupt):
+        clear_alias(_dying(ctx, registry, takes_effect=takes_effect), "net", "1", ABOUT)
+    assert [move.version for move in ctx.ledger.find(AliasMove, "net")] == ["1", None]
+    clock.forward(minutes=2)
+    reconcile(ctx, {}, put_back=True)
+    assert registry.aliased("net", ALIAS) is None
