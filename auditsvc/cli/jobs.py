@@ -56,8 +56,8 @@ def jobs_list(
         print_json({"jobs": [job.model_dump(mode="json") for job in found]})
         return
     for job in found:
-        fault = f"  {job.fault.code}: {job.fault.message}" if job.fault else ""
-        print(f"{job.id}  {job.order.kind:<8} {job.state:<9} {job.by}{fault}")
+        error = f"  {job.error.code}: {job.error.message}" if job.error else ""
+        print(f"{job.id}  {job.request.kind:<8} {job.state:<9} {job.submitted_by}{error}")
 
 
 @jobs_app.command("cancel")
@@ -84,7 +84,7 @@ def jobs_forget(
     """
     import datetime
 
-    found = _jobs(store).forget(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
+    found = _jobs(store).delete_ended(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
     if json:
         print_json({"forgotten": found})
     else:

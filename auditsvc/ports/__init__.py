@@ -82,14 +82,14 @@ class Runner(Protocol):
 
 
 class Jobs(Protocol):
-    """Background work, as those see it who ask for it."""
+    """Background jobs, as their submitters see them."""
 
-    def submit(self, order: JobRequest, by: str) -> Job:
-        """Queue a job; when this returns, it is not lost any more.  Raises ``Unavailable``."""
+    def submit(self, request: JobRequest, by: str) -> Job:
+        """Queue a job; once this has returned, the job survives a crash.  Raises ``Unavailable``."""
         ...
 
     def get(self, job: JobId) -> Job:
-        """The job as it stands.  Raises ``NotFound``."""
+        """The job in its current state.  Raises ``NotFound``."""
         ...
 
     def page(
@@ -99,29 +99,29 @@ class Jobs(Protocol):
         ...
 
     def cancel(self, job: JobId) -> Job:
-        """Stop a job: at once if it waits, else at its next sign of life; what it finished is kept.
+        """Cancel a job: at once if it is queued, else at its next progress event; finished steps are kept.
 
         Raises:
-            NotFound: there is none.
-            Conflict: it is done, or failed.
+            NotFound: no job has this id.
+            Conflict: it is done or failed.
         """
         ...
 
     def retry(self, job: JobId) -> Job:
-        """Queue a job again that failed or was cancelled.
+        """Queue a failed or cancelled job again.
 
         Raises:
-            NotFound: there is none.
+            NotFound: no job has this id.
             Conflict: it is queued, running or done.
         """
         ...
 
-    def forget(self, ended_before: Moment) -> int:
-        """Remove jobs that ended before this, with what they told; how many.  What they made stays in the ledger."""
+    def delete_ended(self, ended_before: Moment) -> int:
+        """Delete jobs that ended before this time, with their events; returns how many.  Their results stay."""
         ...
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
-        """What the job told since the event of this number, oldest first.  Raises ``NotFound``."""
+        """The job's events after this number, oldest first.  Raises ``NotFound``."""
         ...
 
 

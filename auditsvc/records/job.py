@@ -1,6 +1,6 @@
-"""Background work: what is asked for, how it stands, and what is told of it while it runs.
+"""Background jobs: requests, states and progress events.
 
-Jobs are no records of the ledger: what a job does ends there, how it got there does not matter to anybody who checks.
+Jobs are not records of the ledger: their results are, and how a result was reached does not matter to a verifier.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from auditsvc.records.base import Digest, Moment, Name, Text, Value
 from auditsvc.records.model import FileEntry, Recipe
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-"""The last three are ends; a job that failed or was cancelled can be tried again."""
+"""The last three are final; a failed or cancelled job can be retried."""
 
 ENDS: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}-[0-9a-f]{16}$")]
-"""The time of asking in ms, then chance: later jobs have larger ids."""
+"""The time of the request in ms, then random digits: later jobs have larger ids."""
 
 
 def _within(path: str) -> str:
@@ -123,36 +123,36 @@ JOB_KINDS: tuple[str, ...] = tuple(
 """The kinds of job, as they are named in addresses and queues."""
 
 
-class Fault(Value):
-    """Why a job failed: the stable code of ``auditsvc.errors`` and the words."""
+class JobError(Value):
+    """Why a job failed: the stable code of ``auditsvc.errors`` and the message."""
 
     code: str
     message: Text
 
 
 class Job(Value):
-    """One piece of background work, as it stands."""
+    """One background job in its current state."""
 
     id: JobId
-    order: JobRequest
-    by: str
+    request: JobRequest
+    submitted_by: str
     state: JobState
-    asked: Moment
-    changed: Moment
+    submitted_at: Moment
+    updated_at: Moment
     result: dict[str, Any] = {}
-    """What was made, by name: digests, a version, the outcome of a decision."""
-    fault: Fault | None = None
+    """What was created, by name: digests, a version, the outcome of a decision."""
+    error: JobError | None = None
 
 
 class JobEvent(Value):
-    """One line of what a job tells while it runs; ``number`` counts from 1 for each job."""
+    """One progress event of a job; ``number`` counts from 1 for each job."""
 
     number: int
     at: Moment
     step: str
     done: int | None = None
     total: int | None = None
-    words: str = ""
+    message: str = ""
 
 
 class Shard(Value):

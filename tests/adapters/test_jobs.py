@@ -92,7 +92,7 @@ def test_an_audit_that_asks_for_a_gpu_waits_for_a_worker_that_has_one(store: Job
     queues = {item.workflow_id: item.queue_name for item in store.client.list_workflows()}
     assert (queues[plain.id], queues[wanting.id]) == ("jobs", "jobs-gpu")
     assert [event.step for event in jobs.events(wanting.id)] == ["queued"]
-    assert "GPU" in jobs.events(wanting.id)[0].words
+    assert "GPU" in jobs.events(wanting.id)[0].message
     jobs.cancel(wanting.id)
     jobs.retry(wanting.id)
     assert {item.workflow_id: item.queue_name for item in store.client.list_workflows()}[wanting.id] == "jobs-gpu"
@@ -163,7 +163,7 @@ def test_a_job_over_which_too_many_died_is_given_up_and_can_be_tried_again(store
         job = left_by(store, ELSEWHERE, HEARTBEAT_TIMEOUT_S + 1)
         heart.beat()
     given_up = jobs.get(job.id)
-    assert (given_up.state, given_up.fault and given_up.fault.code) == ("failed", "unavailable")
+    assert (given_up.state, given_up.error and given_up.error.code) == ("failed", "unavailable")
     assert [one.id for one in jobs.page(state="failed")] == [job.id]
     assert jobs.page(state="cancelled") == ()
     assert jobs.retry(job.id).state == "queued"

@@ -131,8 +131,8 @@ def test_its_jobs_are_listed(store: Path) -> None:
     for _ in range(2):
         database = JobDatabase(f"sqlite:///{store}/jobs.db")
         (job,) = DbosJobs(database).page()
-        assert (job.id, job.by, job.state) == (JOB, "eve", "failed")
-        assert job.fault is not None and job.fault.code == "not-found"
+        assert (job.id, job.submitted_by, job.state) == (JOB, "eve", "failed")
+        assert job.error is not None and job.error.code == "not-found"
         database.close()
 
 

@@ -71,12 +71,12 @@ def test_an_audit_on_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
             job = office.jobs.submit(order, "ann").id
             assert office.wait([job], 240) == []
         refused = office.jobs.get(job)
-        assert refused.state == "failed" and "the Ray cluster" in str(refused.fault)
+        assert refused.state == "failed" and "the Ray cluster" in str(refused.error)
         with a_worker(office, address):
             office.jobs.retry(job)
             assert office.wait([job], 240) == []
     done = office.jobs.get(job)
-    assert (done.state, done.fault) == ("done", None)
+    assert (done.state, done.error) == ("done", None)
     assert "shards on Ray" in {event.step for event in office.jobs.events(job)}
     here = run_job(JOB, order, "ann", other.room, MemoryRunner(other.room))
     assert readings_of(office, done.result) == readings_of(other, here)

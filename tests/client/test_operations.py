@@ -82,7 +82,7 @@ def test_files_are_sent_and_become_a_document_that_another_reviews(
 def test_jobs_are_asked_for_watched_stopped_and_tried_again(url: str, site: ProjectState) -> None:
     eve = _client(url, site, "auditor", "eve")
     job = eve.submit_job(ORDER)
-    assert (job.state, job.by, eve.get_job(job.id), eve.list_jobs()) == ("queued", "eve", job, (job,))
+    assert (job.state, job.submitted_by, eve.get_job(job.id), eve.list_jobs()) == ("queued", "eve", job, (job,))
     with pytest.raises(Unavailable, match="still queued"):
         eve.wait_for_job(job.id, timeout_s=0.05, interval_s=0.02)
     assert eve.cancel_job(job.id).state == "cancelled"

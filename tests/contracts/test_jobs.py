@@ -95,7 +95,7 @@ def _work_off(store: JobDatabase, jobs: DbosJobs, room: JobContext, folder: Path
 
 
 def told(job: Job) -> tuple[str, str, str]:
-    return job.order.kind, job.by, job.state
+    return job.request.kind, job.submitted_by, job.state
 
 
 def test_a_job_waits_until_somebody_does_it_and_tells_what_it_made(office: Office) -> None:
@@ -104,7 +104,7 @@ def test_a_job_waits_until_somebody_does_it_and_tells_what_it_made(office: Offic
     office.work_off()
     done = office.jobs.get(asked.id)
     (submission,) = office.ctx.ledger.all(Submission)
-    assert (done.state, done.fault, done.order) == ("done", None, asked.order)
+    assert (done.state, done.error, done.request) == ("done", None, asked.request)
     assert done.result == {
         "candidate": submission.candidate, "submission": submission.digest, "model": "m", "version": submission.version,
     }  # fmt: skip
@@ -114,11 +114,11 @@ def test_a_job_that_fails_says_why_and_can_be_tried_again(office: Office) -> Non
     asked = office.jobs.submit(NOWHERE, "ann")
     office.work_off()
     failed = office.jobs.get(asked.id)
-    assert failed.state == "failed" and failed.fault is not None and failed.fault.code == "not-found"
-    assert NOWHERE.decision in failed.fault.message
+    assert failed.state == "failed" and failed.error is not None and failed.error.code == "not-found"
+    assert NOWHERE.decision in failed.error.message
     assert office.jobs.retry(asked.id).state == "queued"
     office.work_off()
-    assert office.jobs.get(asked.id).fault == failed.fault
+    assert office.jobs.get(asked.id).error == failed.error
 
 
 def test_what_failed_for_a_reason_that_is_gone_succeeds_when_tried_again(office: Office) -> None:
@@ -191,14 +191,14 @@ def test_what_ended_is_forgotten_and_what_it_made_is_not(office: Office) -> None
     office.work_off()
     stopped, waits = office.jobs.submit(NOWHERE, "ann"), office.jobs.submit(NOWHERE, "ann")
     office.jobs.cancel(stopped.id)
-    assert office.jobs.forget(datetime(2020, 1, 1, tzinfo=UTC)) == 0
-    assert office.jobs.forget(datetime(2100, 1, 1, tzinfo=UTC)) == 3
+    assert office.jobs.delete_ended(datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    assert office.jobs.delete_ended(datetime(2100, 1, 1, tzinfo=UTC)) == 3
     assert [job.id for job in office.jobs.page()] == [waits.id]
     for job in (done, failed, stopped):
         with pytest.raises(NotFound):
             office.jobs.events(job.id)
     assert len(list(office.ctx.ledger.all(Submission))) == 1
-    assert office.jobs.forget(datetime(2100, 1, 1, tzinfo=UTC)) == 0
+    assert office.jobs.delete_ended(datetime(2100, 1, 1, tzinfo=UTC)) == 0
 
 
 def test_what_nobody_asked_for_is_not_there(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""Background work in memory: jobs wait until somebody calls ``work_off``, and are then done at once, one by one."""
+"""Jobs in memory: they stay queued until ``work_off`` is called, which runs them one by one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 
 from auditsvc.errors import AuditError, Cancelled, Conflict, NotFound
 from auditsvc.ports import Result, Tick
-from auditsvc.records import ENDS, Fault, Job, JobEvent, JobId, JobRequest, JobState, Moment, Shard
+from auditsvc.records import ENDS, Job, JobError, JobEvent, JobId, JobRequest, JobState, Moment, Shard
 from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
 from tests.fakes.clock import NOON
 
@@ -34,21 +34,26 @@ class MemoryRunner:
 
 
 class MemoryJobs:
-    """``ports.Jobs``; without a room jobs stay queued, or fail at once with what is ``refused``."""
+    """``ports.Jobs``; without a context jobs stay queued, or fail at once with the message ``refused``."""
 
     def __init__(self, room: JobContext | None = None, refused: str = "") -> None:
         self.room, self.refused = room, refused
         self.jobs: dict[JobId, Job] = {}
-        self.told: dict[JobId, list[JobEvent]] = {}
+        self.added: dict[JobId, list[JobEvent]] = {}
         self._numbers = count(1)
 
-    def submit(self, order: JobRequest, by: str) -> Job:
+    def submit(self, request: JobRequest, by: str) -> Job:
         job = Job(
-            id=f"{next(self._numbers):012x}-{'0' * 16}", order=order, by=by, state="queued", asked=NOON, changed=NOON
+            id=f"{next(self._numbers):012x}-{'0' * 16}",
+            request=request,
+            submitted_by=by,
+            state="queued",
+            submitted_at=NOON,
+            updated_at=NOON,
         )
-        self.jobs[job.id], self.told[job.id] = job, []
+        self.jobs[job.id], self.added[job.id] = job, []
         if self.refused:
-            self._change(job.id, "failed", fault=Fault(code="unavailable", message=self.refused))
+            self._change(job.id, "failed", error=JobError(code="unavailable", message=self.refused))
         return job
 
     def get(self, job: JobId) -> Job:
@@ -62,54 +67,56 @@ class MemoryJobs:
         found = [
             job
             for job in sorted(self.jobs.values(), key=lambda job: job.id, reverse=True)
-            if kind in ("", job.order.kind) and state in (None, job.state) and (before is None or job.id < before)
+            if kind in ("", job.request.kind) and state in (None, job.state) and (before is None or job.id < before)
         ]
         return tuple(found[:limit])
 
     def cancel(self, job: JobId) -> Job:
         if self.get(job).state in ("done", "failed"):
             raise Conflict("nothing is left to stop")
-        self.tell(job, "cancelled")
+        self.add_event(job, "cancelled")
         return self._change(job, "cancelled")
 
     def retry(self, job: JobId) -> Job:
         if self.get(job).state not in ("failed", "cancelled"):
             raise Conflict("only a job that failed or was cancelled can be tried again")
-        self.tell(job, "queued again")
+        self.add_event(job, "queued again")
         return self._change(job, "queued")
 
-    def forget(self, ended_before: Moment) -> int:
-        old = [job.id for job in self.jobs.values() if job.state in ENDS and job.changed < ended_before]
+    def delete_ended(self, ended_before: Moment) -> int:
+        old = [job.id for job in self.jobs.values() if job.state in ENDS and job.updated_at < ended_before]
         for job in old:
-            del self.jobs[job], self.told[job]
+            del self.jobs[job], self.added[job]
         return len(old)
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
         self.get(job)
-        return tuple(event for event in self.told[job] if event.number > after)
+        return tuple(event for event in self.added[job] if event.number > after)
 
-    def tell(self, job: JobId, step: str, done: int | None = None, total: int | None = None, words: str = "") -> None:
-        number = len(self.told[job]) + 1
-        self.told[job].append(JobEvent(number=number, at=NOON, step=step, done=done, total=total, words=words))
+    def add_event(
+        self, job: JobId, step: str, done: int | None = None, total: int | None = None, message: str = ""
+    ) -> None:
+        number = len(self.added[job]) + 1
+        self.added[job].append(JobEvent(number=number, at=NOON, step=step, done=done, total=total, message=message))
 
     def work_off(self) -> None:
         assert self.room is not None
         for job in [job for job in self.jobs.values() if job.state == "queued"]:
             self._change(job.id, "running")
-            room = self.room.for_job(_Telling(self, job.id))
+            room = self.room.for_job(_Progress(self, job.id))
             try:
-                result = run_job(job.id, job.order, job.by, room, MemoryRunner(room))
+                result = run_job(job.id, job.request, job.submitted_by, room, MemoryRunner(room))
                 self._change(job.id, "done", result=result)
             except AuditError as error:
-                self._change(job.id, "failed", fault=Fault(code=error.code, message=str(error)))
+                self._change(job.id, "failed", error=JobError(code=error.code, message=str(error)))
 
     def _change(self, job: JobId, state: JobState, **more: object) -> Job:
-        fresh: dict[str, object] = {"state": state, "result": {}, "fault": None}
+        fresh: dict[str, object] = {"state": state, "result": {}, "error": None}
         self.jobs[job] = self.jobs[job].model_copy(update=fresh | more)
         return self.jobs[job]
 
 
-class _Telling:
+class _Progress:
     def __init__(self, jobs: MemoryJobs, job: JobId) -> None:
         self._jobs, self._job = jobs, job
 
@@ -117,9 +124,9 @@ class _Telling:
     def step(self, title: str, total: int | None = None) -> Iterator[Tick]:
         if self._jobs.get(self._job).state == "cancelled":
             raise Cancelled("stopped")
-        self._jobs.tell(self._job, title, 0, total)
+        self._jobs.add_event(self._job, title, 0, total)
         yield lambda units=1: None
-        self._jobs.tell(self._job, title, total or 1, total or 1)
+        self._jobs.add_event(self._job, title, total or 1, total or 1)
 
     def say(self, line: str) -> None:
-        self._jobs.tell(self._job, "note", words=line)
+        self._jobs.add_event(self._job, "note", message=line)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.records import JOB_KINDS, Fault
+from auditsvc.records import JOB_KINDS, JobError
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.jobs import JobKind
 from tests.fakes.jobs import MemoryJobs
@@ -42,7 +42,7 @@ def test_a_job_is_taken_and_found_where_it_says(auditor: TestClient, jobs: Memor
     assert got.status_code == 202
     found = auditor.get(got.headers["location"]).json()
     assert found == got.json()
-    assert (found["state"], found["by"], found["order"]["kind"]) == ("queued", "ann", "audit")
+    assert (found["state"], found["submitted_by"], found["request"]["kind"]) == ("queued", "ann", "audit")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_job_is_taken_and_found_where_it_says(auditor: TestClient, jobs: Memor
 )  # fmt: skip
 def test_every_kind_is_taken(clients: Clients, role: str, path: str, body: dict[str, Any]) -> None:
     got = clients(role).post(f"/v1/jobs/{path}", json=body)
-    assert (got.status_code, got.json()["order"]["kind"]) == (202, path)
+    assert (got.status_code, got.json()["request"]["kind"]) == (202, path)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_a_job_that_did_not_change_is_not_sent_again(auditor: TestClient, jobs: 
 
 def test_what_a_job_tells_is_streamed_and_gone_on_with(auditor: TestClient, jobs: MemoryJobs) -> None:
     job = auditor.post("/v1/jobs/audit", json=AUDIT).json()["id"]
-    jobs.tell(job, "occlusion", 0, 500)
-    jobs.tell(job, "occlusion", 320, 500)
+    jobs.add_event(job, "occlusion", 0, 500)
+    jobs.add_event(job, "occlusion", 320, 500)
     events = streamed(auditor, job)
     assert [(number, name, data["done"]) for number, name, data in events] == [
         ("1", "progress", 0), ("2", "progress", 320),
     ]  # fmt: skip
-    jobs._change(job, "failed", fault=Fault(code="not-found", message="no data set faces"))
+    jobs._change(job, "failed", error=JobError(code="not-found", message="no data set faces"))
     ((number, name, data),) = streamed(auditor, job, **{"last-event-id": "2"})
-    assert (number, name, data["fault"]["code"]) == ("end", "end", "not-found")
+    assert (number, name, data["error"]["code"]) == ("end", "end", "not-found")
 
 
 def test_a_stream_that_ended_is_not_begun_again(auditor: TestClient, jobs: MemoryJobs) -> None:

@@ -117,9 +117,9 @@ def test_a_version_that_was_registered_is_audited_once_where_that_is_set(clients
     for _ in range(2):
         assert _sent(site, clients(), event) == 202
     (job,) = site.jobs.page(kind="admit")
-    order = job.order
+    order = job.request
     assert isinstance(order, AdmitRequest)
-    assert (job.by, order.reference, order.parent) == ("mlflow", "models:/net/9", sample.PARENT.digest)
+    assert (job.submitted_by, order.reference, order.parent) == ("mlflow", "models:/net/9", sample.PARENT.digest)
     assert (order.policy, order.data) == ("standard", "faces")
     ours = event | {"data": {"name": "net", "version": "10", "tags": {"auditsvc.digest": "sha256:0"}}}
     without_parent = event | {"data": {"name": "other", "version": "1"}}

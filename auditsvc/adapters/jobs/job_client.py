@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, insert, select
 
 from auditsvc.adapters.jobs.job_store import QUEUES, VERSION, JobDatabase, job_crash, job_event
 from auditsvc.errors import Cancelled, Conflict, NotFound
-from auditsvc.records import ENDS, JOB_KINDS, AuditRequest, Fault, Job, JobEvent, JobId, JobRequest, JobState, Moment
+from auditsvc.records import ENDS, JOB_KINDS, AuditRequest, Job, JobError, JobEvent, JobId, JobRequest, JobState, Moment
 
 _REQUEST: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 
@@ -45,15 +45,15 @@ class DbosJobs:
     def __init__(self, store: JobDatabase) -> None:
         self._store = store
 
-    def submit(self, order: JobRequest, by: str) -> Job:
+    def submit(self, request: JobRequest, by: str) -> Job:
         """Queue a job; see ``ports.Jobs.submit``."""
         job = f"{int(time.time() * 1000):012x}-{secrets.token_hex(8)}"
-        device = _device_of(order)
+        device = _device_of(request)
         queue, _ = QUEUES[device]
         with self._store.translate_errors():
             self._store.client.enqueue(
-                {"workflow_name": order.kind, "queue_name": queue, "workflow_id": job, "app_version": VERSION},
-                order.model_dump(mode="json"),
+                {"workflow_name": request.kind, "queue_name": queue, "workflow_id": job, "app_version": VERSION},
+                request.model_dump(mode="json"),
                 by,
             )
         if device == "gpu":
@@ -111,9 +111,9 @@ class DbosJobs:
             for child in self._store.client.list_workflows(
                 parent_workflow_id=job, status=["ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
             ):
-                self._requeue(child, QUEUES[_device_of(known.order)][1])
+                self._requeue(child, QUEUES[_device_of(known.request)][1])
             (own,) = self._store.client.list_workflows(workflow_ids=[job])
-            self._requeue(own, QUEUES[_device_of(known.order)][0])
+            self._requeue(own, QUEUES[_device_of(known.request)][0])
         with self._store.write_tx() as connection:
             connection.execute(delete(job_crash).where(job_crash.c.job == job))
         self.add_event(job, "queued again")
@@ -125,8 +125,8 @@ class DbosJobs:
         except dbos_error.DBOSException as error:  # another request was faster
             raise Conflict(f"the job {item.workflow_id} was already retried") from error
 
-    def forget(self, ended_before: Moment) -> int:
-        """Delete jobs that ended before this time; see ``ports.Jobs.forget``."""
+    def delete_ended(self, ended_before: Moment) -> int:
+        """Delete jobs that ended before this time; see ``ports.Jobs.delete_ended``."""
         deleted = 0
         while True:
             with self._store.translate_errors():
@@ -161,7 +161,7 @@ class DbosJobs:
                 step=row.step,
                 done=row.done,
                 total=row.total,
-                words=row.message,
+                message=row.message,
             )
             for row in found
         )
@@ -209,18 +209,18 @@ class DbosJobs:
     def _job(self, item: WorkflowStatus, dead: dict[str, str]) -> Job:
         args = item.input["args"] if item.input else ()
         state = _STATES[item.status]
-        fault = _fault(item)
+        error = _error(item)
         if state == "cancelled" and item.workflow_id in dead:
-            state, fault = "failed", Fault(code="unavailable", message=dead[item.workflow_id])
+            state, error = "failed", JobError(code="unavailable", message=dead[item.workflow_id])
         return Job(
             id=item.workflow_id,
-            order=_REQUEST.validate_python(args[0]),
-            by=args[1],
+            request=_REQUEST.validate_python(args[0]),
+            submitted_by=args[1],
             state=state,
-            asked=_moment(item.created_at),
-            changed=_moment(item.updated_at),
+            submitted_at=_moment(item.created_at),
+            updated_at=_moment(item.updated_at),
             result=item.output if item.status == "SUCCESS" and isinstance(item.output, dict) else {},
-            fault=fault,
+            error=error,
         )
 
 
@@ -228,9 +228,9 @@ def _id(job: Job) -> str:
     return job.id
 
 
-def _device_of(order: JobRequest) -> str:
+def _device_of(request: JobRequest) -> str:
     """The kind of worker that a request needs."""
-    return order.device if isinstance(order, AuditRequest) else "cpu"
+    return request.device if isinstance(request, AuditRequest) else "cpu"
 
 
 def _statuses_of(state: JobState | None) -> list[str]:
@@ -244,11 +244,11 @@ def _soon_after(job: JobId) -> str:
     return datetime.fromtimestamp(int(job[:12], 16) / 1000 + 60, UTC).isoformat()
 
 
-def _fault(item: WorkflowStatus) -> Fault | None:
+def _error(item: WorkflowStatus) -> JobError | None:
     if item.status != "ERROR":
         return None
     code = getattr(item.error, "code", None)
-    return Fault(code=str(code or "internal-error"), message=str(item.error)[:4000] or "internal error")
+    return JobError(code=str(code or "internal-error"), message=str(item.error)[:4000] or "internal error")
 
 
 def _moment(milliseconds: int | None) -> Moment:

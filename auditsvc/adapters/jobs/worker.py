@@ -149,7 +149,7 @@ class Worker:
                 self._heartbeat.beat()
                 if self._keep and time.monotonic() - cleaned_at > CLEANUP_INTERVAL_S:
                     cleaned_at = time.monotonic()
-                    self._jobs.forget(self._context.ctx.clock.now() - self._keep)
+                    self._jobs.delete_ended(self._context.ctx.clock.now() - self._keep)
             except Conflict as error:
                 _log.error("%s", error)
                 os._exit(EXIT_LEASE_LOST)

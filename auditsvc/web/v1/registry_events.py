@@ -71,7 +71,9 @@ def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
     if known or "auditsvc.digest" in dict(data.get("tags") or {}):
         return MlflowEventResult(done="registered by auditsvc itself", candidate=known[-1].candidate if known else None)
     reference = f"models:/{model}/{version}"
-    asked = [job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.order, "reference", "") == reference]
+    asked = [
+        job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.request, "reference", "") == reference
+    ]
     if asked and asked[0].state not in ("failed", "cancelled"):
         return MlflowEventResult(done="asked for already", job=asked[0].id)
     site.log_event("model-version.registered", "mlflow", model=model, version=version)
