@@ -35,7 +35,7 @@ _REFERENCE = r"^(models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)|(s3|gs|gcs|az|abfs|abf
 
 
 class PruneRequest(Value):
-    """Prune a registered parent, mark the result, and submit it in the name of whoever asked."""
+    """Prune a registered parent, watermark the result, and submit it in the requester's name."""
 
     kind: Literal["prune"] = "prune"
     parent: Digest
@@ -50,7 +50,7 @@ class PruneRequest(Value):
 
 
 class AdmitRequest(Value):
-    """Admit a candidate that was pruned elsewhere, submit it in the name of whoever asked, and audit it if wanted."""
+    """Admit a candidate that was pruned elsewhere, submit it in the requester's name, and audit it if requested."""
 
     kind: Literal["admit"] = "admit"
     parent: Digest
@@ -75,7 +75,7 @@ class AdmitRequest(Value):
 
 
 class AuditRequest(Value):
-    """Measure a candidate beside its parent, judge it, write its report."""
+    """Measure a candidate and its parent, decide, write the report."""
 
     kind: Literal["audit"] = "audit"
     candidate: Digest
@@ -87,7 +87,7 @@ class AuditRequest(Value):
 
 
 class ReleaseRequest(Value):
-    """Seal the candidate of an approved decision and move the alias to it."""
+    """Sign the candidate of an approved decision and move the alias to it."""
 
     kind: Literal["release"] = "release"
     decision: Digest
@@ -103,19 +103,19 @@ class ReportRequest(Value):
 
 
 class MonitorRequest(Value):
-    """Look at a release in use with newer images; see ``pipeline.monitoring``."""
+    """Measure a release in use on newer images; see ``services.monitoring``."""
 
     kind: Literal["monitor"] = "monitor"
     release: Digest
     data: DataName
-    baseline: Annotated[DataName | None, Field(description="The data set of the audit, to tell how far it is.")] = None
+    baseline: Annotated[DataName | None, Field(description="The data set of the audit, for the distance.")] = None
 
 
 JobRequest = Annotated[
     PruneRequest | AdmitRequest | AuditRequest | ReleaseRequest | ReportRequest | MonitorRequest,
     Field(discriminator="kind"),
 ]
-"""What a job is asked to do."""
+"""The request of a job."""
 
 JOB_KINDS: tuple[str, ...] = tuple(
     request.model_fields["kind"].default for request in get_args(get_args(JobRequest)[0])

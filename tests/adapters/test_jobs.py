@@ -1,4 +1,4 @@
-"""Workers that live, die, freeze and are stopped: slots, hearts and graves."""
+"""Workers that run, crash, freeze and are stopped: leases, heartbeats and recovery."""
 
 from __future__ import annotations
 

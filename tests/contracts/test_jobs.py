@@ -1,4 +1,4 @@
-"""What everybody may rely on who asks for background work, whatever does it."""
+"""The contract of ``ports.Jobs``, for every adapter."""
 
 from __future__ import annotations
 
