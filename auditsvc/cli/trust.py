@@ -27,11 +27,11 @@ def publish(
 
     ctx = context_for(store)
     folder = out or trust_folder(ctx)
-    recalls = tell(ctx, folder)
+    revocations = tell(ctx, folder)
     if json:
-        print_json({"folder": str(folder), "recalls": len(recalls.recalls)})
+        print_json({"folder": str(folder), "revocations": len(revocations.revocations)})
     else:
-        print(f"published {folder} with {len(recalls.recalls)} recalls; it counts for a day")
+        print(f"published {folder} with {len(revocations.revocations)} revocations; it counts for a day")
 
 
 @trust_app.command("show")

@@ -77,9 +77,9 @@ def verify(
     if trust is None:
         root = TrustRoot.load(key)
     elif key.is_file():
-        from auditsvc.provenance.trust.tuf_client import default_memory, fetched_trust
+        from auditsvc.provenance.trust.tuf_client import default_state_dir, fetch_trust
 
-        root = fetched_trust(trust, key.read_bytes(), now, memory or default_memory())
+        root = fetch_trust(trust, key.read_bytes(), now, memory or default_state_dir())
     else:
         raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")
     found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())

@@ -16,7 +16,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, KeyRole, Signer
 from auditsvc.provenance import publish_trust
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
-from auditsvc.provenance.trust.revocation_list import Recalls, recalls_of
+from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import LIFETIMES, ROLES, TrustRepository, TufRoles, rotate
 from auditsvc.records import Release, Retirement, Revocation
 from auditsvc.services.signing_context import checkpoint_store_of, trust_of
@@ -33,7 +33,7 @@ def revoked(ctx: Context) -> Iterator[tuple[Revocation, Release]]:
         yield revocation, ctx.ledger.get(Release, revocation.release)
 
 
-def publish(ctx: Context, folder: Path | None = None) -> Recalls:
+def publish(ctx: Context, folder: Path | None = None) -> RevocationList:
     """Publish the next version of trust and recalls.
 
     Raises:
@@ -52,8 +52,8 @@ def keep_fresh(ctx: Context) -> Path:
     folder, now = trust_folder(ctx), ctx.clock.now()
     half = min(LIFETIMES[role] for role in ROLES) / 2
     found = TrustRepository.read(folder, ctx.keys.signer("release").public_pem, now + half)
-    known = {recall for pair in revoked(ctx) for recall in recalls_of(*pair)}
-    told = Recalls.parse(found.targets[REVOCATIONS]).recalls if REVOCATIONS in found.targets else ()
+    known = {recall for pair in revoked(ctx) for recall in revoked_digests(*pair)}
+    told = RevocationList.parse(found.targets[REVOCATIONS]).revocations if REVOCATIONS in found.targets else ()
     same = found.targets.get(TRUST_POLICY) == trust_of(ctx).to_json() and set(told) == known
     if found.faults or not same:
         publish(ctx, folder)

@@ -34,10 +34,10 @@ def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> 
     """
     written = []
     for submission in ctx.ledger.find(Submission, candidate.digest):
-        notaries = signing_services_of(ctx)
+        services = signing_services_of(ctx)
         folder = refusal_folder(ctx, submission, decision)
         sealing = release_inputs(ctx, submission, candidate, decision)
-        sign_rejection(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), notaries=notaries)
+        sign_rejection(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
         written.append(folder)
     return tuple(written)
 
@@ -95,9 +95,9 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     files = folder / "release"
     if not files.exists():
         ctx.blobs.checkout(candidate.files, files)
-    notaries = signing_services_of(ctx)
+    services = signing_services_of(ctx)
     sealing = release_inputs(ctx, submission, candidate, decision)
-    sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), notaries=notaries)
+    sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
     ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     set_alias(ctx, submission.model, submission.version, sealed.digest)

@@ -51,7 +51,7 @@ def trust_of(ctx: Context) -> TrustRoot:
     trust = with_retired(TrustRoot.of_keys(ctx.keys), ctx.ledger.all(Retirement))
     if not ctx.witnesses and not ctx.timestamps:
         return trust
-    return trust.with_notaries(
+    return trust.with_witnesses(
         witnesses=ctx.witnesses.vkeys if ctx.witnesses else (),
         quorum=ctx.witnesses.quorum if ctx.witnesses else 0,
         authorities=(ctx.timestamps.authority,) if ctx.timestamps else (),

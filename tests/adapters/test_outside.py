@@ -125,9 +125,14 @@ def test_signatures_are_stamped_while_sealing_and_readers_may_ask_for_it(authori
     keys, log = house(tmp_path)
     with serving(lambda query: (200, authority.reply(query))) as address:
         stamps = HttpTimestamps(address, authority.chain)
-        trust = TrustRoot.of_keys(keys).with_notaries((), 0, (stamps.authority,))
+        trust = TrustRoot.of_keys(keys).with_witnesses((), 0, (stamps.authority,))
         sign_release(
-            tmp_path, sealing(), keys=keys, log=log, at=AT, notaries=SigningServices(stamp=stamps.stamp, trust=trust)
+            tmp_path,
+            sealing(),
+            keys=keys,
+            log=log,
+            at=AT,
+            services=SigningServices(stamp=stamps.stamp, trust=trust),
         )
     for path in (tmp_path / "attest").glob("*.sigstore.json"):
         assert check_timestamp(Bundle.parse(path.read_bytes()), trust.timestamp_authorities)

@@ -80,7 +80,7 @@ def _mark(ctx: Context, folder: Path) -> None:
 def test_a_release_is_verified_with_published_trust_and_stale_trust_is_unknown(store: Path, tmp_path: Path) -> None:
     words = ["verify", store.parent / "release-3", "--key", store / "keys" / "release.pub"]
     assert told(*words)["verdict"] == "VALID"
-    assert told("trust", "publish", "--store", store, "--out", tmp_path / "trust")["recalls"] == 0
+    assert told("trust", "publish", "--store", store, "--out", tmp_path / "trust")["revocations"] == 0
     trusting = [*words, "--trust", tmp_path / "trust", "--memory", tmp_path / "memory"]
     assert told(*trusting)["verdict"] == "VALID"
     assert len(list((tmp_path / "memory").iterdir())) == 1

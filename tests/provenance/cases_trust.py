@@ -9,7 +9,7 @@ from pathlib import Path
 
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.trust.revocation_list import Recall, Recalls, recalls_of
+from auditsvc.provenance.trust.revocation_list import RevocationList, RevokedDigest, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate
 from auditsvc.records import Revocation, Verification
 from tests.provenance.cases import case
@@ -23,16 +23,16 @@ def revocation(forge: Forge) -> Revocation:
     )
 
 
-def offices(forge: Forge) -> TufRoles:
+def tuf_roles(forge: Forge) -> TufRoles:
     return TufRoles.all_by(forge.keys.signer("release"))
 
 
-def published(forge: Forge, recalls: Recalls | None = None, at: datetime.datetime = AT) -> Path:
+def published(forge: Forge, revocations: RevocationList | None = None, at: datetime.datetime = AT) -> Path:
     """A repository of trust, as the house publishes it."""
     folder = forge.folder / "tuf"
-    known = recalls or Recalls(issued=at)
+    known = revocations or RevocationList(issued=at)
     targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": known.to_json()}
-    publish(folder, targets, offices(forge), at)
+    publish(folder, targets, tuf_roles(forge), at)
     return folder
 
 
@@ -42,8 +42,8 @@ def read(forge: Forge, folder: Path, at: datetime.datetime = AT, **more) -> Trus
 
 @case(64, "a recalled release, replayed with its old bundles", "REVOKED", verdict="REVOKED")
 def _(forge: Forge) -> Verification:
-    recalls = Recalls(issued=AT, recalls=recalls_of(revocation(forge), forge.sealed))
-    return forge.verify(read(forge, published(forge, recalls)))
+    revocations = RevocationList(issued=AT, revocations=revoked_digests(revocation(forge), forge.sealed))
+    return forge.verify(read(forge, published(forge, revocations)))
 
 
 for _title, _subject in {
@@ -56,8 +56,8 @@ for _title, _subject in {
 
     @case(64, f"a recall of {_title}", "REVOKED", verdict="REVOKED")
     def _(forge: Forge, subject=_subject) -> Verification:
-        recall = Recall(subject=subject(forge), reason="withdrawn", at=AT)
-        return forge.verify(forge.trust.with_recalls(Recalls(issued=AT, recalls=(recall,))))
+        recall = RevokedDigest(subject=subject(forge), reason="withdrawn", at=AT)
+        return forge.verify(forge.trust.with_revocations(RevocationList(issued=AT, revocations=(recall,))))
 
 
 @case(64, "frozen metadata: the timestamp ended", "STALE_TRUST", verdict="UNKNOWN")
@@ -69,7 +69,7 @@ def _(forge: Forge) -> Verification:
 def _(forge: Forge) -> Verification:
     old = published(forge)
     shutil.copytree(old, forge.folder / "old")
-    published(forge, Recalls(issued=AT, recalls=recalls_of(revocation(forge), forge.sealed)))
+    published(forge, RevocationList(issued=AT, revocations=revoked_digests(revocation(forge), forge.sealed)))
     pinned = forge.keys.signer("release").public_pem
     seen = TrustRepository.read(old, pinned, AT).versions
     return forge.verify(read(forge, forge.folder / "old", seen=seen))
@@ -82,7 +82,7 @@ def _(forge: Forge) -> Verification:
     weak = TufRoles(dict.fromkeys(ROLES, (first,)), thresholds)
     strong = TufRoles({role: (first, second) if role == "root" else (first,) for role in ROLES}, thresholds)
     folder = published(forge)
-    rotate(folder, offices(forge), strong, AT)
+    rotate(folder, tuf_roles(forge), strong, AT)
     rotate(folder, weak, strong, AT)
     path = folder / "metadata" / "3.root.json"
     value = json.loads(path.read_bytes())
@@ -100,8 +100,8 @@ def _(forge: Forge) -> Verification:
 
 @case(64, "a list of recalls that was cut short", "STALE_TRUST", verdict="UNKNOWN")
 def _(forge: Forge) -> Verification:
-    recalls = Recalls(issued=AT, recalls=recalls_of(revocation(forge), forge.sealed))
-    folder = published(forge, recalls)
+    revocations = RevocationList(issued=AT, revocations=revoked_digests(revocation(forge), forge.sealed))
+    folder = published(forge, revocations)
     target = next((folder / "targets").glob("*.revocations.json"))
     target.write_bytes(target.read_bytes()[:40])
     return forge.verify(read(forge, folder))
@@ -121,5 +121,5 @@ def _(forge: Forge) -> Verification:
 
 @case(64, "a list of recalls that is too old", "STALE_TRUST", verdict="UNKNOWN")
 def _(forge: Forge) -> Verification:
-    old = Recalls(issued=AT - datetime.timedelta(hours=48))
-    return forge.verify(forge.require(max_metadata_age_hours=24).with_recalls(old))
+    old = RevocationList(issued=AT - datetime.timedelta(hours=48))
+    return forge.verify(forge.require(max_metadata_age_hours=24).with_revocations(old))

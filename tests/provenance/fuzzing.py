@@ -26,7 +26,7 @@ from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
 from auditsvc.provenance.formats.strict_json import parse_json
 from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.signer.log_witness import read_request, witness_request
-from auditsvc.provenance.trust.revocation_list import Recalls
+from auditsvc.provenance.trust.revocation_list import RevocationList
 from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.trust.tuf_repository import ROLES, Metadata, Threshold, TufRoles, publish
 from auditsvc.records import Decision
@@ -74,7 +74,7 @@ def targets() -> dict[str, tuple[Parser, bytes]]:
         "trust policy": (TrustRoot.from_policy, forge.trust.to_json()),
         "release key": (TrustRoot.from_pem, pem),
         "signature": (lambda data: check_p256(pem, data, b""), bundle.signature),
-        "recalls": (Recalls.parse, Recalls(issued=AT).to_json()),
+        "recalls": (RevocationList.parse, RevocationList(issued=AT).to_json()),
         "metadata": (_metadata, root),
         "tile": (_text(Tile.parse), b"tile/0/x001/234.p/7"),
         "witness request": (read_request, witness_request(3, (b"\0" * 32, b"\1" * 32), note)),

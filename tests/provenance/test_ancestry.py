@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.provenance import TrustRoot, sign_release, verify
-from auditsvc.provenance.trust.revocation_list import Recall, Recalls
+from auditsvc.provenance.trust.revocation_list import RevocationList, RevokedDigest
 from auditsvc.records import Parent, Verification, digest_of
 from tests.provenance.sample import AT, FILES, entries, house, sealing, write
 
@@ -91,8 +91,8 @@ def test_what_is_wrong_with_a_grandparent_is_wrong_with_the_child(line: Line) ->
 def test_a_recalled_grandparent_recalls_the_child(line: Line) -> None:
     files = entries({**FILES, "weights.safetensors": FILES["weights.safetensors"] + b"\0"})
     weights = next(file.digest for file in files if file.name == "weights.safetensors")
-    recalls = Recalls(issued=AT, recalls=(Recall(subject=weights, reason="biased", at=AT),))
-    assert line.verify(trust=line.trust.with_recalls(recalls)).verdict == "VALID"
-    assert line.verify(*line.folders[:2], trust=line.trust.with_recalls(recalls)).verdict == "REVOKED"
-    other = Recalls(issued=AT, recalls=(Recall(subject=digest_of(b"x"), reason="other", at=AT),))
-    assert line.verify(*line.folders[:2], trust=line.trust.with_recalls(other)).verdict == "VALID"
+    revocations = RevocationList(issued=AT, revocations=(RevokedDigest(subject=weights, reason="biased", at=AT),))
+    assert line.verify(trust=line.trust.with_revocations(revocations)).verdict == "VALID"
+    assert line.verify(*line.folders[:2], trust=line.trust.with_revocations(revocations)).verdict == "REVOKED"
+    other = RevocationList(issued=AT, revocations=(RevokedDigest(subject=digest_of(b"x"), reason="other", at=AT),))
+    assert line.verify(*line.folders[:2], trust=line.trust.with_revocations(other)).verdict == "VALID"

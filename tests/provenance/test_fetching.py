@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance.trust.tuf_client import fetched_trust
+from auditsvc.provenance.trust.tuf_client import fetch_trust
 from tests.provenance.cases_trust import published
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
@@ -41,8 +41,8 @@ def address(forge: Forge) -> Iterator[str]:
 def test_trust_from_an_address_is_trust_from_a_folder(forge: Forge, address: str) -> None:
     folder, pinned = published(forge), forge.keys.signer("release").public_pem
     there = f"{address}/{folder.relative_to(forge.folder).as_posix()}"
-    found = fetched_trust(there, pinned, AT, forge.folder / "memory")
-    assert found == fetched_trust(str(folder), pinned, AT, forge.folder / "other")
+    found = fetch_trust(there, pinned, AT, forge.folder / "memory")
+    assert found == fetch_trust(str(folder), pinned, AT, forge.folder / "other")
     assert forge.verify(found).verdict == "VALID"
 
 
@@ -50,30 +50,30 @@ def test_nobody_goes_back_behind_what_was_seen(forge: Forge) -> None:
     pinned, memory = forge.keys.signer("release").public_pem, forge.folder / "memory"
     shutil.copytree(published(forge), forge.folder / "old")
     folder = published(forge)
-    assert forge.verify(fetched_trust(str(folder), pinned, AT, memory)).verdict == "VALID"
-    again = forge.verify(fetched_trust(str(forge.folder / "old"), pinned, AT, memory))
+    assert forge.verify(fetch_trust(str(folder), pinned, AT, memory)).verdict == "VALID"
+    again = forge.verify(fetch_trust(str(forge.folder / "old"), pinned, AT, memory))
     assert again.verdict == "UNKNOWN"
     assert {step.code for step in again.reasons} == {"TRUST_ROLLBACK"}
-    fresh = forge.verify(fetched_trust(str(forge.folder / "old"), pinned, AT, forge.folder / "of-somebody-else"))
+    fresh = forge.verify(fetch_trust(str(forge.folder / "old"), pinned, AT, forge.folder / "of-somebody-else"))
     assert fresh.verdict == "VALID"
 
 
 def test_stale_or_missing_trust_is_unknown_and_never_valid(forge: Forge, address: str) -> None:
     folder, pinned = published(forge), forge.keys.signer("release").public_pem
     late = AT + datetime.timedelta(days=2)
-    assert forge.verify(fetched_trust(str(folder), pinned, late, forge.folder / "m")).verdict == "UNKNOWN"
-    nothing = fetched_trust(f"{address}/nothing", pinned, AT, forge.folder / "m")
+    assert forge.verify(fetch_trust(str(folder), pinned, late, forge.folder / "m")).verdict == "UNKNOWN"
+    nothing = fetch_trust(f"{address}/nothing", pinned, AT, forge.folder / "m")
     assert forge.verify(nothing).verdict == "UNKNOWN"
     with pytest.raises(Unavailable, match="can't be reached"):
-        fetched_trust("http://127.0.0.1:1/trust", pinned, AT, forge.folder / "m")
+        fetch_trust("http://127.0.0.1:1/trust", pinned, AT, forge.folder / "m")
     with pytest.raises(InvalidInput, match="not a folder"):
-        fetched_trust(str(forge.folder / "none"), pinned, AT, forge.folder / "m")
+        fetch_trust(str(forge.folder / "none"), pinned, AT, forge.folder / "m")
 
 
 def test_a_memory_that_was_tampered_with_is_an_error(forge: Forge) -> None:
     folder, pinned, memory = published(forge), forge.keys.signer("release").public_pem, forge.folder / "memory"
-    fetched_trust(str(folder), pinned, AT, memory)
+    fetch_trust(str(folder), pinned, AT, memory)
     for path in memory.iterdir():
         path.write_text("{}]")
-    with pytest.raises(InvalidInput, match="what was seen before"):
-        fetched_trust(str(folder), pinned, AT, memory)
+    with pytest.raises(InvalidInput, match="not a list of metadata versions"):
+        fetch_trust(str(folder), pinned, AT, memory)

@@ -91,7 +91,7 @@ def test_a_witness_refuses_rubbish(tmp_path: Path, request_: bytes) -> None:
 def test_a_release_that_a_witness_saw_meets_the_quorum(tmp_path: Path) -> None:
     write(tmp_path / "release", FILES)
     house_ = House(tmp_path, 3)
-    sign_release(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, notaries=SigningServices(house_.cosign))
+    sign_release(tmp_path, sealing(), keys=house_.keys, log=house_.log, at=AT, services=SigningServices(house_.cosign))
     trust = TrustRoot.of_keys(house_.keys)
     log = trust.log.model_copy(update={"quorum": 1, "witnesses": (house_.witness.key.vkey,)})
     found = verify(tmp_path / "release", tmp_path / "attest", trust=trust.model_copy(update={"log": log}), at=AT)

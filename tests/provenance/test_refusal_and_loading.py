@@ -36,7 +36,7 @@ def test_a_refusal_is_signed_and_logged_and_never_valid(tmp_path: Path) -> None:
 
 def test_a_refusal_needs_a_decision_against_the_release(tmp_path: Path) -> None:
     keys, log = house(tmp_path)
-    with pytest.raises(InvalidInput, match="seal it instead"):
+    with pytest.raises(InvalidInput, match="release it instead"):
         sign_rejection(tmp_path, sealing(), keys=keys, log=log, at=AT)
 
 

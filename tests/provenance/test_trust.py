@@ -11,9 +11,9 @@ import pytest
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.provenance import TrustRoot, publish_trust
-from auditsvc.provenance.trust.revocation_list import Recalls
+from auditsvc.provenance.trust.revocation_list import RevocationList
 from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate, tuf_json
-from tests.provenance.cases_trust import offices, published, read, revocation
+from tests.provenance.cases_trust import published, read, revocation, tuf_roles
 from tests.provenance.forge import Forge
 from tests.provenance.sample import AT
 
@@ -38,8 +38,8 @@ def test_every_publication_is_a_new_version(forge: Forge) -> None:
 def test_a_root_key_is_handed_over_by_the_old_one(forge: Forge) -> None:
     folder = published(forge)
     heir = FileKeys(forge.folder / "heir").signer("release")
-    rotate(folder, offices(forge), TufRoles.all_by(heir), AT)
-    targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": Recalls(issued=AT).to_json()}
+    rotate(folder, tuf_roles(forge), TufRoles.all_by(heir), AT)
+    targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": RevocationList(issued=AT).to_json()}
     publish(folder, targets, TufRoles.all_by(heir), AT)
     found = TrustRepository.read(folder, forge.keys.signer("release").public_pem, AT)
     assert (found.faults, found.versions.root, set(found.targets)) == ((), 2, set(targets))
@@ -93,8 +93,8 @@ def test_python_tuf_reads_the_repository_and_finds_it_stale_in_time(forge: Forge
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     folder = published(forge, at=now)
     heir = FileKeys(forge.folder / "heir").signer("release")
-    rotate(folder, offices(forge), TufRoles.all_by(heir), now)
-    targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": Recalls(issued=now).to_json()}
+    rotate(folder, tuf_roles(forge), TufRoles.all_by(heir), now)
+    targets = {"trust-policy.json": forge.trust.to_json(), "revocations.json": RevocationList(issued=now).to_json()}
     publish(folder, targets, TufRoles.all_by(heir), now)
 
     def updater(name: str):
@@ -125,8 +125,8 @@ def test_tuf_json_escapes_only_quotes_and_backslashes() -> None:
 
 
 def test_one_key_may_hold_all_offices_and_the_thresholds_are_one(forge: Forge) -> None:
-    assert set(offices(forge).signers) == set(ROLES)
-    assert set(offices(forge).thresholds.values()) == {1}
+    assert set(tuf_roles(forge).signers) == set(ROLES)
+    assert set(tuf_roles(forge).thresholds.values()) == {1}
 
 
 def test_a_recall_that_is_published_reaches_a_reader_who_comes_back(forge: Forge) -> None:
@@ -136,7 +136,7 @@ def test_a_recall_that_is_published_reaches_a_reader_who_comes_back(forge: Forge
     publish_trust(folder, [(revocation(forge), forge.sealed)], keys=forge.keys, at=AT)
     found = forge.verify(TrustRoot.from_repository(folder, pem, AT))
     assert found.verdict == "REVOKED"
-    assert {step.detail for step in found.reasons} == {"recalled at 2026-11-22T13:00:00+00:00: fails at night"}
+    assert {step.detail for step in found.reasons} == {"revoked at 2026-11-22T13:00:00+00:00: fails at night"}
 
 
 def test_no_person_is_named_in_what_is_published(forge: Forge) -> None:

@@ -90,7 +90,7 @@ def test_readers_who_pinned_the_old_release_key_follow_to_the_new_one(house):
     retire(ctx, "release", "a year is over", "ann", keys, confirmed_by="cho")
     retire(ctx, "build", "a year is over", "ann", keys, confirmed_by="cho")
     trust = TrustRoot.from_repository(trust_folder(ctx), pinned, ctx.clock.now())
-    assert (trust.trouble, verdict(ctx, folder, trust)) == ((), ("VALID", set()))
+    assert (trust.problems, verdict(ctx, folder, trust)) == ((), ("VALID", set()))
     assert trust.key(trust_of(ctx).of_role("build")[0].hint) is not None
 
 
@@ -109,7 +109,7 @@ def test_a_retirement_that_was_killed_is_finished_by_the_same_call(house, monkey
     retire(ctx, "release", "a year is over", "ann", keys, confirmed_by="cho")
     assert len(ctx.ledger.find(Retirement, "release")) == 1
     trust = TrustRoot.from_repository(trust_folder(ctx), pinned, ctx.clock.now())
-    assert (trust.trouble, verdict(ctx, folder, trust)) == ((), ("VALID", set()))
+    assert (trust.problems, verdict(ctx, folder, trust)) == ((), ("VALID", set()))
     assert not list(keys.folder.glob("*.next.key"))
 
 

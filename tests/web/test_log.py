@@ -104,5 +104,5 @@ def test_verifiers_read_trust_and_recalls_over_http(reader: TestClient, site: Pr
         place.write_bytes(reader.get(f"/v1/trust/{path}").content)
     pinned = site.keys.signer("release").public_pem
     found = TrustRoot.from_repository(tmp_path / "copy", pinned, site.clock.now())
-    assert (found.keys, found.trouble) == (TrustRoot.of_keys(site.keys).keys, ())
+    assert (found.keys, found.problems) == (TrustRoot.of_keys(site.keys).keys, ())
     assert reader.get("/v1/trust/metadata/../../keys/release.key").status_code in (404, 422)

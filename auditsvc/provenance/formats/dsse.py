@@ -88,7 +88,7 @@ class Bundle:
 
     @property
     def signed_bytes(self) -> bytes:
-        """What the signature is over."""
+        """The bytes under the signature."""
         return pae(self.payload)
 
     def logged(self, *entries: LogEntry) -> Bundle:

@@ -10,7 +10,7 @@ Reference: OpenSSF (2026), "Model Signing Specification" v1.0.
 
 Names of files in a release: plain, printable, and different for every reader.
 
-A name that two file systems read as one, or that leaves the folder, is refused before any file is opened.
+A name that two file systems read as one, or that leaves the folder, is rejected before any file is opened.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Folder:
-    """What is in a folder: every file with size and digest, in code point order, and what must not be there."""
+    """The content of a folder: every file with size and digest, in code point order, and what must not be in it."""
 
     files: tuple[FileEntry, ...]
     faults: tuple[Fault, ...]
@@ -91,7 +91,7 @@ Keep = Callable[[str, bytes], None]
 def read_folder(folder: Path, keep: Keep | None = None, limit: int | None = None) -> Folder:
     """Walk a folder and hash every file; what must not be there is listed, not raised.
 
-    With ``keep``, each file is read into memory once, hashed there, and handed over: what is used later
+    With ``keep``, each file is read into memory once, hashed there, and passed to ``keep``: what is used later
     is then exactly what was hashed, whatever happens to the folder meanwhile.  Files over ``limit`` bytes
     are a fault and not read, nor is anything where all together have more than 16 times that.
 
@@ -158,7 +158,7 @@ def _not_plain(name: str, state: os.stat_result) -> Fault | None:
         return Fault("SPECIAL_FILE", f"{shown(name)} is not a regular file")
     if state.st_nlink != 1:
         return Fault(
-            "HARDLINK", f"{shown(name)} has {state.st_nlink} hard links; somebody may write to it from elsewhere"
+            "HARDLINK", f"{shown(name)} has {state.st_nlink} hard links; it can be written to from another path"
         )
     return None
 
@@ -208,7 +208,7 @@ def _hash_one(root: int, name: str, keep: Keep | None) -> FileEntry | Fault:
             if keep is None:
                 size, digest = _stream(descriptor)
             else:
-                data = _whole(descriptor)
+                data = _model_subject(descriptor)
                 size, digest = len(data), hashlib.sha256(data).hexdigest()
                 keep(name, data)
     except OSError as error:
@@ -246,7 +246,7 @@ def _stream(descriptor: int) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _whole(descriptor: int) -> bytes:
+def _model_subject(descriptor: int) -> bytes:
     with open(descriptor, "rb", closefd=False) as file:
         return file.read()
 
@@ -257,7 +257,7 @@ def root_digest(digests: Sequence[str]) -> str:
 
 
 def differences(listed: Sequence[FileEntry] | dict[str, str], found: Sequence[FileEntry]) -> tuple[Fault, ...]:
-    """What a folder has that the list has not, lacks, or has with other bytes."""
+    """The differences between a list and a folder: extra, missing and changed files."""
     wanted = listed if isinstance(listed, dict) else {file.name: file.digest for file in listed}
     there = {file.name: file.digest for file in found}
     faults = [Fault("MISSING", f"{shown(name)} is not there") for name in sorted(wanted.keys() - there.keys())]
@@ -269,6 +269,6 @@ def differences(listed: Sequence[FileEntry] | dict[str, str], found: Sequence[Fi
 
 def _extra(name: str) -> str:
     if name.rpartition("/")[2] == "registered_model_meta":
-        told = "MLflow adds it to what it downloads by models:/; remove it, or verify the folder release/ alone"
-        return f"{shown(name)} was never signed; {told}"
+        message = "MLflow adds it to what it downloads by models:/; remove it, or verify the folder release/ alone"
+        return f"{shown(name)} was never signed; {message}"
     return f"{shown(name)} was never signed"

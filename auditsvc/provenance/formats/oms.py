@@ -45,7 +45,7 @@ def resources_of(subject: Sequence[tuple[str, str]], predicate: Any, own: Sequen
 
     Both orders are read: by code point, as the specification says, and by path part, as
     ``model-signing`` 1.1.1 writes; the root is recomputed in the order listed.  ``own`` names what the
-    signature may leave out: itself, where it lies among the files.
+    signature may leave out: its own file, where that is in the folder.
 
     Raises:
         Fault: ``SUBJECT``, ``SERIALIZATION``, ``IGNORE_PATHS``, ``EMPTY_MANIFEST``, ``DIGEST_FORM``, ``NAME_BAD``,

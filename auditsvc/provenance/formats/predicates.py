@@ -1,7 +1,7 @@
-"""What is said about a release: in-toto statements, made from records.
+"""In-toto statements about a release, built from records.
 
 Each builder gives the canonical bytes of one statement, and the same records give the same bytes, so
-that a seal that was interrupted finds its own work again.  Numbers are decimal strings: readers that
+that an interrupted signing run recognises its own output.  Numbers are decimal strings: readers that
 turn JSON numbers into floats can't change them.
 
 Reference: in-toto (2024), "Attestation Framework" v1; SLSA (2025), "Provenance" and "Verification
@@ -31,7 +31,7 @@ ADMIT_TYPE = f"{BASE}/buildtypes/admit/v1"
 BUILDER_ID = f"{BASE}/builders/pruner/v1"
 VERIFIER_ID = f"{BASE}/verifier/v1"
 RELEASE_FIELD = f"{BASE}/ext/release/v1"
-"""The field of the summary that carries approvals, waivers and the digests of what lies beside it."""
+"""The field of the summary that carries approvals, waivers and the digests of the records."""
 
 WHOLE = "model:"
 """Before the model's name, where the subject is all of its files."""
@@ -40,7 +40,7 @@ EXTERNAL = {
     PRUNE_TYPE: frozenset({"parent", "task", "architecture", "method", "targets", "seed", "recovery"}),
     ADMIT_TYPE: frozenset({"parent", "task", "architecture"}),
 }
-"""The build types, and the parameters that each may have; a reader refuses any other."""
+"""The build types and the external parameters of each; a verifier rejects any other."""
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -101,10 +101,10 @@ def as_text(value: Any) -> Any:
 def subjects_of(candidate: Candidate) -> list[dict[str, Any]]:
     """Every file by name, and the whole under the model's name by its OMS root."""
     files = sorted(candidate.files, key=lambda file: file.name)
-    return [*({"name": file.name, "digest": sha256(file.digest)} for file in files), _whole(candidate)]
+    return [*({"name": file.name, "digest": sha256(file.digest)} for file in files), _model_subject(candidate)]
 
 
-def _whole(candidate: Candidate) -> dict[str, Any]:
+def _model_subject(candidate: Candidate) -> dict[str, Any]:
     return {"name": f"{WHOLE}{candidate.model}", "digest": {"sha256": oms_root(candidate.files)}}
 
 
@@ -146,7 +146,7 @@ def provenance_statement(candidate: Candidate, parent: Parent, software: str) ->
             "buildType": PRUNE_TYPE if recipe else ADMIT_TYPE,
             "externalParameters": external,
             "internalParameters": internal,
-            "resolvedDependencies": _ingredients(candidate, parent),
+            "resolvedDependencies": _dependencies(candidate, parent),
         },
         "runDetails": {
             "builder": {"id": BUILDER_ID, "version": {"auditsvc": software}},
@@ -156,7 +156,7 @@ def provenance_statement(candidate: Candidate, parent: Parent, software: str) ->
     return _statement(PROVENANCE_TYPE, subjects_of(candidate), predicate)
 
 
-def _ingredients(candidate: Candidate, parent: Parent) -> list[dict[str, Any]]:
+def _dependencies(candidate: Candidate, parent: Parent) -> list[dict[str, Any]]:
     record = {"digestOf": "auditsvc parent record"}
     found: list[dict[str, Any]] = [{"name": "parent", "digest": sha256(parent.digest), "annotations": record}]
     found += [{"name": f"parent/{file.name}", "digest": sha256(file.digest)} for file in parent.files]
@@ -170,7 +170,7 @@ def _ingredients(candidate: Candidate, parent: Parent) -> list[dict[str, Any]]:
 def result_statement(
     candidate: Candidate, evidence: Evidence, decision: Decision, policy: Policy, report: str
 ) -> bytes:
-    """What one check found: every judgement that rests on this evidence, passed, warned or failed.
+    """The result of one check: every judgement based on this evidence, as passed, warned or failed.
 
     ``report`` is the path of the evidence record in the attestation folder.
     """

@@ -1,4 +1,4 @@
-"""Where things lie in a release folder, and how they are written there: whole, or not at all.
+"""The file names of a release folder, and atomic writes into it.
 
 ::
 
@@ -8,8 +8,8 @@
           /vsa.sigstore.json     the decision
           /candidate.json, parent.json, policy.json, evidence/*.json, waivers/*.json, decision.json
                                  the records, so that anyone can make the decision again
-          /trust-policy.json     the public keys at the time of sealing
-    refusal/                     the same for a decision against a release, without oms.sigstore.json
+          /trust-policy.json     the public keys at the time of signing
+    refusal/                     the same for a rejection, without oms.sigstore.json
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from auditsvc.records import Evidence
 
 RELEASE = "release"
 ATTEST = "attest"
-REFUSAL = "refusal"
+REJECTION = "refusal"
 SUFFIX = ".sigstore.json"
 DECISION = "decision.json"
 CANDIDATE = "candidate.json"
@@ -57,7 +57,7 @@ def evidence_names(evidence: Sequence[Evidence]) -> Mapping[str, Evidence]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole, or not there.
+    """Write a file atomically: after a crash it is complete or absent.
 
     Raises:
         Unavailable: the disk is full or can't be written.
@@ -78,7 +78,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Make what was created or renamed in a folder last."""
+    """Flush the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""RFC 3161 timestamps over signatures: proof of time from somebody who is neither signer nor log.
+"""RFC 3161 timestamps over signatures: proof of time from a third party, neither the signer nor the log.
 
 Needs the package ``rfc3161-client`` (the extra ``timestamp``); it reads strict DER only.
 """
@@ -26,7 +26,7 @@ def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
 
 
 def time_of(stamps: Sequence[bytes], data: bytes, authorities: Sequence[str]) -> Moment:
-    """When one of these authorities saw these bytes, by the first of the time stamps that holds.
+    """The time at which one of these authorities saw these bytes, by the first timestamp that verifies.
 
     Raises:
         Fault: ``TIMESTAMP``.

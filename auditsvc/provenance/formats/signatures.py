@@ -34,7 +34,7 @@ def der_of(pem: bytes) -> bytes:
 
 
 def plain_pem(pem: bytes) -> bytes:
-    """The same public key as PEM text and nothing around it: what a hint is taken of.
+    """The public key in normalized PEM, without surrounding text: the input of ``hint_of``.
 
     Raises:
         Fault: ``KEY_TYPE`` where it is no public key.
@@ -60,7 +60,7 @@ def ed25519_der(raw: bytes) -> bytes:
 
 
 def check_p256(pem: bytes, signature: bytes, data: bytes) -> None:
-    """Hold this ECDSA P-256, SHA-256 signature (DER) against the data.
+    """Verify an ECDSA P-256, SHA-256 signature (DER) over the data.
 
     Raises:
         Fault: ``KEY_TYPE`` for another kind of key, ``BAD_SIGNATURE`` otherwise; DER that could be written

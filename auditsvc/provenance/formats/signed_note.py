@@ -1,4 +1,4 @@
-"""Signed notes and checkpoints: how a log says "I have so many leaves, and this is their root".
+"""Signed notes and checkpoints: the size and root hash of a log, signed by the log and cosigned by witnesses.
 
 The format is read by Go's ``x/mod/sumdb/note``, by Sigstore's clients and by public witnesses.
 
@@ -124,7 +124,7 @@ class Note:
     lines: tuple[tuple[str, bytes, bytes], ...]
 
     def signed_by(self, key: NoteKey) -> bool:
-        """Whether an Ed25519 line of exactly this key holds."""
+        """Whether a signature line of exactly this key verifies."""
         return any(check_ed25519(key.raw, signature, self.text.encode()) for signature in self.signatures_of(key))
 
     def signatures_of(self, key: NoteKey) -> Iterator[bytes]:
@@ -193,7 +193,7 @@ def open_checkpoint(envelope: str, key: NoteKey) -> Checkpoint:
 
 
 def cosigned_bytes(text: str, time: int) -> bytes:
-    """What a witness signs: the checkpoint, and when it saw it (seconds since 1970)."""
+    """The bytes that a witness signs: the checkpoint, and the time in seconds since 1970."""
     return f"cosignature/v1\ntime {time}\n{text}".encode()
 
 

@@ -1,7 +1,7 @@
-"""JSON and base64, read without mercy: what two readers could understand differently is refused.
+"""Strict JSON and base64: input that two parsers could read differently is refused.
 
-Most attacks on signed JSON need a reader that forgives: a key given twice, padding left out, text after
-the end.  Foreign input comes through here only, and every refusal carries its stable code.
+Most attacks on signed JSON need a lenient parser: duplicate keys, missing padding, trailing text.  All foreign input
+is parsed here, and each refusal has a stable code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BYTES = 32 * 1024 * 1024
 
 
 class Fault(InvalidInput):
-    """One thing that is wrong with a release, with the stable code that ``Step.code`` shows."""
+    """One thing that is wrong with a release, with the stable code in ``Step.code``."""
 
     def __init__(self, step_code: str, detail: str) -> None:
         self.step_code = step_code
@@ -38,7 +38,10 @@ def parse_json(data: bytes) -> Any:
         raise Fault("TOO_LARGE", f"{len(data)} bytes; at most {MAX_BYTES} are read")
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant, parse_float=_finite
+            data.decode("utf-8"),
+            object_pairs_hook=_reject_duplicates,
+            parse_constant=_reject_constant,
+            parse_float=_finite,
         )
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -49,16 +52,16 @@ def parse_json(data: bytes) -> Any:
     return value
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise Fault("JSON_DUP_KEY", f"the key {twin[:80]!r} is given twice")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise Fault("JSON_DUP_KEY", f"the key {duplicate[:80]!r} appears twice")
     return fields
 
 
-def _no_constant(text: str) -> float:
+def _reject_constant(text: str) -> float:
     raise Fault("JSON_BAD", f"{text} is not JSON")
 
 
@@ -92,7 +95,7 @@ def base64_of(data: bytes) -> str:
 
 
 def fields_of(value: Any, where: str, code: str, required: set[str], optional: frozenset[str] = frozenset()) -> Any:
-    """The object itself, if it has all required fields and none that is unknown.
+    """The object itself, if it has all required and no unknown fields.
 
     Raises:
         Fault: with ``code``, naming the fields.
@@ -102,10 +105,10 @@ def fields_of(value: Any, where: str, code: str, required: set[str], optional: f
     missing = sorted(required - value.keys())
     unknown = sorted(value.keys() - required - optional)
     if missing or unknown:
-        told = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)[:200]}"] * bool(
+        message = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unknown {', '.join(unknown)[:200]}"] * bool(
             unknown
         )
-        raise Fault(code, f"{where}: {'; '.join(told)}")
+        raise Fault(code, f"{where}: {'; '.join(message)}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""The decision about a release, as a SLSA verification summary: what it rests on, and who consented.
+"""The verification summary (VSA): the decision about a release, what it is based on, and who approved it.
 
-The summary ties everything together: it lists the other attestations by the digest of their payload,
-and the files that lie beside them (the decision, the evidence, the trust policy) by their own.
+The summary binds everything together: it lists the other attestations by the digest of their payload, and the records
+in the same folder (the decision, the evidence, the trust policy) by their own digest.
 
 Reference: SLSA (2025), "Verification Summary Attestation" v1.2.
 """
@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from auditsvc.provenance.formats.predicates import RELEASE_FIELD, VERIFIER_ID, resource_uri
 from auditsvc.provenance.formats.strict_json import Fault
@@ -44,13 +44,13 @@ class PolicyRef(Value):
 
 
 class Verifier(Value):
-    """Who verified, with which software."""
+    """The verifier and its software versions."""
 
     id: str
     version: dict[str, str] = {}
 
 
-class Consent(Value):
+class ApprovalEntry(Value):
     """One approval: who, when, and the digest of the record."""
 
     approver: Name
@@ -59,7 +59,7 @@ class Consent(Value):
 
 
 class AppliedWaiver(Value):
-    """One waiver: which rule, who took it upon themselves, why, until when."""
+    """One waiver: the rule, the person who takes responsibility, the reason, the last day."""
 
     rule: Name
     person: Name
@@ -69,18 +69,20 @@ class AppliedWaiver(Value):
 
 
 class ReleaseField(Value):
-    """What auditsvc adds to the summary."""
+    """The extension field of auditsvc in the summary.
+
+    Releases of version 0.1 call ``signed_at`` ``sealed`` and ``files`` ``beside``; both are read."""
 
     model: Name
     version: str
     candidate: Digest
     decision: Digest
     submitter: Name
-    approvals: tuple[Consent, ...] = ()
+    approvals: tuple[ApprovalEntry, ...] = ()
     approvals_needed: Annotated[str, Field(pattern=r"^[0-9]$")] = "0"
     waivers: tuple[AppliedWaiver, ...] = ()
-    sealed: Moment
-    beside: tuple[Named, ...] = ()
+    signed_at: Annotated[Moment, Field(validation_alias=AliasChoices("signed_at", "sealed"))]
+    files: Annotated[tuple[Named, ...], Field(validation_alias=AliasChoices("files", "beside"))] = ()
 
 
 class Summary(Value):
@@ -118,7 +120,7 @@ class Summary(Value):
             raise Fault("SUMMARY", "; ".join(faults_of(error))[:1000]) from error
 
     def check_consistent(self) -> None:
-        """What the summary says of itself fits together.
+        """The summary agrees with itself.
 
         Raises:
             Fault: ``VERIFIER``, ``RESOURCE``, ``SUMMARY``.
@@ -128,18 +130,18 @@ class Summary(Value):
         if self.resource_uri != resource_uri(self.release.model, self.release.version):
             raise Fault("RESOURCE", "the summary names two different model versions")
         names = [item.name for item in self.inputs]
-        beside = [item.name for item in self.release.beside]
-        if len(set(names)) != len(names) or len(set(beside)) != len(beside):
+        files = [item.name for item in self.release.files]
+        if len(set(names)) != len(names) or len(set(files)) != len(files):
             raise Fault("SUMMARY", "an attestation or a file is listed twice")
 
     def check_passed(self) -> None:
-        """The decision was for release.  Raises ``Fault`` (``NOT_PASSED``)."""
+        """The decision was to approve.  Raises ``Fault`` (``NOT_PASSED``)."""
         if self.result != "PASSED" or "FAILED" in self.levels:
-            raise Fault("NOT_PASSED", "the decision was against the release")
+            raise Fault("NOT_PASSED", "the decision was not to release")
 
-    def check_consents(self) -> None:
-        """Enough people consented, and the submitter is none of them.  Raises ``Fault`` (``APPROVALS``)."""
-        people = {consent.approver.casefold() for consent in self.release.approvals}
+    def check_approvals(self) -> None:
+        """Enough people approved, and the submitter is not one of them.  Raises ``Fault`` (``APPROVALS``)."""
+        people = {entry.approver.casefold() for entry in self.release.approvals}
         needed = max(1, int(self.release.approvals_needed))
         if self.release.submitter.casefold() in people:
             raise Fault("APPROVALS", f"{self.release.submitter} submitted and approved")

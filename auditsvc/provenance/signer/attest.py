@@ -1,14 +1,9 @@
-"""Sealing: an approved candidate becomes a release that strangers can verify.
+"""Signing: an approved candidate becomes a release that anyone can verify; a rejected one a signed rejection.
 
-Everything is written into ``attest.partial`` first (see ``attesting``).  The folder is renamed to
-``attest`` only after the public verifier found the result ``VALID``; until then there is no release,
-and nothing that was not logged is ever published.
+Everything is written into ``attest.partial`` first.  The folder is renamed to ``attest`` only after the public verifier
+found it ``VALID``; until then there is no release, and nothing that was not logged is ever published.
 
-What may be sealed: a candidate with its decision, evidence and approvals, all about each other.
-
-The work behind a seal: write the records, sign every statement, log every signature.
-
-Each output is stored before the next is made, and what is stored is used again: ECDSA gives another
+Each output is stored before the next is made, and an interrupted run reuses what is stored: ECDSA gives another
 signature every time, and a signature that may be in the log already must not be replaced.
 """
 
@@ -31,7 +26,7 @@ from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_ch
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.formats.verification_summary import (
     AppliedWaiver,
-    Consent,
+    ApprovalEntry,
     DigestSet,
     Named,
     PolicyRef,
@@ -63,7 +58,7 @@ from auditsvc.records.decision import missing_consent
 MAX_FILES = 1000
 """Statements name every file, and common verifiers read at most 1024 subjects."""
 _SIGNED_BY: dict[str, StatementRole] = {"oms": "release", "vsa": "release", "provenance": "build"}
-_EXPECTED_OF_A_REFUSAL = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
+_REJECTION_CODES = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPROVALS"}
 
 
 @dataclass(frozen=True)
@@ -82,40 +77,40 @@ class ReleaseInputs:
     submitter: str
 
     def check(self, at: Moment) -> None:
-        """Everything belongs together, and two people stand behind it.
+        """The records belong together, and enough people approved.
 
         Raises:
             NotApproved: no approved decision on this candidate under this policy, too few approvals, an
                 approval by the submitter or of another decision, or a waiver that has run out.
             InvalidInput: evidence, waivers or a parent that the decision does not rest on.
         """
-        missing = (*self._unbound(), *self._missing(at))
+        missing = (*self._mismatches(), *self._missing(at))
         if missing:
             raise NotApproved(f"{self.model} version {self.version} is not approved: {'; '.join(missing)}")
         self._check_fit(())
 
-    def check_refused(self) -> None:
+    def check_rejected(self) -> None:
         """Everything belongs together, and the decision is against a release.
 
         Raises:
             InvalidInput: records that do not fit together, or an approved decision.
         """
-        self._check_fit(self._unbound())
+        self._check_fit(self._mismatches())
         if self.decision.outcome == "approved":
-            raise InvalidInput(f"the decision on {self.model} version {self.version} is approved; seal it instead")
+            raise InvalidInput(f"the decision on {self.model} version {self.version} is approved; release it instead")
 
     def _check_fit(self, more: Iterable[str]) -> None:
-        strangers = (*more, *self._strangers())
-        if strangers:
-            raise InvalidInput(f"{self.model} version {self.version}: the records do not fit together", strangers)
+        unrelated = (*more, *self._unrelated())
+        if unrelated:
+            raise InvalidInput(f"{self.model} version {self.version}: the records do not fit together", unrelated)
 
-    def _unbound(self) -> Iterator[str]:
+    def _mismatches(self) -> Iterator[str]:
         if self.decision.candidate != self.candidate.digest:
             yield "the decision is about another candidate"
         if self.decision.policy != self.policy.digest:
             yield "the decision was made under another policy"
 
-    def _strangers(self) -> Iterator[str]:
+    def _unrelated(self) -> Iterator[str]:
         if not 0 < len(self.candidate.files) <= MAX_FILES:
             yield f"a release has 1 to {MAX_FILES} files, not {len(self.candidate.files)}"
         if self.candidate.model != self.model:
@@ -144,8 +139,8 @@ class ReleaseInputs:
             if waiver.until < at.date():
                 yield f"the waiver of {waiver.rule} by {waiver.person} ran out on {waiver.until}"
 
-    def summary(self, inputs: Mapping[str, Digest], beside: Mapping[str, Digest], sealed: Moment) -> Summary:
-        """The verification summary; ``inputs`` are payload digests, ``beside`` digests of files in ``attest``."""
+    def summary(self, inputs: Mapping[str, Digest], records: Mapping[str, Digest], signed_at: Moment) -> Summary:
+        """The summary; ``inputs`` are digests of payloads, ``records`` of the record files in ``attest``."""
         passed = self.decision.outcome == "approved"
         return Summary(
             verifier=Verifier(id=VERIFIER_ID, version={"auditsvc": __version__}),
@@ -162,15 +157,15 @@ class ReleaseInputs:
                 decision=self.decision.digest,
                 submitter=self.submitter,
                 approvals=tuple(
-                    Consent(approver=item.approver, record=item.digest, at=item.at) for item in self.approvals
+                    ApprovalEntry(approver=item.approver, record=item.digest, at=item.at) for item in self.approvals
                 ),
                 approvals_needed=str(self.policy.approvals),
                 waivers=tuple(
                     AppliedWaiver(rule=w.rule, person=w.person, record=w.digest, reason=w.reason, until=w.until)
                     for w in self.waivers
                 ),
-                sealed=sealed,
-                beside=_named(beside),
+                signed_at=signed_at,
+                files=_named(records),
             ),
         )
 
@@ -191,11 +186,10 @@ def unwitnessed(envelope: str) -> str:
 
 @dataclass(frozen=True)
 class SigningServices:
-    """Who stands behind a seal besides the keys.
+    """The services that a signing run uses besides the keys.
 
-    ``cosign`` brings a checkpoint to the witnesses and gives it back with their lines under it; ``stamp`` gives a
-    time stamp over a signature, if there is an authority; ``trust`` is what readers are told to trust, by default
-    the keys alone.
+    ``cosign`` collects the witnesses' signatures on a checkpoint; ``stamp`` requests a timestamp over a signature,
+    where an authority is configured; ``trust`` is the trust policy written into the release, by default the keys alone.
     """
 
     cosign: Callable[[str], str] = unwitnessed
@@ -205,69 +199,69 @@ class SigningServices:
 
 @dataclass(frozen=True)
 class Attestor:
-    """The unfinished attestations of one decision, in a folder that nobody reads yet."""
+    """The attestations of one decision, in an unpublished folder."""
 
     folder: Path
-    sealing: ReleaseInputs
+    inputs: ReleaseInputs
     keys: Keys
 
-    notaries: SigningServices = SigningServices()
+    services: SigningServices = SigningServices()
 
     @property
     def trust(self) -> TrustRoot:
-        """What readers are told to trust."""
-        return self.notaries.trust or TrustRoot.of_keys(self.keys)
+        """The trust policy that is written into the release."""
+        return self.services.trust or TrustRoot.of_keys(self.keys)
 
     def finish(self, log: Log, at: Moment) -> None:
-        """All steps, in order; those that are done already are found again.
+        """Run all steps in order; those that are done already are skipped.
 
         Raises:
-            Unavailable: the disk, the keys or the log failed; what is done is kept.
+            Unavailable: the disk, the keys or the log failed; finished steps are kept.
         """
-        sealing = self.sealing
-        beside = self._records()
-        for name, data in beside.items():
+        inputs = self.inputs
+        records = self._records()
+        for name, data in records.items():
             if release_layout.read_or_none(self.folder / name) != data:
                 release_layout.write_whole(self.folder / name, data)
         signed = {name: self._signed(name, payload) for name, payload in self._statements().items()}
-        inputs = {name: bundle.payload_digest for name, bundle in signed.items()}
-        sealed = self._sealed_before() or at
-        summary = sealing.summary(inputs, {name: digest_of(data) for name, data in beside.items()}, sealed)
-        payload = predicates.summary_statement(sealing.candidate, summary.predicate())
+        payloads = {name: bundle.payload_digest for name, bundle in signed.items()}
+        signed_at = self._signed_before() or at
+        summary = inputs.summary(payloads, {name: digest_of(data) for name, data in records.items()}, signed_at)
+        payload = predicates.summary_statement(inputs.candidate, summary.predicate())
         signed["vsa"] = self._signed("vsa", payload)
         self._log(signed, log)
-        release_layout.sweep(self.folder, [*beside, *(name + release_layout.SUFFIX for name in signed)])
+        release_layout.sweep(self.folder, [*records, *(name + release_layout.SUFFIX for name in signed)])
 
     def _records(self) -> dict[str, bytes]:
-        sealing = self.sealing
+        inputs = self.inputs
         records: dict[str, Record] = {
-            release_layout.CANDIDATE: sealing.candidate,
-            release_layout.PARENT: sealing.parent,
-            release_layout.POLICY: sealing.policy,
-            release_layout.DECISION: sealing.decision,
+            release_layout.CANDIDATE: inputs.candidate,
+            release_layout.PARENT: inputs.parent,
+            release_layout.POLICY: inputs.policy,
+            release_layout.DECISION: inputs.decision,
         }
-        for name, item in release_layout.evidence_names(sealing.evidence).items():
+        for name, item in release_layout.evidence_names(inputs.evidence).items():
             records[f"{release_layout.EVIDENCE}/{name}.json"] = item
-        for waiver in sealing.waivers:
+        for waiver in inputs.waivers:
             records[f"{release_layout.WAIVERS}/{waiver.digest[7:19]}.json"] = waiver
         files = {name: record.canonical() for name, record in records.items()}
         return files | {release_layout.TRUST_POLICY: self.trust.to_json()}
 
     def _statements(self) -> dict[str, bytes]:
-        """Every statement but the summary.  A refused model gets no OMS signature: that alone would look valid."""
-        sealing = self.sealing
-        candidate, decision = sealing.candidate, sealing.decision
-        document = bill_of_materials(candidate, sealing.version, sealing.parent, sealing.evidence, decision)
+        """Every statement but the summary.  A rejected model gets no OMS signature, which other tools would accept."""
+        inputs = self.inputs
+        candidate, decision = inputs.candidate, inputs.decision
+        document = bill_of_materials(candidate, inputs.version, inputs.parent, inputs.evidence, decision)
         made = {
-            "provenance": predicates.provenance_statement(candidate, sealing.parent, __version__),
+            "provenance": predicates.provenance_statement(candidate, inputs.parent, __version__),
             "bom": predicates.bom_statement(candidate, document),
         }
         if decision.outcome == "approved":
             made["oms"] = predicates.oms_statement(candidate)
-        for name, item in release_layout.evidence_names(sealing.evidence).items():
+        for name, item in release_layout.evidence_names(inputs.evidence).items():
             path = f"{release_layout.EVIDENCE}/{name}.json"
             made[release_layout.AUDIT + name] = predicates.result_statement(
-                candidate, item, decision, sealing.policy, path
+                candidate, item, decision, inputs.policy, path
             )
         return made
 
@@ -291,16 +285,16 @@ class Attestor:
                 return stored
         unsigned = Bundle(hint_of(signer.public_pem), payload, b"")
         signature = signer.sign(unsigned.signed_bytes)
-        stamp = self.notaries.stamp
+        stamp = self.services.stamp
         bundle = Bundle(unsigned.hint, payload, signature, (), (stamp(signature),) if stamp else ())
         release_layout.write_whole(self.folder / (name + release_layout.SUFFIX), bundle.to_json())
         return bundle
 
-    def _sealed_before(self) -> Moment | None:
-        """The time of sealing that an interrupted run has signed already."""
+    def _signed_before(self) -> Moment | None:
+        """The time that an interrupted run has signed already."""
         stored = self._stored("vsa")
         try:
-            return summary_in(stored).release.sealed if stored else None
+            return summary_in(stored).release.signed_at if stored else None
         except Fault:
             return None
 
@@ -315,7 +309,7 @@ class Attestor:
         root = log.root(size)
         signer = self.keys.signer("log")
         origin = log_origin(self.keys)
-        checkpoint = self.notaries.cosign(sign_checkpoint(Checkpoint(origin, size, root), signer))
+        checkpoint = self.services.cosign(sign_checkpoint(Checkpoint(origin, size, root), signer))
         log_id = NoteKey.of_pem(origin, signer.public_pem).full_id
         for name, bundle in signed.items():
             proof = log.inclusion(indices[name], size)
@@ -324,7 +318,13 @@ class Attestor:
 
 
 def sign_release(
-    folder: Path, sealing: ReleaseInputs, *, keys: Keys, log: Log, at: Moment, notaries: SigningServices | None = None
+    folder: Path,
+    inputs: ReleaseInputs,
+    *,
+    keys: Keys,
+    log: Log,
+    at: Moment,
+    services: SigningServices | None = None,
 ) -> Release:
     """Sign, attest and log the candidate in ``folder/release``; its release.
 
@@ -334,74 +334,85 @@ def sign_release(
     Raises:
         NotApproved: the decision or the approvals do not allow it.
         InvalidInput: records that do not fit together, or files that are not the candidate's.
-        Conflict: the folder holds another release already, or what was sealed does not verify.
-        Unavailable: the disk, the keys or the log failed; what is done is kept, try again.
+        Conflict: the folder holds another release already, or the result does not verify.
+        Unavailable: the disk, the keys or the log failed; finished steps are kept, try again.
     """
-    sealing.check(at)
-    _check_files(folder / release_layout.RELEASE, sealing)
-    attesting = Attestor(folder / release_layout.ATTEST, sealing, keys, notaries or SigningServices())
-    trust = attesting.trust
+    inputs.check(at)
+    _check_files(folder / release_layout.RELEASE, inputs)
+    attestor = Attestor(folder / release_layout.ATTEST, inputs, keys, services or SigningServices())
+    trust = attestor.trust
 
     def check(attestations: Path) -> None:
         _must_be_valid(verify(folder / release_layout.RELEASE, attestations, trust=trust, at=at), attestations)
 
-    _attest(attesting, log, at, check)
+    _attest(attestor, log, at, check)
     release = release_in(folder / release_layout.RELEASE, folder / release_layout.ATTEST)
-    wanted = (sealing.model, sealing.version, sealing.candidate.digest, sealing.decision.digest)
+    wanted = (
+        inputs.model,
+        inputs.version,
+        inputs.candidate.digest,
+        inputs.decision.digest,
+    )
     if (release.model, release.version, release.candidate, release.decision) != wanted:
-        raise Conflict(f"{folder} holds the release of another decision; seal into a folder of its own")
+        raise Conflict(f"{folder} holds the release of another decision; sign into another folder")
     check(folder / release_layout.ATTEST)
     return release
 
 
 def sign_rejection(
-    folder: Path, sealing: ReleaseInputs, *, keys: Keys, log: Log, at: Moment, notaries: SigningServices | None = None
+    folder: Path,
+    inputs: ReleaseInputs,
+    *,
+    keys: Keys,
+    log: Log,
+    at: Moment,
+    services: SigningServices | None = None,
 ) -> tuple[FileEntry, ...]:
-    """Sign, attest and log a decision against a release, in ``folder/refusal``; its files.
+    """Sign, attest and log a rejection in ``folder/refusal``; its files.
 
     The model gets no OMS signature, so that no other tool takes it for released; the summary says ``FAILED``.
 
     Raises:
         InvalidInput: records that do not fit together, or an approved decision.
-        Conflict: what was written does not verify as a refusal.
-        Unavailable: the disk, the keys or the log failed; what is done is kept, try again.
+        Conflict: the result does not verify as a rejection.
+        Unavailable: the disk, the keys or the log failed; finished steps are kept, try again.
     """
-    sealing.check_refused()
-    attesting = Attestor(folder / release_layout.REFUSAL, sealing, keys, notaries or SigningServices())
-    trust = attesting.trust
+    inputs.check_rejected()
+    attestor = Attestor(folder / release_layout.REJECTION, inputs, keys, services or SigningServices())
+    trust = attestor.trust
 
     def check(attestations: Path) -> None:
         found = verify(folder / release_layout.RELEASE, attestations, trust=trust, at=at)
         codes = {step.code for step in found.reasons}
-        if "NOT_PASSED" not in codes or not codes <= _EXPECTED_OF_A_REFUSAL | {"MISSING"}:
-            raise Conflict(f"the refusal in {attestations} does not verify: {', '.join(sorted(codes))}")
+        if "NOT_PASSED" not in codes or not codes <= _REJECTION_CODES | {"MISSING"}:
+            raise Conflict(f"the rejection in {attestations} does not verify: {', '.join(sorted(codes))}")
 
-    _attest(attesting, log, at, check)
-    return read_folder(folder / release_layout.REFUSAL).files
+    _attest(attestor, log, at, check)
+    return read_folder(folder / release_layout.REJECTION).files
 
 
-def _attest(attesting: Attestor, log: Log, at: Moment, check: Callable[[Path], None]) -> None:
-    """Make the folder of attestations, unless it is there; it gets its name when it is whole and checked."""
-    final = attesting.folder
+def _attest(attestor: Attestor, log: Log, at: Moment, check: Callable[[Path], None]) -> None:
+    """Create the folder of attestations, unless it exists; it is renamed when it is complete and verified."""
+    final = attestor.folder
     if final.exists():
         return
     partial = final.with_name(f"{final.name}.partial")
-    replace(attesting, folder=partial).finish(log, at)
+    replace(attestor, folder=partial).finish(log, at)
     check(partial)
     release_layout.publish(partial, final)
 
 
-def _check_files(folder: Path, sealing: ReleaseInputs) -> None:
+def _check_files(folder: Path, inputs: ReleaseInputs) -> None:
     found = read_folder(folder)
-    faults = (*found.faults, *differences(sealing.candidate.files, found.files))
+    faults = (*found.faults, *differences(inputs.candidate.files, found.files))
     if faults:
         raise InvalidInput(f"the files in {folder} are not the candidate's", (str(fault) for fault in faults))
 
 
 def _must_be_valid(found: Verification, attestations: Path) -> None:
     if found.verdict != "VALID":
-        told = "; ".join(f"{step.step}: {step.code} {step.detail}" for step in found.reasons)
-        raise Conflict(f"the release in {attestations.parent} does not verify and is not published: {told}")
+        message = "; ".join(f"{step.step}: {step.code} {step.detail}" for step in found.reasons)
+        raise Conflict(f"the release in {attestations.parent} does not verify and is not published: {message}")
 
 
 def sign_folder(folder: Path, signer: Signer, name: str) -> bytes:

@@ -1,8 +1,8 @@
-"""What the log has published: its last signed checkpoint, kept outside the database, and the guard over it.
+"""The last published checkpoint of the log, stored outside the database, and the guard that compares them.
 
-A database that comes back from an old backup holds a log that is shorter than what readers were shown, and would
-soon show them another history.  So before anything is signed, the log must continue the checkpoint that is kept
-here; keep it on another disk than the database, or the backup of both hides the loss.
+A database restored from an old backup has a log that is shorter than the published one, and would soon present another
+history.  So before anything is signed, the log must continue the checkpoint stored here.  Store it on another disk than
+the database: a common backup of both hides the loss.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CheckpointStore:
     witnesses: Witnesses | None = None
 
     def guard(self) -> None:
-        """The log still holds what was published last.
+        """The log still contains what was published last.
 
         Raises:
             Conflict: ``LOG_FORK_GUARD``: it is shorter, has another history, or another key.
@@ -45,7 +45,7 @@ class CheckpointStore:
         self._guarded()
 
     def current(self) -> str:
-        """The signed and witnessed checkpoint of the log as it stands; made once for each size, and never taken back.
+        """The signed and witnessed checkpoint of the current log; made once for each size.
 
         Raises:
             Conflict: as ``guard``.
@@ -64,7 +64,7 @@ class CheckpointStore:
             return note
 
     def record(self, envelope: str) -> str:
-        """Keep a checkpoint that is about to be shown to somebody, if it is newer; gives it back.
+        """Store a checkpoint before it is published, if it is newer; returns it.
 
         Raises:
             Conflict: as ``guard``.
@@ -88,8 +88,8 @@ class CheckpointStore:
         try:
             return open_checkpoint(note, key)
         except Fault as fault:
-            told = f"LOG_FORK_GUARD: {self.path} is no checkpoint of this log's key: {fault.detail}; restore both"
-            raise Conflict(told) from fault
+            message = f"LOG_FORK_GUARD: {self.path} is no checkpoint of this log's key: {fault.detail}; restore both"
+            raise Conflict(message) from fault
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -105,7 +105,7 @@ class CheckpointStore:
 
 
 def check_restored(published: Checkpoint | None, log: Log) -> None:
-    """The restore guard: the log still holds what it has published last.
+    """The restore guard: the log still contains what it published last.
 
     To be asked at start, before anything is signed; a database that came back from a backup fails it.
 

@@ -1,8 +1,7 @@
-"""Witnesses: somebody else who saw the log grow, and signs that it never shrank or forked.
+"""Witnesses: independent parties who check that the log only grows, and cosign its checkpoints.
 
-Without one, a log proves its history only to readers who kept an older checkpoint.  A witness keeps
-nothing but the last checkpoint of each log that it follows; it should run under another account, best
-in another house.
+Without a witness, a log proves its history only to readers who kept an older checkpoint.  A witness stores only the
+last checkpoint of each log that it follows; run it under another account, at best in another organisation.
 
 Reference: C2SP (2024), "tlog-witness" and "tlog-cosignature" v1, https://c2sp.org/tlog-witness.
 """
@@ -49,14 +48,14 @@ def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> N
 
 
 def witness_request(old: int, proof: Sequence[bytes], envelope: str) -> bytes:
-    """The body of an ``add-checkpoint`` request: what the witness saw last, the proof, the new checkpoint."""
+    """The body of an ``add-checkpoint`` request: the size that the witness saw last, the proof, the new checkpoint."""
     lines = "".join(f"{base64_of(node)}\n" for node in proof)
     return f"old {old}\n{lines}\n{envelope}".encode()
 
 
 @dataclass(frozen=True)
 class Witness:
-    """One witness: its name, its key, the logs it follows by origin, and where it keeps what it saw."""
+    """One witness: its name, its key, the logs it follows by origin, and its state file."""
 
     name: str
     signer: NoteSigner

@@ -1,1 +1,1 @@
-"""Which keys are trusted, for what, since when; recalls; TUF."""
+"""Which keys are trusted, for what and since when; how that is published (TUF); what was revoked."""

@@ -1,15 +1,15 @@
-"""Recalls: releases that must no longer be used, as a list that is published under TUF.
+"""The revocation list: digests that must no longer be used, published as a TUF target.
 
-A recall names a digest.  It may be that of a release, of the decision behind it, of a statement, a file,
-or a parent: everything made from it is recalled too.  No person is named in what is published.
+An entry names a digest: of a release, of its decision, of a statement, of a file, or of a parent, which revokes
+everything made from it.  The list contains no names of people.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance.formats.strict_json import Fault, parse_json
@@ -17,7 +17,7 @@ from auditsvc.records import Digest, Moment, Release, Revocation, Text, canonica
 from auditsvc.records.base import Value
 
 
-class Recall(Value):
+class RevokedDigest(Value):
     """One digest that must no longer be used, since when, and why."""
 
     subject: Digest
@@ -25,16 +25,19 @@ class Recall(Value):
     at: Moment
 
 
-class Recalls(Value):
-    """All recalls that were known at a moment."""
+class RevocationList(Value):
+    """All revocations as of ``issued``."""
 
     issued: Moment
-    recalls: tuple[Recall, ...] = ()
+    revocations: Annotated[
+        tuple[RevokedDigest, ...], Field(validation_alias=AliasChoices("revocations", "recalls"))
+    ] = ()
+    """Version 0.1 wrote the list under the name ``recalls``."""
 
-    def about(self, subjects: Iterable[str]) -> tuple[Recall, ...]:
-        """The recalls of any of these digests."""
+    def about(self, subjects: Iterable[str]) -> tuple[RevokedDigest, ...]:
+        """The entries about any of these digests."""
         wanted = set(subjects)
-        return tuple(recall for recall in self.recalls if recall.subject in wanted)
+        return tuple(revoked for revoked in self.revocations if revoked.subject in wanted)
 
     def to_json(self) -> bytes:
         """The file ``revocations.json``, in canonical JSON."""
@@ -45,7 +48,7 @@ class Recalls(Value):
         """Read ``revocations.json``.
 
         Raises:
-            InvalidInput: it is not one.
+            InvalidInput: it is not a revocation list.
         """
         try:
             return cls.model_validate(parse_json(data))
@@ -55,13 +58,13 @@ class Recalls(Value):
             raise InvalidInput("not a list of revocations", faults_of(error)) from error
 
 
-def recalls_of(revocation: Revocation, release: Release) -> tuple[Recall, ...]:
-    """What is published when a release is revoked: the release and the decision it rests on.
+def revoked_digests(revocation: Revocation, release: Release) -> tuple[RevokedDigest, ...]:
+    """The entries for a revoked release: the release itself and its decision.
 
-    The decision is named too because it is signed: a release whose log proofs were renewed has another
-    digest, but still the same decision.
+    The decision is listed too, because a release whose log proofs were renewed has another digest and the same
+    decision.
     """
     return tuple(
-        Recall(subject=subject, reason=revocation.reason, at=revocation.at)
+        RevokedDigest(subject=subject, reason=revocation.reason, at=revocation.at)
         for subject in (release.digest, release.decision)
     )

@@ -1,8 +1,9 @@
-"""Whom a reader trusts, and for what: one key, one role, one set of statement types.
+"""The trust root: which keys a verifier trusts, each for one role and its statement types.
 
-A trust root comes to the reader on its own way, never with the release.  It is a release public key
-alone, or a trust policy that names every key with its role and the window of the log in which it counts.
-The log's index is the clock: a claimed date proves nothing.
+A trust root reaches the verifier from another source than the release.  It is a release public key alone, or a trust
+policy that lists every key with its role and its validity in the log.  The index in the log is the clock, because a
+claimed date proves nothing: a retired key counts for what was logged before its retirement, a compromised key for
+nothing from the index on at which the compromise may have begun, a successor for nothing that was logged before it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.formats.signatures import check_p256, hint_of, plain_pem
 from auditsvc.provenance.formats.signed_note import NoteKey
 from auditsvc.provenance.formats.strict_json import Fault, parse_json
-from auditsvc.provenance.trust.revocation_list import Recalls, recalls_of
+from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, Versions, publish
 from auditsvc.records import Digest, Moment, Release, Retirement, Revocation, canonical_json, faults_of
 from auditsvc.records.base import Value
@@ -51,7 +52,7 @@ class _Part(Value):
 
 
 class TrustedKey(_Part):
-    """One public key: what it may sign, as whom, and in which window of the log."""
+    """One public key: the types it may sign, the identities it may use, and its validity in the log."""
 
     hint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     alg: str = "ecdsa-p256-sha256"
@@ -78,7 +79,7 @@ class TrustedLog(_Part):
     witnesses: tuple[str, ...] = ()
 
 
-class Trouble(_Part):
+class TrustProblem(_Part):
     """Why less is known than should be: old, missing or withdrawn metadata."""
 
     code: Literal["STALE_TRUST", "TRUST_ROLLBACK"]
@@ -86,7 +87,7 @@ class Trouble(_Part):
 
 
 class Requirements(_Part):
-    """What a release must bring beyond signatures."""
+    """Requirements on a release beyond signatures."""
 
     tlog: bool = True
     timestamp: bool = False
@@ -105,9 +106,9 @@ class TrustRoot(_Part):
     require: Requirements = Requirements()
     timestamp_authorities: tuple[str, ...] = ()
     """Certificate chains in PEM of those whose timestamps count."""
-    recalls: Annotated[Recalls | None, Field(exclude=True)] = None
-    """What is known to be revoked; None where nothing is known."""
-    trouble: Annotated[tuple[Trouble, ...], Field(exclude=True)] = ()
+    revocations: Annotated[RevocationList | None, Field(exclude=True)] = None
+    """The revocation list; None where none is known."""
+    problems: Annotated[tuple[TrustProblem, ...], Field(exclude=True)] = ()
 
     @classmethod
     def from_pem(cls, pem: bytes) -> TrustRoot:
@@ -141,34 +142,38 @@ class TrustRoot(_Part):
         wrong = [f"{key.hint} is not the hint of its key" for key in root.keys if hint_of(key.pem.encode()) != key.hint]
         wrong += [f"{hint} is listed twice" for hint in sorted({h for h in hints if hints.count(h) > 1})]
         wrong += ["no key is trusted"] * (not hints)
-        wrong += ["recalls and trouble come from a repository, not from a policy"] * bool(root.recalls or root.trouble)
+        wrong += ["revocations and problems come from a repository, not from a policy"] * bool(
+            root.revocations or root.problems
+        )
         if wrong:
             raise InvalidInput("the trust policy can't be used", wrong)
         return root
 
     @classmethod
     def from_repository(cls, folder: Path, pinned: bytes, at: Moment, seen: Versions | None = None) -> TrustRoot:
-        """Trust and recalls as a published repository (TUF) says, from what the reader pinned.
+        """Trust and revocations from a published TUF repository, authenticated by the pinned key.
 
         ``pinned`` is the first root metadata, or the release public key that signs it.  A repository that is
         old, incomplete or not signed gives a trust in which nothing is ``VALID``; it is no error.
 
         Raises:
-            InvalidInput: a target that is signed but no trust policy or list of recalls.
+            InvalidInput: a signed target that is not a trust policy or a revocation list.
             Unavailable: the disk can't be read.
         """
         found = TrustRepository.read(folder, pinned, at, seen)
-        trouble = tuple(Trouble.model_validate({"code": f.step_code, "detail": f.detail}) for f in found.faults)
+        problems = tuple(TrustProblem.model_validate({"code": f.step_code, "detail": f.detail}) for f in found.faults)
         if TRUST_POLICY not in found.targets or REVOCATIONS not in found.targets:
-            missing = Trouble(code="STALE_TRUST", detail="the repository gives no trust policy or no list of recalls")
-            return cls(keys=(), trouble=trouble or (missing,))
-        recalls = Recalls.parse(found.targets[REVOCATIONS])
+            missing = TrustProblem(
+                code="STALE_TRUST", detail="the repository lacks a trust policy or a revocation list"
+            )
+            return cls(keys=(), problems=problems or (missing,))
+        revocations = RevocationList.parse(found.targets[REVOCATIONS])
         policy = cls.from_policy(found.targets[TRUST_POLICY])
-        return policy.model_copy(update={"recalls": recalls, "trouble": trouble})
+        return policy.model_copy(update={"revocations": revocations, "problems": problems})
 
-    def with_recalls(self, recalls: Recalls) -> TrustRoot:
-        """The same trust, with this list of recalls."""
-        return self.model_copy(update={"recalls": recalls})
+    def with_revocations(self, revocations: RevocationList) -> TrustRoot:
+        """The same trust, with this revocation list."""
+        return self.model_copy(update={"revocations": revocations})
 
     @classmethod
     def load(cls, path: Path) -> TrustRoot:
@@ -197,7 +202,7 @@ class TrustRoot(_Part):
             log=TrustedLog(origin=log.name, vkey=log.vkey),
         )
 
-    def with_notaries(self, witnesses: tuple[str, ...], quorum: int, authorities: tuple[str, ...]) -> TrustRoot:
+    def with_witnesses(self, witnesses: tuple[str, ...], quorum: int, authorities: tuple[str, ...]) -> TrustRoot:
         """The same trust, with witnesses of the log and time stamping authorities.
 
         Every checkpoint needs ``quorum`` witnesses then, also that of an older release.  Whether a time stamp is
@@ -223,7 +228,7 @@ class TrustRoot(_Part):
         """The keys of one role."""
         return tuple(key for key in self.keys if key.role == role)
 
-    def vouching(self, vouched: TrustRoot) -> TrustRoot:
+    def with_vouched_keys(self, vouched: TrustRoot) -> TrustRoot:
         """This trust, with the build, audit and log keys that its release key vouches for."""
         others = tuple(key for key in vouched.keys if key.role != "release" and not self.key(key.hint))
         require = self.require.model_copy(update={"tlog": vouched.require.tlog})
@@ -268,20 +273,22 @@ def publish_trust(
     keys: Keys,
     at: Moment,
     trust: TrustRoot | None = None,
-    offices: TufRoles | None = None,
-) -> Recalls:
-    """Publish the next version of the trust repository (TUF) in ``folder``, with all recalls so far.
+    tuf_roles: TufRoles | None = None,
+) -> RevocationList:
+    """Publish the next version of the trust repository (TUF) in ``folder``, with all revocations so far.
 
     Readers give ``TrustRoot.from_repository`` that folder, or a copy of it, and the release key.  It must be
     published again at least once a day, or readers find it stale and say ``UNKNOWN``.  ``trust`` is the policy
-    where keys were retired or compromised; ``offices`` says who signs metadata, by default the release key.
+    where keys were retired or compromised; ``tuf_roles`` says who signs metadata, by default the release key.
 
     Raises:
         Unavailable: the disk or the keys failed; readers see the version before.
     """
-    found = (recall for revocation, release in revoked for recall in recalls_of(revocation, release))
-    recalls = Recalls(issued=at, recalls=tuple(sorted(found, key=lambda recall: (recall.at, recall.subject))))
+    found = (revoked for revocation, release in revoked for revoked in revoked_digests(revocation, release))
+    revocations = RevocationList(
+        issued=at, revocations=tuple(sorted(found, key=lambda revoked: (revoked.at, revoked.subject)))
+    )
     policy = trust or TrustRoot.of_keys(keys)
-    targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: recalls.to_json()}
-    publish(folder, targets, offices or TufRoles.all_by(keys.signer("release")), at)
-    return recalls
+    targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: revocations.to_json()}
+    publish(folder, targets, tuf_roles or TufRoles.all_by(keys.signer("release")), at)
+    return revocations

@@ -1,6 +1,6 @@
-"""Trust as a reader comes by it: from a folder or an address, and never older than what was seen before.
+"""Fetching the trust repository from a folder or a URL, with rollback protection.
 
-What is fetched is believed no sooner than ``TrustRepository`` has read it from what the reader pinned.
+Fetched files are untrusted until ``TrustRepository`` has read them from the pinned key.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ TIMEOUT_S = 20
 _MOST_ROOTS = 256
 
 
-def fetched_trust(place: str, pinned: bytes, at: Moment, memory: Path) -> TrustRoot:
-    """Trust and recalls as published at ``place``, a folder or an address, from what the reader pinned.
+def fetch_trust(place: str, pinned: bytes, at: Moment, state_dir: Path) -> TrustRoot:
+    """Trust and revocations as published at ``place``, a folder or a URL, authenticated by the pinned key.
 
-    ``memory`` is a folder in which the versions that were seen are kept, so that nobody can go back behind them.
+    ``state_dir`` keeps the metadata versions that were seen, so that older ones are refused later.
 
     Raises:
-        InvalidInput: a target that is signed but no trust policy or list of recalls.
+        InvalidInput: a signed target that is not a trust policy or a revocation list.
         Unavailable: it can't be fetched, or the memory can't be read or written.
     """
-    kept = memory / f"{sha256(pinned).hexdigest()[:32]}.json"
-    with _at_hand(place) as folder:
-        seen = _seen(kept)
+    state_file = state_dir / f"{sha256(pinned).hexdigest()[:32]}.json"
+    with _as_folder(place) as folder:
+        seen = _seen(state_file)
         trust = TrustRoot.from_repository(folder, pinned, at, seen)
         now = TrustRepository.read(folder, pinned, at, seen)
     if not now.faults and now.versions != seen:
-        write_whole(kept, json.dumps(asdict(now.versions), sort_keys=True).encode())
+        write_whole(state_file, json.dumps(asdict(now.versions), sort_keys=True).encode())
     return trust
 
 
-def default_memory() -> Path:
-    """Where a reader's memory is kept unless somebody says otherwise."""
+def default_state_dir() -> Path:
+    """The default ``state_dir``: under ``XDG_STATE_HOME``."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "auditsvc" / "trust"
 
 
-def _seen(kept: Path) -> Versions:
-    data = read_or_none(kept)
+def _seen(state_file: Path) -> Versions:
+    data = read_or_none(state_file)
     if data is None:
         return Versions()
     try:
         return Versions(**json.loads(data))
     except (ValueError, TypeError) as error:
-        raise InvalidInput(f"{kept} does not say what was seen before; restore or remove it") from error
+        raise InvalidInput(f"{state_file} is not a list of metadata versions; restore or remove it") from error
 
 
 @contextmanager
-def _at_hand(place: str) -> Iterator[Path]:
+def _as_folder(place: str) -> Iterator[Path]:
     if not place.startswith(("http://", "https://")):
         if not Path(place).is_dir():
             raise InvalidInput(f"{place} is not a folder with published trust (metadata/ and targets/)")
@@ -97,7 +97,7 @@ def _fetch(address: str, name: str, folder: Path) -> bytes | None:
     """One file, stored; None where there is none."""
     token = os.environ.get("AUDITSVC_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(f"{address}/{name}", headers=headers)  # noqa: S310 - http only, see ``_at_hand``
+    request = urllib.request.Request(f"{address}/{name}", headers=headers)  # noqa: S310 - http only, see ``_as_folder``
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             data: bytes = answer.read(MAX_BYTES + 1)

@@ -1,15 +1,18 @@
-"""The published trust: a folder of TUF metadata with the trust policy and the list of recalls.
+"""The trust repository: TUF metadata over the trust policy and the revocation list.
 
 ::
 
     metadata/N.root.json  N.targets.json  N.snapshot.json  timestamp.json
     targets/<sha256>.trust-policy.json  targets/<sha256>.revocations.json
 
-``publish`` writes it, in an order in which a reader at any moment finds a whole state; ``TrustRepository``
-reads it from what the reader pinned.  A file that is old, unsigned, cut short or replaced by an earlier
-one is never an error that is skipped: it is a fault, and the verification says ``UNKNOWN``.
+``publish`` writes the files in an order in which a client sees a consistent state at any moment; ``TrustRepository``
+reads them, starting from the pinned key or root.  Metadata that is expired, unsigned, truncated or rolled back is never
+skipped: it is a fault, and the verification is ``UNKNOWN``.
 
-Publishing whom to trust and what was recalled, for readers who come back.
+Written here because the verifier must start fast and install anywhere.  The tests run python-tuf's client on it.
+
+Reference: J. Samuel, N. Mathewson, J. Cappos, R. Dingledine (2010), "Survivable Key Compromise in Software Update
+Systems", CCS, DOI 10.1145/1866307.1866315; The Update Framework specification 1.0.34.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ LIFETIMES: Mapping[TufRole, datetime.timedelta] = {
     "snapshot": datetime.timedelta(days=7),
     "timestamp": datetime.timedelta(hours=24),
 }
-"""How long each kind of metadata counts.  A recall can be hidden from a reader for the last one at most."""
+"""The lifetime of each kind of metadata.  A revocation can be hidden from a client for the last one at most."""
 
 
 class TufSigner(Protocol):
@@ -81,7 +84,7 @@ def tuf_json(value: Any) -> bytes:
         return b"{" + b",".join(pairs) + b"}"
     if isinstance(value, list | tuple):
         return b"[" + b",".join(tuf_json(item) for item in value) + b"]"
-    raise Fault(_STALE, f"{type(value).__name__} cannot stand in TUF metadata")
+    raise Fault(_STALE, f"{type(value).__name__} can't be written in TUF metadata")
 
 
 def tuf_key(pem: bytes) -> tuple[str, dict[str, Any]]:
@@ -134,14 +137,14 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Threshold:
-    """So many of these keys (PEM by id) must have signed."""
+    """The keys of a role (PEM by id), and how many of them must sign."""
 
     keys: Mapping[str, str]
     least: int
 
     @classmethod
     def of(cls, root: Metadata, role: TufRole) -> Threshold:
-        """What the root metadata says of a role.  Raises ``Fault`` (``STALE_TRUST``)."""
+        """The threshold of a role, from the root metadata.  Raises ``Fault`` (``STALE_TRUST``)."""
         try:
             wanted, known = root.signed["roles"][role], root.signed["keys"]
             keys = {keyid: known[keyid]["keyval"]["public"] for keyid in wanted["keyids"] if keyid in known}
@@ -170,7 +173,7 @@ def _is_signed(pem: Any, signature: bytes | None, data: bytes) -> bool:
     return True
 
 
-def publish(folder: Path, targets: Mapping[str, bytes], offices: TufRoles, at: Moment) -> None:
+def publish(folder: Path, targets: Mapping[str, bytes], tuf_roles: TufRoles, at: Moment) -> None:
     """Publish these targets as the next version.
 
     Raises:
@@ -178,21 +181,21 @@ def publish(folder: Path, targets: Mapping[str, bytes], offices: TufRoles, at: M
     """
     place = folder / "metadata"
     if read_or_none(place / "1.root.json") is None:
-        write_whole(place / "1.root.json", signed_file(_root(offices, 1, at), offices.signers["root"]))
+        write_whole(place / "1.root.json", signed_file(_root(tuf_roles, 1, at), tuf_roles.signers["root"]))
     now = _next_version(place)
     files = {}
     for name, data in targets.items():
         digest = hashlib.sha256(data).hexdigest()
         write_whole(folder / "targets" / f"{digest}.{name}", data)
         files[name] = {"length": len(data), "hashes": {"sha256": digest}}
-    signed = signed_file(_signed("targets", now, at, targets=files), offices.signers["targets"])
+    signed = signed_file(_signed("targets", now, at, targets=files), tuf_roles.signers["targets"])
     write_whole(place / f"{now}.targets.json", signed)
     meta = {"targets.json": {"version": now}}
-    signed = signed_file(_signed("snapshot", now, at, meta=meta), offices.signers["snapshot"])
+    signed = signed_file(_signed("snapshot", now, at, meta=meta), tuf_roles.signers["snapshot"])
     write_whole(place / f"{now}.snapshot.json", signed)
     meta = {"snapshot.json": {"version": now}}
     write_whole(
-        place / "timestamp.json", signed_file(_signed("timestamp", now, at, meta=meta), offices.signers["timestamp"])
+        place / "timestamp.json", signed_file(_signed("timestamp", now, at, meta=meta), tuf_roles.signers["timestamp"])
     )
 
 
@@ -220,13 +223,13 @@ def _signed(role: TufRole, version: int, at: Moment, **fields: Any) -> dict[str,
     return {"_type": role, "spec_version": SPEC, "version": version, "expires": expires, **fields}
 
 
-def _root(offices: TufRoles, version: int, at: Moment) -> dict[str, Any]:
+def _root(tuf_roles: TufRoles, version: int, at: Moment) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     roles: dict[str, Any] = {}
     for role in ROLES:
-        known = dict(tuf_key(signer.public_pem) for signer in offices.signers[role])
+        known = dict(tuf_key(signer.public_pem) for signer in tuf_roles.signers[role])
         keys |= known
-        roles[role] = {"keyids": sorted(known), "threshold": offices.thresholds[role]}
+        roles[role] = {"keyids": sorted(known), "threshold": tuf_roles.thresholds[role]}
     return _signed("root", version, at, consistent_snapshot=True, keys=keys, roles=roles)
 
 
@@ -242,7 +245,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class TrustRepository:
-    """A published trust, read: the targets, how fresh they are, and what is wrong."""
+    """A trust repository as read: its targets, its versions, and its faults."""
 
     targets: Mapping[str, bytes]
     versions: Versions
@@ -250,7 +253,7 @@ class TrustRepository:
 
     @classmethod
     def read(cls, folder: Path, pinned: bytes, at: Moment, seen: Versions | None = None) -> TrustRepository:
-        """Read a repository from what the reader pinned: a root metadata file, or a public key that signs one.
+        """Read a repository, authenticated by ``pinned``: a root metadata file, or the public key that signs one.
 
         Raises:
             Unavailable: the disk can't be read.
@@ -344,7 +347,7 @@ def _pinned_pem(pinned: bytes) -> bytes:
     try:
         return plain_pem(pinned)
     except Fault as fault:
-        raise Fault(_STALE, f"what was pinned is no key: {fault.detail}") from fault
+        raise Fault(_STALE, f"the pinned file is not a public key: {fault.detail}") from fault
 
 
 def _meta(metadata: Metadata, name: str) -> int:

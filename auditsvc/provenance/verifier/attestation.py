@@ -1,4 +1,4 @@
-"""One attestation, held against the trust root: its key, its role, its signature, its place in the log."""
+"""One attestation, checked against the trust root: key, role, signature, inclusion in the log, validity of the key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auditsvc.provenance.trust.trust_root import TrustedKey, TrustedLog, TrustRo
 
 @dataclass(frozen=True)
 class LoadedAttestation:
-    """An attestation whose signature holds: the statement, and the key that signed it."""
+    """An attestation with a valid signature: the statement, and the key that signed it."""
 
     name: str
     bundle: Bundle
@@ -27,7 +27,7 @@ def trusted_key(bundle: Bundle, trust: TrustRoot) -> TrustedKey:
     """The key that the bundle names, from the reader's trust only.  Raises ``Fault`` (``UNKNOWN_KEY``)."""
     key = trust.key(bundle.hint)
     if key is None:
-        raise Fault("UNKNOWN_KEY", f"nobody you trust has the key {bundle.hint[:16]}...")
+        raise Fault("UNKNOWN_KEY", f"no trusted key is {bundle.hint[:16]}...")
     return key
 
 

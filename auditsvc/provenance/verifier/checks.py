@@ -1,7 +1,4 @@
-"""Does it all fit: the files, the summary, what it rests on, what every statement says, what was recalled.
-
-What statements about one release must say, so that they fit together.
-"""
+"""Consistency of a release: files, summary, inputs, statements and decision agree, and nothing was revoked."""
 
 from __future__ import annotations
 
@@ -34,8 +31,8 @@ def check_subjects(statement: Statement, resources: Mapping[str, str]) -> None:
         raise Fault("SUBJECT_MISMATCH", "the statement is about other files than the signed model")
 
 
-def check_test(statement: Statement, summary: Summary, beside: Mapping[str, Digest]) -> None:
-    """The result of a check allows the release, was judged by the same policy, and its readings lie here.
+def check_test(statement: Statement, summary: Summary, records: Mapping[str, Digest]) -> None:
+    """The result of a check allows the release, under the same policy, and its evidence is in the folder.
 
     Raises:
         Fault: ``TEST_RESULT`` for a malformed result, ``INPUT_MISMATCH`` for one that does not fit.
@@ -51,10 +48,10 @@ def check_test(statement: Statement, summary: Summary, beside: Mapping[str, Dige
         raise Fault("INPUT_MISMATCH", f"the decision is for release, but {len(failed)} tests failed")
     found = _configuration(value["configuration"])
     if found.get("policy", {}).get("digest") != {"sha256": summary.policy.digest.sha256}:
-        raise Fault("INPUT_MISMATCH", "the check was judged under another policy")
+        raise Fault("INPUT_MISMATCH", "the check was evaluated under another policy")
     report = found.get("report", {})
-    if report.get("digest") != {"sha256": strip_prefix(beside.get(str(report.get("downloadLocation")), ""))}:
-        raise Fault("INPUT_MISMATCH", "the readings that the result rests on are not those that lie beside it")
+    if report.get("digest") != {"sha256": strip_prefix(records.get(str(report.get("downloadLocation")), ""))}:
+        raise Fault("INPUT_MISMATCH", "the evidence in the folder is not the evidence of this result")
 
 
 def _configuration(value: Any) -> dict[str, dict[str, Any]]:
@@ -109,9 +106,9 @@ def _parent(dependencies: Any, summary: Summary, parents: Sequence[Digest]) -> s
 
 
 def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Mapping[str, str]) -> Decision:
-    """The candidate, the policy and the decision lie beside the summary, and say what it says.
+    """The candidate, policy and decision records are in the folder and agree with the summary.
 
-    ``contents`` are files whose digests were held against the summary already.
+    ``contents`` are files whose digests were compared with the summary already.
 
     Raises:
         Fault: ``DECISION``.
@@ -122,7 +119,7 @@ def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Ma
         release_layout.DECISION: release.decision,
         release_layout.POLICY: f"sha256:{summary.policy.digest.sha256}",
     }
-    listed = {item.name: f"sha256:{item.digest.sha256}" for item in summary.release.beside}
+    listed = {item.name: f"sha256:{item.digest.sha256}" for item in summary.release.files}
     for name, digest in wanted.items():
         if listed.get(name) != digest:
             raise Fault("DECISION", f"{name} is not the record that the summary names")
@@ -130,48 +127,48 @@ def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Ma
         candidate = Candidate.parse(contents[release_layout.CANDIDATE])
         decision = Decision.parse(contents[release_layout.DECISION])
     except (InvalidInput, KeyError) as error:
-        raise Fault("DECISION", f"the records beside the summary cannot be read: {error}") from error
+        raise Fault("DECISION", f"the records can't be read: {error}") from error
     evidence = {digest for name, digest in listed.items() if name.startswith(f"{release_layout.EVIDENCE}/")}
     if {file.name: file.digest for file in candidate.files} != dict(resources):
         raise Fault("DECISION", "the candidate has other files than the signed model")
     if decision.candidate != release.candidate or decision.policy != wanted[release_layout.POLICY]:
         raise Fault("DECISION", "the decision is about another candidate or policy")
     if set(decision.evidence) != evidence:
-        raise Fault("DECISION", "the decision rests on other evidence than lies here")
+        raise Fault("DECISION", "the decision is based on other evidence than is in the folder")
     if (decision.outcome == "approved") != (summary.result == "PASSED"):
         raise Fault("DECISION", f"the decision is {decision.outcome}, the summary says {summary.result}")
     return decision
 
 
 def check_files(found: VerificationContext) -> None:
-    """The folder holds exactly the files that were signed."""
-    transcript = found.transcript
+    """The folder contains exactly the files that were signed."""
+    report = found.report
     if "oms" in found.attested:
         statement = found.attested["oms"].statement
-        with transcript.step("manifest") as seen:
+        with report.step("manifest") as seen:
             found.resources = resources_of(statement.subject, statement.predicate)
             seen.detail = f"{len(found.resources)} files signed"
     wrong = list(found.files.faults)
     if found.resources is not None:
-        told = {fault.detail.split(" ")[0] for fault in wrong}
+        message = {fault.detail.split(" ")[0] for fault in wrong}
         more = differences(found.resources, found.files.files)
-        wrong += (fault for fault in more if fault.step_code != "MISSING" or fault.detail.split(" ")[0] not in told)
+        wrong += (fault for fault in more if fault.step_code != "MISSING" or fault.detail.split(" ")[0] not in message)
     if wrong:
-        transcript.failed("files", wrong)
+        report.failed("files", wrong)
     else:
         size = sum(file.size for file in found.files.files)
-        transcript.held("files", f"{len(found.files.files)} files, {size} bytes")
+        report.held("files", f"{len(found.files.files)} files, {size} bytes")
 
 
 def check_decision(found: VerificationContext, summary: Summary, resource: str | None) -> None:
-    """The decision was for release, by those who may decide, for what the reader asked for."""
-    step, require = found.transcript.step, found.trust.require
+    """The decision was to approve, with enough approvals, for the requested model version."""
+    step, require = found.report.step, found.trust.require
     with step("decision") as seen:
         summary.check_passed()
         seen.detail = f"passed at {summary.time_verified.isoformat()}"
     with step("approvals") as seen:
-        summary.check_consents()
-        seen.detail = ", ".join(sorted({consent.approver for consent in summary.release.approvals}))
+        summary.check_approvals()
+        seen.detail = ", ".join(sorted({entry.approver for entry in summary.release.approvals}))
     with step("verifier") as seen:
         if summary.verifier.id not in found.attested["vsa"].key.ids:
             raise Fault("VERIFIER", f"the key may not speak for {summary.verifier.id[:100]}")
@@ -182,7 +179,7 @@ def check_decision(found: VerificationContext, summary: Summary, resource: str |
             raise Fault("POLICY", f"{summary.policy.uri} ({policy[:20]}...) is not a policy that you accept")
         seen.detail = summary.policy.uri
     if resource is None:
-        found.transcript.note(f"No model was asked for: this is {summary.resource_uri}.")
+        found.report.note(f"No model was asked for: this is {summary.resource_uri}.")
         return
     with step("resource") as seen:
         if summary.resource_uri != resource:
@@ -191,7 +188,7 @@ def check_decision(found: VerificationContext, summary: Summary, resource: str |
 
 
 def check_inputs(found: VerificationContext, summary: Summary) -> None:
-    """The summary rests on exactly the attestations and files that lie here."""
+    """The summary lists exactly the attestations and records in the folder."""
     listed = {item.name: f"sha256:{item.digest.sha256}" for item in summary.inputs}
     there = {name: bundle.payload_digest for name, bundle in found.bundles.items() if name != "vsa"}
     broken = {
@@ -200,78 +197,80 @@ def check_inputs(found: VerificationContext, summary: Summary) -> None:
     absent = sorted(listed.keys() - there.keys() - broken)
     faults = [Fault("MISSING_ATTESTATION", f"{name}{release_layout.SUFFIX} is not there") for name in absent]
     extra = sorted(there.keys() - listed.keys())
-    faults += (Fault("INPUT_MISMATCH", f"the decision does not rest on {name}") for name in extra)
+    faults += (Fault("INPUT_MISMATCH", f"the decision is not based on {name}") for name in extra)
     changed = sorted(name for name in listed.keys() & there.keys() if listed[name] != there[name])
-    faults += (Fault("INPUT_MISMATCH", f"{name} says something else than the decision rests on") for name in changed)
+    faults += (
+        Fault("INPUT_MISMATCH", f"{name} differs from the one that the decision is based on") for name in changed
+    )
     for suite in (release_layout.AUDIT + suite for suite in found.trust.require.suites):
         if not any(name == suite or name.startswith(f"{suite}-") for name in listed):
             faults.append(Fault("MISSING_ATTESTATION", f"{suite} is required"))
-    present = [file for file in found.beside.files if not file.name.endswith(release_layout.SUFFIX)]
+    present = [file for file in found.attestations.files if not file.name.endswith(release_layout.SUFFIX)]
     faults += differences(found.listed(), present)
     if faults:
-        found.transcript.failed("inputs", faults)
+        found.report.failed("inputs", faults)
     else:
-        found.transcript.held("inputs", f"{len(listed)} attestations and {len(present)} records")
+        found.report.held("inputs", f"{len(listed)} attestations and {len(present)} records")
 
 
 def check_statements(found: VerificationContext, summary: Summary) -> None:
     """What every statement says fits the signed files and the decision."""
-    resources, step = found.resources, found.transcript.step
+    resources, step = found.resources, found.report.step
     if resources is None:
         return
-    beside: dict[str, Digest] = {file.name: file.digest for file in found.beside.files}
+    records: dict[str, Digest] = {file.name: file.digest for file in found.attestations.files}
     for name, attested in sorted(found.attested.items()):
         if name == "oms":
             continue
         with step(f"statement {name}") as seen:
             check_subjects(attested.statement, resources)
             if name.startswith(release_layout.AUDIT):
-                check_test(attested.statement, summary, beside)
+                check_test(attested.statement, summary, records)
                 seen.detail = str(attested.statement.predicate["result"])
             if name == "provenance":
                 parent = check_provenance(attested, summary, found.trust.require.parents)
                 seen.detail = f"made from the parent {parent[:23]}..."
     if not found.trust.require.parents:
-        found.transcript.note("Any parent was accepted: the trust root names none.")
+        found.report.note("Any parent was accepted: the trust root names none.")
     with step("records") as seen:
         decision = check_records(summary, found.vouched_contents(), resources)
         seen.detail = f"decision {decision.digest[:23]}..., {len(decision.judgements)} judgements"
 
 
-def check_recalls(found: VerificationContext) -> None:
-    """Nothing here was recalled, as far as is known; and what is known is fresh enough."""
-    recalls, require = found.trust.recalls, found.trust.require
-    if recalls is None:
-        found.transcript.note("No list of revocations was given: a recall would not be seen here.")
+def check_revocations(found: VerificationContext) -> None:
+    """Nothing in the release is on the revocation list, and the list is fresh enough."""
+    revocations, require = found.trust.revocations, found.trust.require
+    if revocations is None:
+        found.report.note("No list of revocations was given: a revocation would not be noticed.")
     else:
-        with found.transcript.step("revocations") as seen:
-            for recall in recalls.about(_subjects(found)):
-                told = f"recalled at {recall.at.isoformat()}: {recall.reason}"
-                found.transcript.failed("revocations", [Fault("REVOKED", told)])
-            seen.detail = f"{len(recalls.recalls)} known at {recalls.issued.isoformat()}"
+        with found.report.step("revocations") as seen:
+            for revoked in revocations.about(_subjects(found)):
+                message = f"revoked at {revoked.at.isoformat()}: {revoked.reason}"
+                found.report.failed("revocations", [Fault("REVOKED", message)])
+            seen.detail = f"{len(revocations.revocations)} known at {revocations.issued.isoformat()}"
     hours = require.max_metadata_age_hours
     if hours is not None:
-        with found.transcript.step("freshness") as seen:
-            if recalls is None:
+        with found.report.step("freshness") as seen:
+            if revocations is None:
                 raise Fault("STALE_TRUST", "the trust root asks for a list of revocations, and there is none")
-            age = found.at - recalls.issued
+            age = found.at - revocations.issued
             if age > datetime.timedelta(hours=hours, minutes=5):
                 raise Fault("STALE_TRUST", f"the list of revocations is {age} old; at most {hours} hours are accepted")
             seen.detail = f"{age} old"
 
 
 def _subjects(found: VerificationContext) -> set[str]:
-    """Every digest by which this release could have been recalled."""
+    """Every digest by which this release can be revoked."""
     subjects = {bundle.payload_digest for bundle in found.bundles.values()}
     subjects |= {file.digest for file in found.files.files}
     if found.summary:
-        release = release_of(found.summary, found.files, found.beside)
+        release = release_of(found.summary, found.files, found.attestations)
         subjects |= {release.digest, release.decision, release.candidate}
     attested = found.attested.get("provenance")
     if attested and isinstance(attested.statement.predicate, dict):
         build = attested.statement.predicate.get("buildDefinition")
-        ingredients = build.get("resolvedDependencies") if isinstance(build, dict) else None
-        for item in ingredients if isinstance(ingredients, list) else []:
+        dependencies = build.get("resolvedDependencies") if isinstance(build, dict) else None
+        for item in dependencies if isinstance(dependencies, list) else []:
             digest = item.get("digest") if isinstance(item, dict) else None
             if isinstance(digest, dict):
                 subjects |= {f"sha256:{value}" for value in digest.values() if isinstance(value, str)}

@@ -1,7 +1,4 @@
-"""An examination: the material of a verification, what was found so far, and who signed what.
-
-The transcript of a verification: every step, what was seen, and what follows from all of them.
-"""
+"""The state of a verification: the input, the attestations with valid signatures, and the report of every step."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from auditsvc.provenance.verifier.attestation import LoadedAttestation, check_lo
 from auditsvc.records import Moment, Release, Step, Verification, VerificationVerdict
 
 _OPEN = frozenset({"STALE_TRUST", "TRUST_ROLLBACK"})
-"""Codes that say: nothing is known to be wrong, but not enough is known."""
+"""Codes for too little knowledge, as opposed to a known fault."""
 
 
 @dataclass
 class StepResult:
-    """What a step that held has to tell."""
+    """The detail of a step that passed."""
 
     detail: str = "holds"
 
@@ -40,7 +37,7 @@ class VerificationReport:
 
     @contextmanager
     def step(self, name: str) -> Iterator[StepResult]:
-        """Run one step: a ``Fault`` inside fails it, anything else is not for the transcript."""
+        """Run one step: a ``Fault`` inside fails it, other exceptions pass through."""
         seen = StepResult()
         try:
             yield seen
@@ -50,17 +47,17 @@ class VerificationReport:
             self.held(name, seen.detail)
 
     def held(self, name: str, detail: str) -> None:
-        """A step that holds."""
+        """A step that passed."""
         self.steps.append(Step(step=name, code="OK", ok=True, detail=detail))
 
     def failed(self, name: str, faults: Iterable[Fault]) -> None:
-        """A step that does not hold, with every reason."""
+        """A step that failed, with every reason."""
         self.steps += (Step(step=name, code=fault.step_code, ok=False, detail=fault.detail) for fault in faults)
 
-    def note(self, words: str) -> None:
-        """A true limit of what was checked."""
-        if words not in self.notes:
-            self.notes.append(words)
+    def note(self, message: str) -> None:
+        """A limit of what was checked."""
+        if message not in self.notes:
+            self.notes.append(message)
 
     def verification(self, at: Moment) -> Verification:
         """What follows: anything wrong is ``INVALID``, then ``REVOKED``, then ``UNKNOWN``, else ``VALID``."""
@@ -80,57 +77,59 @@ REQUIRED = ("oms", "provenance", "vsa")
 
 @dataclass
 class VerificationContext:
-    """A verification on its way.
+    """A verification in progress.
 
-    ``files`` is the release, ``beside`` the attestations, ``contents`` their bytes as they were hashed.
+    ``files`` is the release, ``attestations`` the folder ``attest``, ``contents`` their bytes as they were hashed.
     """
 
     trust: TrustRoot
     at: Moment
     files: Folder
-    beside: Folder
+    attestations: Folder
     contents: dict[str, bytes]
-    transcript: VerificationReport = field(default_factory=VerificationReport)
+    report: VerificationReport = field(default_factory=VerificationReport)
     bundles: dict[str, Bundle] = field(default_factory=dict)
     attested: dict[str, LoadedAttestation] = field(default_factory=dict)
     summary: Summary | None = None
     resources: dict[str, str] | None = None
 
     def attest(self) -> None:
-        """Find out which attestations hold: shape, key, role, signature, place in the log, window."""
+        """Check each attestation: shape, key, role, signature, inclusion in the log, validity of the key."""
         self._parse()
         self._open(["vsa"])
         self._summarise()
         if not self.trust.log and self.summary:
-            self._vouch(self.summary)
+            self._accept_vouched_keys(self.summary)
         if "vsa" in self.attested or self.trust.log:
             self._open([name for name in sorted(self.bundles) if name != "vsa"])
         else:
-            self.transcript.note("The other attestations were not checked: only the summary vouches for their keys.")
+            self.report.note("The other attestations were not checked: only the summary vouches for their keys.")
         for name in sorted(self.attested):
             self._place(self.attested[name])
         self._one_log()
 
     def listed(self) -> dict[str, str]:
-        """The files that the summary says lie beside it, by digest."""
-        beside = self.summary.release.beside if self.summary else ()
-        return {item.name: f"sha256:{item.digest.sha256}" for item in beside}
+        """The record files that the summary lists, by digest."""
+        files = self.summary.release.files if self.summary else ()
+        return {item.name: f"sha256:{item.digest.sha256}" for item in files}
 
     def vouched_contents(self) -> dict[str, bytes]:
-        """The files beside the summary that have the bytes which it names."""
+        """The record files whose digest is the one in the summary."""
         listed = self.listed()
         return {
-            file.name: self.contents[file.name] for file in self.beside.files if listed.get(file.name) == file.digest
+            file.name: self.contents[file.name]
+            for file in self.attestations.files
+            if listed.get(file.name) == file.digest
         }
 
     def _parse(self) -> None:
-        if self.beside.faults:
-            self.transcript.failed("attestations", self.beside.faults)
+        if self.attestations.faults:
+            self.report.failed("attestations", self.attestations.faults)
         names = sorted(
             name.removesuffix(release_layout.SUFFIX) for name in self.contents if name.endswith(release_layout.SUFFIX)
         )
         for name in names:
-            with self.transcript.step(f"bundle {name}") as seen:
+            with self.report.step(f"bundle {name}") as seen:
                 if release_layout.type_of(name) is None or "/" in name:
                     raise Fault("EXTRA_FILES", f"{name}{release_layout.SUFFIX} has no meaning in a release")
                 bundle = self.bundles[name] = Bundle.parse(self.contents[name + release_layout.SUFFIX])
@@ -139,29 +138,29 @@ class VerificationContext:
                 seen.detail = f"key {bundle.hint[:16]}..., payload {bundle.payload_digest[:23]}..."
         missing = [name for name in REQUIRED if name not in names]
         faults = (Fault("MISSING_ATTESTATION", f"{name}{release_layout.SUFFIX} is not there") for name in missing)
-        self.transcript.failed("attestations", faults)
+        self.report.failed("attestations", faults)
 
     def _open(self, names: list[str]) -> None:
         for name in names:
             kind = release_layout.type_of(name)
             if name not in self.bundles or kind is None:
                 continue
-            with self.transcript.step(f"signature {name}") as seen:
+            with self.report.step(f"signature {name}") as seen:
                 attested = self.attested[name] = open_attestation(name, self.bundles[name], self.trust, kind)
                 seen.detail = f"by the {attested.key.role} key, {kind}"
 
     def _summarise(self) -> None:
         if "vsa" not in self.attested:
             return
-        with self.transcript.step("summary") as seen:
+        with self.report.step("summary") as seen:
             summary = Summary.parse(self.attested["vsa"].statement.predicate)
             summary.check_consistent()
             self.summary = summary
             seen.detail = f"{summary.resource_uri}: {summary.result} under {summary.policy.uri}"
 
-    def _vouch(self, summary: Summary) -> None:
+    def _accept_vouched_keys(self, summary: Summary) -> None:
         """Only a release key is trusted: take the other keys from what it signed."""
-        with self.transcript.step("vouched keys") as seen:
+        with self.report.step("vouched keys") as seen:
             data = self.vouched_contents().get(release_layout.TRUST_POLICY)
             if data is None:
                 raise Fault("MISSING", f"{release_layout.TRUST_POLICY} is not there as the summary names it")
@@ -169,11 +168,11 @@ class VerificationContext:
                 vouched = TrustRoot.from_policy(data)
             except InvalidInput as error:
                 raise Fault("SUMMARY", str(error)[:500]) from error
-            self.trust = self.trust.vouching(vouched)
+            self.trust = self.trust.with_vouched_keys(vouched)
             seen.detail = f"build, audit and log keys as {summary.verifier.id} names them"
-            self.transcript.note(
-                "Only the release key was given. It vouches for the keys that built, measured and logged; whether "
-                "the log shows the same to everybody can be checked with a trust policy from another source only."
+            self.report.note(
+                "Only the release key was given. It vouches for the keys that built, measured and logged; only "
+                "a trust policy from another source shows whether all readers see the same history of the log."
             )
 
     def _place(self, attested: LoadedAttestation) -> None:
@@ -181,32 +180,32 @@ class VerificationContext:
         log, require, name = self.trust.log, self.trust.require, attested.name
         index = None
         if log is None:
-            self.transcript.note("No log was trusted: nothing is known of when this was signed.")
+            self.report.note("No log was trusted: nothing is known of when this was signed.")
         elif attested.bundle.entries or require.tlog:
-            with self.transcript.step(f"log {name}") as seen:
+            with self.report.step(f"log {name}") as seen:
                 index = check_logged(attested, log).index
                 seen.detail = f"entry {index} of {log.origin}"
         else:
-            self.transcript.note(f"{name} is in no log.")
-        with self.transcript.step(f"key window {name}") as seen:
+            self.report.note(f"{name} is in no log.")
+        with self.report.step(f"key window {name}") as seen:
             check_window(attested, index)
             seen.detail = f"the {attested.key.role} key counts here"
         if require.timestamp:
-            with self.transcript.step(f"timestamp {name}") as seen:
+            with self.report.step(f"timestamp {name}") as seen:
                 time = check_timestamp(attested.bundle, self.trust.timestamp_authorities)
                 seen.detail = time.isoformat()
         elif attested.bundle.timestamps:
-            self.transcript.note("Timestamps were not checked: the trust root does not ask for them.")
+            self.report.note("Timestamps were not checked: the trust root does not ask for them.")
 
     def _one_log(self) -> None:
         """All proofs are from one history: one root for each size."""
         trees = {(entry.size, entry.root) for bundle in self.bundles.values() for entry in bundle.entries}
         if len({size for size, _ in trees}) != len(trees):
             fault = Fault("LOG_FORK", "two checkpoints of one size have different roots: the log has two histories")
-            self.transcript.failed("log", [fault])
+            self.report.failed("log", [fault])
 
 
-def release_of(summary: Summary, files: Folder, beside: Folder) -> Release:
+def release_of(summary: Summary, files: Folder, attestations: Folder) -> Release:
     """The release record that a summary and these folders make."""
     release = summary.release
     return Release(
@@ -214,8 +213,8 @@ def release_of(summary: Summary, files: Folder, beside: Folder) -> Release:
         version=release.version,
         candidate=release.candidate,
         decision=release.decision,
-        approvals=tuple(consent.record for consent in release.approvals),
+        approvals=tuple(entry.record for entry in release.approvals),
         files=files.files,
-        attestations=tuple(file for file in beside.files if file.name.endswith(release_layout.SUFFIX)),
-        at=release.sealed,
+        attestations=tuple(file for file in attestations.files if file.name.endswith(release_layout.SUFFIX)),
+        at=release.signed_at,
     )

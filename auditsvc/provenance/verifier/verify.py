@@ -1,7 +1,18 @@
-"""Verifying: is this folder what was approved?  For strangers, offline, with nothing but a trust root.
+"""Verification of a release: offline, with a trust root and nothing else.
 
-``verify`` returns what it found, step by step, and never raises for a bad release; it is ``VALID`` only
-if every step ran and held.  Steps that need one that failed are left out: what failed is the reason.
+``verify`` runs every step, reports all of them, and never raises for a bad release.  A release is ``VALID`` only if
+every step ran and passed; a step whose input failed is left out, and the failure is the reason.
+
+``load_verified`` returns the bytes that were hashed: a verifier that reads a file and a loader that opens it again
+leave a gap in which the file can change (time of check to time of use).  Here every file is read once.
+
+A parent whose release is available is verified too.  The provenance names the parent's files by digest, and a release
+that contains exactly those is the parent's.
+
+``verify_folder`` checks a plain OMS signature over a folder: which bytes a key signed, and nothing about why.  It reads
+what ``model-signing`` writes, but stricter: no file is exempt, not even ``.git``, except the signature itself.
+
+Reference: OpenSSF (2026), "Model Signing Specification" v1.0.
 """
 
 from __future__ import annotations
@@ -26,10 +37,10 @@ from auditsvc.provenance.verifier.attestation import open_attestation
 from auditsvc.provenance.verifier.context import VerificationContext, VerificationReport, release_of
 from auditsvc.records import Moment, Release, Verification
 
-DEEPEST = 16
-_BEFORE = "parent/"
-Judge = Callable[[Path, Sequence[Path], int], Verification]
-"""Verifies the release in a folder, given the other releases at hand and how deep this is."""
+MAX_DEPTH = 16
+_PARENT_PREFIX = "parent/"
+VerifyRelease = Callable[[Path, Sequence[Path], int], Verification]
+"""Verifies the release in a folder, given the other available releases and the depth of the ancestry."""
 
 
 def verify(
@@ -41,7 +52,7 @@ def verify(
     resource: str | None = None,
     parents: Sequence[Path] = (),
 ) -> Verification:
-    """What a stranger finds who holds the files of a release against its attestations.
+    """Verify the files of a release against its attestations; the result lists every step.
 
     ``resource`` is the model version that the caller asked for (``pkg:mlflow/<model>@<version>``); without
     it, the release may be of any model that the trusted keys released, and a note says so.  ``parents`` are folders
@@ -64,11 +75,11 @@ def _verified(
 ) -> Verification:
     found = examine(files, attestations, trust=trust, at=at, resource=resource)
 
-    def judge(folder: Path, rest: Sequence[Path], deeper: int) -> Verification:
+    def verify_release(folder: Path, rest: Sequence[Path], deeper: int) -> Verification:
         return _verified(folder / release_layout.RELEASE, folder / release_layout.ATTEST, trust, at, None, rest, deeper)
 
-    check_ancestry(found, parents, depth, judge)
-    return found.transcript.verification(at)
+    check_ancestry(found, parents, depth, verify_release)
+    return found.report.verification(at)
 
 
 def examine(
@@ -80,73 +91,73 @@ def examine(
     resource: str | None = None,
     keep: Keep | None = None,
 ) -> VerificationContext:
-    """Run every step.  With ``keep``, the bytes of each file are handed over as they were hashed.
+    """Run every step.  With ``keep``, the bytes of each file are passed on as they were hashed.
 
     Raises:
         Unavailable: the disk can't be read.
     """
     contents: dict[str, bytes] = {}
-    beside = read_folder(attestations, contents.__setitem__, MAX_BYTES)
-    found = VerificationContext(trust, at, read_folder(files, keep), beside, contents)
-    found.transcript.failed("trust", (Fault(trouble.code, trouble.detail) for trouble in trust.trouble))
+    folder = read_folder(attestations, contents.__setitem__, MAX_BYTES)
+    found = VerificationContext(trust, at, read_folder(files, keep), folder, contents)
+    found.report.failed("trust", (Fault(problems.code, problems.detail) for problems in trust.problems))
     try:
         if trust.keys:
             _examine(found, resource)
     except InvalidInput as error:
-        found.transcript.failed("verifier", [Fault("VERIFIER_ERROR", str(error)[:1000])])
+        found.report.failed("verifier", [Fault("VERIFIER_ERROR", str(error)[:1000])])
     return found
 
 
 def _examine(found: VerificationContext, resource: str | None) -> None:
-    """Steps 1 to 10 of the algorithm: who signed, which files, what was decided, does it fit, was it recalled."""
+    """Signatures, files, decision, consistency, revocations, in this order."""
     found.attest()
     checks.check_files(found)
     if found.summary:
         checks.check_decision(found, found.summary, resource)
         checks.check_inputs(found, found.summary)
         checks.check_statements(found, found.summary)
-    checks.check_recalls(found)
+    checks.check_revocations(found)
 
 
 def summary_in(bundle: Bundle) -> Summary:
-    """The summary in a bundle, whoever signed it.  Raises ``Fault``."""
+    """The summary in a bundle, with no check of its signature.  Raises ``Fault``."""
     return Summary.parse(Statement.parse(bundle.payload, VSA_TYPE).predicate)
 
 
 def release_in(files: Path, attestations: Path) -> Release:
-    """The release record that a sealed folder makes; says nothing of whether it is valid.
+    """The release record of a signed folder, valid or not.
 
     Raises:
-        InvalidInput: the folder holds no readable summary.
+        InvalidInput: the folder has no readable summary.
         Unavailable: the disk can't be read.
     """
     contents: dict[str, bytes] = {}
-    beside = read_folder(attestations, contents.__setitem__, MAX_BYTES)
+    folder = read_folder(attestations, contents.__setitem__, MAX_BYTES)
     summary = summary_in(Bundle.parse(contents.get("vsa" + release_layout.SUFFIX, b"")))
-    return release_of(summary, read_folder(files), beside)
+    return release_of(summary, read_folder(files), folder)
 
 
-def check_ancestry(found: VerificationContext, at_hand: Sequence[Path], depth: int, judge: Judge) -> None:
-    """Verify the parent's release, if it is at hand."""
+def check_ancestry(
+    found: VerificationContext, available: Sequence[Path], depth: int, verify_release: VerifyRelease
+) -> None:
+    """Verify the parent's release, if it is available."""
     wanted = parent_files(found)
     if not wanted:
         return
-    if not at_hand:
-        found.transcript.note(
-            "The parent was taken as it is named; its own release, if there is one, was not verified."
-        )
+    if not available:
+        found.report.note("The parent was taken as it is named; its own release, if there is one, was not verified.")
         return
-    with found.transcript.step("parent") as seen:
-        if depth >= DEEPEST:
-            raise Fault("PROVENANCE", f"more than {DEEPEST} generations")
-        folder = _parent_among(at_hand, wanted)
+    with found.report.step("parent") as seen:
+        if depth >= MAX_DEPTH:
+            raise Fault("PROVENANCE", f"more than {MAX_DEPTH} generations")
+        folder = _parent_among(available, wanted)
         if folder is None:
             if depth:
-                seen.detail = "a model that no release at hand was made as: the first of its line"
+                seen.detail = "no available release has these files: the first of its line"
                 return
             raise Fault("PROVENANCE", "none of the releases that were given is the parent's")
-        rest = [other for other in at_hand if other != folder]
-        _hold(judge(folder, rest, depth + 1), folder)
+        rest = [other for other in available if other != folder]
+        _require_valid(verify_release(folder, rest, depth + 1), folder)
         seen.detail = f"the parent's release in {folder.name} is VALID"
 
 
@@ -162,33 +173,33 @@ def parent_files(found: VerificationContext) -> dict[str, str]:
 def _is_file(item: Any) -> bool:
     if not isinstance(item, Mapping) or not isinstance(item.get("digest"), Mapping):
         return False
-    return isinstance(item.get("name"), str) and item["name"].startswith(_BEFORE)
+    return isinstance(item.get("name"), str) and item["name"].startswith(_PARENT_PREFIX)
 
 
 def _file(item: Mapping[str, Any]) -> tuple[str, str]:
-    return item["name"].removeprefix(_BEFORE), f"sha256:{item['digest'].get('sha256')}"
+    return item["name"].removeprefix(_PARENT_PREFIX), f"sha256:{item['digest'].get('sha256')}"
 
 
-def _parent_among(at_hand: Sequence[Path], wanted: Mapping[str, str]) -> Path | None:
-    for folder in at_hand:
+def _parent_among(available: Sequence[Path], wanted: Mapping[str, str]) -> Path | None:
+    for folder in available:
         there = {file.name: file.digest for file in read_folder(folder / release_layout.RELEASE).files}
         if wanted.items() <= there.items():
             return folder
     return None
 
 
-def _hold(parent: Verification, folder: Path) -> None:
-    """What is wrong with the parent is wrong here, in its own way.  Raises ``Fault``."""
+def _require_valid(parent: Verification, folder: Path) -> None:
+    """A parent that is not valid makes its descendants invalid, revoked or unknown.  Raises ``Fault``."""
     if parent.verdict == "VALID":
         return
     first = parent.reasons[0]
-    told = f"the parent's release in {folder.name} is {parent.verdict}: {first.step}: {first.code} {first.detail}"
-    raise Fault({"REVOKED": "REVOKED", "UNKNOWN": "STALE_TRUST"}.get(parent.verdict, "PROVENANCE"), told[:1000])
+    message = f"the parent's release in {folder.name} is {parent.verdict}: {first.step}: {first.code} {first.detail}"
+    raise Fault({"REVOKED": "REVOKED", "UNKNOWN": "STALE_TRUST"}.get(parent.verdict, "PROVENANCE"), message[:1000])
 
 
 @dataclass(frozen=True)
 class VerifiedRelease:
-    """The files of a valid release, in memory: name to bytes, and what the verification found."""
+    """The files of a valid release, in memory: name to bytes, and the verification."""
 
     files: dict[str, bytes]
     verification: Verification
@@ -212,7 +223,7 @@ def load_verified(
     """The files of the release in ``folder`` (with ``release/`` and ``attest/`` in it), if it is valid.
 
     ``trust`` is a trust root, or the path of one; ``resource`` the model version that is wanted.  All files
-    are held in memory.
+    are kept in memory.
 
     Raises:
         NotVerified: anything but ``VALID``.
@@ -230,7 +241,7 @@ def load_verified(
         resource=resource,
         keep=files.__setitem__,
     )
-    verification = found.transcript.verification(moment)
+    verification = found.report.verification(moment)
     if verification.verdict != "VALID":
         reasons = (f"{step.step}: {step.code} {step.detail}" for step in verification.reasons)
         raise NotVerified(f"the release in {folder} is {verification.verdict} and is not loaded", reasons)
@@ -240,7 +251,7 @@ def load_verified(
 def verify_folder(
     folder: Path, signature: Path, *, trust: TrustRoot, at: Moment, old_keys: bool = False
 ) -> Verification:
-    """Whether the folder holds exactly the files that a trusted release key signed.
+    """Whether the folder contains exactly the files that a trusted release key signed.
 
     ``old_keys`` reads bundles that carry their key instead of its hint (``model-signing`` before 1.1); the
     key must be trusted all the same.
@@ -248,24 +259,24 @@ def verify_folder(
     Raises:
         Unavailable: the disk can't be read.
     """
-    transcript = VerificationReport()
+    report = VerificationReport()
     found = _without(read_folder(folder), folder, signature)
     own = (signature.name,) if signature.parent.resolve() == folder.resolve() else ()
-    with transcript.step("signature") as seen:
+    with report.step("signature") as seen:
         attested = open_attestation("oms", Bundle.parse(_bytes_of(signature), old_keys), trust, OMS_TYPE)
         seen.detail = f"by the {attested.key.role} key {attested.key.hint[:16]}..."
-        with transcript.step("manifest"):
+        with report.step("manifest"):
             listed = resources_of(attested.statement.subject, attested.statement.predicate, own)
             wrong = (*found.faults, *differences(listed, found.files))
-            transcript.failed("files", wrong)
+            report.failed("files", wrong)
             if not wrong:
-                transcript.held("files", f"{len(found.files)} files")
-    transcript.note("A signature alone: nothing is known of how the model was made, what it was checked for, or when.")
-    return transcript.verification(at)
+                report.held("files", f"{len(found.files)} files")
+    report.note("Only a signature was verified: how and when the model was made, and what was checked, is unknown.")
+    return report.verification(at)
 
 
 def _without(found: Folder, folder: Path, signature: Path) -> Folder:
-    """The folder without the signature, where that lies at its top."""
+    """The folder without the signature file."""
     if signature.parent.resolve() != folder.resolve():
         return found
     return Folder(tuple(file for file in found.files if file.name != signature.name), found.faults)

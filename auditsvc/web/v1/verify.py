@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from auditsvc.errors import NotFound
 from auditsvc.provenance import TrustRoot, verify
-from auditsvc.provenance.trust.revocation_list import Recalls, recalls_of
+from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
 from auditsvc.records import Digest, Release, Submission, Verification, VerificationVerdict
 from auditsvc.services.key_rotation import revoked
 from auditsvc.services.release import release_folder
@@ -80,8 +80,8 @@ async def check(request: Request) -> Checked:
 
 def trust_of(site: ProjectState) -> TrustRoot:
     """This installation's keys, and everything that it recalled."""
-    known = tuple(recall for pair in revoked(site.ctx) for recall in recalls_of(*pair))
-    return installed(site.ctx).with_recalls(Recalls(issued=site.clock.now(), recalls=known))
+    known = tuple(recall for pair in revoked(site.ctx) for recall in revoked_digests(*pair))
+    return installed(site.ctx).with_revocations(RevocationList(issued=site.clock.now(), revocations=known))
 
 
 def check_digest(site: ProjectState, digest: Digest, size: int) -> Checked:
