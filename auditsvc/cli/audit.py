@@ -28,7 +28,7 @@ def audit(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Measure a candidate beside its parent, and judge it.  Writes its report; exit code as ``gate``'s."""
+    """Measure a candidate next to its parent, judge it and write its report.  Exit code as for ``gate``."""
     from auditsvc.services.audit import audit_candidate
     from auditsvc.services.policies import resolve_policy, slice_dataset
 
@@ -52,7 +52,7 @@ def _chosen(
     person: str,
     data: Path,
 ) -> Candidate:
-    """The candidate that is meant: a submitted version, or a folder that is admitted now."""
+    """The candidate to audit: a submitted version, or a model folder that is admitted now."""
     from auditsvc.errors import NotFound
     from auditsvc.records import Candidate, Submission
     from auditsvc.services.candidates import admit, register_parent, submit

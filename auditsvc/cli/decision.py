@@ -1,4 +1,4 @@
-"""``approve``, ``waive``, ``release``, ``revoke``: what named people do."""
+"""``approve``, ``waive``, ``release``, ``revoke``, ``rollback``: the decisions of named people."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def candidate_of(ctx: Context, model: str, version: str) -> Candidate:
 def approve(
     model: Model, version: Version, person: Person, comment: str = "", store: Store = None, json: Json = False
 ) -> None:
-    """Consent to the newest decision on a version.  Who submitted it can't."""
-    from auditsvc.services.decisions import approve as consent
+    """Approve the newest decision on a version.  Its submitter can't."""
+    from auditsvc.services.decisions import approve as record_approval
     from auditsvc.services.decisions import latest_decision
 
     ctx = context_for(store, create=True, quiet=json)
-    approval = consent(ctx, latest_decision(ctx, candidate_of(ctx, model, version), None), person, comment)
+    approval = record_approval(ctx, latest_decision(ctx, candidate_of(ctx, model, version), None), person, comment)
     if json:
         print_json(approval)
     else:
@@ -50,13 +50,13 @@ def waive(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Take one open rule of one version upon yourself, until a day.  Audit again for a new decision."""
+    """Waive one open rule of one version, in your name, until a date.  Audit again for a new decision."""
     from auditsvc.services.decisions import latest_decision
-    from auditsvc.services.decisions import waive as take
+    from auditsvc.services.decisions import waive as record_waiver
 
     ctx = context_for(store, create=True, quiet=json)
     decision = latest_decision(ctx, candidate_of(ctx, model, version), None)
-    waiver = take(ctx, decision, rule, person, reason, until.date())
+    waiver = record_waiver(ctx, decision, rule, person, reason, until.date())
     if json:
         print_json(waiver)
     else:
@@ -84,17 +84,17 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
 def revoke(
     model: Model,
     version: Version,
-    reason: Annotated[str, typer.Option(help="Why it must not be used any more.")],
-    requested_by: Annotated[str, typer.Option(help="Who asks for it.")],
+    reason: Annotated[str, typer.Option(help="Why it must not be used any longer.")],
+    requested_by: Annotated[str, typer.Option(help="Who requests it.")],
     person: Person,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Take a release back.  One person asks, another confirms."""
-    from auditsvc.services.release import revoke as take_back
+    """Revoke a release.  One person requests it, another confirms."""
+    from auditsvc.services.release import revoke as revoke_release
 
     ctx = context_for(store, create=True, quiet=json)
-    revocation = take_back(ctx, _sealed(ctx, model, version), reason, requested_by, person)
+    revocation = revoke_release(ctx, _sealed(ctx, model, version), reason, requested_by, person)
     if json:
         print_json(revocation)
     else:
@@ -103,8 +103,8 @@ def revoke(
 
 def rollback(
     model: Model,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger.")],
-    requested_by: Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")],
+    reason: Annotated[str, typer.Option(help="Why; it is recorded in the ledger.")],
+    requested_by: Annotated[str, typer.Option(help="Who requests it; the person who confirms must be another.")],
     person: Person,
     version: Annotated[
         str | None, typer.Option(help="The version to go back to. [default: the newest other release]")
@@ -115,7 +115,7 @@ def rollback(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Move the alias back to an earlier release that still verifies.  Nothing is revoked."""
+    """Move the alias back to an earlier release that still verifies.  It revokes nothing."""
     from auditsvc.services.rollback import roll_back
 
     ctx = context_for(store, create=True, quiet=json)

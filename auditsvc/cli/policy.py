@@ -24,7 +24,7 @@ __all__ = ["policy_app"]
 def policy_plan(
     policy: PolicyArgument,
     data: Annotated[Path | None, typer.Option(help="The data set that is to be audited.")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="Or: so many images, all of them one slice.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Or: this number of images, in one slice.")] = None,
     changing: Annotated[float, typer.Option(min=0.001, max=1, help="Share of answers that pruning changes.")] = 0.05,
     power: Annotated[float, typer.Option(min=0.5, max=0.99, help="The chance with which a rule is to be met.")] = 0.8,
     json: Json = False,
@@ -47,9 +47,9 @@ def policy_plan(
         sizes = {OVERALL: images or 0}
     lines = plan(found, sizes, changing=changing, power=power)
     if json:
-        told = {"columns": [column.model_dump() for column in columns]} if columns else {}
+        described = {"columns": [column.model_dump() for column in columns]} if columns else {}
         print_json(
-            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)} | told
+            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)} | described
         )
     else:
         _print_columns(columns)
@@ -58,7 +58,7 @@ def policy_plan(
 
 
 def _print_columns(columns: tuple[Column, ...]) -> None:
-    """The metadata as it was understood: a column of numbers that was taken for words is seen here."""
+    """The metadata as it was parsed: it shows a numeric column that was read as text."""
     width = max((len(column.name) for column in columns), default=0)
     for column in columns:
         missing = f", {column.missing} missing" if column.missing else ""
@@ -86,7 +86,7 @@ def policy_dry_run(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """What a policy would have said about all past candidates.  Nothing is measured or stored."""
+    """Back-test a policy: the decisions it would have made on all past candidates.  Nothing is measured or stored."""
     from auditsvc.services.policies import resolve_policy
     from auditsvc.services.policy_backtest import backtest
 
@@ -96,13 +96,13 @@ def policy_dry_run(
         print_json({"replayed": [item.model_dump(mode="json") for item in found]})
         return
     for item in found:
-        turned = "  <- turned" if item.turned else ""
+        turned = "  <- changed" if item.turned else ""
         print(
             f"{item.model} version {item.version} on {item.data}: {item.before} under {item.under}, {item.now}{turned}"
         )
         for reason in item.reasons:
             print(f"    {reason}")
-    print(f"{sum(item.turned for item in found)} of {len(found)} decisions would turn")
+    print(f"{sum(item.turned for item in found)} of {len(found)} decisions would change")
 
 
 @policy_app.command("diff")
@@ -111,7 +111,7 @@ def policy_diff(
     new: Annotated[str, typer.Argument(help="The policy to compare it with.")],
     json: Json = False,
 ) -> None:
-    """What the second policy asks that the first does not.  Exit code 1 if they differ."""
+    """The differences of two policies.  Exit code 1 if there are any."""
     from auditsvc.records.policy_explain import differences
     from auditsvc.services.policies import resolve_policy
 

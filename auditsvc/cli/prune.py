@@ -1,6 +1,6 @@
 """``prune``: from a parent to one submitted candidate, or to the smallest that a policy approves.
 
-Recipes and ladders from the words of the command line.
+It also parses recipes and ladders from the command line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
-from auditsvc.cli.watermark import Halfway, QueriesFrom
+from auditsvc.cli.watermark import MixupQueries, QueriesFrom
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Recipe, faults_of
 
@@ -32,7 +32,7 @@ DEFAULT_LADDERS = (
     "structured-l1:macs=1.25,1.5,2,2.5,3,4,6,8",
     "magnitude-global:sparsity=0.3,0.5,0.6,0.7,0.8,0.9,0.95",
 )
-"""What a sweep tries if nobody says otherwise: what brings speed first, then what only brings small files."""
+"""The default ladders of a sweep: first what makes the model faster, then what only makes its files smaller."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ def recipe_of(fields: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(fields)
     except ValidationError as error:
-        raise InvalidInput("this is no recipe", faults_of(error)) from error
+        raise InvalidInput("this is not a valid recipe", faults_of(error)) from error
 
 
 def recipe_file(path: Path) -> Recipe:
@@ -104,7 +104,7 @@ def target_of(text: str) -> tuple[str, float]:
 
 
 def recovery_of(texts: Sequence[str], data: RecipeData) -> dict[str, Any]:
-    """``batch-norm``, ``distillation:epochs=3,rate=0.03``, ``fine-tune:epochs=1,data=FOLDER``: what was won back how.
+    """Recovery steps: ``batch-norm``, ``distillation:epochs=3,rate=0.03``, ``fine-tune:epochs=1,data=FOLDER``.
 
     Raises:
         InvalidInput: words that are no recovery.
@@ -188,8 +188,8 @@ def prune(
     ] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
     recipe: Annotated[Path | None, typer.Option(help="A whole recipe as JSON, instead of the options above.")] = None,
-    onnx: Annotated[bool, typer.Option(help="Put the same model beside the weights as checked ONNX.")] = False,
-    classes: Annotated[str | None, typer.Option(help="Of an ONNX parent: class names with commas between.")] = None,
+    onnx: Annotated[bool, typer.Option(help="Also write the model as ONNX, checked against the weights.")] = False,
+    classes: Annotated[str | None, typer.Option(help="Of an ONNX parent: class names, separated by commas.")] = None,
     image: Annotated[str, typer.Option(help="Of an ONNX parent: channels x height x width.")] = "3x224x224",
     output: Annotated[str | None, typer.Option(help="Of an ONNX parent: the output that is audited.")] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Find the smallest candidate that --policy approves.")] = False,
@@ -201,13 +201,15 @@ def prune(
         str, typer.Option(help="With --sweep: bytes_compressed, bytes_dense, macs or parameters is made small.")
     ] = "bytes_compressed",
     policy: PolicyName = "standard",
-    recipient: Annotated[str, typer.Option(help="Mark it as this recipient's copy, so that a leak is traced.")] = "",
+    recipient: Annotated[
+        str, typer.Option(help="Watermark it as this recipient's copy, so that a leak can be traced.")
+    ] = "",
     queries: QueriesFrom = None,
-    halfway: Halfway = False,
+    mixup_queries: MixupQueries = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Prune a parent, mark, register and submit the result.  With --sweep: the smallest that passes a policy."""
+    """Prune a parent, watermark, register and submit the result.  With --sweep: the smallest that passes a policy."""
     from auditsvc.services.candidates import register_parent
     from auditsvc.services.model_store import resolve_parent
     from auditsvc.services.policies import resolve_policy
@@ -226,16 +228,16 @@ def prune(
     if audited is not None and sweep:
         dataset = ctx.datasets.open(audited)
         search = Sweep(dense, images, dataset, resolve_policy(policy, ctx.ledger), ctx, seen.sets, goal)
-        _tell_sweep(search, ladders_of(ladder, fields), version, person, json=json)
+        _run_sweep(search, ladders_of(ladder, fields), version, person, json=json)
         return
     chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
-    marking = WatermarkOptions(recipient, ctx.datasets.open(queries) if queries else None, halfway)
+    marking = WatermarkOptions(recipient, ctx.datasets.open(queries) if queries else None, mixup_queries)
     candidate = _made(ctx, dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, onnx=onnx)
-    _tell(ctx, candidate, dense, images, version, person, json=json)
+    _submit_and_print(ctx, candidate, dense, images, version, person, json=json)
 
 
 def _question(classes: str | None, image: str, output: str | None) -> Question | None:
-    """What an ONNX file does not say of itself."""
+    """What an ONNX file does not declare about itself."""
     from auditsvc.models import InputSpec
     from auditsvc.services.model_store import Question
 
@@ -271,10 +273,10 @@ def _made(
         return prune_candidate(ctx, parent, fixed, calibration, seen.sets, onnx=onnx, marking=marking)
 
 
-def _tell(
+def _submit_and_print(
     ctx: Context, candidate: Candidate, parent: Parent, images: Dataset, version: str, person: str, *, json: bool
 ) -> None:
-    """Submit, time, and say what the candidate costs beside its parent."""
+    """Submit, measure the latency, and print what the candidate costs compared with its parent."""
     from auditsvc.services.candidates import submit
     from auditsvc.services.sweep import cost_lines
 
@@ -301,8 +303,8 @@ def _timing(ctx: Context, candidate: Candidate, parent: Parent, images: Dataset)
         return None, str(error).splitlines()[0]
 
 
-def _tell_sweep(sweep: Sweep, ladders: tuple[Ladder, ...], version: str, person: str, *, json: bool) -> None:
-    """Sweep, submit the best, say what was tried; exit code 0, or 1 if nothing passed."""
+def _run_sweep(sweep: Sweep, ladders: tuple[Ladder, ...], version: str, person: str, *, json: bool) -> None:
+    """Sweep, submit the best, print what was tried; exit code 0, or 1 if nothing passed."""
     found = sweep.run(ladders)
     submission = sweep.submit(found, version, person)
     if json:

@@ -1,4 +1,4 @@
-"""``demo``, ``report`` and ``policy``: what tells people something."""
+"""``demo``, ``report`` and ``policy check``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from auditsvc.cli.output import Json, Model, Store, Version, context_for, print_json, settings_for
 from auditsvc.errors import InvalidInput, NotFound
 
-policy_app = typer.Typer(help="Look at policies.", no_args_is_help=True, rich_markup_mode=None)
+policy_app = typer.Typer(help="Check, plan, compare and explain policies.", no_args_is_help=True, rich_markup_mode=None)
 
 
 def demo(
     case: Annotated[str, typer.Option(help="faces, digits or cells (a detector).")] = "faces",
-    policy: Annotated[str, typer.Option(help="A shipped policy or a file; the case's own where none is given.")] = "",
+    policy: Annotated[str, typer.Option(help="A shipped policy or a file. [default: the policy of the case]")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -39,10 +39,10 @@ def demo(
 def report(
     model: Model,
     version: Version,
-    data: Annotated[Path, typer.Option(help="The data set that was audited, for its pictures.")],
+    data: Annotated[Path, typer.Option(help="The data set that was audited, for its images.")],
     formats: Annotated[
         list[str], typer.Option("--format", help="html, pdf, json, rules-csv, oscal, bom, ... or all; may be repeated.")
-    ] = ["html"],  # noqa: B006 - typer reads the default, nobody changes it
+    ] = ["html"],  # noqa: B006 - typer reads the default, nothing changes it
     store: Store = None,
     json: Json = False,
 ) -> None:

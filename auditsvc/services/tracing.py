@@ -430,5 +430,5 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} can't be read: {error}") from error
     if not isinstance(value, dict):
-        raise InvalidInput(f"{path} is not what `auditsvc reveal` writes")
+        raise InvalidInput(f"{path} is not what `auditsvc watermark reveal` writes")
     return value

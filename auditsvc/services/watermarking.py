@@ -36,13 +36,13 @@ class WatermarkOptions:
     """For whom a mark is made, and which images its queries are taken from.
 
     Without a ``pool`` the last third of the calibration images is taken, which the mark never holds still.  Some
-    hundreds are needed where a thief shows labels only.  ``halfway`` makes a thousand double exposures of the pool
+    hundreds are needed where a thief shows labels only.  ``mixup`` makes a thousand mixtures of pairs of the pool
     instead: stronger, slower (minutes), and easy to refuse.
     """
 
     recipient: str = ""
     pool: Dataset | None = None
-    halfway: bool = False
+    mixup: bool = False
 
 
 def embed_watermark(
@@ -102,7 +102,7 @@ def _queries(
         unmarked=unmarked,
         payload=payload,
         count=min(MOST_QUERIES, max(FEWEST_QUERIES, int((QUERY_WORK / weights) ** 0.5))),
-        halfway=marking.halfway,
+        halfway=marking.mixup,
     )
     return watermark.encrypt_queries(master, queries)
 

@@ -118,31 +118,31 @@ def test_a_found_file_is_traced_where_the_files_are_in_object_storage(
         monkeypatch.setenv("AUDITSVC_BLOBS_URL", url)
         ctx = open_context(Settings(store=store))
         expected = identify_file(ctx, tmp_path / "found.safetensors")
-        found = told("identify", tmp_path / "found.safetensors", "--store", store)
+        found = told("watermark", "identify", tmp_path / "found.safetensors", "--store", store)
     assert found["verdict"] == expected.verdict == "MATCH"
     assert found["matches"] == expected.model_dump(mode="json", exclude_none=True)["matches"]
 
 
 def test_a_found_file_is_traced_and_a_stranger_is_not_said_to_be_not_ours(store: Path, tmp_path: Path) -> None:
-    found = told("identify", store.parent / "found.safetensors", "--store", store)
+    found = told("watermark", "identify", store.parent / "found.safetensors", "--store", store)
     assert (found["verdict"], found["matches"][0]["recipient"]) == ("MATCH", "anna")
-    words = run("identify", store.parent / "found.safetensors", "--store", store).stdout
+    words = run("watermark", "identify", store.parent / "found.safetensors", "--store", store).stdout
     assert "the copy of anna (submitted)" in words
     shutil.copy(store.parent / "parent" / "model.safetensors", tmp_path / "x.safetensors")
-    stranger = told("identify", tmp_path / "x.safetensors", "--store", store, code=3)
+    stranger = told("watermark", "identify", tmp_path / "x.safetensors", "--store", store, code=3)
     assert stranger["verdict"] == "NO EVIDENCE"
     assert "distillation" in stranger["sentence"]
 
 
 def test_pictures_and_a_sheet_are_handed_out(store: Path, tmp_path: Path) -> None:
-    assert told("queries", tmp_path / "q", "--store", store)["pictures"] == 20
-    empty = run("identify", "--queries", tmp_path / "q" / "answers.csv", "--store", store)
+    assert told("watermark", "queries", tmp_path / "q", "--store", store)["images"] == 20
+    empty = run("watermark", "identify", "--queries", tmp_path / "q" / "answers.csv", "--store", store)
     assert isinstance(empty.exception, InvalidInput)
 
 
 @pytest.mark.parametrize("words", [[], ["a.safetensors", "--queries", "b.csv"]])
 def test_identify_wants_a_file_or_answers_and_not_both(store: Path, words: list[str]) -> None:
-    assert isinstance(run("identify", *words, "--store", store).exception, AuditError)
+    assert isinstance(run("watermark", "identify", *words, "--store", store).exception, AuditError)
 
 
 def test_keys_are_listed_retired_and_told_to_have_been_in_foreign_hands(store: Path, tmp_path: Path) -> None:
