@@ -158,10 +158,10 @@ def _open_datasets(threads: int) -> Datasets:
     # Every measurement opens a data set first, so this is also where torch gets its threads.
     import torch
 
-    from auditsvc.datasets.folder import FolderDatasets
+    from auditsvc.datasets.readers import DatasetReaders
 
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    return FolderDatasets()
+    return DatasetReaders()
 
 
 def _open_keys(settings: Settings) -> Keys:

@@ -1,42 +1,34 @@
-"""One file, one check.  Every module of this package that defines a ``Check`` is found here.
+"""Checks: one file, one check.
 
-A check that does not import stops the service: a gate that quietly lost a check would approve what it no
-longer looks at.  Two checks with one id are an error for the same reason.
+Every concrete ``Check`` in a module of this package is registered; installed packages add theirs in the entry-point
+group ``auditsvc.checks``.  A check that does not import stops the service: a gate that silently lost a check would
+approve what it no longer measures.
 """
 
 from __future__ import annotations
-
-import importlib
-import pkgutil
-from functools import cache
-from inspect import isabstract
 
 from pydantic import ValidationError
 
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import Check
+from auditsvc.plugins import Registry, classes_in, concrete
 from auditsvc.records import CheckSpec, faults_of
 
+CHECKS: Registry[type[Check]] = Registry(
+    "auditsvc.checks",
+    lambda: ((check.id, check) for check in classes_in(__name__, Check)),  # type: ignore[type-abstract]
+    accepts=concrete(Check),
+    id_of=lambda check: check.id,
+)
 
-@cache
+
 def all_checks() -> dict[str, type[Check]]:
-    """Every check by its id."""
-    found: dict[str, type[Check]] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for item in vars(module).values():
-            if (
-                isinstance(item, type)
-                and issubclass(item, Check)
-                and not isabstract(item)
-                and item.__module__ == module.__name__
-            ):
-                if item.id in found:
-                    raise InvalidInput(
-                        f"two checks have the id {item.id!r}: {found[item.id].__name__} and {item.__name__}"
-                    )
-                found[item.id] = item
-    return found
+    """Every check by its id.
+
+    Raises:
+        Unavailable: a plug-in that can't be loaded, or two checks with one id.
+    """
+    return dict(CHECKS.by_id)
 
 
 def check_named(name: str, spec: CheckSpec) -> Check:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
 from auditsvc.records import Metric
-from auditsvc.tasks.detection import FALSE, FOUND, MISSED
+from auditsvc.tasks.detection import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 
 RECALL = Metric(id="recall", kind="ratio", unit="%", better="higher", title="recall of objects")
 PRECISION = Metric(id="precision", kind="ratio", unit="%", better="higher", title="precision of detections")
@@ -37,14 +37,14 @@ class ObjectDetection(RatioCheck):
     def by_class(self, sums: Numbers) -> Numbers:
         """The recall of each class."""
         parts = sums.reshape(len(sums), -1, 3)
-        return share(parts[..., FOUND], parts[..., FOUND] + parts[..., MISSED])
+        return share(parts[..., TRUE_POSITIVE], parts[..., TRUE_POSITIVE] + parts[..., FALSE_NEGATIVE])
 
 
 def _recall(sums: Numbers) -> Numbers:
     parts = sums.reshape(len(sums), -1, 3).sum(axis=1)
-    return share(parts[:, FOUND], parts[:, FOUND] + parts[:, MISSED])
+    return share(parts[:, TRUE_POSITIVE], parts[:, TRUE_POSITIVE] + parts[:, FALSE_NEGATIVE])
 
 
 def _precision(sums: Numbers) -> Numbers:
     parts = sums.reshape(len(sums), -1, 3).sum(axis=1)
-    return share(parts[:, FOUND], parts[:, FOUND] + parts[:, FALSE])
+    return share(parts[:, TRUE_POSITIVE], parts[:, TRUE_POSITIVE] + parts[:, FALSE_POSITIVE])

@@ -21,7 +21,7 @@ from auditsvc.evaluation.metrics.hota import COUNTED, Frame, association, counte
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck
 from auditsvc.models import Model
 from auditsvc.records import Metric
-from auditsvc.tasks.boxes import found_in, matched
+from auditsvc.tasks.boxes import match_detections, select_detections
 
 HOTA = Metric(id="hota", kind="ratio", better="higher", title="HOTA")
 ASSOCIATION = Metric(id="assa", kind="ratio", better="higher", title="association accuracy (AssA)")
@@ -76,7 +76,7 @@ def _objects(targets: Tensor) -> Iterator[Frame]:
 
 def _answers(model: Model, images: Tensor, targets: Tensor) -> Iterator[Frame]:
     """The answers that count; what lies where nothing is counted is left out, so that it names no false track."""
-    found = found_in(model(images))
-    _, counts = matched(found, targets[..., :5])
+    found = select_detections(model(images))
+    _, counts = match_detections(found, targets[..., :5])
     for kept, boxes, classes in zip(counts.cpu(), found.boxes.cpu(), found.classes.cpu(), strict=True):
         yield Frame.of(boxes[kept].double().numpy(), classes[kept].numpy())

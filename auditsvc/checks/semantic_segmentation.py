@@ -15,7 +15,7 @@ import numpy as np
 
 from auditsvc.evaluation.metrics.ratio import Formula, Numbers, RatioCheck, share
 from auditsvc.records import Metric
-from auditsvc.tasks.segmentation import SAID, SHARED, THERE
+from auditsvc.tasks.segmentation import ACTUAL, INTERSECTION, PREDICTED
 
 MEAN_IOU = Metric(id="miou", kind="ratio", unit="%", better="higher", title="mean IoU, pooled over all images")
 
@@ -38,7 +38,7 @@ class SemanticSegmentation(RatioCheck):
     def by_class(self, sums: Numbers) -> Numbers:
         """The IoU of each class."""
         parts = sums.reshape(len(sums), -1, 3)
-        return share(parts[..., SHARED], parts[..., SAID] + parts[..., THERE] - parts[..., SHARED])
+        return share(parts[..., INTERSECTION], parts[..., PREDICTED] + parts[..., ACTUAL] - parts[..., INTERSECTION])
 
     def _mean(self, sums: Numbers) -> Numbers:
         with warnings.catch_warnings():

@@ -30,7 +30,7 @@ def policy_plan(
     json: Json = False,
 ) -> None:
     """How many images each rule needs on each slice.  Exit code 3 if the policy could not approve anything."""
-    from auditsvc.datasets.folder import FolderDatasets
+    from auditsvc.datasets.readers import DatasetReaders
     from auditsvc.records import OVERALL
     from auditsvc.services.policies import resolve_policy, slice_dataset
     from auditsvc.services.power import plan, slice_sizes
@@ -40,7 +40,7 @@ def policy_plan(
     found = resolve_policy(policy)
     columns: tuple[Column, ...] = ()
     if data is not None:
-        dataset = FolderDatasets().open(data)
+        dataset = DatasetReaders().open(data)
         columns = getattr(dataset, "columns", ())
         sizes = slice_sizes(slice_dataset(found, dataset))
     else:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from auditsvc.errors import InvalidDataset, Unavailable
+from auditsvc.errors import InvalidDataset, InvalidInput, Unavailable
 from auditsvc.records import OVERALL, Name, TaskName, Text, faults_of
+from auditsvc.tasks import TargetKind, task_type
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Edges = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -64,18 +65,26 @@ class Description(BaseModel):
 
     @model_validator(mode="after")
     def _fits_the_task(self) -> Self:
-        boxed = self.task in ("detection", "tracking")
+        try:
+            task = task_type(self.task)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from error
+        boxed = task.target_kind in ("boxes", "tracks")
         if boxed != (self.annotations is not None) or boxed == (self.target is not None):
             raise ValueError(f"{self.task} needs {'annotations, a COCO file, and no' if boxed else 'a'} target column")
-        if self.task in ("classification", "segmentation") and len(self.classes) < 2:
-            raise ValueError(f"{self.task} chooses between two classes at least")
-        if self.foreground and (self.task != "segmentation" or len(self.classes) != 2):
-            raise ValueError("foreground is for segmentation with two classes")
-        if self.task == "ocr" and any(len(name) != 1 for name in self.classes):
-            raise ValueError("in ocr the classes are single characters")
-        if self.task == "tracking" and self.cluster is None:
-            raise ValueError("tracking needs a cluster: the column that says which sequence a frame is of")
+        faults = task.class_faults(self.classes)
+        if faults:
+            raise ValueError("; ".join(faults))
+        if self.foreground and (task.target_kind != "mask" or len(self.classes) != 2):
+            raise ValueError("foreground is for masks with two classes")
+        if task.target_kind == "tracks" and self.cluster is None:
+            raise ValueError(f"{self.task} needs a cluster: the column with the sequence of each frame")
         return self
+
+    @property
+    def target_kind(self) -> TargetKind:
+        """The form of the task's targets."""
+        return task_type(self.task).target_kind
 
     @property
     def named_slices(self) -> tuple[str, ...]:
@@ -90,14 +99,19 @@ class Description(BaseModel):
         return tuple(dict.fromkeys((*target, *self.named_slices, *self.bins, *cluster, *self.where)))
 
 
-def described(path: Path) -> tuple[Path, Description]:
+def description_file(path: Path) -> Path:
+    """The description of a folder, or the path itself if it is a YAML file."""
+    return path if path.suffix in {".yaml", ".yml"} else path / "dataset.yaml"
+
+
+def read_description(path: Path) -> tuple[Path, Description]:
     """The folder and its description; ``path`` is the folder, or one of several descriptions in it.
 
     Raises:
         InvalidDataset: no description, or one with faults.
-        Unavailable: it can't be read.
+        Unavailable: the file can't be read.
     """
-    source = path if path.suffix in {".yaml", ".yml"} else path / "dataset.yaml"
+    source = description_file(path)
     try:
         return source.parent, Description.model_validate(yaml.safe_load(source.read_text("utf-8")))
     except FileNotFoundError as error:

@@ -26,9 +26,10 @@ from PIL import Image
 
 from auditsvc.datasets import Batch, Dataset, Slices
 from auditsvc.datasets.coco import Annotations, read_annotations
-from auditsvc.datasets.description import Description, described
+from auditsvc.datasets.description import Description, description_file, read_description
 from auditsvc.datasets.images import Images, images_of
 from auditsvc.datasets.multi_domain import join_domains
+from auditsvc.datasets.readers import DatasetReader, Recognition
 from auditsvc.datasets.table import Row, picked, read_table, refuse, slices_of
 from auditsvc.datasets.targets import Targets, targets_of, uses_of
 from auditsvc.errors import InvalidDataset
@@ -146,23 +147,29 @@ class FolderDataset:
         return buffer.getvalue()
 
 
-class FolderDatasets:
-    """Opens data set folders; implements ``ports.Datasets``."""
+class FolderReader(DatasetReader):
+    """Reads the native format: a folder with ``dataset.yaml``, or one of several descriptions (``*.yaml``) in it."""
 
-    def open(self, path: Path) -> Dataset:
-        """Read and check a folder, or one of several descriptions (``*.yaml``) in it.
+    format = "folder"
+    expects = "a dataset.yaml, or the path of another description (*.yaml)"
 
-        A description that names another domain opens both as one data set (``measuring.joining``).
+    def recognises(self, path: Path) -> Recognition | None:
+        """By the description file."""
+        source = description_file(path)
+        return Recognition(source.name, declared=True) if source.is_file() else None
+
+    def read(self, path: Path) -> Dataset:
+        """Read and check a folder; a description with ``other_domain`` opens both data sets as one (``multi_domain``).
 
         Raises:
             InvalidDataset: with every fault of the description, the table and the images.
             Unavailable: the folder can't be read.
         """
-        folder, description = described(path)
+        folder, description = read_description(path)
         own = self._opened(folder, description)
         if description.other_domain is None:
             return own
-        beside, other = described(folder / description.other_domain)
+        beside, other = read_description(folder / description.other_domain)
         if other.other_domain is not None:
             raise InvalidDataset(f"{description.other_domain} names another domain itself; two are compared, not three")
         return join_domains(own, self._opened(beside, other))
@@ -209,7 +216,7 @@ def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Descript
 def _annotated(folder: Path, description: Description) -> Annotations | None:
     if description.annotations is None:
         return None
-    return read_annotations(folder / description.annotations, tracked=description.task == "tracking")
+    return read_annotations(folder / description.annotations, tracked=description.target_kind == "tracks")
 
 
 def _reference(

@@ -17,6 +17,7 @@ from torch import Tensor
 from auditsvc.datasets.dataset import MISSING, Batch, Dataset, SliceColumn, Slices
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, DatasetRef, Slicing, matches
+from auditsvc.tasks import task_type
 
 AND, OR, NOT = " & ", " | ", "not "
 
@@ -114,7 +115,7 @@ def by_class(dataset: Dataset) -> SliceColumn:
     Raises:
         InvalidInput: images that have no class of their own.
     """
-    if dataset.ref.task != "classification":
+    if task_type(dataset.ref.task).target_kind != "class":
         raise InvalidInput(f"slices by class are for classification; in {dataset.ref.task} an image has no class")
     targets = np.array([int(dataset.target_of(number)) for number in range(dataset.ref.images)])
     used, codes = np.unique(targets, return_inverse=True)

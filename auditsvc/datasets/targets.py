@@ -19,8 +19,7 @@ from auditsvc.datasets.images import KEEP_DECODED, UNREADABLE
 from auditsvc.datasets.table import Row, faults_of_targets
 from auditsvc.errors import InvalidDataset
 from auditsvc.records import canonical_json
-from auditsvc.tasks.boxes import IGNORED as CROWD
-from auditsvc.tasks.boxes import NONE
+from auditsvc.tasks.boxes import CROWD, PADDING
 from auditsvc.tasks.segmentation import IGNORED
 
 
@@ -98,10 +97,10 @@ def targets_of(
     if annotations is not None:
         return _boxes([annotations.boxes.get(row[description.image], ()) for row in rows], description, faults)
     column = str(description.target)
-    if description.task == "segmentation":
+    if description.target_kind == "mask":
         return _masks(folder, [row[column] for row in rows], size, description, faults)
     texts = tuple(row[column] for row in rows)
-    if description.task == "ocr":
+    if description.target_kind == "text":
         return _texts(texts, description, faults)
     faults += faults_of_targets(rows, description)
     places = {name: number for number, name in enumerate(description.classes)}
@@ -114,7 +113,7 @@ def _texts(texts: tuple[str, ...], description: Description, faults: list[str]) 
         faults.append(f"{description.target} has characters that are not among the classes: {' '.join(strange[:50])}")
     longest = max(max(map(len, texts)), 1)
     places = {name: number for number, name in enumerate(description.classes)}
-    padded = [[places.get(letter, 0) for letter in text] + [NONE] * (longest - len(text)) for text in texts]
+    padded = [[places.get(letter, 0) for letter in text] + [PADDING] * (longest - len(text)) for text in texts]
     return Listed(torch.tensor(padded, dtype=torch.int64), texts)
 
 
@@ -123,11 +122,11 @@ def _boxes(found: Sequence[Sequence[Box]], description: Description, faults: lis
     strange = sorted({box.category for boxes in found for box in boxes} - set(places))
     if strange:
         faults.append(f"categories that are not among the classes: {', '.join(strange[:50])}")
-    width = 6 if description.task == "tracking" else 5
-    values = torch.full((len(found), max((len(boxes) for boxes in found), default=0), 6), float(NONE))
+    width = 6 if description.target_kind == "tracks" else 5
+    values = torch.full((len(found), max((len(boxes) for boxes in found), default=0), 6), float(PADDING))
     for number, boxes in enumerate(found):
         for place, box in enumerate(boxes):
-            kind = CROWD if box.crowd else places.get(box.category, NONE)
+            kind = CROWD if box.crowd else places.get(box.category, PADDING)
             values[number, place] = torch.tensor((kind, *box.corners, box.track))
     contents = tuple(_named(boxes, width) for boxes in found)
     return Listed(values[..., :width].contiguous(), contents)

@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.datasets import Batch
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
 from auditsvc.models.card import Decoding
 from auditsvc.models.devices import one_thread
 from auditsvc.models.small_dense import SmallDetector
-from auditsvc.tasks import Detection
+from auditsvc.tasks.detection import Detection
 
 SEED, EPOCHS, BATCH, RATE, WIDTH = 20261126, 60, 16, 3e-3, 8
 REACH = 6.0
@@ -118,7 +118,7 @@ def card_of(point: float, classes: tuple[str, ...]) -> ArchitectureCard:
 
 def main(folder: Path) -> None:
     """Train, choose the operating point, write the model folder."""
-    data = FolderDatasets().open(Path(__file__).parent / "cells" / "train.yaml")
+    data = DatasetReaders().open(Path(__file__).parent / "cells" / "train.yaml")
     batch = next(data.batches(data.ref.images))
     network, task = trained(batch), Detection(data.classes)
 
@@ -144,7 +144,7 @@ def trained_digits(folder: Path, description: Path) -> Path:
     target = folder / "digits-parent"
     if target.is_dir():
         return target
-    dataset = FolderDatasets().open(description)
+    dataset = DatasetReaders().open(description)
     batch = next(dataset.batches(dataset.ref.images))
     card = ArchitectureCard(
         architecture="small_cnn",

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from auditsvc.evaluation.context import Disturbance, EvalContext
 from auditsvc.records import Condition, Declarations, Family, Metric, Reading, TaskName, paired_metrics
-from auditsvc.tasks import TASKS
 
 
 class Check(BaseModel, ABC):
@@ -36,8 +35,8 @@ class Check(BaseModel, ABC):
 
     id: ClassVar[str]
     version: ClassVar[int]
-    tasks: ClassVar[frozenset[TaskName]] = frozenset(TASKS)
-    """The tasks that it supports."""
+    tasks: ClassVar[frozenset[TaskName] | None] = None
+    """The tasks that it supports; None for every task."""
     topics: ClassVar[frozenset[str]] = frozenset()
     """The kinds of evidence that it gives, from ``policies/frameworks/_vocabulary.yaml``.  A check without topics
     covers none: a report can't claim coverage that no check declares."""
@@ -69,7 +68,7 @@ class Check(BaseModel, ABC):
 
     def faults(self, task: TaskName) -> tuple[str, ...]:
         """Why it does not support this task with these parameters; empty if it does."""
-        if task not in self.tasks:
+        if self.tasks is not None and task not in self.tasks:
             return (f"{self.id} is for {', '.join(sorted(self.tasks))}, not for {task}",)
         if task != "classification" and getattr(self, "errors_apart", False):
             return (f"{self.id}: errors_apart needs classes of images, which {task} does not have",)

@@ -60,12 +60,12 @@ def flips_of(pair: Pair, dataset: Dataset, task: Task, kept: tuple[int, int, int
             yield Flip(
                 image=dataset.name_of(index),
                 condition=pair.name,
-                parent=task.words(pair.parent[place]),
-                candidate=task.words(pair.candidate[place]),
-                target=task.target_words(dataset.target_of(index)),
+                parent=task.describe_answer(pair.parent[place]),
+                candidate=task.describe_answer(pair.candidate[place]),
+                target=task.describe_target(dataset.target_of(index)),
                 slices=dataset.slices.of(index),
                 scores=tuple(float(side["score"][place]) for side in (pair.parent, pair.candidate))
-                if task.tallied
+                if task.tally_size
                 else None,
             )
 
@@ -228,7 +228,7 @@ class EvalContext:
         disturb: Disturbance | None,
         stream: str,
     ) -> list[Predictions]:
-        found = [empty_predictions(self.dataset.ref.images, self.task.tallied) for _ in models]
+        found = [empty_predictions(self.dataset.ref.images, self.task.tally_size) for _ in models]
         start = 0
         with torch.inference_mode():
             for batch in self.batches(None):
@@ -253,7 +253,7 @@ class EvalContext:
         """Attack one model and let another one, or the same, answer; the attack sees a fused copy, the judge is
         the model as it is deployed."""
         total = self.dataset.ref.images if chosen is None else len(chosen)
-        found = [empty_predictions(total, self.task.tallied) for _ in names]
+        found = [empty_predictions(total, self.task.tally_size) for _ in names]
         quick, start = fold_batchnorm(victim), 0
         for batch in self.batches(chosen):
             versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
@@ -265,7 +265,7 @@ class EvalContext:
 
     def _write(self, answers: Predictions, start: int, outputs: Tensor, targets: Tensor) -> None:
         part = answers[start : start + len(targets)]
-        judged = self.task.judged(outputs, targets)
+        judged = self.task.score_batch(outputs, targets)
         for name in answers.dtype.names or ():
             part[name] = getattr(judged, name).cpu().numpy()
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from auditsvc import __version__
+from auditsvc.plugins import installed, origin_of, source_of
 
 
 def fingerprint(work: object) -> str | None:
@@ -53,12 +54,14 @@ def _joined(name: str, parts: list[str | None]) -> str | None:
 
 @cache
 def code_version() -> str:
-    """The version of the code that readings come from, with a digest of its sources.
+    """The version of the code that readings come from, with a digest of its sources and those of installed plug-ins.
 
-    Evidence is bound to it, so that a changed check is never answered from yesterday's evidence.
+    Evidence is bound to it, so that a changed check is never answered from evidence of the old one.
     """
     root = Path(__file__).parents[1]
     folders = [root / part for part in ("checks", "datasets", "evaluation", "models", "tasks")]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     text = b"".join(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() for path in sources)
+    for group in ("checks", "tasks", "datasets", "architectures"):
+        text += b"".join(origin_of(point).encode() + source_of(point) for point in installed(f"auditsvc.{group}"))
     return f"{__version__}+{hashlib.sha256(text).hexdigest()[:12]}"

@@ -168,7 +168,7 @@ class StageContext(EvalContext):
 
     def _shelf(self, key: str) -> Predictions:
         if key not in self.kept:
-            empty = empty_predictions(self._stage.whole.ref.images, self.task.tallied)
+            empty = empty_predictions(self._stage.whole.ref.images, self.task.tally_size)
             empty["score"] = np.nan
             self.kept[key] = empty
         return self.kept[key]
@@ -181,6 +181,6 @@ class StageContext(EvalContext):
 
     def _put(self, shelf: Predictions, batch: Batch, outputs: torch.Tensor) -> None:
         numbers = batch.indices.cpu().numpy()
-        part = empty_predictions(len(numbers), self.task.tallied)
+        part = empty_predictions(len(numbers), self.task.tally_size)
         self._write(part, 0, outputs, batch.targets)
         shelf[numbers] = part

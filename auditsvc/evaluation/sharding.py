@@ -85,7 +85,7 @@ class ShardContext(EvalContext):
         return answers
 
     def _nothing(self, images: int, many: int) -> list[Predictions]:
-        return [empty_predictions(images, self.task.tallied) for _ in range(many)]
+        return [empty_predictions(images, self.task.tally_size) for _ in range(many)]
 
     def _keep(self, keys: Iterable[str | None], answers: Iterable[Predictions], images: int) -> None:
         for key, one in zip(keys, answers, strict=True):

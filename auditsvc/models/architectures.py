@@ -1,40 +1,25 @@
-"""Architectures by name: the product's own, and those of installed packages.
+"""Architectures by name: built in, of timm and torchvision, and of installed packages.
 
-A package adds some through the entry-point group ``auditsvc.architectures``; each entry point is a callable
-that takes the card's ``arguments`` and returns an ``nn.Module``.  Only installed code is ever called: a model
-file can name an architecture, never bring one.
+A module of this package registers factories in its ``NETWORKS``, an installed package in the entry-point group
+``auditsvc.architectures``; a factory takes the ``arguments`` of an architecture card and returns an ``nn.Module``.
+Only installed code is called: a model file can name an architecture, never bring one.
 
-Architectures of installed packages: timm and torchvision, by the name that the package gives them.
-
-``architecture`` is ``timm`` or ``torchvision``; ``arguments`` holds ``name`` and what the package's own factory takes
-(``{"name": "resnet18", "num_classes": 10}``).  Only the class is taken: weights come from the model folder, so nothing
-is ever downloaded.  Of torchvision these are the classifiers; its detectors fetch a backbone unless told otherwise.
+For timm and torchvision ``arguments`` holds the model's ``name`` and what the library's own factory takes
+(``{"name": "resnet18", "num_classes": 10}``).  Weights come from the model folder, so nothing is downloaded.  Of
+torchvision only the classifiers are supported, because its detectors download a backbone by default.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.models.onnx_layers import OnnxGraph
-from auditsvc.models.small_dense import SmallDetector, SmallReader, SmallSegmenter
-from auditsvc.models.small_networks import (
-    SmallAttention,
-    SmallCnn,
-    SmallConcat,
-    SmallFixedView,
-    SmallGrouped,
-    SmallMobile,
-    SmallResNet,
-    SmallSplit,
-)
-from auditsvc.models.tiny_xception import TinyXception
+from auditsvc.plugins import Registry, modules_in
 
 _FORBIDDEN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights",
               "weights_backbone", "scriptable", "progress")  # fmt: skip
@@ -92,30 +77,20 @@ def _package(name: str) -> Any:
         raise Unavailable(f"{name} is installed for another torch than {torch.__version__}: {error}") from error
 
 
-GROUP = "auditsvc.architectures"
+NETWORKS = {"timm": from_timm, "torchvision": from_torchvision}
 
-_OWN: dict[str, Callable[..., nn.Module]] = {
-    "onnx_graph": OnnxGraph,
-    "small_attention": SmallAttention,
-    "small_cnn": SmallCnn,
-    "small_concat": SmallConcat,
-    "small_detector": SmallDetector,
-    "small_fixed_view": SmallFixedView,
-    "small_grouped": SmallGrouped,
-    "small_mobile": SmallMobile,
-    "small_reader": SmallReader,
-    "small_resnet": SmallResNet,
-    "small_segmenter": SmallSegmenter,
-    "small_split": SmallSplit,
-    "timm": from_timm,
-    "tiny_xception": TinyXception,
-    "torchvision": from_torchvision,
-}
+
+def _built_in() -> Iterator[tuple[str, Callable[..., nn.Module]]]:
+    for module in modules_in(__package__):
+        yield from vars(module).get("NETWORKS", {}).items()
+
+
+ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("auditsvc.architectures", _built_in, accepts=callable)
 
 
 def architecture_names() -> tuple[str, ...]:
-    """Every name that can stand in an ``architecture.json`` on this machine."""
-    return tuple(sorted({*_OWN, *(point.name for point in entry_points(group=GROUP))}))
+    """Every name that an ``architecture.json`` can have on this machine."""
+    return tuple(ARCHITECTURES.by_id)
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -123,14 +98,11 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
 
     Raises:
         InvalidInput: no such architecture, or arguments that it does not take.
+        Unavailable: a plug-in that can't be loaded.
     """
-    factory = _OWN.get(name)
+    factory = ARCHITECTURES.by_id.get(name)
     if factory is None:
-        points = entry_points(group=GROUP, name=name)
-        if not points:
-            known = ", ".join(architecture_names())
-            raise InvalidInput(f"no architecture named {name!r} is installed; known: {known}")
-        factory = next(iter(points)).load()
+        raise InvalidInput(f"no architecture named {name!r} is installed; known: {', '.join(architecture_names())}")
     try:
         return factory(**arguments).eval()
     except (TypeError, ValueError, KeyError) as error:

@@ -207,3 +207,6 @@ def _layer(node: Mapping[str, Any]) -> nn.Module | None:
     if node["op"] == "layer_norm":
         return nn.LayerNorm(_checked(at["shape"]), at["eps"])
     return None
+
+
+NETWORKS = {"onnx_graph": OnnxGraph}

@@ -118,3 +118,6 @@ class SmallReader(nn.Module):
         """Logits step by step, from left to right."""
         logits: Tensor = self.head(self.features(images).mean(dim=2)).transpose(1, 2)
         return logits
+
+
+NETWORKS = {"small_detector": SmallDetector, "small_reader": SmallReader, "small_segmenter": SmallSegmenter}

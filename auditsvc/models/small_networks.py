@@ -257,3 +257,15 @@ class SmallFixedView(nn.Module):
         mixed = (features.view(-1, 2, self.width, *size) * self.gain).transpose(1, 2)
         logits: Tensor = self.head(_pooled(self.last(mixed.reshape(-1, 2 * self.width, *size))))
         return logits
+
+
+NETWORKS = {
+    "small_attention": SmallAttention,
+    "small_cnn": SmallCnn,
+    "small_concat": SmallConcat,
+    "small_fixed_view": SmallFixedView,
+    "small_grouped": SmallGrouped,
+    "small_mobile": SmallMobile,
+    "small_resnet": SmallResNet,
+    "small_split": SmallSplit,
+}

@@ -121,3 +121,6 @@ class TinyXception(nn.Module):
         """Age ``(N, 1)`` in years and gender logits ``(N, 2)``."""
         answers: tuple[Tensor, Tensor] = self.n(images - self.mean)
         return answers
+
+
+NETWORKS = {"tiny_xception": TinyXception}

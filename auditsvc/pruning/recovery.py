@@ -166,7 +166,7 @@ def _loss(parent: Model, model: Model, spec: Training, batch: Batch) -> Tensor:
         return labels
     with torch.no_grad():
         wanted = parent(batch.images)
-    soft = task.imitation(answers, wanted, spec.temperature)
+    soft = task.distillation_loss(answers, wanted, spec.temperature)
     return spec.share * soft + (1 - spec.share) * labels
 
 

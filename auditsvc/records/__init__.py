@@ -1,6 +1,17 @@
 """The nouns.  Frozen pydantic, canonical JSON (RFC 8785), named by digest; no torch, no input or output."""
 
-from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, canonical_json, digest_of, faults_of
+from auditsvc.records.base import (
+    Digest,
+    Moment,
+    Name,
+    Record,
+    TaskName,
+    Text,
+    Value,
+    canonical_json,
+    digest_of,
+    faults_of,
+)
 from auditsvc.records.decision import Approval, Decision, Judgement, Outcome, Verdict, Waiver
 from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
 from auditsvc.records.job import (
@@ -29,7 +40,6 @@ from auditsvc.records.model import (
     Parent,
     Recipe,
     Submission,
-    TaskName,
     Timing,
     WatermarkKeyRecord,
     recipe_key,

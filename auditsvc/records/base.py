@@ -23,7 +23,15 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 import rfc8785
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from auditsvc.errors import InvalidInput
 
@@ -88,6 +96,16 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 """A short name that is safe in a path, a URL and a registry."""
+
+TaskName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$"),
+    WithJsonSchema({
+        "type": "string", "pattern": "^[a-z][a-z0-9-]{0,63}$",
+        "examples": ["classification", "detection", "segmentation", "ocr", "tracking"],
+    }),
+]  # fmt: skip
+"""The id of a task: built in, or of a plug-in (``auditsvc.tasks``)."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 """Words for a reader; never empty."""

@@ -6,9 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
-
-TaskName = Literal["classification", "detection", "segmentation", "ocr", "tracking"]
+from auditsvc.records.base import Digest, Moment, Name, Record, TaskName, Text, Value
 
 
 class FileEntry(Value):

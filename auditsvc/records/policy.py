@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from auditsvc.records.base import Digest, Name, Record, Text, Value
+from auditsvc.records.base import Digest, Name, Record, TaskName, Text, Value
 from auditsvc.records.evidence import OVERALL
 
 Severity = Literal["block", "warn"]
@@ -132,7 +132,8 @@ class Policy(Record):
     policy: Name
     version: Annotated[int, Field(ge=1)]
     why: Text
-    task: Literal["any", "classification", "detection", "segmentation", "ocr", "tracking"] = "any"
+    task: TaskName = "any"
+    """The task that it is for, or ``any``."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     approvals: Annotated[int, Field(ge=1, le=9)] = 2

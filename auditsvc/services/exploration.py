@@ -167,9 +167,9 @@ def _found(pairs: Sequence[Pair], task: Task, dataset: Dataset) -> dict[str, obj
         "shown": tuple(
             Exemplar(
                 image=dataset.name_of(int(place)),
-                target=task.target_words(dataset.target_of(int(place))),
-                parent=task.words(parent[place]),
-                candidates=task.words(pairs[speaker[place]].candidate[place]),
+                target=task.describe_target(dataset.target_of(int(place))),
+                parent=task.describe_answer(parent[place]),
+                candidates=task.describe_answer(pairs[speaker[place]].candidate[place]),
                 agreed=int(agreed[place]),
                 slices=dataset.slices.of(int(place)),
             )

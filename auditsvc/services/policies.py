@@ -102,6 +102,9 @@ def parse_policy(text: str, origin: str) -> Policy:
         _complete_checks(_readable_checks(fields), str(fields.get("task", "any")), lines, faults)
         raise _refused(origin, faults) from error
     checks = _complete_checks(policy.checks, policy.task, lines, faults)
+    if policy.task != "any" and policy.task not in TASKS.by_id:
+        known = ", ".join(["any", *TASKS.by_id])
+        faults.append((_line(lines, ("task",)), f"task: there is no task {policy.task!r}; there are: {known}"))
     faults += _faults_of_rules(policy, checks, lines)
     if faults:
         raise _refused(origin, faults)
@@ -197,8 +200,7 @@ def _readable_checks(fields: dict[str, Any]) -> dict[str, CheckSpec]:
 
 def _unfit(check: Check, task: str) -> tuple[str, ...]:
     """Why this check can't be asked about the policy's task; of a policy for any task the audit tells."""
-    known = [one for one in TASKS if one == task]
-    return check.faults(known[0]) if known else ()
+    return check.faults(task) if task in TASKS.by_id else ()
 
 
 def _complete_checks(

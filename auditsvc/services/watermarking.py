@@ -114,7 +114,7 @@ def _watched(model: Model) -> watermark.Watched | None:
     task = task_named(model.card.task, model.card.classes)
 
     def changed(before: Tensor, after: Tensor) -> Tensor:
-        return 1 - task.scores(after, task.answered(before))
+        return 1 - task.scores(after, task.as_targets(before))
 
     return watermark.Watched(lambda images: torch.cat([model(part) for part in torch.split(images, 32)]), changed)
 
@@ -199,7 +199,7 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> Wa
     changed, losses = 0, []
     with torch.inference_mode():
         for batch in dataset.batches(32):
-            before, after = (task.judged(model(batch.images), batch.targets) for model in (unmarked, marked))
+            before, after = (task.score_batch(model(batch.images), batch.targets) for model in (unmarked, marked))
             changed += int((after.answer != before.answer).sum())
             losses.append((before.score.double() - after.score.double()).numpy())
     return WatermarkReading(

@@ -1,110 +1,51 @@
-"""Kinds of model.  Each turns outputs and targets into one score in 0..1 for each image.
+"""Tasks: what a model's outputs are.  Each turns outputs and targets into one score in 0..1 for each image.
 
-That score is the common currency: it can be sliced, paired and given an interval, so a check never asks
-which task it faces.  Beside it a task tallies what its own measures of a whole corpus are made of.
+That score is common to all tasks: it can be sliced, paired and given an interval, so a check need not know the task.
+A task also counts, image by image, what its corpus metrics are made of (``ImageScores.tally``).
 
-Targets are always one tensor with an entry for each image, padded where images have more or less of something:
-class numbers, boxes, pixels, characters.
+Targets are one tensor with an entry for each image, padded where images have different numbers of boxes or characters.
+One file of this package is one task; installed packages add theirs in the entry-point group ``auditsvc.tasks``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, get_args
-
-from torch import Tensor
-
 from auditsvc.errors import InvalidInput
-from auditsvc.records import TaskName
-from auditsvc.tasks.classification import Classification
-from auditsvc.tasks.detection import Detection
-from auditsvc.tasks.ocr import Ocr
-from auditsvc.tasks.scoring import ImageScores
-from auditsvc.tasks.segmentation import Segmentation
-from auditsvc.tasks.tracking import Tracking
+from auditsvc.plugins import Registry, classes_in, concrete
+from auditsvc.tasks.task import ImageScores, TargetKind, Task
+
+TASKS: Registry[type[Task]] = Registry(
+    "auditsvc.tasks",
+    lambda: ((task.name, task) for task in classes_in(__name__, Task)),  # type: ignore[type-abstract]
+    accepts=concrete(Task),
+    id_of=lambda task: task.name,
+)
 
 
-class Task(Protocol):
-    """What a kind of model must be able to say about its answers."""
-
-    @property
-    def name(self) -> str:
-        """The task's name, as records write it."""
-        ...
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """What can be answered, in the order of its numbers."""
-        ...
-
-    @property
-    def tallied(self) -> int:
-        """How many numbers are tallied for each image."""
-        ...
-
-    @property
-    def step(self) -> float:
-        """An image is lost or won only if its score moves by more than this."""
-        ...
-
-    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
-        """Everything that is said of a batch."""
-        ...
-
-    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """``(N,)`` float32 in 0..1: how right each answer is."""
-        ...
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """``(N,)`` differentiable, larger is worse: what an attack climbs and training descends."""
-        ...
-
-    def answered(self, outputs: Tensor) -> Tensor:
-        """The answers as if they were targets: what another model's answers can be held against."""
-        ...
-
-    def imitation(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-        """A differentiable number: how far answers are from those of a parent, for distillation."""
-        ...
-
-    def words(self, answer: Any) -> str:
-        """One answer for a reader: a row of ``measuring.Answers``."""
-        ...
-
-    def target_words(self, target: Tensor) -> str:
-        """The target of one image for a reader."""
-        ...
-
-
-_KINDS: dict[TaskName, type[Any]] = {
-    "classification": Classification,
-    "detection": Detection,
-    "segmentation": Segmentation,
-    "ocr": Ocr,
-    "tracking": Tracking,
-}
-TASKS: tuple[TaskName, ...] = get_args(TaskName)
-
-
-def task_named(name: str, classes: tuple[str, ...]) -> Task:
-    """The task of this name.
+def task_type(name: str) -> type[Task]:
+    """The task of this name, without its classes.
 
     Raises:
         InvalidInput: there is no task of this name.
+        Unavailable: a plug-in that can't be loaded.
     """
-    if name not in TASKS:
-        raise InvalidInput(f"there is no task {name!r}; there are: {', '.join(TASKS)}")
-    task: Task = _KINDS[name](classes)
-    return task
+    found = TASKS.by_id.get(name)
+    if found is None:
+        raise InvalidInput(f"there is no task {name!r}; there are: {', '.join(TASKS.by_id)}")
+    return found
 
 
-__all__ = [
-    "TASKS",
-    "Classification",
-    "Detection",
-    "ImageScores",
-    "Ocr",
-    "Segmentation",
-    "Task",
-    "Tracking",
-    "task_named",
-]
+def task_named(name: str, classes: tuple[str, ...]) -> Task:
+    """The task of this name, for data with these classes.
+
+    Raises:
+        InvalidInput: there is no task of this name.
+        Unavailable: a plug-in that can't be loaded.
+
+    Example:
+        >>> task_named("classification", ("cat", "dog")).name
+        'classification'
+    """
+    return task_type(name)(classes)
+
+
+__all__ = ["TASKS", "ImageScores", "TargetKind", "Task", "task_named", "task_type"]

@@ -1,28 +1,29 @@
-"""One answer out of several for each image.  The score is 1 for the right class and 0 for any other."""
+"""Image classification: one class for each image.  The score is 1 for the right class and 0 for any other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.scoring import ImageScores
+from auditsvc.tasks.task import ImageScores, Task
 
 
-@dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """Top-1 classification; outputs are logits ``(N, C)``, targets class numbers ``(N,)`` int64."""
 
-    classes: tuple[str, ...]
     name = "classification"
-    tallied = 0
-    step = 0.0
+    target_kind = "class"
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
-        """Score, answer and class; nothing is tallied."""
+    @classmethod
+    def class_faults(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """At least two classes."""
+        return ("classification needs at least two classes",) if len(classes) < 2 else ()
+
+    def score_batch(self, outputs: Tensor, targets: Tensor) -> ImageScores:
+        """Score, answer and class; no counts."""
         return ImageScores(
             self.scores(outputs, targets), outputs.argmax(dim=1), targets, targets.new_zeros(len(targets), 0)
         )
@@ -36,20 +37,24 @@ class Classification:
         """Cross-entropy in nats."""
         return functional.cross_entropy(outputs, targets, reduction="none")
 
-    def answered(self, outputs: Tensor) -> Tensor:
+    def as_targets(self, outputs: Tensor) -> Tensor:
         """The class with the largest logit."""
         return outputs.argmax(dim=1)
 
-    def imitation(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-        """The divergence between both models' softened answers, times the temperature squared (Hinton et al., 2015)."""
-        found, taught = (outputs / temperature).log_softmax(1), (wanted / temperature).log_softmax(1)
-        return functional.kl_div(found, taught, reduction="batchmean", log_target=True) * temperature**2
+    def distillation_loss(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The Kullback-Leibler divergence of both softened outputs, times the squared temperature.
 
-    def words(self, answer: Any) -> str:
+        Reference: G. Hinton, O. Vinyals and J. Dean (2015), "Distilling the Knowledge in a Neural Network",
+        arXiv:1503.02531.
+        """
+        student, softened = (outputs / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+        return functional.kl_div(student, softened, reduction="batchmean", log_target=True) * temperature**2
+
+    def describe_answer(self, answer: Any) -> str:
         """The class name."""
         return self._named(int(answer["answer"]))
 
-    def target_words(self, target: Tensor) -> str:
+    def describe_target(self, target: Tensor) -> str:
         """The class name."""
         return self._named(int(target))
 

@@ -1,49 +1,51 @@
-"""A line of text in each image.  The score is 1 less the character error rate, at least 0.
+"""Text recognition (OCR): a line of text in each image.  The score is 1 - character error rate (CER), at least 0.
 
-Models answer by connectionist temporal classification: at each step one of the characters or nothing.  Only the
-likeliest path is read, as such models are deployed.
+Models use connectionist temporal classification (CTC): at each step one of the characters or the blank.  Decoding is
+greedy (best path), as such models are deployed.
 
 Reference: A. Graves et al. (2006), "Connectionist Temporal Classification", doi:10.1145/1143844.1143891.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.scoring import ImageScores, digest_of_rows, no_class
+from auditsvc.tasks.task import ImageScores, Task, digest_of_rows, no_class
 
-NONE = -1
+PADDING = -1
 """Pads a target text."""
 
 SHOWN = 32
-"""Characters of an answer that are kept for people; all of them are counted."""
+"""Characters of an answer that are stored for display; the score uses all of them."""
 
 EDITS, CHARACTERS = 0, 1
-"""What is tallied: insertions, deletions and substitutions; characters of the target.  Then the answer itself."""
+"""The counts: insertions, deletions and substitutions; characters of the target.  Then the answer's characters."""
 
 
-@dataclass(frozen=True)
-class Ocr:
-    """Outputs are logits ``(N, T, C + 1)``, the last for nothing; targets character numbers ``(N, L)``, -1 pads."""
+class Ocr(Task):
+    """Outputs are logits ``(N, T, C + 1)``, the last for the blank; targets character numbers ``(N, L)``, -1 pads."""
 
-    classes: tuple[str, ...]
     name = "ocr"
-    step = 0.0
+    target_kind = "text"
+
+    @classmethod
+    def class_faults(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Single characters."""
+        return ("in ocr the classes are single characters",) if any(len(name) != 1 for name in classes) else ()
 
     @property
-    def tallied(self) -> int:
-        """Edits, characters, and the beginning of what was read."""
+    def tally_size(self) -> int:
+        """Edits, characters, and the first characters of the answer."""
         return 2 + SHOWN
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
-        """1 less the error rate, the edits behind it, and the text."""
+    def score_batch(self, outputs: Tensor, targets: Tensor) -> ImageScores:
+        """1 - CER, its edits and characters, and the answer."""
         read = self.read(outputs)
-        edits, length = distance(read, targets), (targets >= 0).sum(dim=1)
+        edits, length = levenshtein(read, targets), (targets >= 0).sum(dim=1)
         score = torch.where(length > 0, 1 - edits / length.clamp_min(1), (edits == 0).float()).clamp_min(0)
         score = torch.where(torch.isfinite(outputs).flatten(1).all(dim=1), score, 0.0)
         shown = functional.pad(read[:, :SHOWN] + 1, (0, max(0, SHOWN - read.shape[1])))
@@ -51,54 +53,50 @@ class Ocr:
         return ImageScores(score.float(), digest_of_rows(read + 1), no_class(targets), tally)
 
     def read(self, outputs: Tensor) -> Tensor:
-        """``(N, T)``: the characters of the likeliest path, repeats and nothings taken out, -1 behind them."""
-        best, nothing = outputs.argmax(dim=2), outputs.shape[2] - 1
-        before = functional.pad(best[:, :-1], (1, 0), value=nothing)
-        kept = (best != nothing) & (best != before)
-        order = (~kept).long().argsort(dim=1, stable=True)
-        return torch.where(kept, best, NONE).gather(1, order)
-
-    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """1 less the character error rate of each image."""
-        return self.judged(outputs, targets).score
+        """``(N, T)``: greedy CTC decoding: the best path without repeats and blanks, padded with -1."""
+        best, blank = outputs.argmax(dim=2), outputs.shape[2] - 1
+        before = functional.pad(best[:, :-1], (1, 0), value=blank)
+        emitted = (best != blank) & (best != before)
+        order = (~emitted).long().argsort(dim=1, stable=True)
+        return torch.where(emitted, best, PADDING).gather(1, order)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood of the target over all its paths, in nats."""
+        """CTC loss: the negative log-likelihood of the target over all its paths, in nats."""
         logs = outputs.log_softmax(2).transpose(0, 1)
         lengths = torch.full((len(outputs),), outputs.shape[1], dtype=torch.int64)
-        wanted = (targets >= 0).sum(dim=1).cpu()
-        nothing = outputs.shape[2] - 1
+        target_lengths = (targets >= 0).sum(dim=1).cpu()
+        blank = outputs.shape[2] - 1
         return functional.ctc_loss(
-            logs, targets.clamp_min(0), lengths, wanted, blank=nothing, reduction="none", zero_infinity=True
+            logs, targets.clamp_min(0), lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
         )
 
-    def answered(self, outputs: Tensor) -> Tensor:
-        """``(N, T)``: the text that is read."""
+    def as_targets(self, outputs: Tensor) -> Tensor:
+        """``(N, T)``: the decoded text."""
         return self.read(outputs)
 
-    def imitation(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-        """The divergence between both models' softened answers at each step, times the temperature squared."""
-        found, taught = (outputs / temperature).log_softmax(2), (wanted / temperature).log_softmax(2)
-        each = functional.kl_div(found, taught, reduction="none", log_target=True).sum(dim=2)
+    def distillation_loss(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The mean Kullback-Leibler divergence of the softened steps, times the squared temperature."""
+        student, softened = (outputs / temperature).log_softmax(2), (teacher / temperature).log_softmax(2)
+        each = functional.kl_div(student, softened, reduction="none", log_target=True).sum(dim=2)
         return each.mean() * temperature**2
 
-    def words(self, answer: Any) -> str:
-        """The text that was read."""
+    def describe_answer(self, answer: Any) -> str:
+        """The decoded text."""
         return self._text(answer["tally"][2:].astype(int) - 1) or "(nothing)"
 
-    def target_words(self, target: Tensor) -> str:
-        """The text that is there."""
+    def describe_target(self, target: Tensor) -> str:
+        """The text of the target."""
         return self._text(target.tolist()) or "(nothing)"
 
     def _text(self, numbers: Any) -> str:
         return "".join(self.classes[number] for number in numbers if 0 <= number < len(self.classes))
 
 
-def distance(left: Tensor, right: Tensor) -> Tensor:
-    """``(N,)`` int64: the fewest insertions, deletions and substitutions between rows of ``(N, A)`` and ``(N, B)``.
+def levenshtein(left: Tensor, right: Tensor) -> Tensor:
+    """Levenshtein distance, ``(N,)`` int64, between the rows of ``(N, A)`` and of ``(N, B)`` integers.
 
-    Negative numbers pad.  A row of the table at a time for all pairs: within it each cell is the least of those before
-    it plus their distance, which is a running minimum.
+    Negative numbers pad.  Computed one row of the dynamic-programming table at a time for all pairs: within a row each
+    cell is the least of the cells before it plus their distance, which is a running minimum.
 
     Reference: V. I. Levenshtein (1966), Soviet Physics Doklady 10 (8), 707-710.
     """

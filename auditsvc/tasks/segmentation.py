@@ -1,92 +1,91 @@
-"""A class for each pixel.  The score is the image's mean intersection over union.
+"""Semantic segmentation: a class for iou pixel.  The score is the image's mean intersection over union (mIoU).
 
-The mean is over the classes that the image has or that are said of it, background among them; pixels marked 255 are
-ignored.  Pixels differ a little between any two models, so an answer counts as another one only if the classes that
-are found by half differ, and an image as lost only if its score falls by more than ``step``.
+The mean is over the classes that are in the target or in the prediction, background included; pixels marked 255 are
+ignored.  Pixels differ a little between any two models, so two answers count as different only if the sets of classes
+with an IoU of at least one half differ, and an image as lost only if its score falls by more than ``step``.
 
 Reference: M. Everingham et al. (2010), "The Pascal Visual Object Classes Challenge", doi:10.1007/s11263-009-0275-4.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.scoring import ImageScores, digest_of_rows, no_class
+from auditsvc.tasks.task import ImageScores, Task, digest_of_rows, no_class
 
 IGNORED = 255
-"""The class of pixels that don't count."""
+"""The class number of ignored pixels."""
 
-SHARED, SAID, THERE = 0, 1, 2
-"""What is tallied for each class, in pixels: said and there, said, there."""
+INTERSECTION, PREDICTED, ACTUAL = 0, 1, 2
+"""The counts of iou class, in pixels: predicted and in the target, predicted, in the target."""
 
 
-@dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Task):
     """Outputs are logits ``(N, C, h, w)``, scaled to the targets' size; targets class numbers ``(N, H, W)``."""
 
-    classes: tuple[str, ...]
     name = "segmentation"
+    target_kind = "mask"
     step = 0.05
 
+    @classmethod
+    def class_faults(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """At least two classes."""
+        return ("segmentation needs at least two classes",) if len(classes) < 2 else ()
+
     @property
-    def tallied(self) -> int:
-        """For each class: pixels shared, said, there."""
+    def tally_size(self) -> int:
+        """Pixels of the intersection, the prediction and the target, of iou class."""
         return 3 * len(self.classes)
 
-    def judged(self, outputs: Tensor, targets: Tensor) -> ImageScores:
-        """Mean IoU, and the pixels of each class."""
+    def score_batch(self, outputs: Tensor, targets: Tensor) -> ImageScores:
+        """mIoU, and the pixel counts of iou class."""
         size, valid = len(self.classes), (targets != IGNORED).flatten(1)
-        said = self._scaled(outputs, targets).argmax(dim=1).flatten(1)
-        there = targets.long().flatten(1).clamp(0, size - 1)
+        predicted = self._scaled(outputs, targets).argmax(dim=1).flatten(1)
+        actual = targets.long().flatten(1).clamp(0, size - 1)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1)
-        cells = torch.zeros(len(said), size * size, dtype=torch.int64, device=said.device)
-        cells = cells.scatter_add_(1, there * size + said, valid.long()).view(-1, size, size)
+        cells = torch.zeros(len(predicted), size * size, dtype=torch.int64, device=predicted.device)
+        cells = cells.scatter_add_(1, actual * size + predicted, valid.long()).view(-1, size, size)
         shared = cells.diagonal(dim1=1, dim2=2) * finite[:, None]
         tally = torch.stack((shared, cells.sum(dim=1), cells.sum(dim=2)), dim=2)
-        union = tally[..., SAID] + tally[..., THERE] - shared
-        each = shared / union.clamp_min(1)
-        score = each.sum(dim=1) / (union > 0).sum(dim=1).clamp_min(1)
-        found = (each >= 0.5) & (union > 0)
+        union = tally[..., PREDICTED] + tally[..., ACTUAL] - shared
+        iou = shared / union.clamp_min(1)
+        score = iou.sum(dim=1) / (union > 0).sum(dim=1).clamp_min(1)
+        found = (iou >= 0.5) & (union > 0)
         return ImageScores(score.float(), digest_of_rows(found), no_class(targets), tally.flatten(1))
 
-    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean IoU of each image."""
-        return self.judged(outputs, targets).score
-
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of the pixels that count, in nats."""
-        each = functional.cross_entropy(
+        """Mean cross-entropy of the pixels that are not ignored, in nats."""
+        iou = functional.cross_entropy(
             self._scaled(outputs, targets), targets.long(), ignore_index=IGNORED, reduction="none"
         )
-        return each.flatten(1).sum(dim=1) / (targets != IGNORED).flatten(1).sum(dim=1).clamp_min(1)
+        return iou.flatten(1).sum(dim=1) / (targets != IGNORED).flatten(1).sum(dim=1).clamp_min(1)
 
-    def answered(self, outputs: Tensor) -> Tensor:
-        """``(N, h, w)``: the class of each pixel."""
+    def as_targets(self, outputs: Tensor) -> Tensor:
+        """``(N, h, w)``: the class of iou pixel."""
         return outputs.argmax(dim=1)
 
-    def imitation(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-        """The divergence between both models' softened answers for each pixel, times the temperature squared."""
-        found, taught = (outputs / temperature).log_softmax(1), (wanted / temperature).log_softmax(1)
-        each = functional.kl_div(found, taught, reduction="none", log_target=True).sum(dim=1)
-        return each.mean() * temperature**2
+    def distillation_loss(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The mean Kullback-Leibler divergence of the softened pixels, times the squared temperature."""
+        student, softened = (outputs / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+        iou = functional.kl_div(student, softened, reduction="none", log_target=True).sum(dim=1)
+        return iou.mean() * temperature**2
 
-    def words(self, answer: Any) -> str:
+    def describe_answer(self, answer: Any) -> str:
         """``mean IoU 0.71: background 0.95, nucleus 0.47``."""
         counts = answer["tally"].reshape(-1, 3).astype(int)
-        unions = counts[:, SAID] + counts[:, THERE] - counts[:, SHARED]
-        each = [
+        unions = counts[:, PREDICTED] + counts[:, ACTUAL] - counts[:, INTERSECTION]
+        iou = [
             f"{name} {shared / union:.2f}"
-            for name, shared, union in zip(self.classes, counts[:, SHARED], unions, strict=True)
+            for name, shared, union in zip(self.classes, counts[:, INTERSECTION], unions, strict=True)
             if union
         ]
-        return f"mean IoU {float(answer['score']):.2f}: {', '.join(each)}"
+        return f"mean IoU {float(answer['score']):.2f}: {', '.join(iou)}"
 
-    def target_words(self, target: Tensor) -> str:
+    def describe_target(self, target: Tensor) -> str:
         """``background 90 %, nucleus 10 %``."""
         counted = target[target != IGNORED]
         shares = [(float((counted == place).float().mean()), name) for place, name in enumerate(self.classes)]

@@ -1,18 +1,16 @@
-"""Objects in each frame of a sequence, followed from frame to frame.  The score is the frame's F1 at half overlap.
+"""Multi-object tracking: objects in each frame of a sequence.  The score is the frame's F1 at IoU 0.5.
 
-What a frame shows can be judged alone, and is, like any image of a detector.  Who is who over time can't: the check
-``tracks`` follows each sequence as a whole.
+Each frame is scored alone, as an image of a detector.  Identities over time are evaluated by the check ``tracks``,
+sequence by sequence.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from auditsvc.tasks.detection import Detection
 
 
-@dataclass(frozen=True)
 class Tracking(Detection):
-    """As ``Detection``; targets are ``(N, M, 6)``: class, box, and the number of the object in its sequence."""
+    """As ``Detection``; targets are ``(N, M, 6)``: class, box, and the object's number in its sequence."""
 
     name = "tracking"
+    target_kind = "tracks"

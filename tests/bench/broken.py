@@ -29,7 +29,8 @@ from torch.nn import functional
 import auditsvc
 from auditsvc import pruning
 from auditsvc.checks import check_named
-from auditsvc.datasets.folder import FolderDataset, FolderDatasets
+from auditsvc.datasets.folder import FolderDataset
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.demo.parent_models import trained_digits
 from auditsvc.errors import AuditError, Conflict
 from auditsvc.evaluation import EvalContext, Predictions
@@ -134,7 +135,7 @@ class Lab:
 def a_lab(folder: Path) -> Lab:
     digits = Path(auditsvc.__file__).parent / "demo" / "digits"
     parent = load_model(trained_digits(folder, digits / "train.yaml"))
-    opened = FolderDatasets()
+    opened = DatasetReaders()
     return Lab(parent, opened.open(digits / "train.yaml"), opened.open(digits), parse_policy(POLICY, "bench"))
 
 

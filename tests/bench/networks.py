@@ -20,7 +20,7 @@ from torch.nn import functional
 from auditsvc.evaluation import image_seeds, normal, uniform
 from auditsvc.evaluation.attacks import Ball, Pgd
 from auditsvc.models import ArchitectureCard, InputSpec, Model
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 
 ROOT = Path(__file__).parents[2]
 DIGITS = tuple("0123456789")

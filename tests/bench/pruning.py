@@ -35,7 +35,8 @@ from torch import Tensor, nn
 
 import auditsvc
 from auditsvc import pruning
-from auditsvc.datasets.folder import FolderDataset, FolderDatasets
+from auditsvc.datasets.folder import FolderDataset
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Refused
 from auditsvc.importing import Trip, round_trip
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, build, model_files
@@ -68,7 +69,7 @@ def halves(folder: Path) -> Iterator[tuple[FolderDataset, FolderDataset]]:
             shutil.copytree(folder, copied)
             described = yaml.safe_load((copied / "dataset.yaml").read_text("utf-8"))
             (copied / "dataset.yaml").write_text(yaml.safe_dump({**described, "where": {"split": half}}), "utf-8")
-            opened.append(FolderDatasets().open(copied))
+            opened.append(DatasetReaders().open(copied))
         yield opened[0], opened[1]
 
 

@@ -25,7 +25,7 @@ from auditsvc.datasets import Batch, SliceColumn, Slices
 from auditsvc.evaluation import EvalContext, image_seeds, uniform
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 
 SIZES = {"1e4": 10**4, "1e5": 10**5, "1e6": 10**6}
 SIDE = 16

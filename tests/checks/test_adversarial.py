@@ -9,7 +9,7 @@ import torch
 from auditsvc.checks.adversarial import Adversarial
 from auditsvc.evaluation.attacks import Ball, HopSkipJump, Pgd, diagnostics
 from auditsvc.records import OVERALL, Measured, Unmeasured
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 from tests.fakes.models import MaskedGradient, NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
 
 LEVELS = [0.5 + sign * far / 255 for far in (0.3, 0.7, 1.5, 3.0) for sign in (-1, 1)]

@@ -11,7 +11,7 @@ from auditsvc.evaluation import image_seeds
 from auditsvc.evaluation.attacks import WorstCover
 from auditsvc.evaluation.perturbations import covering
 from auditsvc.records import OVERALL
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 from tests.fakes.models import Linear, NeverWrong, SeesMeanBrightness, SeesOneCorner, array_dataset, case_of
 
 SEEDS = image_seeds(1, "cover", torch.arange(400))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from auditsvc.bootstrap import open_context
 from auditsvc.cli.app import app
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import AuditError, Conflict, InvalidInput
 from auditsvc.models import load_model, model_files
 from auditsvc.ports import Context
@@ -61,7 +61,7 @@ def _mark(ctx: Context, folder: Path) -> None:
     parent = Parent(
         model="bright", task="classification", architecture="small_cnn", source="x", licence="MIT", files=()
     )
-    calibration = FolderDatasets().open(data_in(folder / "calibration", 60))
+    calibration = DatasetReaders().open(data_in(folder / "calibration", 60))
     weights, mark = embed_watermark(ctx, parent, model, calibration, WatermarkOptions("anna"))
     files = tuple(
         FileEntry(name=name, size=len(data), digest=ctx.blobs.put(data))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.cli.prune import DEFAULT_LADDERS, RecipeData, ladders_of, recipe_file, recipe_of, recovery_of, target_of
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidInput
 from auditsvc.pruning import METHODS
 from auditsvc.records import Recipe
@@ -20,7 +20,7 @@ __all__ = ["models"]
 
 @pytest.fixture
 def data(tmp_path: Path) -> RecipeData:
-    return RecipeData(FolderDatasets().open, (data_in(tmp_path / "own", 8), data_in(tmp_path / "other", 8, seed=2)))
+    return RecipeData(DatasetReaders().open, (data_in(tmp_path / "own", 8), data_in(tmp_path / "other", 8, seed=2)))
 
 
 def test_recovery_names_its_own_data_by_digest(data: RecipeData, tmp_path: Path) -> None:

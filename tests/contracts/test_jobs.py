@@ -13,7 +13,7 @@ import pytest
 from auditsvc.adapters.jobs.job_client import DbosJobs
 from auditsvc.adapters.jobs.job_store import JobDatabase
 from auditsvc.adapters.jobs.worker import Worker
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Conflict, NotFound
 from auditsvc.ports import Context, Jobs
 from auditsvc.records import (
@@ -70,7 +70,7 @@ def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
     clock = FixedClock()
     ledger = MemoryLedger(clock)
     ctx = Context(
-        ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=FolderDatasets(),
+        ledger=ledger, log=ledger, blobs=MemoryBlobs(), registry=MemoryRegistry(), datasets=DatasetReaders(),
         keys=MemoryKeys(), clock=clock, progress=QuietProgress(), folder=tmp_path,
     )  # fmt: skip
     data_in(tmp_path / "data" / "some", images=4)

@@ -19,7 +19,7 @@ from auditsvc.checks.domain_shift import DomainShift
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.object_detection import ObjectDetection
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.sequential import Staged
@@ -66,7 +66,7 @@ def pruned(model: Model) -> Model:
 
 
 def case_on(device: str, folder: Path, data: Path) -> EvalContext:
-    whole = FolderDatasets().open(data)
+    whole = DatasetReaders().open(data)
     dataset = Staged(whole, np.arange(whole.ref.images), IMAGES)
     parent = load_model(folder)
     return EvalContext(

@@ -7,7 +7,7 @@ import torch
 
 from auditsvc.evaluation.context import flips_of
 from auditsvc.evaluation.paired import Pair, empty_predictions
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 from tests.fakes.models import array_dataset
 
 TASK = Classification(("a", "b", "c"))

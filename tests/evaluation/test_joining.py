@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from auditsvc.checks.domain_shift import DomainShift
-from auditsvc.datasets.folder import FolderDatasets
 from auditsvc.datasets.multi_domain import join_domains
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidDataset
 from tests.fakes.models import SeesMeanBrightness, array_dataset, case_of, grey_dataset
 from tests.services.line import data_in
@@ -77,10 +77,10 @@ def test_a_description_names_its_other_domain(tmp_path: Path) -> None:
     own, other = data_in(tmp_path / "own", 8), data_in(tmp_path / "other", 6, seed=2)
     description = own / "both.yaml"
     description.write_text((own / "dataset.yaml").read_text() + "other_domain: ../other\n")
-    both = FolderDatasets().open(description)
+    both = DatasetReaders().open(description)
     assert (both.ref.images, both.slices.names[1:3]) == (14, ("domain=own", "domain=other"))
-    assert both.ref.digest not in {FolderDatasets().open(one).ref.digest for one in (own, other)}
+    assert both.ref.digest not in {DatasetReaders().open(one).ref.digest for one in (own, other)}
     (other / "dataset.yaml").write_text((other / "dataset.yaml").read_text() + "other_domain: ../own\n")
     assert [both.index_of(both.name_of(number)) for number in (0, 7, 8, 13)] == [0, 7, 8, 13]
     with pytest.raises(InvalidDataset, match="two are compared"):
-        FolderDatasets().open(description)
+        DatasetReaders().open(description)

@@ -130,10 +130,10 @@ def coco(seed: int) -> tuple[float, float, float]:
     from pycocotools.coco import COCO as Truth
     from pycocotools.cocoeval import COCOeval
 
-    from auditsvc.tasks.boxes import found_in
+    from auditsvc.tasks.boxes import select_detections
 
     outputs, targets = world(seed)
-    found = found_in(outputs, 0.001)
+    found = select_detections(outputs, 0.001)
     truth = Truth()
     boxes = [
         (n, int(t[0]), *(t[1:].double() * 1000).tolist()) for n, each in enumerate(targets) for t in each if t[0] >= 0
@@ -148,7 +148,7 @@ def coco(seed: int) -> tuple[float, float, float]:
     said = []
     for n in range(len(targets)):
         for box, score, kind, kept in zip(
-            found.boxes[n], found.scores[n], found.classes[n], found.kept[n], strict=True
+            found.boxes[n], found.scores[n], found.classes[n], found.selected[n], strict=True
         ):
             if kept:
                 x, y, u, v = (box.double() * 1000).tolist()

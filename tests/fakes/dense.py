@@ -92,7 +92,7 @@ def squares_of(images: int, task: str, seed: int = 0) -> Squares:
     model = SeesSquares()
     model.task = task
     kind = task_named(task, CLASSES[task])
-    targets = kind.answered(model(pixels))
+    targets = kind.as_targets(model(pixels))
     ref = DatasetRef(
         name="squares", digest=digest_of(pixels.numpy().tobytes() + task.encode()), task=task, images=images,
         slices=("light",), source="made by a test", licence="CC0-1.0",

@@ -14,7 +14,7 @@ from auditsvc.datasets import Batch, Slices, column_from
 from auditsvc.evaluation import EvalContext
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import DatasetRef, digest_of
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 
 CLASSES = ("dark", "bright")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
 from auditsvc.ports import Context
 from auditsvc.records import CheckSpec, Policy, Recipe, Rule
@@ -33,7 +33,7 @@ def ports_in(folder: Path) -> Context:
         log=ledger,
         blobs=MemoryBlobs(),
         registry=MemoryRegistry(),
-        datasets=FolderDatasets(),
+        datasets=DatasetReaders(),
         keys=MemoryKeys(),
         clock=clock,
         progress=QuietProgress(),

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from auditsvc.datasets import Dataset
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.demo.case_data import HERE
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
@@ -206,7 +206,7 @@ def test_nuclei_are_segmented_in_groups_by_how_they_were_taken(tmp_path):
         architecture="small_segmenter", arguments={"classes": 2, "width": 8}, task="segmentation",
         classes=("background", "nucleus"), input=InputSpec(channels=3, height=64, width=64),
     )  # fmt: skip
-    parent = trained(FolderDatasets().open(folder), card, tmp_path / "parent", images=320, epochs=6)
+    parent = trained(DatasetReaders().open(folder), card, tmp_path / "parent", images=320, epochs=6)
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.3})
     _, found, decision = through_the_line(
         parent, folder, folder, recipe, "standard-segmentation", tmp_path / "store", onnx=True
@@ -232,7 +232,7 @@ def test_plates_are_read_in_groups_by_their_colour(tmp_path):
         architecture="small_reader", arguments={"classes": len(characters), "width": 16}, task="ocr",
         classes=tuple(characters), input=InputSpec(channels=3, height=24, width=94),
     )  # fmt: skip
-    parent = trained(FolderDatasets().open(folder), card, tmp_path / "parent", images=800, epochs=24)
+    parent = trained(DatasetReaders().open(folder), card, tmp_path / "parent", images=800, epochs=24)
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.7})
     _, found, decision = through_the_line(parent, folder, folder, recipe, "standard-ocr", tmp_path / "store", onnx=True)
     assert value(found["accuracy"], "parent.clean") > 0.75

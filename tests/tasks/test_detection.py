@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditsvc.tasks import Detection, task_named
-from auditsvc.tasks.boxes import found_in, overlap
+from auditsvc.tasks import task_named
+from auditsvc.tasks.boxes import box_iou, select_detections
+from auditsvc.tasks.detection import Detection
 from tests.fakes import boxes
 
 TASK = Detection(("cat", "dog"))
@@ -33,7 +34,7 @@ def objects(*there: tuple[int, tuple[float, ...]], room: int = 4) -> torch.Tenso
 
 
 def judged(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, list[int]]:
-    found = TASK.judged(outputs, targets)
+    found = TASK.score_batch(outputs, targets)
     return round(float(found.score[0]), 6), found.tally[0].tolist()
 
 
@@ -58,7 +59,7 @@ def test_one_object_is_found_once_and_by_the_surest():
     near = (0.0, 0.0, 0.4, 0.42)
     assert judged(answers((LEFT, 0, 0.9), (near, 0, 0.8)), objects((0, LEFT))) == (1.0, [1, 0, 0, 0, 0, 0])
     far = (0.0, 0.0, 0.4, 0.19)
-    assert overlap(torch.tensor([[LEFT]]), torch.tensor([[far]])).item() < 0.5
+    assert box_iou(torch.tensor([[LEFT]]), torch.tensor([[far]])).item() < 0.5
     assert judged(answers((LEFT, 0, 0.9), (far, 0, 0.8)), objects((0, LEFT))) == (0.666667, [1, 0, 1, 0, 0, 0])
 
 
@@ -103,9 +104,9 @@ def iou(one, other) -> float:
 @given(st.integers(0, 2**32 - 1))
 def test_counts_are_those_of_plain_loops_in_any_batch_and_padding(seed):
     outputs, targets = boxes.crowded(np.random.default_rng(seed), images=5)
-    whole = TASK.judged(outputs, targets)
+    whole = TASK.score_batch(outputs, targets)
     for place in range(5):
-        alone = TASK.judged(outputs[place : place + 1], torch.nn.functional.pad(
+        alone = TASK.score_batch(outputs[place : place + 1], torch.nn.functional.pad(
             targets[place : place + 1], (0, 0, 0, 3), value=-1.0))  # fmt: skip
         assert torch.equal(alone.tally[0], whole.tally[place]) and alone.score[0] == whole.score[place]
         assert alone.answer[0] == whole.answer[place]
@@ -115,8 +116,8 @@ def test_counts_are_those_of_plain_loops_in_any_batch_and_padding(seed):
 
 def test_the_answers_of_a_model_are_all_found_if_they_are_the_targets():
     outputs, _ = boxes.crowded(np.random.default_rng(3), images=8)
-    assert TASK.scores(outputs, TASK.answered(outputs)).tolist() == [1.0] * 8
-    assert int(found_in(outputs).kept.sum()) > 8
+    assert TASK.scores(outputs, TASK.as_targets(outputs)).tolist() == [1.0] * 8
+    assert int(select_detections(outputs).selected.sum()) > 8
 
 
 def test_the_loss_falls_when_an_object_is_found_and_rises_when_one_is_made_up():
@@ -132,12 +133,12 @@ def test_the_loss_falls_when_an_object_is_found_and_rises_when_one_is_made_up():
 
 
 def test_a_reader_is_told_what_was_found():
-    found = TASK.judged(answers((LEFT, 0, 0.9), (RIGHT, 0, 0.8)), objects((0, LEFT), (1, RIGHT)))
+    found = TASK.score_batch(answers((LEFT, 0, 0.9), (RIGHT, 0, 0.8)), objects((0, LEFT), (1, RIGHT)))
     row = np.zeros(1, [("tally", "i4", (6,))])
     row["tally"] = found.tally.numpy()
-    assert TASK.words(row[0]) == "1 of 2 found, 1 false alarm"
-    assert TASK.target_words(objects((0, LEFT), (1, RIGHT), (1, LEFT))[0]) == "1 cat, 2 dog"
-    assert TASK.target_words(objects()[0]) == "nothing"
+    assert TASK.describe_answer(row[0]) == "1 of 2 found, 1 false positive"
+    assert TASK.describe_target(objects((0, LEFT), (1, RIGHT), (1, LEFT))[0]) == "1 cat, 2 dog"
+    assert TASK.describe_target(objects()[0]) == "nothing"
 
 
 def test_a_task_of_another_name_is_refused():

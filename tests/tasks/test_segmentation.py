@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from auditsvc.tasks import Segmentation
+from auditsvc.tasks.segmentation import Segmentation
 
 TASK = Segmentation(("ground", "road", "sign"))
 
@@ -30,7 +30,7 @@ def test_scores_are_mean_iou_over_what_is_there_or_said():
     said, there = chance.integers(0, 3, (2, 20, 8, 8))
     there[chance.random(there.shape) < 0.1] = 255
     said[0], there[0] = 0, 0
-    found = TASK.judged(logits(said), torch.from_numpy(there.astype(np.uint8)))
+    found = TASK.score_batch(logits(said), torch.from_numpy(there.astype(np.uint8)))
     np.testing.assert_allclose(found.score, [reference(*pair) for pair in zip(said, there, strict=True)], rtol=1e-6)
     assert found.score[0] == 1.0
     shared, named, real = found.tally.reshape(20, 3, 3).sum(0).T.tolist()
@@ -53,7 +53,7 @@ def test_an_answer_changes_when_another_class_is_found_and_not_with_a_pixel():
     said = there.copy()
     said[1, 0, 0] = 1
     said[2] = 0
-    found = TASK.judged(logits(said), torch.from_numpy(there))
+    found = TASK.score_batch(logits(said), torch.from_numpy(there))
     assert found.answer[0] == found.answer[1] != found.answer[2]
     assert float(found.score[0] - found.score[1]) < TASK.step < float(found.score[0] - found.score[2])
 
@@ -79,9 +79,9 @@ def test_the_loss_ignores_pixels_that_do_not_count():
 def test_its_own_answers_score_one_and_are_told_class_by_class():
     said = np.array([[[0, 1], [1, 1]]])
     outputs = logits(said)
-    assert TASK.scores(outputs, TASK.answered(outputs)).item() == 1.0
+    assert TASK.scores(outputs, TASK.as_targets(outputs)).item() == 1.0
     row = np.zeros(1, [("score", "f4"), ("tally", "i4", (9,))])
-    found = TASK.judged(outputs, torch.zeros(1, 2, 2, dtype=torch.uint8))
+    found = TASK.score_batch(outputs, torch.zeros(1, 2, 2, dtype=torch.uint8))
     row["score"], row["tally"] = found.score.numpy(), found.tally.numpy()
-    assert TASK.words(row[0]) == "mean IoU 0.12: ground 0.25, road 0.00"
-    assert TASK.target_words(torch.tensor([[0, 1], [1, 255]])) == "ground 33%, road 67%"
+    assert TASK.describe_answer(row[0]) == "mean IoU 0.12: ground 0.25, road 0.00"
+    assert TASK.describe_target(torch.tensor([[0, 1], [1, 255]])) == "ground 33%, road 67%"

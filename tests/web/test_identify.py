@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import CARD, WEIGHTS, load_model, model_files
 from auditsvc.records import Candidate, FileEntry, Parent, Submission
 from auditsvc.services.watermarking import WatermarkOptions, embed_watermark
@@ -30,7 +30,7 @@ def copy_of_anna(site: ProjectState, tmp_path: Path) -> Candidate:
     parent = Parent(
         model="bright", task="classification", architecture="small_cnn", source="a test", licence="MIT", files=()
     )
-    calibration = FolderDatasets().open(data_in(tmp_path / "calibration", 60))
+    calibration = DatasetReaders().open(data_in(tmp_path / "calibration", 60))
     weights, mark = embed_watermark(site.ctx, parent, model, calibration, WatermarkOptions("anna"))
     files = tuple(
         FileEntry(name=name, size=len(data), digest=site.ctx.blobs.put(data))

@@ -223,7 +223,7 @@ def _front(report: Report) -> dict[str, Any]:
     return {
         "license": "other",
         "license_name": facts.get("Licence", "not stated"),
-        "pipeline_tag": PIPELINES[report.subject.task],
+        "pipeline_tag": PIPELINES.get(report.subject.task, "other"),
         "tags": ["pruned", report.subject.architecture],
         "model-index": [
             {
@@ -243,7 +243,7 @@ def _result(report: Report, table: SliceTable) -> dict[str, Any]:
     figure = _overall(table)
     run = next((row for row in report.evidence if figure and row.record == figure.evidence), report.evidence[0])
     return {
-        "task": {"type": PIPELINES[report.subject.task]},
+        "task": {"type": PIPELINES.get(report.subject.task, "other")},
         "dataset": {"name": f"{run.dataset} ({table.title})", "type": run.dataset, "revision": run.dataset_digest},
         "metrics": [
             {

@@ -14,13 +14,22 @@ from auditsvc.records import CLEAN_CONDITION, EACH, OVERALL, Condition, Metric, 
 
 NARROW = "\u00a0"
 
-SCORE_WORDS = {
+
+class _ByTask(dict[str, str]):
+    """Words by task; a task of a plug-in has the words of ``other``."""
+
+    def __missing__(self, task: str) -> str:
+        return self["other"]
+
+
+SCORE_WORDS = _ByTask({
+    "other": "had a mean score of {}",
     "classification": "gave the right answer for {}",
     "detection": "found and placed objects with a mean F1 of {}",
     "segmentation": "outlined objects with a mean overlap (IoU) of {}",
     "ocr": "read with a mean character accuracy of {}",
     "tracking": "followed objects with a mean score of {}",
-}
+})  # fmt: skip
 
 
 def change_words(task: str) -> tuple[str, str, str]:
@@ -30,13 +39,14 @@ def change_words(task: str) -> tuple[str, str, str]:
     return "Worse", "Better", "As good, but otherwise"
 
 
-MEASURE_WORDS = {
+MEASURE_WORDS = _ByTask({
+    "other": "mean score per image",
     "classification": "share of right answers",
     "detection": "mean F1 per image at IoU 0.5",
     "segmentation": "mean IoU per image",
     "ocr": "mean character accuracy per image (1 − CER)",
     "tracking": "mean score per frame",
-}
+})  # fmt: skip
 
 
 def unit_of(metric: Metric) -> Unit:

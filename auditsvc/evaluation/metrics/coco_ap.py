@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from auditsvc.datasets.dataset import Batch
 from auditsvc.models import Model
-from auditsvc.tasks.boxes import found_in, matched
+from auditsvc.tasks.boxes import match_detections, select_detections
 
 Numbers = NDArray[np.float64]
 
@@ -60,9 +60,9 @@ def ranked(model: Model, batches: Iterable[Batch], classes: int) -> Ranked:
     with torch.inference_mode():
         for batch in batches:
             targets = batch.targets[..., :5]
-            found = found_in(model(batch.images), LEAST)
-            kept = found.kept.cpu().numpy()
-            each = [matched(found, targets, float(overlap)) for overlap in OVERLAPS]
+            found = select_detections(model(batch.images), LEAST)
+            kept = found.selected.cpu().numpy()
+            each = [match_detections(found, targets, float(overlap)) for overlap in OVERLAPS]
             right.append(np.stack([(which >= 0).cpu().numpy()[kept] for which, _ in each]))
             counts.append(np.stack([told.cpu().numpy()[kept] for _, told in each]))
             scores.append(found.scores.cpu().numpy()[kept])

@@ -20,7 +20,7 @@ from auditsvc.evaluation.attacks import (  # fmt: skip
     TargetedApgd,
     masking_symptoms,
 )
-from auditsvc.tasks import Classification
+from auditsvc.tasks.classification import Classification
 from tests.fakes.models import Linear, MaskedGradient, NeverWrong, SeesMeanBrightness
 
 TASK = Classification(("dark", "bright"))

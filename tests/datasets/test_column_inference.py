@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from auditsvc.datasets import MISSING
-from auditsvc.datasets.folder import FolderDatasets, automatic, inferred, kind_of
-from tests.adapters.test_folder_datasets import a_folder
+from auditsvc.datasets.folder import automatic, inferred, kind_of
+from auditsvc.datasets.readers import DatasetReaders
+from tests.datasets.test_folder import a_folder
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_a_column_of_another_use_is_left_alone():
 
 def test_auto_makes_the_slices_and_says_what_it_made(tmp_path):
     table = "image,label,kind,size\na.png,boot,new,40\nb.png,shoe,old,\nc.png,shoe,,44\nd.png,boot,new,42\n"
-    dataset = FolderDatasets().open(a_folder(tmp_path, table, {"slices": "auto"}))
+    dataset = DatasetReaders().open(a_folder(tmp_path, table, {"slices": "auto"}))
     assert [column.column for column in dataset.slices.columns] == ["kind"]
     assert f"kind={MISSING}" in dataset.slices.names
     told = {column.name: (column.kind, column.missing, column.use) for column in dataset.columns}
@@ -50,5 +51,5 @@ def test_auto_makes_the_slices_and_says_what_it_made(tmp_path):
         "kind": ("words", 1, "slices"),
         "size": ("names", 1, "not used"),
     }
-    named = FolderDatasets().open(a_folder(tmp_path, table, {"slices": ["kind"]}))
+    named = DatasetReaders().open(a_folder(tmp_path, table, {"slices": ["kind"]}))
     assert named.ref == dataset.ref

@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from auditsvc.datasets import MISSING
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidDataset
 
 FACTS = {"name": "shoes", "task": "classification", "target": "label", "classes": ["boot", "shoe"],
@@ -40,12 +40,12 @@ def an_array_folder(tmp_path, pixels, table="label\nboot\nshoe\n"):
 
 def reasons(folder):
     with pytest.raises(InvalidDataset) as caught:
-        FolderDatasets().open(folder)
+        DatasetReaders().open(folder)
     return caught.value.reasons or (str(caught.value),)
 
 
 def test_images_targets_and_names_belong_together(tmp_path):
-    dataset = FolderDatasets().open(a_folder(tmp_path))
+    dataset = DatasetReaders().open(a_folder(tmp_path))
     (batch,) = dataset.batches(8)
     assert batch.images.shape == (4, 3, 8, 6)
     assert (batch.images[:, 0, 0, 0] * 255).round().tolist() == [0, 40, 80, 120]
@@ -55,13 +55,13 @@ def test_images_targets_and_names_belong_together(tmp_path):
 
 
 def test_a_chosen_part_comes_in_its_order_in_any_batch_size(tmp_path):
-    dataset = FolderDatasets().open(a_folder(tmp_path))
+    dataset = DatasetReaders().open(a_folder(tmp_path))
     found = [batch.indices.tolist() for batch in dataset.batches(2, np.array([3, 0, 1]))]
     assert found == [[3, 0], [1]]
 
 
 def test_missing_values_are_a_slice_of_their_own(tmp_path):
-    dataset = FolderDatasets().open(a_folder(tmp_path, facts={"slices": ["kind"], "bins": {"size": [41]}}))
+    dataset = DatasetReaders().open(a_folder(tmp_path, facts={"slices": ["kind"], "bins": {"size": [41]}}))
     assert dataset.slices.names == (
         "overall", f"kind={MISSING}", "kind=new", "kind=old", "size=below 41", "size=41 and over", f"size={MISSING}",
     )  # fmt: skip
@@ -69,7 +69,7 @@ def test_missing_values_are_a_slice_of_their_own(tmp_path):
 
 
 def test_where_picks_rows_and_faults_keep_the_lines_of_the_file(tmp_path):
-    dataset = FolderDatasets().open(a_folder(tmp_path, facts={"where": {"kind": "new"}}))
+    dataset = DatasetReaders().open(a_folder(tmp_path, facts={"where": {"kind": "new"}}))
     assert dataset.names == ("a.png", "d.png")
     bad = ROWS.replace("d.png,boot", "d.png,boat")
     assert reasons(a_folder(tmp_path, bad, {"where": {"kind": "new"}})) == (
@@ -141,7 +141,7 @@ def test_an_image_that_breaks_off_is_an_error_when_it_is_read(tmp_path):
     Image.effect_noise((64, 64), 50).convert("RGB").save(folder / "b.png")
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:2000])
     with pytest.raises(InvalidDataset, match=r"b\.png can't be read"):
-        list(FolderDatasets().open(folder).batches(4))
+        list(DatasetReaders().open(folder).batches(4))
 
 
 TWO = np.zeros((2, 5, 5), np.uint8)
@@ -162,7 +162,7 @@ def test_an_array_that_does_not_fit_its_rows_is_refused(tmp_path, pixels):
 
 def test_an_array_gives_images_without_names(tmp_path):
     pixels = np.stack([TWO[0], TWO[0] + 255])
-    dataset = FolderDatasets().open(an_array_folder(tmp_path, {"images": pixels}))
+    dataset = DatasetReaders().open(an_array_folder(tmp_path, {"images": pixels}))
     (batch,) = dataset.batches(2)
     assert batch.images.shape == (2, 1, 5, 5)
     assert batch.images.amax(dim=(1, 2, 3)).tolist() == [0, 1]
@@ -171,23 +171,23 @@ def test_an_array_gives_images_without_names(tmp_path):
 
 def test_the_digest_is_of_the_content_and_of_nothing_else(tmp_path):
     facts = {"slices": ["kind"]}
-    first = FolderDatasets().open(a_folder(tmp_path, facts=facts)).ref.digest
+    first = DatasetReaders().open(a_folder(tmp_path, facts=facts)).ref.digest
     moved = tmp_path / "elsewhere"
     moved.mkdir()
-    assert FolderDatasets().open(a_folder(moved, facts=facts | {"name": "other"})).ref.digest == first
-    unread = FolderDatasets().open(a_folder(tmp_path, ROWS.replace("40", "41"), facts)).ref.digest
+    assert DatasetReaders().open(a_folder(moved, facts=facts | {"name": "other"})).ref.digest == first
+    unread = DatasetReaders().open(a_folder(tmp_path, ROWS.replace("40", "41"), facts)).ref.digest
     assert unread == first
     for table, more in ((ROWS.replace("old", "new"), {}), (ROWS, {"bins": {"size": 2}}), (ROWS, {"cluster": "size"})):
         table = table.replace("old,\n", "old,41\n") if "cluster" in more else table
-        assert FolderDatasets().open(a_folder(tmp_path, table, facts | more)).ref.digest != first
+        assert DatasetReaders().open(a_folder(tmp_path, table, facts | more)).ref.digest != first
     folder = a_folder(tmp_path, facts=facts)
     Image.new("RGB", (6, 8), (1, 2, 3)).save(folder / "a.png")
-    assert FolderDatasets().open(folder).ref.digest != first
+    assert DatasetReaders().open(folder).ref.digest != first
 
 
 def test_clusters_are_numbered(tmp_path):
     table = ROWS.replace("old,\n", "old,40\n")
-    dataset = FolderDatasets().open(a_folder(tmp_path, table, {"cluster": "size"}))
+    dataset = DatasetReaders().open(a_folder(tmp_path, table, {"cluster": "size"}))
     assert dataset.slices.clusters.tolist() == [0, 0, 2, 1]
 
 
@@ -196,19 +196,21 @@ def test_metadata_may_be_parquet(tmp_path):
     from pyarrow import parquet
 
     folder = a_folder(tmp_path, facts={"slices": ["kind"], "bins": {"size": 2}})
-    from_csv = FolderDatasets().open(folder)
+    from_csv = DatasetReaders().open(folder)
     (folder / "metadata.csv").unlink()
     columns = {"image": [f"{name}.png" for name in "abcd"], "label": ["boot", "shoe", "shoe", "boot"],
                "kind": ["new", "old", None, "new"], "size": [40, None, 44, 42]}  # fmt: skip
     parquet.write_table(pyarrow.table(columns), folder / "metadata.parquet")
-    found = FolderDatasets().open(folder)
+    found = DatasetReaders().open(folder)
     assert (found.slices.names, found.names, found.ref) == (from_csv.slices.names, from_csv.names, from_csv.ref)
     (folder / "metadata.parquet").write_bytes(b"broken")
     assert "can't be read" in reasons(folder)[0]
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
-    assert "there is no" in reasons(tmp_path)[0]
+    assert reasons(tmp_path) == ("folder needs a dataset.yaml, or the path of another description (*.yaml)",)
+    with pytest.raises(InvalidDataset, match="there is no such file or folder"):
+        DatasetReaders().open(tmp_path / "absent")
     (tmp_path / "dataset.yaml").write_text("a: [")
     assert "is not YAML" in reasons(tmp_path)[0]
     (tmp_path / "dataset.yaml").write_text("just words")

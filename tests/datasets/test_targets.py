@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from auditsvc.datasets import Dataset
-from auditsvc.datasets.folder import FolderDatasets
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidDataset
 from tests.packs import pack
 
@@ -52,7 +52,7 @@ def changed(place: int, **fields: Any) -> dict[str, Any]:
 
 
 def opened(path: Path) -> Dataset:
-    return FolderDatasets().open(path)
+    return DatasetReaders().open(path)
 
 
 def reasons(path: Path) -> tuple[str, ...]:
@@ -165,8 +165,8 @@ def test_characters_that_are_no_class_are_told(tmp_path):
         ({"task": "classification", "annotations": "x.json"}, "classification needs a target column"),
         ({"task": "tracking", "annotations": "x.json"}, "tracking needs a cluster"),
         ({"task": "ocr", "target": "text", "classes": ["ab", "c"]}, "in ocr the classes are single characters"),
-        ({"task": "classification", "target": "x", "foreground": True}, "foreground is for segmentation"),
-        ({"task": "segmentation", "target": "x", "classes": ["one"]}, "chooses between two classes"),
+        ({"task": "classification", "target": "x", "foreground": True}, "foreground is for masks"),
+        ({"task": "segmentation", "target": "x", "classes": ["one"]}, "needs at least two classes"),
     ],
 )
 def test_a_description_must_fit_its_task(tmp_path, facts, words):
