@@ -34,9 +34,9 @@ def with_report(found: Verification, attest: Path, report: Path) -> Verification
     except ValidationError as error:
         raise InvalidInput(f"{report} is no report.json; the PDF has it attached") from error
     links = check_report_numbers(read, decision, evidence)
-    detail = f"{links.held} numbers are in the evidence"
-    if links.elsewhere:
-        detail += f"; {links.elsewhere} rest on records that are not beside this release"
+    detail = f"{links.correct} numbers equal their evidence"
+    if links.unavailable:
+        detail += f"; {links.unavailable} are based on records that this release does not contain"
     if links.faults:
         detail = "; ".join(links.faults[:5]) + (f"; and {len(links.faults) - 5} more" if len(links.faults) > 5 else "")
     step = Step(step="report", code="OK" if not links.faults else "REPORT_NUMBER", ok=not links.faults, detail=detail)

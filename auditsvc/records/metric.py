@@ -43,7 +43,7 @@ class Condition(Value):
     severity: float | None = None
 
 
-CLEAN_CONDITION = Condition(name="clean", words="images as they are")
+CLEAN_CONDITION = Condition(name="clean", words="unmodified images")
 """The condition in which nothing is done to the images."""
 
 

@@ -65,10 +65,10 @@ def write_report(
         Unavailable: the folder can't be written, or a format needs a package that is not installed.
     """
     inputs = _inputs(ctx, candidate, decision, dataset, verification, where or {})
-    dossier = _dossier(ctx, inputs)
+    context = _assessment_context(ctx, inputs)
     frameworks = load_frameworks(resource_dir("policies"))
     before = _previous(ctx, inputs)
-    report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=frameworks, previous=before)
+    report = build_report(inputs, at=context.at, context=context, frameworks=frameworks, previous=before)
     folder = ctx.folder / "reports" / inputs.model / inputs.version
     _written(folder / PICTURES, pictures(inputs.gallery))
     return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
@@ -118,7 +118,7 @@ def _previous(ctx: Context, inputs: ReportInputs) -> Report | None:
     return None
 
 
-def _dossier(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
+def _assessment_context(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
     """What people said about the model, and when the policy was first held."""
     ledger, model, candidate = ctx.ledger, inputs.model, inputs.candidate.digest
     found = AssessmentContext(

@@ -66,7 +66,7 @@ def large() -> ReportInputs:
                 limit=0.1,
                 outcome=reading.outcome,
                 evidence=digest,
-                words=f"{reading.slice} may lose {reading.outcome.high:.3f}",
+                message=f"{reading.slice} may lose {reading.outcome.high:.3f}",
             )
             for reading in run.readings
             if reading.metric == metric and isinstance(reading.outcome, Measured)
@@ -100,8 +100,8 @@ def _run(pattern: Evidence, condition: str, names: list[str], number: int) -> Ev
 def everything(inputs: ReportInputs) -> tuple[Report, dict[str, bytes], float]:
     """The report, all its forms, and the wall seconds from records to the last byte."""
     started = time.perf_counter()
-    dossier: AssessmentContext = sample.paperwork(inputs)
-    report = build_report(inputs, at=dossier.at, dossier=dossier, frameworks=load_frameworks(resource_dir("policies")))
+    context: AssessmentContext = sample.paperwork(inputs)
+    report = build_report(inputs, at=context.at, context=context, frameworks=load_frameworks(resource_dir("policies")))
     files = {name: render(report, name) for name in FORMATS}
     return report, files, round(time.perf_counter() - started, 2)
 

@@ -32,7 +32,7 @@ def attest(tmp_path: Path) -> Path:
 def test_a_report_that_says_what_the_evidence_says_holds(attest: Path) -> None:
     found = with_report(VALID, attest, attest / "report.json")
     assert found.verdict == "VALID"
-    assert found.steps[-1].ok and "numbers are in the evidence" in found.steps[-1].detail
+    assert found.steps[-1].ok and "numbers equal their evidence" in found.steps[-1].detail
 
 
 def test_a_touched_number_makes_it_invalid_and_is_named(attest: Path) -> None:

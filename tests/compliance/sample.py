@@ -212,7 +212,7 @@ def declared(check: str, found: tuple[Reading, ...]) -> Declarations:
 
 def flips() -> tuple[Flip, ...]:
     """Answers that changed on the images as they are."""
-    broke = [
+    regressed = [
         Flip(
             image=f"F{n:06d}.jpg",
             condition="clean",
@@ -223,7 +223,7 @@ def flips() -> tuple[Flip, ...]:
         )
         for n in range(18)
     ]
-    mended = Flip(
+    improved = Flip(
         image="M000032.jpg",
         condition="clean",
         parent="female",
@@ -231,7 +231,7 @@ def flips() -> tuple[Flip, ...]:
         target="male",
         slices=("gender=M", "region=West"),
     )
-    return (*broke, mended)
+    return (*regressed, improved)
 
 
 @functools.cache
@@ -629,4 +629,4 @@ def report(name: str = "released") -> Report:
     """The whole report of one of the samples, held against every framework."""
     inputs = {"released": released, "rejected": rejected}[name]()
     frameworks = load_frameworks(resource_dir("policies"))
-    return build_report(inputs, at=EVENING, dossier=paperwork(inputs), frameworks=frameworks)
+    return build_report(inputs, at=EVENING, context=paperwork(inputs), frameworks=frameworks)

@@ -9,7 +9,7 @@ import pytest
 
 from auditsvc.compliance import AssessmentContext, ReportInputs, assess, build_report, load_frameworks
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
-from auditsvc.compliance.assessment.evidence_status import kind_state, worst
+from auditsvc.compliance.assessment.evidence_status import evidence_status, worst
 from auditsvc.compliance.assessment.framework import WORST_FIRST
 from auditsvc.compliance.assessment.rules import Assessment
 from auditsvc.records import Digest, Verification
@@ -20,8 +20,8 @@ FRAMEWORKS = {framework.framework: framework for framework in load_frameworks(re
 NIST, EU = FRAMEWORKS["nist-ai-rmf-1.0"], FRAMEWORKS["eu-ai-act-2024-1689"]
 
 
-def rows(dossier: AssessmentContext, framework: str = "nist-ai-rmf-1.0") -> dict[str, Assessment]:
-    return {row.requirement: row for row in assess(FRAMEWORKS[framework], dossier)}
+def rows(context: AssessmentContext, framework: str = "nist-ai-rmf-1.0") -> dict[str, Assessment]:
+    return {row.requirement: row for row in assess(FRAMEWORKS[framework], context)}
 
 
 def bare(inputs: ReportInputs | None = None) -> AssessmentContext:
@@ -76,10 +76,10 @@ def test_every_row_of_every_framework_gets_one_assessment() -> None:
 
 
 def test_good_statuses_rest_on_records_and_bad_ones_on_reasons() -> None:
-    dossier = sample.paperwork(sample.released())
+    context = sample.paperwork(sample.released())
     for framework in FRAMEWORKS.values():
-        for row in assess(framework, dossier):
-            assert row.words
+        for row in assess(framework, context):
+            assert row.message
             assert row.records or row.status not in {"supported", "attested", "partly"}
 
 
@@ -92,33 +92,33 @@ def test_without_a_verified_signature_no_event_is_supported() -> None:
 def test_a_release_that_does_not_verify_is_unverified() -> None:
     inputs = sample.released()
     broken = Verification(verdict="INVALID", as_of=sample.EVENING, steps=())
-    found = kind_state("integrity.signature", bare(dataclasses.replace(inputs, verification=broken)))
+    found = evidence_status("integrity.signature", bare(dataclasses.replace(inputs, verification=broken)))
     assert found.status == "unverified"
 
 
 def test_a_violated_limit_contradicts_and_a_waived_one_is_never_good() -> None:
-    assert kind_state("fairness.slices", bare(sample.rejected())).status == "contradicted"
-    waived = kind_state("fairness.slices", bare(sample.released()))
+    assert evidence_status("fairness.slices", bare(sample.rejected())).status == "contradicted"
+    waived = evidence_status("fairness.slices", bare(sample.released()))
     assert waived.status in {"waived", "insufficient"}
 
 
 def test_measuring_without_a_limit_fixed_beforehand_is_insufficient() -> None:
-    found = kind_state("perf.accuracy", bare())
-    assert (found.status, found.words) == ("insufficient", "measured, but no rule fixed a limit beforehand")
+    found = evidence_status("perf.accuracy", bare())
+    assert (found.status, found.message) == ("insufficient", "measured, but no rule of the policy sets a limit")
 
 
 def test_evidence_grows_stale() -> None:
     later = dataclasses.replace(bare(), at=sample.EVENING + datetime.timedelta(days=91))
-    assert kind_state("robust.occlusion", later).status == "stale"
+    assert evidence_status("robust.occlusion", later).status == "stale"
 
 
 def test_what_no_check_measured_is_missing() -> None:
-    assert kind_state("sec.poisoning", bare()).status == "missing"
+    assert evidence_status("sec.poisoning", bare()).status == "missing"
 
 
 def test_approving_ones_own_submission_contradicts() -> None:
     inputs = dataclasses.replace(sample.released(), submitter="rosa.risk")
-    assert kind_state("gov.approval", bare(inputs)).status == "contradicted"
+    assert evidence_status("gov.approval", bare(inputs)).status == "contradicted"
 
 
 def test_a_statement_alone_is_never_supported() -> None:
@@ -145,8 +145,8 @@ def test_tests_and_reviewed_documents_together_are_supported() -> None:
 
 def test_an_expired_document_is_stale() -> None:
     late = datetime.datetime(2027, 12, 1, tzinfo=datetime.UTC)
-    dossier = dataclasses.replace(bare(), documents=(document("doc.intended_use"),), at=late)
-    assert rows(dossier)["MAP 1.1"].status == "stale"
+    context = dataclasses.replace(bare(), documents=(document("doc.intended_use"),), at=late)
+    assert rows(context)["MAP 1.1"].status == "stale"
 
 
 def test_a_document_about_another_candidate_does_not_count() -> None:
@@ -188,7 +188,7 @@ def test_answers_that_nobody_else_read_count_in_part() -> None:
     alone = answers().model_copy(update={"reviewer": None})
     found = rows(dataclasses.replace(bare(), answers=(alone,)), EU.framework)
     assert found["Art. 5(1)(f)"].status == "partly"
-    assert "reviewed by nobody" in found["Art. 5(1)(f)"].words
+    assert "not reviewed" in found["Art. 5(1)(f)"].message
 
 
 def test_an_open_question_is_not_assessed() -> None:
@@ -199,7 +199,7 @@ def test_an_open_question_is_not_assessed() -> None:
 def test_duties_of_high_risk_systems_do_not_apply_to_others_for_a_named_reason() -> None:
     found = rows(dataclasses.replace(bare(), answers=(answers(),)), EU.framework)["Art. 9(8)"]
     assert found.status == "not_applicable"
-    assert "lena.legal declared" in found.words
+    assert "lena.legal declared" in found.message
 
 
 def test_what_applies_later_is_not_yet_due_and_still_shows_its_evidence() -> None:
@@ -250,7 +250,7 @@ def test_a_change_outside_the_plan_is_named(changed: dict[str, object], reason: 
 
 
 def test_an_unmeasured_group_counts_as_outside_the_plan() -> None:
-    assert bare().outside_plan(plan()) == ("the loss on region=Territory is not known",)
+    assert bare().outside_plan(plan()) == ("the loss on region=Territory was not measured",)
 
 
 def test_a_change_called_planned_outside_the_plan_contradicts() -> None:
@@ -271,14 +271,14 @@ def test_a_framework_without_any_record_says_nothing_assessed() -> None:
     empty = dataclasses.replace(bare(inputs))
     kinds = {"sec.poisoning"}
     only = EU.model_copy(update={"requirements": tuple(r for r in EU.requirements if set(r.evidence) == kinds)})
-    report = build_report(inputs, at=sample.EVENING, dossier=empty, frameworks=(only,))
-    assert report.frameworks[0].headline == "nothing assessed"
+    report = build_report(inputs, at=sample.EVENING, context=empty, frameworks=(only,))
+    assert report.frameworks[0].headline == "no requirement was assessed"
 
 
 def test_rows_out_of_scope_are_listed_and_never_counted() -> None:
     report = build_report(
-        sample.released(), at=sample.EVENING, dossier=sample.paperwork(sample.released()), frameworks=(NIST,)
+        sample.released(), at=sample.EVENING, context=sample.paperwork(sample.released()), frameworks=(NIST,)
     )
     part = report.frameworks[0]
     assert sum(count.rows for count in part.counts) == 58
-    assert {count.status: count.rows for count in part.aside} == {"out_of_scope": 14}
+    assert {count.status: count.rows for count in part.not_counted} == {"out_of_scope": 14}

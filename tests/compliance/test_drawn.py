@@ -13,7 +13,7 @@ from tests.compliance import sample
 
 def test_the_frontier_holds_every_candidate_by_what_is_left_and_marks_this_one():
     report = sample.report("rejected")
-    assert [(point.version, point.outcome, point.here) for point in report.frontier] == [
+    assert [(point.version, point.outcome, point.subject) for point in report.frontier] == [
         ("2", "approved", False), ("3", "rejected", True), ("4", "rejected", False)]  # fmt: skip
     page = render_html(report)
     assert all(f'id="evidence-{fact.label[7:19]}"' in page for fact in report.related)
@@ -54,7 +54,5 @@ def test_examples_stand_beside_their_curve_weakest_first():
 def test_changed_answers_are_counted_from_the_readings_and_not_from_the_pictures():
     report = sample.report("rejected")
     clean = report.flips[0]
-    assert (clean.images, clean.broke, clean.mended, clean.other) == (879, 21, 4, None)
-    assert (
-        "21 images that the parent had right are now wrong, 4 the other way round" in report.summary.sentences[2].text
-    )
+    assert (clean.images, clean.regressed, clean.improved, clean.other) == (879, 21, 4, None)
+    assert "21 images changed from right to wrong, 4 from wrong to right" in report.summary.sentences[2].text

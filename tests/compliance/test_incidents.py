@@ -32,8 +32,8 @@ def watch(until: datetime.date = TODAY) -> Watch:
 
 
 def clocks(*incidents: Incident, watches: tuple[Watch, ...] = ()) -> dict[str, str]:
-    dossier = dataclasses.replace(sample.paperwork(sample.released()), incidents=incidents, watches=watches)
-    rows = {row.key: row for row in assess(EU, dossier)}
+    context = dataclasses.replace(sample.paperwork(sample.released()), incidents=incidents, watches=watches)
+    rows = {row.key: row for row in assess(EU, context)}
     return {key: rows[key].evidence_status for key in ("art73.2", "art73.3", "art73.4")}
 
 
@@ -67,17 +67,17 @@ def test_a_later_record_of_the_same_incident_replaces_the_earlier_one():
 
 
 def test_a_report_before_anybody_knew_or_to_nobody_is_refused():
-    with pytest.raises(ValidationError, match="named authority"):
+    with pytest.raises(ValidationError, match="name the authority"):
         incident(told=-1)
-    with pytest.raises(ValidationError, match="named authority"):
+    with pytest.raises(ValidationError, match="name the authority"):
         incident(authority=" ")
 
 
 def test_incidents_and_watches_stand_in_the_report_with_their_records():
-    dossier = dataclasses.replace(
+    context = dataclasses.replace(
         sample.paperwork(sample.released()), incidents=(incident("death", 5, None),), watches=(watch(),)
     )
-    report = build_report(sample.released(), at=dossier.at, dossier=dossier, frameworks=(EU,))
-    assert {"incident", "incident watch"} <= {paper.kind for paper in report.papers}
-    assert any("not reported yet" in paper.title for paper in report.papers)
+    report = build_report(sample.released(), at=context.at, context=context, frameworks=(EU,))
+    assert {"incident", "incident watch"} <= {paper.kind for paper in report.statements}
+    assert any("not reported yet" in paper.title for paper in report.statements)
     assert lint_report(report) == ()

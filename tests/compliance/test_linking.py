@@ -17,15 +17,15 @@ def followed(report: Report):
 def test_every_number_of_a_report_is_in_the_evidence_or_said_to_rest_elsewhere() -> None:
     links = followed(sample.report())
     assert links.faults == ()
-    assert links.held > 200
+    assert links.correct > 200
     expected = sum(2 for _ in sample.siblings()) + 2 * len(sample.suggestions().groups)
-    assert links.elsewhere == expected
+    assert links.unavailable == expected
 
 
 @pytest.mark.parametrize(
     "path",
     [("slices", 0, "rows", 0, "candidate", "value"), ("rules", 0, "rows", 0, "measured", "high"),
-     ("curves", 0, "points", 0, "loss", "images"), ("reliability", "parent", 0, "right", "low"),
+     ("curves", 0, "points", 0, "loss", "images"), ("reliability", "parent", 0, "accuracy", "low"),
      ("triage", "rows", 0, "loss", "value"), ("rates", 0, "candidate", 1, "value")],
 )  # fmt: skip
 def test_a_number_that_was_changed_is_found_with_its_place(path: tuple[str | int, ...]) -> None:

@@ -72,7 +72,7 @@ def test_a_row_that_does_not_apply_needs_a_reason() -> None:
     places = ((n, m, row) for n, part in enumerate(report.frameworks) for m, row in enumerate(part.rows))
     at, row = next((n, m) for n, m, row in places if row.status == "out_of_scope")
     unsaid = changed(report, "frameworks", at, "rows", row, "status", to="not_applicable")
-    assert "NOT_APPLICABLE_WITHOUT_REASON" in codes(changed(unsaid, "frameworks", at, "rows", row, "words", to=" "))
+    assert "NOT_APPLICABLE_WITHOUT_REASON" in codes(changed(unsaid, "frameworks", at, "rows", row, "message", to=" "))
 
 
 def test_every_code_has_a_test_that_finds_it() -> None:
@@ -96,9 +96,9 @@ def test_a_number_that_links_to_nothing_is_found() -> None:
     [
         (("flips", 0, "evidence"), ELSEWHERE),
         (("exemplars", "evidence"), ELSEWHERE),
-        (("suggested", "rows", 0, "held", "evidence"), ELSEWHERE),
+        (("suggested", "rows", 0, "held_out_loss", "evidence"), ELSEWHERE),
         (("frontier", 0, "score", "evidence"), ELSEWHERE),
-        (("reliability", "candidate", 0, "right", "evidence"), ELSEWHERE),
+        (("reliability", "candidate", 0, "accuracy", "evidence"), ELSEWHERE),
         (("triage", "rows", 0, "loss", "evidence"), ELSEWHERE),
         (("summary", "sentences", 0, "evidence"), (ELSEWHERE,)),
     ],

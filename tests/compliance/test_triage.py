@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from auditsvc.compliance.assessment.assessment_context import Readings
-from auditsvc.compliance.report.build import CHANCE, discovery_rates, triage
+from auditsvc.compliance.report.build import FALSE_DISCOVERY_RATE, discovery_rates, triage
 from auditsvc.evaluation import tango
 from auditsvc.evaluation.intervals import mcnemar
 from auditsvc.records import Measured, Reading
@@ -35,15 +35,15 @@ def test_a_small_group_with_bad_luck_does_not_rank_above_a_large_one_that_surely
     found = found_in({"tiny": (5, 0, 20), "large": (80, 0, 400), "quiet": (2, 2, 400)})
     assert [row.slice for row in found.rows] == ["large", "tiny"]
     assert found.rows[0].loss.value < found.rows[1].loss.value
-    assert (found.found, found.looked_at) == (2, 3)
+    assert (found.significant, found.tested) == (2, 3)
 
 
 def test_where_nothing_was_lost_nothing_stands_out():
     rng = np.random.default_rng(1)
     runs = [found_in({f"s{n}": (*rng.multinomial(300, [0.05, 0.05, 0.9])[:2], 300) for n in range(40)})
             for _ in range(60)]  # fmt: skip
-    assert np.mean([bool(run.rows) for run in runs]) <= CHANCE
+    assert np.mean([bool(run.rows) for run in runs]) <= FALSE_DISCOVERY_RATE
 
 
 def test_groups_without_a_test_are_not_looked_at():
-    assert found_in({}).looked_at == 0
+    assert found_in({}).tested == 0

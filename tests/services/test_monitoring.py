@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditsvc.compliance.assessment.evidence_status import kind_state
+from auditsvc.compliance.assessment.evidence_status import evidence_status
 from auditsvc.errors import InvalidInput
 from auditsvc.records import (
     Candidate,
@@ -139,8 +139,8 @@ def test_a_report_tells_who_looked_and_what_was_found(in_use, tmp_path):
         paper = sample.paperwork(sample.released())
         about = {"candidate": paper.inputs.candidate.digest, "at": paper.at}
         known = tuple(one.model_copy(update=about) for one in found.values())
-        dossier = dataclasses.replace(paper, monitorings=known)
-        return [kind_state(kind, dossier).status for kind in ("ops.monitoring", "ops.drift")]
+        context = dataclasses.replace(paper, monitorings=known)
+        return [evidence_status(kind, context).status for kind in ("ops.monitoring", "ops.drift")]
 
     assert states() == ["missing", "missing"]
     assert states(one=looks["steady"]) == ["supported", "supported"]
@@ -148,8 +148,8 @@ def test_a_report_tells_who_looked_and_what_was_found(in_use, tmp_path):
     later = looks["steady"].at + datetime.timedelta(days=93)
     paper = sample.paperwork(sample.released(), at=later)
     stale = looks["steady"].model_copy(update={"candidate": paper.inputs.candidate.digest})
-    dossier = dataclasses.replace(paper, monitorings=(stale,))
-    assert {kind_state(kind, dossier).status for kind in ("ops.monitoring", "ops.drift")} == {"stale"}
+    context = dataclasses.replace(paper, monitorings=(stale,))
+    assert {evidence_status(kind, context).status for kind in ("ops.monitoring", "ops.drift")} == {"stale"}
 
 
 def test_a_report_that_is_written_after_a_look_is_dated_by_it_and_tells_of_it(in_use, tmp_path):

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from auditsvc.compliance.assessment.evidence_status import kind_state
+from auditsvc.compliance.assessment.evidence_status import evidence_status
 from auditsvc.errors import Conflict, NotApproved, NotFound
 from auditsvc.records import Recipe, Release, Rollback, Submission
 from auditsvc.services.alias import ALIAS, reconcile
@@ -88,9 +88,9 @@ def test_a_way_back_is_evidence_for_a_year(twice):
     ctx, first, _ = twice
     made = back(ctx, rehearse=True)
     paper = sample.paperwork(sample.released())
-    assert kind_state("ops.rollback", paper).status == "missing"
+    assert evidence_status("ops.rollback", paper).status == "missing"
     today = dataclasses.replace(paper, rollbacks=(made.model_copy(update={"at": paper.at}),))
-    assert kind_state("ops.rollback", today).status == "supported"
-    assert f"rehearsed to version {first}" in kind_state("ops.rollback", today).words
+    assert evidence_status("ops.rollback", today).status == "supported"
+    assert f"rehearsed to version {first}" in evidence_status("ops.rollback", today).words
     old = made.model_copy(update={"at": paper.at.replace(year=paper.at.year - 2)})
-    assert kind_state("ops.rollback", dataclasses.replace(paper, rollbacks=(old,))).status == "stale"
+    assert evidence_status("ops.rollback", dataclasses.replace(paper, rollbacks=(old,))).status == "stale"

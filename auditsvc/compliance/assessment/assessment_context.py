@@ -1,7 +1,4 @@
-"""Everything that an assessment may rest on: the records of a decision, and what people added.
-
-What a report is made from: records, pictures, and where things lie.
-"""
+"""The input of reports and assessments: the records of one decision, its images, and statements by people."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ class GalleryItem:
 
 @dataclass(frozen=True)
 class Sibling:
-    """Another candidate of the same parent, judged on the same images; ``evidence`` is its clean comparison."""
+    """Another candidate of the same parent, audited on the same images; ``evidence`` is for unmodified images."""
 
     version: str
     candidate: Candidate
@@ -79,9 +76,9 @@ class Sibling:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Everything about one decision.  ``where`` holds labels and the commands or paths behind them.
+    """Everything about one decision.  ``where`` maps labels to commands or paths for the reader.
 
-    ``examples`` are pictures, as PNG or JPEG bytes, of the test image ``exampled`` under each condition.
+    ``examples`` are PNG or JPEG images of the test image ``exampled`` under each condition.
     """
 
     model: str
@@ -107,12 +104,12 @@ class ReportInputs:
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:
-        """The evidence by digest, in the order given; taking a digest of many readings is slow, so it is done once."""
+        """The evidence by digest, in the order given; cached, because the digest of many readings is slow."""
         return {run.digest: run for run in self.evidence}
 
     @cached_property
     def clean(self) -> frozenset[Digest]:
-        """The runs that looked at the images as they are."""
+        """The runs on unmodified images."""
         runs = self.runs.items()
         return frozenset(name for name, run in runs if any(one.metric.endswith(".clean") for one in run.readings))
 
@@ -123,14 +120,14 @@ class ReportInputs:
 
     @cached_property
     def decided(self) -> Digest:
-        """The digest of the decision, taken once."""
+        """The digest of the decision."""
         return self.decision.digest
 
     def check(self) -> None:
-        """Refuse records that do not belong together: evidence of another model explains nothing.
+        """Check that all records are about this decision.
 
         Raises:
-            InvalidInput: with every record that is about something else.
+            InvalidInput: lists every record that is about something else.
         """
         faults = tuple(self._faults())
         if faults:
@@ -149,7 +146,7 @@ class ReportInputs:
                 yield f"the evidence {name} is about {run.key.candidate}"
         for digest in self.decision.evidence:
             if digest not in self.runs:
-                yield f"the evidence {digest}, which the decision rests on, is not here"
+                yield f"the evidence {digest}, which the decision is based on, is missing"
         for approval in self.approvals:
             if approval.decision != decision:
                 yield f"the approval by {approval.approver} is for the decision {approval.decision}"
@@ -166,11 +163,11 @@ class ReportInputs:
             if one.evidence and one.evidence.key.candidate != one.candidate.digest:
                 yield f"the evidence {one.evidence.digest} is not about {one.candidate.digest}"
         if self.release and self.release.decision != decision:
-            yield f"the release rests on the decision {self.release.decision}"
+            yield f"the release is based on the decision {self.release.decision}"
 
 
 class Readings:
-    """All readings by metric and slice, each with its evidence; a measured one goes before an unmeasured one."""
+    """All readings by metric and slice, each with its evidence; measured ones take precedence."""
 
     def __init__(self, runs: Mapping[Digest, Evidence]) -> None:
         self._found: dict[tuple[str, str], Figure] = {}
@@ -190,8 +187,8 @@ class Readings:
             self._families |= {family.name: family for family in run.declared.families} if run.declared else {}
 
     def get(self, metric: str, slice_name: str) -> Figure:
-        """The figure, or a gap that says that no check gave it."""
-        return self._found.get((metric, slice_name), Gap(reason="no check gave this number"))
+        """The figure, or a gap if no check measured it."""
+        return self._found.get((metric, slice_name), Gap(reason="no check measured this metric"))
 
     def conditions(self) -> tuple[str, ...]:
         """Every condition that was scored, in the order of the evidence."""
@@ -218,7 +215,7 @@ class Readings:
 
 
 def figure_of(metric: Metric, outcome: Measured | Unmeasured, evidence: Digest, alpha: float) -> Figure:
-    """A reading with its evidence, as the report holds it; ``alpha`` is that of each end of the interval."""
+    """A reading with its evidence, as the report shows it; ``alpha`` is the error probability of each end."""
     if isinstance(outcome, Unmeasured):
         return Gap(reason=outcome.reason, images=outcome.images, evidence=evidence)
     return Number(
@@ -229,11 +226,12 @@ def figure_of(metric: Metric, outcome: Measured | Unmeasured, evidence: Digest, 
         level=round(1 - 2 * alpha, 6),
         unit=unit_of(metric),
         evidence=evidence,
+        which=outcome.which or "",
     )
 
 
 def expiry(run: Evidence, max_age_days: int) -> datetime.date:
-    """The last day on which the policy still takes this run."""
+    """The last day on which this run counts under the policy."""
     return (run.finished + datetime.timedelta(days=max_age_days)).date()
 
 
@@ -241,7 +239,7 @@ def expiry(run: Evidence, max_age_days: int) -> datetime.date:
 class AssessmentContext:
     """Records for an assessment as of ``at``.
 
-    ``policy_at`` is when the ledger first held the policy, by a trusted clock.
+    ``policy_at`` is when the policy was first logged, by a trusted clock.
     """
 
     inputs: ReportInputs
@@ -264,12 +262,12 @@ class AssessmentContext:
         return self.at.date()
 
     def latest_answers(self) -> Answers | None:
-        """The newest answers for this model, or None: that nobody has answered is an ordinary state."""
+        """The newest answers for this model, or None where there are none yet."""
         about = [answers for answers in self.answers if answers.model == self.inputs.model]
         return max(about, key=lambda answers: answers.at, default=None)
 
     def documents_of(self, kind: str) -> tuple[Document, ...]:
-        """Documents of one kind for this model line or this very candidate; the newest for each title."""
+        """Documents of one kind for this model or this candidate; the newest for each title."""
         candidate = self.inputs.candidate.digest
         about = [
             document
@@ -287,13 +285,13 @@ class AssessmentContext:
         return max(about, key=lambda plan: plan.at, default=None)
 
     def latest_verdict(self) -> ChangeVerdict | None:
-        """The newest word on this change, or None where nobody gave one."""
+        """The newest classification of this change, or None where there is none."""
         candidate = self.inputs.candidate.digest
         about = [verdict for verdict in self.verdicts if verdict.candidate == candidate]
         return max(about, key=lambda verdict: verdict.at, default=None)
 
-    def register(self) -> tuple[Incident, ...]:
-        """Every known incident with this model, as it was last written down."""
+    def current_incidents(self) -> tuple[Incident, ...]:
+        """The newest record of every known incident with this model."""
         return current(one for one in self.incidents if one.model == self.inputs.model and one.at <= self.at)
 
     def risk(self) -> Risk:
@@ -301,7 +299,7 @@ class AssessmentContext:
         return risk_of(self.questionnaire, self.latest_answers(), self.today)
 
     def outside_plan(self, plan: ChangePlan) -> tuple[str, ...]:
-        """Every way in which the candidate leaves the plan; what was not measured counts as outside."""
+        """Every deviation from the plan; what was not measured counts as a deviation."""
         recipe = self.inputs.candidate.recipe
         if recipe is None:
             return ("no recipe is recorded",)
@@ -315,7 +313,7 @@ class AssessmentContext:
             loss = readings.get("drop.clean", name)
             limit = plan.max_loss if name == "overall" else plan.max_loss_of_a_group
             if loss.state == "unmeasured":
-                faults.append(f"the loss on {name} is not known")
+                faults.append(f"the loss on {name} was not measured")
             elif loss.high > limit:
                 faults.append(f"the loss on {name} may be {loss.high:.3f}, over {limit:g}")
         return tuple(faults)

@@ -23,7 +23,7 @@ RiskClass = Literal["prohibited", "high-risk", "not high-risk", "unknown"]
 
 
 class Claim(Value):
-    """A number that a document prints; it is compared with the evidence as far as it is rounded."""
+    """A number stated in a document; it is rounded to ``decimals`` and compared with the evidence."""
 
     metric: Text
     slice: Text = "overall"
@@ -34,8 +34,8 @@ class Claim(Value):
 class Document(Record):
     """A document or statement about a model line, or about one candidate of it.
 
-    ``document`` is one of the kinds of ``policies/frameworks/_vocabulary.yaml``.  The reviewer is somebody else
-    than the owner; without one the document is there, but nobody independent has read it.
+    ``document`` is one of the kinds of ``policies/frameworks/_vocabulary.yaml``.  The reviewer is another
+    person than the owner; a document without a reviewer was not read independently.
     """
 
     kind: ClassVar[str] = "document"
@@ -60,7 +60,7 @@ class Document(Record):
         if self.reviewer == self.owner:
             raise ValueError(f"{self.owner} can't review a document of their own")
         if self.expires <= self.at.date():
-            raise ValueError("a document must be good for at least a day")
+            raise ValueError("a document must expire at least one day after it was submitted")
         return self
 
     def subjects(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ class ChangePlan(Record):
 
 
 class ChangeVerdict(Record):
-    """A named person's word on one change: planned, not substantial, or substantial."""
+    """A named person's classification of one change: planned, not substantial, or substantial."""
 
     kind: ClassVar[str] = "change-verdict"
     event: ClassVar[str] = "change.assessed"
@@ -156,7 +156,7 @@ class ChangeVerdict(Record):
 
 
 class Risk(Value):
-    """The risk class under the EU AI Act, as a named person declared it; never found by a test."""
+    """The risk class under the EU AI Act as declared by a named person; no test can determine it."""
 
     declared: RiskClass
     person: str = ""
@@ -168,7 +168,7 @@ class Risk(Value):
 def risk_of(questionnaire: Questionnaire, answers: Answers | None, today: datetime.date) -> Risk:
     """The declared risk class: the worst answer wins, and one open question leaves it unknown."""
     if answers is None:
-        return Risk(declared="unknown", because=("nobody has answered the questionnaire",))
+        return Risk(declared="unknown", because=("the questionnaire was not answered",))
     who = {"person": answers.person, "at": answers.at, "record": answers.digest}
     if today > answers.expires:
         return Risk(declared="unknown", because=(f"the answers expired on {answers.expires.isoformat()}",), **who)
@@ -179,16 +179,16 @@ def risk_of(questionnaire: Questionnaire, answers: Answers | None, today: dateti
             return Risk(declared="prohibited" if meaning == "prohibited" else "high-risk", because=yes, **who)
         open_ones = [question for question in asked if answers.answer(question) == "unknown"]
         if open_ones:
-            first = f"{len(open_ones)} not answered yet, for instance: {open_ones[0].text}"
+            first = f"{len(open_ones)} questions are not answered, for instance: {open_ones[0].text}"
             return Risk(declared="unknown", because=(first,), **who)
-    return Risk(declared="not high-risk", because=("every question of both screens was answered with no",), **who)
+    return Risk(declared="not high-risk", because=("every screening question was answered with no",), **who)
 
 
 Harm = Literal[
     "death", "health", "property or environment", "fundamental rights", "critical infrastructure", "widespread"
 ]
 
-DAYS: dict[Harm, int] = {
+REPORTING_DAYS: dict[Harm, int] = {
     "death": 10,
     "health": 15,
     "property or environment": 15,
@@ -196,8 +196,8 @@ DAYS: dict[Harm, int] = {
     "critical infrastructure": 2,
     "widespread": 2,
 }
-"""Days from knowing of it to the authority: Art. 73(2), and for death 73(4), for infrastructure and what is widespread
-73(3).  The law says "immediately", and these days at the latest."""
+"""Days from awareness to the report: Art. 73(2); for death 73(4); for critical infrastructure and widespread
+infringements 73(3).  The law requires a report immediately, and at the latest after these days."""
 
 
 class Incident(Record):
@@ -220,7 +220,7 @@ class Incident(Record):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.reported is not None and (self.reported < self.aware or not self.authority.strip()):
-            raise ValueError("a report comes after somebody knew, and goes to a named authority")
+            raise ValueError("a report must follow the awareness date and name the authority")
         return self
 
     def subjects(self) -> tuple[str, ...]:
@@ -229,17 +229,17 @@ class Incident(Record):
 
     @property
     def due(self) -> Moment:
-        """When the authority must know at the latest."""
-        return self.aware + datetime.timedelta(days=DAYS[self.harm])
+        """The deadline for the report to the authority."""
+        return self.aware + datetime.timedelta(days=REPORTING_DAYS[self.harm])
 
     @property
     def case(self) -> tuple[str, str, str]:
-        """What tells one incident from another; a later record of the same case replaces this one."""
+        """The key of an incident; a later record with the same key replaces this one."""
         return (self.model, self.harm, self.aware.isoformat())
 
 
 class Watch(Record):
-    """A named person watched for incidents from one day to another, and knows of none beside those registered."""
+    """A named person watched for incidents in a period and knows of none except those registered."""
 
     kind: ClassVar[str] = "incident-watch"
     event: ClassVar[str] = "incidents.monitored"
@@ -254,7 +254,7 @@ class Watch(Record):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.since <= self.until <= self.at.date():
-            raise ValueError("a watch begins before it ends, and ends before somebody speaks of it")
+            raise ValueError("an incident watch must begin before it ends, and end before it is recorded")
         return self
 
     def subjects(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""A framework is data: its requirements, what each rests on, and from when it applies.
+"""Frameworks as data: requirements, the evidence that each needs, and when it applies.
 
-One YAML file in ``policies/frameworks`` is one framework; a new one touches no code.  Dates are derived from
-the place of a row in its law and never written at the row.
+One YAML file in ``policies/frameworks`` is one framework; adding one needs no code.  Dates come from the part of the
+law that a requirement belongs to (its placement) and are never written at the requirement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Status = Literal[
     "out_of_scope",
     "not_assessed",
 ]
-"""How a requirement stands.  No status means that a law is met."""
+"""The status of a requirement.  No status states that a law is met."""
 
 WORST_FIRST: tuple[Status, ...] = (
     "unverified",
@@ -48,7 +48,7 @@ WORST_FIRST: tuple[Status, ...] = (
     "attested",
     "supported",
 )
-"""When several kinds of evidence meet, the first of these wins."""
+"""Order of precedence where a requirement needs several kinds of evidence."""
 
 RuleName = Literal[
     "R-TEST",
@@ -69,18 +69,18 @@ RuleName = Literal[
 ]
 
 FRESH_DAYS = 90
-"""Frameworks that nobody checked for longer than this are printed with a warning."""
+"""Framework data that were checked longer ago than this are printed with a warning."""
 
 
 class StartDate(Value):
-    """From which day a part of a law applies, and to what or by which reading."""
+    """From which day a part of a law applies, and for what or by which interpretation."""
 
     when: Text
     date: datetime.date
 
 
 class Placement(Value):
-    """A part of a law that applies from one day; ``disputed`` says why readings differ, and then all are printed."""
+    """A part of a law with its start date; ``disputed`` explains differing interpretations, which are all printed."""
 
     title: Text
     dates: Annotated[tuple[StartDate, ...], Field(min_length=1)]
@@ -89,7 +89,7 @@ class Placement(Value):
 
 
 class Requirement(Value):
-    """One numbered demand."""
+    """One numbered requirement."""
 
     id: Text
     key: Name
@@ -105,7 +105,7 @@ class Requirement(Value):
     applies_note: str = ""
     note: str = ""
     within_days: Annotated[int, Field(ge=1)] | None = None
-    """For a clock: so many days after somebody knew the authority must be told; of ``harms``, or of any."""
+    """Reporting deadline in days after awareness, for incidents of ``harms`` or of any kind."""
     harms: tuple[Text, ...] = ()
 
 
@@ -137,12 +137,12 @@ class Framework(Value):
         return self
 
     def stale(self, today: datetime.date) -> bool:
-        """Whether nobody has checked this data against its sources for too long."""
+        """Whether the data were last checked against their sources too long ago."""
         return (today - self.data_checked).days > FRESH_DAYS
 
 
 class Question(Value):
-    """One question of the questionnaire; ``row`` is the requirement that it decides, where it is one alone."""
+    """One question of the questionnaire; ``row`` is the requirement that it decides alone, if any."""
 
     question: Name
     screen: Literal["screen.prohibited", "screen.high_risk", "screen.role", "screen.transparency"]
@@ -152,7 +152,7 @@ class Question(Value):
 
 
 class Questionnaire(Value):
-    """Questions to a named person about what no test can find out."""
+    """Questions to a named person about facts that no test can determine."""
 
     questionnaire: Name
     version: int
@@ -161,14 +161,14 @@ class Questionnaire(Value):
 
 
 class KindOfEvidence(Value):
-    """What one kind of evidence means and where it comes from."""
+    """One kind of evidence and its source."""
 
     source: Literal["automatic", "human"]
     means: Text
 
 
 class Vocabulary(Value):
-    """What the words in the frameworks mean."""
+    """Definitions of the terms used in the framework files."""
 
     statuses: dict[Status, str]
     worst_first: tuple[Status, ...]
@@ -181,7 +181,7 @@ def load_frameworks(policies: Path) -> tuple[Framework, ...]:
     """Every framework of ``policies/frameworks``, by file name.
 
     Raises:
-        InvalidInput: a file that is no framework or names an unknown kind of evidence; all faults are listed.
+        InvalidInput: a file is not a valid framework or names an unknown kind of evidence; lists all faults.
     """
     faults: list[str] = []
     found = []
@@ -198,12 +198,12 @@ def load_frameworks(policies: Path) -> tuple[Framework, ...]:
         ]
         found.append(framework)
     if faults:
-        raise InvalidInput("the frameworks can't be used", faults)
+        raise InvalidInput("the frameworks are not valid", faults)
     return tuple(found)
 
 
 def load_vocabulary(policies: Path) -> Vocabulary:
-    """The words of the frameworks.
+    """The definitions of terms.
 
     Raises:
         InvalidInput: the file is missing or does not fit.

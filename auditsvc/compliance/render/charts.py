@@ -191,39 +191,40 @@ def reliability_chart(found: Reliability) -> Chart:
 
     Reference: C. Guo et al. (2017), "On Calibration of Modern Neural Networks", arXiv:1706.04599.
     """
-    ends = [end for one in (*found.candidate, *found.parent) for end in (one.told.value, one.right.low)]
+    ends = [end for one in (*found.candidate, *found.parent) for end in (one.confidence.value, one.accuracy.low)]
     up = _rounded(max(min(ends), 0.0), 1.0, "correct, per cent")
     plot = _Plot(Axis(up.low, up.high, "confidence, per cent"), up)
     parts = [plot.frame(_shares(up), _shares(up))]
     parts.append(_line("grid diagonal", plot.x(up.low), plot.x(1), plot.y(up.low), plot.y(1)))
     parts += [plot.series(_bins(found.parent), "parent"), plot.series(_bins(found.candidate), "candidate")]
     each = (
-        f"{who}: " + "; ".join(f"confidence {value_text(one.told)}, correct {value_text(one.right)}" for one in bins)
+        f"{who}: "
+        + "; ".join(f"confidence {value_text(one.confidence)}, correct {value_text(one.accuracy)}" for one in bins)
         for who, bins in (("candidate", found.candidate), ("parent", found.parent))
     )
     return _chart(f"Accuracy against confidence. {'. '.join(each)}", parts)
 
 
 def _bins(bins: Iterable[ConfidenceBin]) -> list[tuple[float, Figure]]:
-    return [(one.told.value, one.right) for one in bins]
+    return [(one.confidence.value, one.accuracy) for one in bins]
 
 
 def frontier_chart(points: Sequence[FrontierPoint]) -> Chart:
     """Score against remaining weights for the candidates of one parent; filled if approved, this one in a ring."""
     measured = [(point, point.score) for point in points if isinstance(point.score, Number)]
     up = _rounded(max(min((figure.low for _, figure in measured), default=0.0), 0.0), 1.0, "score, per cent")
-    most = max(point.kept for point in points) or 1.0
+    most = max(point.weights for point in points) or 1.0
     plot = _Plot(Axis(0.0, most, "remaining weights"), up)
     parts = [plot.frame([(most * n / 2, plain(float(round(most * n / 2)))) for n in range(3)], _shares(up))]
     for point, figure in measured:
-        x, y = plot.x(point.kept), plot.y(figure.value)
-        parts.append(plot.interval(point.kept, figure, "candidate"))
+        x, y = plot.x(point.weights), plot.y(figure.value)
+        parts.append(plot.interval(point.weights, figure, "candidate"))
         parts.append(_mark(x, y, f"candidate {point.outcome}"))
         parts.append(_text(x, plot.y(figure.low) + 13, point.version))
-        if point.here:
+        if point.subject:
             parts.append(f'<circle class="ring" cx="{x}" cy="{y}" r="8.5"/>')
     each = "; ".join(
-        f"version {point.version}{' (this one)' if point.here else ''}, {plain(point.kept)} remaining weights: "
+        f"version {point.version}{' (this one)' if point.subject else ''}, {plain(point.weights)} remaining weights: "
         f"{full_text(point.score)}, {point.outcome}"
         for point in points
     )

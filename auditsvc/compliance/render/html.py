@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no script, no font, no file from elsewhere."""
+"""The report as one self-contained HTML page without scripts, fonts or external files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from auditsvc.compliance.render import charts
-from auditsvc.compliance.render.pdf import harm_words, suggested_words
 from auditsvc.compliance.report import wording
 from auditsvc.compliance.report.figures import Counts
 from auditsvc.compliance.report.report_model import Report, SliceRow, SliceTable
@@ -14,7 +13,7 @@ from auditsvc.resources import resource_dir
 
 
 def render_html(report: Report) -> str:
-    """The report as one page that works without scripts, prints, and follows light and dark."""
+    """The report as one page that needs no script, can be printed, and supports light and dark mode."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -44,28 +43,28 @@ def _marked(draw: Callable[..., charts.Chart]) -> Callable[..., Any]:
 
 
 def short(digest: str) -> str:
-    """The first twelve digits of a digest, as it is printed and linked."""
+    """The first twelve digits of a digest, as printed and linked."""
     return digest.removeprefix("sha256:")[:12]
 
 
 def segments(counts: Counts) -> list[tuple[str, int]]:
-    """The parts of the counts bar that are not empty, what does not hold first."""
+    """The segments of the counts bar that are not empty, violated first."""
     order = ("violated", "unknown", "waived", "met")
     return [(name, number) for name in order if (number := getattr(counts, name))]
 
 
 def level(report: Report) -> str:
-    """The level of the report's intervals in per cent."""
+    """The confidence level of the intervals in per cent."""
     levels = {f"{(1 - 2 * row.alpha) * 100:.3g}" for row in report.evidence}
     return " or ".join(sorted(levels)) or "90"
 
 
 MANY = 40
-"""A table with more groups than this shows the weakest half of it only; the data files hold all."""
+"""A table with more groups than this shows only the weakest; the data files contain all."""
 
 
 def shown(table: SliceTable) -> tuple[SliceRow, ...]:
-    """The rows of a table that a page has room for: all, or the first and those with the lowest worse end."""
+    """The rows to print: all, or the first and those with the lowest interval ends."""
     if len(table.rows) <= MANY:
         return table.rows
     rest = sorted(table.rows[1:], key=lambda row: row.candidate.low if row.candidate.state == "measured" else -1.0)
@@ -93,10 +92,8 @@ _WORDS: dict[str, Any] = {
     "scale": _scale,
     "status_words": lambda status: status.replace("_", " "),
     "plain": wording.plain,
-    "harm_words": harm_words,
-    "suggested_words": suggested_words,
 }
-"""What the templates can say."""
+"""Functions that the templates call for text."""
 
 _CHARTS: dict[str, Callable[..., charts.Chart]] = {
     "interval_row": charts.interval_row,
@@ -104,4 +101,4 @@ _CHARTS: dict[str, Callable[..., charts.Chart]] = {
     "reliability_chart": charts.reliability_chart,
     "frontier_chart": charts.frontier_chart,
 }
-"""What the templates can draw."""
+"""Functions that the templates call for charts."""

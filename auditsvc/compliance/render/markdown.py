@@ -34,7 +34,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
 
 
 def cell(text: str) -> str:
-    """Words on one line, with everything that Markdown or HTML would read escaped."""
+    """Text on one line, with all characters escaped that have a meaning in Markdown or HTML."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -46,19 +46,21 @@ def fence(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; an empty one says so."""
+    """A table, or a sentence where there are no rows."""
     if not rows:
-        return "Nothing is on record.\n"
+        return "No records.\n"
     lines = [head, ["---"] * len(head), *([cell(text) or "–" for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 EU = "eu-ai-act-2024-1689"
-DRAFT = "This is a draft made from records. It is not complete, not signed and no proof that a law is met."
+DRAFT = (
+    "This is a draft generated from records. It is incomplete and unsigned, and it does not prove that a law is met."
+)
 
 
 def render_annex_iv(report: Report) -> str:
-    """Technical documentation as far as records go, and a list of what is to be completed outside this tool."""
+    """The technical documentation as far as records cover it, and a list of what to complete outside this tool."""
     return "\n".join(_annex_iv(report)).rstrip() + "\n"
 
 
@@ -71,17 +73,17 @@ def _annex_iv(report: Report) -> Iterator[str]:
         filled = CONTENTS.get(row.key)
         yield from filled(report) if filled else ()
         status, evidence = (text.replace("_", " ") for text in (row.status, row.evidence_status))
-        yield f"Status: {status}; evidence: {evidence}. {cell(row.words)}\n"
+        yield f"Status: {status}; evidence: {evidence}. {cell(row.message)}\n"
     yield "## To complete outside this tool\n"
     outside = [row for row in rows if row.evidence_status not in {"supported", "attested"}]
     yield from (f"- [ ] {cell(row.requirement)}: {cell(row.title)}. {cell(_lacking(row))}" for row in outside)
     if not rows:
-        yield "- [ ] Everything: the report was made without the framework of the EU AI Act."
+        yield "- [ ] Everything: the report was generated without the framework of the EU AI Act."
 
 
 def _lacking(row: Assessment) -> str:
-    lacking = [found.words for found in row.kinds if found.status not in {"supported", "attested"}]
-    return "; ".join(lacking) or row.words
+    lacking = [found.message for found in row.kinds if found.status not in {"supported", "attested"}]
+    return "; ".join(lacking) or row.message
 
 
 def _purpose(report: Report) -> Iterator[str]:
@@ -90,7 +92,7 @@ def _purpose(report: Report) -> Iterator[str]:
 
 
 def _parts(report: Report) -> Iterator[str]:
-    yield "The dense parent is a pre-trained part; it was changed by the recipe below.\n"
+    yield "The parent is a pre-trained model; it was changed by the recipe below.\n"
     yield table(("Parent", ""), [(fact.label, fact.value) for fact in report.lineage.parent])
     yield table(("Recipe", ""), [(fact.label, fact.value) for fact in report.lineage.recipe])
 
@@ -105,15 +107,17 @@ def _data(report: Report) -> Iterator[str]:
     rows = [
         (r.dataset, str(r.dataset_images), r.dataset_source, r.dataset_licence, r.dataset_digest) for r in sets.values()
     ]
-    yield "Test data; the data that the parent was trained on are not on record.\n"
+    yield "Test data. The training data of the parent are not recorded.\n"
     yield table(("Data set", "Images", "Source", "Licence", "Digest"), rows)
 
 
 def _planned(report: Report) -> Iterator[str]:
     rows = [
-        (p.title, p.person, p.reviewer or "nobody else", p.record) for p in report.papers if p.kind == "change plan"
+        (p.title, p.person, p.reviewer or "not reviewed", p.record)
+        for p in report.statements
+        if p.kind == "change plan"
     ]
-    yield table(("Change planned beforehand", "By", "Reviewed by", "Record"), rows)
+    yield table(("Planned change", "By", "Reviewed by", "Record"), rows)
 
 
 def _tests(report: Report) -> Iterator[str]:
@@ -141,7 +145,7 @@ def _tests(report: Report) -> Iterator[str]:
         for run in report.evidence
     ]
     yield table(("Check", "Version", "Seed", "Finished", "Environment"), runs)
-    yield "These reports carry a machine's key. The signature of a responsible person is to be added.\n"
+    yield "These reports are signed with a machine key. Add the signature of a responsible person.\n"
 
 
 def _limits(report: Report) -> Iterator[str]:
@@ -152,7 +156,7 @@ def _limits(report: Report) -> Iterator[str]:
 
 def _metrics(report: Report) -> Iterator[str]:
     rows = [(rule.rule, rule.sentence, rule.why) for rule in report.rules]
-    yield table(("Rule", "Limit, fixed beforehand", "Why"), rows)
+    yield table(("Rule", "Limit, fixed before the tests", "Why"), rows)
 
 
 def _changes(report: Report) -> Iterator[str]:
@@ -172,11 +176,11 @@ CONTENTS: dict[str, Callable[[Report], Iterator[str]]] = {
     "anx4.4": _metrics,
     "anx4.6": _changes,
 }
-"""What records can say to a point of Annex IV; the other points are for people."""
+"""The points of Annex IV that records cover; the others are for people to write."""
 
 
 def render_annex_v(report: Report) -> str:
-    """Declaration of conformity as a form: filled where records know, unsigned for ever."""
+    """The declaration of conformity as a form: filled in where records allow it, never signed."""
     risk = report.risk
     points = (
         (
@@ -187,7 +191,10 @@ def render_annex_v(report: Report) -> str:
         ("3. Sole responsibility", ""),
         ("4. Statement of conformity", ""),
         ("5. Data protection", ""),
-        ("6. Harmonised standards", "None is cited in the Official Journal in any source that we read."),
+        (
+            "6. Harmonised standards",
+            "No harmonised standard is cited in the Official Journal according to the sources of the framework data.",
+        ),
         ("7. Notified body", ""),
         ("8. Place, date, name, function and signature", ""),
     )
@@ -202,7 +209,7 @@ def render_annex_v(report: Report) -> str:
     return "\n".join(lines)
 
 
-PIPELINES = {
+PIPELINE_TAGS = {
     "classification": "image-classification",
     "detection": "object-detection",
     "segmentation": "image-segmentation",
@@ -212,7 +219,7 @@ PIPELINES = {
 
 
 def render_card(report: Report) -> str:
-    """The model card, front matter first."""
+    """The Hugging Face model card, YAML front matter first."""
     front = yaml.safe_dump(_front(report), sort_keys=False, allow_unicode=True, width=110)
     return f"---\n{front}---\n\n" + "\n".join(_body(report)).rstrip() + "\n"
 
@@ -223,7 +230,7 @@ def _front(report: Report) -> dict[str, Any]:
     return {
         "license": "other",
         "license_name": facts.get("Licence", "not stated"),
-        "pipeline_tag": PIPELINES.get(report.subject.task, "other"),
+        "pipeline_tag": PIPELINE_TAGS.get(report.subject.task, "other"),
         "tags": ["pruned", report.subject.architecture],
         "model-index": [
             {
@@ -243,7 +250,7 @@ def _result(report: Report, table: SliceTable) -> dict[str, Any]:
     figure = _overall(table)
     run = next((row for row in report.evidence if figure and row.record == figure.evidence), report.evidence[0])
     return {
-        "task": {"type": PIPELINES.get(report.subject.task, "other")},
+        "task": {"type": PIPELINE_TAGS.get(report.subject.task, "other")},
         "dataset": {"name": f"{run.dataset} ({table.title})", "type": run.dataset, "revision": run.dataset_digest},
         "metrics": [
             {
@@ -263,9 +270,9 @@ def _body(report: Report) -> Iterator[str]:
     yield f"Candidate `{subject.candidate}`, pruned from `{subject.parent}`. Report of {day(report.at)}.\n"
     yield "## Uses\n"
     yield f"- For: {cell(subject.intended_use)}\n- Not for: {cell(subject.not_for)}\n"
-    yield "## What was found\n"
+    yield "## Results\n"
     yield from (f"{cell(sentence.text)}\n" for sentence in report.summary.sentences)
-    yield "## What was not tested\n"
+    yield "## Not tested\n"
     yield from (f"{cell(line)}\n" for line in report.summary.not_tested)
     for found in report.slices[:1]:
         yield f"## By group, {cell(found.title)}\n"
@@ -280,8 +287,8 @@ def _body(report: Report) -> Iterator[str]:
             for row in found.rows
         ]
         yield table(("Group", "Images", "Parent", "Candidate", "Loss"), rows)
-    yield "## How it was made\n"
+    yield "## Recipe and parent\n"
     yield table(("", ""), [(fact.label, fact.value) for fact in (*report.lineage.parent, *report.lineage.recipe)])
-    yield "## Check it yourself\n"
+    yield "## Verify\n"
     yield from (f"{cell(fact.label)}:\n\n{fence(fact.value)}\n" for fact in report.where)
-    yield "This card is no conformity assessment and no certificate. An interval is given beside each number.\n"
+    yield "This card is not a conformity assessment and not a certificate. Each value is given with its interval.\n"

@@ -1,10 +1,10 @@
 """OSCAL 1.1.2: catalogs, assessment results and a plan of action as a bundle.
 
-OSCAL knows ``satisfied`` and ``not-satisfied`` only, so a finding speaks about the *evidence objective* of a
-control, never about the control or the law, and the true status stands in a property.  Attested rows are
-observations without a finding.  There is no assessment plan in this tool; ``import-ap`` points to a note.
+OSCAL has only the states ``satisfied`` and ``not-satisfied``, so a finding is about the *evidence objective* of a
+control, never about the control or the law, and a property holds the actual status.  Attested requirements are
+observations without a finding.  This tool writes no assessment plan; ``import-ap`` points to a note.
 
-The same report gives the same bytes: every UUID is version 5, made from the report's own keys.
+The same report gives the same bytes: every UUID is version 5, derived from the keys of the report.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 def render_oscal(report: Report) -> dict[str, bytes]:
-    """The bundle by file name: one catalog for each framework, the results, and what is open."""
+    """The bundle by file name: a catalog for each framework, the results, and the open items."""
     key = digest_of(
         report.subject.candidate.encode() + report.decision.record.encode() + report.at.isoformat().encode()
     )
@@ -72,7 +72,7 @@ def _catalog(part: FrameworkPart) -> Json:
         "catalog": {
             "uuid": _id("catalog", part.framework, part.version),
             "metadata": {
-                **_metadata(f"{part.name} (identifiers, with our own titles)", part.version, modified),
+                **_metadata(f"{part.name} (identifiers of the source, titles of this tool)", part.version, modified),
                 "remarks": part.standing,
             },
             "groups": groups,
@@ -84,7 +84,7 @@ def _control(row: Assessment) -> Json:
     objective = {
         "id": f"{row.key}_obj",
         "name": "assessment-objective",
-        "prose": f"Evidence about these exact files is there for: {row.title}",
+        "prose": f"Evidence about exactly these files exists for: {row.title}",
     }
     return {
         "id": row.key,
@@ -107,7 +107,8 @@ def _results(report: Report, key: str) -> Json:
                     {
                         "uuid": plan,
                         "title": "No assessment plan",
-                        "description": "This tool writes no OSCAL plan; the policy fixed checks and limits.",
+                        "description": "This tool writes no OSCAL assessment plan; the policy defines checks and "
+                        "limits.",
                         "props": _props(policy=f"{report.decision.policy} version {report.decision.policy_version}"),
                         "rlinks": [{"href": f"urn:auditsvc:record:{report.decision.policy_record}"}],
                     }
@@ -122,9 +123,9 @@ def _title(report: Report) -> str:
 
 
 def _result(report: Report, part: FrameworkPart, key: str) -> Json:
-    looked_at = [row for row in part.rows if row.status not in _EXCLUDED]
+    included = [row for row in part.rows if row.status not in _EXCLUDED]
     excluded = [row for row in part.rows if row.status in _EXCLUDED]
-    selection: Json = {"include-controls": [{"control-id": row.key} for row in looked_at]}
+    selection: Json = {"include-controls": [{"control-id": row.key} for row in included]}
     if excluded:
         selection["exclude-controls"] = [{"control-id": row.key} for row in excluded]
     result: Json = {
@@ -135,9 +136,9 @@ def _result(report: Report, part: FrameworkPart, key: str) -> Json:
         "end": _moment(report),
         "props": _props(framework=part.framework, version=part.version, data_checked=part.data_checked.isoformat()),
         "reviewed-controls": {"control-selections": [selection]},
-        "observations": [_observation(report, row, key) for row in looked_at],
+        "observations": [_observation(report, row, key) for row in included],
     }
-    findings = [_finding(row, key) for row in looked_at if row.status not in _NO_FINDING]
+    findings = [_finding(row, key) for row in included if row.status not in _NO_FINDING]
     if findings:
         result["findings"] = findings
     return result
@@ -148,14 +149,14 @@ def _observation(report: Report, row: Assessment, key: str) -> Json:
     observation: Json = {
         "uuid": _id("observation", key, row.framework, row.key),
         "title": f"{row.requirement}: {row.status}",
-        "description": row.words or row.status,
+        "description": row.message or row.status,
         "props": _props(status=row.status, evidence_status=row.evidence_status, control=row.key, applies=row.applies),
         "methods": ["TEST"] if by_test and row.status != "attested" else ["EXAMINE"],
         "collected": _moment(report),
     }
     if row.records:
         observation["relevant-evidence"] = [
-            {"href": f"urn:auditsvc:record:{digest}", "description": "A record of the ledger, by its digest"}
+            {"href": f"urn:auditsvc:record:{digest}", "description": "A record of the ledger, identified by its digest"}
             for digest in row.records
         ]
     return observation
@@ -168,7 +169,7 @@ def _finding(row: Assessment, key: str) -> Json:
     return {
         "uuid": _id("finding", key, row.framework, row.key),
         "title": f"{row.requirement}: {row.status}",
-        "description": row.words,
+        "description": row.message,
         "props": _props(status=row.status),
         "target": {"type": "objective-id", "target-id": f"{row.key}_obj", "status": state},
         "related-observations": [{"observation-uuid": _id("observation", key, row.framework, row.key)}],
@@ -189,8 +190,8 @@ def _actions(report: Report, key: str) -> Json:
 def _action(item: OpenItem, key: str) -> Json:
     until = item.until.isoformat() if item.until else "no date"
     return {
-        "uuid": _id("action", key, item.rule, item.standing, item.severity),
-        "title": f"{item.rule}: {item.standing}",
-        "description": f"{item.words} ({'; '.join(slice_words(place) for place in item.where)})",
-        "props": _props(standing=item.standing, severity=item.severity, owner=item.owner or "nobody", until=until),
+        "uuid": _id("action", key, item.rule, item.status, item.severity),
+        "title": f"{item.rule}: {item.status}",
+        "description": f"{item.message} ({'; '.join(slice_words(place) for place in item.affected)})",
+        "props": _props(status=item.status, severity=item.severity, owner=item.owner or "none", until=until),
     }

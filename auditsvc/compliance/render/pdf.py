@@ -20,7 +20,7 @@ from typing import Any
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.render.charts import standalone
 from auditsvc.compliance.render.tables import render_json
-from auditsvc.compliance.report.figures import Counts, Figure
+from auditsvc.compliance.report.figures import Counts, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
     Curve,
@@ -54,7 +54,7 @@ from auditsvc.resources import resource_dir
 Json = dict[str, Any]
 
 MANY = 40
-"""A rule with more lines met than this prints only those that are not, and how many are."""
+"""A rule with more met evaluations than this prints only the others and a count."""
 
 
 def short(digest: str | None) -> str:
@@ -63,7 +63,7 @@ def short(digest: str | None) -> str:
 
 
 def counted(counts: Counts) -> list[list[Any]]:
-    """Names and numbers of the parts of the counts bar."""
+    """Names and numbers of the segments of the counts bar."""
     order = ("violated", "unknown", "waived", "met")
     return [[name, number] for name in order if (number := getattr(counts, name))]
 
@@ -114,19 +114,23 @@ def curve(curve: Curve) -> Json:
     }
 
 
+def _class_of(figure: Figure) -> list[str]:
+    return [f"class {figure.which}"] if isinstance(figure, Number) and figure.which else []
+
+
 def rule(rule: RulePart) -> Json:
-    """One rule and its lines; too many met ones are counted only."""
-    held = [row for row in rule.rows if row.standing == "met"]
-    rows = rule.rows if len(held) <= MANY else [row for row in rule.rows if row.standing != "met"]
+    """One rule and its evaluations; many met ones are only counted."""
+    met = [row for row in rule.rows if row.status == "met"]
+    rows = rule.rows if len(met) <= MANY else [row for row in rule.rows if row.status != "met"]
     return {
-        "left_out": f"{len(held)} more lines are met; the attached data hold them." if len(held) > MANY else "",
-        "name": rule.rule + (" (warns only)" if rule.severity == "warn" else ""),
+        "left_out": f"{len(met)} more evaluations are met; see the attached JSON." if len(met) > MANY else "",
+        "name": rule.rule + (" (warning only)" if rule.severity == "warn" else ""),
         "sentence": rule.sentence,
         "why": rule.why,
         "rows": [
             [
-                row.standing,
-                f"{slice_words(row.slice)}, {row.title}",
+                row.status,
+                ", ".join([slice_words(row.slice), *_class_of(row.measured), row.title]),
                 value_text(row.measured),
                 interval_text(row.measured),
                 f"{'at least' if row.bound == 'at_least' else 'at most'} {amount(row.limit, row.unit)}",
@@ -140,14 +144,14 @@ def rule(rule: RulePart) -> Json:
 
 def framework(part: FrameworkPart) -> Json:
     """One framework with all its rows."""
-    stale = " This data was checked too long ago." if part.stale else ""
-    aside = ", ".join(f"{count.rows} {count.status.replace('_', ' ')}" for count in part.aside)
+    stale = " These data may be out of date." if part.stale else ""
+    not_counted = ", ".join(f"{count.rows} {count.status.replace('_', ' ')}" for count in part.not_counted)
     return {
         "name": part.name,
-        "headline": f"{part.headline}. Of all {len(part.rows)} rows, {part.by_whom}.",
+        "headline": f"{part.headline}. Of all {len(part.rows)} requirements, {part.assessability}.",
         "standing": f"{part.standing} Version: {part.version}. Checked on {day(part.data_checked)}.{stale}",
         "counts": [[count.status.replace("_", " "), count.rows] for count in part.counts],
-        "aside": f"Beside these: {aside}." if aside else "",
+        "not_counted": f"Not counted: {not_counted}." if not_counted else "",
         "dates": [
             [
                 d.part,
@@ -164,7 +168,7 @@ def framework(part: FrameworkPart) -> Json:
                 + (
                     f" (evidence: {row.evidence_status.replace('_', ' ')})" if row.status != row.evidence_status else ""
                 ),
-                row.words,
+                row.message,
                 " ".join(short(digest) for digest in row.records),
             ]
             for row in part.rows
@@ -173,7 +177,7 @@ def framework(part: FrameworkPart) -> Json:
 
 
 def people(report: Report) -> list[list[str]]:
-    """Who submitted, approved and waived."""
+    """Submission, approvals and waivers."""
     decision = report.decision
     rows = [[decision.submitter, "submitted", "", "", ""]] if decision.submitter else []
     rows += [[o.person, "approved", minute(o.at), o.comment, short(o.record)] for o in decision.approvals]
@@ -185,7 +189,7 @@ def people(report: Report) -> list[list[str]]:
 
 
 def mark(report: Report) -> list[list[str]]:
-    """The watermark, or nothing."""
+    """The watermark; empty without one."""
     if report.watermark is None:
         return []
     found = [[r.title, f"{value_text(r.measured)} ({interval_text(r.measured)})"] for r in report.watermark.readings]
@@ -201,10 +205,10 @@ def run(row: EvidenceRow) -> Json:
             ["Record", row.record],
             ["Images", f"{row.dataset}, {plural(row.dataset_images, 'image')}, {row.dataset_digest}"],
             ["Parameters", "; ".join(f"{fact.label} = {fact.value}" for fact in row.parameters) or "none"],
-            ["Seed and alpha", f"{row.seed}; {row.alpha} for each end of an interval"],
-            ["Readings", f"{row.readings}, of which {row.unmeasured} unmeasured"],
+            ["Seed and alpha", f"{row.seed}; {row.alpha} for each end of the interval"],
+            ["Readings", f"{row.readings}, {row.unmeasured} of them not measured"],
             ["Run", f"{minute(row.started)} to {minute(row.finished)}"],
-            ["Good until", day(row.expires) + (" (expired)" if row.expired else "")],
+            ["Valid until", day(row.expires) + (" (expired)" if row.expired else "")],
             ["Environment", "; ".join([row.code, *(f"{f.label} {f.value}" for f in row.environment)])],
         ],
     }
@@ -215,9 +219,9 @@ def _cell(figure: Figure) -> list[str]:
 
 
 def harm(found: Triage) -> Json:
-    """The losses that stand out, most certain first."""
+    """The significant losses, most certain first."""
     return {
-        "words": harm_words(found),
+        "message": found.message,
         "rows": [
             [
                 slice_words(row.slice),
@@ -232,45 +236,27 @@ def harm(found: Triage) -> Json:
     }
 
 
-def harm_words(found: Triage) -> str:
-    """What the list of losses that stand out is, and is not."""
-    if not found.looked_at:
-        return ""
-    if not found.rows:
-        return f"None of {found.looked_at} losses of groups under all conditions stands out from chance."
-    return (
-        f"{found.found} of {found.looked_at} losses, of every group under every condition, stand out; of these "
-        f"{100 * found.chance:g}\u00a0% may be chance. Groups are ranked by what they lose at the least, not by the "
-        "estimate. This says where to look; what blocks is said by the rules."
-    )
-
-
 def suggested(found: SuggestedPart | None) -> Json:
-    """The groups that a search suggests."""
+    """The groups suggested by slice discovery."""
     return {
-        "words": suggested_words(found) if found else "",
+        "message": found.message if found else "",
         "rows": [
-            [row.expression, *_cell(row.found), *_cell(row.held), str(row.held.images), short(row.held.evidence)]
+            [
+                row.expression,
+                *_cell(row.search_loss),
+                *_cell(row.held_out_loss),
+                str(row.held_out_loss.images),
+                short(row.held_out_loss.evidence),
+            ]
             for row in (found.rows if found else ())
         ],
     }
 
 
-def suggested_words(found: SuggestedPart) -> str:
-    """What suggestions are, and are not."""
-    if not found.rows:
-        return f"A search among {found.tried} groups suggests none."
-    return (
-        f"Suggested by a search among {found.tried} groups on {found.images_found} of the images; what a search finds, "
-        f"it flatters, so the loss on the other {found.images_held} is told beside it. Nothing is judged by these: a "
-        "policy that names a group judges it, on other images."
-    )
-
-
 def exemplars(found: ExemplarsPart | None) -> Json:
-    """What several seeds of the recipe change alike."""
+    """The images that several seeds of the recipe change in the same way."""
     return {
-        "words": found.words if found else "",
+        "message": found.message if found else "",
         "record": short(found.evidence) if found else "",
         "rows": [
             [row.image, row.target, row.parent, row.candidates, f"{row.agreed} of {found.seeds}", ", ".join(row.slices)]
@@ -281,12 +267,12 @@ def exemplars(found: ExemplarsPart | None) -> Json:
 
 
 def rate_rows(report: Report) -> list[list[Any]]:
-    """The rates of each group: the candidate's with its interval, and what it is a share of, beside the parent's."""
+    """The rates of each group: the candidate with interval and number of images, and the parent."""
     return [
         [
             slice_words(row.slice),
-            *([value_text(own), f"{interval_text(own)}; of {own.images}; parent {value_text(dense)}"]
-              for own, dense in zip(row.candidate, row.parent, strict=True)),
+            *([value_text(own), f"{interval_text(own)}; of {own.images}; parent {value_text(parent)}"]
+              for own, parent in zip(row.candidate, row.parent, strict=True)),
             short(row.candidate[0].evidence),
         ]
         for row in report.rates
@@ -303,24 +289,24 @@ def _confidence(report: Report) -> Json:
     if found is None:
         return {}
     return {
-        "title": "Confidence",
-        "lead": "How often answers of each confidence are right. On the diagonal a model is right as often as it "
-        "says; under it, it is too sure of itself.",
+        "title": "Calibration",
+        "lead": "Accuracy of answers by confidence. On the diagonal a model is calibrated; below it, it is "
+        "overconfident.",
         "file": "reliability.svg",
         "alt": charts.reliability_chart(found).text,
-        "head": ["Candidate says", "is right", "Parent says", "is right", "Evidence"],
-        "rows": [_bin(own, dense) for own, dense in found.bins()],
+        "head": ["Candidate confidence", "Accuracy", "Parent confidence", "Accuracy", "Evidence"],
+        "rows": [_bin(own, parent) for own, parent in found.bins()],
     }
 
 
-def _bin(own: ConfidenceBin | None, dense: ConfidenceBin | None) -> list[Any]:
-    cells = [*_said(own), *_said(dense)]
-    known = own or dense
-    return [cells[0][0], *cells[1:], short(known.right.evidence) if known else ""]
+def _bin(own: ConfidenceBin | None, parent: ConfidenceBin | None) -> list[Any]:
+    cells = [*_bin_cells(own), *_bin_cells(parent)]
+    known = own or parent
+    return [cells[0][0], *cells[1:], short(known.accuracy.evidence) if known else ""]
 
 
-def _said(one: ConfidenceBin | None) -> list[list[str]]:
-    return [["–", ""], ["–", ""]] if one is None else [[value_text(one.told), ""], _cell(one.right)]
+def _bin_cells(one: ConfidenceBin | None) -> list[list[str]]:
+    return [["–", ""], ["–", ""]] if one is None else [[value_text(one.confidence), ""], _cell(one.accuracy)]
 
 
 def _frontier(report: Report) -> Json:
@@ -328,16 +314,16 @@ def _frontier(report: Report) -> Json:
         return {}
     return {
         "title": "Other candidates of this parent",
-        "lead": "What each step of compression costs, on unchanged images. Filled: approved. This report is about the "
-        "candidate with the ring.",
+        "lead": "Score against compression, on unmodified images. Filled: approved. In a ring: the candidate of this "
+        "report.",
         "file": "frontier.svg",
         "alt": charts.frontier_chart(report.frontier).text,
-        "head": ["Version", "Recipe", "Weights left", "Score", "Evidence"],
+        "head": ["Version", "Recipe", "Remaining weights", "Score", "Evidence"],
         "rows": [
             [
-                f"{point.version}, {point.outcome}" + (" (this one)" if point.here else ""),
+                f"{point.version}, {point.outcome}" + (" (this one)" if point.subject else ""),
                 [point.recipe, ""],
-                [plain(point.kept), ""],
+                [plain(point.weights), ""],
                 _cell(point.score),
                 short(point.score.evidence),
             ]
@@ -347,17 +333,17 @@ def _frontier(report: Report) -> Json:
 
 
 def picture_name(number: int, picture: Picture) -> str:
-    """The file that the template shows for a picture."""
+    """The file name of a gallery image."""
     return f"picture-{number}.{'jpg' if picture.media_type == 'image/jpeg' else 'png'}"
 
 
 def example_name(number: int, one: Example) -> str:
-    """The file that the template shows for an example."""
+    """The file name of an example image."""
     return f"example-{number}.{'jpg' if one.media_type == 'image/jpeg' else 'png'}"
 
 
-def view(report: Report) -> Json:
-    """Everything that the template prints, as finished text."""
+def typst_context(report: Report) -> Json:
+    """The JSON context of the template: everything that it prints, as finished text."""
     return {
         **_first_page(report),
         "slices": [slices(table) for table in report.slices[:1]],
@@ -365,14 +351,14 @@ def view(report: Report) -> Json:
             [
                 f.title,
                 str(f.images),
-                str(f.broke),
-                str(f.mended),
+                str(f.regressed),
+                str(f.improved),
                 "–" if f.other is None else str(f.other),
                 short(f.evidence),
             ]
             for f in report.flips
         ],
-        "ways": list(change_words(report.subject.task)),
+        "change_headings": list(change_words(report.subject.task)),
         "harm": harm(report.triage),
         "suggested": suggested(report.suggested),
         "exemplars": exemplars(report.exemplars),
@@ -384,27 +370,29 @@ def view(report: Report) -> Json:
         "rules": [rule(one) for one in report.rules],
         "frameworks": [framework(part) for part in report.frameworks],
         "people": people(report),
-        "papers": [[p.title, p.kind, p.person, p.reviewer or "nobody else", short(p.record)] for p in report.papers],
+        "statements": [
+            [p.title, p.kind, p.person, p.reviewer or "not reviewed", short(p.record)] for p in report.statements
+        ],
         "changes": [[row.label, row.before, row.after] for row in report.changes],
         "lineage": _lineage(report),
         "mark": mark(report),
         "steps": [
-            [step.step, "held" if step.held else "did not hold", step.detail]
+            [step.step, "passed" if step.passed else "failed", step.detail]
             for step in (report.verification.steps if report.verification else ())
         ],
-        "verdict": report.verification.verdict if report.verification else "not verified here",
+        "verdict": report.verification.verdict if report.verification else "not verified for this report",
         "evidence": [run(row) for row in report.evidence],
         "glossary": [[fact.label, fact.value] for fact in report.glossary],
-        "foot": f"Written by {report.tool} on {minute(report.at)}",
+        "foot": f"Generated by {report.tool} on {minute(report.at)}",
     }
 
 
 def _first_page(report: Report) -> Json:
     subject, decision, summary = report.subject, report.decision, report.summary
     approved = " and ".join(one.person for one in decision.approvals)
-    who = f"Approved by {approved} on {day(decision.approvals[-1].at)}." if approved else "Nobody has approved it."
+    who = f"Approved by {approved} on {day(decision.approvals[-1].at)}." if approved else "Not approved."
     submitted = f" Submitted by {decision.submitter}." if decision.submitter else ""
-    until = f" · evidence good until {day(summary.evidence_expires)}" if summary.evidence_expires else ""
+    until = f" · evidence valid until {day(summary.evidence_expires)}" if summary.evidence_expires else ""
     return {
         "title": f"{decision.headline}: {subject.model} version {subject.version}",
         "model": subject.model,
@@ -415,7 +403,7 @@ def _first_page(report: Report) -> Json:
         "outcome": decision.outcome,
         "headline": decision.headline,
         "explanation": decision.explanation,
-        "who": f"{who}{submitted} Judged on {day(decision.at)} under the policy “{decision.policy}”, "
+        "who": f"{who}{submitted} Decided on {day(decision.at)} under the policy “{decision.policy}”, "
         f"version {decision.policy_version}.",
         "counts": counted(summary.counts),
         "sentences": [[one.text, [short(digest) for digest in one.evidence]] for one in summary.sentences],
@@ -423,18 +411,18 @@ def _first_page(report: Report) -> Json:
         "open": [_open(item) for item in summary.open_items[:6]],
         "more_open": max(0, len(summary.open_items) - 6),
         "where": [[fact.label, fact.value] for fact in report.where],
-        "held": [f"{part.short}: {part.headline}." for part in report.frameworks],
-        "law": [*report.law, "This report is no conformity assessment, no certificate and no legal advice."],
+        "assessed": [f"{part.short}: {part.headline}." for part in report.frameworks],
+        "law": [*report.law, "This report is not a conformity assessment, not a certificate and not legal advice."],
     }
 
 
 def _open(item: OpenItem) -> list[str]:
-    owner = f"{item.owner}, until {day(item.until)}" if item.until else "no owner"
-    return [item.standing, item.rule, "; ".join(item.where), owner]
+    owner = f"{item.owner}, until {day(item.until)}" if item.until else "not waived"
+    return [item.status, item.rule, "; ".join(item.affected), owner]
 
 
 def _strip(family: str, report: Report) -> list[list[str]]:
-    """The examples of one family: file, words for those who can't see it, title."""
+    """The examples of one family: file, text alternative, title."""
     every = enumerate(report.examples)
     return [[example_name(number, one), one.alt, one.title] for number, one in every if one.family == family]
 
@@ -478,7 +466,7 @@ def render_pdf(report: Report) -> bytes:
 
 
 def _files(report: Report) -> dict[str, bytes]:
-    """All that the template reads, by file name."""
+    """All files that the template reads, by name."""
     files = {picture_name(n, picture): base64.b64decode(picture.data) for n, picture in enumerate(report.pictures)}
     files |= {example_name(n, one): base64.b64decode(one.data) for n, one in enumerate(report.examples)}
     files |= {f"curve-{n}.svg": standalone(charts.curve_chart(curve)) for n, curve in enumerate(report.curves)}
@@ -486,7 +474,7 @@ def _files(report: Report) -> dict[str, bytes]:
         files["reliability.svg"] = standalone(charts.reliability_chart(report.reliability))
     if report.frontier:
         files["frontier.svg"] = standalone(charts.frontier_chart(report.frontier))
-    files["view.json"] = json.dumps(view(report), ensure_ascii=False).encode()
+    files["context.json"] = json.dumps(typst_context(report), ensure_ascii=False).encode()
     files["report.json"] = render_json(report)
     files["main.typ"] = (resource_dir("templates") / "report.typ").read_bytes()
     return files

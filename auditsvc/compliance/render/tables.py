@@ -1,4 +1,4 @@
-"""JSON, CSV and JUnit: the report for programs."""
+"""The report as JSON, CSV and JUnit XML, for other programs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def render_json(report: Report) -> bytes:
 
 
 def render_rules_csv(report: Report) -> str:
-    """One line for each rule on each metric of each slice."""
-    head = "rule severity metric slice standing verdict value low high level images bound limit evidence waiver words"
+    """One line for each evaluation of a rule."""
+    head = "rule severity metric slice status verdict value low high level images bound limit evidence waiver message"
     return _csv(head.split(), (_rule_cells(rule, row) for rule in report.rules for row in rule.rows))
 
 
 def _rule_cells(rule: RulePart, row: RuleRow) -> tuple[object, ...]:
     numbers = _numbers(row.measured)
-    who = (rule.rule, rule.severity, row.metric, row.slice, row.standing, row.verdict)
-    return (*who, *numbers, row.bound, row.limit, row.measured.evidence or "", row.waiver or "", row.words)
+    who = (rule.rule, rule.severity, row.metric, row.slice, row.status, row.verdict)
+    return (*who, *numbers, row.bound, row.limit, row.measured.evidence or "", row.waiver or "", row.message)
 
 
 def _numbers(figure: Figure) -> tuple[object, ...]:
@@ -53,7 +53,7 @@ def render_assessments_csv(report: Report) -> str:
             row.role,
             row.applies,
             row.rule,
-            row.words,
+            row.message,
             " ".join(row.records),
         )
         for part in report.frameworks
@@ -71,14 +71,17 @@ def _csv(head: list[str], rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def _safe(cell: object) -> object:
-    """Text that a spreadsheet would take for a formula is kept as text."""
+    """Prefix text that a spreadsheet would evaluate as a formula.
+
+    Reference: OWASP, "CSV Injection".
+    """
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
 
 
 def render_junit(report: Report) -> str:
     """One suite for each rule and one case for each line, for pipelines.
 
-    Violated is a failure, unknown an error; what is waived or only warns is skipped with its words, and never passed.
+    Violated is a failure, unknown is an error; waived rules and warnings are skipped with a message and never passed.
     """
     root = ElementTree.Element("testsuites", name=f"{report.subject.model} version {report.subject.version}")
     for rule in report.rules:
@@ -87,8 +90,8 @@ def render_junit(report: Report) -> str:
         )
         tally = {"tests": len(rule.rows) or 1, "failures": 0, "errors": 0, "skipped": 0}
         if not rule.rows:
-            case = ElementTree.SubElement(suite, "testcase", classname=rule.rule, name="no line")
-            ElementTree.SubElement(case, "error", message="this rule judged nothing")
+            case = ElementTree.SubElement(suite, "testcase", classname=rule.rule, name="no evaluation")
+            ElementTree.SubElement(case, "error", message="this rule was not evaluated")
             tally["errors"] += 1
         for row in rule.rows:
             name = f"{row.metric} on {row.slice}"
@@ -96,7 +99,7 @@ def render_junit(report: Report) -> str:
             kind = _junit_kind(row, rule)
             if kind:
                 tally[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
-                ElementTree.SubElement(case, kind, message=f"{row.standing}: {row.words}")
+                ElementTree.SubElement(case, kind, message=f"{row.status}: {row.message}")
             out = ElementTree.SubElement(case, "system-out")
             out.text = f"{value_text(row.measured)}; evidence {row.measured.evidence or 'none'}"
         suite.attrib.update({key: str(number) for key, number in tally.items()})
@@ -105,8 +108,8 @@ def render_junit(report: Report) -> str:
 
 
 def _junit_kind(row: RuleRow, rule: RulePart) -> str:
-    if row.standing == "met":
+    if row.status == "met":
         return ""
-    if row.standing == "waived" or row.severity == "warn" or rule.severity == "warn":
+    if row.status == "waived" or row.severity == "warn" or rule.severity == "warn":
         return "skipped"
-    return "failure" if row.standing == "violated" else "error"
+    return "failure" if row.status == "violated" else "error"

@@ -34,10 +34,8 @@ from auditsvc.compliance.report.figures import Fact, Number
 from auditsvc.compliance.report.report_model import (
     DecisionPart,
     FlipCount,
-    HarmRow,
     Lineage,
-    MarkPart,
-    MarkReading,
+    LossRow,
     Picture,
     Report,
     Signature,
@@ -46,6 +44,8 @@ from auditsvc.compliance.report.report_model import (
     VerificationPart,
     VerificationStep,
     WaiverPart,
+    WatermarkPart,
+    WatermarkReading,
 )
 from auditsvc.compliance.report.sections import (
     curves,
@@ -60,7 +60,7 @@ from auditsvc.compliance.report.sections import (
     slice_tables,
     suggested,
 )
-from auditsvc.compliance.report.summary import changes, checklist, law_box, papers, summarise
+from auditsvc.compliance.report.summary import changes, checklist, law_box, statements, summarise
 from auditsvc.compliance.report.wording import condition_order, day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Metric, Moment, Parent, Reading, Verdict
@@ -69,29 +69,31 @@ from auditsvc.records.decision import missing_consent
 from auditsvc.records.evidence import Change
 
 _WORDS = {
-    "Candidate": "The pruned model that asks for release: one exact set of files, named by its digest.",
-    "Condition": "A change made to every image before both models see it, such as less light or a hidden part.",
-    "Digest": "A fingerprint of a file or record. If one bit changes, so does the digest.",
-    "Evidence": "The stored result of one run of one check, with all that is needed to run it again.",
-    "Interval": "The range in which the true value is expected, given how few or many images were tested. "
-    "Rules are judged by its worse end.",
-    "Met, violated, unknown": "A rule holds even at the worse end of the interval; it does not; or too little is known "
-    "to say. Unknown blocks a release as violated does.",
-    "Parent": "The model before pruning. Every image was shown to both models.",
+    "Candidate": "The pruned model to be released: one exact set of files, identified by its digest.",
+    "Condition": "A modification of every image before both models are evaluated on it, such as less light or an "
+    "occluded area.",
+    "Digest": "A cryptographic hash of a file or record. If one bit changes, the digest changes.",
+    "Evidence": "The stored result of one run of one check, with everything needed to repeat it.",
+    "Interval": "The confidence interval: the range in which the true value is expected, given the number of tested "
+    "images. Rules are evaluated at its unfavourable end.",
+    "Met, violated, unknown": "Met: the limit holds even at the unfavourable end of the interval. Violated: it does "
+    "not hold. Unknown: the evidence is inconclusive. Unknown blocks a release as violated does.",
+    "Parent": "The model before pruning. Both models were evaluated on every image.",
     "Points": "Percentage points: from 95 % to 92 % is a loss of 3 points.",
-    "Pruning": "Removing weights from a model so that it is smaller or faster.",
-    "Slice, group": "A named part of the test images, for instance all photos of women.",
-    "Waiver": "A named person takes one rule that does not hold upon themselves, with a reason and an end date. "
-    "It is not a pass.",
-    "Watermark": "A hidden mark in the weights that lets the owner recognise the model. It says nothing about quality.",
+    "Pruning": "Removing weights from a model to make it smaller or faster.",
+    "Slice, group": "A named subset of the test images, for instance all photos of women.",
+    "Waiver": "A named person accepts the risk of one rule that is not met, with a reason and an end date. "
+    "A waived rule does not count as met.",
+    "Watermark": "A hidden mark in the weights that lets the owner recognise the model. It is not a statement about "
+    "quality.",
 }
 
 GLOSSARY: tuple[Fact, ...] = tuple(Fact(label=term, value=meaning) for term, meaning in _WORDS.items())
-"""In alphabetical order."""
+"""Terms used in the report, in alphabetical order."""
 
 
 def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
-    """How many answers changed under each condition, from the readings: every image counts, shown or not."""
+    """The number of changed answers under each condition, from the readings: all images, not only those shown."""
     churn = next((found for _, metric, found in _overall(runs) if metric.id == "churn"), None)
     made: dict[str, FlipCount] = {}
     for digest, metric, found in _overall(runs):
@@ -105,8 +107,8 @@ def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
             condition=condition,
             title=runs[digest].condition(condition).words,
             images=found.images,
-            broke=found.lost,
-            mended=found.won,
+            regressed=found.lost,
+            improved=found.won,
             other=other,
             evidence=digest,
         )
@@ -116,7 +118,7 @@ def flip_counts(runs: Mapping[Digest, Evidence]) -> tuple[FlipCount, ...]:
 
 
 def _overall(runs: Mapping[Digest, Evidence]) -> Iterator[tuple[Digest, Metric, Measured]]:
-    """Every number over all images, with its evidence and its metric."""
+    """Every value over all images, with its evidence and its metric."""
     for digest, run in runs.items():
         for reading in run.readings:
             outcome = reading.outcome
@@ -128,7 +130,7 @@ _ORDER: tuple[Change, ...] = get_args(Change)
 
 
 def pictures(gallery: tuple[GalleryItem, ...], readings: Readings) -> tuple[Picture, ...]:
-    """The gallery, what broke first."""
+    """The gallery, regressions first."""
     items = sorted(
         gallery, key=lambda item: (_ORDER.index(item.change), condition_order(readings.condition(item.condition)))
     )
@@ -149,21 +151,21 @@ def _picture(item: GalleryItem, title: str) -> Picture:
         title=title,
         change=item.change,
         alt=f"Test image {item.image} ({groups}; {title}): truth {item.target}, "
-        f"parent said {item.parent}, candidate said {item.candidate}",
+        f"parent {item.parent}, candidate {item.candidate}",
     )
 
 
 def lineage(inputs: ReportInputs) -> Lineage:
     """Parent, recipe and candidate as labelled facts."""
     parent, recipe = inputs.parent, inputs.candidate.recipe
-    made: dict[str, Any] = {"Recipe": "none: this candidate was not pruned here"}
+    made: dict[str, Any] = {"Recipe": "not recorded: the candidate was imported"}
     if recipe:
         made = {
             "Method": recipe.method,
             "Targets": recipe.targets,
             "Seed": recipe.seed,
             "Recovery": recipe.recovery,
-            "Data seen": recipe.data or "none",
+            "Data used": recipe.data or "none",
             "Recipe record": recipe.digest,
         } | ({"Number format": recipe.number_format} if recipe.number_format else {})
     return Lineage(
@@ -184,20 +186,20 @@ def lineage(inputs: ReportInputs) -> Lineage:
 
 
 def _costs(inputs: ReportInputs) -> dict[str, Any]:
-    """What was timed beside the parent, and what zeros bring."""
+    """Latency relative to the parent, and the effect of zero weights."""
     timing, card = inputs.timing, inputs.candidate.card
     said: dict[str, Any] = {}
     if timing is not None:
         said["Latency"] = (
-            f"{timing.median_ms:.3g} ms (interquartile range {timing.iqr_ms:.2g}) beside the parent's "
-            f"{timing.parent_median_ms:.3g} ms ({timing.parent_iqr_ms:.2g}) in the same run of {timing.runs} turns: "
-            f"{timing.times_faster:.2f} times as fast; {timing.how}"
+            f"{timing.median_ms:.3g} ms (interquartile range {timing.iqr_ms:.2g}) against "
+            f"{timing.parent_median_ms:.3g} ms ({timing.parent_iqr_ms:.2g}) of the parent, measured alternately in "
+            f"{timing.runs} rounds: {timing.times_faster:.2f} times as fast; {timing.how}"
         )
     zeros = card.get("parameters", 0.0) - card.get("nonzero", card.get("parameters", 0.0))
     if zeros > 0:
         said["Zeros"] = (
-            f"{zeros:,.0f} parameters are zero: the file is smaller when compressed, and dense kernels gain no speed "
-            "from it; none is claimed"
+            f"{zeros:,.0f} parameters are zero; dense kernels are not faster because of them, and the size of the "
+            "compressed file is listed above"
         )
     return said
 
@@ -214,16 +216,17 @@ def _parent_facts(parent: Parent) -> dict[str, Any]:
 
 
 MARK_NOTE = (
-    "This mark lets the owner recognise the model. It is not the marking of synthetic content that Art. 50(2) of the "
-    "EU AI Act asks for, and it raises no line of any framework."
+    "The watermark lets the owner recognise the model. It is not the marking of synthetic content that "
+    "Art. 50(2) of the "
+    "EU AI Act requires, and it supports no requirement of any framework."
 )
 
 
-def watermark(inputs: ReportInputs) -> MarkPart | None:
-    """What is public about the mark and what its check found; None for a candidate without either."""
+def watermark(inputs: ReportInputs) -> WatermarkPart | None:
+    """The public facts about the watermark and the results of its check; None for a candidate without either."""
     mark = inputs.candidate.mark
     readings = tuple(
-        MarkReading(
+        WatermarkReading(
             metric=reading.metric,
             title=run.metric(reading.metric).title.capitalize(),
             measured=figure_of(run.metric(reading.metric), reading.outcome, digest, run.key.alpha),
@@ -239,30 +242,50 @@ def watermark(inputs: ReportInputs) -> MarkPart | None:
         if mark
         else ()
     )
-    return MarkPart(facts=facts, readings=readings, note=MARK_NOTE)
+    return WatermarkPart(facts=facts, readings=readings, note=MARK_NOTE)
 
 
-CHANCE = 0.1
-"""The share of chance findings on the list."""
+FALSE_DISCOVERY_RATE = 0.1
+"""The false discovery rate of the list."""
 
 
 _Tested = tuple[float, Reading, Digest, float]
 
 
 def triage(runs: Mapping[Digest, Evidence], readings: Readings, most: int = 20) -> Triage:
-    """The groups whose losses stand out from all that were measured; at most ``most`` of them."""
+    """The groups with significant losses among all that were measured; at most ``most`` of them."""
     tested = sorted(_tested(runs), key=lambda one: (one[0], one[1].metric, one[1].slice))
     adjusted = discovery_rates([p for p, *_ in tested])
     found: dict[str, list[tuple[Number, str, float]]] = {}
     for (_, reading, digest, alpha), rate in zip(tested, adjusted, strict=True):
         metric = runs[digest].metric(reading.metric)
         loss = figure_of(metric, reading.outcome, digest, alpha)
-        if rate <= CHANCE and isinstance(loss, Number):
+        if rate <= FALSE_DISCOVERY_RATE and isinstance(loss, Number):
             found.setdefault(reading.slice, []).append((loss, metric.condition or "", rate))
     rows = [_row(name, losses, readings) for name, losses in found.items()]
     rows.sort(key=lambda row: (-row.loss.low, row.slice))
     total = sum(len(losses) for losses in found.values())
-    return Triage(rows=tuple(rows[:most]), found=total, looked_at=len(tested), chance=CHANCE)
+    return Triage(
+        rows=tuple(rows[:most]),
+        significant=total,
+        tested=len(tested),
+        false_discovery_rate=FALSE_DISCOVERY_RATE,
+        message=_triage_message(total, len(tested)),
+    )
+
+
+def _triage_message(significant: int, tested: int) -> str:
+    if not tested:
+        return ""
+    if not significant:
+        return f"None of {tested} losses (every group under every condition) is statistically significant."
+    return (
+        f"{significant} of {tested} losses (every group under every condition) are statistically significant "
+        "at a false "
+        f"discovery rate of {100 * FALSE_DISCOVERY_RATE:g}\u00a0%. Groups are sorted by the lower end of the "
+        "interval. The "
+        "list shows where to look; the rules of the policy decide."
+    )
 
 
 def _tested(runs: Mapping[Digest, Evidence]) -> Iterable[_Tested]:
@@ -277,21 +300,21 @@ def _tested(runs: Mapping[Digest, Evidence]) -> Iterable[_Tested]:
     return found.values()
 
 
-def _row(name: str, losses: Sequence[tuple[Number, str, float]], readings: Readings) -> HarmRow:
+def _row(name: str, losses: Sequence[tuple[Number, str, float]], readings: Readings) -> LossRow:
     loss, condition, rate = max(losses, key=lambda one: (one[0].low, one[1]))
-    return HarmRow(
+    return LossRow(
         slice=name,
         condition=condition,
         title=readings.condition(condition).words,
         loss=loss,
         clean=readings.get("drop.clean", name),
         conditions=len(losses),
-        adjusted=rate,
+        adjusted_p=rate,
     )
 
 
 def discovery_rates(ordered: Sequence[float]) -> list[float]:
-    """Benjamini and Hochberg's adjusted p-values of p-values in rising order."""
+    """Benjamini-Hochberg adjusted p-values of p-values in ascending order."""
     rates: list[float] = []
     least = 1.0
     for rank in range(len(ordered), 0, -1):
@@ -303,35 +326,37 @@ def discovery_rates(ordered: Sequence[float]) -> list[float]:
 __all__ = ["GalleryItem", "Report", "ReportInputs", "build_report"]
 
 
-UNASKED = Risk(declared="unknown", because=("nobody has answered the questionnaire",))
+NOT_ANSWERED = Risk(declared="unknown", because=("the questionnaire was not answered",))
 
 
 def build_report(
     inputs: ReportInputs,
     *,
     at: Moment,
-    dossier: AssessmentContext | None = None,
+    context: AssessmentContext | None = None,
     frameworks: tuple[Framework, ...] = (),
     previous: Report | None = None,
 ) -> Report:
     """The report of one decision, as of ``at``.
 
-    ``dossier`` holds what people added, ``frameworks`` what it is held against, ``previous`` is the last release's.
+    ``context`` holds the statements of people, ``frameworks`` what to assess, ``previous`` the last release's report.
 
     Raises:
-        InvalidInput: records that are not about this decision, all of them listed.
+        InvalidInput: records that are not about this decision; lists all of them.
     """
     inputs.check()
-    if dossier and (dossier.inputs != inputs or dossier.at != at):
-        raise InvalidInput("the dossier is about other records or another moment; make both from the same")
-    risk = dossier.risk() if dossier else UNASKED
-    parts = tuple(checklist(framework, dossier) for framework in frameworks) if dossier else ()
+    if context and (context.inputs != inputs or context.at != at):
+        raise InvalidInput(
+            "the assessment context has other records or another time than the report; use the same for both"
+        )
+    risk = context.risk() if context else NOT_ANSWERED
+    parts = tuple(checklist(framework, context) for framework in frameworks) if context else ()
     flips = flip_counts(inputs.runs)
     return Report(
         at=at.replace(microsecond=0),
         tool=f"auditsvc {__version__}",
         subject=_subject(inputs),
-        decision=_decision(inputs, at, dossier.policy_at if dossier else None),
+        decision=_decision(inputs, at, context.policy_at if context else None),
         summary=summarise(inputs, inputs.readings, flips),
         slices=slice_tables(inputs.readings),
         rules=rules(inputs),
@@ -353,7 +378,7 @@ def build_report(
         risk=risk,
         law=law_box(risk, parts, at.date()),
         frameworks=parts,
-        papers=papers(dossier) if dossier else (),
+        statements=statements(context) if context else (),
         changes=changes(inputs, previous),
         verification=_verification(inputs),
         where=labelled(inputs.where),
@@ -403,33 +428,36 @@ def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> Dec
 
 
 def _headline(inputs: ReportInputs) -> tuple[str, str]:
-    """The state of the release in one or two words and a sentence; a person's consent is part of it."""
+    """The state of the release as a headline and a sentence; approvals are part of it."""
     if inputs.verification and inputs.verification.verdict == "REVOKED":
-        return "Revoked", "This release was withdrawn. Do not use it."
+        return "Revoked", "This release was revoked. Do not use it."
     if inputs.decision.outcome == "rejected":
-        return "Not released", f"Violated, though it must hold: {_blocking(inputs, 'violated')}."
+        return "Not released", f"Violated rules that block the release: {_blocking(inputs, 'violated')}."
     if inputs.decision.outcome == "inconclusive":
         return (
             "On hold",
-            f"Nothing that must hold is known to be violated, but too little is known: {_blocking(inputs, 'unknown')}.",
+            f"No blocking rule is violated, but the evidence is inconclusive for: {_blocking(inputs, 'unknown')}.",
         )
     if inputs.release is None:
         missing = inputs.policy.approvals - len(inputs.approvals)
         if missing > 0:
             return (
                 "Waiting for approval",
-                f"Every rule that blocks is settled; {missing} of {inputs.policy.approvals} approvals are missing.",
+                f"Every blocking rule is met or waived; {missing} of {inputs.policy.approvals} approvals are missing.",
             )
         lacking = missing_consent(inputs.policy, (approval.approver for approval in inputs.approvals))
         if lacking:
-            return "Waiting for approval", f"Every rule that blocks is settled; {'; '.join(lacking)}."
-        return "Approved", "Every rule that blocks is settled and enough people approved; it is not sealed yet."
+            return "Waiting for approval", f"Every blocking rule is met or waived; {'; '.join(lacking)}."
+        return (
+            "Approved",
+            "Every blocking rule is met or waived and all approvals were given; the release is not signed yet.",
+        )
     if _conditions(inputs):
         return (
             "Released with conditions",
-            "Every rule that blocks is settled; some lines are waived or only warn, see below.",
+            "Every blocking rule is met or waived; waivers and warnings are listed below.",
         )
-    return "Released", "Every rule that must hold does, at the worse end of its interval."
+    return "Released", "Every blocking rule is met at the unfavourable end of its interval."
 
 
 def _blocking(inputs: ReportInputs, verdict: Verdict) -> str:
@@ -468,5 +496,5 @@ def _verification(inputs: ReportInputs) -> VerificationPart | None:
     found = inputs.verification
     if found is None:
         return None
-    steps = (VerificationStep(step=s.step, code=s.code, held=s.ok, detail=s.detail) for s in found.steps)
+    steps = (VerificationStep(step=s.step, code=s.code, passed=s.ok, detail=s.detail) for s in found.steps)
     return VerificationPart(verdict=found.verdict, as_of=found.as_of, steps=tuple(steps), notes=found.notes)

@@ -1,4 +1,7 @@
-"""Numbers in a report: a figure with its interval and its evidence, or a gap and why."""
+"""Values in a report: a number with its interval and evidence, or a gap with its reason.
+
+A number cannot be printed without its interval, its number of images and its evidence, because it has no other form.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ Unit = Literal["share", "points", "plain"]
 """``share``: a fraction, printed in per cent; ``points``: a difference of two shares; ``plain``: as it is."""
 
 
-Standing = Literal["met", "violated", "unknown", "waived"]
-"""A verdict as it is drawn: a waived one is never drawn as met."""
+RuleStatus = Literal["met", "violated", "unknown", "waived"]
+"""The verdict of a rule evaluation, or ``waived`` where a waiver covers one that is not met."""
 
 
 class Number(Value):
-    """A measured value with its interval; ``level`` is the share of such intervals that hold the truth."""
+    """A measured value with its interval; ``level`` is the confidence level."""
 
     state: Literal["measured"] = "measured"
     value: float
@@ -27,10 +30,12 @@ class Number(Value):
     level: float
     unit: Unit
     evidence: Digest
+    which: str = ""
+    """The class or group that the value is about, where a metric is the worst of several."""
 
 
 class Gap(Value):
-    """No number, and why."""
+    """A value that was not measured, and the reason."""
 
     state: Literal["unmeasured"] = "unmeasured"
     reason: str
@@ -42,7 +47,7 @@ Figure = Annotated[Number | Gap, Field(discriminator="state")]
 
 
 class Counts(Value):
-    """How many rule lines stand how; never added up to a score."""
+    """The number of rule evaluations by status; never summed to a score."""
 
     met: int
     violated: int
@@ -51,7 +56,7 @@ class Counts(Value):
 
 
 class Fact(Value):
-    """A label and what stands behind it."""
+    """A label and its value."""
 
     label: str
     value: str

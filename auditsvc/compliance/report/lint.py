@@ -1,13 +1,12 @@
-"""What a report must never do, checked on every rendering.
+"""Checks of a finished report: forbidden content in any rendering, and numbers that differ from their evidence.
 
-A report can be wrong in ways that no reader sees: a good word without a record, a conclusion older than its
-evidence, prose copied from another model's report.  Each fault has a stable code and says where it is.
+``lint_report`` finds errors that a reader does not see: a positive status without a record, a conclusion older than its
+evidence, text copied from the report of another model.  Each fault has a stable code and a location.
 
-Whether every number of a report is what its evidence says: the records beside a release against its report.
-
-A report links each number to the digest of its evidence.  Here the link is followed: the evidence must hold a reading
-with exactly that value, interval and number of images, or the decision must have judged it.  Numbers that rest on
-records which a release does not carry (other candidates, suggestions, other seeds) are counted, not passed.
+``check_report_numbers`` compares a report with the records of a release: each number names the digest of its evidence,
+and that evidence must contain a reading with exactly this value, interval and number of images, or the decision must
+have evaluated it.  Numbers of records that a release does not contain (other candidates, suggested groups, other seeds)
+are counted separately and never as correct.
 """
 
 from __future__ import annotations
@@ -24,35 +23,35 @@ from auditsvc.records import Decision, Digest, Evidence, Measured, Value
 _Number = tuple[float, float, float, int]
 
 
-class Links(Value):
-    """What following every link of a report gave: how many held, what is wrong, and how many lead elsewhere."""
+class NumberCheck(Value):
+    """The numbers of a report that equal their evidence, the faults, and the numbers without available evidence."""
 
-    held: int
+    correct: int
     faults: tuple[str, ...]
-    elsewhere: int
+    unavailable: int
 
 
-def check_report_numbers(report: Report, decision: Decision, evidence: Iterable[Evidence]) -> Links:
-    """Follow every number of the report to these records."""
+def check_report_numbers(report: Report, decision: Decision, evidence: Iterable[Evidence]) -> NumberCheck:
+    """Compare every number of the report with these records."""
     known = _known(decision, evidence)
     faults = []
     if report.decision.record != decision.digest:
-        faults.append(f"report.decision: it is of another decision, {report.decision.record}")
+        faults.append(f"report.decision: the report is about another decision, {report.decision.record}")
     if report.subject.candidate != decision.candidate:
-        faults.append(f"report.subject: it is of another candidate, {report.subject.candidate}")
-    held = elsewhere = 0
+        faults.append(f"report.subject: the report is about another candidate, {report.subject.candidate}")
+    correct = unavailable = 0
     for where, digest, number in _numbers(report.model_dump(mode="json"), "report"):
         if digest not in known:
-            elsewhere += 1
+            unavailable += 1
         elif number in known[digest]:
-            held += 1
+            correct += 1
         else:
             faults.append(f"{where}: {number[0]:g} is not in the evidence {digest}")
-    return Links(held=held, faults=tuple(faults), elsewhere=elsewhere)
+    return NumberCheck(correct=correct, faults=tuple(faults), unavailable=unavailable)
 
 
 def _known(decision: Decision, evidence: Iterable[Evidence]) -> Mapping[Digest, set[_Number]]:
-    """For each evidence its numbers, and those that the decision judged of it."""
+    """The numbers of each evidence record, and those of it that the decision evaluated."""
     known: dict[Digest, set[_Number]] = {}
     for run in evidence:
         outcomes = (reading.outcome for reading in run.readings)
@@ -68,7 +67,7 @@ def _number(outcome: Measured) -> _Number:
 
 
 def _numbers(value: Any, where: str) -> Iterator[tuple[str, Digest, _Number]]:
-    """Every measured number of a report with its place and the evidence that it names."""
+    """Every measured number of a report with its location and the digest of its evidence."""
     if isinstance(value, dict):
         if value.get("state") == "measured":
             yield where, value["evidence"], (value["value"], value["low"], value["high"], value["images"])
@@ -102,15 +101,15 @@ TICKS = re.compile("[\u2713\u2714\u2705\u2611\U0001f5f8\U0001f5f9\U0001f7e2]")
 
 MIN_WORDS = 8
 SIMILAR = 0.9
-"""Free text of at least so many words, that much alike in two models' reports, was copied."""
+"""Free text of at least this many words with this similarity in the reports of two models counts as copied."""
 
 
 class Fault(Value):
-    """One thing that a report must not do, and where it does it."""
+    """One fault of a report and its location."""
 
     code: Code
     where: str
-    words: str
+    message: str
 
 
 def lint_report(
@@ -128,24 +127,24 @@ def lint_report(
 
 
 def _records(report: Report) -> Iterator[Fault]:
-    """Good words need records, and records that are still good."""
+    """A positive status needs records that have not expired."""
     expired = {row.record for row in report.evidence if row.expired}
     for rule in report.rules:
         for row in rule.rows:
             where = f"{rule.rule} on {row.slice}"
-            if row.standing == "met" and row.measured.state == "unmeasured":
-                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, words="met, but nothing was measured")
-            if row.standing == "met" and row.measured.evidence in expired and "expired" not in report.decision.headline:
-                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, words="met by evidence that has expired")
+            if row.status == "met" and row.measured.state == "unmeasured":
+                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, message="met, but nothing was measured")
+            if row.status == "met" and row.measured.evidence in expired and "expired" not in report.decision.headline:
+                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, message="met by evidence that has expired")
     for part in report.frameworks:
         for line in part.rows:
             where = f"{part.framework} {line.requirement}"
             if line.status in {"supported", "attested", "partly"} and not line.records:
-                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, words=f"{line.status} without a record")
+                yield Fault(code="GOOD_WITHOUT_RECORD", where=where, message=f"{line.status} without a record")
             if line.status == "supported" and expired.intersection(line.records):
-                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, words="supported by evidence that has expired")
-            if line.status == "not_applicable" and not line.words.strip():
-                yield Fault(code="NOT_APPLICABLE_WITHOUT_REASON", where=where, words="no reason is given")
+                yield Fault(code="EXPIRED_SHOWN_AS_GOOD", where=where, message="supported by evidence that has expired")
+            if line.status == "not_applicable" and not line.message.strip():
+                yield Fault(code="NOT_APPLICABLE_WITHOUT_REASON", where=where, message="no reason is given")
 
 
 def _times(report: Report) -> Iterator[Fault]:
@@ -153,38 +152,40 @@ def _times(report: Report) -> Iterator[Fault]:
     decision = report.decision
     for run in report.evidence:
         if run.finished > decision.at:
-            words = f"decided at {minute(decision.at)}, measured at {minute(run.finished)}"
-            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=run.check, words=words)
+            message = f"decided at {minute(decision.at)}, measured at {minute(run.finished)}"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=run.check, message=message)
         if decision.policy_at and decision.policy_at > run.started:
-            words = f"the policy is of {minute(decision.policy_at)}, the test of {minute(run.started)}"
-            yield Fault(code="LIMIT_YOUNGER_THAN_RESULT", where=run.check, words=words)
+            message = (
+                f"the policy was recorded at {minute(decision.policy_at)}, the test started at {minute(run.started)}"
+            )
+            yield Fault(code="LIMIT_YOUNGER_THAN_RESULT", where=run.check, message=message)
     for approval in decision.approvals:
         if approval.at < decision.at:
-            words = "approved before it was decided"
-            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, words=words)
+            message = "approved before it was decided"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, message=message)
         if decision.released and decision.released < approval.at:
-            words = "released before it was approved"
-            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, words=words)
+            message = "released before it was approved"
+            yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where=approval.person, message=message)
     if report.at < decision.at:
-        yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where="report", words="the report is older than its decision")
+        yield Fault(code="CONCLUSION_BEFORE_EVIDENCE", where="report", message="the report is older than its decision")
 
 
 def _number_tokens(report: Report) -> Iterator[Fault]:
     """Every number names evidence that is in the index, and the counts are those of the lines."""
     yield from (
-        Fault(code="NUMBER_WITHOUT_EVIDENCE", where=where, words="names no evidence of this report")
+        Fault(code="NUMBER_WITHOUT_EVIDENCE", where=where, message="its evidence is not listed in this report")
         for where in unlinked_numbers(report)
     )
     counts = report.summary.counts.model_dump()
-    lines = [row.standing for rule in report.rules for row in rule.rows]
-    for standing, number in counts.items():
-        if lines.count(standing) != number:  # type: ignore[arg-type]
-            words = f"{number} on the first page, {lines.count(standing)} lines"  # type: ignore[arg-type]
-            yield Fault(code="COUNTS_DIFFER", where=standing, words=words)
+    lines = [row.status for rule in report.rules for row in rule.rows]
+    for status, number in counts.items():
+        if lines.count(status) != number:  # type: ignore[arg-type]
+            message = f"{number} on the first page, {lines.count(status)} lines"  # type: ignore[arg-type]
+            yield Fault(code="COUNTS_DIFFER", where=status, message=message)
 
 
 def unlinked_numbers(report: Report) -> tuple[str, ...]:
-    """Where a number stands that names no evidence, or some that is not in the report's index."""
+    """Locations of numbers without evidence, or with evidence that is not in the index of the report."""
     index = {row.record for row in report.evidence} | {fact.label for fact in report.related}
     return tuple(_walk(report.model_dump(mode="json"), "report", index))
 
@@ -203,12 +204,12 @@ def _walk(value: Any, where: str, index: set[str]) -> Iterator[str]:
 
 
 def _free_text(report: Report) -> Iterator[tuple[str, str]]:
-    """What people wrote, as against what this tool says."""
+    """Text written by people, in contrast to text of this tool."""
     yield "intended use", report.subject.intended_use
     yield "not for", report.subject.not_for
     yield from ((f"approval by {one.person}", one.comment) for one in report.decision.approvals)
     yield from ((f"waiver of {one.rule}", one.reason) for one in report.waivers)
-    yield from ((f"paper {paper.kind}", paper.title) for paper in report.papers)
+    yield from ((f"statement {one.kind}", one.title) for one in report.statements)
 
 
 def _boilerplate(report: Report, others: Sequence[Report]) -> Iterator[Fault]:
@@ -224,22 +225,22 @@ def _boilerplate(report: Report, others: Sequence[Report]) -> Iterator[Fault]:
             continue
         for model, theirs in elsewhere:
             if SequenceMatcher(None, text.lower(), theirs.lower()).ratio() >= SIMILAR:
-                yield Fault(code="BOILERPLATE", where=where, words=f"nearly the same words as in a report on {model}")
+                yield Fault(code="BOILERPLATE", where=where, message=f"nearly the same text as in a report on {model}")
 
 
 def _page(name: str, page: str) -> Iterator[Fault]:
     for match in FORBIDDEN.finditer(page):
-        yield Fault(code="FORBIDDEN_WORD", where=name, words=_around(page, match))
+        yield Fault(code="FORBIDDEN_WORD", where=name, message=_around(page, match))
     for match in TICKS.finditer(page):
-        yield Fault(code="TICK", where=name, words=_around(page, match))
+        yield Fault(code="TICK", where=name, message=_around(page, match))
     if "<html" not in page:
         return
     targets = set(re.findall(r'\sid="([^"]+)"', page))
     for link in dict.fromkeys(re.findall(r'href="#([^"]+)"', page)):
         if link not in targets:
-            yield Fault(code="BROKEN_LINK", where=name, words=f"#{link} leads nowhere")
+            yield Fault(code="BROKEN_LINK", where=name, message=f"#{link} has no target")
     if re.search(r"<script|\son[a-z]+=|javascript:", page, re.IGNORECASE):
-        yield Fault(code="SCRIPT", where=name, words="the page runs a script")
+        yield Fault(code="SCRIPT", where=name, message="the page runs a script")
 
 
 def _around(page: str, match: re.Match[str]) -> str:

@@ -14,13 +14,13 @@ from typing import Any, Literal
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Status
 from auditsvc.compliance.assessment.rules import Assessment
-from auditsvc.compliance.report.figures import Counts, Fact, Figure, Number, Standing, Unit
+from auditsvc.compliance.report.figures import Counts, Fact, Figure, Number, RuleStatus, Unit
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, Verdict, VerificationVerdict, canonical_json
 from auditsvc.records.evidence import Change, Exemplar
 
 
 class SliceRow(Value):
-    """One slice under one condition, parent beside candidate."""
+    """One slice under one condition: parent, candidate and loss."""
 
     slice: str
     images: int
@@ -44,7 +44,7 @@ class RuleRow(Value):
     title: str
     slice: str
     verdict: Verdict
-    standing: Standing
+    status: RuleStatus
     severity: Severity
     measured: Figure
     bound: Literal["at_least", "at_most"]
@@ -52,11 +52,11 @@ class RuleRow(Value):
     unit: Unit
     waiver: Digest | None
     adjusted_p: float | None
-    words: str
+    message: str
 
 
 class RulePart(Value):
-    """One rule of the policy, why it is there, and every line that it judged."""
+    """One rule of the policy, its rationale, and every evaluation of it."""
 
     rule: str
     sentence: str
@@ -81,7 +81,7 @@ class CurvePoint(Value):
 
 
 class Curve(Value):
-    """How a score falls as a condition gets worse."""
+    """Scores against the severity of a condition."""
 
     family: str
     topic: str
@@ -91,13 +91,13 @@ class Curve(Value):
 
 
 class FlipCount(Value):
-    """How many answers changed under one condition; ``other`` is None where no check counted it."""
+    """The number of changed answers under one condition; ``other`` is None where no check counted them."""
 
     condition: str
     title: str
     images: int
-    broke: int
-    mended: int
+    regressed: int
+    improved: int
     other: int | None
     evidence: Digest
 
@@ -119,14 +119,14 @@ class Picture(Value):
 
 
 class Lineage(Value):
-    """Where the candidate comes from and how it was made."""
+    """The parent of the candidate, its recipe and its files."""
 
     parent: tuple[Fact, ...]
     recipe: tuple[Fact, ...]
     candidate: tuple[Fact, ...]
 
 
-class MarkReading(Value):
+class WatermarkReading(Value):
     """One reading of the watermark check."""
 
     metric: str
@@ -134,16 +134,16 @@ class MarkReading(Value):
     measured: Figure
 
 
-class MarkPart(Value):
-    """The ownership watermark: what is known in public, and what the check found."""
+class WatermarkPart(Value):
+    """The ownership watermark: public facts and the results of the check."""
 
     facts: tuple[Fact, ...]
-    readings: tuple[MarkReading, ...]
+    readings: tuple[WatermarkReading, ...]
     note: str
 
 
 class EvidenceRow(Value):
-    """One line of the evidence index: what was run, on what, how, and when."""
+    """One row of the evidence index: check, data set, parameters, environment and time."""
 
     record: Digest
     check: str
@@ -167,10 +167,10 @@ class EvidenceRow(Value):
     expired: bool
 
 
-class HarmRow(Value):
-    """One group whose loss stands out under at least one condition: the most certain one, and the untouched images.
+class LossRow(Value):
+    """One group with a significant loss under at least one condition, and its loss on unmodified images.
 
-    ``adjusted`` is the share of chance findings to expect if the list ends here (Benjamini-Hochberg).
+    ``adjusted_p`` is the Benjamini-Hochberg adjusted p-value.
     """
 
     slice: str
@@ -179,48 +179,50 @@ class HarmRow(Value):
     loss: Number
     clean: Figure
     conditions: int
-    adjusted: float
+    adjusted_p: float
 
 
 class Triage(Value):
-    """The groups whose losses stand out, most certain first; ``found`` losses out of ``looked_at``."""
+    """The groups with significant losses, most certain first: ``significant`` out of ``tested`` losses."""
 
-    rows: tuple[HarmRow, ...]
-    found: int
-    looked_at: int
-    chance: float
+    rows: tuple[LossRow, ...]
+    significant: int
+    tested: int
+    false_discovery_rate: float
+    message: str
 
 
 class SuggestedRow(Value):
-    """A group that a search suggests: its loss on the images that found it, and on those that did not."""
+    """A group suggested by slice discovery: its loss on the search images and on the held-out images."""
 
     expression: str
-    found: Number
-    held: Number
-    adjusted: float
+    search_loss: Number
+    held_out_loss: Number
+    adjusted_p: float
 
 
 class SuggestedPart(Value):
-    """Groups that nobody named; ``evidence`` is the search."""
+    """Groups suggested by slice discovery; ``evidence`` is the record of the search."""
 
     rows: tuple[SuggestedRow, ...]
-    tried: int
-    images_found: int
-    images_held: int
+    tested: int
+    search_images: int
+    held_out_images: int
+    message: str
     evidence: Digest
 
 
 class ExemplarsPart(Value):
-    """What several seeds of the recipe change alike: words, and the images that most of them change."""
+    """The images that most seeds of the recipe change in the same way."""
 
-    words: str
+    message: str
     rows: tuple[Exemplar, ...]
     seeds: int
     evidence: Digest
 
 
 class RateRow(Value):
-    """The rates of one group for both models: how often the class is said, found, and said where it is not."""
+    """Selection rate, true positive rate and false positive rate of one group for both models."""
 
     slice: str
     candidate: tuple[Figure, Figure, Figure]
@@ -228,33 +230,33 @@ class RateRow(Value):
 
 
 class ConfidenceBin(Value):
-    """Answers of about one confidence: how sure the model was, and how often it was right."""
+    """Answers of similar confidence: mean confidence and accuracy."""
 
-    told: Number
-    right: Number
+    confidence: Number
+    accuracy: Number
 
 
 class Reliability(Value):
-    """Confidence against being right, for both models, least confident first."""
+    """Accuracy against confidence for both models, lowest confidence first."""
 
     candidate: tuple[ConfidenceBin, ...]
     parent: tuple[ConfidenceBin, ...]
 
     def bins(self) -> tuple[tuple[ConfidenceBin | None, ConfidenceBin | None], ...]:
-        """The bins of both side by side; None where one has fewer."""
+        """The bins of candidate and parent in pairs; None where one has fewer."""
         return tuple(zip_longest(self.candidate, self.parent))
 
 
 class FrontierPoint(Value):
-    """One candidate of this parent: how much of it is left, and how well it works."""
+    """One candidate of this parent: remaining weights and score; ``subject`` marks the one that the report is about."""
 
     version: str
     candidate: Digest
     recipe: str
-    kept: float
+    weights: float
     size: float
     outcome: Outcome
-    here: bool
+    subject: bool
     score: Figure
     loss: Figure
 
@@ -285,7 +287,7 @@ class Subject(Value):
 
 
 class Signature(Value):
-    """A named person's consent, or that it was given for a waiver."""
+    """The approval of a named person."""
 
     person: str
     at: Moment
@@ -294,7 +296,7 @@ class Signature(Value):
 
 
 class WaiverPart(Value):
-    """One rule that a named person took upon themselves, until a day."""
+    """One rule whose risk a named person accepts until a day."""
 
     rule: str
     person: str
@@ -306,7 +308,7 @@ class WaiverPart(Value):
 
 
 class DecisionPart(Value):
-    """What was decided, under which policy, and who stands behind it."""
+    """The decision, its policy, and the people who submitted and approved."""
 
     headline: str
     explanation: str
@@ -335,19 +337,19 @@ class Sentence(Value):
 
 
 class OpenItem(Value):
-    """One rule that is not settled, and where; ``owner`` and ``until`` are empty where nobody took it."""
+    """One rule that is not met, with the affected slices; ``owner`` and ``until`` are set where it is waived."""
 
     rule: str
-    standing: Standing
+    status: RuleStatus
     severity: Severity
-    where: tuple[str, ...]
-    words: str
+    affected: tuple[str, ...]
+    message: str
     owner: str
     until: datetime.date | None
 
 
 class Summary(Value):
-    """Page 1."""
+    """The first page."""
 
     sentences: tuple[Sentence, ...]
     not_tested: tuple[str, ...]
@@ -361,12 +363,12 @@ class VerificationStep(Value):
 
     step: str
     code: str
-    held: bool
+    passed: bool
     detail: str
 
 
 class VerificationPart(Value):
-    """What an outsider found when checking the release."""
+    """The result of an offline verification of the release."""
 
     verdict: VerificationVerdict
     as_of: Moment
@@ -375,14 +377,14 @@ class VerificationPart(Value):
 
 
 class StatusCount(Value):
-    """How many requirements stand at one status."""
+    """The number of requirements with one status."""
 
     status: Status
     rows: int
 
 
-class LawDates(Value):
-    """From when one part of a law applies; where readings differ, all of them and why."""
+class ApplicationDates(Value):
+    """From when one part of a law applies; where interpretations differ, all of them and why."""
 
     part: str
     dates: tuple[Fact, ...]
@@ -390,10 +392,10 @@ class LawDates(Value):
 
 
 class FrameworkPart(Value):
-    """One framework: how many rows stand how, and all of them.
+    """One framework: the number of requirements by status, and all requirements.
 
-    ``counts`` holds the rows in scope and due, ``aside`` the others; they are never added up to a share.
-    ``by_whom`` says how many rows a test can show alone, with documents, or not at all.
+    ``counts`` holds the requirements that apply now, ``not_counted`` the others; they are never summed to a percentage.
+    ``assessability`` says how many can be supported by tests, by tests with documents, or by people only.
     """
 
     framework: str
@@ -405,15 +407,15 @@ class FrameworkPart(Value):
     stale: bool
     headline: str
     counts: tuple[StatusCount, ...]
-    aside: tuple[StatusCount, ...]
-    by_whom: str
-    dates: tuple[LawDates, ...]
+    not_counted: tuple[StatusCount, ...]
+    assessability: str
+    dates: tuple[ApplicationDates, ...]
     groups: tuple[Fact, ...]
     rows: tuple[Assessment, ...]
 
 
-class Paper(Value):
-    """A document, a set of answers or a plan that a named person stands behind."""
+class StatementRow(Value):
+    """A document or statement by a named person."""
 
     kind: str
     title: str
@@ -456,13 +458,13 @@ class Report(Value):
     frontier: tuple[FrontierPoint, ...]
     related: tuple[Fact, ...]
     lineage: Lineage
-    watermark: MarkPart | None
+    watermark: WatermarkPart | None
     evidence: tuple[EvidenceRow, ...]
     waivers: tuple[WaiverPart, ...]
     risk: Risk
     law: tuple[str, ...]
     frameworks: tuple[FrameworkPart, ...]
-    papers: tuple[Paper, ...]
+    statements: tuple[StatementRow, ...]
     changes: tuple[ChangeRow, ...]
     verification: VerificationPart | None
     where: tuple[Fact, ...]
@@ -472,5 +474,5 @@ class Report(Value):
 
     @cached_property
     def as_json(self) -> bytes:
-        """The whole report as canonical JSON, written once: it is a form of its own and lies inside the PDF."""
+        """The whole report as canonical JSON, cached because several renderings need it."""
         return canonical_json(self.model_dump(mode="json"))

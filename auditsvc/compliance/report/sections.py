@@ -1,7 +1,4 @@
-"""From records to what is drawn: confidence against being right, the compression frontier, example images.
-
-The parts of a report that come straight from the evidence: slices, curves, flips, rules, index.
-"""
+"""The parts of a report that show measurements: slices, rules, curves, frontier, examples and the evidence index."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, expiry, figure_of
 from auditsvc.compliance.assessment.topics import topic_title
-from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, Standing, Unit
+from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, RuleStatus, Unit
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
     Curve,
@@ -39,21 +36,22 @@ from auditsvc.compliance.report.wording import (
     unit_of,
 )
 from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Judgement, Measured, Metric, Moment, Rule, metric_of
+from auditsvc.records.evidence import DiscoveredSlices
 
 
-def standing_of(judgement: Judgement) -> Standing:
-    """How a judgement is drawn: a waiver never turns it into ``met``."""
+def rule_status(judgement: Judgement) -> RuleStatus:
+    """The status of a rule evaluation; a waiver never turns it into ``met``."""
     return "waived" if judgement.waiver and judgement.verdict != "met" else judgement.verdict
 
 
-def count(standings: Iterable[Standing]) -> Counts:
-    """Counts by standing; no total, no share."""
-    found = Counter(standings)
+def count(statuses: Iterable[RuleStatus]) -> Counts:
+    """Counts by status, without a total."""
+    found = Counter(statuses)
     return Counts(met=found["met"], violated=found["violated"], unknown=found["unknown"], waived=found["waived"])
 
 
 def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
-    """One table for each condition, the unchanged images first."""
+    """One table for each condition, unmodified images first."""
     conditions = sorted(map(readings.condition, readings.conditions()), key=condition_order)
     return tuple(
         SliceTable(condition=one.name, title=one.words, rows=_slice_rows(one.name, readings)) for one in conditions
@@ -124,9 +122,9 @@ def _point(severity: float, condition: str, readings: Readings) -> CurvePoint:
 
 
 def weakest_slice(metric: str, readings: Readings, leave: Container[str] = ()) -> tuple[str, Figure]:
-    """The group that is most surely weak, but for those to leave out; ``overall`` where there is none.
+    """The group with the lowest upper interval end, except those in ``leave``; ``overall`` where there is none.
 
-    Ranked by the upper end of the interval: the lowest value is often that of a few images that had bad luck.
+    The lowest estimate is often that of a small group and due to chance.
     """
     measured = [
         (figure.high, name, figure)
@@ -140,7 +138,7 @@ def weakest_slice(metric: str, readings: Readings, leave: Container[str] = ()) -
 
 
 def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
-    """Every rule of the policy with every line that it judged, what does not hold first."""
+    """Every rule of the policy with all of its evaluations, those not met first."""
     alphas = {digest: run.key.alpha for digest, run in inputs.runs.items()}
     parts = []
     for rule in inputs.policy.rules:
@@ -156,7 +154,7 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
                 source=rule.sentence(),
                 why=rule.why,
                 severity=rule.severity,
-                counts=count(row.standing for row in rows),
+                counts=count(row.status for row in rows),
                 rows=rows,
             )
         )
@@ -164,7 +162,7 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
 
 
 def _sentence(rule: Rule, found: list[Judgement], readings: Readings) -> str:
-    """The rule in words, with the condition that it names, the one family, or the number of them."""
+    """The rule as a sentence with its condition or family of conditions."""
     metrics = [readings.metric(judgement.metric.rpartition("/")[2]) for judgement in found]
     metric = metrics[0] if metrics else metric_of(rule.metric)
     names = dict.fromkeys(one.condition for one in metrics if one.condition)
@@ -176,11 +174,11 @@ def _sentence(rule: Rule, found: list[Judgement], readings: Readings) -> str:
     return rule_words(rule, metric, under)
 
 
-_STANDINGS: tuple[Standing, ...] = ("violated", "unknown", "waived", "met")
+_STATUSES: tuple[RuleStatus, ...] = ("violated", "unknown", "waived", "met")
 
 
 def _worst_first(judgement: Judgement) -> int:
-    return _STANDINGS.index(standing_of(judgement))
+    return _STATUSES.index(rule_status(judgement))
 
 
 def _rule_row(judgement: Judgement, readings: Readings, alpha: float) -> RuleRow:
@@ -193,29 +191,29 @@ def _rule_row(judgement: Judgement, readings: Readings, alpha: float) -> RuleRow
         title=readings.condition(metric.condition).words if scored and metric.condition else metric.title,
         slice=judgement.slice,
         verdict=judgement.verdict,
-        standing=standing_of(judgement),
+        status=rule_status(judgement),
         severity=judgement.severity,
-        measured=_judged(judgement, metric, alpha, unit),
+        measured=_evaluated(judgement, metric, alpha, unit),
         bound=judgement.bound,
         limit=judgement.limit,
         unit=unit,
         waiver=judgement.waiver,
         adjusted_p=judgement.adjusted_p,
-        words=judgement.words,
+        message=judgement.words,
     )
 
 
-def _judged(judgement: Judgement, metric: Metric, alpha: float, unit: Unit) -> Figure:
+def _evaluated(judgement: Judgement, metric: Metric, alpha: float, unit: Unit) -> Figure:
     if judgement.evidence is not None:
         found = figure_of(metric, judgement.outcome, judgement.evidence, alpha)
         return found.model_copy(update={"unit": unit}) if isinstance(found, Number) else found
     outcome = judgement.outcome
-    reason = outcome.reason if outcome.state == "unmeasured" else "a number without evidence counts as none"
+    reason = outcome.reason if outcome.state == "unmeasured" else "the value has no evidence and does not count"
     return Gap(reason=reason, images=outcome.images)
 
 
 def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
-    """One line for each run, in the order in which they were given."""
+    """One row for each run, in the given order."""
     return tuple(_evidence_row(digest, run, inputs.policy.max_age_days, at) for digest, run in inputs.runs.items())
 
 
@@ -229,7 +227,7 @@ def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) 
         parameters=facts(run.key.parameters),
         seed=run.key.seed,
         alpha=run.key.alpha,
-        dataset=run.dataset.name + (f" (a stage of it; {run.dataset.images} in all)" if run.key.stage else ""),
+        dataset=run.dataset.name + (f" (one stage; {run.dataset.images} in total)" if run.key.stage else ""),
         dataset_digest=run.dataset.digest,
         dataset_images=run.key.stage or run.dataset.images,
         dataset_source=run.dataset.source,
@@ -246,7 +244,7 @@ def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) 
 
 
 def reliability(readings: Readings) -> Reliability | None:
-    """The reliability curves, where a check told them."""
+    """The reliability diagram, where a check measured it."""
     candidate, parent = tuple(_bins("", readings)), tuple(_bins("parent_", readings))
     return Reliability(candidate=candidate, parent=parent) if candidate and parent else None
 
@@ -254,10 +252,11 @@ def reliability(readings: Readings) -> Reliability | None:
 def _bins(whose: str, readings: Readings) -> Iterator[ConfidenceBin]:
     number = 1
     while True:
-        told, right = (readings.get(f"{whose}{kind}.bin@{number}", OVERALL) for kind in ("confidence", "accuracy"))
-        if not isinstance(told, Number) or not isinstance(right, Number):
+        names = (f"{whose}{kind}.bin@{number}" for kind in ("confidence", "accuracy"))
+        confidence, accuracy = (readings.get(name, OVERALL) for name in names)
+        if not isinstance(confidence, Number) or not isinstance(accuracy, Number):
             return
-        yield ConfidenceBin(told=told, right=right)
+        yield ConfidenceBin(confidence=confidence, accuracy=accuracy)
         number += 1
 
 
@@ -265,17 +264,19 @@ _RATES = ("selection_rate", "tpr", "fpr")
 
 
 def rates(readings: Readings) -> tuple[RateRow, ...]:
-    """How often the class is said, found, and said where it is not, for each group of which that was measured."""
+    """Selection rate, true positive rate and false positive rate of each group for which they were measured."""
     made = []
     for name in readings.slices("selection_rate"):
-        own, dense = ([readings.get(prefix + kind, name) for kind in _RATES] for prefix in ("", "parent_"))
+        own, parent = ([readings.get(prefix + kind, name) for kind in _RATES] for prefix in ("", "parent_"))
         if any(isinstance(figure, Number) for figure in own):
-            made.append(RateRow(slice=name, candidate=(own[0], own[1], own[2]), parent=(dense[0], dense[1], dense[2])))
+            made.append(
+                RateRow(slice=name, candidate=(own[0], own[1], own[2]), parent=(parent[0], parent[1], parent[2]))
+            )
     return tuple(made)
 
 
 def frontier(inputs: ReportInputs) -> tuple[FrontierPoint, ...]:
-    """Every judged candidate of this parent, the largest first; none where there is only this one."""
+    """Every decided candidate of this parent, largest first; empty where there is only this one."""
     own = Sibling(
         version=inputs.version,
         candidate=inputs.candidate,
@@ -285,24 +286,24 @@ def frontier(inputs: ReportInputs) -> tuple[FrontierPoint, ...]:
     others = [other for other in inputs.siblings if other.candidate.digest != inputs.candidate.digest]
     if not others:
         return ()
-    points = (_rate_point(one, here=one is own) for one in (own, *others))
-    return tuple(sorted(points, key=lambda point: (-point.kept, point.version)))
+    points = (_rate_point(one, subject=one is own) for one in (own, *others))
+    return tuple(sorted(points, key=lambda point: (-point.weights, point.version)))
 
 
 def _clean(run: Evidence) -> bool:
     return any(reading.metric == "drop.clean" for reading in run.readings)
 
 
-def _rate_point(one: Sibling, *, here: bool) -> FrontierPoint:
+def _rate_point(one: Sibling, *, subject: bool) -> FrontierPoint:
     card = one.candidate.card
     return FrontierPoint(
         version=one.version,
         candidate=one.candidate.digest,
         recipe=_recipe(one.candidate),
-        kept=card.get("nonzero", card.get("parameters", 0.0)),
+        weights=card.get("nonzero", card.get("parameters", 0.0)),
         size=card.get("bytes_compressed", card.get("bytes_dense", 0.0)),
         outcome=one.outcome,
-        here=here,
+        subject=subject,
         score=_overall(one.evidence, "score.clean"),
         loss=_overall(one.evidence, "drop.clean"),
     )
@@ -310,7 +311,7 @@ def _rate_point(one: Sibling, *, here: bool) -> FrontierPoint:
 
 def _recipe(candidate: Candidate) -> str:
     recipe = candidate.recipe
-    return "pruned elsewhere" if recipe is None else f"{recipe.method}, {plain(recipe.targets)}"
+    return "not recorded" if recipe is None else f"{recipe.method}, {plain(recipe.targets)}"
 
 
 def _overall(run: Evidence | None, metric: str) -> Figure:
@@ -320,7 +321,7 @@ def _overall(run: Evidence | None, metric: str) -> Figure:
 
 
 def suggested(inputs: ReportInputs) -> SuggestedPart | None:
-    """The groups that a search suggests, where one was made."""
+    """The groups suggested by slice discovery, where it was run."""
     found = inputs.suggestions
     if found is None:
         return None
@@ -329,39 +330,57 @@ def suggested(inputs: ReportInputs) -> SuggestedPart | None:
     def number(outcome: Measured) -> Number:
         made = figure_of(metric_of("drop.clean"), outcome, record, found.alpha)
         if not isinstance(made, Number):
-            raise TypeError("a suggestion has numbers")
+            raise TypeError("a suggested group must have measured losses")
         return made
 
     rows = (
-        SuggestedRow(expression=one.expression, found=number(one.found), held=number(one.held), adjusted=one.adjusted)
+        SuggestedRow(
+            expression=one.expression,
+            search_loss=number(one.found),
+            held_out_loss=number(one.held),
+            adjusted_p=one.adjusted,
+        )
         for one in found.groups
     )
     return SuggestedPart(
         rows=tuple(rows),
-        tried=found.tried,
-        images_found=found.images_found,
-        images_held=found.images_held,
+        tested=found.tried,
+        search_images=found.images_found,
+        held_out_images=found.images_held,
+        message=_suggestion_message(found),
         evidence=record,
     )
 
 
+def _suggestion_message(found: DiscoveredSlices) -> str:
+    if not found.groups:
+        return f"Slice discovery tested {found.tried} groups and suggests none."
+    return (
+        f"Slice discovery tested {found.tried} groups on {found.images_found} of the images. Selection biases "
+        "the loss on "
+        f"these images upwards, so the loss on the {found.images_held} held-out images is given as well. "
+        "Suggested groups "
+        "do not affect the decision; to evaluate one, name it in a policy and use other images."
+    )
+
+
 def exemplars(inputs: ReportInputs, most: int = 12) -> ExemplarsPart | None:
-    """What several seeds of the recipe change alike, where several were made."""
+    """The images that several seeds of the recipe change in the same way, where several seeds were run."""
     found = inputs.exemplars
     if found is None:
         return None
-    words = (
-        f"Of {len(found.candidates)} seeds of this recipe, most answer {plural(found.changed, 'image')} of "
-        f"{found.images} otherwise than the parent, who has {found.parent_right} of these right; they have "
-        f"{found.candidates_right}. "
-        f"One seed changes {amount(found.churn, 'share')} of the answers on average, and two seeds differ from each "
-        f"other on {amount(found.noise, 'share')}: what is changed alike is pruning, the rest is luck."
+    message = (
+        f"The majority of {len(found.candidates)} seeds of this recipe changes the answer for "
+        f"{plural(found.changed, 'image')} of {found.images}: the parent is right on {found.parent_right} of these, "
+        f"the majority on {found.candidates_right}. One seed changes {amount(found.churn, 'share')} of the answers on "
+        f"average, and two seeds differ on {amount(found.noise, 'share')}: common changes are caused by pruning, the "
+        f"others by chance."
     )
-    return ExemplarsPart(words=words, rows=found.shown[:most], seeds=len(found.candidates), evidence=found.digest)
+    return ExemplarsPart(message=message, rows=found.shown[:most], seeds=len(found.candidates), evidence=found.digest)
 
 
 def related(inputs: ReportInputs) -> Mapping[Digest, str]:
-    """Records beside the candidate's own evidence that numbers rest on, with what each is."""
+    """Evidence of numbers in the report that is not the candidate's own, with a description of each."""
     own = set(inputs.runs)
     found = {one.evidence.digest: one.version for one in inputs.siblings if one.evidence is not None}
     named = {digest: f"version {version}" for digest, version in found.items() if digest not in own}
@@ -373,7 +392,7 @@ def related(inputs: ReportInputs) -> Mapping[Digest, str]:
 
 
 def examples(inputs: ReportInputs) -> tuple[Example, ...]:
-    """One image under each condition that can be shown, weakest first in each family."""
+    """One image under each condition that can be shown, by family and severity."""
     made = []
     for condition, data in inputs.examples.items():
         known = inputs.readings.condition(condition)
@@ -388,7 +407,7 @@ def examples(inputs: ReportInputs) -> tuple[Example, ...]:
                 title=title,
                 media_type="image/jpeg" if data[:2] == b"\xff\xd8" else "image/png",
                 data=base64.b64encode(data).decode("ascii"),
-                alt=f"The test image {inputs.exampled} with {title}",
+                alt=f"Test image {inputs.exampled}: {title}",
             )
         )
     return tuple(sorted(made, key=lambda one: (one.family, one.severity)))

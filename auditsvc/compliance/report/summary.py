@@ -1,6 +1,7 @@
-"""Frameworks, papers and changes as parts of a report: counts and lists, never a score.
+"""The first page of a report and its framework part: plain sentences, counts and lists, never a score.
 
-Page 1: three plain sentences, what was not tested, counts, and what is still open.
+The first page has three sentences on what was found, the topics that were not tested, the counts of rule evaluations
+and the open items.  The framework part lists requirements, statements by people, and changes since the last release.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from auditsvc.compliance.assessment.rules import Assessment, assess
 from auditsvc.compliance.assessment.topics import NEVER_TESTED, untested
 from auditsvc.compliance.report.figures import Fact, Figure, Number
 from auditsvc.compliance.report.report_model import (
+    ApplicationDates,
     ChangeRow,
     FlipCount,
     FrameworkPart,
-    LawDates,
     OpenItem,
-    Paper,
     Report,
     Sentence,
+    StatementRow,
     StatusCount,
     Summary,
 )
-from auditsvc.compliance.report.sections import count, standing_of, weakest_slice
+from auditsvc.compliance.report.sections import count, rule_status, weakest_slice
 from auditsvc.compliance.report.wording import (
     SCORE_WORDS,
     amount,
@@ -50,13 +51,13 @@ from auditsvc.records import OVERALL, Judgement
 
 
 def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...]) -> Summary:
-    """What a person who isn't technical should know first."""
+    """What a reader who is not technical needs to know first."""
     expiries = [expiry(run, inputs.policy.max_age_days) for run in inputs.evidence]
     small = _small(inputs, readings)
     return Summary(
         sentences=(_works(inputs, readings), _weakest(readings, small), _lost(inputs, readings, flips, small)),
         not_tested=_not_tested(inputs, small),
-        counts=count(standing_of(judgement) for judgement in inputs.decision.judgements),
+        counts=count(rule_status(judgement) for judgement in inputs.decision.judgements),
         open_items=_open_items(inputs),
         evidence_expires=min(expiries, default=None),
     )
@@ -65,11 +66,10 @@ def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, 
 def _works(inputs: ReportInputs, readings: Readings) -> Sentence:
     figure = readings.get("score.clean", OVERALL)
     if not isinstance(figure, Number):
-        return Sentence(text=f"How well it works on unchanged images is not known: {figure.reason}.")
-    words = SCORE_WORDS[inputs.candidate.task].format(full_text(figure))
-    of_images = " of them" if inputs.candidate.task == "classification" else ""
+        return Sentence(text=f"The score on unmodified images was not measured: {figure.reason}.")
+    message = SCORE_WORDS[inputs.candidate.task].format(full_text(figure))
     return Sentence(
-        text=f"On {plural(figure.images, 'unchanged test image')} the candidate {words}{of_images}.",
+        text=f"On {plural(figure.images, 'unmodified test image')} the candidate {message}.",
         evidence=(figure.evidence,),
     )
 
@@ -78,16 +78,16 @@ def _weakest(readings: Readings, small: dict[str, int]) -> Sentence:
     group, figure = weakest_slice("score.clean", readings, small)
     parts, evidence = [], []
     if isinstance(figure, Number) and group != OVERALL:
-        parts.append(f"for {group} ({plural(figure.images, 'image')}): {short_text(figure)}")
+        parts.append(f"{short_text(figure)} for {group}, {plural(figure.images, 'image')}")
         evidence.append(figure.evidence)
     worst = _worst_condition(readings)
     if worst:
         condition, number = worst
-        parts.append(f"under “{readings.condition(condition).words}”: {short_text(number)}")
+        parts.append(f"{short_text(number)} under “{readings.condition(condition).words}”")
         evidence.append(number.evidence)
     if not parts:
-        return Sentence(text="Where it is weakest is not known: no group and no difficult condition was measured.")
-    return Sentence(text=f"It is weakest {'; and '.join(parts)}.", evidence=tuple(dict.fromkeys(evidence)))
+        return Sentence(text="The weakest group is not known: no group and no difficult condition was measured.")
+    return Sentence(text=f"Lowest scores: {'; '.join(parts)}.", evidence=tuple(dict.fromkeys(evidence)))
 
 
 def _worst_condition(readings: Readings) -> tuple[str, Number] | None:
@@ -105,31 +105,28 @@ def _worst_condition(readings: Readings) -> tuple[str, Number] | None:
 def _lost(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...], small: dict[str, int]) -> Sentence:
     overall = readings.get("drop.clean", OVERALL)
     if not isinstance(overall, Number):
-        return Sentence(text=f"What was lost against the parent is not known: {overall.reason}.")
+        return Sentence(text=f"The loss against the parent was not measured: {overall.reason}.")
     evidence = [overall.evidence]
-    text = f"Against its parent it {_loss_words(overall)} overall"
+    text = f"Compared with its parent the candidate {_loss_words(overall)} overall"
     group, worst = _largest_loss(readings, small)
     if worst and worst.value > overall.value:
-        text += f"; for {group} it {_loss_words(worst)}"
+        text += f"; it {_loss_words(worst)} on {group}, {plural(worst.images, 'image')}"
         evidence.append(worst.evidence)
     clean = next((flip for flip in flips if flip.condition == "clean"), None)
     if clean:
         if inputs.candidate.task == "classification":
-            text += f". {plural(clean.broke, 'image')} that the parent had right {_are(clean.broke)} now wrong, "
-            text += f"{clean.mended} the other way round"
+            text += (
+                f". {plural(clean.regressed, 'image')} changed from right to wrong, {clean.improved} from wrong "
+                "to right"
+            )
         else:
-            text += f". {plural(clean.broke, 'image')} {_are(clean.broke)} worse than with the parent, "
-            text += f"{clean.mended} {_are(clean.mended)} better"
+            text += f". {plural(clean.regressed, 'image')} got worse, {clean.improved} better"
         evidence.append(clean.evidence)
     return Sentence(text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
 
 
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
-
-
 def _largest_loss(readings: Readings, small: dict[str, int]) -> tuple[str, Number | None]:
-    """The group that surely lost most: by the smaller end of the interval, not by the estimate."""
+    """The group with the largest certain loss: by the lower end of the interval, not by the estimate."""
     found = [
         (-figure.low, name, figure)
         for name in readings.slices("drop.clean")
@@ -142,18 +139,18 @@ def _largest_loss(readings: Readings, small: dict[str, int]) -> tuple[str, Numbe
 
 
 def _loss_words(figure: Number) -> str:
-    """The change in words, with its interval as a loss; an interval over zero is no proven change."""
+    """The change with its interval as a loss; an interval that contains 0 may be due to chance."""
     lost, interval = abs(figure.value), interval_text(figure)
     if amount(lost, figure.unit) == amount(0.0, figure.unit):
-        return f"lost nothing that could be measured ({interval})"
-    unclear = "" if figure.low > 0 or figure.high < 0 else ", which may be chance"
-    verb = "lost" if figure.value >= 0 else "gained"
+        return f"shows no measurable loss ({interval})"
+    unclear = "" if figure.low > 0 or figure.high < 0 else "; may be due to chance"
+    verb = "loses" if figure.value >= 0 else "gains"
     note = "" if figure.value >= 0 else " as a loss"
     return f"{verb} {amount(lost, figure.unit)} ({interval}{note}{unclear})"
 
 
 def _small(inputs: ReportInputs, readings: Readings) -> dict[str, int]:
-    """Groups that nothing can be said about on unchanged images, with their size: not measured, or not judged."""
+    """Groups with too few images on unmodified images, with their size: not measured, or not evaluated by a rule."""
     judged = [
         (line.slice, line.outcome.images)
         for line in inputs.decision.judgements
@@ -171,20 +168,20 @@ def _not_tested(inputs: ReportInputs, small: dict[str, int]) -> tuple[str, ...]:
     lines = []
     topics = untested(inputs.evidence)
     if topics:
-        lines.append(f"Not at all: {', '.join(topics)}.")
+        lines.append(f"No check measured: {', '.join(topics)}.")
     if small:
         named = [f"{name} ({plural(images, 'image')})" for name, images in small.items()]
         more = f" and {len(named) - 6} more groups" if len(named) > 6 else ""
         lines.append(f"Too few images: {', '.join(named[:6])}{more}.")
-    lines.append(f"No test can cover {', nor '.join(NEVER_TESTED)}.")
+    lines.append(f"No test of a model covers {' or '.join(NEVER_TESTED)}.")
     return tuple(lines)
 
 
 def _open_items(inputs: ReportInputs) -> tuple[OpenItem, ...]:
-    """One item for each rule and standing, with every place where it does not hold."""
+    """One item for each rule and status, with every slice on which it is not met."""
     groups: dict[tuple[str, str, str], list[Judgement]] = {}
     for finding in inputs.decision.findings:
-        groups.setdefault((finding.rule, standing_of(finding), finding.severity), []).append(finding)
+        groups.setdefault((finding.rule, rule_status(finding), finding.severity), []).append(finding)
     return tuple(_open_item(found, inputs) for found in groups.values())
 
 
@@ -194,39 +191,39 @@ def _open_item(found: list[Judgement], inputs: ReportInputs) -> OpenItem:
     several = len({judgement.metric for judgement in found}) > 1
     return OpenItem(
         rule=first.rule,
-        standing=standing_of(first),
+        status=rule_status(first),
         severity=first.severity,
-        where=tuple(dict.fromkeys(_place(judgement, inputs.readings, several) for judgement in found)),
-        words=first.words,
+        affected=tuple(dict.fromkeys(_affected(judgement, inputs.readings, several) for judgement in found)),
+        message=first.words,
         owner=waiver.person if waiver else "",
         until=waiver.until if waiver else None,
     )
 
 
-def _place(judgement: Judgement, readings: Readings, several: bool) -> str:
+def _affected(judgement: Judgement, readings: Readings, several: bool) -> str:
     """The slice, and the condition or metric where the rule has more than one."""
     metric = readings.metric(judgement.metric.rpartition("/")[2])
     about = readings.condition(metric.condition).words if metric.condition else metric.title
     return f"{slice_words(judgement.slice)}, {about}" if several else slice_words(judgement.slice)
 
 
-ASIDE: tuple[Status, ...] = ("not_yet_due", "not_applicable", "out_of_scope")
-"""Statuses that are printed beside the counts and not among them."""
+NOT_COUNTED: tuple[Status, ...] = ("not_yet_due", "not_applicable", "out_of_scope")
+"""Statuses that are printed separately from the counts."""
 
-BY_WHOM = {
-    "automatic": "{} can be shown by tests alone",
+ASSESSABILITY = {
+    "automatic": "{} can be supported by tests alone",
     "mixed": "{} by tests and documents together",
-    "attestation": "{} only by people",
-    "out_of_scope": "{} not by one release at all",
-    "repealed": "{} repealed",
+    "attestation": "{} only by statements of people",
+    "out_of_scope": "{} are out of scope for one release",
+    "repealed": "{} are repealed",
 }
 
 
-def checklist(framework: Framework, dossier: AssessmentContext) -> FrameworkPart:
+def checklist(framework: Framework, context: AssessmentContext) -> FrameworkPart:
     """One framework, assessed row by row."""
-    rows = tuple(assess(framework, dossier))
+    rows = tuple(assess(framework, context))
     counted = Counter(row.status for row in rows if row.counted)
-    aside = Counter(row.status for row in rows if row.status in ASIDE)
+    not_counted = Counter(row.status for row in rows if row.status in NOT_COUNTED)
     kinds: Counter[str] = Counter(row.assessability for row in framework.requirements)
     return FrameworkPart(
         framework=framework.framework,
@@ -235,11 +232,13 @@ def checklist(framework: Framework, dossier: AssessmentContext) -> FrameworkPart
         version=framework.version,
         standing=framework.standing,
         data_checked=framework.data_checked,
-        stale=framework.stale(dossier.today),
+        stale=framework.stale(context.today),
         headline=headline(rows),
         counts=tuple(StatusCount(status=name, rows=counted[name]) for name in reversed(WORST_FIRST) if counted[name]),
-        aside=tuple(StatusCount(status=name, rows=aside[name]) for name in ASIDE if aside[name]),
-        by_whom=", ".join(words.format(kinds[kind]) for kind, words in BY_WHOM.items() if kinds[kind]),
+        not_counted=tuple(
+            StatusCount(status=name, rows=not_counted[name]) for name in NOT_COUNTED if not_counted[name]
+        ),
+        assessability=", ".join(words.format(kinds[kind]) for kind, words in ASSESSABILITY.items() if kinds[kind]),
         dates=tuple(_dates(placement) for placement in framework.placements.values()),
         groups=tuple(Fact(label=name, value=title) for name, title in framework.groups.items()),
         rows=rows,
@@ -247,16 +246,16 @@ def checklist(framework: Framework, dossier: AssessmentContext) -> FrameworkPart
 
 
 def headline(rows: tuple[Assessment, ...]) -> str:
-    """What the counts amount to, in words; with no row assessed, that."""
+    """How many of the requirements that apply have a record., in message; with no row assessed, that."""
     counted = [row for row in rows if row.counted]
-    looked_at = [row for row in counted if row.status not in {"missing", "not_assessed"}]
-    if not looked_at:
-        return "nothing assessed"
-    return f"{len(looked_at)} of {len(counted)} rows that are due have a record"
+    assessed = [row for row in counted if row.status not in {"missing", "not_assessed"}]
+    if not assessed:
+        return "no requirement was assessed"
+    return f"{len(assessed)} of {len(counted)} requirements that apply now have a record"
 
 
-def _dates(placement: Placement) -> LawDates:
-    return LawDates(
+def _dates(placement: Placement) -> ApplicationDates:
+    return ApplicationDates(
         part=placement.title,
         dates=tuple(Fact(label=start.when, value=start.date.isoformat()) for start in placement.dates),
         disputed=placement.disputed,
@@ -264,19 +263,21 @@ def _dates(placement: Placement) -> LawDates:
 
 
 def law_box(risk: Risk, parts: tuple[FrameworkPart, ...], today: datetime.date) -> tuple[str, ...]:
-    """What a reader should know about the law: the risk class as declared, and dates that are still to come."""
+    """The declared risk class, and dates from which parts of the law will apply."""
     who = f", as declared by {risk.person}" if risk.person else ""
     lines = [f"Risk class under the EU AI Act: {risk.declared}{who} ({'; '.join(risk.because)})."]
     for part in parts:
         later = [dates for dates in part.dates if all(_parse(fact.value) > today for fact in dates.dates)]
         for dates in sorted(later, key=lambda dates: -len(dates.dates))[:1]:
-            told = "; ".join(f"{day(_parse(fact.value))} ({fact.label})" for fact in dates.dates)
-            lines.append(f"{part.short}, {dates.part}: from {told}.")
+            starts = "; ".join(f"{day(_parse(fact.value))} ({fact.label})" for fact in dates.dates)
+            lines.append(f"{part.short}, {dates.part}: applies from {starts}.")
         disputed = [dates.part for dates in part.dates if dates.disputed]
         if disputed:
-            lines.append(f"The start of {' and '.join(disputed)} is disputed; both readings are below.")
+            lines.append(f"The start of {' and '.join(disputed)} is disputed; both interpretations are listed below.")
         if part.stale:
-            lines.append(f"The data on {part.name} were last checked on {day(part.data_checked)}: too long ago.")
+            lines.append(
+                f"The data on {part.name} were last checked on {day(part.data_checked)} and may be out of date."
+            )
     return tuple(lines)
 
 
@@ -284,49 +285,49 @@ def _parse(text: str) -> datetime.date:
     return datetime.date.fromisoformat(text)
 
 
-def papers(dossier: AssessmentContext) -> tuple[Paper, ...]:
-    """What people added, newest last."""
-    return tuple(sorted(_papers(dossier), key=lambda paper: (paper.at, paper.title)))
+def statements(context: AssessmentContext) -> tuple[StatementRow, ...]:
+    """Documents and statements by people, newest last."""
+    return tuple(sorted(_statements(context), key=lambda row: (row.at, row.title)))
 
 
-def _papers(dossier: AssessmentContext) -> Iterator[Paper]:
-    for one in dossier.documents:
-        yield _paper(dossier, one.document, one.title, one.owner, one)
-    for answers in dossier.answers:
+def _statements(context: AssessmentContext) -> Iterator[StatementRow]:
+    for one in context.documents:
+        yield _statement_row(context, one.document, one.title, one.owner, one)
+    for answers in context.answers:
         title = f"Questionnaire {answers.questionnaire}, version {answers.version}"
-        yield _paper(dossier, "answers", title, answers.person, answers)
-    for plan in dossier.plans:
-        yield _paper(dossier, "change plan", plan.words, plan.person, plan)
-    for verdict in dossier.verdicts:
-        yield _paper(dossier, "change verdict", f"{verdict.verdict}: {verdict.reason}", verdict.person, verdict)
-    for incident in dossier.register():
-        told = f"reported on {day(incident.reported)}" if incident.reported else "not reported yet"
-        title = f"Incident ({incident.harm}), known on {day(incident.aware)}, {told}: {incident.words}"
-        yield _paper(dossier, "incident", title, incident.person, incident)
-    for watch in dossier.watches:
-        title = f"Watch for incidents from {day(watch.since)} to {day(watch.until)}: {watch.words}"
-        yield _paper(dossier, "incident watch", title, watch.person, watch)
+        yield _statement_row(context, "answers", title, answers.person, answers)
+    for plan in context.plans:
+        yield _statement_row(context, "change plan", plan.words, plan.person, plan)
+    for verdict in context.verdicts:
+        yield _statement_row(context, "change verdict", f"{verdict.verdict}: {verdict.reason}", verdict.person, verdict)
+    for incident in context.current_incidents():
+        reported = f"reported on {day(incident.reported)}" if incident.reported else "not reported yet"
+        title = f"Incident ({incident.harm}), known since {day(incident.aware)}, {reported}: {incident.words}"
+        yield _statement_row(context, "incident", title, incident.person, incident)
+    for watch in context.watches:
+        title = f"Incident watch from {day(watch.since)} to {day(watch.until)}: {watch.words}"
+        yield _statement_row(context, "incident watch", title, watch.person, watch)
 
 
-_Said = Document | Answers | ChangePlan | ChangeVerdict | Incident | Watch
+_Statement = Document | Answers | ChangePlan | ChangeVerdict | Incident | Watch
 
 
-def _paper(dossier: AssessmentContext, kind: str, title: str, person: str, record: _Said) -> Paper:
+def _statement_row(context: AssessmentContext, kind: str, title: str, person: str, record: _Statement) -> StatementRow:
     expires = record.expires if isinstance(record, Document | Answers | ChangePlan) else None
-    return Paper(
+    return StatementRow(
         kind=kind,
         title=title,
         person=person,
         reviewer="" if isinstance(record, Incident | Watch) else record.reviewer or "",
         at=record.at,
         expires=expires,
-        expired=expires is not None and dossier.today > expires,
+        expired=expires is not None and context.today > expires,
         record=record.digest,
     )
 
 
 def changes(inputs: ReportInputs, previous: Report | None) -> tuple[ChangeRow, ...]:
-    """The main figures of the previous report beside those of this one."""
+    """The main figures of the previous report and of this one."""
     if previous is None:
         return ()
     readings = inputs.readings

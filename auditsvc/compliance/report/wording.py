@@ -1,7 +1,7 @@
 """How a report writes numbers, conditions, rules and dates.
 
-Printed numbers are rounded for reading; the report model keeps them whole.  The names of metrics, conditions and their
-axes are those that the checks declared in the evidence.
+Printed numbers are rounded for reading; the report model has full precision.  The names of metrics, conditions and axes
+are those that the checks declare in the evidence.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ NARROW = "\u00a0"
 
 
 class _ByTask(dict[str, str]):
-    """Words by task; a task of a plug-in has the words of ``other``."""
+    """Text by task; a task of a plug-in uses the text of ``other``."""
 
     def __missing__(self, task: str) -> str:
         return self["other"]
 
 
 SCORE_WORDS = _ByTask({
-    "other": "had a mean score of {}",
-    "classification": "gave the right answer for {}",
-    "detection": "found and placed objects with a mean F1 of {}",
-    "segmentation": "outlined objects with a mean overlap (IoU) of {}",
-    "ocr": "read with a mean character accuracy of {}",
-    "tracking": "followed objects with a mean score of {}",
+    "other": "has a mean score of {}",
+    "classification": "has an accuracy of {}",
+    "detection": "has a mean F1 of {}",
+    "segmentation": "has a mean overlap (IoU) of {}",
+    "ocr": "has a mean character accuracy of {}",
+    "tracking": "has a mean score of {}",
 })  # fmt: skip
 
 
 def change_words(task: str) -> tuple[str, str, str]:
-    """What happened to an answer: worse, better, neither, as columns are called."""
+    """Column headings for changed answers: worse, better, neither."""
     if task == "classification":
-        return "Right to wrong", "Wrong to right", "Wrong, but otherwise"
-    return "Worse", "Better", "As good, but otherwise"
+        return "Right to wrong", "Wrong to right", "Wrong to another wrong answer"
+    return "Worse", "Better", "Changed, score unchanged"
 
 
 MEASURE_WORDS = _ByTask({
     "other": "mean score per image",
-    "classification": "share of right answers",
+    "classification": "accuracy",
     "detection": "mean F1 per image at IoU 0.5",
     "segmentation": "mean IoU per image",
     "ocr": "mean character accuracy per image (1 − CER)",
@@ -65,7 +65,7 @@ def amount(value: float, unit: Unit) -> str:
 
 
 def value_text(figure: Figure) -> str:
-    """The value alone, or that there is none."""
+    """The value alone, or ``not measured``."""
     return amount(figure.value, figure.unit) if isinstance(figure, Number) else "not measured"
 
 
@@ -89,14 +89,14 @@ def full_text(figure: Figure) -> str:
 
 
 def short_text(figure: Figure) -> str:
-    """Value and interval where the level of the interval was said before."""
+    """Value and interval without the confidence level."""
     if not isinstance(figure, Number) or figure.low == figure.high:
         return full_text(figure)
     return f"{value_text(figure)} ({interval_text(figure)})"
 
 
 def condition_order(condition: Condition) -> tuple[bool, str, float]:
-    """Sorts conditions: unchanged images first, then by family and severity."""
+    """Sorts conditions: unmodified images first, then by family and severity."""
     return (condition.name != CLEAN_CONDITION.name, condition.family or condition.name, condition.severity or 0.0)
 
 
@@ -129,20 +129,24 @@ def slice_words(name: str) -> str:
 
 
 def rule_words(rule: Rule, metric: Metric, under: str = "") -> str:
-    """A rule as a sentence: about ``metric``, the first that it judges, ``under`` these conditions."""
-    kinds = {"score": "The score", "loss": "The loss against the parent", "parent": "The parent's score"}
+    """A rule as a sentence: about ``metric``, the first that it evaluates, ``under`` these conditions."""
+    kinds = {"score": "The score", "loss": "The loss against the parent", "parent": "The score of the parent"}
     scored = metric.role in kinds and metric.condition is not None
     what = kinds[metric.role or ""] if scored else f"{metric.title[:1].upper()}{metric.title[1:]} (check {rule.check})"
     slices = (rule.slices,) if isinstance(rule.slices, str) else rule.slices
     groups = {OVERALL: "over all images", EACH: "for each group"}
     where = " and ".join(groups.get(name, f"for {name}") for name in slices)
     bound = "at least" if rule.at_least is not None else "at most"
-    few = f" A group of fewer than {rule.min_images} images is never judged." if rule.min_images > 1 else ""
+    few = (
+        f" With fewer than {rule.min_images} images a group is unknown, or violated if even the favourable end of its "
+        "interval breaks the limit."
+    )
     unit, less = unit_of(metric), ""
     if rule.of:
-        unit, less = ("plain" if unit == "plain" else "points"), " less that of the released candidate"
+        unit, less = ("plain" if unit == "plain" else "points"), " minus that of the released candidate"
+    note = few if rule.min_images > 1 else ""
     conditions = f", {under}," if scored and under else ""
-    return f"{what} {where}{conditions}{less} must be {bound} {amount(rule.limit, unit)}.{few}"
+    return f"{what} {where}{conditions}{less} must be {bound} {amount(rule.limit, unit)}.{note}"
 
 
 def day(moment: datetime.date) -> str:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from auditsvc.compliance.assessment.attestations import DAYS, Harm
+from auditsvc.compliance.assessment.attestations import REPORTING_DAYS, Harm
 from auditsvc.records import Parent, Submission
 from auditsvc.web.authentication import site_of
 from auditsvc.web.pages.forms import Form, given_as
@@ -38,7 +38,7 @@ def _form(request: Request, template: str, **facts: Any) -> HTMLResponse:
 def incident_form(request: Request) -> HTMLResponse:
     """Where a serious incident is registered."""
     versions = [item for _, item in site_of(request).ledger.page(Submission, limit=SHOWN)]
-    harms = [(harm, DAYS[harm]) for harm in get_args(Harm)]
+    harms = [(harm, REPORTING_DAYS[harm]) for harm in get_args(Harm)]
     return _form(request, "say_incident.html", harms=harms, versions=versions)
 
 
