@@ -1,14 +1,12 @@
-"""One candidate beside its parent on the same images: all that a check sees.
+"""The paired evaluation context: one candidate and its parent on the same images, as a check sees them.
 
-Batching, seeds, slices, pairing and intervals are here, once.  A check says what to do to the images; the
-case says what that did to both models, for every slice.  What is remembered of the parent is bound to the
+Batching, seeds, slices, pairing and intervals are implemented here, once.  A check defines what to do to the images;
+the context measures what that does to both models, for every slice.  Cached predictions of the parent are bound to the
 parent's digest, the data set and what was done, so auditing a second candidate costs half of the first.
 
-Which images a comparison keeps by name: those whose answer changed, what broke first.
-
-All of them are counted in the readings (``lost`` and ``won`` of each loss); here are those that people can look at.
-With one candidate, the images with a changed answer are its compression-identified exemplars; ``measuring.exemplars``
-tells what several seeds of a recipe change alike.
+A comparison also keeps some images whose answer changed, the largest losses first, so that people can inspect them; the
+readings count all of them (``lost`` and ``won`` of each loss).  For one candidate these images are its
+compression-identified exemplars; ``evaluation.slice_discovery`` finds what several seeds of a recipe change alike.
 
 Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248.
 """
@@ -34,7 +32,7 @@ from auditsvc.models import Model
 from auditsvc.records import Digest, Flip, Reading
 from auditsvc.tasks import Task
 
-KEPT, KEPT_CLEAN = (12, 4, 4), (400, 100, 100)
+MAX_FLIPS, MAX_CLEAN_FLIPS = (12, 4, 4), (400, 100, 100)
 """Images kept for each condition that lost, that won, and whose answer is another wrong one; of untouched images more,
 because there pruning is all that can have changed the answer."""
 
@@ -126,7 +124,7 @@ class EvalContext:
     seed: int
     alpha: float
     batch_size: int = 32
-    remembered: MutableMapping[str, Predictions] = field(default_factory=dict)
+    cache: MutableMapping[str, Predictions] = field(default_factory=dict)
     tick: Callable[[int], None] = lambda _images: None
     read_mark: Callable[[], WatermarkReading] | None = None
     flips: list[Flip] = field(default_factory=list)
@@ -164,30 +162,30 @@ class EvalContext:
         """
         stream = stream or name
         done = fingerprint(disturb)
-        parent = self._recall(self.parent_digest, name, done)
-        candidate = self._recall(self.candidate_digest, name, done) if name == CLEAN else None
+        parent = self._cached(self.parent_digest, name, done)
+        candidate = self._cached(self.candidate_digest, name, done) if name == CLEAN else None
         missing = [model for model, known in ((self.candidate, candidate), (self.parent, parent)) if known is None]
         found = self._disturbed(missing, name, disturb, stream) if missing else []
         if candidate is None:
             candidate = found.pop(0)
             if name == CLEAN:
-                self._remember(self.candidate_digest, name, done, candidate)
+                self._store(self.candidate_digest, name, done, candidate)
         if parent is None:
             parent = found.pop(0)
-            self._remember(self.parent_digest, name, done, parent)
+            self._store(self.parent_digest, name, done, parent)
         return self._paired(name, parent, candidate, None)
 
     def pairs_attacked(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
         """Each model under its own attacks, one pair for each budget."""
         chosen = self.sample(images)
         done = fingerprint((attacks, tuple(names)))
-        words = [f"{name}|{self._part(chosen)}" for name in names]
-        parents = [self._recall(self.parent_digest, word, done) for word in words]
+        words = [f"{name}|{self._sample_key(chosen)}" for name in names]
+        parents = [self._cached(self.parent_digest, word, done) for word in words]
         known = [answers for answers in parents if answers is not None]
         if len(known) < len(names):
             known = self._attacked(self.parent, self.parent, names, attacks, chosen)
             for word, answers in zip(words, known, strict=True):
-                self._remember(self.parent_digest, word, done, answers)
+                self._store(self.parent_digest, word, done, answers)
         candidates = self._attacked(self.candidate, self.candidate, names, attacks, chosen)
         return tuple(
             self._paired(name, before, after, chosen)
@@ -234,11 +232,11 @@ class EvalContext:
             for batch in self.batches(None):
                 images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, answers in zip(models, found, strict=True):
-                    self._write(answers, start, self._quick(model, images)(images), batch.targets)
+                    self._write(answers, start, self._compiled(model, images)(images), batch.targets)
                 start += len(batch.indices)
         return [packed(answers) for answers in found]
 
-    def _quick(self, model: Model, sample: Tensor) -> Outputs:
+    def _compiled(self, model: Model, sample: Tensor) -> Outputs:
         """The model, compiled once for long runs."""
         if self.dataset.ref.images < COMPILE_FROM:
             return model
@@ -248,18 +246,18 @@ class EvalContext:
         return self.compiled[id(model)]
 
     def _attacked(
-        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
+        self, target: Model, evaluated: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
     ) -> list[Predictions]:
         """Attack one model and let another one, or the same, answer; the attack sees a fused copy, the judge is
         the model as it is deployed."""
         total = self.dataset.ref.images if chosen is None else len(chosen)
         found = [empty_predictions(total, self.task.tally_size) for _ in names]
-        quick, start = fold_batchnorm(victim), 0
+        quick, start = fold_batchnorm(target), 0
         for batch in self.batches(chosen):
             versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
             with torch.inference_mode():
                 for images, answers in zip(versions, found, strict=True):
-                    self._write(answers, start, judge(images), batch.targets)
+                    self._write(answers, start, evaluated(images), batch.targets)
             start += len(batch.indices)
         return [packed(answers) for answers in found]
 
@@ -269,24 +267,24 @@ class EvalContext:
         for name in answers.dtype.names or ():
             part[name] = getattr(judged, name).cpu().numpy()
 
-    def _recall(self, model: Digest, name: str, done: str | None) -> Predictions | None:
-        return None if done is None else self.remembered.get(self._key(model, name, done))
+    def _cached(self, model: Digest, name: str, done: str | None) -> Predictions | None:
+        return None if done is None else self.cache.get(self._key(model, name, done))
 
-    def _remember(self, model: Digest, name: str, done: str | None, answers: Predictions) -> None:
+    def _store(self, model: Digest, name: str, done: str | None, answers: Predictions) -> None:
         if done is not None:
-            self.remembered[self._key(model, name, done)] = answers
+            self.cache[self._key(model, name, done)] = answers
 
     def _key(self, model: Digest, name: str, done: str) -> str:
         return f"{model}|{self.dataset.ref.digest}|{self.seed}|{name}|{hashlib.sha256(done.encode()).hexdigest()}"
 
     @staticmethod
-    def _part(chosen: NDArray[np.int64] | None) -> str:
+    def _sample_key(chosen: NDArray[np.int64] | None) -> str:
         return "all" if chosen is None else hashlib.sha256(chosen.tobytes()).hexdigest()
 
     def _paired(self, name: str, parent: Predictions, candidate: Predictions, chosen: NDArray[np.int64] | None) -> Pair:
-        """The pair; images whose answer changed are remembered for people, as far as there is room."""
+        """The pair; the images whose answer changed are kept as flips, up to a limit for each kind of change."""
         pair = Pair(name, parent, candidate, chosen, self.task.step)
-        kept = KEPT_CLEAN if name == CLEAN else KEPT
+        kept = MAX_CLEAN_FLIPS if name == CLEAN else MAX_FLIPS
         self.flips += flips_of(pair, self.dataset, self.task, kept)
         return pair
 

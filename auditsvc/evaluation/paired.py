@@ -71,10 +71,10 @@ also ``tally`` ``(N, K)``.  See ``tasks.Judged``."""
 WHOLE = {"answer": "<i8", "target": "<i4", "tally": "<i4"}
 
 
-def empty_predictions(images: int, tallied: int) -> Predictions:
-    """Room for the answers to so many images, with so many numbers tallied for each."""
+def empty_predictions(images: int, tally_size: int) -> Predictions:
+    """An empty array for the predictions of this many images, each with this many statistics of its own."""
     fields: list[Any] = [("score", "<f4"), ("answer", WHOLE["answer"]), ("target", WHOLE["target"])]
-    return np.zeros(images, [*fields, *([("tally", WHOLE["tally"], (tallied,))] if tallied else [])])
+    return np.zeros(images, [*fields, *([("tally", WHOLE["tally"], (tally_size,))] if tally_size else [])])
 
 
 def packed(answers: Predictions) -> Predictions:

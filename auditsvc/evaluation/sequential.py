@@ -142,23 +142,23 @@ class StageContext(EvalContext):
             for batch in self.batches(new) if len(new) else ():
                 images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, shelf in zip(models, shelves, strict=True):
-                    self._put(shelf, batch, self._quick(model, images)(images))
+                    self._put(shelf, batch, self._compiled(model, images)(images))
         return [packed(shelf[self._stage.chosen]) for shelf in shelves]
 
     def _attacked(
-        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: Numbers | None
+        self, target: Model, evaluated: Model, names: Sequence[str], attacks: Attacks, chosen: Numbers | None
     ) -> list[Predictions]:
         done = fingerprint((attacks, tuple(names)))
         if done is None:
-            return super()._attacked(victim, judge, names, attacks, chosen)
-        who = f"{self._who(victim)}>{self._who(judge)}"
+            return super()._attacked(target, evaluated, names, attacks, chosen)
+        who = f"{self._who(target)}>{self._who(evaluated)}"
         shelves = [self._shelf(f"{who}|{name}|{done}") for name in names]
-        quick, new = fold_batchnorm(victim), self._missing(shelves, chosen)
+        quick, new = fold_batchnorm(target), self._missing(shelves, chosen)
         for batch in self.batches(new) if len(new) else ():
             versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
             with torch.inference_mode():
                 for images, shelf in zip(versions, shelves, strict=True):
-                    self._put(shelf, batch, judge(images))
+                    self._put(shelf, batch, evaluated(images))
         here = self._stage.chosen if chosen is None else self._stage.chosen[chosen]
         return [packed(shelf[here]) for shelf in shelves]
 

@@ -72,14 +72,14 @@ class ShardContext(EvalContext):
         return answers
 
     def _attacked(
-        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
+        self, target: Model, evaluated: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
     ) -> list[Predictions]:
         done = fingerprint((attacks, tuple(names)))
-        keys = [key_of(self, victim, judge, f"{name}|{self._part(chosen)}", done) for name in names]
+        keys = [key_of(self, target, evaluated, f"{name}|{self._sample_key(chosen)}", done) for name in names]
         total = self.dataset.ref.images if chosen is None else len(chosen)
         with _Pass(self, total) as images:
             known = images and done
-            attacked = super()._attacked(victim, judge, names, attacks, chosen) if known else None
+            attacked = super()._attacked(target, evaluated, names, attacks, chosen) if known else None
         answers = self._nothing(total, len(names)) if attacked is None else attacked
         self._keep(keys, answers, images)
         return answers
@@ -123,22 +123,23 @@ class GatheredContext(EvalContext):
         return [next(now) if one is None else one for one in known]
 
     def _attacked(
-        self, victim: Model, judge: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
+        self, target: Model, evaluated: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
     ) -> list[Predictions]:
         done = fingerprint((attacks, tuple(names)))
-        known = [self._known(key_of(self, victim, judge, f"{name}|{self._part(chosen)}", done)) for name in names]
+        sample = self._sample_key(chosen)
+        known = [self._known(key_of(self, target, evaluated, f"{name}|{sample}", done)) for name in names]
         found = [one for one in known if one is not None]
-        return found if len(found) == len(names) else super()._attacked(victim, judge, names, attacks, chosen)
+        return found if len(found) == len(names) else super()._attacked(target, evaluated, names, attacks, chosen)
 
     def _known(self, key: str | None) -> Predictions | None:
         return None if key is None else self.found.get(key)
 
 
-def key_of(case: EvalContext, victim: Model, judge: Model, name: str, done: str | None) -> str | None:
+def key_of(case: EvalContext, target: Model, evaluated: Model, name: str, done: str | None) -> str | None:
     """What one model answered to images that were changed against another, in words; None where there are none."""
     if done is None:
         return None
-    against, answers = (_digest(case, model) for model in (victim, judge))
+    against, answers = (_digest(case, model) for model in (target, evaluated))
     return f"{against}>{case._key(answers, name, done)}"
 
 
@@ -146,7 +147,7 @@ def _digest(case: EvalContext, model: Model) -> Digest:
     return case.candidate_digest if model is case.candidate else case.parent_digest
 
 
-def put_together(parts: Sequence[Mapping[str, Predictions]]) -> PartialResults:
+def merge_partial_results(parts: Sequence[Mapping[str, Predictions]]) -> PartialResults:
     """What the parts found, in their order, as one; what is not in all of them is left out."""
     everywhere = set.intersection(*(set(part) for part in parts)) if parts else set()
     return {key: packed(np.concatenate([unpacked(part[key]) for part in parts])) for key in sorted(everywhere)}

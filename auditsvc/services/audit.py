@@ -41,7 +41,7 @@ from auditsvc.evaluation.sharding import (
     ShardContext,
     as_bytes,
     from_bytes,
-    put_together,
+    merge_partial_results,
 )
 from auditsvc.models.devices import device_words
 from auditsvc.ports import Context, Result, Runner
@@ -249,7 +249,7 @@ def _measured(
         ctx.progress.say(f"found in the ledger, not measured again: {', '.join(sorted(results))}")
     missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
     if missing:
-        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset), remembered=cache, found=answers)
+        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset), cache=cache, found=answers)
         for name, check in missing.items():
             results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), context)
             ctx.ledger.append(results[name], actor="auditsvc")
@@ -489,5 +489,5 @@ def _merged(ctx: Context, shards: Sequence[Shard], results: Sequence[Result]) ->
     found: PartialResults = {}
     both = zip(shards, results, strict=True)
     for _, group in groupby(both, key=lambda pair: pair[0].checks):
-        found |= put_together([from_bytes(ctx.blobs.read(result["answers"])) for _, result in group])
+        found |= merge_partial_results([from_bytes(ctx.blobs.read(result["answers"])) for _, result in group])
     return found

@@ -86,7 +86,7 @@ def _clean_pair(
         dataset=dataset,
         seed=policy.seed,
         alpha=policy.level,
-        remembered=cache,
+        cache=cache,
         device=ctx.device,
     )
     return context.pair(CLEAN)

@@ -65,7 +65,7 @@ def main() -> None:
         case = EvalContext(
             candidate=as_model(pruned(parent, share)), candidate_digest=digest_of(name.encode()),
             parent=as_model(copy.deepcopy(parent)), parent_digest=digest_of(b"parent"), task=TASK, dataset=dataset,
-            seed=1, alpha=0.05, remembered=remembered,
+            seed=1, alpha=0.05, cache=remembered,
         )  # fmt: skip
         wall, cpu, found = time.perf_counter(), time.process_time(), {}
         for check in CHECKS:

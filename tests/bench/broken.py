@@ -112,7 +112,7 @@ class Lab:
             parent_digest=record.parent, task=task_named("classification", self.data.classes),
             dataset=with_policy_slices(policy, self.data), alpha=policy.alpha,
             seed=policy.seed if seed is None else seed,
-            batch_size=256, remembered=self.remembered,
+            batch_size=256, cache=self.remembered,
         )  # fmt: skip
         return [self._run(case, check, record) for check in policy.checks]
 

@@ -40,8 +40,8 @@ def test_batch_size_never_changes_a_reading(size):
 def test_the_parent_is_run_once_for_all_candidates():
     memory: dict = {}
     dataset = grey_dataset(LEVELS)
-    first = list(case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(), dataset, remembered=memory).compare("clean"))
-    again = case_of(SeesMeanBrightness(0.6), NeverWrong(), dataset, remembered=memory)
+    first = list(case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(), dataset, cache=memory).compare("clean"))
+    again = case_of(SeesMeanBrightness(0.6), NeverWrong(), dataset, cache=memory)
     assert list(again.compare("clean")) == first
 
 
@@ -51,7 +51,7 @@ def test_what_is_remembered_of_the_parent_is_bound_to_what_was_done_to_the_image
     hide = {grey: partial(hide_square, fraction=0.9, grey=grey) for grey in (0.0, 1.0)}
     found = []
     for grey in (0.0, 1.0):
-        case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), dataset, remembered=memory)
+        case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), dataset, cache=memory)
         found.append(values(case.compare("hidden", hide[grey]))["parent.hidden", "kind=dark"])
     assert found == [1.0, 0.0]
 

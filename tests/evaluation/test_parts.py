@@ -17,7 +17,14 @@ from auditsvc.checks.occlusion import Occlusion
 from auditsvc.checks.prediction_churn import PredictionChurn
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import Check, EvalContext
-from auditsvc.evaluation.sharding import GatheredContext, ImageRange, ShardContext, as_bytes, from_bytes, put_together
+from auditsvc.evaluation.sharding import (
+    GatheredContext,
+    ImageRange,
+    ShardContext,
+    as_bytes,
+    from_bytes,
+    merge_partial_results,
+)
 from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset, case_of
 
 IMAGES = 150
@@ -44,7 +51,7 @@ def as_part(case: EvalContext, number: int, of: int) -> ShardContext:
 
 def _fields(case: EvalContext) -> dict[str, object]:
     fields = {field.name: getattr(case, field.name) for field in dataclasses.fields(case)}
-    return fields | {"remembered": {}, "flips": [], "compiled": {}}
+    return fields | {"cache": {}, "flips": [], "compiled": {}}
 
 
 def measured(check: Check, case: EvalContext) -> tuple[list[object], list[object]]:
@@ -59,7 +66,7 @@ def test_readings_and_flips_do_not_depend_on_the_number_of_parts(check: Check, p
         piece = as_part(a_case(), number, parts)
         list(check.measure(piece))
         pieces.append(from_bytes(as_bytes(piece.found)))
-    whole = GatheredContext(**_fields(a_case()), found=put_together(pieces))
+    whole = GatheredContext(**_fields(a_case()), found=merge_partial_results(pieces))
     asked: list[int] = []
     whole.tick = asked.append
     assert measured(check, whole) == measured(check, a_case())
@@ -76,7 +83,7 @@ def test_parts_are_whole_batches_and_cover_every_image_once(images: int, of: int
 def test_what_is_not_in_every_part_is_measured_when_they_are_put_together() -> None:
     piece = as_part(a_case(), 0, 2)
     list(Accuracy().measure(piece))
-    assert put_together([piece.found, {}]) == {}
+    assert merge_partial_results([piece.found, {}]) == {}
     assert measured(Accuracy(), GatheredContext(**_fields(a_case()), found={})) == measured(Accuracy(), a_case())
 
 

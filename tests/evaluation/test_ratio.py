@@ -14,7 +14,14 @@ from auditsvc.datasets.dataset import Batch
 from auditsvc.evaluation import EvalContext
 from auditsvc.evaluation.metrics.ratio import interval_of, share, shift_to_margin, summed
 from auditsvc.evaluation.sequential import StageContext, Staged, order_of
-from auditsvc.evaluation.sharding import GatheredContext, ImageRange, ShardContext, as_bytes, from_bytes, put_together
+from auditsvc.evaluation.sharding import (
+    GatheredContext,
+    ImageRange,
+    ShardContext,
+    as_bytes,
+    from_bytes,
+    merge_partial_results,
+)
 from auditsvc.records import Measured, Reading, Unmeasured
 from tests.fakes.dense import SeesSquares, case_of_squares
 
@@ -122,7 +129,7 @@ def test_a_graded_task_in_parts_and_in_stages_is_the_task_in_one_piece():
         piece = ShardContext(**fields, part=ImageRange(number, 3))
         list(check.measure(piece))
         pieces.append(from_bytes(as_bytes(piece.found)))
-    assert list(check.measure(GatheredContext(**fields, found=put_together(pieces)))) == expected
+    assert list(check.measure(GatheredContext(**fields, found=merge_partial_results(pieces)))) == expected
     kept: dict = {}
     for size in (60, 120):
         stage = Staged(whole.dataset, order_of(whole.dataset.slices, 7), size)

@@ -63,7 +63,7 @@ class Apgd:
         run = _Run(
             TargetModel(outputs, self.task), self.ball, self.steps, task_loss, images, targets, seeds, images.clone()
         )
-        places = torch.nonzero(run.victim.standing(run.victim.ask(images), targets)).flatten()
+        places = torch.nonzero(run.target.standing(run.target.ask(images), targets)).flatten()
         for restart in range(self.restarts):
             if len(places):
                 places = run.climb(places, targets, self.stream + restart)
@@ -98,8 +98,8 @@ class TargetedApgd:
             images.clone(),
             self.patience,
         )
-        answers = run.victim.ask(images)
-        places = torch.nonzero(run.victim.standing(answers, targets)).flatten()
+        answers = run.target.ask(images)
+        places = torch.nonzero(run.target.standing(answers, targets)).flatten()
         if not ranks(answers, targets):
             return run.result
         order = answers.scatter(1, targets[:, None], float("-inf")).argsort(dim=1, descending=True)
@@ -113,7 +113,7 @@ class TargetedApgd:
 class _Run:
     """Everything that one climb shares with the next; what breaks an image is written into ``result``."""
 
-    victim: TargetModel
+    target: TargetModel
     ball: Ball
     steps: int
     objective: Objective
@@ -132,9 +132,9 @@ class _Run:
         since = 0
         for number in range(self.steps):
             _step(state, self.ball, 1.0 if number == 0 else _MOMENTUM)
-            look = self.victim.climb(state.current, state.targets, state.rivals, self.objective)
+            look = self.target.climb(state.current, state.targets, state.rivals, self.objective)
             _learn(state, look.heights, look.slope)
-            self._drop(state, self.victim.standing(look.answers, state.targets))
+            self._drop(state, self.target.standing(look.answers, state.targets))
             if self.patience is not None and number + 1 == self.steps // 2:
                 given_up.append(self._give_up(state))
             if not len(state.places):
@@ -165,7 +165,7 @@ class _Run:
         """The state at a random start."""
         originals, wanted, towards = self.images[places], self.targets[places], rivals[places]
         current = self.ball.start(originals, self.seeds[places], stream, on_edge=True)
-        look = self.victim.climb(current, wanted, towards, self.objective)
+        look = self.target.climb(current, wanted, towards, self.objective)
         nothing = torch.zeros_like(look.heights)
         return _Climb(
             places=places, originals=originals, targets=wanted, rivals=towards, current=current, before=current,

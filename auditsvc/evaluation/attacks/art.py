@@ -68,8 +68,8 @@ class HopSkipJump:
         def make(wrapped: Any) -> Any:
             return evasion.HopSkipJump(wrapped, norm=math.inf if self.norm == "Linf" else 2, verbose=False, **options)
 
-        victim = TargetModel(outputs, self.task)
-        return _one_by_one(make, victim, images, targets, seeds, _starts(victim, images, targets, seeds))
+        target = TargetModel(outputs, self.task)
+        return _one_by_one(make, target, images, targets, seeds, _starts(target, images, targets, seeds))
 
 
 class _Asked(nn.Module):
@@ -99,22 +99,22 @@ def _toolbox() -> _Toolbox:
 
 
 def _one_by_one(
-    make: Any, victim: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor, starts: Tensor | None = None
+    make: Any, target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor, starts: Tensor | None = None
 ) -> Tensor:
     """Attack every image that stands, each with its own chance; with ``starts`` from one of them.
 
     A start that does not break its image is none: that image stands.
     """
-    answers = victim.ask(images)
+    answers = target.ask(images)
     if not ranks(answers, targets):
         raise InvalidInput("the toolbox's attacks are for classification alone")
     wrapped = _toolbox().classification.PyTorchClassifier(
-        _Asked(victim.outputs), nn.CrossEntropyLoss(), tuple(images.shape[1:]), answers.shape[1],
+        _Asked(target.outputs), nn.CrossEntropyLoss(), tuple(images.shape[1:]), answers.shape[1],
         clip_values=(0.0, 1.0), device_type="cpu",
     )  # fmt: skip
-    open_to = victim.standing(answers, targets)
+    open_to = target.standing(answers, targets)
     if starts is not None:
-        open_to &= ~victim.standing(victim.ask(starts), targets)
+        open_to &= ~target.standing(target.ask(starts), targets)
     result = images.clone()
     for place in torch.nonzero(open_to).flatten().tolist():
         only = slice(place, place + 1)
@@ -126,7 +126,7 @@ def _one_by_one(
     return result
 
 
-def _starts(victim: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+def _starts(target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
     """For each image one that is answered otherwise: noise or a flat colour, the first of some that does.
 
     The toolbox would draw them itself, from a generator that nobody can set.
@@ -137,7 +137,7 @@ def _starts(victim: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor)
             break
         shape = images.shape[1:] if number % 2 else (images.shape[1], 1, 1)
         tried = uniform(seeds[missing], shape, 700 + number).expand(-1, *images.shape[1:])
-        fallen = ~victim.standing(victim.ask(tried.contiguous()), targets[missing])
+        fallen = ~target.standing(target.ask(tried.contiguous()), targets[missing])
         found[missing[fallen]] = tried[fallen]
         missing = missing[~fallen]
     return found

@@ -32,39 +32,39 @@ def masking_symptoms(
     outputs: Outputs, task: Task, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor
 ) -> tuple[str, ...]:
     """Why gradient attacks can't be trusted on this model, in words; empty where nothing speaks against them."""
-    victim = TargetModel(outputs, task)
-    answers = victim.ask(images)
-    if not torch.equal(answers, victim.ask(images)):
+    target = TargetModel(outputs, task)
+    answers = target.ask(images)
+    if not torch.equal(answers, target.ask(images)):
         return ("the model answers the same image differently from call to call",)
-    right = victim.standing(answers, targets)
+    right = target.standing(answers, targets)
     images, targets, seeds = images[right], targets[right], seeds[right]
     if not len(images):
         return ()
-    found = [_flatness(victim, images, targets), _climbing(victim, ball, images, targets, seeds)]
-    found += [_unbounded(victim, ball, images, targets, seeds), _black_box(victim, ball, images, targets, seeds)]
+    found = [_flatness(target, images, targets), _climbing(target, ball, images, targets, seeds)]
+    found += [_unbounded(target, ball, images, targets, seeds), _black_box(target, ball, images, targets, seeds)]
     return tuple(reason for reason in found if reason)
 
 
-def _flatness(victim: TargetModel, images: Tensor, targets: Tensor) -> str:
-    slope = victim.climb(images, targets, None, task_loss).slope
+def _flatness(target: TargetModel, images: Tensor, targets: Tensor) -> str:
+    slope = target.climb(images, targets, None, task_loss).slope
     flat = int(((slope == 0) | ~torch.isfinite(slope)).flatten(1).all(dim=1).sum())
     if flat <= _FLAT * len(images):
         return ""
     return f"the gradient is masked: it is zero everywhere on {flat} of {len(images)} images"
 
 
-def _climbing(victim: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
+def _climbing(target: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
     """The loss after some steps against the loss at the random start, over images that no step broke early."""
     current = ball.start(images, seeds, stream=300)
-    look = victim.climb(current, targets, None, task_loss)
+    look = target.climb(current, targets, None, task_loss)
     opening = float(look.heights.sum())
     for _ in range(STEPS):
         current = ball.project(current + 0.25 * ball.radius * ball.step(look.slope), images)
-        look = victim.climb(current, targets, None, task_loss)
+        look = target.climb(current, targets, None, task_loss)
     return "" if float(look.heights.sum()) > opening else "the loss does not rise over the steps of the attack"
 
 
-def _unbounded(victim: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
+def _unbounded(target: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
     """With no bound every image must fall: to long steps, or to short ones, which robust models need.
 
     Long steps jump from one corner of the colour cube to the other, over the region where a robust model gives way;
@@ -73,25 +73,25 @@ def _unbounded(victim: TargetModel, ball: Ball, images: Tensor, targets: Tensor,
     whole = replace(ball, radius=1.0 if ball.norm == "Linf" else float(images[0].numel()) ** 0.5)
     left = images.shape[0]
     for attack in (
-        Pgd(victim.task, whole, UNBOUNDED_STEPS, restarts=2, stream=310),
-        Pgd(victim.task, whole, 2 * UNBOUNDED_STEPS, step=SHORT_STEP, stream=320),
-        MinimalNorm(victim.task, "L2", 2 * UNBOUNDED_STEPS),
+        Pgd(target.task, whole, UNBOUNDED_STEPS, restarts=2, stream=310),
+        Pgd(target.task, whole, 2 * UNBOUNDED_STEPS, step=SHORT_STEP, stream=320),
+        MinimalNorm(target.task, "L2", 2 * UNBOUNDED_STEPS),
     ):
-        found = attack(victim.outputs, images, targets, seeds)
-        standing = victim.standing(victim.ask(found), targets)
+        found = attack(target.outputs, images, targets, seeds)
+        standing = target.standing(target.ask(found), targets)
         images, targets, seeds = images[standing], targets[standing], seeds[standing]
         if not len(images):
             return ""
     return f"{len(images)} of {left} images stand against a change without any bound"
 
 
-def _black_box(victim: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
+def _black_box(target: TargetModel, ball: Ball, images: Tensor, targets: Tensor, seeds: Tensor) -> str:
     def broken(attack: Pgd | Square) -> int:
-        found = attack(victim.outputs, images, targets, seeds)
-        return int((~victim.standing(victim.ask(found), targets)).sum())
+        found = attack(target.outputs, images, targets, seeds)
+        return int((~target.standing(target.ask(found), targets)).sum())
 
-    blind = broken(Square(victim.task, ball, QUERIES))
-    seeing = broken(Pgd(victim.task, ball, STEPS)) if blind else 0
+    blind = broken(Square(target.task, ball, QUERIES))
+    seeing = broken(Pgd(target.task, ball, STEPS)) if blind else 0
     if blind <= seeing:
         return ""
     return f"a search without gradients broke {blind} images and the gradient attack {seeing}"
@@ -101,11 +101,11 @@ def beaten_by(
     outputs: Outputs, task: Task, ball: Ball, steps: int, images: Tensor, targets: Tensor, seeds: Tensor
 ) -> str:
     """Why another hand's attack says that ours is weak: the toolbox's, as long and in the same ball, broke more."""
-    victim = TargetModel(outputs, task)
+    target = TargetModel(outputs, task)
 
     def broken(attack: Pgd | ArtPgd) -> int:
         found = attack(outputs, images, targets, seeds)
-        return int((~victim.standing(victim.ask(found), targets)).sum())
+        return int((~target.standing(target.ask(found), targets)).sum())
 
     ours, theirs = broken(Pgd(task, ball, steps)), broken(ArtPgd(task, ball, steps))
     return f"the toolbox's attack left {theirs - ours} fewer images standing than ours" if theirs > ours else ""

@@ -31,14 +31,14 @@ CHUNK = 64
 
 
 def on_standing(
-    attack: Attack, victim: TargetModel, current: Tensor, images: Tensor, targets: Tensor, seeds: Tensor, places: Tensor
+    attack: Attack, target: TargetModel, current: Tensor, images: Tensor, targets: Tensor, seeds: Tensor, places: Tensor
 ) -> Tensor:
     """Attack the images at ``places``, ``CHUNK`` at a time; write into ``current``; the places that still stand."""
     left = []
     for part in torch.split(places, CHUNK):
-        found = attack(victim.outputs, images[part], targets[part], seeds[part])
+        found = attack(target.outputs, images[part], targets[part], seeds[part])
         current[part] = found
-        left.append(part[victim.standing(victim.ask(found), targets[part])])
+        left.append(part[target.standing(target.ask(found), targets[part])])
     return torch.cat(left) if left else places
 
 
@@ -55,9 +55,9 @@ class AutoAttack:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """For each image what broke it, or the last attack's best."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         current = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         stages: list[Attack] = [
             Apgd(self.task, self.ball, self.steps),
             TargetedApgd(self.task, self.ball, self.steps, self.rivals, self.patience),
@@ -66,7 +66,7 @@ class AutoAttack:
             stages.append(Square(self.task, self.ball, self.queries, patience=self.patience))
         for attack in stages:
             if len(places):
-                places = on_standing(attack, victim, current, images, targets, seeds, places)
+                places = on_standing(attack, target, current, images, targets, seeds, places)
         return current
 
 
@@ -87,18 +87,18 @@ class Budgets:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Sequence[Tensor]:
         """For each radius the attacked images; an image that broke stays as it broke."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         if self.method == "minimal":
             search: Attack = MinimalNorm(self.task, self.norm, self.steps)
-            return self._by_distance(search, victim, images, targets, seeds)
+            return self._by_distance(search, target, images, targets, seeds)
         if self.method == "hopskipjump":
-            return self._by_distance(HopSkipJump(self.task, self.norm, self.steps), victim, images, targets, seeds)
+            return self._by_distance(HopSkipJump(self.task, self.norm, self.steps), target, images, targets, seeds)
         current, versions = images.clone(), []
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         for radius in self.radii:
             if len(places):
                 attack = self.attack(Ball(self.norm, radius))
-                places = on_standing(attack, victim, current, images, targets, seeds, places)
+                places = on_standing(attack, target, current, images, targets, seeds, places)
             versions.append(current.clone())
         return versions
 
@@ -114,10 +114,10 @@ class Budgets:
         return made[self.method]()
 
     def _by_distance(
-        self, search: Attack, victim: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor
+        self, search: Attack, target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor
     ) -> Sequence[Tensor]:
         found = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
-        on_standing(search, victim, found, images, targets, seeds, places)
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
+        on_standing(search, target, found, images, targets, seeds, places)
         far = distance(found - images, self.norm)[:, None, None, None]
         return [torch.where(far <= radius, found, images) for radius in self.radii]

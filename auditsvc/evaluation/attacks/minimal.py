@@ -38,14 +38,14 @@ class MinimalNorm:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, _seeds: Tensor) -> Tensor:
         """For each image the nearest broken one that was found, or the image itself."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         change, best = torch.zeros_like(images), torch.zeros_like(images)
         nearest = torch.full_like(images[:, 0, 0, 0], torch.inf)
-        right = victim.standing(victim.ask(images), targets)
+        right = target.standing(target.ask(images), targets)
         radius = torch.full_like(nearest, torch.inf)
         for number in range(self.steps):
-            look = victim.climb(images + change, targets, None, margin)
-            fallen = ~victim.standing(look.answers, targets)
+            look = target.climb(images + change, targets, None, margin)
+            fallen = ~target.standing(look.answers, targets)
             size = distance(change, self.norm)
             nearer = fallen & (size < nearest)
             best = torch.where(nearer[:, None, None, None], change, best)

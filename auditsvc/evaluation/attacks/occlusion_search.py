@@ -29,20 +29,20 @@ class WorstCover:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, _seeds: Tensor) -> Tensor:
         """For each image the first cover that breaks it, or the one that hurts most."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         result = images.clone()
         height, width = images.shape[-2:]
         side = min(side_of(self.fraction, height, width), height, width)
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         if not len(places):
             return result
-        order, spots = self._order(victim, images[places], targets[places], side)
+        order, spots = self._order(target, images[places], targets[places], side)
         worst = torch.full((len(places),), -torch.inf, device=images.device)
         for number in range(min(self.tries, len(spots))):
             tried = self._covered(images[places], spots[order[:, number]], side)
-            answers = victim.ask(tried)
+            answers = target.ask(tried)
             heights = margin(self.task, answers, targets[places])
-            standing = victim.standing(answers, targets[places])
+            standing = target.standing(answers, targets[places])
             better = (heights > worst) | ~standing
             result[places[better]] = tried[better]
             worst = torch.where(better, heights, worst)
@@ -51,14 +51,14 @@ class WorstCover:
                 break
         return result
 
-    def _order(self, victim: TargetModel, images: Tensor, targets: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    def _order(self, target: TargetModel, images: Tensor, targets: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """For each image its places, most promising first ``(N, P)``; and the places' corners ``(P, 2)``."""
         height, width = images.shape[-2:]
         stride = max(side // 2, 1)
         tops = sorted({*range(0, height - side + 1, stride), height - side})
         lefts = sorted({*range(0, width - side + 1, stride), width - side})
         spots = torch.tensor([(top, left) for top in tops for left in lefts], device=images.device)
-        slope = victim.climb(images, targets, None, margin).slope
+        slope = target.climb(images, targets, None, margin).slope
         heat = (slope * (self.grey - images)).sum(dim=1, keepdim=True)
         mean = functional.avg_pool2d(heat, side, stride=1)[:, 0]
         guess = mean[:, spots[:, 0], spots[:, 1]]

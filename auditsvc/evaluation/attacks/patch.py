@@ -31,14 +31,14 @@ class Patch:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """For each image the first iterate that breaks it, or the last one."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         result = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         inside = self._squares(images, seeds)
         current = torch.where(inside, uniform(seeds, images.shape[1:], self.stream), images)[places]
         for number in range(self.steps):
-            look = victim.climb(current, targets[places], None, task_loss)
-            standing = victim.standing(look.answers, targets[places])
+            look = target.climb(current, targets[places], None, task_loss)
+            standing = target.standing(look.answers, targets[places])
             result[places] = current
             places, current = places[standing], current[standing]
             if not len(places):

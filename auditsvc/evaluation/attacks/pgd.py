@@ -24,10 +24,10 @@ class Fgsm:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, _seeds: Tensor) -> Tensor:
         """The stepped images."""
-        victim = TargetModel(outputs, self.task)
-        look = victim.climb(images, targets, None, task_loss)
+        target = TargetModel(outputs, self.task)
+        look = target.climb(images, targets, None, task_loss)
         moved = self.ball.project(images + self.ball.radius * self.ball.step(look.slope), images)
-        keep = victim.standing(look.answers, targets)
+        keep = target.standing(look.answers, targets)
         return torch.where(keep[:, None, None, None], moved, images)
 
 
@@ -48,18 +48,18 @@ class Pgd:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """For each image the first iterate that breaks it, or the last one."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         result = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         for restart in range(self.restarts):
             if not len(places):
                 break
-            places = self._once(victim, result, images, targets, seeds, places, restart)
+            places = self._once(target, result, images, targets, seeds, places, restart)
         return result
 
     def _once(
         self,
-        victim: TargetModel,
+        target: TargetModel,
         result: Tensor,
         images: Tensor,
         targets: Tensor,
@@ -71,8 +71,8 @@ class Pgd:
         originals, wanted = images[places], targets[places]
         current = self.ball.start(originals, seeds[places], self.stream + turn)
         for number in range(self.steps):
-            look = victim.climb(current, wanted, None, task_loss)
-            standing = victim.standing(look.answers, wanted)
+            look = target.climb(current, wanted, None, task_loss)
+            standing = target.standing(look.answers, wanted)
             slope = look.slope
             if not standing.all():
                 result[places[~standing]] = current[~standing]
@@ -83,4 +83,4 @@ class Pgd:
             share = self.step if self.step is not None else 0.5 - 0.4 * number / self.steps
             current = self.ball.project(current + share * self.ball.radius * self.ball.step(slope), originals)
         result[places] = current
-        return places[victim.standing(victim.ask(current), wanted)]
+        return places[target.standing(target.ask(current), wanted)]

@@ -31,18 +31,18 @@ class Spatial:
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """For each image the first try that breaks it, or the one of the highest loss."""
-        victim = TargetModel(outputs, self.task)
+        target = TargetModel(outputs, self.task)
         result = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         worst = torch.full((len(images),), -torch.inf, device=images.device)
         draws = 2 * uniform(seeds, (self.tries, 3), self.stream) - 1
         for number in range(self.tries):
             if not len(places):
                 break
             tried = turned(images[places], draws[places, number], self.degrees, self.shift)
-            answers = victim.ask(tried)
+            answers = target.ask(tried)
             heights = task_loss(self.task, answers, targets[places], None)
-            standing = victim.standing(answers, targets[places])
+            standing = target.standing(answers, targets[places])
             better = (heights > worst[places]) | ~standing
             worst[places[better]] = heights[better]
             result[places[better]] = tried[better]

@@ -69,15 +69,15 @@ class Square:
         with torch.inference_mode():
             return self._searched(TargetModel(outputs, self.task), images, targets, seeds).clone()
 
-    def _searched(self, victim: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+    def _searched(self, target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         result = images.clone()
-        places = torch.nonzero(victim.standing(victim.ask(images), targets)).flatten()
+        places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
         if not len(places):
             return result
         start = self._stripes(images[places], seeds[places])
         low = torch.full((len(places),), -torch.inf, device=images.device)
         state = _Search(places, images[places], targets[places], seeds[places], start, low, low)
-        state = self._ask(victim, result, state, start)
+        state = self._ask(target, result, state, start)
         state.opening = state.height
         checkpoints = {self.queries // 10, self.queries // 5, 2 * self.queries // 5} if self.patience else set()
         draws = torch.empty(0)
@@ -91,18 +91,18 @@ class Square:
             turn = query % _AHEAD
             if turn == 0 or len(draws) != len(state.places):
                 draws = uniform(state.seeds, (_AHEAD, 4 + images.shape[1]), self.stream + 1 + query // _AHEAD)
-            state = self._ask(victim, result, state, self._moved(state, draws[:, turn], query))
+            state = self._ask(target, result, state, self._moved(state, draws[:, turn], query))
         result[state.places] = state.best
         return result
 
-    def _ask(self, victim: TargetModel, result: Tensor, state: _Search, tried: Tensor) -> _Search:
+    def _ask(self, target: TargetModel, result: Tensor, state: _Search, tried: Tensor) -> _Search:
         """Ask once for each image; keep what is better, drop what fell."""
-        answers = victim.ask(tried)
+        answers = target.ask(tried)
         heights = margin(self.task, answers, state.targets)
         better = heights > state.height
         state.best = torch.where(better[:, None, None, None], tried, state.best)
         state.height = torch.where(better, heights, state.height)
-        standing = victim.standing(answers, state.targets)
+        standing = target.standing(answers, state.targets)
         if standing.all():
             return state
         result[state.places[~standing]] = tried[~standing]
