@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json
-from auditsvc.errors import NotFound
+from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from auditsvc.ports import Context
-    from auditsvc.records import Candidate, Release
+    from auditsvc.records import Candidate, Record, Release, Rollback, RollbackRequest
+
+
+RequestedBy = Annotated[
+    str | None, typer.Option(help="Who requested it, where the request was not made with this command.")
+]
 
 
 def candidate_of(ctx: Context, model: str, version: str) -> Candidate:
@@ -84,47 +89,71 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
 def revoke(
     model: Model,
     version: Version,
-    reason: Annotated[str, typer.Option(help="Why it must not be used any longer.")],
-    requested_by: Annotated[str, typer.Option(help="Who requests it.")],
     person: Person,
+    reason: Annotated[str | None, typer.Option(help="Why the release must no longer be used.")] = None,
+    requested_by: RequestedBy = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Revoke a release.  One person requests it, another confirms."""
-    from auditsvc.services.release import revoke as revoke_release
+    """Request the revocation of a release with a reason, or confirm the request of another person."""
+    from auditsvc.records import RevocationRequest
+    from auditsvc.services import release as releases
+    from auditsvc.services.revocation import request_or_confirm_revocation
 
     ctx = context_for(store, create=True, quiet=json)
-    revocation = revoke_release(ctx, _sealed(ctx, model, version), reason, requested_by, person)
-    if json:
-        print_json(revocation)
+    sealed = _sealed(ctx, model, version)
+    made: Record
+    if requested_by is None:
+        made = request_or_confirm_revocation(ctx, sealed, person, reason)
+    elif reason is None:
+        raise InvalidInput("--requested-by needs --reason")
     else:
-        print(f"revoked {model} version {version}: {reason}")
+        made = releases.revoke(ctx, sealed, reason, requested_by, person)
+    if json:
+        print_json(made)
+    elif isinstance(made, RevocationRequest):
+        print(f"{person} requested the revocation of {model} version {version}; another person must confirm it")
+    else:
+        print(f"revoked {model} version {version}")
 
 
 def rollback(
     model: Model,
-    reason: Annotated[str, typer.Option(help="Why; it is recorded in the ledger.")],
-    requested_by: Annotated[str, typer.Option(help="Who requests it; the person who confirms must be another.")],
     person: Person,
+    reason: Annotated[str | None, typer.Option(help="Why; the ledger records it.")] = None,
+    requested_by: RequestedBy = None,
     version: Annotated[
-        str | None, typer.Option(help="The version to go back to. [default: the newest other release]")
+        str | None, typer.Option(help="The version to roll back to. [default: the newest other release]")
     ] = None,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Do everything but move the alias, and time it.")
+        bool, typer.Option("--rehearse", help="Time the rollback without moving the alias; needs --requested-by.")
     ] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Move the alias back to an earlier release that still verifies.  It revokes nothing."""
+    """Move the alias back to an earlier release that still verifies: request it with a reason, or confirm it.
+
+    Nothing is revoked.
+    """
+    from auditsvc.records import RollbackRequest
+    from auditsvc.services.revocation import request_or_confirm_rollback
     from auditsvc.services.rollback import roll_back
 
     ctx = context_for(store, create=True, quiet=json)
+    made: Rollback | RollbackRequest
     with ctx.progress.step("verify the earlier release"):
-        made = roll_back(ctx, model, version, reason, requested_by, person, rehearse=rehearse)
+        if requested_by and reason:
+            made = roll_back(ctx, model, version, reason, requested_by, person, rehearse=rehearse)
+        elif requested_by or rehearse or version is None:
+            raise InvalidInput("give --version to request or confirm a rollback, or --requested-by with --reason")
+        else:
+            made = request_or_confirm_rollback(ctx, _sealed(ctx, model, version), person, reason)
     if json:
         print_json(made)
+    elif isinstance(made, RollbackRequest):
+        print(f"{person} requested the rollback of {model} to version {version}; another person must confirm it")
     else:
-        what = "could go back" if rehearse else "went back"
+        what = "can roll back" if rehearse else "rolled back"
         print(f"{model} {what} from version {made.found or 'none'} to {made.version}, in {made.took_ms / 1000:.1f} s")
 
 

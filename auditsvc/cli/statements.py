@@ -1,25 +1,171 @@
-"""``incident``: the register of serious incidents with a model, and who watched for any."""
+"""``statement`` and ``incident``: statements by named people with their reviews, and the register of incidents.
+
+The commands call the same functions as the API and the pages, so the same rules apply.
+"""
 
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from auditsvc.cli.output import Json, Model, Person, Store, context_for, print_json
 from auditsvc.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+
+statement_app = typer.Typer(
+    help="Documents, questionnaire answers, change plans and change verdicts, each reviewed by a second person.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 incident_app = typer.Typer(
-    help="Serious incidents with a model, and who watched for any.", no_args_is_help=True, rich_markup_mode=None
+    help="Serious incidents with a model, their reports, and incident watches.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
-Words = Annotated[str, typer.Option(help="What happened, or how you watched.")]
-When = Annotated[str, typer.Option(help="Day and time, as 2026-11-26T14:30Z; without a zone it is UTC.")]
+Expires = Annotated[str, typer.Option(help="The last valid day, for example 2027-11-01.")]
+When = Annotated[str, typer.Option(help="Date and time, for example 2026-11-26T14:30Z; UTC without a zone.")]
+Words = Annotated[str, typer.Option("--description", help="What happened, what is planned, or how you watched.")]
+CandidateDigest = Annotated[str | None, typer.Option(help="The candidate's digest, if it concerns one.")]
+
+
+@statement_app.command("document")
+def document(
+    model: Model,
+    kind: Annotated[str, typer.Option(help="The kind of document, for example doc.instructions.")],
+    title: Annotated[str, typer.Option(help="The title.")],
+    expires: Expires,
+    person: Person,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The file; it is stored by content.")
+    ] = None,
+    statement: Annotated[str, typer.Option(help="A written statement, instead of a file or in addition.")] = "",
+    candidate: CandidateDigest = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Add a document or a written statement about a model."""
+    from auditsvc.services.statements import DocumentDraft, add_document, parse_draft
+
+    ctx = context_for(store)
+    entry = ctx.blobs.put_file(file).model_dump() if file else None
+    fields = {"model": model, "document": kind, "title": title, "expires": expires}
+    rest = {"statement": statement, "candidate": candidate, "file": entry}
+    _print_added(add_document(ctx, parse_draft(DocumentDraft, fields | rest), person), json)
+
+
+@statement_app.command("answers")
+def answers(
+    model: Model,
+    answer: Annotated[list[str], typer.Option(help="QUESTION=yes, no or unknown; repeat it for each question.")],
+    expires: Expires,
+    person: Person,
+    reason: Annotated[list[str] | None, typer.Option(help="QUESTION=TEXT; optional, can be repeated.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Answer the questionnaire about a model; a question that is left out is unknown."""
+    from auditsvc.services.statements import AnswersDraft, add_answers, parse_draft
+
+    fields = {"model": model, "answers": _pairs(answer), "reasons": _pairs(reason or []), "expires": expires}
+    _print_added(add_answers(context_for(store), parse_draft(AnswersDraft, fields), person), json)
+
+
+@statement_app.command("plan")
+def plan(
+    model: Model,
+    method: Annotated[list[str], typer.Option(help="A pruning method, as in recipes; can be repeated.")],
+    max_loss: Annotated[float, typer.Option(help="Maximum loss overall, as a fraction of 1.")],
+    max_group_loss: Annotated[float, typer.Option(help="Maximum loss of any group, as a fraction of 1.")],
+    description: Words,
+    expires: Expires,
+    person: Person,
+    max_target: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, for example sparsity=0.5.")] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Plan the pruning of a model and its limits; a later change within them counts as planned."""
+    from auditsvc.services.statements import ChangePlanDraft, add_change_plan, parse_draft
+
+    fields = {"model": model, "methods": method, "max_targets": _pairs(max_target or []), "max_loss": max_loss}
+    fields |= {"max_loss_of_a_group": max_group_loss, "words": description, "expires": expires}
+    _print_added(add_change_plan(context_for(store), parse_draft(ChangePlanDraft, fields), person), json)
+
+
+@statement_app.command("verdict")
+def verdict(
+    candidate: Annotated[str, typer.Argument(help="The candidate's digest.")],
+    verdict: Annotated[str, typer.Argument(help="planned, 'not substantial' or substantial.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Classify a change; a person decides this, not a test."""
+    from auditsvc.services.statements import ChangeVerdictDraft, add_change_verdict, parse_draft
+
+    draft = parse_draft(ChangeVerdictDraft, {"candidate": candidate, "verdict": verdict, "reason": reason})
+    _print_added(add_change_verdict(context_for(store), draft, person), json)
+
+
+@statement_app.command("review")
+def review(
+    kind: Annotated[str, typer.Argument(help="document, answers, plan or verdict.")],
+    digest: Annotated[str, typer.Argument(help="The statement's digest; `auditsvc statement list` shows it.")],
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Review a statement of another person: you have read it and agree with it."""
+    from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+    from auditsvc.services.statements import review
+
+    ctx = context_for(store)
+    match kind:
+        case "document":
+            _print_added(review(ctx, Document, digest, person), json)
+        case "answers":
+            _print_added(review(ctx, Answers, digest, person), json)
+        case "plan":
+            _print_added(review(ctx, ChangePlan, digest, person), json)
+        case "verdict":
+            _print_added(review(ctx, ChangeVerdict, digest, person), json)
+        case _:
+            raise InvalidInput(f"no kind of statement {kind!r}; use document, answers, plan or verdict")
+
+
+@statement_app.command("list")
+def list_statements(model: Model, store: Store = None, json: Json = False) -> None:
+    """The statements about a model, with author and reviewer, oldest first."""
+    from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+    from auditsvc.records import Submission
+    from auditsvc.services.statements import author_of
+
+    ledger = context_for(store).ledger
+    found: list[Document | Answers | ChangePlan | ChangeVerdict] = []
+    found += [*ledger.find(Document, model), *ledger.find(Answers, model), *ledger.find(ChangePlan, model)]
+    for candidate in {item.candidate for item in ledger.all(Submission) if item.model == model}:
+        found += ledger.find(ChangeVerdict, candidate)
+    found.sort(key=lambda one: one.at)
+    if json:
+        print_json(
+            {"statements": [one.model_dump(mode="json") | {"digest": one.digest, "kind": one.kind} for one in found]}
+        )
+        return
+    for one in found:
+        reviewed = f"reviewed by {one.reviewer}" if one.reviewer else "not reviewed"
+        print(f"{one.digest}  {one.kind} by {author_of(one)}, {reviewed}")
+    if not found:
+        print(f"there are no statements about {model}")
 
 
 @incident_app.command("add")
-def add(
+def add_incident(
     model: Model,
     harm: Annotated[
         str,
@@ -28,66 +174,64 @@ def add(
         ),
     ],
     aware: When,
-    words: Words,
+    description: Words,
     person: Person,
-    candidate: Annotated[str | None, typer.Option(help="The candidate's digest, if it is about one.")] = None,
+    candidate: CandidateDigest = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Register an incident; the clock of Art. 73 starts when somebody knew of it (--aware)."""
-    from auditsvc.compliance.assessment.attestations import Harm
-    from auditsvc.services.statements import record_incident
+    """Register an incident; the deadline of Art. 73 is counted from --aware."""
+    from auditsvc.services.incidents import IncidentDraft, add_incident
+    from auditsvc.services.statements import parse_draft
 
-    if harm not in get_args(Harm):
-        raise InvalidInput(f"no harm {harm!r}; there are: {', '.join(get_args(Harm))}")
-    ctx = context_for(store)
-    made = record_incident(
-        model, cast(Harm, harm), words, _moment(aware), person, candidate, ctx.ledger, ctx.clock.now()
-    )
+    fields = {"model": model, "harm": harm, "aware": _moment(aware), "words": description, "candidate": candidate}
+    made = add_incident(context_for(store), parse_draft(IncidentDraft, fields), person)
     if json:
         print_json({"incident": made.digest, "due": made.due.isoformat()})
         return
     print(f"registered as {made.digest}")
-    print(f"due at the authority at the latest {made.due.isoformat()}; the law says immediately")
+    print(f"report it to the authority immediately, at the latest by {made.due.isoformat()}")
 
 
-@incident_app.command("reported")
-def reported(
-    incident: Annotated[str, typer.Argument(help="The incident's digest; `auditsvc incident list` has it.")],
-    authority: Annotated[str, typer.Option(help="Which authority was told.")],
+@incident_app.command("report")
+def report_incident(
+    incident: Annotated[str, typer.Argument(help="The incident's digest; `auditsvc incident list` shows it.")],
+    authority: Annotated[str, typer.Option(help="The authority that received the report.")],
     at: When,
     person: Person,
-    reference: Annotated[str, typer.Option(help="The authority's own number for it.")] = "",
+    reference: Annotated[str, typer.Option(help="The authority's case number.")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Register that the authority was told; it stops the clock."""
-    from auditsvc.services.statements import reported_incident
+    """Record that an incident was reported to the authority; this stops the deadline."""
+    from auditsvc.services.incidents import IncidentReport, report_incident
+    from auditsvc.services.statements import parse_draft
 
-    ctx = context_for(store)
-    made = reported_incident(incident, authority, reference, _moment(at), person, ctx.ledger, ctx.clock.now())
+    report = parse_draft(IncidentReport, {"authority": authority, "reference": reference, "reported": _moment(at)})
+    made = report_incident(context_for(store), incident, report, person)
     late = made.reported is not None and made.reported > made.due
     if json:
         print_json({"incident": made.digest, "late": late})
         return
-    print(f"registered as {made.digest}: told {authority}{', after it was due' if late else ', in time'}")
+    print(f"registered as {made.digest}: reported to {authority}{', late' if late else ', in time'}")
 
 
-@incident_app.command("watched")
-def watched_for_any(
+@incident_app.command("watch")
+def watch_incidents(
     model: Model,
-    since: Annotated[str, typer.Option(help="First day, as 2026-11-01.")],
-    until: Annotated[str, typer.Option(help="Last day.")],
-    words: Words,
+    since: Annotated[str, typer.Option(help="The first day, for example 2026-11-01.")],
+    until: Annotated[str, typer.Option(help="The last day.")],
+    description: Words,
     person: Person,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Say that you watched in these days, and know of no incident beside those that are registered."""
-    from auditsvc.services.statements import record_watch
+    """Record that you watched on these days and know of no incident other than those registered."""
+    from auditsvc.services.incidents import WatchDraft, add_watch
+    from auditsvc.services.statements import parse_draft
 
-    ctx = context_for(store)
-    made = record_watch(model, _day(since), _day(until), words, person, ctx.ledger, ctx.clock.now())
+    fields = {"model": model, "since": since, "until": until, "words": description}
+    made = add_watch(context_for(store), parse_draft(WatchDraft, fields), person)
     if json:
         print_json({"watch": made.digest})
         return
@@ -96,7 +240,7 @@ def watched_for_any(
 
 @incident_app.command("list")
 def list_incidents(model: Model, store: Store = None, json: Json = False) -> None:
-    """The incidents with a model and their deadlines, open ones first, and who watched last."""
+    """The incidents of a model with their deadlines, open ones first, and the last incident watch."""
     from auditsvc.compliance import Incident, Watch
     from auditsvc.compliance.assessment.attestations import current
 
@@ -108,27 +252,36 @@ def list_incidents(model: Model, store: Store = None, json: Json = False) -> Non
         print_json({"incidents": found, "watches": [one.model_dump(mode="json") for one in watches]})
         return
     for one in known:
-        told = f"told {one.authority} {one.reported.isoformat()}" if one.reported else f"due {one.due.isoformat()}"
+        due = f"due {one.due.isoformat()}"
+        status = f"reported to {one.authority} {one.reported.isoformat()}" if one.reported else due
         overdue = "  OVERDUE" if one.reported is None and one.due < now else ""
-        print(f"{one.digest}  {one.harm}, known {one.aware.isoformat()}, {told}{overdue}\n  {one.words}")
+        print(f"{one.digest}  {one.harm}, aware since {one.aware.isoformat()}, {status}{overdue}\n  {one.words}")
     if not known:
-        print(f"no incident with {model} is registered")
+        print(f"no incident of {model} is registered")
     if watches:
         print(f"{watches[-1].person} watched from {watches[-1].since} to {watches[-1].until}")
     else:
-        print("nobody says that they watched for any")
+        print("there is no incident watch")
+
+
+def _print_added(record: Document | Answers | ChangePlan | ChangeVerdict, json: bool) -> None:
+    if json:
+        print_json({"kind": record.kind, "digest": record.digest, "reviewer": record.reviewer or None})
+    else:
+        print(f"{'reviewed' if record.reviewer else 'added'}: {record.digest}")
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` options as a mapping."""
+    faults = [f"{option!r} is not NAME=VALUE" for option in options if "=" not in option]
+    if faults:
+        raise InvalidInput("an option is not valid", faults)
+    return {name.strip(): value.strip() for name, _, value in (option.partition("=") for option in options)}
 
 
 def _moment(text: str) -> datetime.datetime:
     try:
         found = datetime.datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidInput(f"{text!r} is no day and time; write 2026-11-26T14:30Z") from error
+        raise InvalidInput(f"{text!r} is not a date and time; write for example 2026-11-26T14:30Z") from error
     return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-
-
-def _day(text: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is no day; write 2026-11-26") from error

@@ -52,7 +52,7 @@ RECORD_PATHS = {
     "parent": "parents",
     "candidate": "candidates",
     "submission": "submissions",
-    "evidence": "audits",
+    "evidence": "evidence",
     "check-failed": "failed-checks",
     "policy": "policies",
     "decision": "decisions",
@@ -62,7 +62,7 @@ RECORD_PATHS = {
     "revocation": "revocations",
     "alias-move": "alias-moves",
     "rollback": "rollbacks",
-    "monitoring": "monitors",
+    "monitoring": "monitoring-runs",
     "document": "documents",
     "answers": "answers",
     "change-plan": "change-plans",
@@ -202,7 +202,7 @@ def get_record(kind: type[R], digest: str) -> Call[R]:
 
 def record_page(kind: type[R], about: str | None, cursor: str | None) -> Call[tuple[tuple[R, ...], str | None]]:
     """One page of records, newest first, and the cursor of the next page."""
-    query = {name: value for name, value in (("of", about), ("cursor", cursor)) if value}
+    query = {name: value for name, value in (("subject", about), ("cursor", cursor)) if value}
     page = json.loads((yield from call("GET", f"{_record_path(kind)}?{urlencode(query)}")))
     return tuple(kind.parse(json.dumps(item["record"]).encode()) for item in page["items"]), page["next"]
 
@@ -256,13 +256,10 @@ def revoke(release: str, reason: str | None = None) -> Call[RevocationStatus]:
     """
     from auditsvc.records import Revocation
 
-    body = yield from call("POST", f"/v1/releases/{quote(release)}/recall", {"reason": reason} if reason else {})
-    answer = json.loads(body)
-    if answer.get("kind") == Revocation.kind:
+    body = yield from call("POST", f"/v1/releases/{quote(release)}/revocations", {"reason": reason} if reason else {})
+    if json.loads(body).get("kind") == Revocation.kind:
         return RevocationStatus(revocations=(Revocation.parse(body),))
-    pending = answer.get("asked")
-    revocations = tuple(Revocation.model_validate(item) for item in answer.get("revocations", ()))
-    return RevocationStatus(pending and PendingRequest.model_validate(pending), revocations)
+    return RevocationStatus(pending=read(PendingRequest, body))
 
 
 def rollback(release: str, reason: str | None = None) -> Call[PendingRequest | Rollback]:
@@ -274,13 +271,10 @@ def rollback(release: str, reason: str | None = None) -> Call[PendingRequest | R
     """
     from auditsvc.records import Rollback
 
-    body = yield from call("POST", f"/v1/releases/{quote(release)}/return", {"reason": reason} if reason else {})
-    answer = json.loads(body)
-    if answer.get("kind") == Rollback.kind:
+    body = yield from call("POST", f"/v1/releases/{quote(release)}/rollbacks", {"reason": reason} if reason else {})
+    if json.loads(body).get("kind") == Rollback.kind:
         return Rollback.parse(body)
-    if not answer.get("asked"):
-        raise Unavailable("the response holds neither a rollback nor a pending request")
-    return PendingRequest.model_validate(answer["asked"])
+    return read(PendingRequest, body)
 
 
 def download_release(release: str, file: Path) -> Call[Path]:
@@ -308,7 +302,7 @@ def verify(file: Path) -> Call[FileVerification]:
     found = answer.get("verification")
     return FileVerification(
         verdict=answer["verdict"],
-        message=answer["words"],
+        message=answer["message"],
         digest=answer["digest"],
         model=answer.get("model"),
         version=answer.get("version"),
@@ -339,7 +333,7 @@ def backtest_policy(policy: str, model: str | None = None) -> Call[BacktestResul
         InvalidPolicy: with every fault.
     """
     fields = {"policy": policy} | ({"model": model} if model else {})
-    return read(BacktestResult, (yield from call("POST", "/v1/policies/dry-run", fields)))
+    return read(BacktestResult, (yield from call("POST", "/v1/policies/backtests", fields)))
 
 
 # Uploads, jobs and statements
@@ -427,12 +421,12 @@ def create_statement(kind: type[R], fields: Mapping[str, Any]) -> Call[R]:
 
 def review_statement(kind: type[R], digest: str) -> Call[R]:
     """Review a document, answers, a change plan or a change verdict.  Raises ``Conflict`` for one's own."""
-    return kind.parse((yield from call("POST", f"{_record_path(kind)}/{quote(digest)}/review", {})))
+    return kind.parse((yield from call("POST", f"{_record_path(kind)}/{quote(digest)}/reviews", {})))
 
 
 def report_incident(kind: type[R], incident: str, fields: Mapping[str, Any]) -> Call[R]:
     """Record that an incident was reported to an authority: ``authority``, ``reference``, ``reported``."""
-    return kind.parse((yield from call("POST", f"{_record_path(kind)}/{quote(incident)}/report", fields)))
+    return kind.parse((yield from call("POST", f"{_record_path(kind)}/{quote(incident)}/reports", fields)))
 
 
 def download_document(document: str, file: Path) -> Call[Path]:

@@ -60,7 +60,7 @@ class PendingRequest(BaseModel):
 
     release: str
     reason: str
-    person: str
+    requested_by: str
     at: datetime.datetime
 
 
@@ -94,8 +94,8 @@ class BacktestResult(BaseModel):
     """The decisions that a policy would have made on everything that was decided so far."""
 
     policy: str
-    turned: int
-    replayed: tuple[BacktestChange, ...]
+    changed: int
+    decisions: tuple[BacktestChange, ...]
 
 
 class RecordReference(BaseModel):

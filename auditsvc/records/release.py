@@ -53,6 +53,38 @@ class Revocation(Record):
         return (self.release,)
 
 
+class RevocationRequest(Record):
+    """A person's request to revoke a release; pending until another person confirms it with a ``Revocation``."""
+
+    kind: ClassVar[str] = "revocation-request"
+    event: ClassVar[str] = "revocation.requested"
+
+    release: Digest
+    reason: Text
+    requested_by: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the release."""
+        return (self.release,)
+
+
+class RollbackRequest(Record):
+    """A person's request to move the alias back to a release; pending until another person confirms it."""
+
+    kind: ClassVar[str] = "rollback-request"
+    event: ClassVar[str] = "rollback.requested"
+
+    release: Digest
+    reason: Text
+    requested_by: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the release."""
+        return (self.release,)
+
+
 class Rollback(Record):
     """The alias goes back to an earlier release, or it was rehearsed that it could; asked for by one person, confirmed
     by another.

@@ -24,9 +24,9 @@ from auditsvc.bootstrap import open_context, open_jobs
 from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
+from auditsvc.web.auth.authentication import is_loopback
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.token_store import TokenStore
-from auditsvc.web.authentication import is_loopback
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.rate_limit import RateLimiter

@@ -1,4 +1,4 @@
-"""A release as one tar, out and in: written while it is sent, and unpacked only where it stays inside its folder."""
+"""A release as a tar: streamed while it is written, and unpacked safely."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from auditsvc.errors import InvalidInput
 
 CHUNK = 1 << 20
-MOST_MEMBERS = 10_000
+MAX_MEMBERS = 10_000
 _BLOCK = 512
 
 
@@ -23,7 +23,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def tar_of(folder: Path, parts: Iterable[str]) -> Iterator[bytes]:
-    """The tar of these parts of a folder, the same bytes every time, in chunks; memory does not grow with its size."""
+    """The tar of some subfolders, reproducible byte for byte, in chunks of bounded size."""
     for part in parts:
         for name, path in files_of(folder / part).items():
             head = tarfile.TarInfo(f"{part}/{name}")
@@ -45,7 +45,7 @@ def unpack(tar: Path, folder: Path) -> None:
     """Unpack a release's tar: regular files under ``release/`` and ``attest/`` only.
 
     Raises:
-        InvalidInput: no tar, or one that holds anything else; names what.
+        InvalidInput: not a tar, or an entry that is not allowed; names the entry.
     """
     try:
         with tarfile.open(tar, "r:") as archive:
@@ -53,12 +53,12 @@ def unpack(tar: Path, folder: Path) -> None:
                 _check(member, number)
                 archive.extract(member, folder, filter="data")
     except tarfile.TarError as error:
-        raise InvalidInput(f"this is no tar of a release: {error}") from error
+        raise InvalidInput(f"this is not the tar of a release: {error}") from error
 
 
 def _check(member: tarfile.TarInfo, number: int) -> None:
-    top, inside = member.name.removeprefix("./").partition("/")[0], member.name not in (".", "./")
-    if number >= MOST_MEMBERS:
-        raise InvalidInput(f"a release has at most {MOST_MEMBERS} files")
-    if not (member.isreg() or member.isdir()) or (inside and top not in ("release", "attest")):
+    top, nested = member.name.removeprefix("./").partition("/")[0], member.name not in (".", "./")
+    if number >= MAX_MEMBERS:
+        raise InvalidInput(f"a release has at most {MAX_MEMBERS} files")
+    if not (member.isreg() or member.isdir()) or (nested and top not in ("release", "attest")):
         raise InvalidInput(f"a release's tar holds files in release/ and attest/ only, not {member.name[:200]!r}")

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc.errors import Conflict, InvalidInput
-from auditsvc.web.caller import Caller
+from auditsvc.web.auth.permissions import Caller
 from auditsvc.web.service_schema import idempotency_key
 
 if TYPE_CHECKING:

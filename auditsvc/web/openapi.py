@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with what it can't know: roles, tokens, and how errors look."""
+"""The OpenAPI document: FastAPI's, with roles, tokens, errors and links between operations added."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from auditsvc.web.auth.permissions import OPEN
 from auditsvc.web.problems import MEDIA_TYPE, Problem
-from auditsvc.web.public_url import KINDS
-from auditsvc.web.role_routes import OPEN
+from auditsvc.web.record_routes import PATHS
 
-DESCRIPTION = """Deny by default: every route names the role it needs (`x-role`), and a token carries one role.
-`reader` is in every role.  While the service is bound to loopback, readers on the same machine need no token.
+DESCRIPTION = """Every route needs the role in `x-role`; a token has one role, and `reader` is included in every role.
+While the service is bound to loopback, readers on the same machine need no token.
 
-Errors are Problem Details (RFC 9457) with a stable `code`.  Lists are paged by an opaque `cursor`.
-A write with an `Idempotency-Key` can be sent again without being done twice."""
+Errors are Problem Details (RFC 9457) with a stable `code`; `/problems` explains each of them. Lists are paged by an
+opaque `cursor`. A write with an `Idempotency-Key` can be repeated without being done twice."""
 
 TAGS = (
-    ("gate", "The question that a pipeline asks."),
-    ("candidates", "Pruned models that ask for release, and what was measured of them."),
-    ("decisions", "Verdicts under a policy, consent, waivers."),
-    ("releases", "What was sealed, what was recalled, and how anyone checks it."),
-    ("jobs", "Background work: asked for, watched, stopped, tried again."),
-    ("policies", "What is demanded."),
-    ("statements", "What no machine can know, said by named people."),
-    ("incidents", "Serious incidents with a model, their deadlines, and who watched for any."),
+    ("gate", "May this version be used?"),
+    ("candidates", "Pruned models submitted for release, and their evidence."),
+    ("decisions", "Decisions under a policy, approvals and waivers."),
+    ("releases", "Signed releases, their verification, revocation and rollback."),
+    ("jobs", "Background jobs: create, follow, cancel, retry."),
+    ("policies", "Policies and compliance frameworks."),
+    ("statements", "Documents, questionnaire answers, change plans and change verdicts by named people."),
+    ("incidents", "Serious incidents, their deadlines, and incident watches."),
     ("log", "The transparency log: checkpoints, proofs, tiles, keys."),
-    ("tokens", "Who may come in."),
-    ("webhooks", "Outgoing webhooks and their deliveries; the endpoint for MLflow's webhook."),
-    ("operation", "Health, metrics, this document."),
+    ("tokens", "Access tokens."),
+    ("webhooks", "Outgoing webhooks and their deliveries, and the MLflow webhook."),
+    ("operations", "Health, metrics, and this document."),
 )
 
 _ERRORS = {
-    "401": "No token, or not a good one.",
-    "403": "The token's role may not do this.",
-    "404": "Not there.",
-    "429": "Too many requests; wait a moment.",
+    "401": "No token, or an invalid one.",
+    "403": "The token's role does not allow it.",
+    "404": "Not found.",
+    "429": "Too many requests; retry later.",
 }
 
-_LOOKED_UP = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
-"""Operations without a name in their path or a body that look something up all the same."""
+_LOOKUPS = ("/v1/gate", "/v1/log/inclusion", "/v1/log/consistency")
+"""Operations that can answer 404 although they have no path parameter and no body."""
 
 _CONFLICTING = (
     "/v1/log/checkpoint",
@@ -51,14 +51,14 @@ _CONFLICTING = (
 
 
 def install(app: FastAPI) -> None:
-    """Let ``app.openapi()`` give the finished document, made once."""
+    """Make ``app.openapi()`` return the finished document, built once."""
 
-    def document() -> dict[str, Any]:
+    def cached_document() -> dict[str, Any]:
         if not app.openapi_schema:
             app.openapi_schema = _document(app)
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = cached_document  # type: ignore[method-assign]
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
     parts["schemas"].pop("HTTPValidationError", None)
     parts["schemas"].pop("ValidationError", None)
-    for kind in KINDS:
+    for kind in PATHS:
         _name_kind(parts["schemas"][kind.__name__], kind.kind)
     parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "auditsvc_..."}}
     for path, methods in made["paths"].items():
@@ -86,41 +86,41 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _link(paths: dict[str, Any]) -> None:
-    """From every list to what can be done with one of its records: OpenAPI links, which programs can follow."""
+    """Add OpenAPI links from every list to the operations on one of its records."""
     for path, methods in paths.items():
-        called = "id" if path == "/v1/jobs" else "digest"
-        inside = [(name, found) for name, found in paths.items() if name.startswith(f"{path}/{{{called}}}")]
+        parameter = "id" if path == "/v1/jobs" else "digest"
+        inside = [(name, found) for name, found in paths.items() if name.startswith(f"{path}/{{{parameter}}}")]
         if "get" not in methods or not inside:
             continue
         links = methods["get"]["responses"]["200"].setdefault("links", {})
         for _, found in inside:
             for operation in found.values():
                 name = operation["operationId"]
-                links[name] = {"operationId": name, "parameters": {called: f"$response.body#/items/0/{called}"}}
+                links[name] = {"operationId": name, "parameters": {parameter: f"$response.body#/items/0/{parameter}"}}
 
 
 def _name_kind(schema: dict[str, Any], kind: str) -> None:
-    """A record's canonical JSON names its kind, which is no field of the record itself."""
+    """Add ``kind``, which the canonical JSON has and which is not a field of the model."""
     schema["properties"] = {"kind": {"const": kind, "type": "string", "title": "Kind"}} | schema["properties"]
     schema["required"] = ["kind", *schema.get("required", ())]
 
 
 def _declare_errors(path: str, operation: dict[str, Any]) -> None:
-    """Every way in which an operation can fail, as a problem."""
+    """Declare every error of an operation as a problem."""
     responses = operation["responses"]
-    wanted = dict(_ERRORS) if operation["x-role"] not in OPEN else {}
-    if operation["x-role"] == "signed":
-        wanted["401"] = "Not signed with the secret that both sides know."
-    if "{" not in path and path not in _LOOKED_UP and "requestBody" not in operation:
-        wanted.pop("404", None)
+    errors = dict(_ERRORS) if operation["x-role"] not in OPEN else {}
+    if operation["x-role"] == "hmac":
+        errors["401"] = "The signature is missing or wrong."
+    if "{" not in path and path not in _LOOKUPS and "requestBody" not in operation:
+        errors.pop("404", None)
     if "requestBody" in operation or path in _CONFLICTING:
-        wanted["409"] = "The state of things forbids it; `detail` says what."
+        errors["409"] = "Conflicts with the current state; `detail` says how."
     if "422" in responses or operation["x-role"] != "anyone":
-        wanted["422"] = "The request can't be used; `reasons` lists every fault."
+        errors["422"] = "The request is not valid; `reasons` lists every fault."
     if "requestBody" in operation:
-        wanted["400"] = "The body can't be read: not JSON, or not UTF-8."
-        wanted["413"] = "The body is too large."
-    wanted["503"] = "Something that is needed failed; try again."
-    for status, words in wanted.items():
+        errors["400"] = "The body is not JSON, or not UTF-8."
+        errors["413"] = "The body is too large."
+    errors["503"] = "A dependency is not available; retry."
+    for status, words in errors.items():
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         responses[status] = {"description": words, "content": content}

@@ -1,4 +1,4 @@
-"""Every error as Problem Details: what happened, a stable code, all reasons, and what to do.
+"""Every error as Problem Details: what happened, a stable code, and all reasons.
 
 Reference: M. Nottingham, E. Wilde, S. Dalal (2023), "Problem Details for HTTP APIs", RFC 9457.
 """
@@ -23,7 +23,7 @@ from auditsvc.web.rendering import page
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_S = 5
-"""When a client should ask again after a 503, in seconds."""
+"""Seconds until a client should retry after a 503."""
 
 _CODES = {
     400: "bad-request",
@@ -36,7 +36,7 @@ _CODES = {
 
 
 class Problem(BaseModel):
-    """What went wrong.  Programs look at ``code``; ``detail`` and ``reasons`` are for people."""
+    """What went wrong. Programs use ``code``; ``detail`` and ``reasons`` are for people."""
 
     type: str
     title: str
@@ -48,10 +48,10 @@ class Problem(BaseModel):
 
 
 def problem(status: int, code: str, detail: str, reasons: tuple[str, ...] = (), instance: str | None = None) -> Problem:
-    """A problem whose ``type`` leads to its explanation on the API's own page."""
+    """A problem; its ``type`` is the address of its explanation."""
     title = HTTPStatus(status).phrase
     return Problem(
-        type=f"/docs#{code}",
+        type=f"/problems#{code}",
         title=title,
         status=status,
         code=code,
@@ -62,13 +62,13 @@ def problem(status: int, code: str, detail: str, reasons: tuple[str, ...] = (), 
 
 
 def problem_of(error: AuditError, instance: str | None = None) -> Problem:
-    """One of our errors as a problem."""
+    """An error of this package as a problem."""
     reasons = getattr(error, "reasons", ())
     return problem(error.status, error.code, str(error).split("\n")[0], tuple(reasons), instance)
 
 
 def response_of(found: Problem, headers: dict[str, str] | None = None) -> Response:
-    """The problem on its way to the client."""
+    """The HTTP response of a problem."""
     extra = dict(headers or {})
     if found.status == 401:
         extra["www-authenticate"] = 'Bearer realm="auditsvc"'
@@ -79,7 +79,7 @@ def response_of(found: Problem, headers: dict[str, str] | None = None) -> Respon
 
 
 def all_codes() -> dict[str, tuple[int, str]]:
-    """Every code with its status and the first line of its explanation."""
+    """Every code with its status and a one-line explanation."""
     found: dict[str, tuple[int, str]] = {}
     kinds = [AuditError]
     while kinds:
@@ -88,38 +88,38 @@ def all_codes() -> dict[str, tuple[int, str]]:
         if kind is not AuditError and kind.__module__ == errors.__name__:
             found[kind.code] = (kind.status, (kind.__doc__ or "").split("\n")[0])
     own = {
-        "method-not-allowed": (405, "The path is right, the method is not."),
-        "too-slow": (408, "The body stopped coming."),
-        "too-large": (413, "The body is larger than this route takes."),
-        "wrong-host": (421, "The request names a host that this service does not answer for."),
-        "internal-error": (500, "A fault of auditsvc; its log has it under the request's id."),
+        "method-not-allowed": (405, "The path exists, but not with this method."),
+        "too-slow": (408, "The request body stopped arriving."),
+        "too-large": (413, "The request body is larger than the route allows."),
+        "wrong-host": (421, "The service is not configured for the host in the request."),
+        "internal-error": (500, "A bug in auditsvc; the service's log has the details under the request id."),
     }
     return dict(sorted((found | own).items(), key=lambda item: (item[1][0], item[0])))
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of this application end here."""
-    app.add_exception_handler(AuditError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(Exception, _fault)
+    """Install the handlers of all errors."""
+    app.add_exception_handler(AuditError, _package_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
+async def _package_error(request: Request, error: Exception) -> Response:
     found = problem_of(error, request.url.path) if isinstance(error, AuditError) else _internal(request)
     if found.status >= 500:
         logging.getLogger("auditsvc.web").warning("%s %s: %s", request.method, request.url.path, error)
-    return _shown(request, found)
+    return _respond(request, found)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else ()
     reasons = tuple(_fault_line(fault) for fault in faults)
-    return _shown(request, problem(422, "invalid-input", "the request can't be used", reasons, request.url.path))
+    return _respond(request, problem(422, "invalid-input", "the request is not valid", reasons, request.url.path))
 
 
-def _shown(request: Request, found: Problem, headers: dict[str, str] | None = None) -> Response:
-    """The problem as JSON, or for a browser on our pages as a page."""
+def _respond(request: Request, found: Problem, headers: dict[str, str] | None = None) -> Response:
+    """The problem as JSON, or as a page for a browser outside ``/v1``."""
     browser = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/")
     if not browser:
         return response_of(found, headers)
@@ -131,19 +131,25 @@ def _fault_line(fault: dict[str, Any]) -> str:
     return f"{fault['loc'][0]} {place}: {fault['msg']}"
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return response_of(_internal(request))
     code = _CODES.get(error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "-"))
-    words = {404: f"there is nothing at {request.url.path}", 405: f"{request.method} is not possible here"}
-    detail = words.get(error.status_code, str(error.detail))
-    return _shown(request, problem(error.status_code, code, detail, (), request.url.path), dict(error.headers or {}))
+    details = {404: f"{request.url.path} does not exist", 405: f"{request.url.path} has no method {request.method}"}
+    detail = details.get(error.status_code, str(error.detail))
+    return _respond(request, problem(error.status_code, code, detail, (), request.url.path), dict(error.headers or {}))
 
 
-async def _fault(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the server logs it
+async def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the server logs it
     return response_of(_internal(request))
 
 
 def _internal(request: Request) -> Problem:
     identity = getattr(request.state, "request_id", "")
-    return problem(500, "internal-error", f"a fault of auditsvc; its log has it under {identity}", (), request.url.path)
+    return problem(
+        500,
+        "internal-error",
+        f"a bug in auditsvc; the service's log has the details under {identity}",
+        (),
+        request.url.path,
+    )

@@ -1,4 +1,4 @@
-"""Pages from templates: no build step, nothing from other hosts, escaped unless a template says otherwise."""
+"""HTML pages from Jinja templates, with automatic escaping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MENU = (
 
 @cache
 def environment() -> Environment:
-    """The templates, read once."""
+    """The template environment, created once."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -42,32 +42,32 @@ def environment() -> Environment:
 
 
 def code(text: str) -> Markup:
-    """Words with what stands between backquotes set as code; doubled backquotes too."""
+    """Text with every span in single or double backquotes as ``<code>``."""
     return Markup(re.sub(r"(`{1,2})([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # noqa: S704 - escaped above
 
 
-def page(request: Request, template: str, here: str, status: int = 200, **facts: Any) -> HTMLResponse:
-    """One page; ``here`` is its entry in the menu, and the masthead says who is looking."""
+def page(request: Request, template: str, here: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A rendered page; ``here`` is its entry in the navigation."""
     caller = getattr(request.state, "caller", None)
-    text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **facts)
+    text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **context)
     return HTMLResponse(text, status)
 
 
 def percent(value: float) -> str:
-    """A share of 1 as people read it."""
+    """A fraction of 1 in percent."""
     return f"{100 * value:.1f} %"
 
 
 def points(value: float) -> str:
-    """A difference of shares, with its sign; what is lost is positive."""
+    """A difference of fractions in percentage points, with its sign; a loss is positive."""
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def short(digest: str) -> str:
-    """The beginning of a digest, enough to tell it from others."""
+    """The first 12 hexadecimal digits of a digest."""
     return digest.removeprefix("sha256:")[:12]
 
 
 def moment(at: datetime.datetime) -> str:
-    """A time, to the minute, in UTC."""
+    """A time in UTC, to the minute."""
     return at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M")

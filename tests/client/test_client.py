@@ -14,7 +14,7 @@ from auditsvc.client.calls import RECORD_PATHS, Pause, Request
 from auditsvc.client.response_models import PendingRequest
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotApproved, NotFound, Unauthenticated, Unavailable
 from auditsvc.records import Approval, Candidate, Decision, Release
-from auditsvc.web.public_url import KINDS
+from auditsvc.web.record_routes import PATHS
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import clock, remembered, site, url
@@ -45,7 +45,7 @@ def test_records_come_back_as_they_are_kept(url: str, site: ProjectState) -> Non
         sample.approval(1, "cyd"),
         sample.approval(1, "bob"),
     ]
-    for kind in KINDS:
+    for kind in PATHS:
         assert list(client.iter_records(kind)) == [*site.ledger.all(kind)][::-1]
 
 
@@ -74,7 +74,7 @@ def test_a_recall_is_asked_for_and_confirmed(url: str, site: ProjectState) -> No
     site.ctx.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
     about = sample.released().digest
     asked = _client(url, site, "approver", "bob").revoke(about, "fails at night").pending
-    assert asked is not None and asked.person == "bob"
+    assert asked is not None and asked.requested_by == "bob"
     done = _client(url, site, "approver", "cyd").revoke(about)
     assert [item.confirmed_by for item in done.revocations] == ["cyd"]
 
@@ -82,7 +82,7 @@ def test_a_recall_is_asked_for_and_confirmed(url: str, site: ProjectState) -> No
 def test_a_way_back_is_asked_for_and_refused_where_nothing_verifies(url: str, site: ProjectState) -> None:
     about = sample.released().digest
     asked = _client(url, site, "approver", "bob").rollback(about, "fails at night")
-    assert isinstance(asked, PendingRequest) and asked.person == "bob"
+    assert isinstance(asked, PendingRequest) and asked.requested_by == "bob"
     with pytest.raises(Conflict, match="another person"):
         asyncio.run(AsyncClient(url, site.access.issue("bob", "approver", 1)[0]).rollback(about))
     with pytest.raises((NotApproved, NotFound)):
@@ -127,8 +127,8 @@ def test_the_token_is_not_shown(url: str) -> None:
 
 
 def test_the_client_knows_every_place_that_the_service_has() -> None:
-    places = {kind.kind: place for kind, place in KINDS.items()}
-    assert places | {"incident": "incidents", "incident-watch": "incident-watches"} == RECORD_PATHS
+    paths = {kind.kind: path.removeprefix("/v1/") for kind, path in PATHS.items()}
+    assert paths == RECORD_PATHS
 
 
 def test_the_async_client_has_the_same_methods() -> None:

@@ -13,17 +13,17 @@ from auditsvc.client.calls import RECORD_PATHS
 from auditsvc.compliance import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from auditsvc.records import ReleaseRequest, digest_of
-from auditsvc.web.permissions import ROUTES
 from auditsvc.web.state import ProjectState
 from tests.client.test_client import _client, clock, remembered, site, url
 from tests.web import sample
+from tests.web.access import ROUTES
 
 __all__ = ["clock", "remembered", "site", "url"]
 
 ORDER = ReleaseRequest(decision=sample.decision(2).digest)
 BY_CALL = {
     ("GET", "/v1/releases/{digest}/attestations/{name:path}"),
-    ("GET", "/v1/releases/{digest}/recall"),
+    ("GET", "/v1/releases/{digest}/revocations"),
     ("GET", "/v1/log/inclusion"),
     ("GET", "/v1/log/consistency"),
     ("GET", "/v1/log/entries/{index}"),
@@ -33,8 +33,8 @@ BY_CALL = {
     ("GET", "/v1/keys/trust-policy"),
     ("GET", "/v1/frameworks"),
     ("GET", "/v1/frameworks/{framework}"),
-    ("GET", "/v1/shipped-policies"),
-    ("GET", "/v1/shipped-policies/{name}"),
+    ("GET", "/v1/builtin-policies"),
+    ("GET", "/v1/builtin-policies/{name}"),
     ("GET", "/v1/questionnaire"),
     ("GET", "/v1/identify/queries"),
     ("POST", "/v1/identify/answers"),
@@ -50,11 +50,11 @@ def test_every_route_has_a_method_or_is_named_here() -> None:
     missing = set()
     for method, path in ROUTES:
         template = path.partition("/{digest}")[0] if path.endswith("/{digest}") else path
-        known = template in read or (method, path) in BY_CALL or ROUTES[method, path] == "signed"
+        known = template in read or (method, path) in BY_CALL or ROUTES[method, path] == "hmac"
         if known or not path.startswith("/v1/"):
             continue
         parts = [part for part in path.split("/")[2:] if "{" not in part]
-        generic = {"jobs", "review", *RECORD_PATHS.values(), "prune", "admit", "audit", "release", "report", "monitor"}
+        generic = {"jobs", "reviews", *RECORD_PATHS.values(), "prune", "admit", "audit", "release", "report", "monitor"}
         if not all(part in sources or part in generic for part in parts):
             missing.add((method, path))
     assert missing == set()
@@ -115,8 +115,8 @@ def test_what_is_known_is_read(url: str, site: ProjectState) -> None:
         "release",
     ]
     assert client.log_checkpoint().count("\n") > 3
-    tried = client.backtest_policy(client.call("GET", "/v1/shipped-policies/standard").decode())
-    assert (tried.turned, {item.now for item in tried.replayed}) == (3, {"inconclusive"})
+    tried = client.backtest_policy(client.call("GET", "/v1/builtin-policies/standard").decode())
+    assert (tried.changed, {item.now for item in tried.decisions}) == (3, {"inconclusive"})
     assert b"nist" in client.call("GET", "/v1/frameworks")
 
 

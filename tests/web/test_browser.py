@@ -175,8 +175,8 @@ def test_a_dropped_file_is_verified(chromium, url: str, tmp_path: Path) -> None:
     page = context.new_page()
     page.goto(f"{url}/verify")
     page.set_input_files("#file", tmp_path / "<b>model.safetensors")
-    page.wait_for_selector("#found .standing.UNKNOWN")
-    assert "<b>model.safetensors" in page.inner_text("#found")
+    page.wait_for_selector("#result .badge.UNKNOWN")
+    assert "<b>model.safetensors" in page.inner_text("#result")
     context.close()
 
 
@@ -186,14 +186,14 @@ def test_a_policy_is_tried_on_the_past_without_leaving_the_page(chromium, url: s
     page.on("console", lambda message: told.append(message.text))
     page.goto(f"{url}/policies?of=standard")
     page.click("main form button")
-    page.wait_for_selector("#found table")
+    page.wait_for_selector("#result table")
     assert page.url.startswith(f"{url}/policies?")
-    assert "3 of 3 decisions would turn" in page.inner_text("#found")
+    assert "3 of 3 decisions would turn" in page.inner_text("#result")
     found = axe.Axe().run(page)
     assert (found.violations_count, told) == (0, []), found.generate_report()
     page.fill("#policy", "policy: 1")
     page.click("main form button")
-    page.wait_for_selector("#found .notice")
+    page.wait_for_selector("#result .notice")
     context.close()
 
 
@@ -203,7 +203,7 @@ def test_jobs_are_followed_without_a_reload(chromium, url: str, site: ProjectSta
     page.goto(f"{url}/jobs")
     assert "queued" in page.inner_text("#jobs")
     site.jobs.cancel(job.id)
-    page.wait_for_selector("#jobs .standing.cancelled")
+    page.wait_for_selector("#jobs .badge.cancelled")
     page.close()
 
 
@@ -223,5 +223,5 @@ def test_an_auditor_traces_a_file_where_others_only_verify(
     page.goto(f"{url}/verify")
     page.check("#identify")
     page.set_input_files("#file", tmp_path / "found.safetensors")
-    page.wait_for_selector("#found .notice, #found h2")
+    page.wait_for_selector("#result .notice, #result h2")
     context.close()

@@ -43,7 +43,7 @@ def test_errors_are_problems_with_a_code(reader: TestClient) -> None:
         got = reader.request(method, path)
         assert (got.status_code, got.headers["content-type"]) == (status, "application/problem+json")
         body = got.json()
-        assert (body["code"], body["status"], body["type"]) == (code, status, f"/docs#{code}")
+        assert (body["code"], body["status"], body["type"]) == (code, status, f"/problems#{code}")
         assert code in all_codes()
 
 

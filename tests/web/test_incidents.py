@@ -31,7 +31,7 @@ def test_an_incident_is_registered_once_under_the_name_of_the_token(auditor: Tes
     assert (record.person, record.digest) == (auditor.get("/v1/whoami").json()["name"], made.headers["etag"].strip('"'))
     assert record.due == YESTERDAY + datetime.timedelta(days=10)
     assert auditor.post("/v1/incidents", json=KNOWN).status_code == 409
-    assert auditor.get("/v1/incidents?of=net").json()["items"][0]["digest"] == record.digest
+    assert auditor.get("/v1/incidents?subject=net").json()["items"][0]["digest"] == record.digest
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_what_can_not_be_is_refused(
 
 def test_a_report_stops_the_clock_once(auditor: TestClient, site: ProjectState) -> None:
     made = auditor.post("/v1/incidents", json=KNOWN).headers["etag"].strip('"')
-    early = auditor.post(f"/v1/incidents/{made}/report", json=TOLD | {"reported": "2020-01-01T00:00:00Z"})
+    early = auditor.post(f"/v1/incidents/{made}/reports", json=TOLD | {"reported": "2020-01-01T00:00:00Z"})
     assert early.status_code in (400, 422)
-    assert auditor.post(f"/v1/incidents/{made}/report", json=TOLD).status_code == 201
-    assert auditor.post(f"/v1/incidents/{made}/report", json=TOLD).status_code == 409
+    assert auditor.post(f"/v1/incidents/{made}/reports", json=TOLD).status_code == 201
+    assert auditor.post(f"/v1/incidents/{made}/reports", json=TOLD).status_code == 409
     newest = site.ledger.find(Incident, "net")[-1]
     assert (newest.reported, newest.authority, newest.words) == (NOON, "Market surveillance", KNOWN["words"])
 
@@ -72,16 +72,16 @@ def test_the_page_shows_what_is_due_and_takes_the_report(auditor: TestClient, si
     form = {**KNOWN, "aware": YESTERDAY.strftime("%Y-%m-%dT%H:%M"), "harm": "widespread", "candidate": ""}
     assert auditor.post("/statements/incidents", data=form, follow_redirects=False).status_code == 303
     page = auditor.get("/statements").text
-    assert "due at the authority" in page and 'in <span class="num">1</span> days' in page
+    assert "report due" in page and 'in <span class="num">1</span> days' in page
     (record,) = site.ledger.find(Incident, "net")
     told = {**TOLD, "reported": NOON.strftime("%Y-%m-%dT%H:%M")}
-    sent = auditor.post(f"/statements/incidents/{record.digest}/report", data=told, follow_redirects=False)
+    sent = auditor.post(f"/statements/incidents/{record.digest}/reports", data=told, follow_redirects=False)
     assert sent.status_code == 303
-    assert "told Market surveillance (7/26)" in auditor.get("/statements").text
+    assert "reported to Market surveillance (7/26)" in auditor.get("/statements").text
     assert "Register an incident" in auditor.get("/statements/incidents").text
-    assert "Say that you watched" in auditor.get("/statements/watches").text
+    assert "Record an incident watch" in auditor.get("/statements/incident-watches").text
     watch = {"model": "net", "since": "2026-11-01", "until": "2026-11-20", "words": "Asked."}
-    assert auditor.post("/statements/watches", data=watch, follow_redirects=False).status_code == 303
+    assert auditor.post("/statements/incident-watches", data=watch, follow_redirects=False).status_code == 303
     assert "watched from 2026-11-01 to 2026-11-20" in auditor.get("/statements").text
 
 
@@ -92,14 +92,14 @@ def test_a_document_about_another_models_candidate_is_refused(clients: Clients, 
     (parent,) = site.ledger.find(Parent, "net")
     site.ledger.append(parent.model_copy(update={"model": "other"}), actor="ann")
     found = clients("submitter", "sue").post("/v1/documents", json=given | {"candidate": other, "model": "other"})
-    assert found.status_code in (400, 422) and "is not one of other" in found.text
+    assert found.status_code in (400, 422) and "does not belong to other" in found.text
 
 
 def test_what_was_reviewed_is_not_reviewed_again_by_its_first_record(clients: Clients) -> None:
     given = {"model": "net", "document": "doc.limitations", "title": "t", "statement": "s", "expires": "2030-01-01"}
     first = clients("submitter", "sue").post("/v1/documents", json=given).headers["etag"].strip('"')
-    assert clients("auditor", "ada").post(f"/v1/documents/{first}/review").status_code == 201
-    again = clients("auditor", "ada").post(f"/v1/documents/{first}/review")
+    assert clients("auditor", "ada").post(f"/v1/documents/{first}/reviews").status_code == 201
+    again = clients("auditor", "ada").post(f"/v1/documents/{first}/reviews")
     assert again.status_code == 409 and "reviewed it already" in again.text
 
 
@@ -107,6 +107,6 @@ def test_answers_are_reviewed_by_somebody_else(clients: Clients) -> None:
     given = {"model": "net", "answers": {"art5.1.f": "no"}, "expires": "2030-01-01"}
     made = clients("auditor", "ada").post("/v1/answers", json=given)
     first = made.headers["etag"].strip('"')
-    reviewed = clients("approver", "bob").post(f"/v1/answers/{first}/review")
+    reviewed = clients("approver", "bob").post(f"/v1/answers/{first}/reviews")
     assert reviewed.status_code == 201 and reviewed.json()["reviewer"]
-    assert clients("approver", "bob").post(f"/v1/answers/{first}/review").status_code == 409
+    assert clients("approver", "bob").post(f"/v1/answers/{first}/reviews").status_code == 409

@@ -49,11 +49,12 @@ def test_tokens_answers_and_repeated_writes_are_shared(both: tuple[ProjectState,
     assert ann.get("/v1/gate?model=net&version=3").status_code == 401
 
 
-def test_a_recall_is_asked_for_here_and_known_there(both: tuple[ProjectState, ProjectState]) -> None:
+def test_a_revocation_requested_in_one_process_is_pending_in_the_other(both: tuple[ProjectState, ProjectState]) -> None:
     here, there = both
     sample.fill(here.ledger)
     release = sample.released()
     asking = client(here, here.access.issue("bob", "approver", 1)[0])
-    assert asking.post(f"/v1/releases/{release.digest}/recall", json={"reason": "fails at night"}).status_code == 202
-    seen = client(there, there.access.issue("cyd", "approver", 1)[0]).get(f"/v1/releases/{release.digest}/recall")
-    assert seen.json()["asked"]["person"] == "bob"
+    path = f"/v1/releases/{release.digest}/revocations"
+    assert asking.post(path, json={"reason": "fails at night"}).status_code == 202
+    seen = client(there, there.access.issue("cyd", "approver", 1)[0]).get(path)
+    assert seen.json()["pending"]["requested_by"] == "bob"

@@ -18,7 +18,7 @@ from tests.web.test_pages import _browser
 
 def test_what_waits_for_you_is_yours_to_do(clients: Clients, site: ProjectState) -> None:
     def waiting(role: str, name: str) -> bool:
-        return "Waits for you" in _browser(clients, site, role, name).get("/").text
+        return "Awaiting you" in _browser(clients, site, role, name).get("/").text
 
     assert waiting("approver", "bob")
     assert not waiting("approver", "ann")  # she submitted it
@@ -41,12 +41,12 @@ def test_policies_are_listed_and_told_in_words(reader: TestClient) -> None:
 def test_a_dry_run_shows_what_would_turn_and_stores_nothing(
     clients: Clients, site: ProjectState, reader: TestClient
 ) -> None:
-    text = reader.get("/v1/shipped-policies/standard").text
+    text = reader.get("/v1/builtin-policies/standard").text
     before = site.ledger.size()
-    page = reader.post("/policies/dry-run", data={"policy": text, "model": "net"}).text
-    assert '<b class="num">3</b>' in page and page.count("<b>turned</b>") == 3
-    faults = reader.post("/policies/dry-run", data={"policy": "policy: <b>\nrules: 3"}).text
-    assert "can&#39;t be used" in faults or "can't be used" in faults
+    page = reader.post("/policies/backtests", data={"policy": text, "model": "net"}).text
+    assert '<b class="num">3</b>' in page and page.count("<b>changed</b>") == 3
+    faults = reader.post("/policies/backtests", data={"policy": "policy: <b>\nrules: 3"}).text
+    assert "This policy is not valid" in faults
     assert "<b>\n" not in faults
     assert site.ledger.size() == before
 
@@ -80,7 +80,7 @@ def test_reports_are_listed_with_their_files(reader: TestClient, report: Path) -
 
 def test_the_images_that_flipped_stand_on_the_candidate_s_page(reader: TestClient, report: Path) -> None:
     page = reader.get(f"/candidates/{sample.candidate(3).digest}").text
-    assert 'src="data:image/png;base64,AAAA"' in page and "F → <b>M</b>, is F" in page
+    assert 'src="data:image/png;base64,AAAA"' in page and "F → <b>M</b>, label F" in page
     (report / PICTURES).write_text("{")
     assert reader.get(f"/candidates/{sample.candidate(3).digest}").status_code == 503
 

@@ -21,7 +21,7 @@ from auditsvc.adapters.oidc import OidcIssuer
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.records import Approval
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
-from auditsvc.web.caller import COOKIE
+from auditsvc.web.auth.permissions import COOKIE
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients
@@ -225,7 +225,7 @@ def test_settings_that_can_not_be_meant_are_refused() -> None:
 
 def _begun(clients: Clients) -> tuple[Any, dict[str, str]]:
     browser = clients(client=ELSEWHERE)
-    got = browser.get("/login/out")
+    got = browser.get("/login/oidc")
     assert got.status_code == 303
     asked = {name: values[0] for name, values in parse_qs(urlsplit(got.headers["location"]).query).items()}
     assert (asked["code_challenge_method"], asked["client_id"]) == ("S256", AUDIENCE)
@@ -237,7 +237,7 @@ def test_a_browser_comes_in_through_the_issuer_and_goes_out(
 ) -> None:
     browser, asked = _begun(clients)
     issuer.codes["c1"] = {"challenge": asked["code_challenge"], "nonce": asked["nonce"], "claims": {}}
-    got = browser.get("/login/back", params={"code": "c1", "state": asked["state"]})
+    got = browser.get("/login/callback", params={"code": "c1", "state": asked["state"]})
     assert got.status_code == 200 and "Welcome, gus" in got.text
     cookie = next(line for line in got.headers.get_list("set-cookie") if line.startswith(COOKIE))
     assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
@@ -255,7 +255,7 @@ def test_another_s_login_can_not_be_pushed_onto_a_browser(
     browser, asked = _begun(clients)
     issuer.codes["c1"] = {"challenge": asked["code_challenge"], "nonce": "another", "claims": {}}
     for state, code in (("other", "c1"), (asked["state"], ""), (asked["state"], "unknown"), (asked["state"], "c1")):
-        got = browser.get("/login/back", params={"code": code, "state": state})
+        got = browser.get("/login/callback", params={"code": code, "state": state})
         assert got.status_code == 401 and COOKIE not in browser.cookies
     stranger = clients(client=ELSEWHERE)
-    assert stranger.get("/login/back", params={"code": "c1", "state": asked["state"]}).status_code == 401
+    assert stranger.get("/login/callback", params={"code": "c1", "state": asked["state"]}).status_code == 401

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval
-from auditsvc.web.caller import COOKIE
+from auditsvc.web.auth.permissions import COOKIE
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients
@@ -28,7 +28,11 @@ def _browser(clients: Clients, site: ProjectState, role: str, name: str) -> Test
 
 def test_the_first_page_sorts_by_what_is_to_be_done(reader: TestClient) -> None:
     page = reader.get("/").text
-    waits, released, others = page.index("Waits for people"), page.index(">Released"), page.index("Not released")
+    waits, released, others = (
+        page.index("Awaiting approval or release"),
+        page.index(">Released"),
+        page.index("Not released"),
+    )
     assert waits < page.index('net <span class="num">2<') < released
     assert released < page.index('net <span class="num">1<') < others
     assert others < page.index('net <span class="num">3<')
@@ -39,37 +43,37 @@ def test_a_candidate_stands_beside_its_parent_the_hardest_hit_slice_after_overal
     page = reader.get(f"/candidates/{sample.candidate(3).digest}").text
     assert page.index("overall</th>") < page.index("gender=F</th>")
     assert "96.0 %" in page and "93.0 %" in page and "+3.0" in page
-    assert "1 images changed their answer" in page
+    assert "1 predictions changed" in page
 
 
 def test_a_decision_shows_its_rules_and_who_is_missing(reader: TestClient) -> None:
     page = reader.get(f"/decisions/{sample.decision(2).digest}").text
     assert page.count("another person, not ann") == 2
-    assert "<button>Consent" not in page
+    assert "<button>Approve" not in page
     refused = reader.get(f"/decisions/{sample.decision(3, 'rejected').digest}").text
-    assert "nobody can consent" in refused and "users would notice" in refused
+    assert "approval is not possible" in refused and "users would notice" in refused
 
 
 def test_two_people_consent_with_the_button_and_the_submitter_has_none(clients: Clients, site: ProjectState) -> None:
     path = f"/decisions/{sample.decision(2).digest}"
     for name in ("bob", "cyd"):
         browser = _browser(clients, site, "approver", name)
-        assert f"Consent as {name}" in browser.get(path).text
-        got = browser.post(f"{path}/approve", data={"comment": "fine"}, headers=OWN)
+        assert f"Approve as {name}" in browser.get(path).text
+        got = browser.post(f"{path}/approvals", data={"comment": "fine"}, headers=OWN)
         assert (got.status_code, got.headers["location"]) == (303, path)
-        assert "Consent as" not in browser.get(path).text
+        assert "Approve as" not in browser.get(path).text
     assert {item.approver for item in site.ledger.find(Approval, sample.decision(2).digest)} == {"bob", "cyd"}
     ann = _browser(clients, site, "approver", "ann")
-    assert "Consent as" not in ann.get(path).text
-    refused = ann.post(f"{path}/approve", data={"comment": ""}, headers=OWN)
+    assert "Approve as" not in ann.get(path).text
+    refused = ann.post(f"{path}/approvals", data={"comment": ""}, headers=OWN)
     assert refused.status_code == 409
-    assert "Seal and release" in _browser(clients, site, "auditor", "eve").get(path).text
+    assert "<button>Release" in _browser(clients, site, "auditor", "eve").get(path).text
 
 
 @pytest.mark.parametrize("headers", [{"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}, {}])
 def test_another_site_can_not_press_the_button(clients: Clients, site: ProjectState, headers: dict[str, str]) -> None:
     browser = _browser(clients, site, "approver", "bob")
-    got = browser.post(f"/decisions/{sample.decision(2).digest}/approve", data={"comment": "x"}, headers=headers)
+    got = browser.post(f"/decisions/{sample.decision(2).digest}/approvals", data={"comment": "x"}, headers=headers)
     assert got.status_code == 403
     assert site.ledger.find(Approval, sample.decision(2).digest) == ()
 
@@ -82,16 +86,16 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(clients: Clients,
     assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
     browser = _browser(clients, site, "approver", "bob")
     browser.post("/logout", headers=OWN)
-    assert "reading without a token" in browser.get("/").text
+    assert "not logged in" in browser.get("/").text
 
 
 def test_a_waiver_from_the_page_needs_a_reason_and_a_day(clients: Clients, site: ProjectState) -> None:
     path = f"/decisions/{sample.decision(3, 'rejected').digest}"
     browser = _browser(clients, site, "approver", "bob")
     for given in ({"rule": "little-is-lost", "reason": "x"}, {"rule": "little-is-lost", "until": "2026-12-01"}):
-        assert browser.post(f"{path}/waive", data=given, headers=OWN).status_code == 422
+        assert browser.post(f"{path}/waivers", data=given, headers=OWN).status_code == 422
     given = {"rule": "little-is-lost", "reason": "a trial <b>", "until": "2026-12-01"}
-    assert browser.post(f"{path}/waive", data=given, headers=OWN).status_code == 303
+    assert browser.post(f"{path}/waivers", data=given, headers=OWN).status_code == 303
     assert "a trial &lt;b&gt;" in browser.get(path).text
 
 

@@ -86,7 +86,7 @@ def test_no_route_reaches_past_the_caller_s_project() -> None:
     """Only what decides who calls, and what concerns the whole installation, may name the application's own site."""
     naming = {path.name for path in SOURCES.rglob("*.py") if "app.state.site" in path.read_text()}
     assert naming == {
-        "__init__.py", "login.py", "health.py", "idempotency.py", "authentication.py", "role_routes.py"
+        "__init__.py", "login.py", "health.py", "idempotency.py", "authentication.py"
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval, Candidate, Revocation, Waiver, digest_of
-from auditsvc.web.public_url import KINDS
+from auditsvc.web.record_routes import PATHS
 from auditsvc.web.state import ProjectState
 from tests.fakes import MemoryRegistry
 from tests.web import sample
@@ -19,19 +19,19 @@ NOTHING = "sha256:" + "0" * 64
 
 
 def test_a_record_is_sent_as_the_bytes_that_its_digest_is_of(reader: TestClient, site: ProjectState) -> None:
-    for kind, place in KINDS.items():
+    for kind, path in PATHS.items():
         for record in site.ledger.all(kind):
-            got = reader.get(f"/v1/{place}/{record.digest}")
+            got = reader.get(f"{path}/{record.digest}")
             assert digest_of(got.content) == record.digest
             assert kind.parse(got.content) == record
-            again = reader.get(f"/v1/{place}/{record.digest}", headers={"if-none-match": got.headers["etag"]})
+            again = reader.get(f"{path}/{record.digest}", headers={"if-none-match": got.headers["etag"]})
             assert again.status_code == 304
 
 
-@pytest.mark.parametrize("place", KINDS.values())
-def test_what_is_not_there_is_not_found(reader: TestClient, place: str) -> None:
-    assert reader.get(f"/v1/{place}/{NOTHING}").json()["code"] == "not-found"
-    assert reader.get(f"/v1/{place}/x").json()["code"] == "invalid-input"
+@pytest.mark.parametrize("path", PATHS.values())
+def test_what_is_not_there_is_not_found(reader: TestClient, path: str) -> None:
+    assert reader.get(f"{path}/{NOTHING}").json()["code"] == "not-found"
+    assert reader.get(f"{path}/x").json()["code"] == "invalid-input"
 
 
 def test_pages_follow_each_other_newest_first(reader: TestClient) -> None:
@@ -46,10 +46,11 @@ def test_pages_follow_each_other_newest_first(reader: TestClient) -> None:
 
 
 def test_a_list_can_be_about_one_thing(reader: TestClient) -> None:
-    got = reader.get("/v1/decisions", params={"of": sample.candidate(3).digest}).json()
+    got = reader.get("/v1/decisions", params={"subject": sample.candidate(3).digest}).json()
     assert [item["digest"] for item in got["items"]] == [sample.decision(3, "rejected").digest]
     assert (
-        reader.get("/v1/submissions?of=net/2").json()["items"][0]["record"]["candidate"] == sample.candidate(2).digest
+        reader.get("/v1/submissions?subject=net/2").json()["items"][0]["record"]["candidate"]
+        == sample.candidate(2).digest
     )
 
 
@@ -95,23 +96,23 @@ def test_a_waiver_has_a_rule_a_reason_and_an_end(clients: Clients, site: Project
     assert client.post(path, json={}).status_code == 422
 
 
-def test_a_recall_takes_two_people(clients: Clients, site: ProjectState) -> None:
+def test_a_revocation_takes_two_people(clients: Clients, site: ProjectState) -> None:
     release = sample.released()
     registry = site.ctx.registry
     assert isinstance(registry, MemoryRegistry)
     registry.tags["net", "1"] = {}
-    path = f"/v1/releases/{release.digest}/recall"
+    path = f"/v1/releases/{release.digest}/revocations"
     bob, cyd = clients("approver", "bob"), clients("approver", "cyd")
     assert bob.post(path, json={}).json()["code"] == "invalid-input"
     assert bob.post(path, json={"reason": "it fails on night images"}).status_code == 202
     assert bob.post(path, json={}).json()["code"] == "conflict"
-    assert bob.get(path).json()["asked"]["person"] == "bob"
+    assert bob.get(path).json()["pending"]["requested_by"] == "bob"
     assert bob.get("/v1/gate?model=net&version=1").json()["answer"] == "approved"
     got = cyd.post(path, json={})
     revocation = Revocation.parse(got.content)
     assert (got.status_code, revocation.requested_by, revocation.confirmed_by) == (201, "bob", "cyd")
     assert bob.get("/v1/gate?model=net&version=1").json()["reasons"] == ["it fails on night images"]
-    assert "asked" not in bob.get(path).json() or bob.get(path).json()["asked"] is None
+    assert bob.get(path).json()["pending"] is None
 
 
 def test_a_write_with_a_key_is_done_once_and_answered_alike(clients: Clients, site: ProjectState) -> None:
@@ -138,8 +139,8 @@ def test_provenance_leads_from_a_file_to_everything_about_it(reader: TestClient)
     file = sample.candidate(1).files[0].digest
     found = reader.get(f"/v1/provenance/{file}").json()["origins"]
     assert [(item["kind"], item["relation"]) for item in found] == [
-        ("candidate", "holds this file"),
-        ("release", "holds this file"),
+        ("candidate", "contains this file"),
+        ("release", "contains this file"),
     ]
     for item in found:
         assert reader.get(item["href"]).status_code == 200
@@ -174,5 +175,5 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_a_length(clients: 
 
 
 def test_the_candidates_of_a_parent_are_found(reader: TestClient, site: ProjectState) -> None:
-    got = reader.get("/v1/candidates", params={"of": sample.PARENT.digest}).json()
+    got = reader.get("/v1/candidates", params={"subject": sample.PARENT.digest}).json()
     assert len(got["items"]) == len(list(site.ledger.all(Candidate)))

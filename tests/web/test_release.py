@@ -74,7 +74,7 @@ def test_a_single_file_tells_its_release(reader: TestClient, released: Release) 
 
 def test_what_was_recalled_says_so(clients: Clients, reader: TestClient, released: Release) -> None:
     bundle = _tar(reader, released)
-    path = f"/v1/releases/{released.digest}/recall"
+    path = f"/v1/releases/{released.digest}/revocations"
     assert clients("approver", "gus").post(path, json={"reason": "fails at night"}).status_code == 202
     assert clients("approver", "hal").post(path, json={}).status_code == 201
     for content, headers in ((bundle, TAR), (FILES["config.json"], FILE)):
@@ -82,11 +82,11 @@ def test_what_was_recalled_says_so(clients: Clients, reader: TestClient, release
 
 
 def test_the_alias_goes_back_when_two_people_say_so(clients: Clients, site: ProjectState, released: Release) -> None:
-    path = f"/v1/releases/{released.digest}/return"
+    path = f"/v1/releases/{released.digest}/rollbacks"
     gus, hal = clients("approver", "gus"), clients("approver", "hal")
     assert gus.post(path, json={}).json()["code"] == "invalid-input"
     asked = gus.post(path, json={"reason": "the next one fails"})
-    assert (asked.status_code, asked.json()["asked"]["person"]) == (202, "gus")
+    assert (asked.status_code, asked.json()["requested_by"]) == (202, "gus")
     assert gus.post(path, json={}).json()["code"] == "conflict"
     refused = hal.post(path, json={})
     assert refused.json()["code"] == "conflict" and "carries the alias approved already" in refused.json()["detail"]
@@ -103,18 +103,21 @@ def test_the_page_of_a_release_has_both_ways_back(clients: Clients, site: Projec
     own = {"sec-fetch-site": "same-origin"}
     gus, hal = (clients("approver", name) for name in ("gus", "hal"))
     page = gus.get(decision).text
-    assert "Recall: ask as gus" in page and "Go back to this version" not in page
-    assert "Recall: ask" not in clients("auditor", "eve").get(decision).text
+    assert "Request revocation as gus" in page and "Request rollback" not in page
+    assert "Request revocation" not in clients("auditor", "eve").get(decision).text
     clear_alias(site.ctx, released.model, released.version, released.digest)
-    assert "The alias goes from nowhere to this version" in gus.get(decision).text
-    for verb in ("return", "recall"):
-        path = f"/releases/{released.digest}/{verb}"
+    assert "The registry alias moves from no version to this version" in gus.get(decision).text
+    for name in ("rollback", "revocation"):
+        path = f"/releases/{released.digest}/{name}s"
         got = gus.post(path, data={"reason": "fails at night"}, headers=own)
         assert (got.status_code, got.headers["location"]) == (303, decision)
-        assert "gus asks for it, another person must confirm" in clients("reader", "rae").get(decision).text
+        assert (
+            f"{name.capitalize()} requested by gus; another person must confirm it"
+            in clients("reader", "rae").get(decision).text
+        )
         assert hal.post(path, data={"reason": ""}, headers=own).status_code == 303
     assert site.ledger.find(Rollback, released.digest)[0].confirmed_by == "hal"
-    assert "Recalled: fails at night" in gus.get(decision).text
+    assert "Revoked: fails at night" in gus.get(decision).text
 
 
 def test_attestations_are_read_by_name_and_nothing_else_is(reader: TestClient, released: Release) -> None:

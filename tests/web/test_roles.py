@@ -1,19 +1,19 @@
-"""Deny by default: every route, every role, from the route table itself."""
+"""Deny by default: every route against every role, generated from the routes."""
 
 from __future__ import annotations
 
 import pytest
-from fastapi import APIRouter
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from auditsvc.errors import InvalidInput
 from auditsvc.web import service_schema
-from auditsvc.web.permissions import ROUTES
-from auditsvc.web.role_routes import ROLES, RoleRoute
+from auditsvc.web.auth.authentication import RoleRoute, Router
+from auditsvc.web.auth.permissions import ROLES
 from auditsvc.web.routes import all_routes
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock
+from tests.web.access import ROUTES
 from tests.web.conftest import Clients
 from tests.web.databases import remembered  # noqa: F401 - the tests of this module run on both databases
 
@@ -27,18 +27,19 @@ def _call(client: TestClient, method: str, path: str) -> int:
     return client.request(method, filled, headers=own).status_code
 
 
-def test_every_route_checks_its_role_and_the_table_names_no_other() -> None:
+def test_every_route_checks_the_role_that_it_declares() -> None:
     assert all(isinstance(route, RoleRoute) for route in all_routes())
     assert sorted(ROUTES) == SERVED
 
 
-def test_a_route_without_a_role_can_not_be_made() -> None:
-    router = APIRouter(route_class=RoleRoute)
-    with pytest.raises(InvalidInput, match="GET /v1/secret has no role"):
+def test_a_route_that_declares_no_access_stops_the_start() -> None:
+    def secret() -> str:
+        return "no role was chosen"
 
-        @router.get("/v1/secret")
-        def secret() -> str:
-            return "nobody decided who may read this"
+    with pytest.raises(TypeError, match="needs"):
+        Router().get("/v1/secret")(secret)  # type: ignore[call-arg]
+    with pytest.raises(InvalidInput, match="/v1/secret declares no access"):
+        RoleRoute("/v1/secret", secret)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -48,7 +49,7 @@ def test_a_role_is_let_in_exactly_where_it_may(clients: Clients, role: str) -> N
         needed, status = ROUTES[method, path], _call(client, method, path)
         if needed in ("anyone", "reader", role):
             assert status not in (401, 403), f"{role} is refused at {method} {path}"
-        elif needed == "signed":
+        elif needed == "hmac":
             assert status == 401, f"a token stands for no signature at {method} {path}"
         else:
             assert status == 403, f"{role} gets {status} at {method} {path}"

@@ -54,17 +54,17 @@ def test_a_document_is_added_with_its_file_and_reviewed_by_another_person(
     )
     assert made.file is not None and made.file.name == "use -1-.pdf"
     assert clients().get(f"/v1/documents/{made.digest}/file").content == b"%PDF"
-    review = f"/statements/documents/{made.digest}/review"
+    review = f"/statements/documents/{made.digest}/reviews"
     page = ann.get("/statements").text
-    assert "How to &lt;use&gt; it" in page and "it is your own" in page and review not in page
+    assert "How to &lt;use&gt; it" in page and "review your own statement" in page and review not in page
     assert review not in _browser(clients, site, "auditor", "Ann").get("/statements").text
     assert _browser(clients, site, "auditor", "ann").post(review).status_code == 409
     eve = _browser(clients, site, "auditor", "eve")
-    assert "review as eve" in eve.get("/statements").text
+    assert "Review as eve" in eve.get("/statements").text
     clock.forward(hours=1)
     assert eve.post(review).status_code == 303
     after = eve.get("/statements").text
-    assert "<b>eve</b> reviewed it" in after and "review as eve" not in after and "Waits for" not in after
+    assert "<b>eve</b> reviewed it" in after and "Review as eve" not in after and "Awaiting" not in after
     assert [item.reviewer for item in site.ledger.find(Document, "net")] == ["", "eve"]
 
 
@@ -104,7 +104,7 @@ def test_a_plan_is_filed_in_points_and_kept_in_shares(clients: Clients, site: Pr
     assert (made.methods, made.max_targets) == (("magnitude-global", "random"), {"sparsity": 0.5, "flops": 0.3})
     assert (made.max_loss, made.max_loss_of_a_group, made.person) == (0.02, 0.055, "ann")
     eve = _browser(clients, site, "auditor", "eve")
-    assert eve.post(f"/statements/change-plans/{made.digest}/review").status_code == 303
+    assert eve.post(f"/statements/change-plans/{made.digest}/reviews").status_code == 303
     assert [item.reviewer for item in site.ledger.find(ChangePlan, "net")] == ["", "eve"]
     for wrong in ({"max_loss": "200"}, {"max_loss": "much"}, {"methods": " ,"}, {"max_targets": "sparsity"}):
         assert ann.post("/statements/change-plans", data=PLAN | wrong).status_code == 422
@@ -117,7 +117,7 @@ def test_a_word_on_a_change_is_reviewed_by_an_approver(clients: Clients, site: P
     (made,) = site.ledger.find(ChangeVerdict, sample.candidate(1).digest)
     assert "role approver, not eve" in eve.get("/statements").text
     gus = _browser(clients, site, "approver", "gus")
-    assert gus.post(f"/statements/change-verdicts/{made.digest}/review").status_code == 303
+    assert gus.post(f"/statements/change-verdicts/{made.digest}/reviews").status_code == 303
     assert "<b>gus</b> reviewed it" in gus.get("/statements").text
 
 
@@ -136,4 +136,4 @@ def test_another_site_can_say_nothing_in_somebody_s_name(
 def test_who_may_not_send_a_form_is_told_who_may(reader: TestClient) -> None:
     for place, role in (("documents", "submitter"), ("answers", "auditor"), ("change-plans", "submitter")):
         page = reader.get(f"/statements/{place}").text
-        assert f"Who has the role {role}" in page and "<button>" not in page
+        assert f"This needs the role {role}" in page and "<button>" not in page

@@ -34,11 +34,11 @@ def test_a_document_stands_under_its_owner_and_is_reviewed_by_another(
     made = Document.parse(got.content)
     assert (got.status_code, made.owner, made.reviewer, made.file is not None) == (201, "ann", "", True)
     clock.forward(hours=1)
-    path = f"/v1/documents/{made.digest}/review"
+    path = f"/v1/documents/{made.digest}/reviews"
     assert clients("auditor", "Ann").post(path).json()["code"] == "conflict"
     reviewed = Document.parse(clients("auditor", "eve").post(path).content)
     assert (reviewed.reviewer, reviewed.title, reviewed.at > made.at) == ("eve", made.title, True)
-    again = f"/v1/documents/{reviewed.digest}/review"
+    again = f"/v1/documents/{reviewed.digest}/reviews"
     assert clients("auditor", "fay").post(again).json()["detail"] == "eve reviewed it already"
     assert [item.reviewer for item in site.ledger.find(Document, "net")] == ["", "eve"]
 
@@ -74,13 +74,13 @@ def test_the_questionnaire_is_answered_and_nothing_is_made_up(clients: Clients, 
 def test_a_plan_and_a_word_on_a_change_need_a_second_person_too(clients: Clients, site: ProjectState) -> None:
     ann, eve, gus = clients("submitter", "ann"), clients("auditor", "eve"), clients("approver", "gus")
     plan = ChangePlan.parse(ann.post("/v1/change-plans", json=PLAN).content)
-    assert ChangePlan.parse(eve.post(f"/v1/change-plans/{plan.digest}/review").content).reviewer == "eve"
+    assert ChangePlan.parse(eve.post(f"/v1/change-plans/{plan.digest}/reviews").content).reviewer == "eve"
     word = {"candidate": sample.candidate(1).digest, "verdict": "planned", "reason": "inside the plan"}
     verdict = ChangeVerdict.parse(eve.post("/v1/change-verdicts", json=word).content)
-    path = f"/v1/change-verdicts/{verdict.digest}/review"
+    path = f"/v1/change-verdicts/{verdict.digest}/reviews"
     assert clients("approver", "eve").post(path).status_code == 409
     assert ChangeVerdict.parse(gus.post(path).content).reviewer == "gus"
-    assert len(gus.get("/v1/change-verdicts", params={"of": sample.candidate(1).digest}).json()["items"]) == 2
+    assert len(gus.get("/v1/change-verdicts", params={"subject": sample.candidate(1).digest}).json()["items"]) == 2
 
 
 def test_frameworks_are_listed_and_read_whole(reader: TestClient) -> None:
@@ -93,23 +93,23 @@ def test_frameworks_are_listed_and_read_whole(reader: TestClient) -> None:
 
 
 def test_shipped_policies_are_read_as_they_are(reader: TestClient) -> None:
-    names = reader.get("/v1/shipped-policies").json()
+    names = reader.get("/v1/builtin-policies").json()
     assert "standard" in names
-    assert "policy:" in reader.get("/v1/shipped-policies/standard").text
-    assert reader.get("/v1/shipped-policies/none").status_code == 404
+    assert "policy:" in reader.get("/v1/builtin-policies/standard").text
+    assert reader.get("/v1/builtin-policies/none").status_code == 404
 
 
-def test_a_dry_run_says_what_would_turn(reader: TestClient, site: ProjectState) -> None:
-    text = reader.get("/v1/shipped-policies/standard").text
+def test_a_backtest_lists_the_decisions_that_would_change(reader: TestClient, site: ProjectState) -> None:
+    text = reader.get("/v1/builtin-policies/standard").text
     before = site.ledger.size()
-    found = reader.post("/v1/policies/dry-run", json={"policy": text}).json()
-    assert {(item["version"], item["before"], item["now"]) for item in found["replayed"]} == {
+    found = reader.post("/v1/policies/backtests", json={"policy": text}).json()
+    assert {(item["version"], item["before"], item["now"]) for item in found["decisions"]} == {
         ("1", "approved", "inconclusive"),  # what standard asks for was never measured here
         ("2", "approved", "inconclusive"),
         ("3", "rejected", "inconclusive"),
     }
-    assert found["turned"] == 3
-    assert reader.post("/v1/policies/dry-run", json={"policy": text, "model": "other"}).json()["replayed"] == []
-    faults = reader.post("/v1/policies/dry-run", json={"policy": "policy: x\nrules: 3\n"}).json()
+    assert found["changed"] == 3
+    assert reader.post("/v1/policies/backtests", json={"policy": text, "model": "other"}).json()["decisions"] == []
+    faults = reader.post("/v1/policies/backtests", json={"policy": "policy: x\nrules: 3\n"}).json()
     assert (faults["code"], len(faults["reasons"]) > 1) == ("invalid-policy", True)
     assert site.ledger.size() == before

@@ -1,4 +1,4 @@
-"""People who come in through an OIDC issuer: their groups give them roles, in one project or in several.
+"""People who log in through an OIDC issuer: their groups give them roles, in one project or in several.
 
 What groups may do stands in ``AUDITSVC_OIDC_ROLES``: ``ml-leads=approver, plates-qa=auditor@plates``.  A token that
 was checked once is remembered until it ends, at most for a minute, so that a person who left is out soon.
@@ -13,17 +13,16 @@ import hashlib
 import re
 import time
 from collections import OrderedDict, defaultdict
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
-from auditsvc.web.caller import Caller
-from auditsvc.web.permissions import RequiredRole
+from auditsvc.web.auth.permissions import ROLES, Caller
 
 if TYPE_CHECKING:
     from auditsvc.adapters.oidc import Claims, OidcIssuer
 
-REMEMBERED_S = 60.0
-MOST = 1000
+CACHE_S = 60.0
+MAX_CACHED = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 RoleGrants = dict[str, tuple[tuple[str, str], ...]]
@@ -43,8 +42,8 @@ def parse_role_grants(text: str, projects: tuple[str, ...]) -> RoleGrants:
         role, _, project = granted.strip().partition("@")
         if not equals or not group.strip():
             faults.append(f"{part!r} is not GROUP=ROLE or GROUP=ROLE@PROJECT")
-        elif role not in get_args(RequiredRole)[2:]:
-            faults.append(f"{part!r} names no role; there are {', '.join(get_args(RequiredRole)[2:])}")
+        elif role not in ROLES:
+            faults.append(f"{part!r} names no role; there are {', '.join(ROLES)}")
         elif project and project not in projects:
             faults.append(f"{part!r} names no project of AUDITSVC_PROJECTS")
         else:
@@ -95,7 +94,7 @@ class OidcUsers:
         if known is not None and now < known[0]:
             return known[1]
         claims = self.issuer.claims(token)
-        self._checked[key] = (min(claims.expires, now + REMEMBERED_S), claims)
-        if len(self._checked) > MOST:
+        self._checked[key] = (min(claims.expires, now + CACHE_S), claims)
+        if len(self._checked) > MAX_CACHED:
             self._checked.popitem(last=False)
         return claims

@@ -24,7 +24,7 @@ from auditsvc.errors import Conflict, NotFound, Unauthenticated
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value
 from auditsvc.web import service_schema
-from auditsvc.web.caller import Caller
+from auditsvc.web.auth.permissions import Caller
 
 PREFIX = "auditsvc_"
 """Every token starts with it, so that secret scanners recognise a leaked one."""

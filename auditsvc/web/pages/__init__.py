@@ -1,32 +1,21 @@
-"""The pages: what waits for whom, a candidate beside its parent, a decision with its rules, the log, verifying.
+"""The web pages: releases, candidates, decisions, policies, reports, statements, jobs, log and verification.
 
-Server-rendered, no build step, nothing from other hosts.  A page reads what the API reads, and its buttons end in the
-same verbs under the same roles.
+They are rendered on the server, without a build step and without files from other hosts. A page reads what the API
+reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import (
-    activity,
-    candidate_page,
-    decision_page,
-    guide,
-    incident_pages,
-    overview,
-    policy_pages,
-    report_pages,
-    statement_pages,
-)
+from auditsvc.web.pages import activity, candidate, decision, guide, overview, policies, reports, statements
 
 routers = (
     overview.router,
-    candidate_page.router,
-    decision_page.router,
+    candidate.router,
+    decision.router,
     activity.router,
     login.router,
-    policy_pages.router,
-    report_pages.router,
-    statement_pages.router,
-    incident_pages.router,
+    policies.router,
+    reports.router,
+    statements.router,
     guide.router,
 )
 

@@ -6,32 +6,32 @@ import re
 from functools import cache
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from auditsvc.errors import NotFound
+from auditsvc.web.auth.authentication import Router
 from auditsvc.web.rendering import page
-from auditsvc.web.role_routes import RoleRoute
 
-router = APIRouter(route_class=RoleRoute, include_in_schema=False)
+router = Router(include_in_schema=False)
 
 _FOLDER = Path(__file__).parents[2] / "guide"
 
 
-@router.get("/guide")
+@router.get("/guide", needs="reader")
 def guide(request: Request) -> HTMLResponse:
     """The table of contents."""
-    return _shown(request, "index")
+    return _guide_page(request, "index")
 
 
-@router.get("/guide/{name:path}")
+@router.get("/guide/{name:path}", needs="reader")
 def guide_page(request: Request, name: str) -> HTMLResponse:
     """One page of the guide.  Raises ``NotFound``."""
-    return _shown(request, name)
+    return _guide_page(request, name)
 
 
-def _shown(request: Request, name: str) -> HTMLResponse:
+def _guide_page(request: Request, name: str) -> HTMLResponse:
     title, body = _rendered(name)
     return page(request, "guide.html", "/guide", title=title, body=body)
 

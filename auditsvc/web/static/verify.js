@@ -1,6 +1,6 @@
 "use strict";
-// Sends the dropped file to the API and shows what came out; builds elements, never HTML from text.
-const form = document.getElementById("drop"), input = document.getElementById("file"), found = document.getElementById("found");
+// Sends the dropped file to the API and shows the result; builds elements, never HTML from text.
+const form = document.getElementById("drop"), input = document.getElementById("file"), output = document.getElementById("result");
 
 function element(kind, text, name) {
   const made = document.createElement(kind);
@@ -11,62 +11,62 @@ function element(kind, text, name) {
 
 async function check(file) {
   if (document.getElementById("identify")?.checked) return trace(file);
-  found.replaceChildren(element("p", `Checking ${file.name} …`, "quiet"));
+  output.replaceChildren(element("p", `Checking ${file.name} …`, "quiet"));
   const kind = file.name.endsWith(".tar") ? "application/x-tar" : "application/octet-stream";
   try {
     const answer = await fetch("/v1/verify", { method: "POST", body: file, headers: { "Content-Type": kind } });
     show(file, await answer.json(), answer.ok);
   } catch (error) {
-    found.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
+    output.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
   }
 }
 
 async function trace(file) {
-  found.replaceChildren(element("p", `Comparing ${file.name} with every marked version …`, "quiet"));
+  output.replaceChildren(element("p", `Comparing ${file.name} with every watermarked version …`, "quiet"));
   try {
     const answer = await fetch("/v1/identify", { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } });
-    const told = await answer.json();
+    const result = await answer.json();
     if (!answer.ok) {
-      found.replaceChildren(element("p", [told.detail, ...(told.reasons || [])].join("; "), "notice"));
+      output.replaceChildren(element("p", [result.detail, ...(result.reasons || [])].join("; "), "notice"));
       return;
     }
     const head = element("h2");
-    head.append(element("span", told.verdict, `standing ${told.verdict === "MATCH" ? "VALID" : "UNKNOWN"}`), ` ${file.name}`);
-    const parts = [head, element("p", told.sentence), element("p", `${told.tried} marked versions were tried`, "quiet")];
-    for (const match of told.matches)
+    head.append(element("span", result.verdict, `badge ${result.verdict === "MATCH" ? "VALID" : "UNKNOWN"}`), ` ${file.name}`);
+    const parts = [head, element("p", result.sentence), element("p", `${result.tried} watermarked versions compared`, "quiet")];
+    for (const match of result.matches)
       parts.push(element("p", `${match.model} ${match.version}${match.recipient ? ` for ${match.recipient}` : ""}: ${match.standing}, z ${match.z.toFixed(1)}`));
-    for (const left of told.untried) parts.push(element("p", `not tried: ${left}`, "quiet"));
-    found.replaceChildren(...parts);
+    for (const left of result.untried) parts.push(element("p", `skipped: ${left}`, "quiet"));
+    output.replaceChildren(...parts);
   } catch (error) {
-    found.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
+    output.replaceChildren(element("p", `The service did not answer: ${error.message}`, "notice"));
   }
 }
 
-function show(file, told, ok) {
+function show(file, result, ok) {
   if (!ok) {
-    found.replaceChildren(element("p", [told.detail, ...(told.reasons || [])].join("; "), "notice"));
+    output.replaceChildren(element("p", [result.detail, ...(result.reasons || [])].join("; "), "notice"));
     return;
   }
   const head = element("h2");
-  head.append(element("span", told.verdict, `standing ${told.verdict}`), ` ${file.name}`);
-  const parts = [head, element("p", told.words), element("p", `${told.digest} · ${told.size.toLocaleString("en")} bytes`, "quiet digest")];
-  if (told.verification) {
+  head.append(element("span", result.verdict, `badge ${result.verdict}`), ` ${file.name}`);
+  const parts = [head, element("p", result.message), element("p", `${result.digest} · ${result.size.toLocaleString("en")} bytes`, "quiet digest")];
+  if (result.verification) {
     const list = element("ol", undefined, "steps");
-    for (const step of told.verification.steps) {
+    for (const step of result.verification.steps) {
       const line = element("li");
-      line.append(element("span", step.ok ? "holds" : step.code, `standing ${step.ok ? "met" : "violated"}`), ` ${step.step}: ${step.detail}`);
+      line.append(element("span", step.ok ? "passed" : step.code, `badge ${step.ok ? "met" : "violated"}`), ` ${step.step}: ${step.detail}`);
       list.append(line);
     }
-    parts.push(element("h3", "Every step"), list);
-    for (const note of told.verification.notes) parts.push(element("p", note, "quiet"));
+    parts.push(element("h3", "Verification steps"), list);
+    for (const note of result.verification.notes) parts.push(element("p", note, "quiet"));
   }
-  for (const origin of told.origins) {
+  for (const origin of result.origins) {
     const line = element("p"), link = element("a", `${origin.kind} ${origin.digest.slice(7, 19)}`);
     link.href = origin.kind === "candidate" ? `/candidates/${origin.digest}` : origin.href;
     line.append(link, ` ${origin.relation}`);
     parts.push(line);
   }
-  found.replaceChildren(...parts);
+  output.replaceChildren(...parts);
 }
 
 input.addEventListener("change", () => input.files.length && check(input.files[0]));

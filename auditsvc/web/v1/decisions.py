@@ -1,76 +1,88 @@
-"""Decisions, and what named people do about them: consent, waive a rule, have it sealed."""
+"""Decisions, their approvals and waivers, and the release of an approved candidate."""
 
 from __future__ import annotations
 
 import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from auditsvc.records import Approval, Candidate, Decision, Name, Release, Text, Waiver
 from auditsvc.services.decisions import approve, waive
-from auditsvc.web.authentication import site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest, get_record, record_router
-from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
-router = APIRouter(route_class=RoleRoute, tags=["decisions"])
+router = Router(tags=["decisions"])
 
 record_router(
     router,
     Decision,
     "/v1/decisions",
-    many="Decisions",
-    about="of",
-    means="A candidate's digest, or `candidate|policy`, both as digests.",
+    names=("decision", "decisions"),
+    about="A candidate's digest, or `candidate|policy`, both as digests.",
 )
-record_router(router, Approval, "/v1/approvals", many="Approvals", about="of", means="A decision's digest.")
-record_router(router, Waiver, "/v1/waivers", many="Waivers", about="of", means="A candidate's digest.")
+record_router(router, Approval, "/v1/approvals", names=("approval", "approvals"), about="A decision's digest.")
+record_router(router, Waiver, "/v1/waivers", names=("waiver", "waivers"), about="A candidate's digest.")
 
 
-class Consent(BaseModel):
-    """What goes with an approval."""
+class ApprovalRequest(BaseModel):
+    """The comment of an approval."""
 
     comment: Annotated[str, Field(max_length=4000)] = ""
 
 
-class Waiving(BaseModel):
-    """One rule, a reason that every report prints, and the last day that it holds."""
+class WaiverRequest(BaseModel):
+    """One rule, the reason that every report prints, and the last valid day."""
 
     rule: Name
     reason: Text
     until: datetime.date
 
 
-@router.post("/v1/decisions/{digest}/approvals", status_code=201, response_model=Approval, summary="Consent")
-def consent(request: Request, digest: ADigest, given: Consent) -> Response:
-    """The token's holder consents to this decision.
+@router.post(
+    "/v1/decisions/{digest}/approvals",
+    needs="approver",
+    status_code=201,
+    response_model=Approval,
+    summary="Approve a decision",
+)
+def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest) -> Response:
+    """Approve under your name.
 
-    Who submitted the candidate can't, and nobody counts twice: the database refuses it.  Consenting again gives the
-    first approval.
+    The person who submitted the candidate can't approve it, and a person counts once: the database enforces both.
+    Approving again returns the first approval.
     """
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = approve(site.ctx, decision, request.state.caller.name, given.comment)
+    made = approve(site.ctx, decision, request.state.caller.name, approval.comment)
     return get_record(request, made, 201, "/v1/approvals")
 
 
-@router.post("/v1/decisions/{digest}/waivers", status_code=201, response_model=Waiver, summary="Waive one rule")
-def take(request: Request, digest: ADigest, given: Waiving) -> Response:
-    """The token's holder takes one open rule of this decision upon themselves.  The next audit's decision counts it."""
+@router.post(
+    "/v1/decisions/{digest}/waivers", needs="approver", status_code=201, response_model=Waiver, summary="Waive a rule"
+)
+def create_waiver(request: Request, digest: ADigest, waiver: WaiverRequest) -> Response:
+    """Take responsibility for one open rule of this decision. The decision of the next audit applies it."""
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = waive(site.ctx, decision, given.rule, request.state.caller.name, given.reason, given.until)
+    made = waive(site.ctx, decision, waiver.rule, request.state.caller.name, waiver.reason, waiver.until)
     return get_record(request, made, 201, "/v1/waivers")
 
 
-@router.post("/v1/decisions/{digest}/release", status_code=201, response_model=Release, summary="Seal and release")
-def seal(request: Request, digest: ADigest) -> Response:
-    """Sign, attest and log the candidate of an approved decision, and move the registry's alias to it.
+@router.post(
+    "/v1/decisions/{digest}/release",
+    needs="auditor",
+    status_code=201,
+    response_model=Release,
+    summary="Release a candidate",
+)
+def create_release(request: Request, digest: ADigest) -> Response:
+    """Signs, attests and logs the candidate of an approved decision, then moves the registry alias to it.
 
-    Doing it again gives the same release.
+    Releasing again returns the same release.
     """
     from auditsvc.services.release import release
 

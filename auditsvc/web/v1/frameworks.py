@@ -1,22 +1,22 @@
-"""Frameworks: what reports are held against, as data."""
+"""The compliance frameworks that reports map evidence to."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from pydantic import BaseModel
 
 from auditsvc.compliance import Framework, load_frameworks
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
 from auditsvc.resources import resource_dir
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router
 
-router = APIRouter(route_class=RoleRoute, tags=["policies"])
+router = Router(tags=["policies"])
 
 
-class About(BaseModel):
+class FrameworkSummary(BaseModel):
     """A framework without its requirements."""
 
     framework: Name
@@ -26,11 +26,11 @@ class About(BaseModel):
     requirements: int
 
 
-@router.get("/v1/frameworks", summary="Frameworks")
-def frameworks(request: Request) -> list[About]:  # noqa: ARG001 - every route of a role takes its request
-    """Every framework that reports are held against, and on which day somebody compared it with its source."""
+@router.get("/v1/frameworks", needs="reader", summary="List frameworks")
+def list_frameworks(request: Request) -> list[FrameworkSummary]:  # noqa: ARG001 - a route with a role takes its request
+    """Every framework, with the date on which a person last compared it with its source."""
     return [
-        About(
+        FrameworkSummary(
             framework=one.framework,
             name=one.name,
             version=one.version,
@@ -41,12 +41,12 @@ def frameworks(request: Request) -> list[About]:  # noqa: ARG001 - every route o
     ]
 
 
-@router.get("/v1/frameworks/{framework}", summary="One framework")
-def framework(
+@router.get("/v1/frameworks/{framework}", needs="reader", summary="Get one framework")
+def get_framework(
     request: Request,  # noqa: ARG001 - as above
-    framework: Annotated[Name, Path(description="As in `framework` of the list.")],
+    framework: Annotated[Name, Path(description="`framework` of the list.")],
 ) -> Framework:
-    """All its requirements: what each rests on, and from when it applies."""
+    """All requirements, with the evidence that each needs, and the date from which it applies."""
     for one in load_frameworks(resource_dir("policies")):
         if one.framework == framework:
             return one

@@ -1,18 +1,17 @@
-"""The gate question over HTTP: one fast GET that a pipeline asks before it uses a model."""
+"""The gate query: one fast GET for a pipeline, before it uses a model."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from auditsvc.records import Name
 from auditsvc.services.gate_query import GateAnswer
-from auditsvc.web.authentication import site_of
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
 
-router = APIRouter(route_class=RoleRoute, tags=["gate"])
+router = Router(tags=["gate"])
 
 Version = Annotated[str, Query(pattern=r"^[1-9][0-9]*$", max_length=20, description="The version in the registry.")]
 Policy = Annotated[
@@ -35,20 +34,20 @@ _EXAMPLE = {
 
 @router.get(
     "/v1/gate",
+    needs="reader",
     response_model=GateAnswer,
-    summary="May this version be used?",
-    responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}, 304: {"description": "As you know it."}},
+    summary="Query the gate",
+    responses={200: {"content": {"application/json": {"example": _EXAMPLE}}}, 304: {"description": "Not modified."}},
 )
-async def gate(
+async def query_gate(
     request: Request,
     model: Annotated[Name, Query(description="The model's name in the registry.")],
     version: Version,
     policy: Policy = None,
 ) -> Response:
-    """`approved` only if the version was approved, released, and not revoked; else every reason against it.
+    """May this version be used? `approved` only if it was approved, released and not revoked; otherwise every reason.
 
-    Without `policy` the newest decision counts.  The answer has an `ETag`; send it as `If-None-Match` to ask whether
-    it still holds.
+    Without `policy` the newest decision counts. Send the answer's `ETag` as `If-None-Match` to ask whether it changed.
     """
     answered = await site_of(request).answers.ask(model, version, policy)
     headers = {"etag": answered.etag}

@@ -1,7 +1,7 @@
-"""Background work: ask for it, watch it, stop it, try it again.
+"""Background jobs: create, follow, cancel, retry.
 
-What a job does is done by workers (``auditsvc worker``); here it is only put into the queue and looked at.  A job that
-was taken (202) survives the death of this service and of every worker.
+Workers (``auditsvc worker``) run the jobs; these routes only queue and read them. An accepted job (202) survives a
+crash of the service and of every worker.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -36,24 +36,23 @@ from auditsvc.records import (
     ReleaseRequest,
     ReportRequest,
 )
-from auditsvc.web.authentication import site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import Limit
-from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
-router = APIRouter(route_class=RoleRoute, tags=["jobs"])
+router = Router(tags=["jobs"])
 
-LOOK_S = 0.5
-"""Between two looks for news of a job, in seconds."""
+POLL_S = 0.5
+"""Seconds between two polls for events of a job."""
 
 JobKind = Literal["prune", "admit", "audit", "release", "report", "monitor"]
 
-_TAKEN: dict[str, Any] = {"status_code": 202, "response_model": Job}
+_ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": Job}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-    204: {"description": "It ended."},
+    204: {"description": "The job has ended."},
 }
-_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "As you know it."}}
+_UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified."}}
 
 
 class JobPage(BaseModel):
@@ -63,71 +62,72 @@ class JobPage(BaseModel):
     next: JobId | None = None
 
 
-def _take(request: Request, order: JobRequest) -> Response:
+def _submit(request: Request, job_request: JobRequest) -> Response:
     site = site_of(request)
-    job = site.jobs.submit(order, request.state.caller.name)
+    job = site.jobs.submit(job_request, request.state.caller.name)
     site.trigger("working")
-    return _shown(job, 202, {"location": f"/v1/jobs/{job.id}"})
+    return _response(job, 202, {"location": f"/v1/jobs/{job.id}"})
 
 
-def _shown(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def _response(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(job.model_dump_json(), status, headers, "application/json")
 
 
-@router.post("/v1/jobs/prune", **_TAKEN, summary="Prune, mark and submit")
-def prune(request: Request, order: PruneRequest) -> Response:
-    """A registered parent is pruned by a recipe, marked, loaded again in a clean process, and submitted by you."""
+@router.post("/v1/jobs/prune", needs="submitter", **_ACCEPTED, summary="Prune a model")
+def create_prune_job(request: Request, order: PruneRequest) -> Response:
+    """Prunes a registered parent by a recipe, embeds the watermark, checks the round trip in a clean process, and
+    submits the candidate under your name."""
     site_of(request).ledger.get(Parent, order.parent)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.post("/v1/jobs/admit", **_TAKEN, summary="Admit and submit")
-def admit(request: Request, order: AdmitRequest) -> Response:
-    """A candidate that was pruned elsewhere is admitted, from files that were sent to `/v1/uploads` or a version of the
-    registry, submitted by you, and audited at once if a policy and data are named."""
+@router.post("/v1/jobs/admit", needs="submitter", **_ACCEPTED, summary="Import a candidate")
+def create_admit_job(request: Request, order: AdmitRequest) -> Response:
+    """Imports a candidate that was pruned elsewhere, from files of `/v1/uploads` or from a registry version, and
+    submits it under your name. With a policy and a data set, it is audited too."""
     site_of(request).ledger.get(Parent, order.parent)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.post("/v1/jobs/audit", **_TAKEN, summary="Measure, judge and report")
-def audit(request: Request, order: AuditRequest) -> Response:
-    """A candidate is measured beside its parent on a data set of the service's data folder, judged, and reported on."""
+@router.post("/v1/jobs/audit", needs="auditor", **_ACCEPTED, summary="Audit a candidate")
+def create_audit_job(request: Request, order: AuditRequest) -> Response:
+    """Measures a candidate and its parent on a data set of the service, decides, and writes the report."""
     ledger = site_of(request).ledger
     ledger.get(Candidate, order.candidate)
     if order.policy.startswith("sha256:"):
         ledger.get(Policy, order.policy)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.post("/v1/jobs/release", **_TAKEN, summary="Seal and release")
-def release(request: Request, order: ReleaseRequest) -> Response:
-    """The candidate of an approved decision is signed, attested and logged, and the registry's alias moved to it."""
+@router.post("/v1/jobs/release", needs="auditor", **_ACCEPTED, summary="Release a candidate")
+def create_release_job(request: Request, order: ReleaseRequest) -> Response:
+    """Signs, attests and logs the candidate of an approved decision, then moves the registry alias to it."""
     site_of(request).ledger.get(Decision, order.decision)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.post("/v1/jobs/report", **_TAKEN, summary="Write a report again")
-def report(request: Request, order: ReportRequest) -> Response:
-    """The report of a decision, in these formats; the same records give the same bytes."""
+@router.post("/v1/jobs/report", needs="auditor", **_ACCEPTED, summary="Write a report")
+def create_report_job(request: Request, order: ReportRequest) -> Response:
+    """Writes the report of a decision in the given formats. The same records give the same bytes."""
     site_of(request).ledger.get(Decision, order.decision)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.post("/v1/jobs/monitor", **_TAKEN, summary="Look at a release in use")
-def monitor(request: Request, order: MonitorRequest) -> Response:
-    """A release is verified, and the quick checks of its policy are run and judged again on newer images.
+@router.post("/v1/jobs/monitor", needs="auditor", **_ACCEPTED, summary="Monitor a release")
+def create_monitor_job(request: Request, order: MonitorRequest) -> Response:
+    """Verifies a release, and repeats the quick checks of its policy on newer images.
 
-    What fell since its audit is told; nothing is moved by it."""
+    The result lists what got worse since the audit. The registry alias doesn't change."""
     site_of(request).ledger.get(Release, order.release)
-    return _take(request, order)
+    return _submit(request, order)
 
 
-@router.get("/v1/jobs", response_model=JobPage, summary="Jobs")
-def several(
+@router.get("/v1/jobs", needs="reader", response_model=JobPage, summary="List jobs")
+def list_jobs(
     request: Request,
     kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    cursor: Annotated[JobId | None, Query(description="Where to go on: `next` of the page before.")] = None,
+    cursor: Annotated[JobId | None, Query(description="`next` of the previous page.")] = None,
     limit: Limit = 20,
 ) -> JobPage:
     """Newest first."""
@@ -135,54 +135,62 @@ def several(
     return JobPage(items=list(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 
 
-@router.get("/v1/jobs/{id}", response_model=Job, responses=_UNCHANGED, summary="One job")
-def one(request: Request, id: JobId) -> Response:
-    """How it stands: `queued`, `running`, `done` with its result, `failed` with its fault, or `cancelled`."""
+@router.get("/v1/jobs/{id}", needs="reader", response_model=Job, responses=_UNCHANGED, summary="Get one job")
+def get_job(request: Request, id: JobId) -> Response:
+    """Its state: `queued`, `running`, `done` with the result, `failed` with the error, or `cancelled`."""
     job = site_of(request).jobs.get(id)
     tag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()[:32]}"'
     if tag in request.headers.get("if-none-match", ""):
         return Response(None, 304, {"etag": tag})
-    return _shown(job, headers={"etag": tag})
+    return _response(job, headers={"etag": tag})
 
 
-@router.post("/v1/jobs/{id}/cancel", response_model=Job, summary="Stop a job")
-def cancel(request: Request, id: JobId) -> Response:
-    """At once if it waits, else at its next sign of life; what it finished is kept."""
-    return _shown(site_of(request).jobs.cancel(id))
+@router.post("/v1/jobs/{id}/cancel", needs="auditor", response_model=Job, summary="Cancel a job")
+def cancel_job(request: Request, id: JobId) -> Response:
+    """A queued job is cancelled at once, a running one at its next heartbeat. Finished steps are kept."""
+    return _response(site_of(request).jobs.cancel(id))
 
 
-@router.post("/v1/jobs/{id}/retry", response_model=Job, summary="Try a job again")
-def retry(request: Request, id: JobId) -> Response:
-    """A job that failed or was cancelled is queued again; evidence that was measured is found, not measured twice."""
+@router.post("/v1/jobs/{id}/retry", needs="auditor", response_model=Job, summary="Retry a job")
+def retry_job(request: Request, id: JobId) -> Response:
+    """Queues a failed or cancelled job again. Evidence that was measured is read from the cache."""
     site = site_of(request)
     job = site.jobs.retry(id)
     site.trigger("working")
-    return _shown(job)
+    return _response(job)
 
 
-@router.get("/v1/jobs/{id}/events", response_class=StreamingResponse, responses=_STREAM, summary="What a job tells")
-async def events(
+@router.get(
+    "/v1/jobs/{id}/events",
+    needs="reader",
+    response_class=StreamingResponse,
+    responses=_STREAM,
+    summary="Stream the events of a job",
+)
+async def stream_job_events(
     request: Request,
     id: JobId,
-    wait: Annotated[int, Query(ge=0, le=60, description="Seconds to wait for more before the stream ends.")] = 30,
+    wait: Annotated[
+        int, Query(ge=0, le=60, description="Seconds to wait for more events before the stream ends.")
+    ] = 30,
     seen: Annotated[str, Header(alias="last-event-id", max_length=20)] = "",
 ) -> Response:
-    """Server-sent events: `progress` for each thing it tells, `end` with the job when it is over.
+    """Server-sent events: `progress` for each event, and `end` with the job when it has ended.
 
-    The stream ends after a while; a browser connects again by itself and goes on behind `Last-Event-ID`.
+    The stream ends after `wait` seconds; a browser reconnects by itself and continues after `Last-Event-ID`.
     """
     site = site_of(request)
     job = await run_in_threadpool(site.jobs.get, id)
     if seen == "end" and job.state in ENDS:
         return Response(None, 204)
     if seen not in ("", "end") and not seen.isdecimal():
-        raise InvalidInput("Last-Event-ID is the id of an event that came before; leave it out to begin at the first")
+        raise InvalidInput("Last-Event-ID must be the id of an earlier event; leave it out to start at the first")
     after = int(seen) if seen.isdecimal() else 0
-    return StreamingResponse(_told(site, id, after, wait), media_type="text/event-stream")
+    return StreamingResponse(_events(site, id, after, wait), media_type="text/event-stream")
 
 
-async def _told(site: ProjectState, job: JobId, after: int, wait_s: float) -> AsyncIterator[str]:
-    """News as it comes.  The state is read before the news, so that nothing is told after the end."""
+async def _events(site: ProjectState, job: JobId, after: int, wait_s: float) -> AsyncIterator[str]:
+    """New events as they come. The state is read before the events, so that no event follows the end."""
     until = time.monotonic() + wait_s
     while True:
         found = await run_in_threadpool(site.jobs.get, job)
@@ -194,4 +202,4 @@ async def _told(site: ProjectState, job: JobId, after: int, wait_s: float) -> As
             return
         if time.monotonic() >= until:
             return
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

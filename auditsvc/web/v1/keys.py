@@ -1,32 +1,31 @@
-"""The public keys of this installation: whom to trust for what."""
+"""The public keys of this installation."""
 
 from __future__ import annotations
 
 from typing import get_args
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from auditsvc.ports import KeyRole
 from auditsvc.services.signing_context import trust_of
-from auditsvc.web.authentication import site_of
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
 
-router = APIRouter(route_class=RoleRoute, tags=["log"])
+router = Router(tags=["log"])
 
 
 class PublicKey(BaseModel):
-    """One key: its role, and its public half as PEM."""
+    """One key: its role, and the public key as PEM."""
 
     role: KeyRole
     pem: str
 
 
-@router.get("/v1/keys", summary="Public keys")
-def public_keys(request: Request) -> list[PublicKey]:
-    """One key for each role.  To trust them, compare them with what you got on another way."""
+@router.get("/v1/keys", needs="reader", summary="List public keys")
+def list_keys(request: Request) -> list[PublicKey]:
+    """One key for each role. Before you trust them, compare them with a copy from another channel."""
     site: ProjectState = site_of(request)
     roles: tuple[KeyRole, ...] = get_args(KeyRole)
     return [PublicKey(role=role, pem=site.keys.signer(role).public_pem.decode()) for role in roles]
@@ -34,10 +33,11 @@ def public_keys(request: Request) -> list[PublicKey]:
 
 @router.get(
     "/v1/keys/trust-policy",
+    needs="reader",
     response_class=Response,
     responses={200: {"content": {"application/json": {}}}},
-    summary="Trust policy",
+    summary="Get the trust policy",
 )
-def trust_policy(request: Request) -> Response:
-    """All keys with what each may sign, as `auditsvc verify --key` takes it."""
+def get_trust_policy(request: Request) -> Response:
+    """All keys with what each may sign, in the format of `auditsvc verify --key`."""
     return Response(trust_of(site_of(request).ctx).to_json(), media_type="application/json")

@@ -1,12 +1,10 @@
-"""The transparency log for whoever wants to check it: signed checkpoints, proofs, entries, tiles.
+"""The transparency log: signed checkpoints, proofs, entries and tiles.
 
-Under ``/v1/log`` it is served as C2SP "tlog-tiles" says (``checkpoint``, ``tile/...``), so that a public witness or a
-mirror can follow it without knowing anything else of this service.
+``/v1/log`` follows the C2SP specification "tlog-tiles" (``checkpoint``, ``tile/...``), so that a public witness or a
+mirror can follow the log without knowing anything else about this service.
 
-The checkpoint that the service shows: signed once for each size, kept, and never taken back.
-
-If the database comes back from an old backup, the log no longer continues what was published, and nothing is signed
-until it does.
+A checkpoint is signed once for each size and stored. If the database was restored from an old backup, the log no longer
+extends the published checkpoint, and nothing is signed until it does.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -24,17 +22,16 @@ from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.merkle_log import WIDTH, Tile, entry_tile, hash_tile
 from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
 from auditsvc.records import Digest
-from auditsvc.web.authentication import site_of
-from auditsvc.web.record_routes import FOR_EVER
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.record_routes import IMMUTABLE
 from auditsvc.web.state import ProjectState
 
 
 def current_checkpoint(site: ProjectState) -> str:
-    """The signed checkpoint of the log as it stands.
+    """The signed checkpoint of the current log.
 
     Raises:
-        Conflict: the log does not continue what it has published.
+        Conflict: the log does not extend the published checkpoint.
         Unavailable: the store or the keys can't be read or written, or too few witnesses answer.
     """
     ctx = site.ctx
@@ -43,10 +40,10 @@ def current_checkpoint(site: ProjectState) -> str:
     ).current()
 
 
-router = APIRouter(route_class=RoleRoute, tags=["log"])
+router = Router(tags=["log"])
 
-Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree's size; the newest if left out.")]
-Index = Annotated[int, Path(ge=0, le=2**53, description="The entry's number, from 0.")]
+Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree size; the newest by default.")]
+Index = Annotated[int, Path(ge=0, le=2**53, description="The entry's index, from 0.")]
 _TILE = r"^(entries|[0-9]|[1-5][0-9]|6[0-3])/(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"
 TilePath = Annotated[str, Path(pattern=_TILE, max_length=100, description="As in C2SP tlog-tiles: `0/000`.")]
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
@@ -58,7 +55,7 @@ _ENTRY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json":
 
 
 class Inclusion(BaseModel):
-    """That an entry is in the tree: hash `leaf` up along `path`, and `root` must come out (RFC 6962)."""
+    """An inclusion proof: hashing `leaf` along `path` gives `root` (RFC 6962)."""
 
     index: int
     size: int
@@ -68,7 +65,7 @@ class Inclusion(BaseModel):
 
 
 class Consistency(BaseModel):
-    """That the tree of size `new` continues the tree of size `old`."""
+    """A consistency proof: the tree of size `new` extends the tree of size `old`."""
 
     old: int
     new: int
@@ -81,26 +78,30 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@router.get("/v1/log/checkpoint", response_class=Response, responses=_TEXT, summary="How far the log has grown")
-def checkpoint(request: Request) -> Response:
+@router.get(
+    "/v1/log/checkpoint", needs="reader", response_class=Response, responses=_TEXT, summary="Get the checkpoint"
+)
+def get_checkpoint(request: Request) -> Response:
     """Origin, size and root, signed by the log's key: a C2SP signed note.
 
-    `409` if the log has lost or changed what it published before: nothing is signed until that is restored.
+    `409` if the log no longer extends the published checkpoint: nothing is signed until it is restored.
     """
     return Response(current_checkpoint(site_of(request)), media_type="text/plain; charset=utf-8")
 
 
-@router.get("/v1/log/inclusion", summary="Proof that something was logged")
-def inclusion(
+@router.get("/v1/log/inclusion", needs="reader", summary="Get an inclusion proof")
+def get_inclusion_proof(
     request: Request,
     object: Annotated[Digest | None, Query(description="The digest of a record.")] = None,
-    index: Annotated[int | None, Query(ge=0, le=2**53, description="Or: the number of an entry.")] = None,
+    index: Annotated[
+        int | None, Query(ge=0, le=2**53, description="The index of an entry, instead of `object`.")
+    ] = None,
     size: Size = None,
 ) -> Inclusion:
-    """The audit path of one entry in the tree of this size; hashes as base64."""
+    """The audit path of one entry in a tree of this size; hashes in base64."""
     ledger: LoggedLedger = site_of(request).ledger
     if (object is None) == (index is None):
-        raise InvalidInput("give exactly one of object and index")
+        raise InvalidInput("give either `object` or `index`")
     at = ledger.leaf_index(object) if object is not None else index or 0
     within = size or ledger.size()
     path = ledger.inclusion(at, within)
@@ -110,13 +111,13 @@ def inclusion(
     )
 
 
-@router.get("/v1/log/consistency", summary="Proof that the log only grew")
-def consistency(
+@router.get("/v1/log/consistency", needs="reader", summary="Get a consistency proof")
+def get_consistency_proof(
     request: Request,
-    old: Annotated[int, Query(ge=1, le=2**53, description="A size that you saw before.")],
+    old: Annotated[int, Query(ge=1, le=2**53, description="The size of a checkpoint that you saved.")],
     new: Size = None,
 ) -> Consistency:
-    """The proof between two sizes; hashes as base64."""
+    """The proof between two tree sizes; hashes in base64."""
     ledger: LoggedLedger = site_of(request).ledger
     now = new or ledger.size()
     path = ledger.consistency(old, now)
@@ -124,25 +125,29 @@ def consistency(
     return Consistency(old=old, new=now, path=[_text(node) for node in path], **roots)
 
 
-@router.get("/v1/log/entries/{index}", response_class=Response, responses=_ENTRY, summary="One entry")
-def entry(request: Request, index: Index) -> Response:
-    """The bytes of an entry: an event (JSON: who did what to which record, when), or a signature that was logged."""
+@router.get(
+    "/v1/log/entries/{index}", needs="reader", response_class=Response, responses=_ENTRY, summary="Get one entry"
+)
+def get_log_entry(request: Request, index: Index) -> Response:
+    """The bytes of an entry: an event as JSON (actor, type, record, time), or a logged signature."""
     site: ProjectState = site_of(request)
     data = site.ledger.leaf(index)
     kind = "application/json" if data.startswith(b"{") else "application/octet-stream"
-    return Response(data, media_type=kind, headers=FOR_EVER)
+    return Response(data, media_type=kind, headers=IMMUTABLE)
 
 
-@router.get("/v1/log/tile/{path:path}", response_class=Response, responses=_BYTES, summary="One tile")
-def tile(request: Request, path: TilePath) -> Response:
-    """256 hashes, or entries, that never change; a client makes its own proofs of them."""
+@router.get(
+    "/v1/log/tile/{path:path}", needs="reader", response_class=Response, responses=_BYTES, summary="Get one tile"
+)
+def get_log_tile(request: Request, path: TilePath) -> Response:
+    """256 hashes or entries that never change; a client computes its own proofs from them."""
     ledger: LoggedLedger = site_of(request).ledger
     wanted, size = Tile.parse(f"tile/{path}"), ledger.size()
     if wanted.level is None:
         data = entry_tile(wanted, size, ledger.leaf)
     else:
         data = hash_tile(wanted, size, lambda level, index: _node(ledger, level, index))
-    headers = FOR_EVER if wanted.width == WIDTH else {}
+    headers = IMMUTABLE if wanted.width == WIDTH else {}
     return Response(data, media_type="application/octet-stream", headers=headers)
 
 

@@ -1,7 +1,7 @@
-"""What MLflow tells us: a version was registered, an alias was moved.
+"""The webhook of the MLflow model registry: a version was registered, or an alias moved.
 
-MLflow signs its webhooks; what is not signed with our secret is refused.  An event is only a hint to look: where the
-alias belongs is asked of the ledger, and who registered what of the registry itself.
+MLflow signs its webhooks, and an event without a valid signature is refused. An event only triggers a check: the ledger
+says where the alias belongs, and the registry says who registered a version.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ import json
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import Header, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from auditsvc.errors import InvalidInput, Unauthenticated
 from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, faults_of
-from auditsvc.web.authentication import site_of
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.webhook_signing import verify
 
-router = APIRouter(route_class=RoleRoute, tags=["webhooks"])
+router = Router(tags=["webhooks"])
 
 
 class MlflowEventResult(BaseModel):
-    """What was made of an event."""
+    """How the event was handled."""
 
-    done: Annotated[str, Field(examples=["looking at the registry"])]
+    result: Annotated[str, Field(examples=["registry check triggered"])]
     candidate: Digest | None = None
     job: JobId | None = None
 
@@ -37,9 +36,10 @@ _EVENT = {"type": "object", "properties": {"entity": {"type": "string"}, "action
 
 @router.post(
     "/v1/mlflow/events",
+    needs="hmac",
     status_code=202,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _EVENT}}}},
-    summary="MLflow's webhook",
+    summary="Receive an MLflow webhook",
 )
 async def receive_mlflow_event(
     request: Request,
@@ -47,39 +47,40 @@ async def receive_mlflow_event(
     delivery: Annotated[str, Header(alias="x-mlflow-delivery-id", max_length=200)] = "",
     timestamp: Annotated[str, Header(alias="x-mlflow-timestamp", max_length=20)] = "",
 ) -> MlflowEventResult:
-    """Give MLflow's registry this address and the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
+    """Register this URL in MLflow with the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
 
-    A version that was registered is logged, and admitted and audited beside the parent of its model where
-    `AUDITSVC_AUTO_AUDIT_POLICY` and `AUDITSVC_AUTO_AUDIT_DATASET` say how.  Aliases and stages are compared now
-    instead of in the next round.
+    A new version is logged. Where `AUDITSVC_AUTO_AUDIT_POLICY` and `AUDITSVC_AUTO_AUDIT_DATASET` are set, it is also imported and
+    audited against the parent of its model. Other events trigger a check of aliases and stages at once.
     """
     site, body = site_of(request), await request.body()
     if not site.mlflow_secret:
-        raise Unauthenticated("no webhooks are taken from MLflow here; set AUDITSVC_MLFLOW_WEBHOOK_SECRET")
+        raise Unauthenticated("MLflow webhooks are disabled; set AUDITSVC_MLFLOW_WEBHOOK_SECRET")
     verify(site.mlflow_secret.encode(), delivery, timestamp, body, signature, time.time())
     entity, action, data = _parts(body)
     if (entity, action) == ("model_version", "created"):
         return await run_in_threadpool(_registered, site, data)
     site.trigger("watching")
-    return MlflowEventResult(done="looking at the registry")
+    return MlflowEventResult(result="registry check triggered")
 
 
 def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
-    """A version that we registered ourselves is left alone; another one is logged, and audited where that is set."""
+    """Ignore a version that auditsvc registered itself; log another one, and audit it where that is configured."""
     model, version = str(data.get("name", ""))[:200], str(data.get("version", ""))[:20]
     known = site.ledger.find(Submission, f"{model}/{version}")
     if known or "auditsvc.digest" in dict(data.get("tags") or {}):
-        return MlflowEventResult(done="registered by auditsvc itself", candidate=known[-1].candidate if known else None)
+        return MlflowEventResult(
+            result="registered by auditsvc itself", candidate=known[-1].candidate if known else None
+        )
     reference = f"models:/{model}/{version}"
-    asked = [
+    known_jobs = [
         job for job in site.jobs.page(kind="admit", limit=100) if getattr(job.request, "reference", "") == reference
     ]
-    if asked and asked[0].state not in ("failed", "cancelled"):
-        return MlflowEventResult(done="asked for already", job=asked[0].id)
+    if known_jobs and known_jobs[0].state not in ("failed", "cancelled"):
+        return MlflowEventResult(result="audit requested already", job=known_jobs[0].id)
     site.log_event("model-version.registered", "mlflow", model=model, version=version)
     parents = site.ledger.find(Parent, model)
     if not (site.audit_policy and site.audit_data and parents):
-        return MlflowEventResult(done="logged")
+        return MlflowEventResult(result="logged")
     try:
         order = AdmitRequest(
             parent=parents[-1].digest,
@@ -89,10 +90,10 @@ def _registered(site: ProjectState, data: dict[str, Any]) -> MlflowEventResult:
             data=site.audit_data,
         )
     except ValidationError as error:
-        raise InvalidInput("this version can't be audited", faults_of(error)) from error
+        raise InvalidInput("the registered version can't be audited", faults_of(error)) from error
     job = site.jobs.submit(order, "mlflow")
     site.trigger("working")
-    return MlflowEventResult(done="audit asked for", job=job.id)
+    return MlflowEventResult(result="audit requested", job=job.id)
 
 
 def _parts(body: bytes) -> tuple[str, str, dict[str, Any]]:
@@ -101,4 +102,4 @@ def _parts(body: bytes) -> tuple[str, str, dict[str, Any]]:
         data = event.get("data") or {}
         return str(event.get("entity", "")), str(event.get("action", "")), dict(data)
     except (ValueError, AttributeError, TypeError) as error:
-        raise InvalidInput(f"this is no event of MLflow: {error}") from error
+        raise InvalidInput(f"the body is not an MLflow webhook event: {error}") from error

@@ -1,6 +1,6 @@
-"""The published trust (TUF): whom to believe and what was recalled, for verifiers that come back for it.
+"""The TUF repository: trusted keys and revocations, for verifiers that update themselves.
 
-It is made anew when it is asked for and half of its day is over, or when something was recalled since.
+It is published again on request once half of its validity is over, or after a revocation.
 """
 
 from __future__ import annotations
@@ -8,39 +8,39 @@ from __future__ import annotations
 from threading import Lock
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from starlette.responses import Response
 
 from auditsvc.errors import NotFound
 from auditsvc.provenance.formats.release_layout import read_or_none
-from auditsvc.web.authentication import site_of
-from auditsvc.web.record_routes import FOR_EVER
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.record_routes import IMMUTABLE
 
-router = APIRouter(route_class=RoleRoute, tags=["log"])
+router = Router(tags=["log"])
 
 _FILE = r"^(metadata/(timestamp|[1-9][0-9]{0,8}\.(root|snapshot|targets))|targets/[0-9a-f]{64}\.[a-z-]{1,40})\.json$"
-_one_at_a_time = Lock()
+_publish_lock = Lock()
 
 
 @router.get(
     "/v1/trust/{path:path}",
+    needs="reader",
     response_class=Response,
     responses={200: {"content": {"application/json": {}}}},
-    summary="Published trust",
+    summary="Get a TUF file",
 )
-def published_trust(
+def get_trust_file(
     request: Request,
     path: Annotated[str, Path(pattern=_FILE, max_length=160, description="As in TUF: `metadata/timestamp.json`.")],
 ) -> Response:
-    """One file of the TUF repository; `auditsvc verify DIR --key release.pub --trust .../v1/trust` reads it all."""
+    """One file of the TUF repository; `auditsvc verify DIR --key release.pub --trust .../v1/trust` reads it."""
     from auditsvc.services.key_rotation import keep_fresh, trust_folder
 
     ctx = site_of(request).ctx
     if path == "metadata/timestamp.json":
-        with _one_at_a_time:
+        with _publish_lock:
             keep_fresh(ctx)
     data = read_or_none(trust_folder(ctx) / path)
     if data is None:
-        raise NotFound(f"there is no {path} in the published trust")
-    return Response(data, media_type="application/json", headers=FOR_EVER if path[0] == "t" else {})
+        raise NotFound(f"the TUF repository has no file {path}")
+    return Response(data, media_type="application/json", headers=IMMUTABLE if path[0] == "t" else {})

@@ -1,7 +1,7 @@
-"""Files on their way in: streamed to the disk, hashed while they are written, kept by content, and nothing else done.
+"""Uploads: streamed to disk, hashed while written, and stored by content.
 
-What is sent here is only stored.  A model's files are looked at by the job that admits them (``admit``), a document
-by whoever names its file in a record.  The same bytes sent twice are kept once.
+An upload is only stored. The ``admit`` job reads the files of a model, and a reviewer reads the file of a document. The
+same bytes are stored once.
 """
 
 from __future__ import annotations
@@ -13,84 +13,84 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry
-from auditsvc.web.authentication import site_of
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
 
-router = APIRouter(route_class=RoleRoute, tags=["candidates"])
+router = Router(tags=["candidates"])
 
 TAR = "application/x-tar"
-MOST_FILES = 100
+MAX_FILES = 100
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 FileName = Annotated[
     str | None,
     Query(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,127}$",
-        description="The file's name; a tar brings its names along.",
+        description="The file's name; not needed for a tar.",
         examples=["instructions.pdf"],
     ),
 ]
 
 
 class Uploaded(BaseModel):
-    """What is kept now: each file with its size and digest, as records name files."""
+    """The stored files with size and digest, in the form that records use."""
 
     files: list[FileEntry]
 
 
 @router.post(
     "/v1/uploads",
+    needs="submitter",
     status_code=201,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, TAR: _BINARY}}},
-    summary="Send files",
+    summary="Upload files",
 )
-async def upload(request: Request, name: FileName = None) -> Uploaded:
+async def create_upload(request: Request, name: FileName = None) -> Uploaded:
     """One file as it is, with `name`; or a model folder as `application/x-tar`: regular files without folders.
 
-    The answer's `files` go into an `admit` job, or into a document's `file`.
+    Use the returned `files` in an `admit` job, or one of them as a document's `file`.
     """
     site, person = site_of(request), request.state.caller.name
     is_tar = request.headers.get("content-type", "").partition(";")[0].strip() == TAR
     if not is_tar and name is None:
-        raise InvalidInput("give the file's name as the parameter `name`, or send a tar as application/x-tar")
-    with on_its_way(site) as scratch:
+        raise InvalidInput("give the file name as the parameter `name`, or send a tar as application/x-tar")
+    with upload_folder(site) as scratch:
         path = scratch / (name or "files.tar")
-        await _received(request, path)
-        files = await run_in_threadpool(keep, site, path, person, is_tar)
+        await _save_body(request, path)
+        files = await run_in_threadpool(store_upload, site, path, person, is_tar)
     return Uploaded(files=files)
 
 
 @contextmanager
-def on_its_way(site: ProjectState) -> Iterator[Path]:
-    """A folder for what is being sent, on the store's own disk; gone at the end."""
+def upload_folder(site: ProjectState) -> Iterator[Path]:
+    """A temporary folder on the store's disk, removed at the end."""
     folder = site.folder / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="on-its-way-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="upload-", dir=folder) as scratch:
         yield Path(scratch)
 
 
-async def _received(request: Request, path: Path) -> None:
+async def _save_body(request: Request, path: Path) -> None:
     with path.open("wb") as file:
         async for chunk in request.stream():
             await run_in_threadpool(file.write, chunk)
 
 
-def keep(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> list[FileEntry]:
-    """Keep what was sent by its content, and note in the log who sent it.
+def store_upload(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> list[FileEntry]:
+    """Store uploaded files by content, and log who sent them.
 
     Raises:
-        InvalidInput: a file is empty, or the tar holds what it may not.
+        InvalidInput: a file is empty, or the tar has an entry that is not allowed.
     """
     paths = _unpacked(path) if is_tar else [path]
     if any(not one.stat().st_size for one in paths):
-        raise InvalidInput("an empty file is no use to anybody")
+        raise InvalidInput("an uploaded file must not be empty")
     files = [site.ctx.blobs.put_file(one) for one in paths]
     for file in files:
         site.log_event("file.uploaded", person, object=file.digest, name=file.name, size=str(file.size))
@@ -98,10 +98,10 @@ def keep(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> l
 
 
 def _unpacked(tar: Path) -> list[Path]:
-    """The regular files of a tar, without folders, links or odd names.
+    """Unpack a tar of regular files without folders.
 
     Raises:
-        InvalidInput: no tar, an empty one, or one that holds anything else; names what.
+        InvalidInput: not a tar, empty, or with an entry that is not allowed; names the entry.
     """
     folder = tar.parent / "files"
     folder.mkdir()
@@ -111,12 +111,14 @@ def _unpacked(tar: Path) -> list[Path]:
                 name = member.name.removeprefix("./")
                 if member.isdir() and name in ("", "."):
                     continue
-                if number > MOST_FILES or not member.isreg() or "/" in name or name in ("", ".", ".."):
-                    odd = repr(member.name[:200])
-                    raise InvalidInput(f"a model's tar holds at most {MOST_FILES} files and no folders; not {odd}")
+                if number > MAX_FILES or not member.isreg() or "/" in name or name in ("", ".", ".."):
+                    entry = repr(member.name[:200])
+                    raise InvalidInput(
+                        f"the tar of a model has at most {MAX_FILES} regular files and no folders; found {entry}"
+                    )
                 archive.extract(member, folder, filter="data")
     except tarfile.TarError as error:
-        raise InvalidInput(f"this is no tar: {error}") from error
+        raise InvalidInput(f"the body is not a tar: {error}") from error
     found = sorted(path for path in folder.iterdir() if path.is_file())
     if not found:
         raise InvalidInput("the tar is empty")

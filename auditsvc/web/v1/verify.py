@@ -1,46 +1,119 @@
-"""Is this file, or this release, one of ours, and may it still be used?
+"""Verify a file or a release, and look up the provenance of a digest.
 
-A single file is hashed while it arrives and never stored.  A release's tar is unpacked into a folder that goes away,
-and runs through the same verifier that strangers use offline; here it also knows what this installation recalled.
-
-Provenance by digest: of a file, a model, a decision, anything that has a name here.
+A single file is hashed while it arrives and not stored. The tar of a release is unpacked into a temporary folder and
+verified by the same code as offline; here the verifier also knows the revocations of this installation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.errors import NotFound
+from auditsvc.ports import Ledger
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
-from auditsvc.records import Digest, Release, Submission, Verification, VerificationVerdict
+from auditsvc.records import (
+    AliasMove,
+    Approval,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Digest,
+    Evidence,
+    Monitoring,
+    Parent,
+    Policy,
+    Record,
+    Release,
+    Revocation,
+    Rollback,
+    Submission,
+    Verification,
+    VerificationVerdict,
+    Waiver,
+)
 from auditsvc.services.key_rotation import revoked
 from auditsvc.services.release import release_folder
 from auditsvc.services.signing_context import trust_of as installed
-from auditsvc.web.authentication import site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.bundles import unpack
-from auditsvc.web.public_url import Origin, origins_of
-from auditsvc.web.record_routes import ADigest
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.record_routes import PATHS, ADigest
 from auditsvc.web.state import ProjectState
 
-router = APIRouter(route_class=RoleRoute, tags=["releases"])
+router = Router(tags=["releases"])
+
+RECORD_KINDS: tuple[type[Record], ...] = (
+    Parent,
+    Candidate,
+    Submission,
+    Evidence,
+    CheckFailed,
+    Policy,
+    Decision,
+    Waiver,
+    Approval,
+    Release,
+    Revocation,
+    Rollback,
+    Monitoring,
+    AliasMove,
+    Document,
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+)
+"""Kinds of record in the order in which they arise, from parent to change verdict."""
+
+
+class Origin(BaseModel):
+    """A record that has the digest, or is about it."""
+
+    kind: str
+    digest: Digest
+    relation: str
+    href: str
+
+
+def origins_of(ledger: Ledger, digest: Digest) -> Iterator[Origin]:
+    """Every record that has this digest or is about it, in the order of ``RECORD_KINDS``."""
+    for kind in RECORD_KINDS:
+        for record, relation in _related(ledger, kind, digest):
+            href = f"{PATHS[kind]}/{record.digest}"
+            yield Origin(kind=kind.kind, digest=record.digest, relation=relation, href=href)
+
+
+def _related(ledger: Ledger, kind: type[Record], digest: Digest) -> Iterator[tuple[Record, str]]:
+    with contextlib.suppress(NotFound):  # not an error: the digest can be that of another kind, or of a file
+        yield ledger.get(kind, digest), "is"
+    for record in ledger.find(kind, digest):
+        yield record, _relation(record, digest)
+
+
+def _relation(record: Record, digest: Digest) -> str:
+    files = getattr(record, "files", ())
+    if any(file.digest == digest for file in files):
+        return "contains this file"
+    return "was made from it" if isinstance(record, Candidate) and record.parent == digest else "is about it"
+
 
 TAR = "application/x-tar"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-class Checked(BaseModel):
-    """What was found, in words too; `VALID` only if the release verifies and was not recalled."""
+class FileVerification(BaseModel):
+    """The result; `VALID` only if the release verifies and was not revoked."""
 
     verdict: VerificationVerdict
-    words: str
+    message: str
     digest: Digest
     size: int
     model: str | None = None
@@ -52,14 +125,15 @@ class Checked(BaseModel):
 
 @router.post(
     "/v1/verify",
+    needs="reader",
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, TAR: _BINARY}}},
     summary="Verify a file or a release",
 )
-async def check(request: Request) -> Checked:
-    """Send a model file as it is, or a release's tar as `application/x-tar`.
+async def verify_upload(request: Request) -> FileVerification:
+    """Send a model file as it is, or the tar of a release as `application/x-tar`.
 
-    A file is looked up by its digest; the release that holds it is verified in this store.  A tar is verified as
-    it was sent.
+    A file is looked up by its digest, and the release that contains it is verified in this store. A tar is verified
+    as it was sent.
     """
     site: ProjectState = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
@@ -79,25 +153,23 @@ async def check(request: Request) -> Checked:
 
 
 def trust_of(site: ProjectState) -> TrustRoot:
-    """This installation's keys, and everything that it recalled."""
-    known = tuple(recall for pair in revoked(site.ctx) for recall in revoked_digests(*pair))
+    """The keys of this installation, and everything that it revoked."""
+    known = tuple(item for pair in revoked(site.ctx) for item in revoked_digests(*pair))
     return installed(site.ctx).with_revocations(RevocationList(issued=site.clock.now(), revocations=known))
 
 
-def check_digest(site: ProjectState, digest: Digest, size: int) -> Checked:
-    """What is known of a file with this digest."""
+def check_digest(site: ProjectState, digest: Digest, size: int) -> FileVerification:
+    """What the ledger knows about a file with this digest."""
     found = [*origins_of(site.ledger, digest)]
     releases = site.ledger.find(Release, digest)
     if not releases:
-        words = (
-            "known here, but not part of any release" if found else "no file of any release, as far as is known here"
-        )
-        return Checked(verdict="UNKNOWN", words=words, digest=digest, size=size, origins=found)
+        message = "known, but not part of a release" if found else "not part of a release that this service knows"
+        return FileVerification(verdict="UNKNOWN", message=message, digest=digest, size=size, origins=found)
     release = releases[-1]
     verification = verified(site, release)
-    return Checked(
+    return FileVerification(
         verdict=verification.verdict,
-        words=_words(verification, f"a file of {release.model} version {release.version}"),
+        message=_message(verification, f"a file of {release.model} version {release.version}"),
         digest=digest,
         size=size,
         model=release.model,
@@ -109,33 +181,37 @@ def check_digest(site: ProjectState, digest: Digest, size: int) -> Checked:
 
 
 def verified(site: ProjectState, release: Release) -> Verification:
-    """What verifying this release in this store finds.  Raises ``NotFound``: it was never submitted here."""
+    """Verify a release in this store.  Raises ``NotFound``: it was not submitted here."""
     submissions = site.ledger.find(Submission, f"{release.model}/{release.version}")
     if not submissions:
-        raise NotFound(f"{release.model} version {release.version} was never submitted here")
+        raise NotFound(f"{release.model} version {release.version} was not submitted here")
     folder = release_folder(site.ctx, submissions[-1], release.decision)
     resource = f"pkg:mlflow/{release.model}@{release.version}"
     return verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now(), resource=resource)
 
 
-def _check_tar(site: ProjectState, tar: Path, scratch: Path, digest: Digest, size: int) -> Checked:
+def _check_tar(site: ProjectState, tar: Path, scratch: Path, digest: Digest, size: int) -> FileVerification:
     folder = scratch / "unpacked"
     folder.mkdir()
     unpack(tar, folder)
     verification = verify(folder / "release", folder / "attest", trust=trust_of(site), at=site.clock.now())
-    words = _words(verification, "a release of this installation")
-    return Checked(verdict=verification.verdict, words=words, digest=digest, size=size, verification=verification)
+    message = _message(verification, "a release of this installation")
+    return FileVerification(
+        verdict=verification.verdict, message=message, digest=digest, size=size, verification=verification
+    )
 
 
-def _words(verification: Verification, what: str) -> str:
+def _message(verification: Verification, what: str) -> str:
     if verification.verdict == "VALID":
         return f"{what}; it verifies"
     reasons = "; ".join(f"{step.code}: {step.detail}" for step in verification.reasons)
-    return f"{what}, but {reasons}" if verification.verdict == "REVOKED" else reasons or "not enough is known"
+    return (
+        f"{what}, but {reasons}" if verification.verdict == "REVOKED" else reasons or "there is not enough information"
+    )
 
 
 class Provenance(BaseModel):
-    """Everything that is known of a digest; of what was released also whether it verifies now, step by step."""
+    """Every record about a digest; for a released file or candidate also the verification, step by step."""
 
     digest: Digest
     origins: list[Origin]
@@ -143,16 +219,16 @@ class Provenance(BaseModel):
     verification: Verification | None = None
 
 
-@router.get("/v1/provenance/{digest}", summary="Where does this come from?")
-def provenance(request: Request, digest: ADigest) -> Provenance:
-    """Every record that has this digest or speaks of it, in the order of the line: from parent to revocation.
+@router.get("/v1/provenance/{digest}", needs="reader", summary="Get the provenance of a digest")
+def get_provenance(request: Request, digest: ADigest) -> Provenance:
+    """Every record that has this digest or is about it, from parent to revocation.
 
-    The newest release among them is verified in this store, by the same steps as `auditsvc verify` takes.
+    The newest release among them is verified in this store, with the same steps as `auditsvc verify`.
     """
     site: ProjectState = site_of(request)
     found = list(origins_of(site.ledger, digest))
     if not found:
-        raise NotFound(f"nothing here is known of {digest}")
+        raise NotFound(f"nothing is known about {digest}")
     released = [item.digest for item in found if item.kind == Release.kind]
     checked = verified(site, site.ledger.get(Release, released[-1])) if released else None
     return Provenance(digest=digest, origins=found, verdict=checked and checked.verdict, verification=checked)

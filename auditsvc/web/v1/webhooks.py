@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import BaseModel, Field
 
 from auditsvc.adapters.webhook_http import checked_address
-from auditsvc.web.authentication import site_of
-from auditsvc.web.role_routes import RoleRoute
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.webhooks.webhook_store import Delivery, DeliveryState, Webhook
 
-router = APIRouter(route_class=RoleRoute, tags=["webhooks"])
+router = Router(tags=["webhooks"])
 
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 DeliveryId = Annotated[str, Path(pattern="^msg_[0-9a-f]{12}_[0-9]{1,15}$")]
@@ -35,13 +34,13 @@ class WebhookCreated(BaseModel):
     about: Webhook
 
 
-@router.get("/v1/webhooks", summary="List webhooks")
+@router.get("/v1/webhooks", needs="admin", summary="List webhooks")
 def list_webhooks(request: Request) -> list[Webhook]:
     """All webhooks, disabled ones too, without their secrets."""
     return list(site_of(request).webhooks.webhooks())
 
 
-@router.post("/v1/webhooks", status_code=201, summary="Create a webhook")
+@router.post("/v1/webhooks", needs="admin", status_code=201, summary="Create a webhook")
 def create_webhook(request: Request, new: NewWebhook) -> WebhookCreated:
     """Every matching event of the log from now on is sent to the URL, signed as "Standard Webhooks" specifies.
 
@@ -54,7 +53,7 @@ def create_webhook(request: Request, new: NewWebhook) -> WebhookCreated:
     return WebhookCreated(secret=secret, about=webhook)
 
 
-@router.delete("/v1/webhooks/{id}", summary="Disable a webhook")
+@router.delete("/v1/webhooks/{id}", needs="admin", summary="Disable a webhook")
 def disable_webhook(request: Request, id: WebhookId) -> Webhook:
     """Nothing more is sent to it; repeating the request changes nothing."""
     site, person = site_of(request), request.state.caller.name
@@ -63,7 +62,7 @@ def disable_webhook(request: Request, id: WebhookId) -> Webhook:
     return webhook
 
 
-@router.get("/v1/webhooks/deliveries", summary="List deliveries")
+@router.get("/v1/webhooks/deliveries", needs="admin", summary="List deliveries")
 def list_deliveries(
     request: Request,
     state: Annotated[DeliveryState | None, Query(description="`failed` lists those that were given up.")] = None,
@@ -73,7 +72,7 @@ def list_deliveries(
     return list(site_of(request).webhooks.deliveries(state, limit))
 
 
-@router.post("/v1/webhooks/deliveries/{id}/attempts", status_code=202, summary="Redeliver")
+@router.post("/v1/webhooks/deliveries/{id}/attempts", needs="admin", status_code=202, summary="Redeliver")
 def redeliver(request: Request, id: DeliveryId) -> Delivery:
     """Send a delivery again at once, with all its retries.  It keeps its id, so the recipient can recognise it."""
     site = site_of(request)

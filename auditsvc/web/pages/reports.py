@@ -1,24 +1,23 @@
-"""Reports as a page: what was written, newest first, in every format that is there."""
+"""The page of reports, newest first, in every format that was written, and the report files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from starlette.responses import HTMLResponse, Response
 
 from auditsvc.errors import NotFound
 from auditsvc.records import Decision, Name, Submission
-from auditsvc.web.authentication import site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.rendering import page
-from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.v1.releases import REPORT_POLICY
 
-router = APIRouter(route_class=RoleRoute, include_in_schema=False)
+router = Router(include_in_schema=False)
 
 SHOWN = 100
-KINDS = {
+MEDIA_TYPES = {
     ".html": "text/html",
     ".pdf": "application/pdf",
     ".json": "application/json",
@@ -28,47 +27,49 @@ KINDS = {
     ".xml": "application/xml",
     ".sarif": "application/sarif+json",
 }
-"""Files that are shown or sent, by the end of their name; what a browser need not know is sent to be kept."""
+"""Media types by file extension; other files in the folder are not served."""
 
 HIDDEN = ("pictures.json",)
 
 
 @dataclass(frozen=True)
-class Written:
-    """The report files of one version, and the decision that they explain."""
+class ReportFiles:
+    """The report files of one version, and its newest decision."""
 
     submission: Submission
     decision: Decision | None
     files: tuple[str, ...]
 
 
-@router.get("/reports")
-def reports(request: Request) -> HTMLResponse:
+@router.get("/reports", needs="reader")
+def reports_page(request: Request) -> HTMLResponse:
     """Every version that has a report in this store."""
     site = site_of(request)
     found = []
     for _, item in site.ledger.page(Submission, limit=SHOWN):
         folder = site.folder / "reports" / item.model / item.version
-        files = tuple(sorted(one.name for one in folder.glob("*.*") if one.suffix in KINDS and one.name not in HIDDEN))
+        files = tuple(
+            sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
+        )
         if files:
             decisions = site.ledger.find(Decision, item.candidate)
-            found.append(Written(item, decisions[-1] if decisions else None, files))
+            found.append(ReportFiles(item, decisions[-1] if decisions else None, files))
     return page(request, "reports.html", "/reports", reports=found)
 
 
-@router.get("/reports/{model}/{version}/{file}")
-def report(
+@router.get("/reports/{model}/{version}/{file}", needs="reader")
+def report_file(
     request: Request,
     model: Annotated[Name, Path()],
     version: Annotated[str, Path(pattern="^[1-9][0-9]*$")],
     file: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")],
 ) -> Response:
-    """One file of a report; a page may show itself and do nothing else."""
+    """One file of a report; an HTML report runs in a sandbox."""
     folder = site_of(request).folder / "reports" / model / version
-    names = {one.name: one for one in folder.glob("*.*") if one.suffix in KINDS} if folder.is_dir() else {}
+    names = {one.name: one for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES} if folder.is_dir() else {}
     if file not in names:
         raise NotFound(f"there is no report {file} of {model} version {version} in this store")
-    kind = KINDS[names[file].suffix]
+    kind = MEDIA_TYPES[names[file].suffix]
     shown = kind in ("text/html", "application/pdf")
     headers = {"content-security-policy": REPORT_POLICY} if kind == "text/html" else {}
     if not shown:

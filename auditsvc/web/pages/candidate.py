@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
@@ -34,11 +34,10 @@ from auditsvc.records import (
 )
 from auditsvc.services.decisions import decision_records, is_clean
 from auditsvc.services.gallery_files import PICTURES
-from auditsvc.web.authentication import site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
-from auditsvc.web.role_routes import RoleRoute
 from auditsvc.web.state import ProjectState
 
 MAX_SIBLINGS = 30
@@ -88,7 +87,7 @@ def pictures_of(folder: Path, model: str, version: str) -> list[dict[str, Any]]:
     return found
 
 
-router = APIRouter(route_class=RoleRoute, include_in_schema=False)
+router = Router(include_in_schema=False)
 
 LISTED_SIBLINGS = 20
 
@@ -113,7 +112,7 @@ class Condition:
     rows: tuple[SliceRow, ...]
 
 
-@router.get("/candidates/{digest}")
+@router.get("/candidates/{digest}", needs="reader")
 def candidate(request: Request, digest: ADigest) -> HTMLResponse:
     """Everything that was measured of one candidate, from the newest run of each check."""
     site: ProjectState = site_of(request)

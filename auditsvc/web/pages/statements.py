@@ -1,0 +1,363 @@
+"""Statements and incidents: the page that lists them, the forms that add them, and the review buttons.
+
+Each form calls the same service function as the API, under the same role. An empty field counts as left out, and a
+question without an answer stays unknown. The author of a statement sees no review button, and the reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch, load_questionnaire
+from auditsvc.compliance.assessment.attestations import DAYS, Harm, Risk, current, risk_of
+from auditsvc.compliance.assessment.framework import load_vocabulary
+from auditsvc.errors import InvalidInput
+from auditsvc.records import FileEntry, Parent, Submission
+from auditsvc.services import incidents, statements
+from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_draft, without_review
+from auditsvc.resources import resource_dir
+from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.middleware import BODY_LIMIT
+from auditsvc.web.pages.forms import Form
+from auditsvc.web.record_routes import ADigest
+from auditsvc.web.rendering import page
+from auditsvc.web.state import ProjectState
+from auditsvc.web.v1.uploads import store_upload, upload_folder
+
+router = Router(include_in_schema=False)
+
+SHOWN = 100
+"""Records of each kind on the page, newest first; the API has all."""
+
+VALID_FOR = datetime.timedelta(days=365)
+"""The validity that the forms suggest for a statement."""
+
+PATHS: dict[type[Statement], str] = {
+    Document: "documents",
+    Answers: "answers",
+    ChangePlan: "change-plans",
+    ChangeVerdict: "change-verdicts",
+}
+"""The path of each kind of statement, under ``/statements`` and under ``/v1``."""
+
+SCREENS = {
+    "screen.prohibited": "Prohibited uses",
+    "screen.high_risk": "High-risk uses and safety components",
+    "screen.role": "Your role",
+    "screen.transparency": "Transparency obligations",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A statement on the page, with what it is about."""
+
+    record: Statement
+    about: str
+
+    @property
+    def author(self) -> str:
+        """The person who made the statement."""
+        return author_of(self.record)
+
+    @property
+    def reviewers(self) -> str:
+        """The role that reviews it."""
+        return REVIEWERS[type(self.record)]
+
+    @property
+    def path(self) -> str:
+        """Its path under ``/statements`` and under ``/v1``."""
+        return PATHS[type(self.record)]
+
+    def is_of(self, caller: Caller) -> bool:
+        """Whether the caller is its author."""
+        return caller.name.lower() == self.author.lower()
+
+    def awaits(self, caller: Caller) -> bool:
+        """Whether the caller can review it."""
+        return not self.record.reviewer and caller.may(self.reviewers) and not self.is_of(caller)
+
+
+@dataclass(frozen=True)
+class DeclaredRisk:
+    """The newest answers about a model, the risk class that follows from them, and how many questions are open."""
+
+    answers: Answers
+    risk: Risk
+    open: int
+
+
+@router.get("/statements", needs="reader")
+def statements_page(request: Request) -> HTMLResponse:
+    """The newest statements, grouped by who reviews them next, and the incident register."""
+    site, caller = site_of(request), request.state.caller
+    cards = [card for kind in PATHS for card in _cards(site, kind)]
+    pending = [card for card in cards if not card.record.reviewer]
+    yours = [card for card in pending if card.awaits(caller)]
+    others = [card for card in pending if not card.awaits(caller)]
+    groups = (
+        ("Awaiting your review", "Read it, then confirm that you agree.", yours),
+        ("Awaiting review", "Only its author has read it so far.", others),
+        ("Reviewed", "Confirmed by two people.", [card for card in cards if card.record.reviewer]),
+    )
+    now = site.clock.now()
+    facts: dict[str, Any] = {"groups": groups, "declared": _declared(site, now.date()), "today": now.date(), "now": now}
+    return page(request, "statements.html", "/statements", **facts, **_register(site))
+
+
+def _register(site: ProjectState) -> dict[str, Any]:
+    """The known incidents, open ones first, and the newest watch of each model."""
+    known = current(item for _, item in reversed(site.ledger.page(Incident, limit=SHOWN)))
+    watches: dict[str, Watch] = {}
+    for _, item in site.ledger.page(Watch, limit=SHOWN):
+        watches.setdefault(item.model, item)
+    ordered = sorted(known, key=lambda one: (one.reported is not None, one.due))
+    return {"incidents": ordered, "watches": list(watches.values())}
+
+
+def _cards(site: ProjectState, kind: type[Statement]) -> list[Card]:
+    """The newest record of each statement: its review, where it has one."""
+    found: dict[str, Card] = {}
+    for _, record in site.ledger.page(kind, limit=SHOWN):
+        original = without_review(record).digest
+        if original not in found:
+            found[original] = Card(record, _about(site, record))
+    return list(found.values())
+
+
+def _about(site: ProjectState, record: Statement) -> str:
+    """The model, with its version where the statement is about one candidate."""
+    candidate = getattr(record, "candidate", None)
+    submissions = site.ledger.find(Submission, candidate) if candidate else ()
+    if submissions:
+        return f"{submissions[-1].model} {submissions[-1].version}"
+    return str(getattr(record, "model", "a candidate"))
+
+
+def _declared(site: ProjectState, today: datetime.date) -> list[DeclaredRisk]:
+    """The risk class from the newest answers about each model."""
+    questionnaire = load_questionnaire(resource_dir("policies"))
+    newest: dict[str, Answers] = {}
+    for _, item in site.ledger.page(Answers, limit=SHOWN):
+        newest.setdefault(item.model, item)
+    return [
+        DeclaredRisk(
+            item,
+            risk_of(questionnaire, item, today),
+            sum(item.answer(one) == "unknown" for one in questionnaire.questions),
+        )
+        for item in newest.values()
+    ]
+
+
+S = TypeVar("S", Document, Answers, ChangePlan, ChangeVerdict)
+
+
+def _review_button(kind: type[S]) -> None:
+    @router.post(f"/statements/{PATHS[kind]}/{{digest}}/reviews", needs=REVIEWERS[kind])
+    def review(request: Request, digest: ADigest) -> Response:
+        statements.review(site_of(request).ctx, kind, digest, request.state.caller.name)
+        return _back()
+
+
+_review_button(Document)
+_review_button(Answers)
+_review_button(ChangePlan)
+_review_button(ChangeVerdict)
+
+
+def _back() -> Response:
+    return RedirectResponse("/statements", 303)
+
+
+def _form(request: Request, template: str, **facts: Any) -> HTMLResponse:
+    site = site_of(request)
+    models = sorted({item.model for _, item in site.ledger.page(Parent, limit=SHOWN)})
+    now = site.clock.now()
+    today = now.date()
+    facts |= {
+        "now": now,
+        "today": today,
+        "tomorrow": today + datetime.timedelta(days=1),
+        "in_a_year": today + VALID_FOR,
+    }
+    return page(request, template, "/statements", models=models, **facts)
+
+
+def _versions(request: Request) -> list[Submission]:
+    return [item for _, item in site_of(request).ledger.page(Submission, limit=SHOWN)]
+
+
+@router.get("/statements/documents", needs="reader")
+def document_form(request: Request) -> HTMLResponse:
+    """The form for a document or a written statement."""
+    known = load_vocabulary(resource_dir("policies"))
+    by_people = {
+        name: kind.means
+        for name, kind in known.evidence.items()
+        if kind.source == "human" and name.startswith(("data.", "gov."))
+    }
+    kinds = sorted((known.documents | by_people).items(), key=lambda one: one[1].lower())
+    return _form(request, "document_form.html", kinds=kinds, versions=_versions(request))
+
+
+@router.post("/statements/documents", needs="submitter")
+async def create_document(request: Request) -> Response:
+    """Store the file, then the document under the sender's name."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise InvalidInput("this takes a multipart form with a file; programs use the API under /v1")
+    person, ctx = request.state.caller.name, site_of(request).ctx
+    async with request.form(max_files=1, max_fields=20, max_part_size=BODY_LIMIT) as form:
+        fields = {name: value for name, value in form.items() if isinstance(value, str) and name != "file"}
+        file = form.get("file")
+        draft = parse_draft(statements.DocumentDraft, fields)
+        if isinstance(file, UploadFile) and file.filename:
+            draft = draft.model_copy(update={"file": await run_in_threadpool(_stored, request, file)})
+        await run_in_threadpool(statements.add_document, ctx, draft, person)
+    return _back()
+
+
+def _stored(request: Request, upload: UploadFile) -> FileEntry:
+    """Store the uploaded file under its own name, without characters that file names can't have."""
+    site = site_of(request)
+    last = re.split(r"[/\\]", upload.filename or "")[-1]
+    name = re.sub(r"[^A-Za-z0-9._ -]", "-", last).lstrip("._ -")[-128:] or "document"
+    with upload_folder(site) as scratch:
+        path: Path = scratch / name
+        with path.open("wb") as file:
+            while data := upload.file.read(1024**2):
+                file.write(data)
+        return store_upload(site, path, request.state.caller.name)[0]
+
+
+@router.get("/statements/answers", needs="reader")
+def answers_form(request: Request, model: str = "") -> HTMLResponse:
+    """The questionnaire, filled in with the caller's own newest answers, never with those of another person."""
+    questionnaire = load_questionnaire(resource_dir("policies"))
+    own = [
+        item
+        for item in site_of(request).ledger.find(Answers, model)
+        if item.person == request.state.caller.name and item.version == questionnaire.version
+    ]
+    screens = [(title, [one for one in questionnaire.questions if one.screen == name])
+               for name, title in SCREENS.items()]  # fmt: skip
+    before = own[-1] if own else None
+    return _form(request, "answers_form.html", screens=screens, chosen=model, before=before)
+
+
+@router.post("/statements/answers", needs="auditor")
+def create_answers(request: Request, given: Form) -> Response:
+    """Store the answers under the sender's name; a question without an answer is unknown."""
+    fields: dict[str, Any] = {"model": given.get("model", ""), "expires": given.get("expires", "")}
+    for part in ("answers", "reasons"):
+        start = f"{part}."
+        fields[part] = {
+            name.removeprefix(start): value.strip()
+            for name, value in given.items()
+            if name.startswith(start) and value.strip()
+        }
+    draft = parse_draft(statements.AnswersDraft, fields)
+    statements.add_answers(site_of(request).ctx, draft, request.state.caller.name)
+    return _back()
+
+
+@router.get("/statements/change-plans", needs="reader")
+def change_plan_form(request: Request) -> HTMLResponse:
+    """The form for a change plan."""
+    return _form(request, "change_plan_form.html")
+
+
+@router.post("/statements/change-plans", needs="submitter")
+def create_change_plan(request: Request, given: Form) -> Response:
+    """Store the plan under the sender's name, without a reviewer yet."""
+    fields: dict[str, Any] = {name: given.get(name, "") for name in ("model", "words", "expires")}
+    fields["methods"] = [name for name in re.split(r"[\s,]+", given.get("methods", "")) if name]
+    fields["max_targets"] = _targets(given.get("max_targets", ""))
+    for name in ("max_loss", "max_loss_of_a_group"):
+        fields[name] = _fraction(given.get(name, ""))
+    draft = parse_draft(statements.ChangePlanDraft, fields)
+    statements.add_change_plan(site_of(request).ctx, draft, request.state.caller.name)
+    return _back()
+
+
+def _targets(text: str) -> dict[str, str]:
+    """A name and a number on each line; the draft checks whether it is a number."""
+    lines = [re.split(r"[\s:=]+", line.strip(), maxsplit=1) for line in text.splitlines() if line.strip()]
+    return {parts[0]: parts[-1] if len(parts) > 1 else "" for parts in lines}
+
+
+def _fraction(text: str) -> float | str:
+    """Percentage points as a fraction of 1; text that is not a number is left for the draft to refuse."""
+    try:
+        return float(Decimal(text.strip()) / 100) if text.strip() else ""
+    except InvalidOperation:
+        return text
+
+
+@router.get("/statements/change-verdicts", needs="reader")
+def change_verdict_form(request: Request) -> HTMLResponse:
+    """The form that classifies a change."""
+    return _form(request, "change_verdict_form.html", versions=_versions(request))
+
+
+@router.post("/statements/change-verdicts", needs="auditor")
+def create_change_verdict(request: Request, given: Form) -> Response:
+    """Store the verdict under the sender's name, without a reviewer yet."""
+    draft = parse_draft(statements.ChangeVerdictDraft, given)
+    statements.add_change_verdict(site_of(request).ctx, draft, request.state.caller.name)
+    return _back()
+
+
+@router.get("/statements/incidents", needs="reader")
+def incident_form(request: Request) -> HTMLResponse:
+    """The form for a serious incident."""
+    harms = [(harm, DAYS[harm]) for harm in get_args(Harm)]
+    return _form(request, "incident_form.html", harms=harms, versions=_versions(request))
+
+
+@router.post("/statements/incidents", needs="auditor")
+def create_incident(request: Request, given: Form) -> Response:
+    """Register an incident under the sender's name."""
+    draft = parse_draft(incidents.IncidentDraft, {**given, "aware": _utc(given.get("aware", ""))})
+    incidents.add_incident(site_of(request).ctx, draft, request.state.caller.name)
+    return _back()
+
+
+@router.post("/statements/incidents/{digest}/reports", needs="auditor")
+def create_incident_report(request: Request, digest: ADigest, given: Form) -> Response:
+    """Record that the authority has the report."""
+    report = parse_draft(incidents.IncidentReport, {**given, "reported": _utc(given.get("reported", ""))})
+    incidents.report_incident(site_of(request).ctx, digest, report, request.state.caller.name)
+    return _back()
+
+
+@router.get("/statements/incident-watches", needs="reader")
+def incident_watch_form(request: Request) -> HTMLResponse:
+    """The form for an incident watch."""
+    month_ago = site_of(request).clock.now().date() - datetime.timedelta(days=30)
+    return _form(request, "incident_watch_form.html", month_ago=month_ago)
+
+
+@router.post("/statements/incident-watches", needs="auditor")
+def create_incident_watch(request: Request, given: Form) -> Response:
+    """Record an incident watch under the sender's name."""
+    draft = parse_draft(incidents.WatchDraft, given)
+    incidents.add_watch(site_of(request).ctx, draft, request.state.caller.name)
+    return _back()
+
+
+def _utc(text: str) -> str:
+    """A form's date and time, which has no zone: the form says that it is UTC."""
+    return f"{text}+00:00" if text and "+" not in text and not text.endswith("Z") else text

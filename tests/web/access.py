@@ -1,0 +1,14 @@
+"""Every route with the access that it declares."""
+
+from __future__ import annotations
+
+from auditsvc.web.auth.authentication import RoleRoute
+from auditsvc.web.auth.permissions import Access
+from auditsvc.web.routes import all_routes
+
+ROUTES: dict[tuple[str, str], Access] = {
+    (method, route.path): route.needs
+    for route in all_routes()
+    if isinstance(route, RoleRoute)
+    for method in route.methods
+}
