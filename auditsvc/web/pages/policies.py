@@ -8,8 +8,8 @@ from starlette.responses import HTMLResponse, Response
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Policy
 from auditsvc.records.policy_explain import explain_policy
-from auditsvc.services.policy_backtest import BacktestRow, backtest
 from auditsvc.resources import resource_dir
+from auditsvc.services.policy_backtest import BacktestRow, backtest
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.forms import Form
 from auditsvc.web.record_routes import ADigest

@@ -23,9 +23,9 @@ from auditsvc.compliance.assessment.attestations import DAYS, Harm, Risk, curren
 from auditsvc.compliance.assessment.framework import load_vocabulary
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
+from auditsvc.resources import resource_dir
 from auditsvc.services import incidents, statements
 from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_draft, without_review
-from auditsvc.resources import resource_dir
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
 from auditsvc.web.middleware import BODY_LIMIT

@@ -49,8 +49,8 @@ async def receive_mlflow_event(
 ) -> MlflowEventResult:
     """Register this URL in MLflow with the secret of `AUDITSVC_MLFLOW_WEBHOOK_SECRET`.
 
-    A new version is logged. Where `AUDITSVC_AUTO_AUDIT_POLICY` and `AUDITSVC_AUTO_AUDIT_DATASET` are set, it is also imported and
-    audited against the parent of its model. Other events trigger a check of aliases and stages at once.
+    A new version is logged. Where `AUDITSVC_AUTO_AUDIT_POLICY` and `AUDITSVC_AUTO_AUDIT_DATASET` are set, it is also
+    imported and audited against the parent of its model. Other events trigger a check of aliases and stages at once.
     """
     site, body = site_of(request), await request.body()
     if not site.mlflow_secret:

@@ -16,9 +16,9 @@ from starlette.responses import FileResponse, Response
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
+from auditsvc.resources import resource_dir
 from auditsvc.services import statements
 from auditsvc.services.statements import REVIEWERS, AnswersDraft, ChangePlanDraft, ChangeVerdictDraft, DocumentDraft
-from auditsvc.resources import resource_dir
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest, get_record, record_router
 from auditsvc.web.v1.uploads import upload_folder
