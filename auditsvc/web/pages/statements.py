@@ -19,7 +19,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch, load_questionnaire
-from auditsvc.compliance.assessment.attestations import DAYS, Harm, Risk, current, risk_of
+from auditsvc.compliance.assessment.attestations import REPORTING_DAYS, Harm, Risk, current, risk_of
 from auditsvc.compliance.assessment.framework import load_vocabulary
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
@@ -323,7 +323,7 @@ def create_change_verdict(request: Request, given: Form) -> Response:
 @router.get("/statements/incidents", needs="reader")
 def incident_form(request: Request) -> HTMLResponse:
     """The form for a serious incident."""
-    harms = [(harm, DAYS[harm]) for harm in get_args(Harm)]
+    harms = [(harm, REPORTING_DAYS[harm]) for harm in get_args(Harm)]
     return _form(request, "incident_form.html", harms=harms, versions=_versions(request))
 
 
