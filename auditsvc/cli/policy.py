@@ -49,12 +49,13 @@ def policy_plan(
     if json:
         described = {"columns": [column.model_dump() for column in columns]} if columns else {}
         print_json(
-            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.blocks for x in lines)} | described
+            {"plan": [line.model_dump() for line in lines], "decidable": not any(x.cannot_approve for x in lines)}
+            | described
         )
     else:
         _print_columns(columns)
         _print_plan(lines)
-    raise typer.Exit(3 if any(line.blocks for line in lines) else 0)
+    raise typer.Exit(3 if any(line.cannot_approve for line in lines) else 0)
 
 
 def _print_columns(columns: tuple[Column, ...]) -> None:
@@ -72,10 +73,10 @@ def _print_plan(lines: tuple[SlicePower, ...]) -> None:
         if line.rule != rule:
             rule = line.rule
             print(rule)
-        needs = "" if line.wanted is None else f"; {line.wanted} meet it with ease, {line.fewest} at the least"
+        needs = "" if line.n_for_power is None else f"; {line.n_for_power} for this power, {line.min_n} at least"
         print(f"  {line.state:<10} {line.slice:<{width}} {line.images:>7} images{needs}")
     for line in lines:
-        if line.blocks:
+        if line.cannot_approve:
             print(f"can't be decided: {line.rule} on {line.slice}")
 
 

@@ -47,7 +47,7 @@ def issue_copy(
 ) -> None:
     """Watermark a version for each recipient, to trace leaks.  Each copy is audited and released like any version."""
     from auditsvc.cli.decision import candidate_of
-    from auditsvc.services.candidates import submit_beside, watermark_for_recipient
+    from auditsvc.services.candidates import submit_copy, watermark_for_recipient
     from auditsvc.services.watermarking import WatermarkOptions
 
     ctx = context_for(store, create=True, quiet=json)
@@ -57,7 +57,7 @@ def issue_copy(
         for name in recipient:
             options = WatermarkOptions(name, pool, mixup_queries)
             copy = watermark_for_recipient(ctx, candidate, options, images)
-            made[name] = submit_beside(ctx, copy, person).version
+            made[name] = submit_copy(ctx, copy, person).version
             tick()
     if json:
         print_json({"model": model, "copies": made})

@@ -1,4 +1,4 @@
-"""The main job on real models and real images that ship with the package.
+"""The main job on real models and images that ship with the package.
 
-``cases`` says which parents, recipes and data; ``story`` runs the line and tells it; ``showing`` draws the tables.
+``case_data`` has the parents, recipes and data sets; ``run`` runs a case from end to end; ``printing`` prints tables.
 """

@@ -29,7 +29,7 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate and what became of it."""
+    """One candidate with its submission and its audit."""
 
     candidate: Candidate
     submission: Submission

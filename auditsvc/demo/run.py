@@ -1,6 +1,6 @@
-"""The demo, told while it runs: from a dense parent to a verified release.
+"""The demo: from a dense parent to a verified release, printed while it runs.
 
-Every step finds again what an earlier run has done, so a demo that was killed goes on where it was.
+Every step finds what an earlier run has done, so a demo that was killed continues where it stopped.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def run_demo(name: str, policy: Policy, settings: Settings, progress: Progress, 
 def _prune(
     ctx: Context, case: DemoCase, parent: Parent, parent_version: str, console: Console
 ) -> list[tuple[Candidate, Submission]]:
-    console.print("[bold]2  Prune, mark, load again in a clean process, submit[/]")
+    console.print("[bold]2  Prune, watermark, reload in a clean process, submit[/]")
     calibration = ctx.datasets.open(case.calibration)
     made = []
     for recipe in case.recipes:
@@ -69,7 +69,7 @@ def _audit(
     ctx: Context, made: list[tuple[Candidate, Submission]], policy: Policy, dataset: Dataset, console: Console
 ) -> tuple[Row, ...]:
     named = f"policy {policy.policy} version {policy.version}"
-    console.print(f"[bold]3  Audit beside the parent[/] on {dataset.ref.images} images, {named}")
+    console.print(f"[bold]3  Audit next to the parent[/] on {dataset.ref.images} images, {named}")
     cache: dict[str, Predictions] = {}
     rows = []
     for candidate, submission in made:
@@ -142,7 +142,7 @@ def _where(ctx: Context, row: Row, settings: Settings) -> dict[str, str]:
 def _print_end(
     ctx: Context, chosen: Row | None, reports: dict[str, Path], settings: Settings, console: Console
 ) -> None:
-    console.print("\n[bold]Where everything lies[/]")
+    console.print("\n[bold]Where everything is[/]")
     lines = {"store": settings.store, "ledger": settings.store / "ledger.db", "MLflow": settings.mlflow_store}
     if chosen is not None:
         lines["release"] = release_folder(ctx, chosen.submission)

@@ -1,20 +1,18 @@
-"""The verbs, in the order of the line.  Each takes its ports; each can be killed and run again.
+"""The use cases, one function each; the command line, the HTTP API, jobs and the demo call the same ones.
 
-making
-    ``register_parent``, ``make`` (prune, mark, admit), ``admit`` (pruned elsewhere), ``submit``
-auditing
-    ``audit``: evidence for every check of a policy
-deciding
+candidates
+    ``register_parent``, ``prune_candidate``, ``admit`` (pruned elsewhere), ``submit``
+audit
+    ``audit_candidate``: measure, explore, judge and report
+decisions
     ``judge``, ``approve``, ``waive``
-releasing
-    ``release``, ``revoke``
-pointing
-    ``point``, ``reconcile``: where the alias belongs, and what others moved
+release, rollback, alias
+    ``release``, ``revoke``, ``roll_back``; ``set_alias``, ``clear_alias``, ``reconcile``
 reporting
     ``write_report``
-answering
-    ``ask``: the gate question, from the ledger alone
+gate_query
+    ``query_gate``: may this version be used? From the ledger alone
 
-What is done is found again by content: a verb that is run twice does its work once.  Each file is imported by
-itself, because the gate question must not wait for torch.
+Each takes the ports as ``ctx``, can be killed at any point and run again, and finds by content what it did before.
+Import the modules one by one: the gate query must not wait for torch.
 """

@@ -1,9 +1,9 @@
-"""Where the registry's alias belongs, and noticing when somebody else moved it.
+"""Set, clear and reconcile the registry alias, and detect changes that others made to it.
 
-``approved`` belongs to auditsvc: every verb that moves it writes down first where it belongs (``AliasMove``), then
-moves it.  So a verb that was killed in between is finished by ``reconcile``, and what anybody does past auditsvc is
-found by comparing the registry with the ledger.  Other aliases, and stages, belong to others: that they moved is
-noticed, and only a stage that MLflow's users read as "in production" on a version that the gate refuses is put back.
+The alias ``approved`` belongs to auditsvc.  Each use case that moves it first records where it belongs (``AliasMove``)
+and then moves it, so ``reconcile`` finishes a move that was killed in between, and finds external changes by comparing
+the registry with the ledger.  Other aliases and stages belong to others: changes are reported, and only a version that
+the gate refuses is moved out of the stage that MLflow users read as "in production".
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ALIAS = "approved"
 """The registry alias that belongs to auditsvc: only a release moves it."""
 
 SETTLES = datetime.timedelta(minutes=1)
-"""How long one of our own verbs is given to move what it wrote down."""
+"""How long after its record a move by auditsvc may still be in progress."""
 
 IN_PRODUCTION = "Production"
 """The stage that says the same in registries that still use stages."""
 
 
 class AliasDrift(Value):
-    """Something that another than auditsvc moved: what, from where, to where, and where it is now."""
+    """A change that was not made by auditsvc: what moved, from which version, to which."""
 
     model: str
     what: Literal["alias", "stage"]
@@ -45,13 +45,13 @@ class AliasDrift(Value):
 
 
 def set_alias(ctx: Context, model: str, version: str, because: Digest) -> None:
-    """Write down that the alias belongs to this version, then move it there."""
+    """Record that the alias belongs to this version, then move it there."""
     _record(ctx, model, version, because)
     ctx.registry.move_alias(model, ALIAS, version)
 
 
 def clear_alias(ctx: Context, model: str, version: str, because: Digest) -> None:
-    """Take the alias away from this version, if it has it."""
+    """Remove the alias from this version, if it has it."""
     known = ctx.ledger.find(AliasMove, model)
     if known and known[-1].version == version:
         _record(ctx, model, None, because)
@@ -70,15 +70,15 @@ def _record(ctx: Context, model: str, version: str | None, because: Digest) -> N
 def alias_target(ledger: Ledger, model: str, found: str | None) -> str | None:
     """The version that should carry the alias; None where no version should.
 
-    A store from before such moves were written down has none: there it may stay where the gate says yes.
+    An older store has no recorded moves: there the alias may stay on a version that the gate approves.
     """
     known = ledger.find(AliasMove, model)
     if known:
         return known[-1].version
-    return found if found is not None and _gate_says_yes(ledger, model, found) else None
+    return found if found is not None and _is_approved(ledger, model, found) else None
 
 
-def _gate_says_yes(ledger: Ledger, model: str, version: str) -> bool:
+def _is_approved(ledger: Ledger, model: str, version: str) -> bool:
     try:
         return query_gate(ledger, model, version).answer == "approved"
     except NotFound:
@@ -90,7 +90,7 @@ Placement = dict[str, Placed]
 
 
 def reconcile(ctx: Context, seen: Mapping[str, Placed], *, put_back: bool) -> tuple[Placement, tuple[AliasDrift, ...]]:
-    """How the registry stands now, and everything that others moved since it stood as ``seen``.
+    """The current state of the registry, and everything that others moved since the state ``seen``.
 
     With ``put_back`` the alias goes where it belongs, and a version that the gate refuses leaves production.  What
     is seen for the first time counts as moved only where it is not as the ledger says.
@@ -131,13 +131,13 @@ def _moves(ctx: Context, model: str, was: Placed | None, found: Placed, *, put_b
 
 
 def _settling(ctx: Context, model: str) -> bool:
-    """Whether one of our own verbs may be between writing down where the alias belongs and moving it."""
+    """Whether a move by auditsvc may be between its record and the registry."""
     known = ctx.ledger.find(AliasMove, model)
     return bool(known) and ctx.clock.now() - known[-1].at < SETTLES
 
 
 def _must_leave(ledger: Ledger, model: str, stage: str, version: str | None) -> bool:
-    return stage == IN_PRODUCTION and version is not None and not _gate_says_yes(ledger, model, version)
+    return stage == IN_PRODUCTION and version is not None and not _is_approved(ledger, model, version)
 
 
 def _put_alias(ctx: Context, model: str, version: str | None) -> None:

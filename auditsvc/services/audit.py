@@ -190,7 +190,7 @@ class _Audit:
         }
 
     def explore(self) -> Result:
-        """Slices and exemplars that nobody asked for; a crash here never blocks the decision."""
+        """Discovered slices and exemplars; a crash here never blocks the decision."""
         args = (self.ctx, self.candidate, self.policy, self.dataset, self.cache)
         return {
             "slices": self._explored("slice discovery", partial(discover_slices, *args)),

@@ -1,12 +1,11 @@
-"""Admitting candidates that were pruned elsewhere: files that were sent, or a version that somebody registered.
+"""From a parent to submitted candidates: register, prune, watermark, admit, submit.
 
-A registered version keeps its number: the candidate's digest is written on it first, and submitting finds the
-version that carries the digest.  A version of another model's name is copied under the parent's.
+The watermark is embedded in the float weights, the number format is applied after it, and the digest is taken last:
+what is audited and signed is the watermarked model, byte for byte.
 
-From a parent to submitted candidates: register, prune, mark, admit, submit.
-
-The mark goes into the float weights, the number format comes after it, and the digest is taken last: what is
-audited and signed is what was marked, byte for byte.
+A candidate that was pruned elsewhere is admitted from uploaded files or from a registered version.  A registered
+version keeps its number: the candidate's digest is written on it as a tag, and ``submit`` finds the version with that
+digest.  A version of another model is copied to a new version under the parent's name.
 """
 
 from __future__ import annotations
@@ -211,7 +210,7 @@ def submit(ctx: Context, candidate: Candidate, parent_version: str, submitter: s
     return submission
 
 
-def submit_beside(ctx: Context, copy: Candidate, submitter: str) -> Submission:
+def submit_copy(ctx: Context, copy: Candidate, submitter: str) -> Submission:
     """``submit`` for a candidate whose parent is registered already, as that of a copy is."""
     parent = ctx.ledger.get(Parent, copy.parent)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:

@@ -1,8 +1,8 @@
-"""Judge, approve, waive.  The judging itself is ``gate.decide``, a pure function; here records come and go.
+"""Judge, approve and waive, and load the records of a decision.
 
-What a decision needs to know beside the candidate's own evidence: the incumbent, and the looks at the images.
-
-What the ledger holds of one decision, for reports and pages alike.  Imports no torch: pages need it too.
+The judging itself is ``gate.decide``, a pure function; this module adds what it needs besides the candidate's own
+evidence: the incumbent, and the holdout uses of the images.
+It imports no torch, because pages need it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def decision_records(
 
 
 def is_clean(evidence: Evidence) -> bool:
-    """Whether it tells the loss on the images as they are."""
+    """Whether it measures the loss on clean images."""
     return any(reading.metric == "drop.clean" for reading in evidence.readings)
 
 
@@ -164,11 +164,11 @@ def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") 
 
 
 def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str, until: datetime.date) -> Waiver:
-    """A named person takes one open rule of one candidate upon themselves until a day.
+    """Waive one open rule of one candidate until a date, in a named person's name.
 
     Raises:
-        InvalidInput: no such open rule in the decision (a waiver that matches nothing), a rule that the policy lets
-            nobody waive, or a day in the past.
+        InvalidInput: no such open rule in the decision (a waiver that matches nothing), a rule that can't be
+            waived, or a day in the past.
         Conflict: the person submitted the candidate.
     """
     now = ctx.clock.now()
@@ -177,7 +177,7 @@ def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str,
         raise InvalidInput(f"the decision has no open finding under {rule!r}; open: {', '.join(sorted(open_rules))}")
     policy = ctx.ledger.get(Policy, decision.policy)
     if any(item.rule == rule and item.waivers == "never" for item in policy.rules):
-        raise InvalidInput(f"the policy {decision.policy_name} lets nobody waive the rule {rule}")
+        raise InvalidInput(f"the policy {decision.policy_name} does not allow waiving the rule {rule}")
     if until < now.date():
         raise InvalidInput(f"a waiver until {until} would be over already")
     if any(item.submitter.casefold() == person.casefold() for item in ctx.ledger.find(Submission, decision.candidate)):

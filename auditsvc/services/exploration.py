@@ -1,6 +1,9 @@
-"""Find what several seeds of one recipe change alike, where several were made.
+"""Explore what no rule names: slices with larger losses, and images that all seeds of a recipe change alike.
 
-Suggest groups to look at, beside those that the policy names.  Nothing is judged by them.
+Slice discovery suggests slices for the next version of a policy.  Exemplars are Pruning-Identified Exemplars of one
+recipe pruned with several seeds.  Neither is judged.
+
+Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from auditsvc.services.power import sliced_by
 from auditsvc.tasks import Task, task_named
 
 EVERYTHING = Slicing(image=dict.fromkeys(sorted(PROPERTIES), 4), classes=True)
-"""The columns that are searched beside those of the data set: the classes, and quarters of every image property."""
+"""Columns that are searched in addition to the data set's own: the classes, and quartiles of every image property."""
 
 
 def discover_slices(
@@ -32,9 +35,9 @@ def discover_slices(
     dataset: Dataset,
     cache: MutableMapping[str, Predictions] | None = None,
 ) -> DiscoveredSlices:
-    """Groups that seem to lose more than the rest on untouched images, found on one half and told on the other.
+    """Slices that seem to lose more than the rest on clean images, found on one half and tested on the other.
 
-    Found again, not searched twice.  After an audit, whose ``remembered`` answers it takes, no model runs for it.
+    A search that is in the ledger is not repeated.  With the ``cache`` of an audit no model runs.
     """
     for known in ctx.ledger.find(DiscoveredSlices, candidate.digest):
         pins = (known.dataset, known.seed, known.alpha, known.code)
@@ -103,7 +106,7 @@ def _record(group: Group) -> DiscoveredSlice:
 
 
 SHOWN = 50
-"""Images that are kept by name; all of them are counted."""
+"""Images that are stored by name; all are counted."""
 
 
 def seeds_of(candidate: Candidate, ledger: Ledger) -> tuple[Candidate, ...]:
@@ -127,9 +130,9 @@ def find_exemplars(
     dataset: Dataset,
     cache: MutableMapping[str, Predictions] | None = None,
 ) -> Exemplars | None:
-    """What the seeds of this candidate's recipe change alike on untouched images; None while there is only one.
+    """Images that all seeds of this candidate's recipe change alike, on clean images; None if there is one seed.
 
-    Found again, not run twice.  It costs one pass of every candidate whose answers are not ``remembered``.
+    A search that is in the ledger is not repeated.  It costs one pass per candidate that is not in the ``cache``.
     """
     seeds = seeds_of(candidate, ctx.ledger)
     if len(seeds) < 2:

@@ -1,7 +1,4 @@
-"""What a report shows beside numbers: images that flipped, one image under each condition, the other candidates.
-
-The flipped images of a report, kept beside it for pages that show them without the data set.
-"""
+"""The images of a report: images whose answer changed, one image under each condition, and the sibling candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate question: may this version go out?  Answered from the ledger alone, fast, and no by default."""
+"""The gate query: may this version be used?  Answered from the ledger alone, fast, and "no" unless proven otherwise."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def query_gate(ledger: Ledger, model: str, version: str, policy: str | None = No
     ``policy`` is a policy's name or digest; without it the newest decision counts.
 
     Raises:
-        NotFound: nobody submitted this version.
+        NotFound: this version was never submitted.
     """
     with ledger.snapshot() as view:
         return _asked(view, model, version, policy)

@@ -1,9 +1,9 @@
-"""Retire a signing key: what it signed so far still holds, what anybody signs with it from now on does not.
+"""Retire a signing key, and publish the trust: what the key signed before its retirement stays valid, later uses don't.
 
-The order is such that a run that is killed anywhere can be run again: the successor is made, the retirement recorded
-and logged, the root of the published trust handed over by the old key, and only then the keys change places.
+A run that is killed at any point can be run again: the successor is made, the retirement recorded and logged, the root
+of the published trust (TUF) rotated by the old key, and only then the successor becomes the current key.
 
-Tell the world whom to trust and what was recalled, again and again: readers want it less than a day old.
+The trust is published again regularly, because clients require metadata that is less than a day old.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from auditsvc.services.signing_context import checkpoint_store_of, trust_of
 
 
 def trust_folder(ctx: Context) -> Path:
-    """Where the published trust (TUF) lies in the store."""
+    """The folder of the published trust (TUF) in the store."""
     return ctx.folder / "trust"
 
 
@@ -53,8 +53,8 @@ def keep_fresh(ctx: Context) -> Path:
     half = min(LIFETIMES[role] for role in ROLES) / 2
     found = TrustRepository.read(folder, ctx.keys.signer("release").public_pem, now + half)
     known = {recall for pair in revoked(ctx) for recall in revoked_digests(*pair)}
-    told = RevocationList.parse(found.targets[REVOCATIONS]).revocations if REVOCATIONS in found.targets else ()
-    same = found.targets.get(TRUST_POLICY) == trust_of(ctx).to_json() and set(told) == known
+    published = RevocationList.parse(found.targets[REVOCATIONS]).revocations if REVOCATIONS in found.targets else ()
+    same = found.targets.get(TRUST_POLICY) == trust_of(ctx).to_json() and set(published) == known
     if found.faults or not same:
         publish(ctx, folder)
     return folder
@@ -113,11 +113,11 @@ def retire(
         at=ctx.clock.now(),
     )  # fmt: skip
     ctx.ledger.append(record, actor=person)
-    told = (trust_folder(ctx) / "metadata" / "timestamp.json").exists()
-    if role == "release" and told:
+    is_published = (trust_folder(ctx) / "metadata" / "timestamp.json").exists()
+    if role == "release" and is_published:
         rotate(trust_folder(ctx), TufRoles.all_by(old), TufRoles.all_by(heir), ctx.clock.now())
     keys.succeed(role, heir)
-    if told:
+    if is_published:
         publish(ctx)
     return record
 
@@ -131,9 +131,9 @@ def compromise(ctx: Context, pem: str, since: int, reason: str, person: str, *, 
     known = [one for one in ctx.ledger.all(Retirement) if one.pem == pem]
     if not known or since > ctx.log.size():
         raise InvalidInput("no retired key has that public key, or the log is not that long yet")
-    told = {"compromised_since": since, "reason": reason, "by": person, "at": ctx.clock.now()}
-    told["confirmed_by"] = confirmed_by
-    record = known[0].model_copy(update=told)
+    update = {"compromised_since": since, "reason": reason, "by": person, "at": ctx.clock.now()}
+    update["confirmed_by"] = confirmed_by
+    record = known[0].model_copy(update=update)
     ctx.ledger.append(record, actor=person)
     if (trust_folder(ctx) / "metadata" / "timestamp.json").exists():
         publish(ctx)

@@ -1,9 +1,7 @@
-"""Where a model may come from: a folder, an ONNX file, a version of the MLflow registry, or object storage.
+"""Load models: a parent from its source, and the files of a record from the blob store, checked against their digests.
 
-``models:/name/version`` and ``models:/name@alias`` are fetched through the registry; what they hold must be a model
-folder or one ONNX file.  ONNX is converted in the sandboxed child of ``intake`` and is a model folder from then on.
-
-Model files of a record, read back from the blobs and checked against their digests.
+A source is a model folder, an ONNX file, a version of the MLflow registry (``models:/name/version``,
+``models:/name@alias``) or an address in object storage.  ONNX is converted in a sandboxed process of ``importing``.
 """
 
 from __future__ import annotations
@@ -77,7 +75,7 @@ def resolve_parent(ctx: Context, source: str, question: Question | None) -> Iter
     """A model folder with the parent that ``source`` names; a converted or fetched one is gone afterwards.
 
     Raises:
-        InvalidInput: an ONNX file without a ``question``, or a URI that is none of ours.
+        InvalidInput: an ONNX file without a ``question``, or an unknown URI scheme.
         NotFound: no such version or alias.
         Forbidden: an address in object storage that the operator did not allow.
         Refused: files that are no model, with the reason and what would work for each.

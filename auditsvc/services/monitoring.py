@@ -1,11 +1,11 @@
-"""A look at a release in use: does it still verify, does the gate still say yes, does it hold on newer images?
+"""Monitor a release in use: does it still verify, does the gate still approve it, does it hold on newer images?
 
-The quick checks of the release's own policy are run again on images from the field, and their rules judged again, by
-the same gate.  Each score and each loss is then compared with the one that the release rests on.  A fall of the
-parent's score beside the candidate's says that the images are harder; a loss that grew says that pruning hurts there.
+The one-pass checks of the release's own policy run again on images from production, and the same gate judges their
+rules.  Each score and each loss is compared with the one in the release.  A lower score of the parent says that the
+images are harder; a larger loss says that pruning hurts on them.
 
-References: the difference of two independent estimates is Zou and Donner's (``records.differing``); the distance of
-the images is Gretton's (``measuring.distance``).
+References: the interval of a difference of two independent estimates is Zou and Donner's (``records.statistics``); the
+two-sample test of the images is Gretton's MMD (``evaluation.metrics.mmd``).
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _Then = dict[tuple[str, str], Measured]
 def monitor(
     ctx: Context, release: Release, dataset: Dataset, person: str, *, baseline: Dataset | None = None
 ) -> Monitoring:
-    """Look at a release with images that are newer than its audit.
+    """Monitor a release on images that are newer than its audit.
 
-    ``baseline``: the data set of the audit, if it is at hand; then the distance of the images is told too.
+    ``baseline``: the data set of the audit, if available; then the distance of the images is measured too.
 
     Raises:
         InvalidInput: the images are those of the audit, ``baseline`` is not, the data set does not fit the model, or
@@ -95,7 +95,7 @@ def monitor(
         at=ctx.clock.now(),
     )
     for known in ctx.ledger.find(Monitoring, release.digest):
-        if known.model_copy(update={"at": made.at}) == made:  # this very look, before it was killed
+        if known.model_copy(update={"at": made.at}) == made:  # the same run, before it was killed
             return known
     ctx.ledger.append(made, actor=person)
     return made

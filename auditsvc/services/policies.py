@@ -112,7 +112,7 @@ def parse_policy(text: str, origin: str) -> Policy:
 
 
 def _refuse_aliases(text: str, origin: str) -> None:
-    """A rule that stands elsewhere than where it is read is easily misread; and aliases can blow up a small file."""
+    """Refuse YAML aliases: a rule defined elsewhere is easily misread, and nested aliases can expand without bound."""
     found = [token for token in yaml.scan(text, Loader=yaml.SafeLoader) if isinstance(token, yaml.AliasToken)]
     faults = [(token.start_mark.line + 1, f"the alias *{token.value}; write it out") for token in found]
     if faults:
@@ -120,7 +120,7 @@ def _refuse_aliases(text: str, origin: str) -> None:
 
 
 def _faults_of_fields(error: ValidationError, lines: Lines) -> list[tuple[int, str]]:
-    """What pydantic found; that a list is empty because its items are at fault is not told beside them."""
+    """The faults found by pydantic; an empty list is not reported if its items are at fault."""
     found = error.errors()
     inside = {fault["loc"][:depth] for fault in found for depth in range(len(fault["loc"]))}
     return [
@@ -199,7 +199,7 @@ def _readable_checks(fields: dict[str, Any]) -> dict[str, CheckSpec]:
 
 
 def _unfit(check: Check, task: str) -> tuple[str, ...]:
-    """Why this check can't be asked about the policy's task; of a policy for any task the audit tells."""
+    """Why this check does not apply to the policy's task; for a policy of any task the audit decides."""
     return check.faults(task) if task in TASKS.by_id else ()
 
 
@@ -220,7 +220,7 @@ def _complete_checks(
 
 
 def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines) -> list[tuple[int, str]]:
-    """Rules that could never be judged or never fail, checks that no rule looks at, properties nobody measures."""
+    """Rules that can never be judged or never fail, checks without a rule, unknown image properties."""
     faults: list[tuple[int, str]] = []
     for number, rule in enumerate(policy.rules):
         line = _line(lines, ("rules", number, "reading"))
@@ -239,7 +239,7 @@ def _faults_of_rules(policy: Policy, checks: dict[str, CheckSpec], lines: Lines)
         faults += [(line, f"rule {rule.rule}: {fault}") for fault in _vacuous_limits(rule, judged_by)]
     judged = {rule.check for rule in policy.rules}
     faults += [
-        (_line(lines, ("checks", name)), f"checks.{name}: no rule looks at it; add one, with severity: warn if it "
+        (_line(lines, ("checks", name)), f"checks.{name}: no rule uses it; add one, with severity: warn if it "
          "is only to be shown") for name in policy.checks if name not in judged
     ]  # fmt: skip
     for name in policy.slicing.image if policy.slicing else ():

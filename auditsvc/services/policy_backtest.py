@@ -1,4 +1,4 @@
-"""What another policy would have said about everything that was ever judged.  Nothing is measured or stored."""
+"""Back-test a policy: its decisions on every candidate judged so far.  It measures and stores nothing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Whether a data set is large enough for a policy, before any compute is spent.
 
-A rule about a loss or a share can be judged on a slice only if enough images lie in it.  ``fewest`` is the number
+A rule about a loss or a share can be judged on a slice only if enough images lie in it.  ``min_n`` is the number
 below which nothing could meet the rule, not even a candidate that changes no answer and makes no mistake.
-``wanted`` is the number that meets it with the given power, if the share ``changing`` of the images changes its
+``n_for_power`` is the number that meets it with the given power, if the share ``changing`` of the images changes its
 answer and as many are won as lost.  Checks that try a part of the images only say so in their own parameters; the
 plan counts the images that there are.
 
@@ -35,12 +35,12 @@ class SlicePower(Value):
     slice: str
     severity: str
     images: int
-    fewest: int | None
-    wanted: int | None
+    min_n: int | None
+    n_for_power: int | None
     state: State
 
     @property
-    def blocks(self) -> bool:
+    def cannot_approve(self) -> bool:
         """Whether the policy can't approve anything because of this line."""
         return self.state == "too few" and self.severity == "block"
 
@@ -57,7 +57,7 @@ def with_policy_slices(policy: Policy, dataset: Dataset) -> Dataset:
 
 
 def sliced_by(slicing: Slicing, dataset: Dataset) -> Dataset:
-    """The data set with these slices beside its own.  Raises as ``sliced_for`` does."""
+    """The data set with these slices added to its own.  Raises as ``with_policy_slices``."""
     slices = dataset.slices
     if slicing.classes:
         slices = Slices(slices.images, (*slices.columns, by_class(dataset)), slices.clusters)
@@ -81,7 +81,7 @@ def _planned(
     policy: Policy, rule: Rule, sizes: Mapping[str, int], changing: float, power: float
 ) -> Iterator[SlicePower]:
     metric = _metric(policy, rule)
-    fewest, wanted = _fewest(rule, metric, policy.level), _wanted(rule, metric, policy.level, changing, power)
+    min_n, n_for_power = _min_n(rule, metric, policy.level), _n_for_power(rule, metric, policy.level, changing, power)
     chosen = {name: sizes.get(name, 0) for name in rule.chosen(sizes)}
     judged = any(images >= rule.min_images for images in chosen.values())
     for name, images in chosen.items():
@@ -92,9 +92,9 @@ def _planned(
             slice=name,
             severity="warn" if excused else rule.severity,
             images=images,
-            fewest=fewest,
-            wanted=wanted,
-            state="too few" if small else _state(images, fewest, wanted),
+            min_n=min_n,
+            n_for_power=n_for_power,
+            state="too few" if small else _state(images, min_n, n_for_power),
         )
 
 
@@ -104,15 +104,15 @@ def _metric(policy: Policy, rule: Rule) -> Metric:
     return next((metric for metric in metrics if matches(rule.metric, metric.id)), metric_of(rule.metric))
 
 
-def _state(images: int, fewest: int | None, wanted: int | None) -> State:
-    if fewest is None or wanted is None:
+def _state(images: int, min_n: int | None, n_for_power: int | None) -> State:
+    if min_n is None or n_for_power is None:
         return "no formula"
-    if images < fewest:
+    if images < min_n:
         return "too few"
-    return "enough" if images >= wanted else "doubtful"
+    return "enough" if images >= n_for_power else "doubtful"
 
 
-def _fewest(rule: Rule, metric: Metric, alpha: float) -> int | None:
+def _min_n(rule: Rule, metric: Metric, alpha: float) -> int | None:
     """The number of images below which the interval of a perfect result is still wider than the limit."""
     z = NormalDist().inv_cdf(1 - alpha)
     if not metric.plannable or not 0 < rule.limit < 1:
@@ -124,11 +124,11 @@ def _fewest(rule: Rule, metric: Metric, alpha: float) -> int | None:
     return None
 
 
-def _wanted(rule: Rule, metric: Metric, alpha: float, changing: float, power: float) -> int | None:
+def _n_for_power(rule: Rule, metric: Metric, alpha: float, changing: float, power: float) -> int | None:
     """The number of images that meets the rule with this power; of a share, if the truth is half-way between the limit
     and the perfect result."""
     limit, normal = rule.limit, NormalDist()
-    if _fewest(rule, metric, alpha) is None:
+    if _min_n(rule, metric, alpha) is None:
         return None
     if metric.role == "loss":
         return math.ceil((reach_of_loss(changing, 0.0, limit, alpha, power) / limit) ** 2)
@@ -141,7 +141,7 @@ def _wanted(rule: Rule, metric: Metric, alpha: float, changing: float, power: fl
 def undersized_slices(policy: Policy, dataset: Dataset) -> tuple[str, ...]:
     """Why this policy can't approve anything on this data set, whatever is measured; empty if it could."""
     return tuple(
-        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.fewest or 'the minimum'} are needed"
+        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.min_n or 'the minimum'} are needed"
         for line in plan(policy, slice_sizes(dataset))
-        if line.blocks
+        if line.cannot_approve
     )

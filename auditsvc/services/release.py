@@ -1,11 +1,10 @@
-"""Release, and revoke.  Nothing carries the alias before it is sealed, logged and verified.
+"""Release and revoke candidates, and attest rejections.  The alias moves only to what is signed, logged and verified.
 
-The order is: files laid out, signed and logged (``provenance.seal`` verifies its own work), the release
-recorded, and only then the alias moved.  Killed anywhere, the same call finishes the rest.
+``release`` lays out the files, signs and logs them (``provenance.sign_release`` verifies its own work), records the
+release, and moves the alias last.  Killed at any point, the same call does the rest.
 
-A rejection is said in public too: signed, attested and logged, so that it can't be forgotten quietly.
-
-A refused model gets no OMS signature; its summary says ``FAILED``, and no tool takes it for released.
+A rejection is signed, attested and logged too, so that it can't be removed unnoticed.  A rejected model gets no OMS
+signature; its summary attestation says ``FAILED``, so no tool can mistake it for a release.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from auditsvc.services.signing_context import release_inputs, signing_services_o
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
-    """Attest this rejection for every version under which the candidate was submitted; where each lies.
+    """Attest this rejection for every version under which the candidate was submitted; the folder of each.
 
     Doing it again finds what is done.
 
@@ -49,10 +48,10 @@ def refusal_folder(ctx: Context, submission: Submission, decision: Decision) -> 
 
 
 def release_folder(ctx: Context, submission: Submission, decision: Digest | None = None) -> Path:
-    """Where a release lies: ``release/`` (the files), ``attest/`` (what is signed about them).
+    """The folder of a release: ``release/`` (the files), ``attest/`` (what is signed about them).
 
-    A version that is released again under another decision, for instance after a new audit, lies beside the first,
-    which stays as it is.  Without ``decision`` it is the newest release.
+    A version that is released again under another decision, for instance after a new audit, gets a folder next to the
+    first, which stays unchanged.  Without ``decision`` it is the newest release.
     """
     first = ctx.folder / "releases" / submission.model / submission.version
     if decision is None:
@@ -66,7 +65,7 @@ def release_folder(ctx: Context, submission: Submission, decision: Digest | None
 
 
 def _held_in(folder: Path) -> Digest | None:
-    """The decision whose release lies in this folder, or was begun there."""
+    """The decision whose release is in this folder, finished or not."""
     for attestations in (folder / release_layout.ATTEST, folder / f"{release_layout.ATTEST}.partial"):
         if (attestations / release_layout.DECISION).is_file():
             return digest_of((attestations / release_layout.DECISION).read_bytes())
@@ -77,7 +76,7 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     """Seal an approved candidate and move the alias to it.
 
     Raises:
-        NotApproved: the decision does not approve, or too few others consented.
+        NotApproved: the decision does not approve, or too few other people approved.
         Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
             what it has published.
         Unavailable: a disk, the keys or the registry failed; run it again.

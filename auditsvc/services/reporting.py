@@ -1,7 +1,7 @@
-"""Write the report of one decision: gather its records, compose, render, put the files in place.
+"""Write the report of one decision: load its records, build the report, render it, and store the files.
 
-A report is dated by the newest record that it rests on, not by the clock, so that it can be made again from the
-ledger, byte for byte.
+A report is dated by the newest record that it is based on, not by the clock, so it can be made again from the ledger,
+byte for byte.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Going back: the alias to an earlier release that still verifies, or a rehearsal of it, timed.
+"""Roll back: move the alias to an earlier release that still verifies, or rehearse that and measure the time.
 
-Nothing is revoked by it: what carried the alias stays a release.  Where the next one fails too, the one before it is
-as near; so the target is looked at first as a stranger would, and only then the alias moves.
+It revokes nothing: the version that had the alias stays a release.  The target is verified first as an outside reader
+would, from its files and the public keys, and only then the alias moves.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def roll_back(
         Conflict: one person can't both ask and confirm; or the version carries the alias already.
     """
     if requested_by.lower() == confirmed_by.lower():
-        raise Conflict(f"{requested_by} asked for it and can't confirm it too: ask somebody else")
+        raise Conflict(f"{requested_by} asked for it and can't confirm it too: another person must confirm it")
     started = time.monotonic()
     found = alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
     target = _target(model, version, found, ctx.ledger)
@@ -93,7 +93,7 @@ def _verified(ctx: Context, target: Release) -> None:
 
 
 def verify_offline(ctx: Context, release: Release) -> Verification:
-    """What somebody finds who has the release's files and our keys, and nothing else."""
+    """Verify a release as an outside reader does: from its files and the public keys alone."""
     submission = ctx.ledger.find(Submission, release.candidate)[0]
     folder = release_folder(ctx, submission, release.decision)
     return verify(folder / "release", folder / ATTEST, trust=trust_of(ctx), at=ctx.clock.now())

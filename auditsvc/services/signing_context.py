@@ -1,4 +1,4 @@
-"""What is sealed, gathered from the ledger, and the log that it is sealed in."""
+"""The inputs of a signature, gathered from the ledger, and the services that sign, log and cosign it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, d
 
 
 def signing_services_of(ctx: Context) -> SigningServices:
-    """Who stands behind a seal: witnesses and time stamps, where there are any; each checkpoint is kept.
+    """The witnesses and time stamps of a signature, where there are any; each checkpoint is stored.
 
-    The guard looks before anything is signed.
+    The log is checked before anything is signed.
 
     Raises:
         Conflict: the log does not continue what it has published.
@@ -47,7 +47,7 @@ def signing_services_of(ctx: Context) -> SigningServices:
 
 
 def trust_of(ctx: Context) -> TrustRoot:
-    """What readers are told to trust: the keys with their windows, the log, witnesses, time stamps."""
+    """The trust root for verifiers: the keys with their validity, the log, witnesses, time stamp authorities."""
     trust = with_retired(TrustRoot.of_keys(ctx.keys), ctx.ledger.all(Retirement))
     if not ctx.witnesses and not ctx.timestamps:
         return trust

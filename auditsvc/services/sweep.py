@@ -1,12 +1,10 @@
-"""The smallest candidate of a parent that a policy approves, and the frontier of what was tried.
+"""Compression sweep: the smallest candidate of a parent that a policy approves, and the frontier of all trials.
 
-Every rung is a whole candidate: pruned, marked, admitted.  The check of the policy that costs least is asked first;
-its evidence is found again by the full audit, so asking first costs nothing.  What ends ``approved`` passed;
-``inconclusive`` did not, because what is not known is not passed.
+Each trial is a whole candidate: pruned, watermarked, admitted.  The cheapest check of the policy runs first; the full
+audit finds its evidence again, so running it first costs nothing.  Only ``approved`` passes; ``inconclusive`` does not,
+because what is not known is not passed.
 
-What a candidate costs beside its parent, counted and measured, in words that claim nothing more.
-
-Time is a record of its own and never part of a candidate: the same bytes take another time on another machine.
+Latency is a record of its own and never part of a candidate: the same bytes run at another speed on another machine.
 """
 
 from __future__ import annotations
@@ -82,7 +80,7 @@ def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, images: 
 
 
 def cost_lines(ctx: Context, candidate: Candidate, parent: Parent, timing: Timing | None) -> tuple[str, ...]:
-    """A candidate's card for people: what was counted beside the parent, then what was measured."""
+    """The cost of a candidate compared with its parent, as text: counts, then the latency."""
     mine, dense = candidate.card, facts(load_stored(ctx, parent.files))
     lines = [
         f"{mine['parameters']:,.0f} parameters, {_zeros(mine):.0%} of them zero ({_of(mine, dense, 'parameters')})",
@@ -92,7 +90,7 @@ def cost_lines(ctx: Context, candidate: Candidate, parent: Parent, timing: Timin
     ]
     if timing is not None:
         lines.append(
-            f"{timing.median_ms:.3g} ms (IQR {timing.iqr_ms:.2g}) beside the parent's {timing.parent_median_ms:.3g} ms "
+            f"{timing.median_ms:.3g} ms (IQR {timing.iqr_ms:.2g}) vs. the parent's {timing.parent_median_ms:.3g} ms "
             f"(IQR {timing.parent_iqr_ms:.2g}) in the same {timing.runs} turns: {timing.times_faster:.2f} times as "
             f"fast; {timing.how}"
         )
@@ -115,7 +113,7 @@ ACCURACY, SLICE_LOSS, LATENCY = "accuracy", "worst_slice_loss", "latency_ms"
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep found; ``best`` and ``decision`` are None if nothing passed.  The files lie in ``folder``."""
+    """What a sweep found; ``best`` and ``decision`` are None if nothing passed.  The files are in ``folder``."""
 
     frontier: Frontier
     best: Candidate | None

@@ -1,21 +1,18 @@
-"""A dispute about a mark: the owner shows one sub-key of sixteen, an arbiter tests with it, fifteen stay secret.
+"""Identify a found model by its watermark, from its file or from its answers to queries, and settle disputes.
 
-The arbiter believes nothing that the owner brings but what was signed and logged before: the release's provenance
-names the unmarked weights by digest and commits to all sub-keys.  The message in the mark follows from that digest and
-the recipient's name, so that it can't be fitted to the suspect either.
+Every watermarked copy of every submitted version is searched, released or not: a leak may come from an earlier stage.
 
-Limits: the arbiter is shown the unmarked weights.  The test says that the suspect derives from something that
-carries this mark, not who took it; of two marks in one model the one that was logged first counts, and whose
-"original" holds the other's mark is the later one.
+Black-box queries are ordinary images named by their content, so a suspect can't tell that it is tested.  The exported
+images reveal nothing about a key; how the answers are scored stays here, encrypted.
 
-Hand out the pictures that a suspect is to be asked, and read what it answered.
+In a dispute the owner reveals one sub-key of sixteen, an arbiter tests with it, and fifteen stay secret.  The arbiter
+trusts only what was signed and logged before: the provenance of the release names the unmarked weights by digest and
+commits to all sub-keys.  The message in the watermark follows from that digest and the recipient's name, so it can't be
+fitted to the suspect.
 
-The pictures are ordinary ones (a suspect can't tell that it is being tested), named by their content.  What is
-handed out shows nothing of any key; how the answers are judged stays here, encrypted.
-
-Whose model is this?  A found file, or the answers of a model that nobody shows, against all that was marked here.
-
-Every copy of every submitted version is searched, whether it was released or not: a leak may come from before.
+Limits: the arbiter sees the unmarked weights.  The test shows that the suspect derives from a model with this
+watermark, not who took it.  Of two watermarks in one model the one that was logged first counts, and an "original" that
+contains the other party's watermark is the later one.
 """
 
 from __future__ import annotations
@@ -175,7 +172,7 @@ Standing = Literal["submitted", "released", "revoked"]
 
 
 class TraceMatch(Value):
-    """A copy whose mark was found: which version, for whom it was made, how it stands, and how sure it is."""
+    """A copy whose mark was found: which version, which recipient, its status, and the significance."""
 
     model: str
     version: str
@@ -233,7 +230,7 @@ def identify_file(ctx: Context, path: Path) -> TraceResult:
     suspect = watermark.read_suspect(path / WEIGHTS if path.is_dir() else path)
     known = tuple(marked_versions(ctx))
     found = watermark.identify(suspect, [_known(ctx, one, one.copy) for one in known if one.copy])
-    return _told(ctx, found, known)
+    return _fields(ctx, found, known)
 
 
 def identify_answers(ctx: Context, answers: Path) -> TraceResult:
@@ -259,7 +256,7 @@ def identify_answers(ctx: Context, answers: Path) -> TraceResult:
         reasons = (f"{one.release}: {one.reason}" for one in failed)
         raise InvalidInput(f"{answers.name} answers the pictures of no version", reasons)
     found = watermark.identify_answers(tests, lambda queries: asked[id(queries)])
-    return _told(ctx, found, known, failed)
+    return _fields(ctx, found, known, failed)
 
 
 def queries_for(ctx: Context, model: str | None = None, version: str | None = None) -> Iterator[watermark.Queries]:
@@ -290,7 +287,7 @@ def _known(ctx: Context, one: MarkedVersion, copy: WatermarkKeyRecord) -> waterm
     )
 
 
-def _told(
+def _fields(
     ctx: Context,
     found: watermark.Identification,
     known: tuple[MarkedVersion, ...],
@@ -327,7 +324,7 @@ REVEAL, ORIGINAL, WIRING = "reveal.json", "original.safetensors", "wiring.json"
 
 
 class Arbitration(Value):
-    """What the arbiter finds with one sub-key; ``p`` of this key alone, which nobody could choose."""
+    """What the arbiter finds with one sub-key; ``p`` of this key alone, which could not be chosen."""
 
     verdict: watermark.Verdict
     z: float
@@ -349,7 +346,7 @@ def reveal(ctx: Context, candidate: Candidate, lane: int, folder: Path) -> None:
         raise InvalidInput("what finds the mark of this candidate is not kept here, so nothing can be shown")
     shown = watermark.reveal_subkey(seed_of(ctx, copy), lane)
     original = original_of(ctx, copy)
-    told = {
+    fields = {
         "lane": shown.lane,
         "subkey": shown.subkey.hex(),
         "path": [node.hex() for node in shown.path],
@@ -359,7 +356,7 @@ def reveal(ctx: Context, candidate: Candidate, lane: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise InvalidInput(f"{folder} is not empty; give a new folder")
-        (folder / REVEAL).write_text(json.dumps(told, indent=1) + "\n")
+        (folder / REVEAL).write_text(json.dumps(fields, indent=1) + "\n")
         save_file({name: tensor.contiguous() for name, tensor in original.weights.items()}, folder / ORIGINAL)
         if original.wiring:
             (folder / WIRING).write_bytes(original.wiring.as_json())
@@ -379,11 +376,11 @@ def arbitrate(found: Path, shown: Path, release: Path, trust: TrustRoot, at: Mom
         reasons = (f"{step.step}: {step.code} {step.detail}" for step in checked.reasons)
         raise NotVerified(f"the release in {release} is {checked.verdict}, so nothing was committed to", reasons)
     mark, index = _committed(release)
-    told = _read(shown / REVEAL)
+    fields = _read(shown / REVEAL)
     try:
-        path = tuple(bytes.fromhex(node) for node in told["path"])
-        subkey = watermark.Reveal(int(told["lane"]), bytes.fromhex(told["subkey"]), path)
-        recipient = str(told["recipient"])
+        path = tuple(bytes.fromhex(node) for node in fields["path"])
+        subkey = watermark.Reveal(int(fields["lane"]), bytes.fromhex(fields["subkey"]), path)
+        recipient = str(fields["recipient"])
         original = load_file(shown / ORIGINAL)
         wiring = watermark.ChannelGraph.from_json((shown / WIRING).read_bytes()) if (shown / WIRING).exists() else None
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
@@ -412,12 +409,12 @@ def _committed(release: Path) -> tuple[Mark, int]:
         bundle = Bundle.parse((release / release_layout.ATTEST / f"provenance{release_layout.SUFFIX}").read_bytes())
         predicate = Statement.parse(bundle.payload, PROVENANCE_TYPE).predicate
         things = {item["name"]: f"sha256:{item['digest']['sha256']}" for item in predicate["runDetails"]["byproducts"]}
-        told = predicate["buildDefinition"]["internalParameters"]["mark"]
+        fields = predicate["buildDefinition"]["internalParameters"]["mark"]
         mark = Mark(
-            scheme=told["scheme"],
+            scheme=fields["scheme"],
             commitment=things["watermark-commitment"],
             unmarked=things["unmarked-weights"],
-            parameters=dict(told["parameters"]),
+            parameters=dict(fields["parameters"]),
         )
     except (KeyError, TypeError, ValueError, Fault, OSError) as error:
         raise InvalidInput(f"the release in {release} commits to no mark") from error

@@ -1,8 +1,8 @@
-"""Mark what was pruned, keep what finds the mark again, and read it.
+"""Embed a candidate's watermark, store what detects it again, and detect it.
 
-The unmarked weights and the queries are kept as encrypted blobs, because whoever has them can take the mark off; the
-key is the master secret, which is in no database.  What is public is the commitment: it goes into the signed
-provenance before anybody can dispute anything.
+The unmarked weights and the queries are stored as encrypted blobs, because with them the watermark can be removed; the
+encryption key is derived from the master secret, which is in no database.  Only the commitment is public: it is part of
+the signed provenance before any dispute.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ FEWEST_QUERIES, MOST_QUERIES = 30, 1000
 
 @dataclass(frozen=True)
 class WatermarkOptions:
-    """For whom a mark is made, and which images its queries are taken from.
+    """The recipient of a watermark, and the images of its queries.
 
     Without a ``pool`` the last third of the calibration images is taken, which the mark never holds still.  Some
-    hundreds are needed where a thief shows labels only.  ``mixup`` makes a thousand mixtures of pairs of the pool
+    hundreds are needed where a suspect returns labels only.  ``mixup`` makes a thousand mixtures of pairs of the pool
     instead: stronger, slower (minutes), and easy to refuse.
     """
 
@@ -120,7 +120,7 @@ def _watched(model: Model) -> watermark.Watched | None:
 
 
 def payload_of(unmarked: str, recipient: str) -> watermark.Payload:
-    """The numbers in the message are taken from digests, so that they need no counter; the key tells copies apart."""
+    """The numbers in the message are taken from digests, so that they need no counter; the key distinguishes copies."""
     number = int.from_bytes(hashlib.sha256(recipient.encode()).digest()[:2], "big") if recipient else 0
     return watermark.Payload(release=int(unmarked.removeprefix("sha256:")[:8], 16), recipient=number)
 

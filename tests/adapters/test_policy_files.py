@@ -71,7 +71,7 @@ def test_a_policy_is_complete_when_it_is_read():
      ("accuracy: {version: 1}", "accuracy: {version: 1, parameters: {steps: 3}}", "line 6: checks.accuracy: steps"),
      ("accuracy: {version: 1}", "accuracy: {}", "line 6: checks.accuracy.version: Field required"),
      ("accuracy: {version: 1}", "accuracy: {version: 1}\n  lighting: {version: 1}",
-      "line 7: checks.lighting: no rule looks at it"),
+      "line 7: checks.lighting: no rule uses it"),
      ("why: a test\n", "why: a test\n    severity: warn\n", "approve anything"),
      ("why: a test\n", "why: a test\n    slices: []\n", "names no slice"),
      ("seed: 7", "seed: 7\nslicing: {image: {mood: 4}}", "line 5: slicing.image: nothing measures 'mood'"),

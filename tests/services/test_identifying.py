@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS
 from auditsvc.records import Parent
-from auditsvc.services.candidates import prune_candidate, submit_beside, watermark_for_recipient
+from auditsvc.services.candidates import prune_candidate, submit_copy, watermark_for_recipient
 from auditsvc.services.model_store import load_stored
 from auditsvc.services.tracing import SHEET, export_query_set, identify_answers, identify_file, queries_for
 from auditsvc.services.watermarking import WatermarkOptions, find_watermark_key, original_of
@@ -32,7 +32,7 @@ def copies(made_once, folders):
     made["anna"] = prune_candidate(ctx, parent, GOOD, calibration, marking=WatermarkOptions("anna"))
     made["bert"] = watermark_for_recipient(ctx, candidate, WatermarkOptions("bert"), calibration)
     for name in ("anna", "bert"):
-        submit_beside(ctx, made[name], "sue")
+        submit_copy(ctx, made[name], "sue")
     return ctx, made
 
 

@@ -20,43 +20,43 @@ def lines_of(rule, **sizes):
 @pytest.mark.parametrize("limit", [0.01, 0.03, 0.05, 0.2])
 def test_below_the_fewest_images_not_even_a_perfect_candidate_meets_a_loss_rule(limit):
     (line,) = lines_of(a_rule(at_most=limit), overall=10)
-    assert tango(0, 0, line.fewest, 0.05).high <= limit < tango(0, 0, line.fewest - 1, 0.05).high
+    assert tango(0, 0, line.min_n, 0.05).high <= limit < tango(0, 0, line.min_n - 1, 0.05).high
     assert line.state == "too few"
 
 
 @pytest.mark.parametrize("floor", [0.5, 0.9, 0.99])
 def test_below_the_fewest_images_not_even_a_perfect_candidate_meets_a_floor(floor):
     (line,) = lines_of(a_rule(reading="accuracy/score.clean", at_least=floor), overall=10**6)
-    needed = line.fewest
+    needed = line.min_n
     assert wilson(needed, needed, 0.05).low == 1.0 or float(wilson(needed, needed, 0.05).low) >= floor
     assert line.state == "enough"
 
 
 def test_the_wanted_images_meet_the_rule_with_the_power_that_was_asked_for():
     (line,) = lines_of(a_rule(at_most=0.03), overall=400)
-    assert (line.wanted, line.state) == (400, "enough")
-    drawn = np.random.default_rng(3).multinomial(line.wanted, [0.025, 0.025, 0.95], size=4000)
-    met = tango(drawn[:, 0], drawn[:, 1], line.wanted, 0.05).high <= 0.03
+    assert (line.n_for_power, line.state) == (400, "enough")
+    drawn = np.random.default_rng(3).multinomial(line.n_for_power, [0.025, 0.025, 0.95], size=4000)
+    met = tango(drawn[:, 0], drawn[:, 1], line.n_for_power, 0.05).high <= 0.03
     assert met.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_the_wanted_images_meet_a_floor_with_the_power_that_was_asked_for():
     (line,) = lines_of(a_rule(reading="accuracy/score.clean", at_least=0.9), overall=400)
-    drawn = np.random.default_rng(3).binomial(line.wanted, 0.95, size=4000)
-    assert (wilson(drawn, line.wanted, 0.05).low >= 0.9).mean() == pytest.approx(0.8, abs=0.06)
+    drawn = np.random.default_rng(3).binomial(line.n_for_power, 0.95, size=4000)
+    assert (wilson(drawn, line.n_for_power, 0.05).low >= 0.9).mean() == pytest.approx(0.8, abs=0.06)
 
 
 def test_a_small_slice_blocks_unless_the_rule_excuses_it_beside_larger_ones():
     soft = a_rule(slices=EACH, min_images=100, below_minimum="warn")
-    assert [line.blocks for line in lines_of(soft, overall=500, a=400, b=50)] == [False, False]
-    assert [line.blocks for line in lines_of(soft, overall=100, a=50, b=50)] == [True, True]
+    assert [line.cannot_approve for line in lines_of(soft, overall=500, a=400, b=50)] == [False, False]
+    assert [line.cannot_approve for line in lines_of(soft, overall=100, a=50, b=50)] == [True, True]
     hard = a_rule(slices=EACH, min_images=100)
-    assert [line.blocks for line in lines_of(hard, overall=500, a=400, b=50)] == [False, True]
+    assert [line.cannot_approve for line in lines_of(hard, overall=500, a=400, b=50)] == [False, True]
 
 
 def test_a_rule_without_a_formula_is_said_to_have_none():
     (line,) = lines_of(a_rule(reading="accuracy/parent.clean", at_least=0.9), overall=5)
-    assert (line.state, line.blocks) == ("no formula", False)
+    assert (line.state, line.cannot_approve) == ("no formula", False)
 
 
 def test_the_data_set_is_counted_with_the_policys_own_slices():
@@ -75,10 +75,10 @@ def test_the_data_set_is_counted_with_the_policys_own_slices():
 
 
 def test_a_share_that_may_be_small_at_most_is_planned_as_the_gate_will_judge_it():
-    """Nothing lost on ``fewest`` images just meets the rule; on one less it does not."""
+    """Nothing lost on ``min_n`` images just meets the rule; on one less it does not."""
     rule = a_rule(reading="prediction_churn/negative_flip_rate", at_most=0.02)
     (line,) = plan(a_policy(rule), {OVERALL: 100})
     assert line.state == "too few"
-    for images, met in ((line.fewest, True), (line.fewest - 2, False)):
+    for images, met in ((line.min_n, True), (line.min_n - 2, False)):
         assert (float(wilson(0, images, 0.05).high) <= 0.02) is met
-    assert line.wanted > line.fewest
+    assert line.n_for_power > line.min_n

@@ -1,4 +1,4 @@
-"""Nobody waives what the policy lets nobody waive, nor what they submitted themselves."""
+"""A rule that the policy excludes from waivers can't be waived, nor one of a candidate by its submitter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def a_decision(line, **fields):
 
 
 def test_a_rule_that_nobody_may_waive_is_not_waived(line):
-    with pytest.raises(InvalidInput, match="lets nobody waive the rule floor"):
+    with pytest.raises(InvalidInput, match="does not allow waiving the rule floor"):
         waive(line[0], a_decision(line, waivers="never"), "floor", "bob", "a reason", UNTIL)
 
 
