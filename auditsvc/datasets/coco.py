@@ -1,4 +1,4 @@
-"""Boxes from one ``annotations.json`` in COCO's form; its images can stand in for the metadata table.
+"""Boxes from a COCO ``annotations.json``; without a metadata table its images are the rows.
 
 Reference: T.-Y. Lin et al. (2014), "Microsoft COCO", arXiv:1405.0312; the format at https://cocodataset.org/#format-data.
 """
@@ -17,16 +17,16 @@ from auditsvc.errors import InvalidDataset
 IMAGE, TRACK = "file_name", "track_id"
 """The fields that name an image's file, and the number of an object in its sequence."""
 
-MOST = 20
-"""So many faults are shown; the others are counted."""
+MAX_FAULTS = 20
+"""The most faults that an error lists; the others are counted."""
 
-EDGE = 1.0
-"""Pixels that a box may stick out of its image, by rounding."""
+EDGE_TOLERANCE = 1.0
+"""Tolerance in pixels for boxes that exceed their image by rounding."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One object: its category, its corners in shares of the image, whether it is a crowd, its number in a sequence."""
+    """One object: category, corners as fractions of the image, whether it is a crowd, number in its sequence."""
 
     category: str
     corners: tuple[float, float, float, float]
@@ -58,7 +58,7 @@ def read_annotations(path: Path, *, tracked: bool) -> Annotations:
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InvalidDataset(f"{path} can't be read: {error}") from error
     except (KeyError, TypeError) as error:
-        raise InvalidDataset(f"{path} is not in COCO's form: it lacks {error}") from error
+        raise InvalidDataset(f"{path} is not in the COCO format: it lacks {error}") from error
     faults = [f"image {name} has no size" for width, height, name in sizes if not (width > 0 and height > 0)]
     found: dict[str, list[Box]] = {str(image[IMAGE]): [] for image in images}
     for number, one in enumerate(annotated):
@@ -66,12 +66,12 @@ def read_annotations(path: Path, *, tracked: bool) -> Annotations:
             image = places[one["image_id"]]
             found[str(image[IMAGE])].append(_box(one, image, names, tracked=tracked))
         except KeyError as error:
-            faults.append(f"annotation {number}: {_what(error.args[0])} is not there")
+            faults.append(f"annotation {number}: {_what(error.args[0])} does not exist")
         except (TypeError, ValueError) as error:
             faults.append(f"annotation {number}: {error}")
     if faults:
-        more = [f"and {len(faults) - MOST} more"] if len(faults) > MOST else []
-        raise InvalidDataset(f"{path} can't be used", [*faults[:MOST], *more])
+        more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+        raise InvalidDataset(f"{path} can't be used", [*faults[:MAX_FAULTS], *more])
     return Annotations(tuple(_fields(images)), {name: tuple(boxes) for name, boxes in found.items()})
 
 
@@ -83,9 +83,13 @@ def _box(one: Mapping[str, Any], image: Mapping[str, Any], names: Mapping[Any, s
     left, top, width, height = (float(number) for number in one["bbox"])
     full = float(image["width"]), float(image["height"])
     if not all(math.isfinite(number) for number in (left, top, width, height)) or width <= 0 or height <= 0:
-        raise ValueError(f"the box {one['bbox']} on {image[IMAGE]} has no area; take it out")
-    if min(left, top) < -EDGE or left + width > full[0] + EDGE or top + height > full[1] + EDGE:
-        raise ValueError(f"the box {one['bbox']} lies outside {image[IMAGE]}, {full[0]:g} x {full[1]:g}")
+        raise ValueError(f"the box {one['bbox']} on {image[IMAGE]} has no area; remove it")
+    if (
+        min(left, top) < -EDGE_TOLERANCE
+        or left + width > full[0] + EDGE_TOLERANCE
+        or top + height > full[1] + EDGE_TOLERANCE
+    ):
+        raise ValueError(f"the box {one['bbox']} is outside {image[IMAGE]}, {full[0]:g} x {full[1]:g}")
     corners = (left / full[0], top / full[1], (left + width) / full[0], (top + height) / full[1])
     first, second, third, fourth = (min(max(number, 0.0), 1.0) for number in corners)
     track = int(one[TRACK]) if tracked else 0

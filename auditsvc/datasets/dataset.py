@@ -1,4 +1,4 @@
-"""Data sets as measuring sees them: images in batches, targets, and slices from metadata."""
+"""Data sets as the evaluation sees them: images in batches, targets, and slices from metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MISSING = "(missing)"
 
 
 BLOCK = 2**17
-"""Images that are added up at once."""
+"""Images summed at once."""
 
 
 @dataclass(frozen=True)

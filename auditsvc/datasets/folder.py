@@ -1,13 +1,11 @@
-"""Data sets as folders: ``dataset.yaml``, ``metadata.csv`` or ``.parquet``, and the images as files or in one
-``images.npz``.
+"""The native format: a folder with ``dataset.yaml``, ``metadata.csv`` (or ``.parquet``), and images or ``images.npz``.
 
-Everything is checked when the folder is opened, and every fault is reported at once.  The digest covers each
-image and each row that is used, so the same content has the same name wherever it lies.
+Everything is checked when the folder is opened, and all faults are reported together.  The digest covers every image
+and every row that is used, so the same content has the same digest in any folder.
 
-What kind of column each is, inferred from its values: which make slices, which must be binned, which are neither.
-
-``slices: auto`` in ``dataset.yaml`` takes what is inferred; without it the kinds are told all the same, so that a
-column of numbers that was taken for words is seen.
+The kind of each metadata column is inferred from its values: words make slices, numbers are binned, others do neither.
+``slices: auto`` in ``dataset.yaml`` applies the inference; without it the kinds are only reported, so that a column of
+numbers that was declared as words is noticed.
 """
 
 from __future__ import annotations
@@ -27,22 +25,22 @@ from PIL import Image
 from auditsvc.datasets import Batch, Dataset, Slices
 from auditsvc.datasets.coco import Annotations, read_annotations
 from auditsvc.datasets.description import Description, description_file, read_description
-from auditsvc.datasets.images import Images, images_of
+from auditsvc.datasets.images import Images, open_images
 from auditsvc.datasets.multi_domain import join_domains
 from auditsvc.datasets.readers import DatasetReader, Recognition
-from auditsvc.datasets.table import Row, picked, read_table, refuse, slices_of
-from auditsvc.datasets.targets import Targets, targets_of, uses_of
+from auditsvc.datasets.table import Row, build_slices, raise_faults, read_table, select_rows
+from auditsvc.datasets.targets import Targets, build_targets, target_use
 from auditsvc.errors import InvalidDataset
 from auditsvc.records import DatasetRef, Value, canonical_json, digest_of
 
 Kind = Literal["words", "numbers", "dates", "names", "one value", "empty"]
 
 FEW_NUMBERS, MANY_WORDS, BINS = 12, 50, 5
-"""Numbers of at most so many values are codes: words; words of more values are names; numbers get so many bins."""
+"""Up to 12 distinct numbers are codes (words); more than 50 distinct words are names; numbers are split into 5 bins."""
 
 
 class Column(Value):
-    """One column of the metadata: its kind, its number of values, how many images lack one, what it is used for."""
+    """A metadata column: kind, number of distinct values, images without a value, and use."""
 
     name: str
     kind: Kind
@@ -51,7 +49,7 @@ class Column(Value):
     use: str
 
 
-def kind_of(values: Sequence[str], rows: int) -> Kind:
+def column_kind(values: Sequence[str], rows: int) -> Kind:
     """The kind of a column from its values, empty ones left out; ``rows`` counts all images."""
     distinct = set(values)
     if not distinct:
@@ -81,12 +79,12 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def inferred(table: Mapping[str, Sequence[str]], uses: Mapping[str, str]) -> tuple[Column, ...]:
+def infer_columns(table: Mapping[str, Sequence[str]], uses: Mapping[str, str]) -> tuple[Column, ...]:
     """Every column of a table in its order; ``uses`` says what the description uses some of them for."""
     found = []
     for name, values in table.items():
         there = [value.strip() for value in values if value.strip()]
-        kind = kind_of(there, len(values))
+        kind = column_kind(there, len(values))
         found.append(
             Column(
                 name=name,
@@ -99,16 +97,16 @@ def inferred(table: Mapping[str, Sequence[str]], uses: Mapping[str, str]) -> tup
     return tuple(found)
 
 
-def automatic(table: Mapping[str, Sequence[str]], taken: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+def infer_slices(table: Mapping[str, Sequence[str]], taken: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """The columns that make slices of words, and those that are binned, of a table; ``taken`` have another use."""
-    kinds = {column.name: column.kind for column in inferred(table, {}) if column.name not in taken}
+    kinds = {column.name: column.kind for column in infer_columns(table, {}) if column.name not in taken}
     words = tuple(name for name, kind in kinds.items() if kind == "words")
     return words, {name: BINS for name, kind in kinds.items() if kind == "numbers"}
 
 
 @dataclass
 class FolderDataset:
-    """A data set folder that was checked; implements ``measuring.Dataset``."""
+    """A data set folder that was checked; implements ``Dataset``."""
 
     ref: DatasetRef
     slices: Slices
@@ -117,7 +115,7 @@ class FolderDataset:
     names: tuple[str, ...]
     targets: Targets
     columns: tuple[Column, ...] = ()
-    """Every column of the metadata, what was inferred of it and what it is used for."""
+    """Every column of the metadata, what was infer_columns of it and what it is used for."""
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
         """All images, or the chosen ones, in order, ``size`` at a time."""
@@ -166,29 +164,29 @@ class FolderReader(DatasetReader):
             Unavailable: the folder can't be read.
         """
         folder, description = read_description(path)
-        own = self._opened(folder, description)
+        own = self._read_folder(folder, description)
         if description.other_domain is None:
             return own
         beside, other = read_description(folder / description.other_domain)
         if other.other_domain is not None:
             raise InvalidDataset(f"{description.other_domain} names another domain itself; two are compared, not three")
-        return join_domains(own, self._opened(beside, other))
+        return join_domains(own, self._read_folder(beside, other))
 
-    def _opened(self, folder: Path, description: Description) -> FolderDataset:
-        annotations = _annotated(folder, description)
+    def _read_folder(self, folder: Path, description: Description) -> FolderDataset:
+        annotations = _read_annotations(folder, description)
         table = read_table(folder, description, () if annotations is None else annotations.images)
-        kept = picked(table, description.where)
+        kept = select_rows(table, description.where)
         rows = tuple(table[number] for number in kept)
-        refuse(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
-        description, columns = _resolved(description, rows)
+        raise_faults(folder, [] if rows else [f"no row of the metadata has {description.where or 'any content'}"])
+        description, columns = _resolve_slices(description, rows)
         faults: list[str] = []
         own: list[str] = []
-        slices = slices_of(rows, description, faults)
-        names, images = images_of(folder, table, kept, description, faults)
-        targets = targets_of(folder, rows, description, annotations, images.size, own)
-        refuse(folder, own + faults)
+        slices = build_slices(rows, description, faults)
+        names, images = open_images(folder, table, kept, description, faults)
+        targets = build_targets(folder, rows, description, annotations, images.size, own)
+        raise_faults(folder, own + faults)
         return FolderDataset(
-            ref=_reference(description, rows, images.digests, targets.contents),
+            ref=_dataset_ref(description, rows, images.digests, targets.contents),
             slices=slices,
             classes=description.classes,
             images=images,
@@ -198,28 +196,28 @@ class FolderReader(DatasetReader):
         )
 
 
-def _resolved(description: Description, rows: tuple[Row, ...]) -> tuple[Description, tuple[Column, ...]]:
-    """The description with its slices named, where they were to be inferred, and every column as it is used."""
+def _resolve_slices(description: Description, rows: tuple[Row, ...]) -> tuple[Description, tuple[Column, ...]]:
+    """The description with its slices named, where they were to be infer_columns, and every column as it is used."""
     table = {name: [row[name] for row in rows] for name in rows[0].fields}
-    uses = {description.image: "the image", **uses_of(description), **dict.fromkeys(description.where, "picks rows")}
+    uses = {description.image: "the image", **target_use(description), **dict.fromkeys(description.where, "picks rows")}
     if description.cluster:
         uses[description.cluster] = "clusters"
     if description.slices == "auto":
-        words, numbers = automatic(table, (*uses, *description.bins))
+        words, numbers = infer_slices(table, (*uses, *description.bins))
         named: dict[str, Any] = {"slices": words, "bins": numbers | description.bins}
         description = description.model_copy(update=named)
     uses |= dict.fromkeys(description.named_slices, "slices")
     uses |= {name: f"{bins} bins" if isinstance(bins, int) else "bins" for name, bins in description.bins.items()}
-    return description, inferred(table, uses)
+    return description, infer_columns(table, uses)
 
 
-def _annotated(folder: Path, description: Description) -> Annotations | None:
+def _read_annotations(folder: Path, description: Description) -> Annotations | None:
     if description.annotations is None:
         return None
     return read_annotations(folder / description.annotations, tracked=description.target_kind == "tracks")
 
 
-def _reference(
+def _dataset_ref(
     description: Description, rows: tuple[Row, ...], digests: tuple[str, ...], targets: tuple[str, ...]
 ) -> DatasetRef:
     """The data set by content: every image and target, and every field that is read of its row."""

@@ -61,7 +61,7 @@ def colourfulness(images: Tensor) -> Tensor:
 
 
 def _salience(images: Tensor) -> Tensor:
-    """``(N, H, W)``: how far each pixel's luma lies from the mean of the image's border, in shares of their sum."""
+    """``(N, H, W)``: how far each pixel's luma is from the mean of the image's border, as a fraction of their sum."""
     found = luma(images)
     edge = torch.cat((found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]), dim=1).mean(dim=1)
     away = (found - edge[:, None, None]).abs()
@@ -85,7 +85,7 @@ def size(images: Tensor) -> Tensor:
 
 
 def border(images: Tensor) -> Tensor:
-    """``(N,)``: how far the centre of what stands out lies from the image's: 0 in the middle, 1 at an edge."""
+    """``(N,)``: how far the centre of what stands out is from the image's: 0 in the middle, 1 at an edge."""
     salience, (rows, columns) = _salience(images), _from_centre(images)
     down, across = (salience * rows).sum(dim=(1, 2)), (salience * columns).sum(dim=(1, 2))
     return torch.maximum(down.abs(), across.abs())

@@ -1,4 +1,4 @@
-"""Where pixels come from: one file for each image, or all of them in one ``images.npz``."""
+"""Image decoding: one file for each image, or all of them in one ``images.npz``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from auditsvc.datasets.description import Description
 from auditsvc.datasets.table import Row
 from auditsvc.errors import InvalidDataset
 
-KEEP_DECODED = 256 * 2**20
-"""Up to so many bytes of decoded images are kept in memory; a larger data set is read again for every pass."""
+DECODED_CACHE_BYTES = 256 * 2**20
+"""Decoded images are cached in memory up to this size in bytes; the rest is decoded again in every pass."""
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -42,7 +42,7 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """One file for each image, scaled to ``size`` (height, width) if that is given; decoded ones are kept while few.
+    """One file for each image, scaled to ``size`` (height, width) if that is given; a cache holds decoded images.
 
     Where some are in colour, grey ones have three equal channels.
     """
@@ -51,7 +51,7 @@ class ImageFiles:
         self, folder: Path, names: Sequence[str], faults: list[str], size: tuple[int, int] | None = None
     ) -> None:
         self._paths = [folder / name for name in names]
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._cache: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
         shapes = [self._shape_of(path, faults) for path in self._paths]
         there = [shape for shape in shapes if shape]
@@ -66,20 +66,20 @@ class ImageFiles:
 
     @staticmethod
     def _shape_of(path: Path, faults: list[str]) -> tuple[int, int, int] | None:
-        """Height, width and channels as the file's head says them."""
+        """Height, width and channels, from the file header."""
         try:
             with Image.open(path) as image:
                 return image.height, image.width, 1 if image.mode == "L" else 3
         except FileNotFoundError:
-            faults.append(f"image {path.name} is not there")
+            faults.append(f"image {path.name} does not exist")
         except UNREADABLE as error:
             faults.append(f"image {path.name} can't be read: {error}")
         return None
 
-    def _pixels(self, number: int) -> NDArray[np.uint8]:
-        kept = self._kept.get(number)
-        if kept is not None:
-            return kept
+    def _decode(self, number: int) -> NDArray[np.uint8]:
+        cached = self._cache.get(number)
+        if cached is not None:
+            return cached
         path = self._paths[number]
         try:
             with Image.open(path) as opened:
@@ -90,14 +90,14 @@ class ImageFiles:
         except UNREADABLE as error:
             raise InvalidDataset(f"the image {path} can't be read: {error}") from error
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        if self._bytes + pixels.nbytes <= KEEP_DECODED:
-            self._kept[number] = pixels
+        if self._bytes + pixels.nbytes <= DECODED_CACHE_BYTES:
+            self._cache[number] = pixels
             self._bytes += pixels.nbytes
         return pixels
 
     def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """``(N, H, W, C)``."""
-        return np.stack([self._pixels(int(number)) for number in numbers])
+        return np.stack([self._decode(int(number)) for number in numbers])
 
 
 class ImageArray:
@@ -114,7 +114,7 @@ class ImageArray:
         fits = pixels.dtype == np.uint8 and (pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[-1] in (1, 3)))
         if not fits or len(pixels) != total:
             faults.append(
-                f"{path.name} holds {pixels.dtype} {pixels.shape}; wanted uint8 ({total}, H, W) or ({total}, H, W, 1 "
+                f"{path.name} holds {pixels.dtype} {pixels.shape}; expected uint8 ({total}, H, W) or ({total}, H, W, 1 "
                 "or 3), one image for every row of the metadata"
             )
             return
@@ -133,10 +133,10 @@ class ImageArray:
         return pixels
 
 
-def images_of(
+def open_images(
     folder: Path, table: Sequence[Row], kept: NDArray[np.int64], description: Description, faults: list[str]
 ) -> tuple[tuple[str, ...], Images]:
-    """The names of the kept images and their pixels; every image of the folder needs a row."""
+    """The names of the selected images and their pixels; every image of the folder needs a row."""
     column = description.image
     if (folder / "images.npz").is_file():
         if description.size or description.annotations:
@@ -148,7 +148,9 @@ def images_of(
     if own:
         names = ()
     else:
-        own += [f"image {path.name} has no row in the metadata" for path in _spare([folder / n for n in every])]
+        own += [
+            f"image {path.name} has no row in the metadata" for path in _unlisted_images([folder / n for n in every])
+        ]
     images = ImageFiles(folder, names, own, description.size)
     faults += own
     return names, images
@@ -159,11 +161,11 @@ def _faults_of_names(table: Sequence[Row], names: Sequence[str]) -> list[str]:
     counted = Counter(name for name in names if name)
     faults += [f"image {name} is named by {times} rows" for name, times in counted.items() if times > 1]
     outside = [name for name in names if ".." in Path(name).parts or Path(name).is_absolute()]
-    return faults + [f"image {name} lies outside the folder" for name in outside]
+    return faults + [f"image {name} is outside the folder" for name in outside]
 
 
-def _spare(paths: Sequence[Path]) -> list[Path]:
-    """Image files beside the named ones that no row names."""
+def _unlisted_images(paths: Sequence[Path]) -> list[Path]:
+    """Image files in the same folders that no row names."""
     named = {path.resolve() for path in paths}
     beside = [path for parent in sorted({path.parent for path in paths}) for path in sorted(parent.glob("*"))]
     return [path for path in beside if path.suffix.lower() in _SUFFIXES and path.resolve() not in named]

@@ -1,6 +1,6 @@
-"""Two data sets as one: the audit's own, and another domain that the user brings.
+"""Two data sets as one: the audit's own, and another domain that the user supplies.
 
-Every check then runs on both, and the column ``domain`` tells them apart: ``domain=own`` and ``domain=other`` are
+Every check then runs on both, and the column ``domain`` distinguishes them: ``domain=own`` and ``domain=other`` are
 slices like any other, so the loss in the other domain is paired, has its interval, and can have rules.  ``overall`` is
 both together.
 """
@@ -34,7 +34,7 @@ def join_domains(own: Dataset, other: Dataset) -> MultiDomainDataset:
     if own.classes != other.classes:
         reasons.append(f"classes differ: {', '.join(own.classes)}; {', '.join(other.classes)}")
     if DOMAIN in (*own.ref.slices, *other.ref.slices):
-        reasons.append(f"a column is named {DOMAIN}, which tells the two data sets apart")
+        reasons.append(f"a column is named {DOMAIN}, which is reserved for the two data sets")
     sizes = [tuple(next(data.batches(1)).images.shape[1:]) for data in (own, other)]
     if sizes[0] != sizes[1]:
         reasons.append(f"images differ in size: {sizes[0]}, {sizes[1]}")
@@ -45,7 +45,7 @@ def join_domains(own: Dataset, other: Dataset) -> MultiDomainDataset:
 
 @dataclass(frozen=True)
 class MultiDomainDataset:
-    """Implements ``measuring.Dataset`` over two of them."""
+    """Implements ``Dataset`` over two of them."""
 
     own: Dataset
     other: Dataset

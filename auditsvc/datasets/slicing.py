@@ -1,6 +1,6 @@
-"""Slices made of other things than one column of words: binned numbers, products of columns, expressions.
+"""Slices made of other things than one column of words: bin_column numbers, products of columns, expressions.
 
-Products are formed only where enough images lie in them; the images of a product that is not formed are still
+Products are formed only for combinations with enough images; the images of a product that is not formed are still
 in the slices of its columns.  An expression names one slice, which may overlap any other.
 """
 
@@ -22,7 +22,7 @@ from auditsvc.tasks import task_type
 AND, OR, NOT = " & ", " | ", "not "
 
 
-def binned(name: str, numbers: NDArray[np.float64], bins: int | Sequence[float]) -> SliceColumn:
+def bin_column(name: str, numbers: NDArray[np.float64], bins: int | Sequence[float]) -> SliceColumn:
     """A partition of a column of numbers ``(N,)``; NaN is the slice ``(missing)``.
 
     ``bins`` is a number of bins with about as many images in each, or the inner edges.  Each bin holds its
@@ -43,14 +43,14 @@ def binned(name: str, numbers: NDArray[np.float64], bins: int | Sequence[float])
 
 
 def _quantiles(numbers: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """The inner edges of so many bins of about equal size; an edge below which nothing lies is none."""
+    """The inner edges of this many bins of about equal size; an edge below which nothing lies is none."""
     if len(numbers) == 0:
         return np.array([])
     edges = np.unique(np.quantile(numbers, np.arange(1, bins) / bins))
     return np.asarray(edges[edges > numbers.min()])
 
 
-def crossed(columns: Sequence[SliceColumn], depth: int, min_images: int) -> tuple[SliceColumn, ...]:
+def cross_columns(columns: Sequence[SliceColumn], depth: int, min_images: int) -> tuple[SliceColumn, ...]:
     """The products of 2 up to ``depth`` of these columns: ``gender=F & age=65+``, where enough images lie in it.
 
     An image of a combination that was not formed is in no slice of that product.
@@ -109,7 +109,7 @@ CLASS = "class"
 """The column of the classes, where a policy makes slices of them."""
 
 
-def by_class(dataset: Dataset) -> SliceColumn:
+def class_column(dataset: Dataset) -> SliceColumn:
     """The classes that the images have, as a partition.
 
     Raises:
@@ -122,13 +122,13 @@ def by_class(dataset: Dataset) -> SliceColumn:
     return SliceColumn(CLASS, tuple(dataset.classes[number] for number in used), codes.astype(np.int32))
 
 
-def resliced(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[np.float64]]) -> Slices:
-    """The slices that a policy asks for beside those of the data set; ``properties`` are the images' own numbers.
+def apply_slicing(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[np.float64]]) -> Slices:
+    """The slices that a policy asks for, and those of the data set; ``properties`` are the images' own numbers.
 
     Raises:
         InvalidInput: a column or a slice that the data set does not have.
     """
-    measured = tuple(binned(name, properties[name], bins) for name, bins in sorted(slicing.image.items()))
+    measured = tuple(bin_column(name, properties[name], bins) for name, bins in sorted(slicing.image.items()))
     single = Slices(slices.images, (*slices.columns, *measured), slices.clusters)
     known = {column.column: column for column in single.columns}
     wanted = slicing.columns if slicing.columns is not None else tuple(known)
@@ -136,12 +136,12 @@ def resliced(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[
     if absent:
         raise InvalidInput(f"the policy crosses {', '.join(absent)}; there are {', '.join(known) or 'none'}")
     own = tuple(named(name, expression, single) for name, expression in sorted(slicing.named.items()))
-    products = crossed([known[name] for name in wanted], slicing.depth, slicing.min_images)
+    products = cross_columns([known[name] for name in wanted], slicing.depth, slicing.min_images)
     return Slices(slices.images, (*single.columns, *products, *own), slices.clusters)
 
 
 @dataclass(frozen=True)
-class Resliced:
+class ReslicedDataset:
     """A data set with other slices; implements ``Dataset``.  Images, targets and digest are the same."""
 
     whole: Dataset

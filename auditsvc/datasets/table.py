@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from auditsvc.datasets import SliceColumn, Slices, column_from
 from auditsvc.datasets.description import Description
-from auditsvc.datasets.slicing import binned
+from auditsvc.datasets.slicing import bin_column
 from auditsvc.errors import InvalidDataset
 
 LONGEST_SLICE = 200
-"""Characters of a slice's name; what is longer is no group but a text column taken for one."""
+"""The longest slice name in characters; a longer one shows that a free-text column was declared as slices."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands in the file, and its fields as text."""
+    """One row: its line in the file, and its fields as text."""
 
     line: int
     fields: dict[str, str]
@@ -53,7 +53,7 @@ def read_table(folder: Path, description: Description, images: Sequence[dict[str
           for name in _wanted(folder, description) if name not in names),
         *faults,
     ]  # fmt: skip
-    refuse(folder, faults)
+    raise_faults(folder, faults)
     return tuple(rows)
 
 
@@ -97,13 +97,13 @@ def _parquet(path: Path) -> Table:
     return list(table.column_names), rows, []
 
 
-def picked(table: tuple[Row, ...], where: dict[str, str]) -> NDArray[np.int64]:
+def select_rows(table: tuple[Row, ...], where: dict[str, str]) -> NDArray[np.int64]:
     """The numbers of the rows in which these columns have these values."""
     fits = (all(row[column] == value for column, value in where.items()) for row in table)
     return np.flatnonzero(np.fromiter(fits, bool, len(table)))
 
 
-def faults_of_targets(rows: tuple[Row, ...], description: Description) -> list[str]:
+def target_faults(rows: tuple[Row, ...], description: Description) -> list[str]:
     """Targets that are not one of the classes."""
     known, column = ", ".join(description.classes), str(description.target)
     return [
@@ -113,18 +113,18 @@ def faults_of_targets(rows: tuple[Row, ...], description: Description) -> list[s
     ]
 
 
-def slices_of(rows: tuple[Row, ...], description: Description, faults: list[str]) -> Slices:
+def build_slices(rows: tuple[Row, ...], description: Description, faults: list[str]) -> Slices:
     """The partitions that the description declares; what is wrong with the columns is added to ``faults``."""
     columns = [column_from(name, [row[name] for row in rows]) for name in description.named_slices]
     columns += [_binned(name, rows, description, faults) for name in description.bins]
     for column in columns:
         longest = max(column.names, key=len)
         if len(longest) > LONGEST_SLICE:
-            faults.append(f"column {column.column} has a value of {len(longest)} characters; that is no group")
+            faults.append(f"column {column.column} has a value of {len(longest)} characters: free text, not a group")
     clusters = None
     if description.cluster:
         empty = [row.line for row in rows if not row[description.cluster].strip()]
-        faults += [f"row {line}: no {description.cluster}, so nobody knows what it belongs with" for line in empty]
+        faults += [f"row {line}: no {description.cluster}, which every image needs" for line in empty]
         clusters = np.unique([row[description.cluster] for row in rows], return_inverse=True)[1].astype(np.int64)
     return Slices(len(rows), tuple(columns), clusters)
 
@@ -137,14 +137,14 @@ def _binned(name: str, rows: tuple[Row, ...], description: Description, faults: 
             numbers[place] = float(text) if text else np.nan
         except ValueError:
             faults.append(f"row {row.line}: {name} is {text!r}, not a number")
-    return binned(name, numbers, description.bins[name])
+    return bin_column(name, numbers, description.bins[name])
 
 
 MAX_FAULTS = 20
-"""So many faults are shown; the others are counted."""
+"""The most faults that an error lists; the others are counted."""
 
 
-def refuse(folder: Path, faults: list[str]) -> None:
+def raise_faults(folder: Path, faults: list[str]) -> None:
     """Raise ``InvalidDataset`` with these faults, if there are any."""
     if faults:
         more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []

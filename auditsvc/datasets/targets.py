@@ -1,4 +1,4 @@
-"""What is to be answered for each image: a class, a text, a mask, or boxes, read from what the description names."""
+"""Targets (ground truth) of the native format: a class, a text, a mask or boxes for each image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from auditsvc.datasets.coco import Annotations, Box
 from auditsvc.datasets.description import Description
-from auditsvc.datasets.images import KEEP_DECODED, UNREADABLE
-from auditsvc.datasets.table import Row, faults_of_targets
+from auditsvc.datasets.images import DECODED_CACHE_BYTES, UNREADABLE
+from auditsvc.datasets.table import Row, target_faults
 from auditsvc.errors import InvalidDataset
 from auditsvc.records import canonical_json
 from auditsvc.tasks.boxes import CROWD, PADDING
@@ -36,23 +36,23 @@ class Targets(Protocol):
         ...
 
 
-class Listed:
-    """Targets that are held: classes ``(N,)``, texts ``(N, L)``, boxes ``(N, M, 5 or 6)``."""
+class TensorTargets:
+    """Targets in memory: classes ``(N,)``, texts ``(N, L)``, boxes ``(N, M, 5 or 6)``."""
 
     def __init__(self, values: Tensor, contents: tuple[str, ...]) -> None:
         self._values, self.contents = values, contents
 
     def read(self, numbers: NDArray[np.int64]) -> Tensor:
-        """Some of them."""
+        """The targets of these images."""
         return self._values[torch.from_numpy(numbers)]
 
 
-class Masks:
+class MaskFiles:
     """One file for each image with a class number for each pixel; ``foreground`` makes all but 0 the second class."""
 
     def __init__(self, paths: Sequence[Path], size: tuple[int, int], description: Description) -> None:
         self._paths, self._size, self._description = paths, size, description
-        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._cache: dict[int, NDArray[np.uint8]] = {}
         self.contents = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
     def read(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -60,19 +60,19 @@ class Masks:
         return torch.from_numpy(np.stack([self._mask(int(number)) for number in numbers]))
 
     def _mask(self, number: int) -> NDArray[np.uint8]:
-        kept = self._kept.get(number)
-        if kept is not None:
-            return kept
+        cached = self._cache.get(number)
+        if cached is not None:
+            return cached
         try:
-            mask = mask_of(self._paths[number], self._size, self._description)
+            mask = read_mask(self._paths[number], self._size, self._description)
         except (*UNREADABLE, TypeError) as error:
             raise InvalidDataset(f"the mask {self._paths[number]} can't be read: {error}") from error
-        if (len(self._kept) + 1) * mask.nbytes <= KEEP_DECODED:
-            self._kept[number] = mask
+        if (len(self._cache) + 1) * mask.nbytes <= DECODED_CACHE_BYTES:
+            self._cache[number] = mask
         return mask
 
 
-def mask_of(path: Path, size: tuple[int, int], description: Description) -> NDArray[np.uint8]:
+def read_mask(path: Path, size: tuple[int, int], description: Description) -> NDArray[np.uint8]:
     """A mask, scaled to ``size`` (height, width) where it has another, each pixel from its nearest."""
     with Image.open(path) as image:
         numbers = np.asarray(image)
@@ -85,7 +85,7 @@ def mask_of(path: Path, size: tuple[int, int], description: Description) -> NDAr
     return (numbers > 0).astype(np.uint8) if description.foreground else np.ascontiguousarray(numbers, np.uint8)
 
 
-def targets_of(
+def build_targets(
     folder: Path,
     rows: tuple[Row, ...],
     description: Description,
@@ -102,9 +102,9 @@ def targets_of(
     texts = tuple(row[column] for row in rows)
     if description.target_kind == "text":
         return _texts(texts, description, faults)
-    faults += faults_of_targets(rows, description)
+    faults += target_faults(rows, description)
     places = {name: number for number, name in enumerate(description.classes)}
-    return Listed(torch.tensor([places.get(text, 0) for text in texts], dtype=torch.int64), texts)
+    return TensorTargets(torch.tensor([places.get(text, 0) for text in texts], dtype=torch.int64), texts)
 
 
 def _texts(texts: tuple[str, ...], description: Description, faults: list[str]) -> Targets:
@@ -114,7 +114,7 @@ def _texts(texts: tuple[str, ...], description: Description, faults: list[str]) 
     longest = max(max(map(len, texts)), 1)
     places = {name: number for number, name in enumerate(description.classes)}
     padded = [[places.get(letter, 0) for letter in text] + [PADDING] * (longest - len(text)) for text in texts]
-    return Listed(torch.tensor(padded, dtype=torch.int64), texts)
+    return TensorTargets(torch.tensor(padded, dtype=torch.int64), texts)
 
 
 def _boxes(found: Sequence[Sequence[Box]], description: Description, faults: list[str]) -> Targets:
@@ -128,11 +128,11 @@ def _boxes(found: Sequence[Sequence[Box]], description: Description, faults: lis
         for place, box in enumerate(boxes):
             kind = CROWD if box.crowd else places.get(box.category, PADDING)
             values[number, place] = torch.tensor((kind, *box.corners, box.track))
-    contents = tuple(_named(boxes, width) for boxes in found)
-    return Listed(values[..., :width].contiguous(), contents)
+    contents = tuple(_boxes_digest(boxes, width) for boxes in found)
+    return TensorTargets(values[..., :width].contiguous(), contents)
 
 
-def _named(boxes: Sequence[Box], width: int) -> str:
+def _boxes_digest(boxes: Sequence[Box], width: int) -> str:
     rows = [[box.category, *box.corners, box.crowd, *([box.track] if width == 6 else [])] for box in boxes]
     return hashlib.sha256(canonical_json(rows)).hexdigest()
 
@@ -140,21 +140,21 @@ def _named(boxes: Sequence[Box], width: int) -> str:
 def _masks(
     folder: Path, names: Sequence[str], size: tuple[int, int], description: Description, faults: list[str]
 ) -> Targets:
-    """Every mask is looked at once, so that a wrong number is found before it is measured with."""
+    """Opens every mask once, so that a wrong class number is found before anything is measured."""
     bad: list[str] = []
     for name in names:
         if not name or ".." in Path(name).parts or Path(name).is_absolute():
-            bad.append(f"mask {name or '(none)'} lies outside the folder")
+            bad.append(f"mask {name or '(none)'} is outside the folder")
             continue
         try:
             with Image.open(folder / name) as image:
                 bad += _faults_of_mask(name, image, description)
         except FileNotFoundError:
-            bad.append(f"mask {name} is not there")
+            bad.append(f"mask {name} does not exist")
         except UNREADABLE as error:
             bad.append(f"mask {name} can't be read: {error}")
     faults += bad
-    return Masks([] if bad else [folder / name for name in names], size, description)
+    return MaskFiles([] if bad else [folder / name for name in names], size, description)
 
 
 def _faults_of_mask(name: str, image: Image.Image, description: Description) -> list[str]:
@@ -170,6 +170,6 @@ def _faults_of_mask(name: str, image: Image.Image, description: Description) -> 
     return [f"mask {name} ignores every pixel"] if bool((numbers == IGNORED).all()) else []
 
 
-def uses_of(description: Description) -> Mapping[str, str]:
+def target_use(description: Description) -> Mapping[str, str]:
     """What the target's column is used for; none where targets are annotations."""
     return {} if description.target is None else {description.target: "the target"}

@@ -28,7 +28,7 @@ from auditsvc.models import CARD, WEIGHTS
 from auditsvc.models.unsupported import HEAD_BYTES, foreign
 
 ONNX = "model.onnx"
-"""The same model for other runtimes; written by us beside the weights, never read back as the model."""
+"""The same model for other runtimes; written by auditsvc alongside the weights, never read back as the model."""
 
 LIMITS: dict[str, int] = {
     WEIGHTS: 4 * 2**30,
@@ -72,7 +72,7 @@ _START = (
     "import runpy, sys; root, module = sys.argv[1:3]; root in sys.path or sys.path.insert(0, root); "
     "sys.argv[1:] = sys.argv[3:]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
 )
-"""Isolated mode (``-I``) hides the working folder, so the child is told where this very code lies."""
+"""Isolated mode (``-I``) hides the working folder, so the child gets the location of this package."""
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 MAX_LINE = 2**20
@@ -86,9 +86,9 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def run_clean(
-    module: str, job: Mapping[str, Any], folder: Path, *, seconds: float, told: Callable[[], None] = lambda: None
+    module: str, job: Mapping[str, Any], folder: Path, *, seconds: float, on_answer: Callable[[], None] = lambda: None
 ) -> tuple[dict[str, Any], ...]:
-    """The answers of ``python -I -m module`` to this job, in order; ``told`` is called after each.
+    """The answers of ``python -I -m module`` to this job, in order; ``on_answer`` is called after each.
 
     Raises:
         Unavailable: the child ran out of time, died, or answered nonsense; its last words are quoted.
@@ -109,7 +109,7 @@ def run_clean(
     timer = threading.Timer(seconds, stop)
     timer.start()
     try:
-        answers = tuple(_answers(child, told))
+        answers = tuple(_answers(child, on_answer))
         code = child.wait()
     finally:
         timer.cancel()
@@ -125,12 +125,12 @@ def run_clean(
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The least that a process needs: no token, key or password of ours is in it."""
+    """The least that a process needs: without tokens, keys or passwords."""
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed | {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _answers(child: subprocess.Popen[bytes], told: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _answers(child: subprocess.Popen[bytes], on_answer: Callable[[], None]) -> Iterator[dict[str, Any]]:
     if child.stdout is None:
         return
     while line := child.stdout.readline(MAX_LINE):
@@ -139,7 +139,7 @@ def _answers(child: subprocess.Popen[bytes], told: Callable[[], None]) -> Iterat
         except ValueError as error:
             raise Unavailable(f"the clean process answered {line[:80]!r}, which is not JSON") from error
         yield answer
-        told()
+        on_answer()
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

@@ -68,7 +68,7 @@ class Writer:
     constants: dict[str, str] = field(default_factory=dict)
 
     def add(self, op: str, inputs: list[str], outputs: list[str], at: dict[str, Any], **weights: Array | None) -> None:
-        """One node of ours; its weights are stored under its number."""
+        """One node of the converted graph; its weights are stored under its number."""
         place = len(self.nodes)
         names = [self._source(name) for name in inputs]
         out: str | list[str] = outputs[0] if len(outputs) == 1 and op != "Split" else outputs
@@ -78,7 +78,7 @@ class Writer:
                 self.weights[f"layers.{place}.{name}"] = value.astype(np.float32)
 
     def _source(self, name: str) -> str:
-        """The name of a value; a stored tensor becomes a constant of ours."""
+        """The name of a value; a stored tensor becomes a constant of the converted graph."""
         if name not in self.values.stored:
             return name
         if name not in self.constants:

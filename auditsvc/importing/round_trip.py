@@ -70,10 +70,10 @@ def round_trip_all(trips: Sequence[Trip], *, progress: Progress | None = None, s
         raise Refused("the saved files, loaded in a clean process, are not the model that was saved", reasons)
 
 
-def _compare(trips: Sequence[Trip], limit: float, told: Callable[[], None]) -> list[str]:
+def _compare(trips: Sequence[Trip], limit: float, on_answer: Callable[[], None]) -> list[str]:
     with scratch_folder() as scratch:
         answers = run_clean(
-            "auditsvc.importing.subprocess_roundtrip", _job(trips, scratch), scratch, seconds=limit, told=told
+            "auditsvc.importing.subprocess_roundtrip", _job(trips, scratch), scratch, seconds=limit, on_answer=on_answer
         )
         if len(answers) != len(trips):
             raise Unavailable(f"the clean process answered {len(answers)} of {len(trips)} folders")

@@ -1,10 +1,8 @@
-"""The card beside every set of weights: which class rebuilds the model, and what goes in and out.
+"""``architecture.json``, the card stored with the weights: the architecture, its input, and how its output is decoded.
 
-From a network's own output to the one form in which each task is audited.
-
-Detectors and readers of text are exported in several layouts.  The card names the layout, and what comes out here is
-always the same: boxes in shares of the image with confidences whose operating point is one half, or logits of
-characters step by step with nothing as the last of them.  It can be differentiated, so attacks reach through it.
+Detectors and text recognisers are exported in several layouts.  The card names the layout; decoding gives one form for
+each task: boxes as fractions of the image with confidences whose operating point is one half, or CTC logits with the
+blank last.  Decoding is differentiable, so gradient attacks work through it.
 """
 
 from __future__ import annotations
@@ -39,8 +37,8 @@ class Decoding(Value):
     (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
     a confidence that there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``:
     (N, C + 1, T).
-    ``confidence`` is the model's operating point: answers below it are not given.  ``blank`` is where nothing stands
-    among the characters.
+    ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
+    position of the blank among the characters.
     """
 
     layout: Layout
@@ -104,7 +102,7 @@ def _boxed(boxes: Tensor, card: ArchitectureCard) -> Tensor:
 
 
 def _operating(sure: Tensor, point: float) -> Tensor:
-    """Confidences moved, in logits, so that the operating point lies at one half; their order stays."""
+    """Confidences moved, in logits, so that the operating point is one half; their order is unchanged."""
     if point == 0.5:
         return sure
     return torch.sigmoid(torch.logit(sure, eps=TINY) - math.log(point / (1 - point)))

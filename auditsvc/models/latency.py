@@ -1,4 +1,4 @@
-"""Latency, measured and never claimed: ONNX Runtime, one thread, one image, a model beside its parent.
+"""Latency measurement: ONNX Runtime, one thread, batch size 1, a model together with its parent.
 
 Both models take turns in the same run, so that whatever else the machine is doing slows both.
 """
@@ -22,7 +22,7 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Latency:
-    """One image on one thread: median and interquartile range, in ms, over so many runs."""
+    """One image on one thread: median and interquartile range, in ms, over ``runs`` runs."""
 
     median_ms: float
     iqr_ms: float

@@ -21,7 +21,7 @@ from auditsvc.models.model import Model
 
 OPSET = 17
 TOLERANCE = 1e-4
-"""The largest difference to torch, beside outputs of size 1; larger outputs may differ in proportion."""
+"""The largest difference to torch, for outputs of size 1; larger outputs may differ in proportion."""
 INT8_AGREEMENT = 0.98
 """The share of images whose first answer must agree for INT8, where one rounding step may fall to either side."""
 

@@ -27,7 +27,7 @@ def _check(classes: int, channels: int, width: int, *sides: int) -> None:
 
 
 class _Pyramid(nn.Module):
-    """Down to an eighth of the image, and up again to a quarter, the finer features beside the coarser ones."""
+    """Down to an eighth of the image, and up again to a quarter, with skip connections."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Pyramid(nn.Module):
 
 
 class SmallDetector(nn.Module):
-    """For every fourth pixel, how sure it is that it lies at the centre of an object of each class, and how far away
+    """For every fourth pixel, the confidence that it is at the centre of an object of each class, and how far away
     its four sides are.  The layout is ``boxes``: ``(N, A, 4 + classes)``, A = H/4 * W/4."""
 
     STRIDE = 4

@@ -47,7 +47,7 @@ def _block(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module, nn.Module]:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class SmallMobile(nn.Module):
 
 
 class SmallGrouped(nn.Module):
-    """Grouped: convolutions in four groups beside a shortcut, as in ResNeXt (arXiv:1611.05431)."""
+    """Grouped: convolutions in four groups and a shortcut, as in ResNeXt (arXiv:1611.05431)."""
 
     def __init__(self, classes: int = 10, channels: int = 1, width: int = 16) -> None:
         super().__init__()

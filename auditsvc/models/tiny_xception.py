@@ -41,7 +41,7 @@ class Separable(nn.Module):
 
 
 class Reduction(nn.Module):
-    """Two separable convolutions, halved in size, beside a 1x1 shortcut."""
+    """Two separable convolutions, halved in size, and a 1x1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int, *, activate_input: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Formats that are refused, told apart by their content, each with the reason and the command that converts it.
+"""Unsupported formats, recognised by their content, each with the reason and the command that converts it.
 
 The conversion is left to the owner, on a machine where the file is trusted: to open a pickle is to run its code.
 """
@@ -30,7 +30,7 @@ _HDF5, _GZIP, _TFLITE = b"\x89HDF\r\n\x1a\n", b"\x1f\x8b", b"TFL3"
 def foreign(head: bytes, name: str, source: Path | bytes | None = None) -> str | None:
     """Why a file that starts like this is refused, and what would work; None if it is none of the known ones.
 
-    ``source`` is the whole file, by path or as bytes; it lets a zip archive be told apart by its list of names.
+    ``source`` is the whole file, by path or as bytes; it lets a zip archive be recognised by its list of names.
     """
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return None  # a safetensors file, whatever the length of its header looks like

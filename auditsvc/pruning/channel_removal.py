@@ -1,6 +1,6 @@
-"""Removing and silencing entries of weight tensors, by position.
+"""Removing and masking channels of weight tensors, by position.
 
-Progress that nobody watches: the default where none is given.
+``NoProgress`` is the default progress reporter: it ignores reports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ChannelMask:
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[ChannelMask]:  # noqa: ARG002
-        """A step that is told to nobody."""
+        """Ignore the step."""
         yield self
 
     def __call__(self, units: int = 1) -> None:
@@ -31,41 +31,41 @@ class ChannelMask:
         """Nothing."""
 
 
-Places = dict[tuple[str, int], Tensor]
+RemovedChannels = dict[tuple[str, int], Tensor]
 """For a tensor's name and a dimension: the positions that go."""
 
 TOLERANCE = 1e-4
-"""The largest difference between two ways to compute the same sum, beside outputs of size 1."""
+"""The largest difference between two ways to compute the same sum, for outputs of size 1."""
 
 
-def joined(*parts: Places) -> Places:
+def merge_removals(*parts: RemovedChannels) -> RemovedChannels:
     """All positions of several removals together."""
     keys = {key for part in parts for key in part}
     return {key: torch.unique(torch.cat([part[key] for part in parts if key in part])) for key in keys}
 
 
-def kept_shapes(shapes: dict[str, torch.Size], places: Places) -> dict[str, torch.Size]:
+def kept_shapes(shapes: dict[str, torch.Size], removals: RemovedChannels) -> dict[str, torch.Size]:
     """The shapes that are left."""
     left = {name: list(shape) for name, shape in shapes.items()}
-    for (name, dimension), gone in places.items():
+    for (name, dimension), gone in removals.items():
         left[name][dimension] -= len(gone)
     return {name: torch.Size(shape) for name, shape in left.items()}
 
 
-def remove_channels(weights: dict[str, Tensor], places: Places) -> dict[str, Tensor]:
+def remove_channels(weights: dict[str, Tensor], removals: RemovedChannels) -> dict[str, Tensor]:
     """The tensors without these positions; the others are the same objects."""
     left = dict(weights)
-    for (name, dimension), gone in places.items():
+    for (name, dimension), gone in removals.items():
         keep = torch.ones(weights[name].shape[dimension], dtype=torch.bool)
         keep[gone] = False
         left[name] = left[name].index_select(dimension, keep.nonzero().flatten())
     return left
 
 
-def mask_channels(weights: dict[str, Tensor], places: Places) -> dict[str, Tensor]:
+def mask_channels(weights: dict[str, Tensor], removals: RemovedChannels) -> dict[str, Tensor]:
     """The tensors with zeros at these positions; running statistics stay as they are."""
     left = dict(weights)
-    for (name, dimension), gone in places.items():
+    for (name, dimension), gone in removals.items():
         if not name.endswith(("running_mean", "running_var")):
             left[name] = left[name].index_fill(dimension, gone, 0)
     return left

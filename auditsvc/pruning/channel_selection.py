@@ -1,8 +1,8 @@
-"""Which units go: bites of channels in order of importance, as many as the target needs.
+"""Channel selection: the least important channel groups, as many as the target needs.
 
-A *bite* is the next few units of one set of coupled channels, so many that what is left is a multiple of
-``round_to``.  All bites stand in one line, least important first; how many are taken is found by bisection, and the
-last few are picked one by one so that the target is met within 2 %.
+A *channel step* removes the next few units of one set of coupled channels, so that the rest is a multiple of
+``round_to``.  All steps are in order of importance, least first; bisection finds how many to apply, and the last few
+are chosen one by one so that the target is met within 2 %.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.pruning.channel_removal import Places, joined
+from auditsvc.pruning.channel_removal import RemovedChannels, merge_removals
 from auditsvc.pruning.dependency_graph import Coupled
 from auditsvc.pruning.plan import Channels
 
-CLOSE = 0.02
+TOLERANCE = 0.02
 """A target is met within 2 %."""
 
-MAX_PICKS = 400
+MAX_TRIES = 400
 
 
 @dataclass(frozen=True)
 class PruningStep:
-    """So many units of one set of coupled channels go (in all, not in addition) when this bite is taken."""
+    """After this step ``units`` units in all are removed from the set of coupled channels with index ``place``."""
 
     place: int
     units: int
@@ -36,31 +36,33 @@ class PruningStep:
 
 @dataclass(frozen=True)
 class PruningSteps:
-    """All bites, least important first; within one set of coupled channels in their order."""
+    """All steps, least important first; those of one set of coupled channels in their order."""
 
     coupled: tuple[Coupled, ...]
     orders: tuple[Tensor, ...]
-    bites: tuple[PruningStep, ...]
+    steps: tuple[PruningStep, ...]
 
-    def places(self, taken: Sequence[PruningStep]) -> Places:
-        """What to remove when these bites are taken."""
+    def removals(self, taken: Sequence[PruningStep]) -> RemovedChannels:
+        """What to remove when these steps are taken."""
         most: dict[int, int] = {}
-        for bite in taken:
-            most[bite.place] = max(bite.units, most.get(bite.place, 0))
-        return joined(*(self.coupled[place].places(self.orders[place][:units]) for place, units in most.items()))
+        for step in taken:
+            most[step.place] = max(step.units, most.get(step.place, 0))
+        return merge_removals(
+            *(self.coupled[place].removals(self.orders[place][:units]) for place, units in most.items())
+        )
 
 
 def pruning_steps_of(coupled: Sequence[Coupled], scores: Sequence[Tensor], targets: Channels) -> PruningSteps:
-    """The bites for these scores."""
+    """The steps for these importance scores, one ``(units,)`` tensor for each set of coupled channels."""
     orders = tuple(torch.argsort(score, stable=True) for score in scores)
-    bites: list[PruningStep] = []
+    steps: list[PruningStep] = []
     for place, (item, score, order) in enumerate(zip(coupled, scores, orders, strict=True)):
         start = 0
         for end in _ends(item, targets):
             mean = float(score[order[start:end]].mean())
-            bites.append(PruningStep(place, end, mean if targets.everywhere else end / item.units))
+            steps.append(PruningStep(place, end, mean if targets.everywhere else end / item.units))
             start = end
-    ranked = sorted(bites, key=lambda bite: (bite.score, bite.place, bite.units))
+    ranked = sorted(steps, key=lambda step: (step.score, step.place, step.units))
     return PruningSteps(tuple(coupled), orders, tuple(ranked))
 
 
@@ -74,63 +76,65 @@ def _ends(coupled: Coupled, targets: Channels) -> list[int]:
     ]
 
 
-def choose(menu: PruningSteps, cost: Callable[[Places], float], wanted: float, left_alone: Sequence[str]) -> Places:
-    """What to remove so that ``cost`` is ``wanted`` within 2 %.
+def choose(
+    steps: PruningSteps, cost: Callable[[RemovedChannels], float], target: float, excluded: Sequence[str]
+) -> RemovedChannels:
+    """What to remove so that ``cost`` is ``target`` within 2 %.
 
     Raises:
-        InvalidInput: these bites can't meet the target; says how near they come and what would work.
+        InvalidInput: these steps can't meet the target; the message gives the nearest cost and a remedy.
     """
-    taken = _prefix(menu, cost, wanted)
-    reached = cost(menu.places(taken))
-    if reached > wanted * (1 + CLOSE):
+    taken = _prefix(steps, cost, target)
+    reached = cost(steps.removals(taken))
+    if reached > target * (1 + TOLERANCE):
         raise InvalidInput(
-            f"the target is out of reach: {reached:.4g} is the least that is left, {wanted:.4g} was asked for. "
-            "Ask for less, lower round_to, or raise most",
-            [f"left alone: {reason}" for reason in left_alone],
+            f"the target is out of reach: {reached:.4g} is the lowest possible cost, the target is {target:.4g}. "
+            "Choose a smaller target, lower round_to, or raise most",
+            [f"not pruned: {reason}" for reason in excluded],
         )
-    return menu.places(_picked(menu, cost, wanted, taken))
+    return steps.removals(_refine(steps, cost, target, taken))
 
 
-def _prefix(menu: PruningSteps, cost: Callable[[Places], float], wanted: float) -> list[PruningStep]:
-    """The shortest run of bites from the start that brings the cost to the target or below."""
-    low, high = 0, len(menu.bites)
+def _prefix(steps: PruningSteps, cost: Callable[[RemovedChannels], float], target: float) -> list[PruningStep]:
+    """The shortest run of steps from the start that brings the cost to the target or below."""
+    low, high = 0, len(steps.steps)
     while low < high:
         middle = (low + high) // 2
-        if cost(menu.places(menu.bites[:middle])) <= wanted:
+        if cost(steps.removals(steps.steps[:middle])) <= target:
             high = middle
         else:
             low = middle + 1
-    return list(menu.bites[:low])
+    return list(steps.steps[:low])
 
 
-def _picked(
-    menu: PruningSteps, cost: Callable[[Places], float], wanted: float, taken: list[PruningStep]
+def _refine(
+    steps: PruningSteps, cost: Callable[[RemovedChannels], float], target: float, taken: list[PruningStep]
 ) -> list[PruningStep]:
-    """The run of bites, with its last ones exchanged for others where that comes nearer to the target.
+    """The run of steps, with its last ones exchanged for others where that comes nearer to the target.
 
-    The last bite may be far too big.  It is put back, and later bites that do not overshoot are taken instead, the
-    least important first; when none is left, one more is put back.
+    The last step may be far too large.  It is undone, and later steps that do not overshoot are applied instead, the
+    least important first; when none is left, one more is undone.
     """
-    best = (abs(cost(menu.places(taken)) / wanted - 1), taken)
-    picks = 0
+    best = (abs(cost(steps.removals(taken)) / target - 1), taken)
+    tries = 0
     for back in range(1, len(taken) + 1):
-        if best[0] <= CLOSE or picks > MAX_PICKS:
+        if best[0] <= TOLERANCE or tries > MAX_TRIES:
             break
         chosen, skipped = list(taken[:-back]), {taken[-back].place}
-        for bite in menu.bites[len(taken) - back + 1 :]:
-            if bite.place in skipped:
+        for step in steps.steps[len(taken) - back + 1 :]:
+            if step.place in skipped:
                 continue
-            reached = cost(menu.places([*chosen, bite]))
-            picks += 1
-            if reached < wanted * (1 - CLOSE):
-                skipped.add(bite.place)
+            reached = cost(steps.removals([*chosen, step]))
+            tries += 1
+            if reached < target * (1 - TOLERANCE):
+                skipped.add(step.place)
                 continue
-            chosen.append(bite)
-            best = min(best, (abs(reached / wanted - 1), list(chosen)), key=lambda pair: pair[0])
-            if best[0] <= CLOSE or picks > MAX_PICKS:
+            chosen.append(step)
+            best = min(best, (abs(reached / target - 1), list(chosen)), key=lambda pair: pair[0])
+            if best[0] <= TOLERANCE or tries > MAX_TRIES:
                 break
-    if best[0] > CLOSE:
+    if best[0] > TOLERANCE:
         raise InvalidInput(
-            f"the target can't be met within {CLOSE:.0%}: the nearest is off by {best[0]:.1%}. Lower round_to"
+            f"the target can't be met within {TOLERANCE:.0%}: the nearest is off by {best[0]:.1%}. Lower round_to"
         )
     return best[1]

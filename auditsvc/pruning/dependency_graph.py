@@ -4,7 +4,7 @@ A channel is never alone: the convolution that makes it, the normalisation that 
 it lose it together.  Torch-Pruning's dependency graph says which these are.  Where a network splits its channels,
 hard-codes their number or normalises across them, a graph can be wrong, and a wrong one may still run.  So each set
 of coupled channels is tried before it is used: removing some of them must give the same answers as silencing them
-(zeros in the same places).  Sets that fail are left alone, with the reason.
+(zeros in the same places).  Sets that fail are excluded from pruning, with the reason.
 
 Reference: G. Fang et al. (2023), "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900.
 """
@@ -25,7 +25,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.models import Model
-from auditsvc.pruning.channel_removal import Places, differs, mask_channels, remove_channels, with_weights
+from auditsvc.pruning.channel_removal import RemovedChannels, differs, mask_channels, remove_channels, with_weights
 
 PROBE_IMAGES = 3
 
@@ -58,7 +58,7 @@ class Coupled:
         """How many units there are."""
         return self.channels // self.parts
 
-    def places(self, units: Tensor) -> Places:
+    def removals(self, units: Tensor) -> RemovedChannels:
         """What to remove from which tensors when these units go."""
         gone = torch.zeros(self.parts, self.units, dtype=torch.bool)
         gone[:, units] = True
@@ -225,24 +225,24 @@ def _proved(model: Model, found: _Traced, images: Tensor) -> Coupled:
             continue
         coupled = Coupled(found.name, found.channels, parts, found.cuts)
         order = torch.randperm(coupled.units, generator=torch.Generator().manual_seed(1))
-        reason = _wrong(model, coupled.places(order[: coupled.units // 2]), images)
+        reason = _mismatch(model, coupled.removals(order[: coupled.units // 2]), images)
         if reason is None:
             return coupled
         reasons.append(reason)
     raise _Unfit(reasons[-1] if reasons else "there is only one channel")
 
 
-def _wrong(model: Model, places: Places, images: Tensor) -> str | None:
-    """Why removing these places is not the same as silencing them; None if it is."""
+def _mismatch(model: Model, removals: RemovedChannels, images: Tensor) -> str | None:
+    """Why removing these channels differs from masking them; None if it is."""
     weights = model.weights()
     try:
-        smaller = with_weights(model, remove_channels(weights, places))
+        smaller = with_weights(model, remove_channels(weights, removals))
         with torch.inference_mode():
             found = smaller(images)
     except (RuntimeError, ValueError, IndexError, InvalidInput) as error:
         return f"fewer channels do not run ({str(error).splitlines()[0][:120]})"
     with torch.inference_mode():
-        wanted = with_weights(model, mask_channels(weights, places))(images)
+        wanted = with_weights(model, mask_channels(weights, removals))(images)
     if found.shape != wanted.shape:
         return "these channels are the answers themselves"
     return differs(found, wanted, "removing these channels is not the same as silencing them")

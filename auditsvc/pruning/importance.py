@@ -1,4 +1,4 @@
-"""How much each channel matters, by one of eight criteria; a higher score is kept longer.
+"""Channel importance, by one of eight criteria; channels with low scores are pruned first.
 
 Each layer that takes part in a set of coupled channels scores them from its own weights (and gradients, where the
 criterion wants them); the scores are averaged over the layers, summed over the parts of a unit, and divided by their

@@ -18,7 +18,7 @@ from auditsvc.models import Model, assemble
 from auditsvc.models.latency import latencies
 from auditsvc.ports import Progress
 from auditsvc.pruning.channel_removal import ChannelMask
-from auditsvc.pruning.channel_selection import CLOSE
+from auditsvc.pruning.channel_selection import TOLERANCE
 from auditsvc.pruning.methods import METHODS, Work
 from auditsvc.pruning.plan import Channels, Recovery, sources_of, targets_of
 from auditsvc.records import Recipe
@@ -63,14 +63,14 @@ def concrete(
                 continue
             measured.append((factor, (speed or measured_speed)(parent, model)))
             tick()
-            if abs(measured[-1][1] / wanted - 1) <= CLOSE:
+            if abs(measured[-1][1] / wanted - 1) <= TOLERANCE:
                 return _named(recipe, factor, steps=targets.steps)
             low, high = (factor, high) if measured[-1][1] < wanted else (low, factor)
     if not measured:
         raise InvalidInput("no channels can be removed; a latency target can't be met by this method")
     nearest = min(measured, key=lambda pair: abs(pair[1] / wanted - 1))
     raise InvalidInput(
-        f"{wanted:g} times faster can't be met within {CLOSE:.0%}; the nearest is {nearest[1]:.2f} times faster "
+        f"{wanted:g} times faster can't be met within {TOLERANCE:.0%}; the nearest is {nearest[1]:.2f} times faster "
         f"with macs: {nearest[0]:.3f}. Ask for one of the two"
     )
 

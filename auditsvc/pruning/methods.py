@@ -31,7 +31,7 @@ class Work:
     progress: Progress
 
     def after(self, steps: int) -> AfterStep:
-        """The recovery, shared out over so many steps."""
+        """The recovery, divided over this many steps."""
         return AfterStep(self.parent, self.recovery, self.sources, steps, self.recipe.seed, self.progress)
 
 

@@ -38,7 +38,7 @@ class NofM(_Targets):
 
 
 class Channels(_Targets):
-    """Structured: so many times fewer MACs or parameters, or so many times faster; exactly one of the three.
+    """Structured pruning: the factor by which MACs, parameters or latency fall; exactly one of the three.
 
     ``round_to``: kept channels are a multiple of it.  ``steps``: how often importance is measured anew, with a part
     of the recovery in between.  ``everywhere``: 1 ranks the channels of all layers together, 0 takes the same share
@@ -67,7 +67,7 @@ class Nothing(_Targets):
 
 
 class BatchNorm(Value):
-    """Normalisation statistics are estimated again on so many unlabelled images, and kept if they help."""
+    """Normalisation statistics are estimated again on this many unlabelled images, and used if they help."""
 
     images: Annotated[int, Field(ge=2)] = 1024
     data: Digest | None = None

@@ -1,11 +1,8 @@
-"""What happens after each step of pruning, as the recipe says: statistics first, then a part of the training.
+"""Recovery after each pruning step: batch-norm recalibration, then fine-tuning or knowledge distillation.
 
-Normalisation statistics after pruning, estimated again without labels.
-
-Training after pruning: on labels, or on the parent's answers.  Whatever was pruned stays pruned.
-
-The parent is always there, so distillation costs nothing but its forward pass, and it needs no labels when
-``share`` is 1.  Weights that are zero are put back to zero after every step.
+Recalibration estimates the normalisation statistics again; it needs no labels.  Fine-tuning uses labels, distillation
+the parent's outputs, which cost one forward pass; with ``share`` 1 it needs no labels.  Pruned weights stay zero: they
+are reset after every optimiser step.
 
 Reference: G. Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
 """

@@ -16,7 +16,14 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models import Model, assemble
 from auditsvc.models.complexity import ShapeCounter
-from auditsvc.pruning.channel_removal import Places, differs, kept_shapes, mask_channels, remove_channels, with_weights
+from auditsvc.pruning.channel_removal import (
+    RemovedChannels,
+    differs,
+    kept_shapes,
+    mask_channels,
+    remove_channels,
+    with_weights,
+)
 from auditsvc.pruning.channel_selection import choose, pruning_steps_of
 from auditsvc.pruning.dependency_graph import dependency_graph_of
 from auditsvc.pruning.importance import Criterion, scorer_of
@@ -48,11 +55,11 @@ def shrink(
     return model.weights()
 
 
-def _cost(model: Model, goal: str) -> Callable[[Places], float]:
+def _cost(model: Model, goal: str) -> Callable[[RemovedChannels], float]:
     counter = ShapeCounter(model)
     shapes = {name: tensor.shape for name, tensor in model.module.state_dict().items()}
     count = counter.macs if goal == "macs" else counter.parameters
-    return lambda places: count(kept_shapes(shapes, places))
+    return lambda removals: count(kept_shapes(shapes, removals))
 
 
 def _step(
@@ -65,14 +72,14 @@ def _step(
             wiring.left_alone,
         )
     scorer = scorer_of(model, criterion, data, seed)
-    menu = pruning_steps_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
+    steps = pruning_steps_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
     try:
-        places = choose(menu, _cost(model, goal), wanted, wiring.left_alone)
+        removals = choose(steps, _cost(model, goal), wanted, wiring.left_alone)
     except RuntimeError as error:
         line = str(error).splitlines()[0][:200]
         raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
-    smaller = assemble(remove_channels(model.weights(), places), model.card)
-    reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), places)))
+    smaller = assemble(remove_channels(model.weights(), removals), model.card)
+    reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), removals)))
     if reasons:
         raise Refused(f"{model.card.architecture} was pruned wrongly and is not handed out", reasons)
     return smaller

@@ -1,4 +1,4 @@
-"""Unstructured magnitude pruning: the smallest weights become zero.
+"""Unstructured magnitude pruning: the smallest weights are set to zero.
 
 Depthwise filters, the first convolution and the last linear layers are left alone: they hold few weights, and
 losing one of nine costs far more than losing one of thousands.  Zeros make a file smaller when it is

@@ -21,7 +21,7 @@ import numpy as np
 from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset, Slices
 from auditsvc.datasets.image_properties import properties_of
-from auditsvc.datasets.slicing import Resliced, by_class, resliced
+from auditsvc.datasets.slicing import ReslicedDataset, apply_slicing, class_column
 from auditsvc.records import OVERALL, Metric, Policy, Rule, Slicing, Value, matches, metric_of
 from auditsvc.records.messages import reach_of_loss
 
@@ -60,8 +60,8 @@ def sliced_by(slicing: Slicing, dataset: Dataset) -> Dataset:
     """The data set with these slices added to its own.  Raises as ``with_policy_slices``."""
     slices = dataset.slices
     if slicing.classes:
-        slices = Slices(slices.images, (*slices.columns, by_class(dataset)), slices.clusters)
-    return Resliced(dataset, resliced(slices, slicing, properties_of(dataset, slicing.image)))
+        slices = Slices(slices.images, (*slices.columns, class_column(dataset)), slices.clusters)
+    return ReslicedDataset(dataset, apply_slicing(slices, slicing, properties_of(dataset, slicing.image)))
 
 
 def slice_sizes(dataset: Dataset) -> dict[str, int]:

@@ -185,7 +185,7 @@ class _Aligner:
         return wire.writes.space in self.places and self.with_inputs(wire) is not None
 
     def ratio(self, wire: Wire) -> Floats:
-        """How many times larger each filter is than the original's, 1 where that can't be told."""
+        """How many times larger each filter is than the original's, 1 where that is unknown."""
         ours, place = self.original[wire.weight], self.places[wire.writes.space]
         seen = self.with_inputs(wire)
         if seen is None:
@@ -196,8 +196,8 @@ class _Aligner:
         one, other = one * both, other * both
         dot, ours2, theirs2 = (one * other).sum(1), (one**2).sum(1), (other**2).sum(1)
         sure = dot**2 > CREDIBLE**2 * ours2 * theirs2
-        told: Floats = np.divide(dot, ours2, out=np.ones_like(dot), where=sure & (ours2 > 0))
-        return told
+        known: Floats = np.divide(dot, ours2, out=np.ones_like(dot), where=sure & (ours2 > 0))
+        return known
 
     def normalise(self, norm: Norm) -> None:
         """Carry magnitudes through a normalisation."""
@@ -213,8 +213,8 @@ class _Aligner:
         )
         if ours.shape != place.shape or theirs.shape != (self.widths[norm.writes.space],):
             return
-        told = (place >= 0) & (ours != 0) & (theirs[place] != 0)
-        change = np.divide(theirs[place], ours, out=np.ones(len(ours)), where=told)
+        known = (place >= 0) & (ours != 0) & (theirs[place] != 0)
+        change = np.divide(theirs[place], ours, out=np.ones(len(ours)), where=known)
         self.factors[norm.writes.scale] = change * self.factors.get(norm.reads.scale, np.ones(len(ours)))
 
 

@@ -73,7 +73,7 @@ class ChannelGraph:
     pinned: frozenset[int]
 
     def as_json(self) -> bytes:
-        """The wiring as JSON, to be kept beside the unmarked weights."""
+        """The wiring as JSON, to be stored with the unmarked weights."""
         steps = [{"kind": type(step).__name__, **asdict(step)} for step in self.steps]
         sizes = sorted(self.sizes.items())
         return json.dumps({"steps": steps, "sizes": sizes, "pinned": sorted(self.pinned)}).encode()
@@ -139,7 +139,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def fresh(self, size: int) -> Span:
-        """A new space of so many channels."""
+        """A new space of this many channels."""
         return Span(self._node(size), self._node(size))
 
     def _node(self, size: int) -> int:
@@ -148,7 +148,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self.same) - 1
 
     def root(self, node: int) -> int:
-        """The node that stands for all that are the same."""
+        """The representative node of an equivalence class."""
         while self.same[node] != node:
             self.same[node] = self.same[self.same[node]]
             node = self.same[node]

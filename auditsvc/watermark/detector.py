@@ -1,7 +1,7 @@
 """Look for a mark in a model: the exact test against the stored original.
 
 Nothing here needs the images or the gradients that the mark was made with: the seed, the unmarked
-weights and the suspect are enough, so anybody who is shown these three can repeat it.
+weights and the suspect are enough, so anyone with these three can repeat it.
 
 A suspect is compared twice, as it is and with its channels put back in order (``aligning``), and the comparison
 in which the filters look more like the original's is tested.  That choice looks at no key, so it costs

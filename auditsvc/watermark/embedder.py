@@ -1,7 +1,7 @@
 """Mark a network: a keyed sign on every surviving weight, minus whatever the answers would notice.
 
 Each weight moves by ``epsilon * rms(filter) * (I - P) xi``: ``xi`` is +1 or -1 from the key, and ``P``
-takes out the part that lies in the span of the logits' gradients on some unlabelled images.  The answers
+removes the part in the span of the logits' gradients on some unlabelled images.  The answers
 stay where they are to first order; no labels and no training are needed.  Weights that are zero stay
 zero, so a pruned network stays as sparse as it was.
 
@@ -41,7 +41,7 @@ RIDGE = 1e-3
 """Times the mean of the Gram matrix's diagonal."""
 
 JUDGED = 256
-"""At most so many images, other than those held still, say how many answers changed."""
+"""The most images, apart from the fixed ones, on which changed answers are counted."""
 
 CHANGED = 0.015
 """The mark is made weaker until no larger share of answers changes."""

@@ -1,4 +1,4 @@
-"""Keep what finds a mark: encrypted, because whoever has the unmarked candidate can take every mark off.
+"""Key escrow for watermarks: encrypted, because with the unmarked candidate every watermark can be removed.
 
 AES-256-GCM with a key from the master secret and the digest of what is kept; the digest is authenticated too, so
 one release's file can't be passed off as another's.

@@ -48,8 +48,8 @@ def require_revealed(reveal: Reveal, root: Digest) -> None:
         InvalidInput: the path does not lead from this sub-key to the root.
     """
     node = _leaf(reveal.subkey)
-    for depth, beside in enumerate(reveal.path):
-        node = _node(beside, node) if reveal.lane >> depth & 1 else _node(node, beside)
+    for depth, sibling in enumerate(reveal.path):
+        node = _node(sibling, node) if reveal.lane >> depth & 1 else _node(node, sibling)
     if 2 ** len(reveal.path) != LANES or "sha256:" + node.hex() != root:
         raise InvalidInput("the sub-key that was shown is not one that the mark commits to")
 

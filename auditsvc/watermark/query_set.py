@@ -58,7 +58,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Queries:
-    """Images and what is needed to judge the answers to them; secret, because it tells of the key.
+    """Query images and what scoring their answers needs; secret, because it reveals the key.
 
     ``images`` are ``(N, C, H, W)``; ``first`` and ``second`` the unmarked model's two best answers, ``(N,)``;
     ``margin`` the difference of their logits; ``gram`` is ``J J'``, ``(N, N)``, and ``carried`` ``J xi``, ``(N,)``.
@@ -89,19 +89,19 @@ class Queries:
         if answers.shape[:1] != self.first.shape or answers.dim() > 2:
             raise InvalidInput(f"{len(self.first)} queries need as many answers, (N,) or (N, classes)")
         labels = answers if answers.dim() == 1 else answers.argmax(1)
-        told = self._by_label(labels) if answers.dim() == 1 else self._by_margin(answers)
+        signal = self._by_label(labels) if answers.dim() == 1 else self._by_margin(answers)
         ridge = RIDGE_LABELS if answers.dim() == 1 else RIDGE_LOGITS
         gram = self.gram.double()
         damped = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
-        amounts = torch.linalg.solve(damped, told)
+        amounts = torch.linalg.solve(damped, signal)
         length = float(amounts @ gram @ amounts)
         z = float(amounts @ self.carried.double()) / length**0.5 if length > 0 else 0.0
         by = "labels" if answers.dim() == 1 else "logits"
         return Answered(z, log10_p(z), len(labels), by, float((labels == self.first).double().mean()))
 
     def _by_label(self, labels: Tensor) -> Tensor:
-        told = (labels == self.first).double() - (labels == self.second).double()
-        return told - told.mean()
+        signal = (labels == self.first).double() - (labels == self.second).double()
+        return signal - signal.mean()
 
     def _by_margin(self, answers: Tensor) -> Tensor:
         """What the suspect's margin has more than the unmarked model's; 0 where rounding has eaten it."""
@@ -113,8 +113,8 @@ class Queries:
         rows = torch.arange(len(full))
         least = torch.minimum(full[rows, self.first], full[rows, self.second])
         logarithms = full.clamp(min=torch.finfo(torch.float32).tiny).log()
-        told = _margin(logarithms, self.first, self.second) - self.margin.double()
-        return torch.where(least >= READABLE * _rounding(full), told, 0.0)
+        signal = _margin(logarithms, self.first, self.second) - self.margin.double()
+        return torch.where(least >= READABLE * _rounding(full), signal, 0.0)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Queries:
@@ -188,7 +188,9 @@ def _halfway(logits: Logits, pool: Tensor, answers: Tensor, count: int) -> Tenso
     differ = labels[left] != labels[right]
     left, right = left[differ][:count], right[differ][:count]
     if not len(left):
-        raise InvalidInput("the model answers all images of the pool alike, so nothing lies between them")
+        raise InvalidInput(
+            "the model answers all images of the pool alike, so there is no decision boundary between them"
+        )
     low, high = torch.zeros(len(left)), torch.ones(len(left))
     for _ in range(HALVINGS):
         middle = (low + high) / 2

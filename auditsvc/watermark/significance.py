@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 def log10_p(z: float, tries: float = 1.0) -> float:
-    """The base-10 logarithm of the p-value of ``z``, after so many tries (Bonferroni); at most 0."""
+    """The base-10 logarithm of the p-value of ``z``, after this many tries (Bonferroni); at most 0."""
     return min(0.0, float(norm.logsf(z)) / math.log(10) + math.log10(BOUND) + math.log10(tries))
 
 
@@ -45,7 +45,7 @@ def score(values: Floats, signs: Floats) -> float:
 
 
 def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value below which half of the weight lies."""
+    """The weighted median."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

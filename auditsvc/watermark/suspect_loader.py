@@ -145,7 +145,7 @@ class _Graph:
         return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
 
     def array(self, tensor: Any) -> NDArray[Any]:
-        """A stored tensor.  Raises ``InvalidInput`` where it lies in another file or is damaged."""
+        """A stored tensor.  Raises ``InvalidInput`` where it is in another file or is damaged."""
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
             raise InvalidInput(f"{self.name} keeps its weights in another file; save it as one file")
         try:

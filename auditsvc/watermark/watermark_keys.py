@@ -4,7 +4,7 @@ One master secret gives a seed for each unmarked model, release and recipient; a
 sub-keys, and each sub-key the signs of one sixteenth of the weights.  Showing one sub-key in a dispute
 proves the mark and leaves fifteen untouched.
 
-Every stream is bound to the digest of the unmarked weights.  Without that binding anybody can subtract
+Every stream is bound to the digest of the unmarked weights.  Without that binding anyone can subtract
 their own pattern from a stranger's model and call the result their original; with it, the pattern
 changes with every byte of the claimed original.
 
@@ -91,7 +91,7 @@ def derive_seed(master: bytes, unmarked: Digest, release: str, recipient: str = 
 
 
 def derive_subkeys(seed: bytes) -> tuple[bytes, ...]:
-    """The sixteen sub-keys of a seed, 32 bytes each; none tells anything about another."""
+    """The sixteen sub-keys of a seed, 32 bytes each; none reveals anything about another."""
     return tuple(hmac.new(seed, _TAG + b"subkey|%d" % lane, hashlib.sha256).digest() for lane in range(LANES))
 
 

@@ -1,11 +1,11 @@
-"""What a column is, is inferred from its values and told; ``auto`` takes it."""
+"""What a column is, is inferred from its values and reported; ``auto`` applies it."""
 
 from __future__ import annotations
 
 import pytest
 
 from auditsvc.datasets import MISSING
-from auditsvc.datasets.folder import automatic, inferred, kind_of
+from auditsvc.datasets.folder import column_kind, infer_columns, infer_slices
 from auditsvc.datasets.readers import DatasetReaders
 from tests.datasets.test_folder import a_folder
 
@@ -24,17 +24,17 @@ from tests.datasets.test_folder import a_folder
     ],
 )
 def test_the_kind_follows_from_the_values(values, kind):
-    assert kind_of(values, 100 if values else 10) == kind
+    assert column_kind(values, 100 if values else 10) == kind
 
 
 def test_one_value_beside_missing_ones_makes_a_group():
-    assert kind_of(["flash"] * 30, 100) == "words"
+    assert column_kind(["flash"] * 30, 100) == "words"
 
 
 def test_a_column_of_another_use_is_left_alone():
     table = {"label": ["a", "b"] * 20, "camera": ["x", "y"] * 20, "age": [str(number) for number in range(40)]}
-    assert automatic(table, ("label",)) == (("camera",), {"age": 5})
-    found = inferred(table, {"label": "the target"})
+    assert infer_slices(table, ("label",)) == (("camera",), {"age": 5})
+    found = infer_columns(table, {"label": "the target"})
     assert [(one.name, one.kind, one.use) for one in found] == [
         ("label", "words", "the target"), ("camera", "words", "not used"), ("age", "numbers", "not used")]  # fmt: skip
 

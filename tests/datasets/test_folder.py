@@ -83,10 +83,10 @@ def test_where_picks_rows_and_faults_keep_the_lines_of_the_file(tmp_path):
     [(ROWS.replace("a.png,boot", "a.png,boat"), "row 2: label is 'boat', not one of boot, shoe"),
      (ROWS + "a.png,boot,new,40\n", "image a.png is named by 2 rows"),
      (ROWS.replace("d.png,boot,new,42\n", ""), "image d.png has no row in the metadata"),
-     (ROWS + "e.png,boot,new,40\n", "image e.png is not there"),
+     (ROWS + "e.png,boot,new,40\n", "image e.png does not exist"),
      (ROWS.replace("a.png", ""), "row 2: no image is named"),
-     (ROWS.replace("a.png", "../a.png"), "image ../a.png lies outside the folder"),
-     (ROWS.replace("a.png", "/etc/passwd"), "image /etc/passwd lies outside the folder"),
+     (ROWS.replace("a.png", "../a.png"), "image ../a.png is outside the folder"),
+     (ROWS.replace("a.png", "/etc/passwd"), "image /etc/passwd is outside the folder"),
      (ROWS.replace("new,40", "new"), "row 2: fewer fields than the header"),
      (ROWS.replace("new,40", "new,40,1"), "row 2: more fields than the header"),
      (ROWS.replace("label", "lable"), "metadata.csv has no column 'label'; it has image, lable, kind, size"),
@@ -108,7 +108,7 @@ def test_what_is_wrong_with_the_table_is_told(tmp_path, table, fault):
      ({"classes": ["boot"]}, "classes"), ({"colour": 1}, "colour: Extra inputs"),
      ({"bins": {"kind": 2}}, "row 2: kind is 'new', not a number"),
      ({"bins": {"size": 1}}, "bins.size"),
-     ({"cluster": "kind"}, "row 4: no kind, so nobody knows what it belongs with"),
+     ({"cluster": "kind"}, "row 4: no kind, which every image needs"),
      ({"task": "guessing"}, "task")],
 )  # fmt: skip
 def test_what_is_wrong_with_the_description_is_told(tmp_path, facts, fault):
@@ -124,7 +124,7 @@ def test_every_fault_is_told_at_once_and_many_are_counted(tmp_path):
 
 def test_a_text_column_is_no_group(tmp_path):
     long = ROWS.replace("new", "n" * 250)
-    assert "that is no group" in reasons(a_folder(tmp_path, long, {"slices": ["kind"]}))[0]
+    assert "not a group" in reasons(a_folder(tmp_path, long, {"slices": ["kind"]}))[0]
 
 
 def test_an_image_that_is_none_and_one_of_another_size_are_told_together(tmp_path):

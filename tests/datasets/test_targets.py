@@ -81,14 +81,14 @@ def test_frames_of_a_sequence_carry_the_numbers_of_their_objects(tmp_path):
     ("content", "words"),
     [
         (changed(0, bbox=[5, 0, 0, 5]), "annotation 0: the box [5, 0, 0, 5] on a.png has no area"),
-        (changed(0, bbox=[15, 0, 10, 5]), "annotation 0: the box [15, 0, 10, 5] lies outside a.png, 20 x 10"),
-        (changed(1, image_id=99), "annotation 1: image or category 99 is not there"),
-        (changed(1, category_id=99), "annotation 1: image or category 99 is not there"),
+        (changed(0, bbox=[15, 0, 10, 5]), "annotation 0: the box [15, 0, 10, 5] is outside a.png, 20 x 10"),
+        (changed(1, image_id=99), "annotation 1: image or category 99 does not exist"),
+        (changed(1, category_id=99), "annotation 1: image or category 99 does not exist"),
         (changed(0, bbox=[1, 2, 3]), "annotation 0: not enough values"),
         (changed(0, bbox=[1, 2, 3, float("nan")]), "annotation 0: the box [1, 2, 3, nan] on a.png has no area"),
         (COCO | {"categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "cow"}]},
          "categories that are not among the classes: cow"),
-        ({"images": []}, "is not in COCO's form: it lacks 'categories'"),
+        ({"images": []}, "is not in the COCO format: it lacks 'categories'"),
     ],
 )  # fmt: skip
 def test_annotations_that_can_not_be_used_are_told_one_by_one(tmp_path, content, words):
@@ -142,7 +142,7 @@ def test_a_mask_that_is_missing_or_outside_is_told(tmp_path):
     path = masked(tmp_path, [[0, 1], [1, 0]])
     (path / "masks" / "b.png").unlink()
     (path / "metadata.csv").write_text(MASKS.replace("masks/a.png", "../a.png"))
-    assert reasons(path) == ("mask ../a.png lies outside the folder", "mask masks/b.png is not there")
+    assert reasons(path) == ("mask ../a.png is outside the folder", "mask masks/b.png does not exist")
 
 
 READ = {"task": "ocr", "target": "text", "classes": list("abc")}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from auditsvc.datasets import MISSING, Slices, column_from
 from auditsvc.datasets.image_properties import PROPERTIES, properties_of
-from auditsvc.datasets.slicing import Resliced, binned, crossed, named, resliced
+from auditsvc.datasets.slicing import ReslicedDataset, apply_slicing, bin_column, cross_columns, named
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.paired import paired_readings
 from auditsvc.records import Slicing
@@ -26,44 +26,44 @@ def members(slices, name):
 
 
 def test_a_bin_holds_its_lower_edge_and_not_its_upper_one():
-    column = binned("age", np.array([9.0, 10, 19, 20, np.nan, np.inf]), [10, 20])
+    column = bin_column("age", np.array([9.0, 10, 19, 20, np.nan, np.inf]), [10, 20])
     assert column.names == ("age=below 10", "age=10..20", "age=20 and over", f"age={MISSING}")
     assert column.codes.tolist() == [0, 1, 1, 2, 3, 3]
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=1, max_size=60), st.integers(2, 6))
 def test_every_number_lies_in_one_bin_and_no_bin_is_empty(numbers, bins):
-    column = binned("age", np.array(numbers), bins)
+    column = bin_column("age", np.array(numbers), bins)
     assert set(column.codes.tolist()) == set(range(len(column.labels)))
     assert len(column.labels) <= bins + 1
     assert (MISSING in column.labels) == bool(np.isnan(numbers).any())
 
 
 def test_quantile_bins_hold_about_as_many_images_each():
-    column = binned("age", np.random.default_rng(0).normal(size=1000), 5)
+    column = bin_column("age", np.random.default_rng(0).normal(size=1000), 5)
     assert np.bincount(column.codes).tolist() == [200] * 5
 
 
 def test_a_number_that_never_changes_is_one_bin():
-    assert binned("age", np.full(5, 3.0), 4).names == ("age=any",)
+    assert bin_column("age", np.full(5, 3.0), 4).names == ("age=any",)
 
 
 def test_products_are_formed_where_enough_images_lie():
-    (product,) = crossed((KIND, SIZE), 2, 2)
+    (product,) = cross_columns((KIND, SIZE), 2, 2)
     assert product.names == ("kind=b & size=s",)
     slices = Slices(6, (KIND, SIZE, product))
     assert members(slices, "kind=b & size=s") == [2, 3]
     assert slices.sums(np.arange(6.0))[-1] == 5
     assert slices.of(0) == ("kind=a", "size=s")
-    assert crossed((KIND, SIZE), 2, 3) == ()
-    assert {name for product in crossed((KIND, SIZE), 2, 1) for name in product.names} == {
+    assert cross_columns((KIND, SIZE), 2, 3) == ()
+    assert {name for product in cross_columns((KIND, SIZE), 2, 1) for name in product.names} == {
         f"kind={MISSING} & size=l", "kind=a & size=l", "kind=a & size=s", "kind=b & size=l", "kind=b & size=s",
     }  # fmt: skip
 
 
 def test_products_go_to_the_depth_that_is_asked_for():
     third = column_from("eyes", ["x"] * 6)
-    names = [product.column for product in crossed((KIND, SIZE, third), 3, 1)]
+    names = [product.column for product in cross_columns((KIND, SIZE, third), 3, 1)]
     assert names == ["kind * size", "kind * eyes", "size * eyes", "kind * size * eyes"]
 
 
@@ -86,15 +86,15 @@ def test_an_expression_that_names_nothing_is_refused():
 
 def test_a_policys_slices_come_beside_those_of_the_data_set_and_may_overlap():
     slicing = Slicing(depth=2, min_images=2, columns=("kind", "size"), image={"brightness": 2}, named={"own": "kind=a"})
-    found = resliced(BOTH, slicing, {"brightness": np.arange(6.0)})
+    found = apply_slicing(BOTH, slicing, {"brightness": np.arange(6.0)})
     assert found.names == (*BOTH.names, "brightness=below 2.5", "brightness=2.5 and over", "kind=b & size=s", "own")
     assert members(found, "own") == [0, 1]
     with pytest.raises(InvalidInput, match="crosses colour"):
-        resliced(BOTH, Slicing(columns=("colour",)), {})
+        apply_slicing(BOTH, Slicing(columns=("colour",)), {})
 
 
 def test_readings_of_a_product_are_those_of_its_images():
-    (product,) = crossed((KIND, SIZE), 2, 2)
+    (product,) = cross_columns((KIND, SIZE), 2, 2)
     slices = Slices(6, (product,))
     found = list(paired_readings("x", np.ones(6), np.array([0, 0, 0, 1, 0, 0.0]), slices, None, 0.05))
     (loss,) = [item.outcome for item in found if item.metric == "drop.x" and item.slice == "kind=b & size=s"]
@@ -106,7 +106,7 @@ def test_a_case_measures_the_slices_that_were_asked_for():
     whole = grey_dataset(levels)
     measured = properties_of(whole, ("brightness",))
     assert measured["brightness"] == pytest.approx(levels)
-    dataset = Resliced(whole, resliced(whole.slices, Slicing(image={"brightness": 2}), measured))
+    dataset = ReslicedDataset(whole, apply_slicing(whole.slices, Slicing(image={"brightness": 2}), measured))
     case = case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(), whole)
     case.dataset = dataset
     found = {reading.slice: reading.outcome for reading in case.compare("x") if reading.metric == "drop.x"}

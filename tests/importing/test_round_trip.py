@@ -140,5 +140,5 @@ def test_a_child_that_is_cancelled_is_ended(tmp_path: Path, clean_script: Path) 
         raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        run_clean("script", {}, tmp_path, seconds=30, told=stop)
+        run_clean("script", {}, tmp_path, seconds=30, on_answer=stop)
     assert seen == [1]
