@@ -1,14 +1,12 @@
-"""Bootstrap weights for what is no mean of images: drawn by image, or by cluster where images come in clusters.
+"""Confidence intervals for small samples and rare events, and bootstrap weights.
 
-A resample is a vector of weights, so a statistic that is a function of weighted sums costs one matrix product for
-all of them.
+Every interval consists of two one-sided bounds, each at level ``alpha``: the probability that the truth is below
+``low`` is at most ``alpha``, and the same above ``high``.  So a rule that reads one end errs with probability at most
+``alpha``.  All functions take arrays with one entry for each slice and work on counts, so that a thousand slices cost
+about what one costs.
 
-Intervals that keep their promise on few images and rare changes.
-
-Every interval here is two one-sided bounds, each at level ``alpha``: the chance that the truth lies below
-``low`` is at most ``alpha``, and the same above ``high``.  So a rule that looks at one end errs with at most
-``alpha``.  All functions take arrays, one entry for each slice, and work on counts: a thousand slices cost
-what one costs.
+A bootstrap resample is a vector of weights, drawn by image, or by cluster where images come in clusters; a statistic
+that is a function of weighted sums then costs one matrix product for all resamples.
 """
 
 from __future__ import annotations

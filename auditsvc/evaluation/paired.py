@@ -1,14 +1,12 @@
-"""From per-image scores of parent and candidate to readings for every slice.
+"""From the per-image scores of parent and candidate to readings for every slice.
 
-0/1 scores get Wilson's and Tango's intervals; graded ones Student's and Hall's, on the per-image differences.  Where
-the images come in clusters, all of them count as the independent images that tell as much.
+Binary scores get Wilson's and Tango's intervals; graded scores get Student's and Hall's, on the per-image differences.
 
-Images that come in clusters (of one video, patient or writer) tell less than as many that don't.
-
-How much less is the design effect: the variance of a mean with the clusters in mind over the variance without.
-Counts are divided by it and then get the intervals of independent images, so that these keep what they are good
-at: few images, rare changes.  Where nothing varies, a cluster counts as one image, which is the most pessimistic
-that can be.  Few clusters tell little about their own variance, so the effect grows as Student's quantile does.
+Images that come in clusters (of one video, patient or writer) carry less information than independent ones.  The
+design effect says how much less: the variance of a mean with the clusters in mind over the variance without.  Counts
+are divided by it and then get the intervals of independent images, which stay accurate for few images and rare
+changes.  Where nothing varies, a cluster counts as one image, the most pessimistic case.  With few clusters their
+variance itself is uncertain, so the effect is widened by the ratio of Student's to the normal quantile.
 
 Reference: J. N. K. Rao and A. J. Scott (1992), "A Simple Method for the Analysis of Clustered Binary Data",
 doi:10.2307/2532311.

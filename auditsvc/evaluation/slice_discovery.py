@@ -1,22 +1,19 @@
-"""Compression-identified exemplars: images on which most seeds of a recipe leave the parent's answer.
+"""Exploration after an audit: slices that lose more than the rest, and compression-identified exemplars.
 
-One candidate differs from its parent on some images because of what was pruned, and on others because any two runs
-differ.  The answer that most seeds give is free of most of that luck.
+**Slice discovery** searches one half of the images and reports the other.  It tries every value of every column, and
+every pair of values of different columns, that contains enough images: columns of the metadata, classes, and properties
+of the image (light, contrast, sharpness, colour, size and position of the salient region).  The best of many tries is
+always striking, also by chance, so the half that found a slice never states its loss; the other half does, corrected
+for the number of suggestions.  A group that no column describes is not found.
 
-Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248 (the modal
-label; there of thirty runs of either side, here of as many seeds as were made, beside the one parent).
-
-Groups that nobody named and that lose more than the rest: a search on one half of the images, told on the other.
-
-Every value of every column, and every two of different columns together, is tried where enough images lie in it: the
-columns of the metadata, the classes, and what can be measured of an image (light, contrast, sharpness, colour, size
-and place of what stands out).  The best of so many tries is always striking, also by chance.  So the half that found
-a group never says how much it loses; the other half does, corrected for the few that are suggested.
-
-It finds what its columns can say and nothing else: a group with no mark in metadata or pixels stays hidden.
+**Exemplars** are images on which most seeds of a recipe leave the parent's answer.  One candidate differs from its
+parent on some images because of what was pruned and on others because any two runs differ; the modal answer of several
+seeds removes most of that noise.
 
 References: Y. Chung et al. (2020), "Automated Data Slicing for Model Validation", doi:10.1109/TKDE.2019.2916074
-(the lattice search); S. Sagadeeva and M. Boehm (2021), "SliceLine", doi:10.1145/3448016.3457323 (score and size).
+(the lattice search); S. Sagadeeva and M. Boehm (2021), "SliceLine", doi:10.1145/3448016.3457323 (score and size);
+S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248 (the modal label; there of
+thirty runs of either side, here of as many seeds as were made, with one parent).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Judgements as sentences that somebody can act on: what was found, what was wanted, what would decide it."""
+"""Judgements as messages: what was measured, which limit applies, and how many images would decide an unknown."""
 
 from __future__ import annotations
 

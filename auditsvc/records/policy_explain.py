@@ -1,6 +1,6 @@
-"""Two policies side by side: what the second asks that the first does not, and where it is stricter or laxer.
+"""Policies and decisions explained in sentences for people who approve them, and the differences between two policies.
 
-Policies and decisions in words for somebody who has to answer for them and has read no code.
+For each difference the text states whether the newer policy is stricter or laxer.
 """
 
 from __future__ import annotations

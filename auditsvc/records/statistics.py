@@ -1,9 +1,7 @@
-"""Families of tests: which of many losses are shown, if many are looked at.
+"""Statistics of records that need no images: Holm's correction, and the difference of two measured numbers.
 
 Reference: S. Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of
 Statistics 6, 65-70.
-
-The difference of two measured numbers that come without their images.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Whether a data set is large enough for a policy, before any compute is spent.
+"""Sample-size planning: whether a data set is large enough for a policy, before any compute is spent.
 
-A rule about a loss or a share can be judged on a slice only if enough images lie in it.  ``min_n`` is the number
-below which nothing could meet the rule, not even a candidate that changes no answer and makes no mistake.
-``n_for_power`` is the number that meets it with the given power, if the share ``changing`` of the images changes its
-answer and as many are won as lost.  Checks that try a part of the images only say so in their own parameters; the
-plan counts the images that there are.
+``min_n`` is the number of images below which nothing could meet a rule, not even a candidate that changes no answer and
+makes no mistake.  ``n_for_power`` is the number that meets it with the given power, if the share ``changing`` of the
+images changes its answer and as many are won as lost.  Metrics that a check does not declare as plannable have no
+formula.  Checks that try only a part of the images state that in their own parameters; the plan counts all images.
 
 Reference: J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
 """

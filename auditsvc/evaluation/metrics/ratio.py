@@ -1,13 +1,11 @@
-"""Measures of a whole corpus of images that are no mean over them: recall of objects, mean IoU, character error rate.
+"""Micro-averaged metrics of a whole corpus: recall of objects, mean IoU, character error rate.
 
-Each is a function of sums over the images, so a slice, a resample and the difference of two models are all the same
-few products: weights times what was tallied.  Both models are resampled together; ``measuring.summing`` says how.
+Each is a function of sums over the images, so a slice, a resample and the difference of two models are all products of
+weights and per-image statistics.  Both models are resampled together, by image or by cluster, with Poisson weights and
+one block of images at a time, so that a million images stream.
 
-Sums over slices and their resamples, and the interval of whatever is a function of them.
-
-Resampling is by image, or by cluster, with Poisson weights, a block of images at a time, so that a million images
-stream.  A bootstrap knows nothing of what it never saw, so where fewer than ``FEW`` images differ, the ends are moved
-out by what a share of unseen ones could still change.
+A bootstrap has no information about changes that never occurred in the sample, so where fewer than ``FEW`` images
+differ, the ends are widened by what a share of unseen images could still change.
 
 References: B. Efron (1987), doi:10.1080/01621459.1987.10478410; N. Chamandy et al. (2012), "Estimating Uncertainty for
 Massive Data Streams" (the Poisson bootstrap).

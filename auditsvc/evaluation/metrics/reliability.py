@@ -1,15 +1,12 @@
-"""What a model's doubt is worth: the error rate among the answers that one keeps if the unsure ones are put aside.
+"""Calibration error and selective risk of a classifier's confidences, with bootstrap intervals.
 
-A model whose confidence orders its answers well has few errors among the surest; one that lost that is as often wrong
-where it is sure as where it is not.  The area under the curve of error rate against the share that is kept is the mean
-error rate over all shares; smaller is better.
-
-References: Y. Geifman and R. El-Yaniv (2017), "Selective Classification for Deep Neural Networks", arXiv:1705.08500;
-Y. Geifman, G. Uziel and R. El-Yaniv (2019), "Bias-Reduced Uncertainty Estimation", arXiv:1805.08206 (the area).
-
-The debiased calibration error of confidences, and its interval by resampling.
+The calibration error is debiased.  The selective risk is the error rate among the most confident answers; the area
+under the risk-coverage curve is its mean over every coverage, and smaller is better: a model whose confidence ranks its
+answers well makes few errors among the most confident ones.
 
 References: A. Kumar, P. Liang and T. Ma (2019), "Verified Uncertainty Calibration", arXiv:1909.10155;
+Y. Geifman and R. El-Yaniv (2017), "Selective Classification for Deep Neural Networks", arXiv:1705.08500;
+Y. Geifman, G. Uziel and R. El-Yaniv (2019), "Bias-Reduced Uncertainty Estimation", arXiv:1805.08206 (the area);
 B. Efron and R. J. Tibshirani (1993), "An Introduction to the Bootstrap", chapter 10 (bias).
 """
 
