@@ -57,7 +57,7 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
         "/log",
         "/verify",
         "/login",
-        "/docs",
+        "/problems",
     ):
         page.goto(url + path)
         found = axe.Axe().run(page)
@@ -65,6 +65,17 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the screen"
     assert (told, outside) == ([], [])
     context.close()
+
+
+def test_the_api_reference_runs_under_its_policy_without_other_hosts(chromium, url: str) -> None:
+    page, messages, outside = chromium.new_page(), [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: outside.append(request.url) if not request.url.startswith(url) else None)
+    page.goto(f"{url}/docs")
+    page.wait_for_selector("h2:has-text('Query the gate')")
+    assert (messages, [address for address in outside if not address.startswith(("data:", "blob:"))]) == ([], [])
+    page.close()
 
 
 def test_an_approver_comes_in_and_consents_with_the_button(chromium, url: str, site: ProjectState) -> None:
@@ -78,12 +89,12 @@ def test_an_approver_comes_in_and_consents_with_the_button(chromium, url: str, s
     assert "bob, approver" in page.inner_text("header")
     page.goto(f"{url}/decisions/{sample.decision(2).digest}")
     page.fill("#comment", "looked at it")
-    page.click("text=Consent as bob")
-    page.wait_for_selector("text=bob consents")
+    page.click("text=Approve as bob")
+    page.wait_for_selector("text=bob approved")
     approvals = site.ledger.find(Approval, sample.decision(2).digest)
     assert [(item.approver, item.comment) for item in approvals] == [("bob", "looked at it")]
-    page.click("text=go out")
-    page.wait_for_selector("text=reading without a token")
+    page.click("text=Log out")
+    page.wait_for_selector("text=not logged in")
     context.close()
 
 
@@ -99,7 +110,7 @@ def test_a_release_is_recalled_by_two_people_with_buttons(chromium, url: str, si
     release = sample.released()
     site.ctx.registry.tags["net", "1"] = {}  # type: ignore[attr-defined]
     site.ledger.append(sample.look(release), actor="mia")
-    for name, words in (("bob", "ask as bob"), ("cyd", "confirm as cyd")):
+    for name, words in (("bob", "Request revocation as bob"), ("cyd", "Confirm revocation as cyd")):
         context = chromium.new_context(viewport={"width": width, "height": 800})
         page = context.new_page()
         _come_in(page, url, site, name, "approver")
@@ -111,8 +122,8 @@ def test_a_release_is_recalled_by_two_people_with_buttons(chromium, url: str, si
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert "went from 0.960 to 0.900" in page.inner_text("main")
         if name == "bob":
-            page.fill("#recall-reason", "fails at night")
-        page.click(f"text=Recall: {words}")
+            page.fill("#revocation-reason", "fails at night")
+        page.click(f"text={words}")
         page.wait_for_load_state()
         context.close()
     (made,) = site.ledger.find(Revocation, release.digest)
@@ -134,7 +145,7 @@ def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
 
     for name, role, places in (
         ("ann", "submitter", ("documents", "change-plans")),
-        ("eve", "auditor", ("answers", "change-verdicts", "incidents", "watches")),
+        ("eve", "auditor", ("answers", "change-verdicts", "incidents", "incident-watches")),
     ):
         _come_in(page, url, site, name, role)
         for place in places:
@@ -147,7 +158,7 @@ def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
             page.set_input_files("#file", tmp_path / "how to use (it).pdf")
             page.click("main button")
             page.wait_for_url(f"{url}/statements")
-            assert "You can't review it: it is your own." in page.inner_text("main")
+            assert "You can't review your own statement." in page.inner_text("main")
             check("statements of one's own")
     known = {"model": "net", "words": "A gate did not open.", "person": "eve", "at": NOON}
     day = datetime.timedelta(days=1)
@@ -163,7 +174,7 @@ def test_people_say_and_review_in_forms_that_are_whole_and_accessible(
     with page.expect_download() as loaded:
         page.click("text=how to use -it-.pdf")
     assert Path(loaded.value.path()).read_bytes() == b"%PDF a face is 0 or 1"
-    page.click("text=review as eve")
+    page.click("text=Review as eve")
     page.wait_for_selector("text=eve reviewed it")
     assert [item.reviewer for item in site.ledger.find(Document, "net")] == ["", "eve"]
     context.close()
@@ -188,7 +199,7 @@ def test_a_policy_is_tried_on_the_past_without_leaving_the_page(chromium, url: s
     page.click("main form button")
     page.wait_for_selector("#result table")
     assert page.url.startswith(f"{url}/policies?")
-    assert "3 of 3 decisions would turn" in page.inner_text("#result")
+    assert "3 of 3 decisions would change" in page.inner_text("#result")
     found = axe.Axe().run(page)
     assert (found.violations_count, told) == (0, []), found.generate_report()
     page.fill("#policy", "policy: 1")
