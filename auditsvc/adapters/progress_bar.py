@@ -1,7 +1,7 @@
-"""Progress on a terminal: a line that lives while a step runs, and a line that stays when it is done.
+"""Progress on a terminal: a bar while a step runs, and one line when it is done.
 
-Without a terminal (a pipeline's log) each step is one line when it ends.  Everything goes to standard error, so
-that ``--json`` on standard output stays clean.
+Without a terminal (a pipeline's log) each step is one line when it ends.  Everything goes to standard error, which
+leaves standard output to ``--json``.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from auditsvc.ports import Tick
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class ConsoleProgress:
     """Implements ``ports.Progress`` with rich."""
 
     def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
         self._console = console or Console(stderr=True)
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Tick]:
-        """A bar with what is left of it, then one line with the time it took."""
+        """A bar with the remaining time, then one line with the elapsed time."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         began = time.monotonic()
         columns = (TextColumn("    {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
@@ -43,16 +48,16 @@ class ConsoleProgress:
 
 
 class NoProgress:
-    """Implements ``ports.Progress`` by saying nothing: for ``--json`` and for servers."""
+    """Implements ``ports.Progress`` without any output: for ``--json`` and for servers."""
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Tick]:  # noqa: ARG002 - the port's signature
-        """Nothing to see."""
-        yield _unheard
+        """A step without output."""
+        yield _ignore
 
     def say(self, line: str) -> None:
-        """Nothing is said."""
+        """No output."""
 
 
-def _unheard(units: int = 1) -> None:
-    """A tick that nobody hears."""
+def _ignore(units: int = 1) -> None:
+    """A tick without output."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from auditsvc.errors import AuditError, InvalidInput
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from auditsvc.ports import Context
     from auditsvc.settings import Settings
 
@@ -32,8 +33,12 @@ Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand 
 
 
 def settings_for(store: Path | None) -> Settings:
-    """The settings, with the store that was named."""
-    from auditsvc.settings import Settings  # not in the distribution of the verifier
+    """The settings from the environment; a store on the command line wins.
+
+    Raises:
+        InvalidInput: lists every setting that can't be used.
+    """
+    from auditsvc.settings import Settings  # not in the verifier's distribution
 
     return Settings(store=store) if store else Settings()
 
@@ -66,7 +71,7 @@ def wants_json() -> bool:
 
 def print_json(value: BaseModel | dict[str, Any]) -> None:
     """One JSON object on standard output."""
-    plain = value.model_dump(mode="json", exclude_none=True) if isinstance(value, BaseModel) else value
+    plain = value if isinstance(value, dict) else value.model_dump(mode="json", exclude_none=True)
     print(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False))
 
 

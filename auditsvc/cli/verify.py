@@ -13,7 +13,6 @@ import typer
 
 from auditsvc.cli.output import Json, Model, Store, Version, context_for, print_json
 from auditsvc.errors import InvalidInput
-from auditsvc.records import Verification
 
 if TYPE_CHECKING:
     from auditsvc.records import Verification

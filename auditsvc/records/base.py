@@ -127,7 +127,7 @@ def digest_of(data: bytes) -> Digest:
 class Value(BaseModel):
     """A frozen part of a record; unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Record(Value):

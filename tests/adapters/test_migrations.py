@@ -18,11 +18,13 @@ from sqlalchemy import inspect, text
 from auditsvc.adapters import sql
 from auditsvc.adapters.jobs.job_store import SCHEMA as JOBS
 from auditsvc.adapters.ledger.schema import SCHEMA as LEDGER
+from auditsvc.adapters.ledger.schema import leaf_once
 from auditsvc.adapters.sql import Database, Schema, upgrade
 from auditsvc.errors import Unavailable
 from auditsvc.web.service_schema import SCHEMA as SERVICE
 from tests.adapters.postgres import new_database
 
+leaf_once()  # completes the declared tables
 SCHEMAS = pytest.mark.parametrize("schema", [LEDGER, SERVICE, JOBS], ids=["ledger", "service", "jobs"])
 
 
