@@ -113,7 +113,7 @@ class SecurityMiddleware:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._site.metrics.count(scope["method"], route, status, seconds)
+        self._site.metrics.observe(scope["method"], route, status, seconds)
         if status >= 400 or scope["method"] not in ("GET", "HEAD"):
             told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
             _log.info("%s %s", told["method"], told["path"], extra={"told": told})

@@ -45,7 +45,7 @@ class RegistryWatcher:
             self._tell(move)
         self._keep(now)
         self._looked = self._changed() if any(move.put_back for move in moves) else changed
-        self._site.metrics.registry_moves += len(moves)
+        self._site.metrics.registry_moves.inc(len(moves))
         return moves
 
     def _changed(self) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.rate_limit import RateLimiter
-from auditsvc.web.service_metrics import Metrics
+from auditsvc.web.service_metrics import ServiceMetrics
 from auditsvc.web.webhooks.webhook_store import WebhookStore
 
 R = TypeVar("R", bound=Record)
@@ -37,7 +37,7 @@ class ProjectState:
     """Bound to loopback: whoever is on this machine may read without a token."""
     hosts: frozenset[str]
     """Names that this service answers for, without a port."""
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
     project: str = ""
     """The project whose stores these are; the first one has no name."""
     others: Mapping[str, Callable[[], ProjectState]] = field(default_factory=dict)

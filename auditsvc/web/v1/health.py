@@ -51,5 +51,5 @@ def get_readiness(request: Request) -> Readiness:
 async def get_metrics(request: Request) -> Response:
     """Requests by route and status, their times, the size of the log, answers remembered; as OpenMetrics."""
     site = request.app.state.site
-    text = site.metrics.text(gate_answers_remembered=len(site.answers))
+    text = site.metrics.exposition(cached_answers=len(site.answers))
     return Response(text, media_type=service_metrics.MEDIA_TYPE)
