@@ -53,4 +53,5 @@ class ServiceMetrics:
             cached_answers: The number of entries in the gate cache.
         """
         self._cached.set(cached_answers)
-        return generate_latest(self._registry)
+        text: bytes = generate_latest(self._registry)  # type: ignore[no-untyped-call]
+        return text
