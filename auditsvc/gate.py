@@ -39,8 +39,7 @@ from auditsvc.records import (
     matches,
     metric_of,
 )
-from auditsvc.records.eligibility import Incumbent, eligible_evidence
-from auditsvc.records.holdout import HoldoutUses, holdout_exhausted, holdout_note
+from auditsvc.records.eligibility import HoldoutUses, Incumbent, eligible_evidence, holdout_exhausted, holdout_note
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.statistics import difference, holm
 

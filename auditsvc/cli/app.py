@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import (
-    audit,
-    backup,
-    decision,
-    jobs,
-    keys,
-    monitor,
-    policy,
-    prune,
-    report,
-    serve,
-    statements,
-    trust,
-    verify,
-    watermark,
-    witness,
-)
+from auditsvc.cli import audit, decision, policy, prune, report, serve, statements, trust, verify, watermark
+from auditsvc.cli import audit as monitor
+from auditsvc.cli import serve as backup
+from auditsvc.cli import serve as jobs
+from auditsvc.cli import trust as keys
+from auditsvc.cli import trust as witness
 
 app = typer.Typer(
     name="auditsvc",

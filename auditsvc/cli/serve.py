@@ -1,12 +1,21 @@
-"""``serve``: the API on the same store."""
+"""``backup``: a copy of the store that can be put in its place.
+
+``serve``: the API on the same store.
+
+``worker`` and ``jobs``: background work, done and looked at.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from auditsvc.cli.output import Store, settings_for
+from auditsvc.cli.output import Json, Store, print_json, settings_for
+
+if TYPE_CHECKING:
+    from auditsvc.ports import Jobs
 
 
 def serve(
@@ -22,3 +31,124 @@ def serve(
 
     settings = settings_for(store)
     run(settings, host or settings.host, port or settings.port, new_admin_token=admin_token)
+
+
+jobs_app = typer.Typer(
+    help="Look at background work, stop it, try it again.", no_args_is_help=True, rich_markup_mode=None
+)
+
+JobName = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+def worker(
+    project: Annotated[
+        str | None, typer.Option(help="The project to take jobs of. [default: $AUDITSVC_PROJECT]", show_default=False)
+    ] = None,
+    store: Store = None,
+) -> None:
+    """Take jobs from the queue until SIGTERM.  As many as wanted, on as many machines as wanted.
+
+    What a worker was at when it was killed is taken over by the others, or by itself when it is started again.  With
+    AUDITSVC_DEVICE=cuda it takes the audits that ask for a GPU; start one for each, with CUDA_VISIBLE_DEVICES.
+    """
+    import sys
+
+    from auditsvc.bootstrap import open_worker
+
+    settings = settings_for(store)
+    made = open_worker(settings, settings.project if project is None else project)
+    print(f"worker {made.name} takes jobs", file=sys.stderr, flush=True)
+    made.run()
+
+
+@jobs_app.command("list")
+def jobs_list(
+    state: Annotated[
+        Literal["queued", "running", "done", "failed", "cancelled"] | None,
+        typer.Option(help="Only jobs in this state."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Jobs, newest first."""
+    found = _jobs(store).page(state=state, limit=limit)
+    if json:
+        print_json({"jobs": [job.model_dump(mode="json") for job in found]})
+        return
+    for job in found:
+        error = f"  {job.error.code}: {job.error.message}" if job.error else ""
+        print(f"{job.id}  {job.request.kind:<8} {job.state:<9} {job.submitted_by}{error}")
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(job: JobName, store: Store = None, json: Json = False) -> None:
+    """Stop a job: at once if it waits, else at its next sign of life."""
+    _print(_jobs(store).cancel(job).model_dump(mode="json"), json=json)
+
+
+@jobs_app.command("retry")
+def jobs_retry(job: JobName, store: Store = None, json: Json = False) -> None:
+    """Queue a job again that failed or was cancelled."""
+    _print(_jobs(store).retry(job).model_dump(mode="json"), json=json)
+
+
+@jobs_app.command("forget")
+def jobs_forget(
+    days: Annotated[int, typer.Option(min=0, help="Forget what ended so many days ago, or earlier.")],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Remove jobs that ended long ago, with what they told.  What they made stays in the ledger.
+
+    Workers do it by themselves after AUDITSVC_JOB_RETENTION_DAYS (90).
+    """
+    import datetime
+
+    found = _jobs(store).delete_ended(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
+    if json:
+        print_json({"forgotten": found})
+    else:
+        print(f"forgot {found} jobs")
+
+
+def _jobs(store: Path | None) -> Jobs:
+    from auditsvc.bootstrap import open_jobs
+
+    settings = settings_for(store)
+    return open_jobs(settings, settings.project)
+
+
+def _print(job: dict[str, object], *, json: bool) -> None:
+    if json:
+        print_json(job)
+    else:
+        print(f"{job['id']} is {job['state']}")
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")],
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Copy the store while the service runs.  Databases elsewhere and object storage are copied by their own tools.
+
+    To restore, stop the service, put the copy in the store's place, and start it: it refuses to sign if its log was
+    published further than the copy goes.
+    """
+    from auditsvc.adapters.backup import back_up
+
+    settings = settings_for(store)
+    settings = settings.for_project(settings.project)
+    copied = back_up(settings.store, folder.absolute())
+    elsewhere = [name for name, url in _urls(settings.ledger_url, settings.mlflow_uri, settings.blobs_url) if url]
+    if json:
+        print_json({"backup": str(folder.absolute()), "copied": list(copied), "elsewhere": elsewhere})
+        return
+    print(f"copied to {folder}: {', '.join(copied)}")
+    if elsewhere:
+        print(f"not copied, as they are elsewhere: {', '.join(elsewhere)}; back up the ledger before the files")
+
+
+def _urls(ledger: str, mlflow: str, blobs: str) -> tuple[tuple[str, str], ...]:
+    return ("the ledger", ledger), ("MLflow", mlflow), ("the files", blobs)

@@ -1,13 +1,112 @@
-"""``trust`` and ``log``: what is told to those who verify elsewhere."""
+"""``witness``: follow somebody else's log, and sign that it only grew.
+
+To be run under another account than the log, best in another house.
+
+``keys``: which keys sign here, and what to do when one of them has served or was lost.
+
+``trust`` and ``log``: what is told to those who verify elsewhere.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from auditsvc.cli.output import Json, Store, context_for, print_json
+from auditsvc.cli.output import Json, Person, Store, context_for, print_json, settings_for
+from auditsvc.errors import Conflict, InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from auditsvc.provenance.signer.log_witness import Witness
+
+
+keys_app = typer.Typer(help="The signing keys.", no_args_is_help=True, rich_markup_mode=None)
+
+RequestedBy = Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
+Since = Annotated[
+    int | None, typer.Option("--compromised-since", help="It was in foreign hands from this index of the log on.")
+]
+_ROLES = ("build", "audit", "release")
+
+
+@keys_app.command("list")
+def list_keys(store: Store = None, json: Json = False) -> None:
+    """Every key that counts or counted, with its window of the log."""
+    from auditsvc.services.signing_context import trust_of
+
+    trust = trust_of(context_for(store))
+    if json:
+        print_json({"keys": [key.model_dump(mode="json", exclude_none=True) for key in trust.keys]})
+        return
+    for key in trust.keys:
+        until = "" if key.not_after_log_index is None else f" to {key.not_after_log_index}"
+        since = "" if key.compromised_since is None else f", in foreign hands since {key.compromised_since}"
+        print(f"{key.role:<8} {key.hint}  log index {key.from_log_index}{until or ' on'}{since}")
+
+
+@keys_app.command("retire")
+def retire(
+    role: Annotated[str, typer.Argument(help="build, audit or release.")],
+    reason: Reason,
+    requested_by: RequestedBy,
+    person: Person,
+    compromised_since: Since = None,
+    to: Annotated[
+        str | None, typer.Option(help="Where the new key is, as in AUDITSVC_RELEASE_KEY. [default: a new file]")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Put a new key in the place of a role's: what the old one signed so far still holds, nothing after that does."""
+    from auditsvc.adapters.file_keys import FileKeys
+    from auditsvc.bootstrap import open_signer
+    from auditsvc.services.key_rotation import retire as end
+
+    if role not in _ROLES:
+        raise InvalidInput(f"a role is one of {', '.join(_ROLES)}; the log's key is the log's name and stays")
+    chosen = cast(Literal["build", "audit", "release"], role)
+    ctx = context_for(store)
+    successor = open_signer(to, chosen, settings_for(store)) if to else None
+    keys = cast(FileKeys, ctx.keys)
+    options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}
+    record = end(ctx, chosen, reason, requested_by, keys, confirmed_by=person, **options)
+    if json:
+        print_json(record)
+        return
+    print(f"the {role} key counts for log entries before {record.log_size}; a new one is in its place")
+    if to:
+        print(f"from now on set AUDITSVC_{role.upper()}_KEY to the new place")
+    print("tell readers by `auditsvc trust publish`; those who pinned the old release key follow it")
+
+
+@keys_app.command("compromised")
+def compromised(
+    public: Annotated[Path, typer.Argument(help="The public half of a retired key: release.retired-1.pub.")],
+    since: Annotated[int, typer.Option(help="From this index of the log on.")],
+    reason: Reason,
+    requested_by: RequestedBy,
+    person: Person,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Say of a retired key that it was in foreign hands: what it signed since then is not valid any more."""
+    from auditsvc.services.key_rotation import compromise
+
+    try:
+        pem = public.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{public} can't be read: {error}") from error
+    record = compromise(context_for(store), pem, since, reason, requested_by, confirmed_by=person)
+    if json:
+        print_json(record)
+    else:
+        print(f"nothing that this {record.role} key signed from log entry {since} on is valid; publish the trust again")
+
 
 trust_app = typer.Typer(
     help="Whom readers are to trust, and what was recalled.", no_args_is_help=True, rich_markup_mode=None
@@ -57,3 +156,104 @@ def key(store: Store = None) -> None:
 
     log = trust_of(context_for(store)).log
     print(log.vkey if log else "")
+
+
+witness_app = typer.Typer(
+    help="Follow somebody else's log, and sign that it only grew.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Folder = Annotated[Path, typer.Argument(help="The witness's own folder: its key, the logs, what it saw.")]
+_MOST = 64 * 1024
+
+
+@witness_app.command("new")
+def new(
+    folder: Folder,
+    name: Annotated[str, typer.Option(help="The witness's name, as in `witness.example/w1`.")],
+    log: Annotated[list[str], typer.Option(help="A log to follow, by its key (`vkey`); may be repeated.")],
+    json: Json = False,
+) -> None:
+    """Make a witness with a key of its own.  Prints the key that others trust."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    from auditsvc.provenance.formats.signed_note import NoteKey
+
+    logs = [NoteKey.parse(vkey).vkey for vkey in log]
+    if "+" in name or any(c.isspace() for c in name) or not name:
+        raise InvalidInput("a witness's name has no space and no plus sign")
+    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(folder / "witness.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+        (folder / "name").write_text(name + "\n")
+        (folder / "logs").write_text("".join(f"{vkey}\n" for vkey in logs))
+    except FileExistsError as error:
+        raise Conflict(f"{folder} holds a witness already") from error
+    except OSError as error:
+        raise Unavailable(f"{folder} can't be written: {error.strerror}") from error
+    vkey = _witness(folder).key.vkey
+    if json:
+        print_json({"vkey": vkey, "follows": logs})
+    else:
+        print(vkey)
+
+
+@witness_app.command("add-checkpoint")
+def add_checkpoint(folder: Folder) -> None:
+    """Answer one add-checkpoint request from standard input.  C2SP tlog-witness; exit code 1 if it is refused."""
+    status, body = _witness(folder).answer(sys.stdin.buffer.read(_MOST), datetime.now(UTC))
+    if status == 200:
+        print(body, end="")
+        return
+    print(f"{status} {body}", end="", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+@witness_app.command("serve")
+def serve(
+    folder: Folder,
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to bind to.")] = 8610,
+) -> None:
+    """Answer POST /add-checkpoint over HTTP.  One request at a time; put a TLS proxy in front of it."""
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    witness = _witness(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            size = self.headers.get("content-length", "")
+            if self.path != "/add-checkpoint" or not size.isdecimal() or int(size) > _MOST:
+                status, body = 400, "POST at most 64 KiB to /add-checkpoint\n"
+            else:
+                status, body = witness.answer(self.rfile.read(int(size)), datetime.now(UTC))
+            kind = "text/x.tlog.size" if status == 409 else "text/plain; charset=utf-8"
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    try:
+        server = HTTPServer((host, port), Handler)
+    except OSError as error:
+        raise Unavailable(f"can't listen on {host} port {port}: {error.strerror}; try --port") from error
+    print(f"witness {witness.key.vkey} on http://{host}:{server.server_port}", file=sys.stderr, flush=True)
+    with server:
+        server.serve_forever()
+
+
+def _witness(folder: Path) -> Witness:
+    from auditsvc.adapters.file_keys import read_signer
+    from auditsvc.provenance.formats.signed_note import NoteKey
+    from auditsvc.provenance.signer.log_witness import Witness
+
+    signer = read_signer(folder / "witness.key", "log")
+    try:
+        name = (folder / "name").read_text().strip()
+        keys = [NoteKey.parse(line) for line in (folder / "logs").read_text().split()]
+    except OSError as error:
+        raise Unavailable(f"{folder} is no witness: {error.strerror}; make one with `auditsvc witness new`") from error
+    return Witness(name, signer, {key.name: key for key in keys}, folder / "seen.json")

@@ -24,8 +24,8 @@ from torch.nn import functional
 from auditsvc.datasets import Batch
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
-from auditsvc.models.card import Decoding
 from auditsvc.models.devices import one_thread
+from auditsvc.models.model import Decoding
 from auditsvc.models.small_dense import SmallDetector
 from auditsvc.tasks.detection import Detection
 

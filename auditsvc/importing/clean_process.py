@@ -25,7 +25,7 @@ from typing import Any
 import auditsvc
 from auditsvc.errors import Unavailable
 from auditsvc.models import CARD, WEIGHTS
-from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.models.model_files import HEAD_BYTES, foreign
 
 ONNX = "model.onnx"
 """The same model for other runtimes; written by auditsvc alongside the weights, never read back as the model."""

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.clean_process import run_clean, scratch_folder
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, read_weights
-from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.models.model_files import HEAD_BYTES, foreign
 from auditsvc.records import TaskName
 
 SECONDS, MAX_BYTES, MAX_ARGUMENTS = 600.0, 2 * 2**30, 64 * 2**20

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from auditsvc.models.card import InputSpec
-from auditsvc.models.model import Model
+from auditsvc.models.model import InputSpec, Model
 from auditsvc.models.model_files import WEIGHTS, model_files
 from auditsvc.models.resize_layers import resize
 

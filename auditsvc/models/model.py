@@ -1,15 +1,165 @@
-"""A module with its card: what every check, attack and exporter is given."""
+"""A module with its card: what every check, attack and exporter is given.
+
+``architecture.json``, the card stored with the weights: the architecture, its input, and how its output is decoded.
+
+Detectors and text recognisers are exported in several layouts.  The card names the layout; decoding gives one form for
+each task: boxes as fractions of the image with confidences whose operating point is one half, or CTC logits with the
+blank last.  Decoding is differentiable, so gradient attacks work through it.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models.card import ArchitectureCard, decoded
 from auditsvc.models.fake_quantization import Int8Layer
+from auditsvc.records import Name, Record, TaskName, Value
+
+Layout = Literal["boxes", "yolo", "yolo-objectness", "ctc", "ctc-channels"]
+
+LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
+    "detection": ("boxes", "yolo", "yolo-objectness"),
+    "tracking": ("boxes", "yolo", "yolo-objectness"),
+    "ocr": ("ctc", "ctc-channels"),
+}
+"""The layouts of each task, the plain one first; other tasks have none to choose."""
+
+TINY = 1e-6
+
+
+class Decoding(Value):
+    """How the output is laid out.
+
+    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``:
+    (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
+    a confidence that there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``:
+    (N, C + 1, T).
+    ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
+    position of the blank among the characters.
+    """
+
+    layout: Layout
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    blank: Literal["first", "last"] = "last"
+
+
+def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
+    """The output as the task takes it.
+
+    Raises:
+        InvalidInput: an output of another shape than the card says, with both.
+    """
+    own = LAYOUTS.get(card.task)
+    if own is None:
+        return _two_classes(raw) if card.task == "segmentation" and raw.shape[1] == 1 else raw
+    decoding = card.decoding or Decoding(layout=own[0])
+    wanted = _WIDTHS[decoding.layout] + len(card.classes)
+    axis = 1 if decoding.layout in ("yolo", "ctc-channels") else 2
+    if raw.dim() != 3 or raw.shape[axis] != wanted:
+        shape = f"(N, {wanted}, any)" if axis == 1 else f"(N, any, {wanted})"
+        raise InvalidInput(
+            f"the layout {decoding.layout} with {len(card.classes)} classes is {shape}; the model gives "
+            f"{tuple(raw.shape)}: name another layout in the card's decoding"
+        )
+    return _DECODERS[decoding.layout](raw, card, decoding)
+
+
+def _two_classes(logits: Tensor) -> Tensor:
+    """One logit for the foreground, as two."""
+    return torch.cat((torch.zeros_like(logits), logits), dim=1)
+
+
+def _corners(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return torch.cat((raw[..., :4], _operating(raw[..., 4:], decoding.confidence)), dim=2)
+
+
+def _yolo(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    rows = raw.transpose(1, 2)
+    return torch.cat((_boxed(rows[..., :4], card), _operating(rows[..., 4:], decoding.confidence)), dim=2)
+
+
+def _yolo_objectness(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    sure = raw[..., 4:5] * raw[..., 5:]
+    return torch.cat((_boxed(raw[..., :4], card), _operating(sure, decoding.confidence)), dim=2)
+
+
+def _ctc(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return raw if decoding.blank == "last" else torch.cat((raw[..., 1:], raw[..., :1]), dim=2)
+
+
+def _ctc_channels(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return _ctc(raw.transpose(1, 2), card, decoding)
+
+
+def _boxed(boxes: Tensor, card: ArchitectureCard) -> Tensor:
+    """Centre and size in pixels to corners in shares."""
+    size = boxes.new_tensor((card.input.width, card.input.height))
+    centre, half = boxes[..., :2] / size, boxes[..., 2:4] / size / 2
+    return torch.cat((centre - half, centre + half), dim=2)
+
+
+def _operating(sure: Tensor, point: float) -> Tensor:
+    """Confidences moved, in logits, so that the operating point is one half; their order is unchanged."""
+    if point == 0.5:
+        return sure
+    return torch.sigmoid(torch.logit(sure, eps=TINY) - math.log(point / (1 - point)))
+
+
+_WIDTHS: dict[Layout, int] = {"boxes": 4, "yolo": 4, "yolo-objectness": 5, "ctc": 1, "ctc-channels": 1}
+_DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] = {
+    "boxes": _corners,
+    "yolo": _yolo,
+    "yolo-objectness": _yolo_objectness,
+    "ctc": _ctc,
+    "ctc-channels": _ctc_channels,
+}
+
+
+class InputSpec(Value):
+    """What one image must be: ``channels`` x ``height`` x ``width``, RGB or grey, floats in 0..1."""
+
+    channels: Annotated[int, Field(ge=1, le=16)]
+    height: Annotated[int, Field(ge=1, le=8192)]
+    width: Annotated[int, Field(ge=1, le=8192)]
+
+
+class ArchitectureCard(Record):
+    """``architecture.json``: the architecture by name, never code.
+
+    ``output`` names the answer that is audited where the architecture has several, ``decoding`` how it is laid out
+    where the task knows several layouts.  Normalisation is part of the model, so that every check can work in the
+    image's own units.
+    """
+
+    kind: ClassVar[str] = "architecture"
+
+    architecture: Name
+    arguments: dict[str, Any] = {}
+    task: TaskName
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    input: InputSpec
+    output: str | None = None
+    decoding: Decoding | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        own = LAYOUTS.get(self.task, ())
+        if self.decoding is not None and self.decoding.layout not in own:
+            known = ", ".join(own) or "none"
+            raise ValueError(f"{self.task} has no layout {self.decoding.layout!r}; it has {known}")
+        return self
+
+
+pass
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,22 @@
-"""The methods by name: each takes the work and gives weights."""
+"""The methods by name: each takes the work and gives weights.
+
+Structured pruning: whole channels go, so the model gets smaller and faster without a special runtime.
+
+The parent's class is kept; its tensors get smaller, and ``auditsvc.models`` rebuilds the class from their shapes.
+Before the result is handed out it is proved: it must give the answers that the unpruned weights give with the same
+channels silenced, at two batch sizes.
+
+Unstructured magnitude pruning: the smallest weights are set to zero.
+
+Depthwise filters, the first convolution and the last linear layers are left alone: they hold few weights, and
+losing one of nine costs far more than losing one of thousands.  Zeros make a file smaller when it is
+compressed.  They bring no speed in dense kernels, and none is claimed; nor does N:M on a processor without a
+kernel for it.
+
+Reference: S. Han et al. (2015), "Learning both Weights and Connections for Efficient Neural Networks",
+arXiv:1506.02626.  M. Zhu and S. Gupta (2017), "To prune, or not to prune", arXiv:1710.01878 (cubic schedule).
+A. Mishra et al. (2021), "Accelerating Sparse Deep Neural Networks", arXiv:2104.08378 (N:M).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +25,183 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from auditsvc.errors import InvalidInput
-from auditsvc.models import Model
+from auditsvc.datasets import Dataset
+from auditsvc.errors import InvalidInput, Refused
+from auditsvc.models import Model, assemble
+from auditsvc.models.complexity import ShapeCounter
 from auditsvc.ports import Progress
-from auditsvc.pruning.importance import CRITERIA, Criterion, needs_labels
+from auditsvc.pruning.channel_removal import (
+    RemovedChannels,
+    differs,
+    kept_shapes,
+    mask_channels,
+    remove_channels,
+    with_weights,
+)
+from auditsvc.pruning.channel_selection import choose, pruning_steps_of
+from auditsvc.pruning.dependency_graph import dependency_graph_of
+from auditsvc.pruning.importance import CRITERIA, Criterion, needs_labels, scorer_of
 from auditsvc.pruning.plan import Channels, NofM, Nothing, Recovery, Sources, Sparsity, targets_of
-from auditsvc.pruning.recovery import AfterStep
-from auditsvc.pruning.structured import shrink
-from auditsvc.pruning.unstructured import n_of_m, sparse
+from auditsvc.pruning.recovery import AfterStep, Masks, masks_of
 from auditsvc.records import Recipe
+
+PROOF_SIZES = (2, 5)
+
+AfterChannelStep = Callable[[Model, int], Model]
+"""What is done after each step: recovery; given the pruned model and the number of the step, from 0."""
+
+
+def shrink(
+    parent: Model, criterion: Criterion, targets: Channels, data: Dataset | None, seed: int, between: AfterChannelStep
+) -> dict[str, Tensor]:
+    """The weights with whole channels removed until the target is met, in equal ratios over the steps.
+
+    Raises:
+        InvalidInput: the target is out of reach, with the layers that were left alone.
+        Refused: the result does not run, or is not what the silenced parent is.
+    """
+    goal, factor = targets.goal
+    if goal == "latency":
+        raise InvalidInput("a latency target is measured first: ask auditsvc.pruning.concrete for the recipe it means")
+    start = _cost(parent, goal)({})
+    model = parent
+    for step in range(targets.steps):
+        wanted = start / factor ** ((step + 1) / targets.steps)
+        model = between(_step(model, criterion, targets, data, seed + step, goal, wanted), step)
+    return model.weights()
+
+
+def _cost(model: Model, goal: str) -> Callable[[RemovedChannels], float]:
+    counter = ShapeCounter(model)
+    shapes = {name: tensor.shape for name, tensor in model.module.state_dict().items()}
+    count = counter.macs if goal == "macs" else counter.parameters
+    return lambda removals: count(kept_shapes(shapes, removals))
+
+
+def _step(
+    model: Model, criterion: Criterion, targets: Channels, data: Dataset | None, seed: int, goal: str, wanted: float
+) -> Model:
+    wiring = dependency_graph_of(model)
+    if not wiring.coupled:
+        raise InvalidInput(
+            f"no channel of {model.card.architecture} can be removed safely; magnitude-global, n-m and int8 still work",
+            wiring.left_alone,
+        )
+    scorer = scorer_of(model, criterion, data, seed)
+    steps = pruning_steps_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
+    try:
+        removals = choose(steps, _cost(model, goal), wanted, wiring.left_alone)
+    except RuntimeError as error:
+        line = str(error).splitlines()[0][:200]
+        raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
+    smaller = assemble(remove_channels(model.weights(), removals), model.card)
+    reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), removals)))
+    if reasons:
+        raise Refused(f"{model.card.architecture} was pruned wrongly and is not handed out", reasons)
+    return smaller
+
+
+def _unlike(smaller: Model, reference: Model) -> list[str]:
+    """Why the smaller model is not the parent with the same channels silenced."""
+    spec = smaller.card.input
+    reasons: list[str] = []
+    for size in PROOF_SIZES:
+        images = torch.rand(
+            (size, spec.channels, spec.height, spec.width), generator=torch.Generator().manual_seed(size)
+        )
+        with torch.inference_mode():
+            words = f"batch of {size}, against the parent with the same channels silenced"
+            reason = differs(smaller(images), reference(images), words)
+        reasons += [reason] if reason else []
+    return reasons
+
+
+AfterSparsityStep = Callable[[Model, int, Masks], Model]
+"""Recovery after a step: the pruned model, the number of the step from 0, and where weights may be other than 0."""
+
+
+def prunable(module: nn.Module) -> tuple[str, ...]:
+    """The names of the weights that may be zeroed, in the module's own order."""
+    convolutions = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
+    linears = [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+    chosen = [path for path, layer in convolutions[1:] if layer.groups == 1]
+    for place, (path, layer) in enumerate(linears):
+        if any(later.in_features == layer.out_features for _, later in linears[place + 1 :]):
+            chosen.append(path)
+    return tuple(f"{path}.weight" for path in chosen)
+
+
+def sparse(
+    parent: Model, sparsity: float, steps: int, between: AfterSparsityStep, *, everywhere: bool
+) -> dict[str, Tensor]:
+    """Zero this share of the prunable weights with the smallest absolute value, by a cubic schedule.
+
+    ``everywhere``: the share is one of all prunable weights together, else one of each layer.
+
+    Raises:
+        InvalidInput: the model has no weight that may be zeroed.
+    """
+    names = _prunable(parent)
+    model = parent
+    for step in range(steps):
+        share = sparsity * (1 - (1 - (step + 1) / steps) ** 3)
+        weights = (_together if everywhere else _apart)(model.weights(), names, share)
+        model = between(with_weights(parent, weights), step, masks_of(weights, names))
+    return model.weights()
+
+
+def n_of_m(parent: Model, keep: int, of: int, between: AfterSparsityStep) -> dict[str, Tensor]:
+    """Keep the largest ``keep`` of every ``of`` consecutive input channels, at each place of a filter.
+
+    Raises:
+        InvalidInput: nothing would go, or no layer has a number of input channels that ``of`` divides.
+    """
+    weights = parent.weights()
+    names = tuple(name for name in _prunable(parent) if weights[name].shape[1] % of == 0)
+    if keep >= of or not names:
+        raise InvalidInput(f"{keep} of {of} can't be kept: keep must be smaller, and {of} must divide input channels")
+    for name in names:
+        runs = torch.unflatten(weights[name].movedim(1, -1).contiguous(), -1, (-1, of))
+        order = torch.argsort(runs.abs(), dim=-1, descending=True, stable=True)
+        mask = torch.zeros_like(runs, dtype=torch.bool).scatter_(-1, order[..., :keep], value=True)
+        weights[name] = (runs * mask).flatten(-2).movedim(-1, 1).contiguous()
+    return between(with_weights(parent, weights), 0, masks_of(weights, names)).weights()
+
+
+def _prunable(parent: Model) -> tuple[str, ...]:
+    names = prunable(parent.module)
+    if not names:
+        raise InvalidInput(f"{parent.card.architecture} has no weight that may be zeroed; int8 or float16 still work")
+    return names
+
+
+def _together(weights: dict[str, Tensor], names: tuple[str, ...], share: float) -> dict[str, Tensor]:
+    sizes = [weights[name].numel() for name in names]
+    zeros = _smallest(torch.cat([weights[name].abs().flatten() for name in names]), share)
+    for name, mask in zip(names, torch.split(zeros, sizes), strict=True):
+        weights[name] = weights[name].masked_fill(mask.view_as(weights[name]), 0)
+    return weights
+
+
+def _apart(weights: dict[str, Tensor], names: tuple[str, ...], share: float) -> dict[str, Tensor]:
+    for name in names:
+        mask = _smallest(weights[name].abs().flatten(), share).view_as(weights[name])
+        weights[name] = weights[name].masked_fill(mask, 0)
+    return weights
+
+
+def _smallest(magnitudes: Tensor, share: float) -> Tensor:
+    """A mask of exactly ``round(share * n)`` smallest entries; ties fall to the earlier weight."""
+    mask = torch.zeros(magnitudes.numel(), dtype=torch.bool)
+    mask[torch.argsort(magnitudes, stable=True)[: round(share * magnitudes.numel())]] = True
+    return mask
+
+
+pass
+pass
 
 
 @dataclass(frozen=True)

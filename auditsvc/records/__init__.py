@@ -44,10 +44,12 @@ from auditsvc.records.model import (
     WatermarkKeyRecord,
     recipe_key,
 )
-from auditsvc.records.monitoring import Change, Distance, Monitoring, Watched
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
 from auditsvc.records.release import (
     AliasMove,
+    Change,
+    Distance,
+    Monitoring,
     Release,
     Retirement,
     Revocation,
@@ -57,6 +59,7 @@ from auditsvc.records.release import (
     Step,
     Verification,
     VerificationVerdict,
+    Watched,
 )
 
 __all__ = [

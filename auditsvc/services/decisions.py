@@ -28,8 +28,7 @@ from auditsvc.records import (
     Submission,
     Waiver,
 )
-from auditsvc.records.eligibility import Incumbent
-from auditsvc.records.holdout import HoldoutUse, holdout_key
+from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_key
 from auditsvc.services.alias import clear_alias
 from auditsvc.services.release import attest_rejection, require_newest
 

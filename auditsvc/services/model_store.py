@@ -29,7 +29,7 @@ from auditsvc.models import (
     read_card,
     read_weights,
 )
-from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.models.model_files import HEAD_BYTES, foreign
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, TaskName
 

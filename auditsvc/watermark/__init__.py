@@ -23,7 +23,6 @@ from auditsvc.watermark.channel_graph import ChannelGraph, trace_channels
 from auditsvc.watermark.detector import Detection, detect, verify_reveal
 from auditsvc.watermark.embedder import Watched, embed
 from auditsvc.watermark.escrow import Unmarked, decrypt_queries, decrypt_unmarked, encrypt_queries, encrypt_unmarked
-from auditsvc.watermark.key_commitment import Reveal, reveal_subkey
 from auditsvc.watermark.key_matching import (
     Identification,
     KeyMatch,
@@ -36,7 +35,15 @@ from auditsvc.watermark.key_matching import (
 )
 from auditsvc.watermark.query_set import Answered, Queries, prepare_queries
 from auditsvc.watermark.suspect_loader import read_suspect
-from auditsvc.watermark.watermark_keys import Payload, derive_seed, derive_subkeys, verify_commitment, weights_digest
+from auditsvc.watermark.watermark_keys import (
+    Payload,
+    Reveal,
+    derive_seed,
+    derive_subkeys,
+    reveal_subkey,
+    verify_commitment,
+    weights_digest,
+)
 
 __all__ = [
     "Answered",

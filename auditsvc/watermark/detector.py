@@ -21,10 +21,17 @@ from torch import Tensor
 from auditsvc.records import Digest, Mark
 from auditsvc.watermark.alignment import align
 from auditsvc.watermark.channel_graph import ChannelGraph
-from auditsvc.watermark.key_commitment import Reveal, require_revealed
 from auditsvc.watermark.significance import Floats, Residual, log10_p, normalize_residuals, residual
 from auditsvc.watermark.suspect_loader import renamed
-from auditsvc.watermark.watermark_keys import SLOTS, Payload, all_subkeys, carrier, require_bound
+from auditsvc.watermark.watermark_keys import (
+    SLOTS,
+    Payload,
+    Reveal,
+    all_subkeys,
+    carrier,
+    require_bound,
+    require_revealed,
+)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,18 @@ from torch import Tensor, nn
 from auditsvc.errors import InvalidInput
 from auditsvc.models.devices import one_thread
 from auditsvc.records import Digest, Mark
-from auditsvc.watermark.carrier import Target, answers_of, evaluating, flat, prepare
-from auditsvc.watermark.gradients import Logits, parts_of, pulled_back, rows_of
-from auditsvc.watermark.key_commitment import subkeys_root
-from auditsvc.watermark.watermark_keys import LANES, SCHEME, SLOTS, Payload, commitment, require_bound
+from auditsvc.watermark.gradients import (
+    Logits,
+    Target,
+    answers_of,
+    evaluating,
+    flat,
+    parts_of,
+    prepare,
+    pulled_back,
+    rows_of,
+)
+from auditsvc.watermark.watermark_keys import LANES, SCHEME, SLOTS, Payload, commitment, require_bound, subkeys_root
 
 RIDGE = 1e-3
 """Times the mean of the Gram matrix's diagonal."""

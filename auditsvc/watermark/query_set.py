@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from auditsvc.errors import InvalidInput
 from auditsvc.models.devices import one_thread
 from auditsvc.records import Digest, digest_of
-from auditsvc.watermark.carrier import Target, answers_of, evaluating, flat, prepare
-from auditsvc.watermark.gradients import Logits, Probe, parts_of, rows_of
+from auditsvc.watermark.gradients import Logits, Probe, Target, answers_of, evaluating, flat, parts_of, prepare, rows_of
 from auditsvc.watermark.significance import log10_p
 from auditsvc.watermark.watermark_keys import Payload, require_bound
 

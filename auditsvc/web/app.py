@@ -28,12 +28,11 @@ from auditsvc.web.auth.authentication import is_loopback
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
-from auditsvc.web.periodic import PeriodicTask
+from auditsvc.web.periodic import PeriodicTask, WorkerProcesses, supervise_workers
 from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
-from auditsvc.web.worker_supervisor import WorkerProcesses, supervise_workers
 
 DISPATCH_S = 2.0
 """Seconds between two runs of the webhook dispatcher."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from auditsvc.web import api_reference, pages
+from auditsvc.web import openapi, pages
 from auditsvc.web.v1 import (
     candidates,
     decisions,
@@ -47,7 +47,7 @@ _KINDS = (
     webhooks,
     registry_events,
     health,
-    api_reference,
+    openapi,
 )
 ROUTERS = (*(module.router for module in _KINDS), *pages.routers)
 

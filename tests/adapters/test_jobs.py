@@ -16,8 +16,7 @@ from sqlalchemy import insert, select, text
 
 from auditsvc.adapters.jobs.job_client import DbosJobs
 from auditsvc.adapters.jobs.job_store import JobDatabase, worker
-from auditsvc.adapters.jobs.liveness import HEARTBEAT_TIMEOUT_S, Heartbeat, WorkerLease
-from auditsvc.adapters.jobs.worker import Worker, private_tempdir
+from auditsvc.adapters.jobs.worker import HEARTBEAT_TIMEOUT_S, Heartbeat, Worker, WorkerLease, private_tempdir
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.ports import Context, Progress
 from auditsvc.records import AuditRequest, Job, ReportRequest

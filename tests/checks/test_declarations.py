@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from auditsvc.checks import all_checks
+from auditsvc.compliance.assessment.evidence_status import covered, topics_of, untested
 from auditsvc.compliance.assessment.framework import load_vocabulary
-from auditsvc.compliance.assessment.topics import covered, topics_of, untested
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.gate import decide
 from auditsvc.records import (

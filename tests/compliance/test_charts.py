@@ -19,7 +19,7 @@ from auditsvc.compliance.render.charts import (
     standalone,
     sweep_chart,
 )
-from auditsvc.compliance.report.figures import Gap, Number
+from auditsvc.compliance.report.wording import Gap, Number
 from auditsvc.records import digest_of
 from tests.compliance import sample
 

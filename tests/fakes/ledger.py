@@ -9,17 +9,7 @@ from typing import TypeVar
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Clock
-from auditsvc.records import (
-    Approval,
-    Decision,
-    Digest,
-    Record,
-    Retirement,
-    Revocation,
-    Submission,
-    Waiver,
-    digest_of,
-)
+from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver, digest_of
 from auditsvc.records.log_event import encode_event
 from tests.fakes.clock import FixedClock
 from tests.fakes.log import MemoryLog

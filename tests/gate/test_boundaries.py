@@ -8,7 +8,7 @@ import pytest
 
 from auditsvc.gate import decide
 from auditsvc.records import EACH, OVERALL, Rule, Unmeasured, digest_of
-from auditsvc.records.holdout import holdout_exhausted, holdout_note
+from auditsvc.records.eligibility import holdout_exhausted, holdout_note
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.metric import metric_of
 from auditsvc.records.statistics import difference, holm

@@ -8,7 +8,7 @@ import pytest
 from auditsvc.evaluation import tango
 from auditsvc.gate import decide
 from auditsvc.records import digest_of
-from auditsvc.records.holdout import holdout_number
+from auditsvc.records.eligibility import holdout_number
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, an_evidence, losses

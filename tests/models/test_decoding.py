@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models import ArchitectureCard, InputSpec, Model
-from auditsvc.models.card import Decoding, decoded
+from auditsvc.models.model import Decoding, decoded
 
 
 def card(task: str, classes: tuple[str, ...], decoding: Decoding | None = None) -> ArchitectureCard:

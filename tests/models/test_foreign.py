@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from auditsvc.importing import inspect_folder
-from auditsvc.models.unsupported import HEAD_BYTES, foreign
+from auditsvc.models.model_files import HEAD_BYTES, foreign
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from auditsvc import pruning
 from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS, Model, assemble, model_files
 from auditsvc.models.fake_quantization import Int8Layer, is_int8
-from auditsvc.pruning.unstructured import prunable
+from auditsvc.pruning.methods import prunable
 from auditsvc.records import Recipe
 from tests.fakes.progress import QuietProgress
 from tests.models.families import grey_images, model_of

@@ -13,7 +13,7 @@ from auditsvc import pruning
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
 from auditsvc.pruning import Ladder, Outcome, ladder, rows, sweep
-from auditsvc.pruning.unstructured import prunable
+from auditsvc.pruning.methods import prunable
 from auditsvc.records import Recipe
 from tests.fakes.progress import QuietProgress
 from tests.models.families import model_of

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import auditsvc
 from auditsvc import pruning
-from auditsvc.cli import audit as audit_command
+from auditsvc.cli import audit
 from auditsvc.cli.app import app
-from auditsvc.demo import run as demo
+from auditsvc.demo import run
 from auditsvc.errors import InvalidInput
 from auditsvc.records import AuditRequest, CheckFailed, Decision, Rule, Slicing, Submission
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
@@ -47,7 +47,7 @@ def by_function(line, folders, monkeypatch):
 
 def by_command(line, folders, monkeypatch):
     ctx, _, candidate, _ = line
-    monkeypatch.setattr(audit_command, "context_for", lambda store, **_: ctx)
+    monkeypatch.setattr(audit, "context_for", lambda store, **_: ctx)
     version = ctx.ledger.find(Submission, candidate.digest)[0].version
     words = ["--model", FACTS["model"], "--version", version, "--policy", OWN_SLICES.digest]
     done = RUNNER.invoke(app, ["audit", "--data", str(folders["audited"]), *words, "--json"])
@@ -136,4 +136,4 @@ def test_the_parts_of_the_audit_are_put_together_in_one_place():
         if parts & {(node.module, one.name) for one in node.names}
     }
     assert users == {"services/audit.py"}
-    assert demo.audit_candidate is audit_candidate
+    assert run.audit_candidate is audit_candidate

@@ -5,8 +5,8 @@ from scipy.stats import kstest
 
 from auditsvc.errors import InvalidInput
 from auditsvc.watermark import Payload, derive_seed, detect, embed, reveal_subkey, verify_reveal, weights_digest
-from auditsvc.watermark.carrier import filter_scales
 from auditsvc.watermark.detector import compare
+from auditsvc.watermark.gradients import filter_scales
 from auditsvc.watermark.watermark_keys import all_subkeys, carrier
 from tests.bench.watermark.attacks import cast, disguised, narrowed, noisy, quantised
 from tests.bench.watermark.digits import copied

@@ -4,7 +4,7 @@ import pytest
 
 from auditsvc.errors import InvalidInput
 from auditsvc.watermark import reveal_subkey
-from auditsvc.watermark.key_commitment import require_revealed, subkeys_root
+from auditsvc.watermark.watermark_keys import require_revealed, subkeys_root
 
 SEED = bytes(range(32))
 

@@ -10,7 +10,7 @@ import pytest
 from auditsvc.records import ReleaseRequest
 from auditsvc.settings import Settings
 from auditsvc.web.app import open_site
-from auditsvc.web.worker_supervisor import WorkerProcesses, WorkerSupervisor, supervise_workers
+from auditsvc.web.periodic import WorkerProcesses, WorkerSupervisor, supervise_workers
 from tests.fakes.jobs import MemoryJobs
 
 ORDER = ReleaseRequest(decision="sha256:" + "0" * 64)

@@ -33,17 +33,7 @@ from auditsvc.adapters.sql import Database
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.provenance.formats import merkle_log
-from auditsvc.records import (
-    Approval,
-    Decision,
-    Digest,
-    Record,
-    Retirement,
-    Revocation,
-    Submission,
-    Waiver,
-    digest_of,
-)
+from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver, digest_of
 from auditsvc.records.log_event import encode_event
 
 

@@ -19,8 +19,7 @@ from auditsvc.compliance.assessment.attestations import (
     risk_of,
 )
 from auditsvc.compliance.assessment.framework import Questionnaire
-from auditsvc.compliance.report.figures import Figure, Gap, Number
-from auditsvc.compliance.report.wording import unit_of
+from auditsvc.compliance.report.wording import Figure, Gap, Number, unit_of
 from auditsvc.errors import InvalidInput
 from auditsvc.records import (
     Approval,

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from auditsvc.compliance.report.figures import Figure, Number
 from auditsvc.compliance.report.report_model import ConfidenceBin, Curve, FrontierPoint, Reliability
-from auditsvc.compliance.report.wording import full_text, plain, value_text
+from auditsvc.compliance.report.wording import Figure, Number, full_text, plain, value_text
 
 
 @dataclass(frozen=True)

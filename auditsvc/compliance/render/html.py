@@ -7,8 +7,8 @@ from typing import Any
 
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.report import wording
-from auditsvc.compliance.report.figures import Counts
 from auditsvc.compliance.report.report_model import Report, SliceRow, SliceTable
+from auditsvc.compliance.report.wording import Counts
 from auditsvc.resources import resource_dir
 
 

@@ -18,10 +18,10 @@ from typing import Any
 import yaml
 
 from auditsvc.compliance.assessment.rules import Assessment
-from auditsvc.compliance.report.figures import Number
 from auditsvc.compliance.report.report_model import Report, SliceTable
 from auditsvc.compliance.report.wording import (
     MEASURE_WORDS,
+    Number,
     day,
     full_text,
     interval_text,

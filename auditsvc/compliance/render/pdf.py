@@ -20,7 +20,6 @@ from typing import Any
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.render.charts import standalone
 from auditsvc.compliance.render.tables import render_json
-from auditsvc.compliance.report.figures import Counts, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
     Curve,
@@ -38,6 +37,9 @@ from auditsvc.compliance.report.report_model import (
     Triage,
 )
 from auditsvc.compliance.report.wording import (
+    Counts,
+    Figure,
+    Number,
     amount,
     change_words,
     day,

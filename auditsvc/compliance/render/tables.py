@@ -7,9 +7,8 @@ import io
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
-from auditsvc.compliance.report.figures import Figure
 from auditsvc.compliance.report.report_model import Report, RulePart, RuleRow
-from auditsvc.compliance.report.wording import value_text
+from auditsvc.compliance.report.wording import Figure, value_text
 
 
 def render_json(report: Report) -> bytes:

@@ -30,7 +30,6 @@ from auditsvc.compliance.assessment.assessment_context import (
 )
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Framework
-from auditsvc.compliance.report.figures import Fact, Number
 from auditsvc.compliance.report.report_model import (
     DecisionPart,
     FlipCount,
@@ -61,7 +60,7 @@ from auditsvc.compliance.report.sections import (
     suggested,
 )
 from auditsvc.compliance.report.summary import changes, checklist, law_box, statements, summarise
-from auditsvc.compliance.report.wording import condition_order, day, labelled
+from auditsvc.compliance.report.wording import Fact, Number, condition_order, day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Metric, Moment, Parent, Reading, Verdict
 from auditsvc.records.cyclonedx import bill_of_materials

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from auditsvc.compliance.assessment.attestations import Risk
 from auditsvc.compliance.assessment.framework import Status
 from auditsvc.compliance.assessment.rules import Assessment
-from auditsvc.compliance.report.figures import Counts, Fact, Figure, Number, RuleStatus, Unit
+from auditsvc.compliance.report.wording import Counts, Fact, Figure, Number, RuleStatus, Unit
 from auditsvc.records import Digest, Moment, Outcome, Severity, Value, Verdict, VerificationVerdict, canonical_json
 from auditsvc.records.evidence import Change, Exemplar
 

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, expiry, figure_of
-from auditsvc.compliance.assessment.topics import topic_title
-from auditsvc.compliance.report.figures import Counts, Figure, Gap, Number, RuleStatus, Unit
+from auditsvc.compliance.assessment.evidence_status import topic_title
 from auditsvc.compliance.report.report_model import (
     ConfidenceBin,
     Curve,
@@ -27,6 +26,12 @@ from auditsvc.compliance.report.report_model import (
     SuggestedRow,
 )
 from auditsvc.compliance.report.wording import (
+    Counts,
+    Figure,
+    Gap,
+    Number,
+    RuleStatus,
+    Unit,
     amount,
     condition_order,
     facts,

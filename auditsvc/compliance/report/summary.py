@@ -20,10 +20,9 @@ from auditsvc.compliance.assessment.attestations import (
     Risk,
     Watch,
 )
+from auditsvc.compliance.assessment.evidence_status import NEVER_TESTED, untested
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Framework, Placement, Status
 from auditsvc.compliance.assessment.rules import Assessment, assess
-from auditsvc.compliance.assessment.topics import NEVER_TESTED, untested
-from auditsvc.compliance.report.figures import Fact, Figure, Number
 from auditsvc.compliance.report.report_model import (
     ApplicationDates,
     ChangeRow,
@@ -39,6 +38,9 @@ from auditsvc.compliance.report.report_model import (
 from auditsvc.compliance.report.sections import count, rule_status, weakest_slice
 from auditsvc.compliance.report.wording import (
     SCORE_WORDS,
+    Fact,
+    Figure,
+    Number,
     amount,
     day,
     full_text,

@@ -13,11 +13,8 @@ from auditsvc.evaluation.attacks.apgd import Apgd, TargetedApgd
 from auditsvc.evaluation.attacks.art import ArtPgd, HopSkipJump
 from auditsvc.evaluation.attacks.diagnostics import beaten_by, masking_symptoms
 from auditsvc.evaluation.attacks.ensemble import AutoAttack, Budgets, Method
-from auditsvc.evaluation.attacks.minimal import MinimalNorm
-from auditsvc.evaluation.attacks.occlusion_search import WorstCover
-from auditsvc.evaluation.attacks.patch import Patch
-from auditsvc.evaluation.attacks.pgd import Fgsm, Pgd
-from auditsvc.evaluation.attacks.spatial import Spatial
+from auditsvc.evaluation.attacks.pgd import Fgsm, MinimalNorm, Pgd
+from auditsvc.evaluation.attacks.physical import Patch, Spatial, WorstCover
 from auditsvc.evaluation.attacks.square import Square
 from auditsvc.evaluation.attacks.target import Ball, Norm
 

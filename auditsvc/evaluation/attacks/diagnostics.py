@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from auditsvc.evaluation.attacks.art import ArtPgd
-from auditsvc.evaluation.attacks.minimal import MinimalNorm
-from auditsvc.evaluation.attacks.pgd import Pgd
+from auditsvc.evaluation.attacks.pgd import MinimalNorm, Pgd
 from auditsvc.evaluation.attacks.square import Square
 from auditsvc.evaluation.attacks.target import Ball, Outputs, TargetModel, task_loss
 from auditsvc.tasks import Task

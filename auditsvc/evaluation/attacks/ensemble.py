@@ -17,8 +17,7 @@ from torch import Tensor
 
 from auditsvc.evaluation.attacks.apgd import Apgd, TargetedApgd
 from auditsvc.evaluation.attacks.art import HopSkipJump
-from auditsvc.evaluation.attacks.minimal import MinimalNorm, distance
-from auditsvc.evaluation.attacks.pgd import Fgsm, Pgd
+from auditsvc.evaluation.attacks.pgd import Fgsm, MinimalNorm, Pgd, distance
 from auditsvc.evaluation.attacks.square import Square
 from auditsvc.evaluation.attacks.target import Ball, Norm, Outputs, TargetModel
 from auditsvc.evaluation.context import Attack

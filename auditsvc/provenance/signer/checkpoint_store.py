@@ -16,12 +16,7 @@ from pathlib import Path
 from auditsvc.errors import Conflict, Unavailable
 from auditsvc.ports import Keys, Log, Witnesses
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
-from auditsvc.provenance.formats.signed_note import (
-    Checkpoint,
-    NoteKey,
-    open_checkpoint,
-    sign_checkpoint,
-)
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.trust.trust_root import log_origin
 

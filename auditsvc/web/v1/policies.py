@@ -11,7 +11,7 @@ from starlette.responses import Response
 from auditsvc.errors import NotFound
 from auditsvc.records import Digest, Name, Policy
 from auditsvc.resources import resource_dir
-from auditsvc.services.policy_backtest import BacktestRow, backtest
+from auditsvc.services.policies import BacktestRow, backtest
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import record_router
 

@@ -42,8 +42,8 @@ from auditsvc.watermark import (
     weights_digest,
 )
 from auditsvc.watermark.alignment import align
-from auditsvc.watermark.carrier import filter_scales
 from auditsvc.watermark.detector import arrays, compare
+from auditsvc.watermark.gradients import filter_scales
 from auditsvc.watermark.watermark_keys import all_subkeys, carrier
 from tests.bench.watermark.attacks import Weights, attacks, disguised, fine_tuned, quantised, same_function
 from tests.bench.watermark.digits import Digits, Net, accuracy, answers, candidate, copied, read_digits

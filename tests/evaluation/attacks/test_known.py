@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from auditsvc.evaluation import image_seeds
-from auditsvc.evaluation.attacks import (  # fmt: skip
+from auditsvc.evaluation.attacks import (
     Apgd,
     AutoAttack,
     Ball,
