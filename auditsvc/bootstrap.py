@@ -224,8 +224,7 @@ def open_jobs(settings: Settings, project: str = "") -> Jobs:
 
 
 def _open_jobs(settings: Settings) -> Jobs:
-    from auditsvc.adapters.jobs.job_client import DbosJobs
-    from auditsvc.adapters.jobs.job_store import JobDatabase
+    from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
 
     return DbosJobs(JobDatabase(settings.jobs_db))
 

@@ -84,7 +84,7 @@ def verify(
     found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())
     if report is not None:
         try:
-            from auditsvc.cli.report_check import with_report
+            from auditsvc.cli.report import with_report
         except ImportError as error:
             raise InvalidInput("--report needs the complete package: pip install auditsvc") from error
         found = with_report(found, attest or folder / "attest", report)

@@ -27,6 +27,7 @@ from auditsvc.compliance import (
     load_questionnaire,
     render_files,
 )
+from auditsvc.compliance.render.tables import PICTURES, pictures
 from auditsvc.datasets import Dataset
 from auditsvc.errors import NotFound, Unavailable
 from auditsvc.ports import Context, Log
@@ -47,7 +48,6 @@ from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import decision_records
 from auditsvc.services.gallery import examples, gallery, siblings
-from auditsvc.services.gallery_files import PICTURES, pictures
 
 
 def write_report(

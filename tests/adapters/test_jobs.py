@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from auditsvc.adapters.jobs.job_client import DbosJobs
-from auditsvc.adapters.jobs.job_store import JobDatabase, worker
+from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase, worker
 from auditsvc.adapters.jobs.worker import HEARTBEAT_TIMEOUT_S, Heartbeat, Worker, WorkerLease, private_tempdir
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
 from auditsvc.ports import Context, Progress

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.jobs.job_client import DbosJobs
-from auditsvc.adapters.jobs.job_store import JobDatabase
+from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.sql import Database
 from auditsvc.compliance.assessment.attestations import Document

@@ -21,8 +21,7 @@ from typing import get_args
 
 import numpy as np
 
-from auditsvc.adapters.jobs.job_client import DbosJobs
-from auditsvc.adapters.jobs.job_store import JobDatabase
+from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
 from auditsvc.bootstrap import open_context
 from auditsvc.demo import case_data
 from auditsvc.demo.parent_models import trained_digits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.cli.report_check import with_report
+from auditsvc.cli.report import with_report
 from auditsvc.compliance import render
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.jobs.job_client import DbosJobs
-from auditsvc.adapters.jobs.job_store import JobDatabase
+from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
 from auditsvc.adapters.jobs.worker import Worker
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Conflict, NotFound

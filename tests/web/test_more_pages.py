@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from auditsvc.compliance.render.tables import PICTURES, pictures
 from auditsvc.records import ReleaseRequest
-from auditsvc.services.gallery_files import PICTURES, pictures
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients

@@ -16,7 +16,7 @@ from auditsvc.services.alias import ALIAS, set_alias
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_signing import sign
+from auditsvc.web.webhooks.webhook_store import sign
 from tests.fakes import FixedClock, MemoryRegistry
 from tests.web import sample
 from tests.web.conftest import Clients

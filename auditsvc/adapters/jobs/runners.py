@@ -24,7 +24,7 @@ from typing import Any
 from dbos import DBOS, Queue, SetWorkflowID
 from dbos import error as dbos_error
 
-from auditsvc.adapters.jobs.job_client import DbosJobs
+from auditsvc.adapters.jobs.job_store import DbosJobs
 from auditsvc.errors import AuditError, Cancelled, Unavailable, errors_by_code
 from auditsvc.ports import Result, Tick
 from auditsvc.records import JobId, Shard

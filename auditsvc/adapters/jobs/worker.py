@@ -35,8 +35,16 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from auditsvc.adapters.jobs.job_client import DEAD_LETTER, DbosJobs
-from auditsvc.adapters.jobs.job_store import JOBS_QUEUE, QUEUES, VERSION, JobDatabase, job_crash, worker
+from auditsvc.adapters.jobs.job_store import (
+    DEAD_LETTER,
+    JOBS_QUEUE,
+    QUEUES,
+    VERSION,
+    DbosJobs,
+    JobDatabase,
+    job_crash,
+    worker,
+)
 from auditsvc.adapters.jobs.runners import DbosRunner, JobProgress, RayCluster, RayRunner, run_step
 from auditsvc.errors import AuditError, Cancelled, Conflict, Unavailable
 from auditsvc.ports import Result

@@ -1,14 +1,17 @@
-"""The report as JSON, CSV and JUnit XML, for other programs."""
+"""The report as JSON, CSV and JUnit XML, for other programs, and its flipped images as JSON, for pages."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
+from auditsvc.compliance.assessment.assessment_context import GalleryItem
 from auditsvc.compliance.report.report_model import Report, RulePart, RuleRow
 from auditsvc.compliance.report.wording import Figure, value_text
+from auditsvc.records import canonical_json
 
 
 def render_json(report: Report) -> bytes:
@@ -112,3 +115,28 @@ def _junit_kind(row: RuleRow, rule: RulePart) -> str:
     if row.status == "waived" or row.severity == "warn" or rule.severity == "warn":
         return "skipped"
     return "failure" if row.status == "violated" else "error"
+
+
+PICTURES = "pictures.json"
+"""The file in a report's folder."""
+
+
+def pictures(gallery: Iterable[GalleryItem]) -> bytes:
+    """Each image as a ``data:`` address, with what both models said and what is right."""
+    shown = [
+        {
+            "image": item.image,
+            "source": f"data:{_kind(item.data)};base64,{base64.b64encode(item.data).decode()}",
+            "parent": item.parent,
+            "candidate": item.candidate,
+            "target": item.target,
+            "condition": item.condition,
+            "slices": list(item.slices),
+        }
+        for item in gallery
+    ]
+    return canonical_json(shown)
+
+
+def _kind(data: bytes) -> str:
+    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"

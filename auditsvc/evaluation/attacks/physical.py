@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.evaluation.attacks.target import Outputs, TargetModel, margin, task_loss
+from auditsvc.evaluation.perturbations.noise_bank import side_of, squares
 from auditsvc.evaluation.randomness import uniform
-from auditsvc.evaluation.shapes import side_of, squares
 from auditsvc.tasks import Task
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from auditsvc.evaluation.attacks.target import Ball, Outputs, TargetModel, length, margin
+from auditsvc.evaluation.perturbations.noise_bank import side_of, squares
 from auditsvc.evaluation.randomness import uniform
-from auditsvc.evaluation.shapes import side_of, squares
 from auditsvc.tasks import Task
 
 _SCHEDULE = ((10, 1), (50, 2), (200, 4), (500, 8), (1000, 16), (2000, 32), (4000, 64), (6000, 128), (8000, 256))

@@ -16,8 +16,8 @@ import math
 import torch
 from torch import Tensor
 
+from auditsvc.evaluation.perturbations.noise_bank import side_of, squares
 from auditsvc.evaluation.randomness import uniform
-from auditsvc.evaluation.shapes import side_of, squares
 
 _SCREENS = 12
 """The grid of hide-and-seek has so many cells along the image's shorter side, where there is room."""

@@ -34,7 +34,7 @@ from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.verifier import checks
 from auditsvc.provenance.verifier.attestation import open_attestation
-from auditsvc.provenance.verifier.context import VerificationContext, VerificationReport, release_of
+from auditsvc.provenance.verifier.verification_context import VerificationContext, VerificationReport, release_of
 from auditsvc.records import Moment, Release, Verification
 
 MAX_DEPTH = 16

@@ -20,8 +20,7 @@ from auditsvc.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from auditsvc.web.auth.authentication import Router, is_same_origin
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.permissions import COOKIE, Caller
-from auditsvc.web.pages.forms import Form
-from auditsvc.web.rendering import page
+from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
 
 router = Router(include_in_schema=False)

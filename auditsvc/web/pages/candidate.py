@@ -19,12 +19,12 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.assessment.assessment_context import Readings, Sibling
 from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, loss_axis, loss_row
+from auditsvc.compliance.render.tables import PICTURES
 from auditsvc.compliance.report.sections import curves, frontier
 from auditsvc.compliance.report.wording import Figure, Number
 from auditsvc.errors import Unavailable
 from auditsvc.records import OVERALL, Candidate, CheckFailed, Decision, Evidence, Parent, Reading, Submission
 from auditsvc.services.decisions import decision_records, is_clean
-from auditsvc.services.gallery_files import PICTURES
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest

@@ -11,9 +11,8 @@ from auditsvc.records.policy_explain import explain_policy
 from auditsvc.resources import resource_dir
 from auditsvc.services.policies import BacktestRow, backtest
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.pages.forms import Form
 from auditsvc.web.record_routes import ADigest
-from auditsvc.web.rendering import page
+from auditsvc.web.rendering import Form, page
 
 router = Router(include_in_schema=False)
 

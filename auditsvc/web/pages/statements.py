@@ -29,9 +29,8 @@ from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
 from auditsvc.web.middleware import BODY_LIMIT
-from auditsvc.web.pages.forms import Form
 from auditsvc.web.record_routes import ADigest
-from auditsvc.web.rendering import page
+from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.uploads import store_upload, upload_folder
 

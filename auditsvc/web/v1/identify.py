@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.bundles import tar_of
 from auditsvc.web.state import ProjectState
+from auditsvc.web.v1.uploads import tar_of
 
 if TYPE_CHECKING:
     from auditsvc.services.tracing import TraceResult

@@ -18,7 +18,7 @@ from auditsvc.errors import InvalidInput, Unauthenticated
 from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, faults_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_signing import verify
+from auditsvc.web.webhooks.webhook_store import verify
 
 router = Router(tags=["webhooks"])
 

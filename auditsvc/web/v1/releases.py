@@ -28,9 +28,9 @@ from auditsvc.records import (
 from auditsvc.services.release import release_folder
 from auditsvc.services.revocation import pending_revocation, request_or_confirm_revocation, request_or_confirm_rollback
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.bundles import files_of, tar_of
 from auditsvc.web.record_routes import IMMUTABLE, ADigest, get_record, record_router
 from auditsvc.web.state import ProjectState
+from auditsvc.web.v1.uploads import files_of, tar_of
 
 router = Router(tags=["releases"])
 

@@ -45,9 +45,9 @@ from auditsvc.services.key_rotation import revoked
 from auditsvc.services.release import release_folder
 from auditsvc.services.signing_context import trust_of as installed
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.bundles import unpack
 from auditsvc.web.record_routes import PATHS, ADigest
 from auditsvc.web.state import ProjectState
+from auditsvc.web.v1.uploads import unpack
 
 router = Router(tags=["releases"])
 

@@ -17,8 +17,7 @@ from auditsvc.errors import Unavailable
 from auditsvc.ports import Clock
 from auditsvc.records import canonical_json
 from auditsvc.records.log_event import decode_event
-from auditsvc.web.webhooks.webhook_signing import key_of, sign
-from auditsvc.web.webhooks.webhook_store import DueDelivery, WebhookStore
+from auditsvc.web.webhooks.webhook_store import DueDelivery, WebhookStore, key_of, sign
 
 if TYPE_CHECKING:
     from auditsvc.ports import LoggedLedger

@@ -13,8 +13,7 @@ from auditsvc.adapters.webhook_http import checked_address, post
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
-from auditsvc.web.webhooks.webhook_signing import key_of, verify
-from auditsvc.web.webhooks.webhook_store import LEASE_S, RETRY_DELAYS_S, WebhookStore
+from auditsvc.web.webhooks.webhook_store import LEASE_S, RETRY_DELAYS_S, WebhookStore, key_of, verify
 from tests.fakes import FixedClock
 from tests.web import sample
 from tests.web.conftest import Clients

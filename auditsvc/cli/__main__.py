@@ -1,5 +1,0 @@
-"""``python -m auditsvc.cli``."""
-
-from auditsvc.cli import main
-
-main()
