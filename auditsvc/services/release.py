@@ -122,7 +122,7 @@ def _submission(ctx: Context, candidate: Candidate) -> Submission:
 
 
 def revoke(ctx: Context, sealed: Release, reason: str, requested_by: str, confirmed_by: str) -> Revocation:
-    """Take a release back: the alias is dropped first, so that nothing new picks it up.
+    """Revoke a release: record the revocation, which the gate answers from then on, and then drop the alias.
 
     Raises:
         Conflict: one person can't both ask and confirm.

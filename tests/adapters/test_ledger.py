@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, insert
@@ -17,9 +18,18 @@ from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.ledger.schema import SCHEMA, metadata
 from auditsvc.adapters.sql import upgrade
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
-from auditsvc.records import Candidate, Submission, Waiver
+from auditsvc.records import Candidate, Record, Submission, Waiver, digest_of
 from tests.adapters.unprivileged import read_only
-from tests.contracts.sample import a_candidate, a_decision, a_digest, a_submission, a_waiver, an_approval, one_of_each
+from tests.contracts.sample import (
+    a_candidate,
+    a_decision,
+    a_digest,
+    a_retirement,
+    a_submission,
+    a_waiver,
+    an_approval,
+    one_of_each,
+)
 from tests.fakes import FixedClock
 
 TABLES = (
@@ -262,6 +272,56 @@ def test_an_approval_that_is_refused_leaves_no_event(ledger: SqlLedger) -> None:
     with pytest.raises(Conflict):
         ledger.append(a_candidate(5), an_approval(approver="ann"), actor="ann")
     assert (ledger.size(), ledger.root(ledger.size())) == (size, root)
+
+
+def test_a_refusal_says_which_check_of_the_ledger_failed(ledger: SqlLedger) -> None:
+    """The constraints refuse these too; the message is what tells a person what to do."""
+    for refused, words in (
+        (a_retirement("ann", None), "a key change needs two people"),
+        (an_approval(0, "cho", decision=a_decision(1)), f"has no decision {a_decision(1).digest} about the candidate"),
+        (an_approval(1), f"the candidate {a_digest(1)} was never submitted: submit it first"),
+        (a_waiver(1), f"the candidate {a_digest(1)} was never submitted: submit it first"),
+    ):
+        with pytest.raises(Conflict, match=words):
+            ledger.append(refused, actor="ann")
+
+
+def test_the_position_of_a_record_is_that_of_its_event(ledger: SqlLedger) -> None:
+    ledger.append(*(a_candidate(number) for number in range(1, 4)), actor="ann")
+    ledger.append(a_candidate(9), a_candidate(8), actor="ann")
+    found = ledger.page(Candidate)
+    assert [one for _, one in found] == [a_candidate(number) for number in (8, 9, 3, 2, 1, 0)]
+    assert [place for place, _ in found] == [ledger.leaf_index(one.digest) for _, one in found]
+    assert [place for place, _ in ledger.page(Candidate, subject="net")] == [place for place, _ in found]
+
+
+class Remark(Record):
+    """A record about what it was told, which may be nothing, or one thing twice."""
+
+    kind: ClassVar[str] = "remark"
+    event: ClassVar[str] = "remark.made"
+
+    about: tuple[str, ...]
+
+    def subjects(self) -> tuple[str, ...]:
+        return self.about
+
+
+def test_a_record_may_be_about_nothing_or_name_one_subject_twice(ledger: SqlLedger) -> None:
+    nothing, twice = Remark(about=()), Remark(about=("net", "net", "other"))
+    ledger.append(nothing, actor="ann")
+    ledger.append(twice, actor="ann")
+    assert (ledger.find(Remark, "net"), ledger.find(Remark, "other")) == ((twice,), (twice,))
+    assert list(ledger.all(Remark)) == [nothing, twice]
+
+
+def test_a_record_of_a_newer_kind_is_refused_with_the_place_of_its_store(
+    ledger: SqlLedger, raw: sqlite3.Connection, path: Path
+) -> None:
+    body = b'{"apiVersion":"99","kind":"candidate"}'
+    raw.execute("INSERT INTO record VALUES (?, 'candidate', ?, 99)", (digest_of(body), body))
+    with pytest.raises(Unavailable, match=rf"the ledger at .*{path.name} holds a record that this auditsvc can't read"):
+        ledger.get(Candidate, digest_of(body))
 
 
 def test_a_look_up_loads_nothing_heavy(ledger: SqlLedger, path: Path) -> None:
