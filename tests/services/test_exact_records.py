@@ -1,4 +1,4 @@
-"""What judging, releasing and revoking leave in the ledger, the registry and the folders, exactly and in which order."""
+"""What judging, releasing and revoking leave in the ledger, the registry and the folders, and in which order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import datetime
 from dataclasses import replace
 
 import pytest
+from auditsvc.records.holdout import HoldoutUse
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Context
@@ -20,7 +21,6 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
-from auditsvc.records.holdout import HoldoutUse
 from auditsvc.services.alias import ALIAS, set_alias
 from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import (
