@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from auditsvc.records.holdout import HoldoutUse, holdout_exhausted, holdout_note
 
 from auditsvc.gate import decide
 from auditsvc.records import EACH, OVERALL, CheckSpec, Unmeasured, digest_of
-from auditsvc.records.eligibility import Incumbent
+from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_exhausted, holdout_note
 from tests.contracts.sample import a_candidate, a_digest
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, a_rule, a_waiver, an_evidence, losses, measured

@@ -6,7 +6,6 @@ import datetime
 from dataclasses import replace
 
 import pytest
-from auditsvc.records.holdout import HoldoutUse
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Context
@@ -21,6 +20,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
+from auditsvc.records.eligibility import HoldoutUse
 from auditsvc.services.alias import ALIAS, set_alias
 from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import (
