@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.plugins import installed
 from auditsvc.ports import Compute, Context
 from auditsvc.settings import Settings
 
@@ -229,8 +230,28 @@ def _open_jobs(settings: Settings) -> Jobs:
     return DbosJobs(JobDatabase(settings.jobs_db))
 
 
+def load_plugins() -> None:
+    """Load every plug-in, so that a broken one stops the service and workers at their start.
+
+    Where no plug-in is installed nothing is imported: the service starts without torch.
+
+    Raises:
+        Unavailable: a plug-in that can't be loaded, or two with one id.
+    """
+    if not any(installed(f"auditsvc.{kind}") for kind in ("architectures", "checks", "datasets", "tasks")):
+        return
+    from auditsvc.checks import CHECKS
+    from auditsvc.datasets.readers import READERS
+    from auditsvc.models.architectures import ARCHITECTURES
+    from auditsvc.tasks import TASKS
+
+    for loaded in (CHECKS.by_id, READERS.by_id, ARCHITECTURES.by_id, TASKS.by_id):
+        len(loaded)
+
+
 def open_worker(settings: Settings, project: str = "") -> Worker:
     """A worker process for a project's jobs."""
+    load_plugins()
     from auditsvc.adapters.jobs.job_store import JobDatabase
     from auditsvc.adapters.jobs.runners import RayCluster
     from auditsvc.adapters.jobs.worker import Worker

@@ -114,6 +114,14 @@ def test_a_broken_plug_in_stops_the_start_with_its_name(tmp_path, groups, module
     assert reason in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Path, command: str) -> None:
+    site = install(tmp_path / "site", {"auditsvc.tasks": {"x": "acme:X"}}, module="import nowhere")
+    done = auditsvc(site, command, "--store", tmp_path / "store")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "the entry point x = acme:X of acme 1.5" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_two_of_one_id_are_an_error_that_names_both(tmp_path, group) -> None:
     ((name, value),) = GROUPS[group].items()

@@ -20,7 +20,7 @@ import uvicorn
 
 from auditsvc import __version__
 from auditsvc.adapters.structured_logs import logging_config
-from auditsvc.bootstrap import open_context, open_jobs
+from auditsvc.bootstrap import load_plugins, open_context, open_jobs
 from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
@@ -150,8 +150,9 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
     """Serve until a signal comes; then finish what was begun, and close.
 
     Raises:
-        Unavailable: the store can't be opened, or the address can't be bound.
+        Unavailable: the store can't be opened, the address can't be bound, or a plug-in can't be loaded.
     """
+    load_plugins()
     logging_config(settings.log_format)
     logging.captureWarnings(True)
     listening = _bound(host, port)
