@@ -141,7 +141,7 @@ class Policy(Record):
     """Who may consent in which role; of each role somebody must, and one person can stand for one role only."""
     max_age_days: Annotated[int, Field(ge=1)] = 90
     max_evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.holdout``."""
+    """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.eligibility``."""
     stages: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=2, max_length=20)] | None = None
     """Shares of the images after which a decided audit stops; they share alpha.  See ``evaluation.sequential``."""
     datasets: tuple[Digest, ...] = ()

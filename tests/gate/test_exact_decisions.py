@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from auditsvc.gate import decide
-from auditsvc.records import EACH, OVERALL, CheckSpec, Unmeasured, digest_of
+from auditsvc.records import EACH, OVERALL, CheckSpec, Slicing, Unmeasured, digest_of
 from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_exhausted, holdout_note
 from tests.contracts.sample import a_candidate, a_digest
 from tests.fakes import NOON
@@ -232,3 +232,28 @@ def test_the_largest_number_over_the_data_sets_counts():
 def test_a_use_is_found_by_its_data_set_and_by_data_set_and_model():
     use = HoldoutUse(dataset=SHOES.digest, model="net", candidate=a_candidate().digest, at=NOON)
     assert use.subjects() == (SHOES.digest, f"{SHOES.digest}|net")
+
+
+def test_a_judgement_that_is_met_asks_for_no_images_and_names_its_bound():
+    rules = (a_rule(), a_rule(rule="floor", reading="accuracy/score.clean", at_least=0.5))
+    found = judged(a_policy(*rules), an_evidence(GOOD | {SCORE: measured(0.9, 0.8, 0.95)})).judgements
+    assert [(one.verdict, one.bound, one.limit) for one in found] == [
+        ("met", "at_most", 0.05),
+        ("met", "at_least", 0.5),
+    ]
+    assert [one.words.rpartition("; ")[2] for one in found] == ["at most +5.0 points wanted", "at least 50.0 % wanted"]
+
+
+def test_a_waiver_that_begins_later_on_its_last_day_has_not_ended():
+    policy = a_policy()
+    waiver = a_waiver(policy, days=0, at=NOON + datetime.timedelta(hours=1))
+    decision = judged(policy, an_evidence(losses(overall=a_loss(0.2))), waivers=[waiver])
+    assert decision.notes == ("the waiver of loss by bob is from after this decision",)
+
+
+def test_evidence_counts_under_exactly_the_slicing_of_the_policy():
+    plain, sliced = a_policy(), a_policy(slicing=Slicing(classes=True))
+    with_slices = an_evidence(GOOD, slicing=Slicing(classes=True).model_dump(mode="json"))
+    assert judged(sliced, with_slices).outcome == judged(plain, an_evidence(GOOD)).outcome == "approved"
+    for policy, evidence in ((sliced, an_evidence(GOOD)), (plain, with_slices)):
+        assert "is not of the slicing that the policy pins" in judged(policy, evidence).judgements[0].words
