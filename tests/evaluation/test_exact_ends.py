@@ -164,3 +164,26 @@ def test_there_are_at_most_fifty_groups_and_they_keep_clusters_whole():
     assert groups_of(52, None)[0].tolist() == [*range(50), 0, 1]
     found = groups_of(4, np.array([70, 20, 70, 30]))
     assert [one.tolist() for one in found if one is not None] == [[2, 0, 2, 1], [2, 0, 2, 1]]
+
+
+@pytest.mark.parametrize(("images", "alpha"), [(1, 0.3), (5, 0.4), (20, 0.05), (1000, 0.01)])
+def test_where_nothing_changed_tango_has_a_closed_form(images, alpha):
+    z = stats.norm.isf(alpha)
+    found = tango(0, 0, images, alpha)
+    end = z * z / (images + z * z)
+    assert (float(found.low), float(found.high)) == pytest.approx((-end, end), abs=1e-12)
+
+
+def test_halls_interval_of_mirrored_scores_is_mirrored():
+    found, mirrored = hall_interval(*sums_of(VALUES), 10, 0.05), hall_interval(*sums_of(-VALUES), 10, 0.05)
+    assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-float(found.high), -float(found.low)))
+
+
+@pytest.mark.parametrize(("sign", "end"), [(1, "high"), (-1, "low")])
+def test_students_ends_in_graded_scores_are_cut_at_one(sign, end):
+    values = sign * np.array([1.0] * 23 + [-1.0] * 2)
+    uncut = student(*sums_of(values)[:2], 25, 0.05, -2.0, 2.0)
+    hall = hall_interval(*sums_of(values), 25, 0.05)
+    assert abs(float(getattr(uncut, end))) > 1 > abs(float(getattr(hall, end)))
+    found = graded(sums_of(values), 25, 25, uncut, 0.05)
+    assert float(getattr(found, end)) == sign

@@ -9,6 +9,7 @@ import pytest
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Context
+from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import (
     AliasMove,
     Approval,
@@ -43,6 +44,7 @@ from tests.contracts.sample import a_candidate, a_digest, a_parent
 from tests.fakes import NOON, FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 from tests.gate.sample import SHOES, a_loss, a_policy, a_rule, an_evidence, losses
 from tests.services.line import policy
+from tests.services.test_sealed import Everybody
 from tests.web import sample
 
 OWN = a_candidate()
@@ -189,6 +191,22 @@ def test_a_waiver_may_end_today_and_names_the_open_rules_otherwise(ctx):
         waive(ctx, decision, "z", "bob", "a test", NOON.date() - datetime.timedelta(days=1))
 
 
+def test_of_several_rules_only_the_one_that_the_policy_excludes_can_not_be_waived(ctx):
+    under = a_policy(a_rule(rule="hard", waivers="never"), a_rule(rule="soft", slices="kind=a"))
+    decision = judge(ctx, OWN, under, [good(seed=8)])
+    with pytest.raises(InvalidInput, match="does not allow waiving the rule hard"):
+        waive(ctx, decision, "hard", "bob", "a test", NOON.date())
+    assert waive(ctx, decision, "soft", "bob", "a test", NOON.date()).rule == "soft"
+
+
+def test_a_rule_of_a_candidate_that_was_never_submitted_is_not_waived(ctx):
+    other = a_candidate(2)
+    ctx.ledger.append(other, actor="test")
+    decision = judge(ctx, other, a_policy(), [])
+    with pytest.raises(Conflict, match="never submitted"):
+        waive(ctx, decision, "loss", "bob", "a test", NOON.date())
+
+
 def test_a_decision_that_the_ledger_does_not_have_is_superseded_by_nothing(ctx):
     require_newest(ctx, sample.decision(2))
 
@@ -259,7 +277,8 @@ def test_the_alias_moves_after_the_release_is_recorded_and_tagged(line):
 
 
 def test_a_rejection_gives_the_folder_of_each_version(line):
-    ctx, _, candidate, dataset = line
+    witness = Everybody()
+    ctx, _, candidate, dataset = replace(line[0], witnesses=witness), *line[1:]
     strict = policy(rules=(Rule(rule="perfect", reading="accuracy/score.clean", at_least=2.0, why="can't hold"),))
     decision = judge(ctx, candidate, strict, measure_candidate(ctx, candidate, strict, dataset))
     assert decision.outcome == "rejected"
@@ -267,3 +286,8 @@ def test_a_rejection_gives_the_folder_of_each_version(line):
     folder = ctx.folder / "refusals" / "brightness" / "2" / decision.digest[7:23]
     assert attest_rejection(ctx, candidate, decision) == (refusal_folder(ctx, submission, decision),) == (folder,)
     assert (folder / "refusal" / "vsa.sigstore.json").is_file()
+    assert len(witness.seen) == 1
+    checkpoint = Bundle.parse((folder / "refusal" / "vsa.sigstore.json").read_bytes()).entries[0].checkpoint
+    assert checkpoint.endswith(witness.cosign(""))
+    with pytest.raises(NotApproved, match="rejected"):
+        release(ctx, candidate, decision)
