@@ -187,3 +187,9 @@ def test_students_ends_in_graded_scores_are_cut_at_one(sign, end):
     assert abs(float(getattr(uncut, end))) > 1 > abs(float(getattr(hall, end)))
     found = graded(sums_of(values), 25, 25, uncut, 0.05)
     assert float(getattr(found, end)) == sign
+
+
+def test_graded_scores_that_are_mirrored_get_the_mirrored_interval():
+    values, bounded = np.tile(VALUES, 4), Interval(*(np.array(end) for end in (0.0, -0.9, 0.9)))
+    found, mirrored = (graded(sums_of(sign * values), 40, 40, bounded, 0.05) for sign in (1, -1))
+    assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-float(found.high), -float(found.low)))
