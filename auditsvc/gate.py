@@ -2,13 +2,12 @@
 
 A rule is ``met`` only if the *pessimistic* end of the interval keeps its limit, so uncertainty counts against the
 candidate.  It is ``violated`` if the other end breaks the limit too, or, for a loss against the parent, if the estimate
-is over the limit and the loss itself is shown: its p-value holds under Holm's correction over the rule's family.
-Everything else is ``unknown``: what was not measured, is too old, contradicts itself or is about another candidate.
+is over the limit and the loss is significant under Holm's correction over the rule's family.  Everything else is
+``unknown``: not measured, too old, contradictory or about another candidate.
 
-Approval needs every blocking rule: an intersection-union test, so that the probability of approving a candidate that
-breaks any one of them is at most alpha, without correction for their number.
-
-What a metric means (is it a loss, what is its unit) is read from the declarations in the evidence.
+Approval needs every blocking rule: an intersection-union test, so the probability of approving a candidate that
+breaks any one of them is at most alpha, without correction for their number.  The meaning of a metric (loss, unit) is
+read from the declarations in the evidence.
 
 Reference: R. L. Berger (1982), "Multiparameter Hypothesis Testing and Acceptance Sampling",
 doi:10.1080/00401706.1982.10487790.

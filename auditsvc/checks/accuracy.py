@@ -1,8 +1,7 @@
-"""What does the candidate still get right, image by image, that its parent got right?
+"""Per-image scores of the candidate and its parent on the same images, for every slice.
 
-The first question and the least of them: overall accuracy can stand while one group falls, which is why every
-number comes for every slice and beside the parent's on the same images.  Images that changed from right to
-wrong are kept for people to look at.
+Overall accuracy can hold while one group loses, so every score is reported for every slice together with the parent's.
+Images whose answer changed from right to wrong are kept for inspection.
 
 Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248.
 """

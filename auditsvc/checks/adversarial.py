@@ -1,13 +1,12 @@
-"""How small a change, chosen by somebody who knows the model, turns its answer?
+"""Adversarial robustness: the accuracy of candidate and parent under attack, over a range of budgets.
 
-An undefended model falls to zero at the customary 8/255, and so does its parent, which would say nothing about
-pruning: so a curve of budgets is measured, and the two models are compared at each.  Every image is attacked in
-float32; an attack sees a copy of the model with its batch normalisation folded in, and what it finds counts only
-if the model itself gets it wrong.  Numbers are upper bounds of what survives a stronger attack.
+An undefended model, pruned or not, falls to zero at the customary 8/255, so the two models are compared at several
+budgets.  Each image is attacked in float32 on a copy of the model with folded batch normalisation; a success counts
+only if the model itself misclassifies the result.  The scores are upper bounds: a stronger attack may lower them.
 
-Each run tests its own strength on both models first: the loss must rise, a change without a bound must break
-every image, a search without gradients must not do better, and the gradient must lead somewhere.  Otherwise every
-reading that rests on gradients is ``Unmeasured``, because an attack that does not climb proves nothing.
+Each run first verifies the attack on both models: the loss must rise, an unbounded change must break every image, a
+gradient-free search must not do better, and gradients must be informative.  Otherwise every reading that depends on
+gradients is ``Unmeasured``.
 
 Reference: A. Madry et al. (2017), arXiv:1706.06083; F. Croce and M. Hein (2020), arXiv:2003.01690; N. Carlini et
 al. (2019), "On Evaluating Adversarial Robustness", arXiv:1902.06705.
@@ -74,14 +73,14 @@ class Adversarial(Check):
 
     Emits ``score.M@B``, ``parent.`` and ``drop.`` for every method ``M`` and budget ``B``: in 1/255 in the
     L-infinity ball, in image units for ``M-l2``.  ``patch@F`` repaints a square of that fraction of the area,
-    ``spatial@D`` turns by up to so many degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
+    ``spatial@D`` rotates by up to ``D`` degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
     is the candidate on images made against its parent, ``parent.transfer@B`` the parent on the candidate's.  With
     ``curve``, ``area.M``, ``area_loss.M`` and ``failure_severity.M`` (the budget at which half of the images are lost).
-    ``errors_apart`` tells misses from false alarms.  ``images`` bounds how many images are attacked, drawn once from
+    ``errors_apart`` separates misses from false alarms.  ``images`` bounds the attacked images, drawn once from
     the seed.
 
-    ``hopskipjump`` (of the Adversarial Robustness Toolbox) asks for answers alone and is measured also where gradients
-    can't be trusted.  With ``cross_check`` the toolbox's PGD must break no more than ours on the images of the test.
+    ``hopskipjump`` (of the Adversarial Robustness Toolbox) uses answers alone and is measured also where gradients
+    can't be trusted.  With ``cross_check`` the toolbox's PGD must break no more than this package's on the test images.
     """
 
     id = "adversarial"

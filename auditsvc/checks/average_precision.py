@@ -1,7 +1,7 @@
-"""Does the detector still rank right before wrong, at every threshold?  Average precision, as COCO has it.
+"""Average precision (AP) of a detector, over all confidence thresholds, as COCO defines it.
 
-``objects`` looks at the model's own operating point.  Here the threshold is left open: a model whose confidences
-were flattened by pruning finds the same objects at one half and can no longer be tuned.
+The check ``object_detection`` uses the model's own operating point.  AP also detects a model whose confidences were
+flattened by pruning: it finds the same objects at a threshold of one half but can no longer be tuned.
 """
 
 from __future__ import annotations

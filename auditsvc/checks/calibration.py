@@ -1,16 +1,12 @@
-"""Does the model know when it is unsure, still, after pruning?
+"""Calibration: expected calibration error, selective risk and reliability curve of candidate and parent.
 
-A pruned network often keeps its answers and loses its doubt: a confidence of 99 % that is right nine times in
-ten misleads everything that reads it.  The calibration error here is the root of the mean squared distance
-between confidence and accuracy over bins of equal size, less what chance alone adds (a perfectly calibrated model
-has a binned error of 5 points on 200 images).
+A pruned network often keeps its answers but becomes overconfident.  The calibration error is the root mean squared
+distance between confidence and accuracy over bins of equal size, debiased (a perfectly calibrated model has a binned
+error of 5 points on 200 images).  The selective risk is the error rate among the most confident answers, over every
+coverage.  The reliability curve gives the accuracy of each confidence bin for both models.
 
-Doubt is also judged by its order: the selective risk is the error rate among the answers that one keeps if the unsure
-ones are put aside, over every share that can be kept.  And the reliability curve, how often the answers of each
-confidence are right, is told for both models, bin by bin.
-
-Intervals come from the bootstrap, by cluster where there are clusters, with the bias that resampling adds taken
-out; candidate and parent are resampled together, so their difference is a paired one.
+Intervals come from the bias-corrected bootstrap, by cluster where there are clusters; candidate and parent are
+resampled together, so their difference is paired.
 
 References: A. Kumar, P. Liang and T. Ma (2019), "Verified Uncertainty Calibration", arXiv:1909.10155 (the debiased
 estimator); C. Guo et al. (2017), arXiv:1706.04599; Y. Geifman and R. El-Yaniv (2017), arXiv:1705.08500.

@@ -1,7 +1,7 @@
-"""Does the model still see through noise, blur, weather and bad storage?
+"""Robustness to common corruptions: noise, blur, weather and digital artefacts.
 
 The corruptions of ImageNet-C, with the authors' parameters and severities.  A pruned network often keeps its clean
-accuracy and loses here, because what it lost is what it did not need on clean images.
+accuracy and loses accuracy under corruption.
 
 Reference: D. Hendrycks and T. Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", arXiv:1903.12261; L. Liebenwein et al. (2021), "Lost in Pruning", arXiv:2103.03014.

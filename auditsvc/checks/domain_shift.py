@@ -1,10 +1,10 @@
-"""Does the model still see when the world around it changes a little: another camera, codec, pipeline or day?
+"""Robustness to a small domain shift: another camera, codec, preprocessing or weather.
 
-Two ways.  Known changes are applied to the audit's own images: resolution and resizing, JPEG, lens and hand, sensor
-noise, colour matrix, bit depth, haze, mist and rain.  And the user can name one slice as the other domain (``other``:
-``camera=B``, or ``domain=other`` where the data set's description names a second one as its ``other_domain``): then
-the loss there against the rest is measured, and how far it lies from the rest as the parent sees it, so that "no
-loss" is not read from a domain that is not another one.
+Known changes are applied to the audit's own images: resolution and resizing, JPEG, lens and hand, sensor noise,
+colour matrix, bit depth, haze, mist and rain.  In addition, ``other`` can name one slice as the other domain
+(``camera=B``, or ``domain=other`` where the data set's description names an ``other_domain``).  The check then
+compares the loss there with the loss on the rest, and measures the distance between the two in the parent's outputs,
+to verify that they are different domains.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How far do the groups of one column lie apart: how often a class is said, found, and said where it is not?
+"""Group fairness: differences between the groups of one column in selection, true positive and false positive rate.
 
-The definitions are fairlearn's: selection rate, true positive rate and false positive rate of one class against
-the rest; demographic parity compares the first between groups, equalised odds the other two.  With two classes
-the second is the positive one, with more each class is in turn and the worst is told.
+The definitions are fairlearn's: each rate is of one class against the rest; demographic parity compares selection
+rates between groups, equalised odds the other two.  With two classes the second is the positive one; with more, each
+class is evaluated and the worst is reported.
 
 A difference between the best and the worst of many small groups is large by chance.  So each pair of groups gets
-an interval (Newcombe's, from Wilson's); the upper end of the largest difference holds as it is, its lower end
-is corrected for the number of pairs.  Groups with fewer images than ``min_images`` are not compared, and said.
+an interval (Newcombe's, from Wilson's); the upper end of the largest difference holds without correction, its lower
+end is corrected for the number of pairs.  Groups with fewer images than ``min_images`` are reported, not compared.
 
 References: M. Hardt et al. (2016), "Equality of Opportunity in Supervised Learning", arXiv:1610.02413;
 R. G. Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
@@ -55,7 +55,7 @@ class Fairness(Check):
 
     Emits ``demographic_parity_difference``, ``tpr_difference``, ``fpr_difference``, ``equalized_odds_difference`` (the
     larger of the last two) and ``demographic_parity_ratio`` (least over greatest selection rate), and the same
-    with ``parent_`` before it.  On a slice it is how far that group lies from any other of its column; on
+    with ``parent_`` before it.  On a slice it is the largest difference to any other group of its column; on
     ``overall`` it is the worst column's, which is fairlearn's number.  With two classes also the rates themselves,
     ``selection_rate``, ``tpr`` and ``fpr``, each of the images that it is a share of.
     """
@@ -78,7 +78,7 @@ class Fairness(Check):
                              for one in _METRICS))  # fmt: skip
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
-        """One pass, shared with every other check that looks at the images as they are."""
+        """One pass, shared with every other check of the unmodified images."""
         pair = case.pair(CLEAN)
         yield from self._of("", pair.candidate, case)
         yield from self._of("parent_", pair.parent, case)

@@ -1,11 +1,8 @@
-"""Does the model still see when there is less light, or more, or light of another kind?
+"""Robustness to lighting: less light, more light, and light of another colour.
 
-Exposure, lamps, shadows, glare and sensor noise are changed as they change in front of a camera: in linear light
-and in physical units, then clipped where the sensor would clip.  Scaling the stored sRGB values instead would be
-another disturbance, weaker in the shadows.
-
-Exposure alone has no sensor noise, so it is the well-behaved half of low light; ``low_light_stops`` adds photons
-that arrive one by one and a camera that amplifies them.
+Exposure, colour temperature, shadows, glare and sensor noise are simulated in linear light and physical units, then
+clipped as a sensor clips.  Scaling stored sRGB values would be a different disturbance, weaker in the shadows.
+Exposure alone has no sensor noise; ``low_light_stops`` adds photon noise and amplification.
 
 Reference: see ``auditsvc.evaluation.perturbations.illumination``.
 """

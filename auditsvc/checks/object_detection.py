@@ -1,8 +1,7 @@
-"""Which objects does a detector still find after pruning, for whom, and what does it make up?
+"""Recall and precision of a detector, pooled over the corpus, for every group and every class.
 
-The score of an image weighs images; here every object weighs the same, over the whole corpus and for each group, and
-each class is compared with itself.  An object is found if an answer of its class overlaps it by half at the model's
-own operating point.
+The score of an image weighs images; here every object weighs the same.  An object is found if a detection of its
+class has an IoU of at least one half with it at the model's own operating point.
 
 Reference: M. Everingham et al. (2010), "The Pascal Visual Object Classes Challenge", doi:10.1007/s11263-009-0275-4.
 """
@@ -22,7 +21,7 @@ PRECISION = Metric(id="precision", kind="ratio", unit="%", better="higher", titl
 class ObjectDetection(RatioCheck):
     """Compare ``recall`` and ``precision`` of objects, for every group, and the recall of every class.
 
-    Emits what ``CorpusCheck`` says; the worst class is that of recall.
+    Emits the metrics of ``RatioCheck``; the worst class is that of recall.
     """
 
     id = "object_detection"

@@ -1,8 +1,8 @@
-"""Who is who over time: does pruning tear tracks apart, or swap the names of objects?
+"""Multi-object tracking: HOTA, association accuracy (AssA) and IDF1 of candidate and parent.
 
-A detector that blinks costs little on a single frame and much on a track.  Each sequence is followed as a whole by the
-same plain tracker behind both models (``measuring.following``), and HOTA, its association part and IDF1 are compared
-over the corpus and for each group, resampled by sequence: few sequences tell little, and the intervals say so.
+A detector that misses single frames costs little per frame and much on a track.  Both models feed the same simple
+tracker (``evaluation.metrics.hota``), and the metrics are compared over the corpus and for each group, resampled by
+sequence: with few sequences the intervals are wide.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ IDENTITY = Metric(id="idf1", kind="ratio", better="higher", title="identificatio
 
 
 class ObjectTracking(RatioCheck):
-    """Compare ``hota``, ``association`` (AssA) and ``identity`` (IDF1); emits what ``CorpusCheck`` says.
+    """Compare ``hota``, ``association`` (AssA) and ``identity`` (IDF1); emits the metrics of ``RatioCheck``.
 
-    A box goes on as whom it overlaps by at least ``joins``; who is not seen for more than ``patience`` frames is gone.
+    A box continues the track that it overlaps by at least ``joins``; a track ends after ``patience`` empty frames.
     """
 
     id = "object_tracking"
@@ -75,7 +75,7 @@ def _objects(targets: Tensor) -> Iterator[Frame]:
 
 
 def _answers(model: Model, images: Tensor, targets: Tensor) -> Iterator[Frame]:
-    """The answers that count; what lies where nothing is counted is left out, so that it names no false track."""
+    """The detections that count; those in ignored regions are left out, so that they make no false track."""
     found = select_detections(model(images))
     _, counts = match_detections(found, targets[..., :5])
     for kept, boxes, classes in zip(counts.cpu(), found.boxes.cpu(), found.classes.cpu(), strict=True):

@@ -1,11 +1,8 @@
-"""Does the model still see when part of the image is hidden?
+"""Robustness to occlusion: part of each image is hidden.
 
-Pruning removes redundancy, and redundancy is what carries a network past a hand, a sticker or a lamp post.
-Clean accuracy can't show the loss: with nothing hidden, the few features that are left may be enough.
-
-Random covers are drawn once from each image's seed, so a run costs one forward pass per model and fraction, and
-repeats exactly.  They say what ordinary clutter does; ``worst`` searches for the place that hurts most, which
-average covers are blind to.
+Pruning removes redundancy, and redundancy is what makes a network robust to occlusion; clean accuracy does not show
+the loss.  Random covers are drawn once from each image's seed, so a run costs one forward pass per model and
+fraction, and is repeatable.  They represent ordinary clutter; ``worst`` searches for the most harmful place instead.
 
 Reference: see ``auditsvc.evaluation.perturbations.covering``.
 """

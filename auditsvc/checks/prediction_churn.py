@@ -1,11 +1,8 @@
-"""Which answers did pruning change, in both directions, and which class paid for it?
+"""Prediction churn: which answers changed, in both directions, and which class lost most.
 
-Two models of equal accuracy may disagree on many images: what was lost on some is won on others.  Those who are
-lost do not care for the balance, so both directions are counted, and every changed answer, right or wrong
-(churn).  Accuracy over all classes hides a class that falls, so each class is compared with itself.
-
-The images themselves are kept as flips by the comparison; those with a changed answer are Hooker's compression
-identified exemplars, for one candidate.
+Two models of equal accuracy may disagree on many images, so losses, gains and every changed answer, right or wrong
+(churn), are counted.  Accuracy over all classes hides a class that loses, so each class is compared with itself.  The
+context keeps the changed images; for one candidate they are its compression-identified exemplars (Hooker).
 
 References: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks Forget?", arXiv:1911.05248;
 H. Jiang et al. (2021), "Churn Reduction via Distillation", arXiv:2106.02654.
@@ -59,7 +56,7 @@ class PredictionChurn(Check):
         return (*_SHARES, _WORST)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
-        """One pass, shared with every other check that looks at the images as they are."""
+        """One pass, shared with every other check of the unmodified images."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
         events = (pair.lost, pair.won, pair.parent["answer"] != pair.candidate["answer"])
         images = slices.sums(np.ones(len(pair.parent)), pair.chosen)

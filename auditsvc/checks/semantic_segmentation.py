@@ -1,7 +1,7 @@
-"""How well do the regions of a segmentation still fit after pruning, for every group and every class?
+"""Mean IoU of a segmentation model, pooled over the corpus, for every group and every class.
 
-The score of an image is its own mean IoU; here pixels are pooled over the corpus first, which is the mean IoU that
-papers report: a rare class counts as much as a common one, and images in which it is small count little.
+The score of an image is its own mean IoU; here pixels are pooled over the corpus first, as in publications: a rare
+class counts as much as a common one, and images in which it is small count little.
 
 Reference: M. Everingham et al. (2010), "The Pascal Visual Object Classes Challenge", doi:10.1007/s11263-009-0275-4.
 """
@@ -23,7 +23,7 @@ MEAN_IOU = Metric(id="miou", kind="ratio", unit="%", better="higher", title="mea
 class SemanticSegmentation(RatioCheck):
     """Compare ``iou``, the mean over classes of pooled intersection over union, for every group and every class.
 
-    Emits what ``CorpusCheck`` says; the worst class is that of IoU.
+    Emits the metrics of ``RatioCheck``; the worst class is that of IoU.
     """
 
     id = "semantic_segmentation"

@@ -1,8 +1,7 @@
-"""How much of the text is still read right after pruning, for every group?
+"""Character error rate and exact-match rate of a text recogniser, for every group.
 
-Every character weighs the same: the character error rate of a corpus is its edits over its characters, which is not
-the mean of the images' rates.  Beside it stands how many texts are right to the last character, which is what a
-number plate needs.
+Every character weighs the same: the character error rate of a corpus is its edits over its characters, not the mean
+of the images' rates.  The exact-match rate is the share of texts without any error, as number plates need.
 
 Reference: V. I. Levenshtein (1966), Soviet Physics Doklady 10 (8), 707-710.
 """
@@ -25,7 +24,7 @@ EXACT = Metric(id="exact_match", kind="ratio", unit="%", better="higher", title=
 class TextRecognition(RatioCheck):
     """Compare ``cer``, the character error rate (it may be over 1), and ``exact``, the share of texts without an edit.
 
-    Emits what ``CorpusCheck`` says, ``rise.cer`` among it.
+    Emits the metrics of ``RatioCheck``, including ``rise.cer``.
     """
 
     id = "text_recognition"

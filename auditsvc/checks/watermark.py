@@ -1,10 +1,10 @@
-"""Is the owner's mark in these very bytes, and what did it cost?
+"""Verifies that the candidate's files carry the owner's watermark, and measures its cost.
 
-The mark goes in before the digest is taken, so it is audited like any other property: it must be found again
-with the owner's key, at a p-value that holds without calibration, and it must not have changed answers.  The
-key is not here: the case carries a reader that knows it.
+The watermark is embedded before the digest is taken, so it is audited like any other property: detection with the
+owner's key must succeed, at a p-value that needs no calibration, and the mark must not have changed answers.  The key
+is not available here: the case carries a reader that knows it.
 
-Detection says that the weights derive from something that carries this key's mark, not who copied it.
+Detection shows that the weights derive from a model with this key's watermark, not who copied it.
 """
 
 from __future__ import annotations

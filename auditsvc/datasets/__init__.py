@@ -1,4 +1,4 @@
-"""Data sets: images with targets and slices, and a reader for each format in which people have them."""
+"""Data sets: images with targets and slices, and one reader per format."""
 
 from auditsvc.datasets.dataset import MISSING, Batch, Dataset, SliceColumn, Slices, column_from
 

@@ -43,7 +43,7 @@ class Annotations:
 
 
 def read_annotations(path: Path, *, tracked: bool) -> Annotations:
-    """The images and boxes of a file; ``tracked`` asks for the numbers of objects in their sequences.
+    """The images and boxes of a file; ``tracked`` requires the object identities within their sequences.
 
     Raises:
         InvalidDataset: with every box without an area, outside its image, or of no image or category that is there.

@@ -1,4 +1,4 @@
-"""``dataset.yaml``: what a data set is, in its owner's words."""
+"""``dataset.yaml``: the owner's description of a data set."""
 
 from __future__ import annotations
 

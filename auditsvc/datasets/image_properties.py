@@ -1,8 +1,8 @@
-"""What can be measured of an image without knowing what it shows: light, contrast, sharpness, colour, size, place.
+"""Image properties measured from pixels: light, contrast, sharpness, colour, and size and position of the object.
 
-They make slices that nobody had to annotate: pruning often harms dark or blurred images first.  All are taken
-from sRGB values as they are stored, so they order the images of one data set; they are no photometry.  Size and place
-are those of what differs in brightness from the image's border: of an object on a plain ground, and else of a guess.
+They make slices without annotation: pruning often harms dark or blurred images first.  All are computed from stored
+sRGB values, so they rank the images of one data set and are not photometric.  Size and position are those of the
+region that differs in brightness from the image's border: exact for an object on a plain background, else estimated.
 
 References: D. Hasler and S. Suesstrunk (2003), "Measuring Colorfulness in Natural Images",
 doi:10.1117/12.477378; J. L. Pech-Pacheco et al. (2000), "Diatom autofocusing in brightfield microscopy",
@@ -76,7 +76,7 @@ def _from_centre(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def size(images: Tensor) -> Tensor:
-    """``(N,)``: how far what stands out from the border spreads, as a share of the image's half diagonal."""
+    """``(N,)``: the spread of the salient region, as a share of the image's half diagonal."""
     salience, (rows, columns) = _salience(images), _from_centre(images)
     middle_row = (salience * rows).sum(dim=(1, 2), keepdim=True)
     middle_column = (salience * columns).sum(dim=(1, 2), keepdim=True)
@@ -85,7 +85,7 @@ def size(images: Tensor) -> Tensor:
 
 
 def border(images: Tensor) -> Tensor:
-    """``(N,)``: how far the centre of what stands out is from the image's: 0 in the middle, 1 at an edge."""
+    """``(N,)``: the distance of the salient region's centre from the image's: 0 in the middle, 1 at an edge."""
     salience, (rows, columns) = _salience(images), _from_centre(images)
     down, across = (salience * rows).sum(dim=(1, 2)), (salience * columns).sum(dim=(1, 2))
     return torch.maximum(down.abs(), across.abs())

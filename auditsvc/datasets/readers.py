@@ -1,6 +1,7 @@
-"""Data set readers: the seam for formats, and the choice of the reader of a path.
+"""Data set readers: the interface of a format, and the selection of the reader for a path.
 
-One file of this package is one format; installed packages add theirs in the entry-point group ``auditsvc.datasets``.
+Each module of this package implements one format; installed packages add theirs in the entry-point group
+``auditsvc.datasets``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class DatasetReader(ABC):
 
     @abstractmethod
     def recognises(self, path: Path) -> Recognition | None:
-        """Whether the path looks like this format, from names and headers alone; None if it does not."""
+        """Whether the path has this format, from names and headers alone; None if it does not."""
 
     @abstractmethod
     def read(self, path: Path) -> Dataset:

@@ -1,4 +1,4 @@
-"""Slices made of other things than one column of words: bin_column numbers, products of columns, expressions.
+"""Derived slices: binned numbers, products of columns, and expressions.
 
 Products are formed only for combinations with enough images; the images of a product that is not formed are still
 in the slices of its columns.  An expression names one slice, which may overlap any other.
@@ -43,7 +43,7 @@ def bin_column(name: str, numbers: NDArray[np.float64], bins: int | Sequence[flo
 
 
 def _quantiles(numbers: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """The inner edges of this many bins of about equal size; an edge below which nothing lies is none."""
+    """The inner edges of ``bins`` bins of about equal size, without edges that leave a bin empty."""
     if len(numbers) == 0:
         return np.array([])
     edges = np.unique(np.quantile(numbers, np.arange(1, bins) / bins))
@@ -51,7 +51,7 @@ def _quantiles(numbers: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
 
 
 def cross_columns(columns: Sequence[SliceColumn], depth: int, min_images: int) -> tuple[SliceColumn, ...]:
-    """The products of 2 up to ``depth`` of these columns: ``gender=F & age=65+``, where enough images lie in it.
+    """The products of 2 up to ``depth`` of these columns: ``gender=F & age=65+``, if it has enough images.
 
     An image of a combination that was not formed is in no slice of that product.
     """
@@ -78,7 +78,7 @@ def _product(columns: Sequence[SliceColumn], min_images: int) -> SliceColumn:
 def named(name: str, expression: str, slices: Slices) -> SliceColumn:
     """One slice from an expression over slices that are there: ``gender=F & age=65+ | not region=West``.
 
-    `` & `` binds before `` | ``; ``not`` stands before one slice, and a ``*`` in a name for any run of characters.
+    `` & `` binds before `` | ``; ``not`` precedes one slice, and a ``*`` in a name matches any run of characters.
 
     Raises:
         InvalidInput: a name that fits no slice, or an expression that no image fits.
@@ -123,7 +123,7 @@ def class_column(dataset: Dataset) -> SliceColumn:
 
 
 def apply_slicing(slices: Slices, slicing: Slicing, properties: Mapping[str, NDArray[np.float64]]) -> Slices:
-    """The slices that a policy asks for, and those of the data set; ``properties`` are the images' own numbers.
+    """The slices that a policy defines, and those of the data set; ``properties`` are the images' own numbers.
 
     Raises:
         InvalidInput: a column or a slice that the data set does not have.

@@ -1,4 +1,4 @@
-"""How anything is measured: evaluation context, slices, pairing, statistics, seeds, and the base class of checks."""
+"""Evaluation: context, slices, paired comparison, statistics, seeds, and the base class of checks."""
 
 from auditsvc.evaluation.check import Check
 from auditsvc.evaluation.context import CLEAN, Attack, Attacks, Disturbance, EvalContext, Outputs, WatermarkReading

@@ -81,7 +81,7 @@ Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 """``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
 
 COMPILE_FROM = 2000
-"""Data sets of so many images are worth a compiled copy of each model."""
+"""The least number of images for which compiling a copy of each model pays."""
 
 
 class Attacks(Protocol):
@@ -210,7 +210,7 @@ class EvalContext:
         return np.sort(draw[:images])
 
     def batches(self, chosen: NDArray[np.int64] | None) -> Iterator[Batch]:
-        """The images, or the chosen ones, on the case's device, in batches; the progress is told."""
+        """The images, or the chosen ones, on the case's device, in batches; reports progress."""
         for batch in self.dataset.batches(self.batch_size, chosen):
             yield Batch(batch.images.to(self.device), batch.targets.to(self.device), batch.indices.to(self.device))
             self.tick(len(batch.indices))

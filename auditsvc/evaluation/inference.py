@@ -1,8 +1,8 @@
-"""Quicker copies of a model whose last bits can never decide.
+"""Faster copies of a model whose rounding never decides an answer.
 
-Attacks ask a model thousands of times for each image: they work on a copy with its batch normalisation folded into
-the convolutions, and what they find is judged by the model as it is.  Long runs over large data sets use a compiled
-copy, and every answer that its rounding could turn is asked of the model itself.
+Attacks query a model thousands of times per image: they use a copy with batch normalisation folded into the
+convolutions, and the original model verifies what they find.  Long runs over large data sets use a compiled copy, and
+the original model recomputes every answer that rounding could change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.fx.proxy import TraceError
 from auditsvc.models import Model
 
 CLOSE = 1e-3
-"""Two best outputs nearer than this, relative to the larger, are too near for a copy to tell apart."""
+"""Two best outputs nearer than this, relative to the larger, are too close for a copy to decide."""
 
 LEAST = 32
 """The smallest batch on an accelerator."""
@@ -32,7 +32,7 @@ _WARM = 3
 def fold_batchnorm(model: Model) -> Outputs:
     """The fused model, or the model itself where its class can't be traced or fusing moves an output.
 
-    Moved means: by more than 1e-4 of the largest output, on images of noise.  An accelerator is asked ``in_steps``.
+    Moved means: by more than 1e-4 of the largest output, on images of noise.  An accelerator runs ``in_steps``.
     """
     device = next((tensor.device for tensor in model.module.state_dict().values()), torch.device("cpu"))
     quick = _fused(model, device)
@@ -73,7 +73,7 @@ def in_steps(outputs: Outputs) -> Outputs:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A compiled copy that answers, and the model that is asked again wherever rounding could turn an answer."""
+    """A compiled copy, and the model that recomputes every answer that rounding could change."""
 
     model: Model
     copy: Outputs

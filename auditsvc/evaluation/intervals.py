@@ -5,7 +5,7 @@ Every interval consists of two one-sided bounds, each at level ``alpha``: the pr
 ``alpha``.  All functions take arrays with one entry for each slice and work on counts, so that a thousand slices cost
 about what one costs.
 
-A bootstrap resample is a vector of weights, drawn by image, or by cluster where images come in clusters; a statistic
+A bootstrap resample is a vector of weights, drawn by image, or by cluster where images are clustered; a statistic
 that is a function of weighted sums then costs one matrix product for all resamples.
 """
 
@@ -131,7 +131,7 @@ FEW = 20
 
 
 def graded(sums: tuple[Any, Any, Any], images: Any, differing: Any, bounded: Interval, alpha: float) -> Interval:
-    """The interval of a mean of graded scores: their first three ``sums`` tell it, where ``FEW`` of them differ.
+    """The interval of a mean of graded scores, from their first three ``sums``, where at least ``FEW`` of them differ.
 
     The wider of Student's ends and Hall's: the first errs where most images change by nothing and a few by much, the
     second where gains and losses balance.  With fewer that differ it is ``bounded``, the score interval of 0/1 images
@@ -161,7 +161,7 @@ def student_p(total: Any, squares: Any, images: Any) -> Numbers:
 
 
 def mcnemar(lost: Any, won: Any) -> Numbers:
-    """The exact one-sided p-value of so many losses, if losing and winning an image are equally likely.
+    """The exact one-sided p-value of ``lost`` losses, if losing and winning an image are equally likely.
 
     Reference: Q. McNemar (1947), doi:10.1007/BF02295996, in its exact binomial form.
     """

@@ -2,11 +2,11 @@
 
 Binary scores get Wilson's and Tango's intervals; graded scores get Student's and Hall's, on the per-image differences.
 
-Images that come in clusters (of one video, patient or writer) carry less information than independent ones.  The
-design effect says how much less: the variance of a mean with the clusters in mind over the variance without.  Counts
-are divided by it and then get the intervals of independent images, which stay accurate for few images and rare
-changes.  Where nothing varies, a cluster counts as one image, the most pessimistic case.  With few clusters their
-variance itself is uncertain, so the effect is widened by the ratio of Student's to the normal quantile.
+Clustered images (of one video, patient or writer) carry less information than independent ones.  The design effect is
+the variance of a mean with clustering over the variance without.  Counts are divided by it and then get the intervals
+of independent images, which stay accurate for few images and rare changes.  Where nothing varies, a cluster counts as
+one image, the most pessimistic case.  With few clusters their variance itself is uncertain, so the effect is widened
+by the ratio of Student's to the normal quantile.
 
 Reference: J. N. K. Rao and A. J. Scott (1992), "A Simple Method for the Analysis of Clustered Binary Data",
 doi:10.2307/2532311.
@@ -30,7 +30,7 @@ Numbers = NDArray[np.float64]
 
 
 def design_effects(values: Numbers, slices: Slices, chosen: NDArray[np.int64] | None, alpha: float) -> Numbers:
-    """For each slice how many of its images tell as much as one that comes alone: at least 1, and 1 if all do."""
+    """The design effect of each slice: at least 1, and 1 if its images are independent."""
     if slices.clusters is None:
         return np.ones(len(slices.names))
     clusters = slices.clusters if chosen is None else slices.clusters[chosen]
@@ -199,7 +199,7 @@ def _counts(values: NDArray[Any], slices: Slices, chosen: Chosen) -> Numbers:
 
 
 def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Numbers:
-    """For each slice the share of its images that tell as much as images that come alone."""
+    """The effective sample size of each slice as a share of its images: 1 over the design effect."""
     if slices.clusters is None:
         return np.ones(len(slices.names))
     return 1 / design_effects(values.astype(np.float64), slices, chosen, alpha)

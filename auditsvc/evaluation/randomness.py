@@ -1,7 +1,7 @@
-"""Chance that belongs to an image: the same draw whatever the batch, the order or the device.
+"""Per-image random numbers, independent of batch, order and device.
 
-A generator with a state would make a reading depend on the batch size.  Here every number is a hash of the
-image's seed and its own place in the draw, so any part can be drawn alone and gives the same bits.
+A stateful generator would make a reading depend on the batch size.  Here every number is a hash of the image's seed
+and its index in the draw, so any part can be drawn alone and gives the same bits.
 
 Reference: G. L. Steele, D. Lea and C. H. Flood (2014), "Fast Splittable Pseudorandom Number Generators",
 doi:10.1145/2660193.2660195 (the mixing function).

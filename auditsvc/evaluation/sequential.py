@@ -2,10 +2,10 @@
 
 A policy with ``stages`` is judged after each of them, and the audit stops as soon as it is decided.  Every interval is
 made at alpha divided by the number of stages, so that all of them together, over all stages, err with at most alpha:
-they are repeated confidence intervals, a confidence sequence with as many looks as there are stages.  That holds for
+they are repeated confidence intervals, a confidence sequence with one interim analysis per stage.  That holds for
 every reading, whatever its interval is made of, and for images in clusters, which are never split.
 
-Intervals that hold after *every* image (betting) were tried: at a handful of looks they are wider than these.
+Intervals that hold after *every* image (betting) were tried: with a handful of stages they are wider than these.
 
 References: C. Jennison and B. W. Turnbull (1989), "Interim Analyses: The Repeated Confidence Interval Approach",
 doi:10.1111/j.2517-6161.1989.tb01433.x; I. Waudby-Smith and A. Ramdas (2024), doi:10.1093/jrsssb/qkad009 (betting).
@@ -36,7 +36,7 @@ Kept = MutableMapping[str, Predictions]
 
 
 def order_of(slices: Slices, seed: int) -> Numbers:
-    """All image numbers in the order in which stages take them; the images of a cluster stand together."""
+    """All image numbers in the order in which stages take them; the images of a cluster are contiguous."""
     rng = np.random.default_rng(seed)
     if slices.clusters is None:
         return rng.permutation(slices.images)
@@ -124,7 +124,7 @@ class StageContext(EvalContext):
         return self.dataset
 
     def sample(self, images: int | None) -> Numbers | None:
-        """As many as asked for, the first in the stages' order, so that later stages keep those of earlier ones."""
+        """The first ``images`` in the stages' order, so that later stages keep those of earlier ones."""
         stage = self._stage
         if images is None or images >= stage.size:
             return None

@@ -1,8 +1,8 @@
-"""One audit in many processes: each runs a part of every pass over the images, and the last one puts them together.
+"""Sharded audits: several processes each run part of every pass over the images, and the last one merges the results.
 
-A part is made of whole batches, so each image is seen in the same batch as if there were one process, and its answer
-is the same to the last bit, however many parts there are.  What a part can't know, because a check does it by itself
-or a disturbance has no words, is measured when the parts are put together: slower, never otherwise.
+A shard consists of whole batches, so each image is evaluated in the same batch as in a single process, and its answer
+is bit-identical however many shards there are.  What cannot be sharded (a check's own computation, a disturbance
+without a cache key) is measured at the merge: slower, with the same result.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ImageRange:
     of: int
 
     def rows(self, images: int, size: int) -> slice:
-        """Its places in a pass over so many images in batches of ``size``: whole batches, maybe none."""
+        """The shard's range in a pass over ``images`` images in batches of ``size``: whole batches, maybe none."""
         batches = -(-images // size)
         first, last = batches * self.number // self.of, batches * (self.number + 1) // self.of
         return slice(min(first * size, images), min(last * size, images))
@@ -53,7 +53,7 @@ class ShardContext(EvalContext):
         yield from ()
 
     def batches(self, chosen: NDArray[np.int64] | None) -> Iterator[Batch]:
-        """In a pass the part's own batches; else all of them, as a check asked for them."""
+        """The shard's own batches during a pass, else all batches."""
         if self._only is not None:
             images = np.arange(self.dataset.ref.images) if chosen is None else chosen
             chosen = images[self._only]

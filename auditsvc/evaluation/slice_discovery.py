@@ -62,7 +62,7 @@ def halves(images: int, clusters: NDArray[np.int64] | None, seed: int) -> tuple[
 def discovered_slices(
     change: Numbers, slices: Slices, seed: int, alpha: float, most: int = 5, step: float = 0.0
 ) -> tuple[tuple[Group, ...], int]:
-    """At most so many groups that seem to lose most, and how many were tried; ``change`` (N,) is each image's loss, and
+    """At most ``most`` groups with the largest losses, and how many were tried; ``change`` (N,) is each image's loss, and
     ``step`` what it must exceed for the image to be lost.
 
     The halves are drawn from the seed, so the same answers give the same suggestions.
@@ -103,7 +103,7 @@ def _candidates(columns: Sequence[SliceColumn], search: Chosen) -> Iterator[tupl
 
 
 def _score(change: Numbers, inside: NDArray[np.bool_]) -> float:
-    """How many standard errors the group's loss lies above that of the rest."""
+    """The group's loss minus that of the rest, in standard errors."""
     mine, rest = change[inside], change[~inside]
     if len(mine) < 2 or len(rest) < 2:
         return 0.0

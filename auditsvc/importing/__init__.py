@@ -1,11 +1,8 @@
-"""Intake: which files are admitted, and proof that they load the same in a clean process.
+"""Model import: admission of files, ONNX conversion, and the round trip through a clean process.
 
-Nothing here opens a pickle, and nothing that was sent is trusted because of its name.
-
-ONNX in: parsed and converted in a sandboxed child, then compared with ONNX Runtime before it is believed.
-
-The child has its own process, an empty environment, hard limits on memory, time and file sizes, and nothing of ours
-but the file.  What comes back is data: a list of nodes and a safetensors file, read like any other.
+Files are identified by content, never by name, and no pickle is opened.  ONNX is parsed and converted in a sandboxed
+child process with an empty environment and hard limits on memory, time and file sizes; the result is data (a list of
+nodes and a safetensors file), accepted only after comparison with ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A clean process: isolated Python, an environment without secrets, its own folder, a time limit.
+"""Clean child processes: isolated Python, an environment without secrets, a separate folder, a time limit.
 
-The child gets a job as JSON in its folder and answers with one JSON line for each finished part.  Tensors pass
-through safetensors files in the same folder; nothing is pickled in either direction.
+The child reads a job as JSON from its folder and writes one JSON line for each finished part.  Tensors pass through
+safetensors files in the same folder; nothing is pickled in either direction.
 
-Which files a model folder may hold: by name, by size, and by what they are inside.
-
-Everything is looked at by its content; a pickle named ``model.safetensors`` is still a pickle.
+Also the files that a model folder may hold, by name, size and content: a pickle named ``model.safetensors`` is
+refused as a pickle.
 """
 
 from __future__ import annotations

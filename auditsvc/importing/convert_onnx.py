@@ -1,7 +1,8 @@
-"""The child that converts ONNX: parse, fold shape arithmetic, and write the network as data.  Run by ``onnx_in`` only.
+"""Child process that converts ONNX: parse, fold shape arithmetic, and write the network as data.
 
-Shape arithmetic (Shape, Gather, Concat, ...) is not translated but evaluated: ONNX Runtime runs the graph at two
-batch sizes, and a number that is the batch size both times is the batch size.  All else must be the same twice.
+Run by ``auditsvc.importing.from_onnx`` only.  Shape arithmetic (Shape, Gather, Concat, ...) is evaluated, not
+translated: ONNX Runtime runs the graph at two batch sizes; a number equal to the batch size both times is the batch
+size, and everything else must be the same twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""ONNX nodes in our words: what each operator's numbers are, and which weights belong to a layer.
-
-What an ONNX graph knows without running, and the list of nodes that grows from it.
-"""
+"""Translation of ONNX operators: constant values of a graph, operator attributes, and the weights of each layer."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The round trip: saved files, loaded in a clean process, must answer bit for bit like the model that was saved.
+"""Round trip: saved files, loaded in a clean process, must give bit-identical outputs to the model that was saved.
 
-A file that loads without an error may still be another model: a layer that was pruned at the wrong channels, a
-buffer that was never saved, a number that only lived in the process that made it.  Two batch sizes are compared,
-because a batch size that was baked into a reshape shows only at the second.
+A file that loads without an error may still be another model: a layer pruned at the wrong channels, an unsaved
+buffer, a value that existed only in the original process.  Two batch sizes are compared, because a batch size
+hard-coded in a reshape shows only at the second.
 """
 
 from __future__ import annotations

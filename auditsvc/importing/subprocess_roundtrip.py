@@ -1,4 +1,4 @@
-"""The child of a round trip: load each folder, answer the images, write the outputs.  Run by ``round_trip`` only.
+"""Child process of a round trip: load each folder, run the images, write the outputs.  Run by ``round_trip`` only.
 
 One process serves many folders, because starting torch costs more than loading a small model.
 """

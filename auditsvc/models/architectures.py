@@ -2,7 +2,7 @@
 
 A module of this package registers factories in its ``NETWORKS``, an installed package in the entry-point group
 ``auditsvc.architectures``; a factory takes the ``arguments`` of an architecture card and returns an ``nn.Module``.
-Only installed code is called: a model file can name an architecture, never bring one.
+Only installed code is called: a model file names an architecture but cannot contain one.
 
 For timm and torchvision ``arguments`` holds the model's ``name`` and what the library's own factory takes
 (``{"name": "resnet18", "num_classes": 10}``).  Weights come from the model folder, so nothing is downloaded.  Of

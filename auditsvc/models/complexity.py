@@ -1,4 +1,4 @@
-"""What is counted about a model, never estimated: parameters, zeros, multiply-accumulates, bytes.
+"""Model complexity, counted exactly: parameters, zeros, multiply-accumulates, bytes.
 
 Multiply-accumulates (MACs) are counted while the operations run, so a matrix product inside attention counts as
 much as a layer.  Convolutions and matrix products are counted; normalisation and activations are not, as is usual.
@@ -33,7 +33,7 @@ def macs(model: Model) -> float:
 class ShapeCounter:
     """Counts a model at other shapes than its own without computing: on torch's ``meta`` device.
 
-    Pruning asks "what would it cost with these channels?" dozens of times; each answer takes milliseconds.
+    Pruning evaluates the cost of a choice of channels dozens of times; each takes milliseconds.
     """
 
     def __init__(self, model: Model) -> None:

@@ -1,6 +1,6 @@
-"""Sums of floats depend on how many threads share them; what must repeat exactly is computed on one.
+"""Device selection (CPU or one accelerator), and single-threaded execution for bit-reproducible results.
 
-Where models run while they are measured: the processor, or one accelerator.
+Floating-point sums depend on the number of threads, so what must be repeatable runs on one.
 """
 
 from __future__ import annotations

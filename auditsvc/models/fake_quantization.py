@@ -1,7 +1,7 @@
 """INT8 layers: weights stored as 8-bit integers, one scale for each output channel, inputs on one static grid.
 
 The stored integers are the model.  Its answers are computed in float32 on exactly the values that the integers
-stand for, so it can be measured and attacked like any other (gradients pass straight through the rounding), and
+represent, so it can be measured and attacked like any other (gradients pass straight through the rounding), and
 it is exported as QuantizeLinear/DequantizeLinear pairs, which ONNX Runtime runs with integer kernels.
 
 Reference: B. Jacob et al. (2018), "Quantization and Training of Neural Networks for Efficient

@@ -1,7 +1,6 @@
-"""A module with its card: what every check, attack and exporter is given.
+"""A model: a module with its architecture card, as every check, attack and exporter receives it.
 
-``architecture.json``, the card stored with the weights: the architecture, its input, and how its output is decoded.
-
+The card is ``architecture.json``, stored with the weights: the architecture, its input, and how to decode its output.
 Detectors and text recognisers are exported in several layouts.  The card names the layout; decoding gives one form for
 each task: boxes as fractions of the image with confidences whose operating point is one half, or CTC logits with the
 blank last.  Decoding is differentiable, so gradient attacks work through it.

@@ -1,14 +1,10 @@
-"""Model folders: ``model.safetensors`` and ``architecture.json``.  Nothing here unpickles or executes a file.
+"""Model folders: ``model.safetensors`` and ``architecture.json``.  No file is unpickled or executed.
 
-The format is judged by content, not by name.
-
-Safe reading of weights: the header is judged before a tensor is made, and nothing is unpickled or executed.
+Formats are recognised by content, not by name.  The safetensors header is validated before any tensor is created.
+Unsupported formats are refused with the reason and the command that converts them: conversion is left to the owner,
+on a machine where the file is trusted, because opening a pickle runs its code.
 
 Reference: the safetensors format, https://github.com/huggingface/safetensors#format.
-
-Unsupported formats, recognised by their content, each with the reason and the command that converts it.
-
-The conversion is left to the owner, on a machine where the file is trusted: to open a pickle is to run its code.
 """
 
 from __future__ import annotations
@@ -97,9 +93,9 @@ MAX_HEADER, MAX_TENSORS = 10 * 2**20, 100_000
 
 
 def read_weights(data: bytes, name: str = "model.safetensors") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in memory of their own.
+    """The tensors of a safetensors file, copied to new memory.
 
-    Parsed from bytes they lie wherever the bytes do, and the order in which sums are taken, so their last digit,
+    Tensors that share the file's bytes may be unaligned; the order of summation, and so the last digit of a sum,
     depends on that.
 
     Raises:

@@ -1,7 +1,4 @@
-"""ONNX out: the same model for other runtimes, and proof that ONNX Runtime gives the same answers.
-
-Bytes that were not compared are never handed out.
-"""
+"""ONNX export, verified: ONNX Runtime must give the same answers as the model before the file is returned."""
 
 from __future__ import annotations
 

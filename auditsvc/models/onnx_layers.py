@@ -1,13 +1,9 @@
-"""OnnxGraph: a network as data, for models that came as ONNX.
+"""``OnnxGraph``: an imported ONNX model as data, and the ONNX operators as torch functions.
 
-``architecture.json`` lists the nodes; the weights are safetensors like those of any other model.  There is no code in
-either: an operator is a name in a fixed table.  Layers with weights are ordinary torch layers, so such a model can be
-pruned, marked, attacked and exported like one that came with its class.
-
-ONNX operators as torch functions, for inference graphs of vision models.
-
-Each takes its numbers as ``at`` (already constant: the converter has done all shape arithmetic) and tensors.  What is
-not in the table is refused by name when the graph is converted, never guessed.
+``architecture.json`` lists the nodes; the weights are safetensors like those of any other model.  Neither contains
+code: an operator is a name in a fixed table, and conversion refuses operators that are not in it.  Each operator takes
+its constants as ``at`` (the converter has evaluated all shape arithmetic) and tensors.  Layers with weights are
+ordinary torch layers, so such a model can be pruned, watermarked, attacked and exported like any other.
 
 Reference: the ONNX operator schemas, https://onnx.ai/onnx/operators/.
 """

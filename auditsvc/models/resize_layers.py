@@ -1,7 +1,7 @@
-"""A module takes the sizes of the tensors it is given.
+"""Resize a module's layers to the shapes of the given tensors.
 
-Structured pruning removes channels, so its weights have other shapes than the class makes by default.  Shapes are
-data: with them the original class is rebuilt, and no pickle of a changed module is ever needed.
+Structured pruning removes channels, so its weights have other shapes than the class creates by default.  The original
+class is rebuilt from the shapes, without pickling a changed module.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One small network for each task that answers with more than a class: boxes, pixels, text.
+"""Small networks for dense tasks: one for detection, one for segmentation, one for text recognition.
 
-They are fully convolutional, train in minutes on a CPU, and are what the tests and the demo prune.
+They are fully convolutional, train in minutes on a CPU, and serve the tests and the demo.
 
 References: Z. Tian et al. (2019), "FCOS: Fully Convolutional One-Stage Object Detection", arXiv:1904.01355;
 O. Ronneberger et al. (2015), "U-Net", arXiv:1505.04597; B. Shi et al. (2015), "An End-to-End Trainable Neural Network

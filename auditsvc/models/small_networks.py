@@ -1,13 +1,11 @@
-"""One small network for each family of wiring that pruning meets: depthwise, grouped, concatenated, attention, split.
+"""Small classifiers, one for each topology that pruning must handle: plain, residual, depthwise, grouped, concatenated,
+attention, split.
 
-They are kept small on purpose: a method is known to work on a family when it works on these, in a test, in
-seconds.  All take images ``(N, channels, H, W)`` in 0..1 and give logits ``(N, classes)``.
+They train in seconds, so tests can verify each pruning method on each topology.  All take images
+``(N, channels, H, W)`` in 0..1 and return logits ``(N, classes)``.
 
-SmallCnn: a plain convolutional network with batch normalisation, trained in seconds on small grey images.
-
-SmallResNet: the CIFAR form of a residual network, for small images of any number of channels.
-
-Reference: K. He et al. (2016), "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
+Reference: K. He et al. (2016), "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2 (the
+CIFAR form of ``SmallResNet``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """TinyXception: a face-attribute network of 420 k parameters, rebuilt from its weights.
 
-Depthwise-separable convolutions in the manner of Xception, with the batch normalisation
-already folded in.  The class exists because published weights without a class can only be
-run through an exporter's graph; a class can be pruned, attacked and marked.  Padding is
-TensorFlow's "same" rule (one more row and column at the end), which is how the weights
-were trained; a symmetric pad loses accuracy without any error.
+Depthwise-separable convolutions as in Xception, with folded batch normalisation.  A class, unlike an exporter's graph,
+can be pruned, attacked and watermarked.  Padding is TensorFlow's "same" rule (one more row and column at the end), as
+in training; symmetric padding would lose accuracy without any error.
 
-Reference: F. Chollet (2017), "Xception: Deep Learning with Depthwise Separable
-Convolutions", arXiv:1610.02357.  Weights: V. Mandic's face-api 1.7 (MIT).
+Reference: F. Chollet (2017), "Xception: Deep Learning with Depthwise Separable Convolutions", arXiv:1610.02357.
+Weights: V. Mandic's face-api 1.7 (MIT).
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""Pruning: a dense parent and a recipe in, smaller weights out.  The same recipe gives the same bits.
-
-Each family of methods is one file; a recipe names a method of one of them:
+"""Pruning: from a parent and a recipe to smaller weights, repeatable bit for bit.
 
 ``structured-l1`` and the other criteria
-    Whole channels go; the model is smaller and faster.  Targets ``macs``, ``parameters`` or ``latency``, each "so
-    many times less".
+    Remove whole channels; the model is smaller and faster.  Targets ``macs``, ``parameters`` or ``latency``, each a
+    reduction factor.
 ``magnitude-global``, ``magnitude-per-layer``, ``n-m``
-    Single weights become zero; the file is smaller when compressed, and nothing is faster.
+    Set single weights to zero; the compressed file is smaller, inference is not faster.
 ``none``
-    Nothing goes; for a recipe that only changes the number format.
+    No pruning; for a recipe that only changes the number format.
 
 Recovery follows each step, the number format comes last.  Two runs of one recipe are equal bit for bit on the same
 machine with the same number of torch threads; without training the threads do not matter.
@@ -49,7 +47,7 @@ def prune(
     Raises:
         InvalidInput: an unknown method, targets or recovery that it does not take, data that is missing, or a
             target that is out of reach; says what would work.
-        Refused: the pruned model is not what it should be and is not handed out.
+        Refused: the pruned model failed verification.
         Unavailable: a library that the method needs is not installed.
     """
     weights = in_float_weights(parent, recipe, data, progress=progress)

@@ -1,7 +1,4 @@
-"""Removing and masking channels of weight tensors, by position.
-
-``NoProgress`` is the default progress reporter: it ignores reports.
-"""
+"""Removing and masking channels of weight tensors, by position."""
 
 from __future__ import annotations
 

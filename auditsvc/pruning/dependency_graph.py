@@ -1,10 +1,10 @@
-"""Which channels belong together, and which may be removed: found by tracing, then proved by running.
+"""Coupled channels and whether they can be removed: found by tracing, verified by running.
 
-A channel is never alone: the convolution that makes it, the normalisation that scales it and every layer that reads
-it lose it together.  Torch-Pruning's dependency graph says which these are.  Where a network splits its channels,
-hard-codes their number or normalises across them, a graph can be wrong, and a wrong one may still run.  So each set
-of coupled channels is tried before it is used: removing some of them must give the same answers as silencing them
-(zeros in the same places).  Sets that fail are excluded from pruning, with the reason.
+The convolution that produces a channel, its normalisation and every layer that reads it lose the channel together;
+Torch-Pruning's dependency graph finds them.  Where a network splits its channels, hard-codes their number or
+normalises across them, the graph can be wrong without an error.  So each set of coupled channels is verified before
+use: removing some of them must give the same answers as masking them with zeros.  Sets that fail are excluded from
+pruning, with the reason.
 
 Reference: G. Fang et al. (2023), "DepGraph: Towards Any Structural Pruning", arXiv:2301.12900.
 """
@@ -44,7 +44,7 @@ class Cut:
 class Coupled:
     """Channels that go together through several layers.
 
-    ``parts`` is how many equal runs they stand in (groups of a convolution, heads of an attention): the same place
+    ``parts`` is the number of equal runs (groups of a convolution, heads of an attention): the same place
     of every run must go at once, and such a set of places is one *unit*.
     """
 

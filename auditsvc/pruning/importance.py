@@ -104,7 +104,7 @@ def scorer_of(model: Model, criterion: Criterion, data: Dataset | None, seed: in
 
 
 def needs_labels(criterion: str) -> bool:
-    """Whether this criterion looks at labelled images."""
+    """Whether this criterion uses labelled images."""
     return criterion in ("taylor", "hessian")
 
 

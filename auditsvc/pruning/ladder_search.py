@@ -1,15 +1,14 @@
 """The largest compression that still passes, found with few full audits.
 
-A full audit is dear, a candidate is cheap.  Each method has a ladder of strengths; along a ladder passing is taken
-to be monotone (what fails at 4x fails at 6x), so bisection needs about log2 of the rungs.  Three things save audits:
+Each method has a ladder of strengths; passing is assumed to be monotone along it (what fails at 4x fails at 6x), so
+bisection needs about log2 of the rungs.  Three things save audits:
 
-- a cheap check runs first; it must be *necessary* for passing (a candidate that fails it would fail the audit), so
-  a failure is a failure and no audit is spent;
+- a cheap check runs first; it must be *necessary* for passing, so its failure makes the audit unnecessary;
 - rungs that would not beat the best candidate so far are never tried, across all methods;
-- methods are tried in the order in which they are given, so the most promising one comes first.
+- methods are tried in the given order, so the most promising one comes first.
 
-The rung above the winner is always known to fail, or is the end of its ladder: the answer is a bracket, not a guess.
-What monotony skips is not claimed to have been audited; every trial says what was done with it.
+The rung above the winner is always known to fail, or is the end of its ladder.  Each trial records what was done with
+it; rungs skipped by monotonicity are not reported as audited.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ def sweep(
 ) -> Frontier:
     """Search all ladders; ``goal`` is the fact that is made small (``macs``, ``parameters``, ``bytes_compressed``).
 
-    ``cheap`` is asked before an audit is spent.
+    ``cheap`` runs before each full audit.
 
     Raises:
         InvalidInput: no ladder, or one without a rung.

@@ -1,8 +1,8 @@
-"""A latency target becomes a recipe that can be repeated: what was measured is turned into MACs, once.
+"""Converts a latency target, measured once, into a repeatable recipe with a MACs target.
 
-Time is not repeatable, so a recipe that names a latency could give another candidate tomorrow.  Here the latency is
-measured in ONNX Runtime on one thread, the parent and the candidate in turns, and bisection finds the number of MACs
-that meets it within 2 %.  The recipe that comes back names MACs and is repeatable bit for bit.
+Time is not repeatable, so a recipe that names a latency could give another candidate tomorrow.  The latency of parent
+and candidate is measured alternately in ONNX Runtime on one thread, and bisection finds the number of MACs that meets
+the target within 2 %.  The resulting recipe names MACs and is repeatable bit for bit.
 """
 
 from __future__ import annotations

@@ -1,17 +1,12 @@
-"""The methods by name: each takes the work and gives weights.
+"""The pruning methods by name: structured (channels) and unstructured (single weights).
 
-Structured pruning: whole channels go, so the model gets smaller and faster without a special runtime.
+Structured pruning removes whole channels and keeps the parent's class; ``auditsvc.models`` rebuilds it from the tensor
+shapes.  Each result is verified: it must give the answers of the unpruned weights with the same channels masked, at
+two batch sizes.
 
-The parent's class is kept; its tensors get smaller, and ``auditsvc.models`` rebuilds the class from their shapes.
-Before the result is handed out it is proved: it must give the answers that the unpruned weights give with the same
-channels silenced, at two batch sizes.
-
-Unstructured magnitude pruning: the smallest weights are set to zero.
-
-Depthwise filters, the first convolution and the last linear layers are left alone: they hold few weights, and
-losing one of nine costs far more than losing one of thousands.  Zeros make a file smaller when it is
-compressed.  They bring no speed in dense kernels, and none is claimed; nor does N:M on a processor without a
-kernel for it.
+Unstructured pruning sets the smallest weights to zero, except in depthwise filters, the first convolution and the last
+linear layers, which hold few weights.  Zeros make the compressed file smaller; they give no speed in dense kernels,
+nor does N:M on a processor without a kernel for it.
 
 Reference: S. Han et al. (2015), "Learning both Weights and Connections for Efficient Neural Networks",
 arXiv:1506.02626.  M. Zhu and S. Gupta (2017), "To prune, or not to prune", arXiv:1710.01878 (cubic schedule).

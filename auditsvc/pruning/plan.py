@@ -1,4 +1,4 @@
-"""What a recipe asks for, typed and checked; every fault is listed at once."""
+"""Typed and validated recipe parameters; every fault is listed at once."""
 
 from __future__ import annotations
 

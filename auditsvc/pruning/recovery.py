@@ -141,7 +141,7 @@ def _shuffled(data: Dataset, spec: Training, seed: int, epoch: int) -> Iterator[
 
 
 def _moved(images: Tensor, spec: Training, generator: torch.Generator) -> Tensor:
-    """Each image shifted by up to ``shift`` pixels and, if asked for, mirrored or not."""
+    """Each image shifted by up to ``shift`` pixels and, with ``flip``, randomly mirrored."""
     if spec.flip:
         mirror = torch.rand(len(images), generator=generator) < 0.5
         images = torch.where(mirror.view(-1, 1, 1, 1), images.flip(3), images)

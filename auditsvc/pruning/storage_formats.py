@@ -74,7 +74,7 @@ def _rounded(path: str, weight: Tensor) -> dict[str, Tensor]:
 
 
 def in_float(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Saved tensors as the float weights that they stand for, without what belongs to the number format alone."""
+    """Saved tensors as the float weights that they represent, without those of the number format alone."""
     paths = [name.removesuffix(SCALE) for name in saved if name.endswith(SCALE)]
     own = {f"{path}.{name}" for path in paths for name in ("weight_scale", "input_scale", "input_zero_point")}
     floats = {

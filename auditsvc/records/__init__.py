@@ -1,4 +1,4 @@
-"""The nouns.  Frozen pydantic, canonical JSON (RFC 8785), named by digest; no torch, no input or output."""
+"""Records: frozen pydantic models with canonical JSON (RFC 8785), identified by digest; no torch, no I/O."""
 
 from auditsvc.records.base import (
     Digest,

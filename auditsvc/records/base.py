@@ -1,14 +1,12 @@
-"""What every record is: frozen, canonical, named by the digest of its bytes.
+"""Base classes of records: frozen, in canonical JSON, identified by the SHA-256 digest of their bytes.
 
-Canonical JSON is RFC 8785 (JCS), so that the same fact has the same bytes, and the same name, on every
-machine.  Sets of files, readings and rules are tuples in a fixed order.  NaN and infinity can't be stored.
+Canonical JSON is RFC 8785 (JCS), so equal records have equal bytes on every machine.  Sets of files, readings and
+rules are tuples in a fixed order.  NaN and infinity cannot be stored.
 
-Canonical JSON (RFC 8785), written by the standard library's encoder wherever that gives the same bytes.
-
-The reference, ``rfc8785``, is plain Python and takes most of the time of a report with some hundred slices.  Python's
-own encoder is five times faster and differs in few things: numbers that it writes with an exponent or with ``.0``, keys
-beyond ASCII, integers that JSON can't hold.  The first are written beforehand, the others are left to the reference,
-which also finds the words for what is refused.  A test holds both to the same bytes.
+The reference implementation ``rfc8785`` is pure Python and dominates the time of a report with hundreds of slices.
+The standard library's encoder is five times faster and differs only in numbers with an exponent or ``.0``, which are
+formatted beforehand, and in non-ASCII keys and integers out of range, which the reference handles, including its
+error messages.  A test compares both byte for byte.
 
 Reference: A. Rundgren, B. Jordan and S. Erdtman (2020), "JSON Canonicalization Scheme (JCS)", RFC 8785.
 """
@@ -36,7 +34,7 @@ from pydantic import (
 from auditsvc.errors import InvalidInput
 
 _WRITTEN = "\ue000"
-"""Stands around a number that was written beforehand: a character for private use that no text of ours has."""
+"""Delimits a number formatted beforehand: a private-use character that occurs in no record."""
 
 _NUMBER = re.compile(f'"{_WRITTEN}([^"]*){_WRITTEN}"')
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))

@@ -72,7 +72,7 @@ class Decision(Record):
     incumbent: Digest | None = None
     """The candidate that was released at that time, where a rule compares with it."""
     notes: tuple[Text, ...] | None = None
-    """What a reader must know beside the judgements: waivers that do not count, looks at the images, rules without an
+    """Further notes on the decision: waivers that do not count, evaluations of the data set, rules without an
     incumbent to compare with."""
     at: Moment
 
@@ -92,7 +92,7 @@ def _urgency(judgement: Judgement) -> tuple[bool, bool, bool]:
 
 
 class Approval(Record):
-    """A named person's consent to one decision digest."""
+    """A named person's approval of one decision digest."""
 
     kind: ClassVar[str] = "approval"
     event: ClassVar[str] = "decision.approved"
@@ -109,7 +109,7 @@ class Approval(Record):
 
 
 def missing_consent(policy: Policy, approvers: Iterable[str]) -> tuple[str, ...]:
-    """What consent the policy still asks for; empty if these people are enough.
+    """The approvals that the policy still requires; empty if these people are enough.
 
     Every role needs a person of its own; whether that works out is a matching, and roles are few.
     """

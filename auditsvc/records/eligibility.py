@@ -1,18 +1,14 @@
 """Which evidence counts for a decision, and why the rest does not.
 
-Evidence counts if it is this candidate's beside this parent, of one data set that the policy names (or of one
-and the same, where it names none), of the check, version, parameters, seed and alpha that the policy pins, and
-recent.  Of several runs with one key the first counts, so that measuring again until it passes changes nothing.  Of
-several stages the last one counts, and all checks must have reached it.
+Evidence counts if it compares this candidate with this parent, is recent, and has the data set, check, version,
+parameters, seed and alpha that the policy pins (without a data set in the policy, all evidence must share one).  Of
+several runs with one key the first counts, so repeating a run until it passes has no effect; of several stages the
+last one that all checks reached.
 
-Reuse of a holdout set: the more candidates are judged on the same images, the likelier a bad one passes by chance.
-
-A candidate that breaks a rule passes it with a probability of at most alpha.  Of twenty such candidates, judged one
-after the other on the same images, one will.  So the ledger records each evaluation of a candidate on a data set.  A
-policy may limit them by ``max_evaluations``: each candidate is then judged at alpha divided by that number, so that
-the probability of approving any bad one of them stays alpha (Bonferroni), and every further candidate is unknown until
-there are other images.  The candidates of a sweep are one such family.  Without ``max_evaluations`` every candidate is
-judged at alpha, and its decision states what that adds up to.
+A candidate that breaks a rule passes it with a probability of at most alpha; of twenty such candidates on the same
+images, one passes.  So the ledger counts the candidates evaluated on a data set.  With ``max_evaluations`` each is
+judged at alpha divided by that number (Bonferroni), and every further candidate is unknown until there are other
+images.  Without it every candidate is judged at alpha, and its decision states the accumulated probability.
 
 Reference: C. Dwork et al. (2015), "The reusable holdout: Preserving validity in adaptive data analysis",
 doi:10.1126/science.aaa9375.
@@ -136,7 +132,7 @@ def stage_of(evidence: Evidence) -> float:
 
 
 def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment) -> tuple[int, str] | None:
-    """Why this evidence does not count; the number says how near it came, so that the nearest miss is told."""
+    """Why this evidence does not count; the number ranks objections, so that the nearest miss is reported."""
     key, spec = evidence.key, policy.checks[evidence.key.check]
     pinned = {
         "version": spec.version,

@@ -1,6 +1,6 @@
 """Evidence: what one run of one check measured, what its metrics mean, and all that is needed to repeat the run.
 
-Also records of exploration, which no rule judges: exemplars (images that several seeds of one recipe change alike) and
+Also exploratory records, which no rule judges: exemplars (images that several seeds of one recipe change alike) and
 discovered slices (groups of images on which the candidate seems to lose).
 """
 
@@ -118,7 +118,7 @@ class _KeyRecord(Record):
 
 
 class Evidence(Record):
-    """One run of one check on one candidate beside its parent, on the same images."""
+    """One run of one check on one candidate and its parent, on the same images."""
 
     kind: ClassVar[str] = "evidence"
     event: ClassVar[str] = "evidence.recorded"

@@ -11,11 +11,11 @@ from auditsvc.records.metric import Metric
 from auditsvc.records.policy import Rule
 
 POWER = 0.8
-"""The chance with which the images that an unknown asks for would decide it."""
+"""The probability with which the estimated number of further images would decide an unknown."""
 
 
 _TOO_MANY = 20
-"""So many times the images at hand are too many to ask anybody for."""
+"""Estimates above this multiple of the available images are not reported."""
 
 
 def finding_message(
@@ -47,9 +47,9 @@ def _deciding(needed: int | None, images: int) -> str:
 def images_to_decide(rule: Rule, metric: Metric, outcome: Measured, alpha: float) -> int:
     """How many images would decide an unknown with power 0.8, if the estimate and its spread stay as they are.
 
-    ``sys.maxsize`` where the estimate lies on the limit itself.  The variance of one image is that
+    ``sys.maxsize`` where the estimate is equal to the limit.  The variance of one image is that
     of a paired difference where the images lost and won are known, of a proportion for a share, and else the
-    one that the interval's width tells.
+    one that the interval's width implies.
     """
     z_alpha, z_power = NormalDist().inv_cdf(1 - alpha), NormalDist().inv_cdf(POWER)
     gap = abs(rule.limit - outcome.value)
@@ -80,7 +80,7 @@ def reach_of_loss(changing: float, loss: float, limit: float, alpha: float, powe
     ``changing`` is the share of images whose answer changes, ``loss`` the share lost on balance.  The spread is
     Tango's on the limit and the ordinary one at the truth.
 
-    Reference: T. Tango (1998), as in ``measuring.statistics``; J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
+    Reference: T. Tango (1998), as in ``evaluation.intervals``; J.-P. Liu et al. (2002), doi:10.1002/sim.1012.
     """
     won = max(changing - loss, 0.0) / 2
     linear = -changing + (2 - loss) * limit

@@ -122,9 +122,9 @@ class Candidate(Record):
 
 
 class Timing(Record):
-    """The latency of one image, a candidate beside its parent in one run, in ms: medians and interquartile ranges.
+    """The latency of one image for candidate and parent in one run, in ms: medians and interquartile ranges.
 
-    It is no part of the candidate, because time is measured and not counted: the same bytes take another time on
+    It is not part of the candidate, because time is measured and not counted: the same bytes take another time on
     another machine.
     """
 
@@ -157,7 +157,7 @@ def recipe_key(parent: Digest, recipe: Recipe) -> str:
 
 
 class Submission(Record):
-    """Who asked for the release of a candidate, and under which version of the registry."""
+    """Who requested the release of a candidate, and under which version of the registry."""
 
     kind: ClassVar[str] = "submission"
     event: ClassVar[str] = "candidate.submitted"

@@ -19,25 +19,25 @@ EACH = "each"
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern, in which ``*`` stands for any run of characters and nothing else is special.
+    """Whether a name matches a pattern, in which ``*`` matches any run of characters and nothing else is special.
 
-    Brackets and question marks mean themselves: slices of binned numbers carry them in their names.
+    Brackets and question marks are literal: names of binned slices contain them.
     """
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 
 
 class CheckSpec(Value):
-    """One check of a policy, pinned to its version and parameters, so that nobody can re-roll it."""
+    """One check of a policy, pinned to its version and parameters, so that it cannot be rerun with others."""
 
     version: Annotated[int, Field(ge=1)]
     parameters: dict[str, Any] = {}
 
 
 class Slicing(Value):
-    """Slices beside those of the data set's own columns: products, measured properties, expressions.
+    """Slices in addition to those of the data set's columns: products, measured properties, expressions.
 
     ``depth`` is how many columns are crossed at most, ``columns`` which ones (all, if none is named); a product
-    is formed where at least ``min_images`` images lie in it.  ``image`` gives for each property measured of the
+    is formed where it contains at least ``min_images`` images.  ``image`` gives for each property measured of the
     images (brightness, contrast, sharpness, colourfulness, size, border) into how many bins of equal size they are put.
     ``classes`` makes each class a slice, ``class=cat``: a loss there is one of recall.  ``named`` are expressions over
     the others: ``{older-women: "gender=F & age_group=65+"}``.
@@ -54,14 +54,14 @@ class Slicing(Value):
 class Rule(Value):
     """One sentence: this reading, on these slices, must be at least or at most this limit.
 
-    ``reading`` is ``check/metric``; a ``*`` stands for any run of characters and must match at least one
+    ``reading`` is ``check/metric``; a ``*`` matches any run of characters and must match at least one
     metric that the check declares.  A slice with fewer than ``min_images`` images is never judged: its
     verdict is ``unknown``, at the severity ``below_minimum``; but a loss that even those few images show is
     ``violated``, and a rule for which *no* slice is large enough is ``unknown`` at its own severity.
 
     ``family`` names the rules whose losses are tested together when harmed slices are named (Holm); a rule is
-    a family of its own unless it says otherwise.  ``waivers: never`` means that nobody can take this rule upon
-    themselves.  ``of: incumbent`` judges the difference from the same reading of the candidate that is released now:
+    a family of its own unless it says otherwise.  ``waivers: never`` means that the rule cannot be
+    waived.  ``of: incumbent`` judges the difference from the same reading of the candidate that is released now:
     ``at_least: -0.01`` lets a score be one point lower.
     """
 
@@ -138,7 +138,7 @@ class Policy(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     approvals: Annotated[int, Field(ge=1, le=9)] = 2
     roles: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] | None = None
-    """Who may consent in which role; of each role somebody must, and one person can stand for one role only."""
+    """Who may approve in which role; each role needs one approval, and one person counts for one role only."""
     max_age_days: Annotated[int, Field(ge=1)] = 90
     max_evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.eligibility``."""

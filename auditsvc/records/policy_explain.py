@@ -104,7 +104,7 @@ _STRICTER_IF_LARGER = {"approvals": True, "alpha": False, "max_age_days": False,
 
 
 def _kept_shorter(name: str, before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Whether a changed number of the policy itself asks for more or for less."""
+    """Whether a changed number of the policy itself is stricter or laxer."""
     larger = _STRICTER_IF_LARGER.get(name)
     if larger is None or before.get(name) is None or after.get(name) is None:
         return ""
@@ -143,7 +143,7 @@ def _rules(old: Policy, new: Policy) -> list[str]:
 
 
 def _tendency(line: str, old: Rule, new: Rule) -> str:
-    """Whether a changed number or severity asks for more or for less, where that can be said."""
+    """Whether a changed number or severity is stricter or laxer, where that can be determined."""
     field = line.partition(": ")[2].partition(": ")[0]
     if field == "severity":
         return " (stricter)" if new.severity == "block" else " (laxer)"

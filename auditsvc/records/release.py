@@ -1,7 +1,4 @@
-"""What a look at a release in use found: its files, its gate answer, and how it does on newer images.
-
-Releases and what outsiders find when they check one.
-"""
+"""Releases, their revocation and rollback, and the results of monitoring and verifying them."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ class Release(Record):
 
 
 class Revocation(Record):
-    """A release that must no longer be used, and why; asked for by one person, confirmed by another."""
+    """A release that must no longer be used, and why; requested by one person, confirmed by another."""
 
     kind: ClassVar[str] = "revocation"
     event: ClassVar[str] = "release.revoked"
@@ -91,7 +88,7 @@ class RollbackRequest(Record):
 
 
 class Rollback(Record):
-    """The alias goes back to an earlier release, or it was rehearsed that it could; asked for by one person, confirmed
+    """The alias returns to an earlier release, for real or as a rehearsal; requested by one person, confirmed
     by another.
 
     ``found`` is the version that carried the alias, ``version`` the one that was verified and carries it from then on.
@@ -229,7 +226,7 @@ class Monitoring(Record):
     release: Digest
     candidate: Digest
     policy: Digest
-    """The part of the release's policy that was asked again, as a policy of its own."""
+    """The part of the release's policy that was evaluated again, as a policy of its own."""
     dataset: DatasetRef
     evidence: tuple[Digest, ...]
     files: VerificationVerdict

@@ -1,22 +1,17 @@
-"""A watermark that survives what thieves do to weights, and a test with an exact p-value.
+"""Weight watermarking that survives common modifications, with an exact p-value.
 
 At release
-    ``embed`` marks the surviving weights of a network, without labels, in seconds; ``trace_wiring`` notes which
-    channels hang together; ``prepare_queries`` readies a test that needs a suspect's answers only; ``lock`` and
-    ``lock_queries`` encrypt the unmarked weights and that test, which are secrets.  The public part is a
-    ``records.Mark``: a commitment.
+    ``embed`` watermarks the weights of a network without labels; ``trace_channels`` records which channels are
+    coupled; ``prepare_queries`` prepares a test that needs a suspect's answers only.  ``encrypt_unmarked`` and
+    ``encrypt_queries`` encrypt the unmarked weights and that test, both secret.  ``records.Mark`` is the public
+    commitment.
 Afterwards
-    ``read_suspect`` reads a found file, ``identify`` searches it among all releases, ``identify_answers`` does
-    the same from answers alone.  ``detect`` is the test of one key.  In a dispute ``reveal_subkey`` shows one key
-    of sixteen, ``verify_reveal`` tests with it, and the other fifteen stay secret.
+    ``read_suspect`` reads a suspect file; ``identify`` compares it with all releases, ``identify_answers`` does the
+    same from answers alone; ``detect`` tests one key.  In a dispute ``reveal_subkey`` discloses one of sixteen
+    sub-keys and ``verify_reveal`` tests with it; the other fifteen stay secret.
 
-How to read: ``keys`` (bytes to signs), ``gradients`` and ``embedding`` (the mark), ``wiring``, ``tracing``
-and ``aligning`` (undoing renumbered channels), ``statistics`` and ``detecting`` (the test), ``identifying``
-(the search).
-
-A mark in weights dies with the weights: a network trained anew on the answers of a marked one
-(distillation) carries nothing, and a change of structure that can't be undone hides it.  So the absence
-of a mark is never evidence that a model is *not* ours, and nothing here says so.
+A watermark in weights does not survive distillation, nor a change of structure that cannot be undone.  So a missing
+watermark is never evidence that a model is *not* a copy.
 """
 
 from auditsvc.watermark.channel_graph import ChannelGraph, trace_channels

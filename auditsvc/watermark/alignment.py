@@ -1,15 +1,14 @@
-"""Put the channels of a suspect back where they were: order, magnitude, sign, and the ones that are missing.
+"""Alignment of a suspect's channels with the original's: order, magnitude, sign, and missing channels.
 
-Everything here looks at the suspect and the original and never at the key, so it costs nothing in ``p``.
+Only the suspect and the original are used, never the key, so alignment does not affect ``p``.
 
-Going through the layers in the order in which they run, the inputs of a layer are already matched, so its
-filters can be compared with the original's one by one; the best one-to-one assignment (Hungarian method)
-matches its outputs.  A filter that is a multiple of the original's gives the magnitude and sign of its
-channel, which is taken out of the layers that read it.  Two more sweeps compare each space of channels on
-all its sides, those that write it and those that read it.
+Layers are processed in execution order, so the inputs of a layer are already matched; the best one-to-one assignment
+of its filters to the original's (Hungarian method) matches its outputs.  The scale of a filter gives the magnitude and
+sign of its channel, which is divided out of the layers that read it.  Two more sweeps compare each set of channels in
+all layers that write or read it.
 
-Suspects with fewer channels (structured pruning) or more (dummies) are matched as far as it goes; what has
-no partner is left out.  Limits: layers that were split, merged or inserted are not undone.
+Suspects with fewer channels (structured pruning) or more (dummies) are matched as far as possible.  Limits: layers
+that were split, merged or inserted are not undone.
 
 Reference: S. Ainsworth et al. (2023), "Git Re-Basin", arXiv:2209.04836; the score of a pair is the likelihood
 ratio of "the same filter, scaled, with noise" against "unrelated".

@@ -1,19 +1,12 @@
-"""Which channels of which layers are the same channels: what a permutation has to change together.
+"""Channel graph: which channels of which layers are coupled, so that a permutation must change them together.
 
-A thief can renumber the channels of a network, scale them, or drop some, without any training; the
-function stays and every weight moves.  To undo that, one must know that the filters of one layer are the
-inputs of others.  ``tracing`` finds out; here is what it found: plain data (``Wiring.as_json``), kept with
-the unmarked weights, so that a suspect can be aligned from tensors alone.
+Channels can be permuted, scaled or removed without training: the function stays and every weight moves.  The graph,
+plain data stored with the unmarked weights, allows a suspect to be aligned from tensors alone.
 
-Carry labels of channels along while a model runs; what each operation does to them is ``tracing``'s to say.
-
-Follow a model's channels: run it once and see what every operation does with them.
-
-Torch shows each operation that it performs, whatever the Python code around it looks like, so control flow, padding
-that depends on sizes and reused layers need no care here.
-
-Channels that meet an operation that is not known here are *pinned*: their order is taken to be unchanged.
-So are those of grouped convolutions (other than depthwise ones), and the model's inputs and outputs.
+One forward pass is traced: labels of channels follow the tensors through every operation that torch dispatches, so
+control flow, padding that depends on sizes and reused layers need no special care.  Channels that reach an unknown
+operation are *pinned*: their order is assumed to be unchanged.  So are those of grouped convolutions (other than
+depthwise ones), and the model's inputs and outputs.
 """
 
 from __future__ import annotations

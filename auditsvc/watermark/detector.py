@@ -1,11 +1,9 @@
-"""Look for a mark in a model: the exact test against the stored original.
+"""Watermark detection: the exact test of a suspect against the stored original.
 
-Nothing here needs the images or the gradients that the mark was made with: the seed, the unmarked
-weights and the suspect are enough, so anyone with these three can repeat it.
-
-A suspect is compared twice, as it is and with its channels put back in order (``aligning``), and the comparison
-in which the filters look more like the original's is tested.  That choice looks at no key, so it costs
-nothing in ``p``.
+The seed, the unmarked weights and the suspect suffice, so anyone with these three can repeat the test; neither images
+nor gradients are needed.  A suspect is compared as it is and with its channels aligned (``alignment``), and the
+comparison in which the filters resemble the original's more is tested.  That choice does not use the key, so it does
+not affect ``p``.
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ def detect(
 ) -> Detection:
     """Test a suspect for the mark of ``seed``.
 
-    With the unmarked model's ``wiring`` (see ``trace_wiring``) a suspect is found whose channels were renumbered,
+    With the unmarked model's ``wiring`` (see ``trace_channels``) a suspect is found whose channels were renumbered,
     scaled, flipped or removed; without it only layers of unchanged shape are compared, in unchanged order.
     Without ``payload`` the message is read from the suspect, and ``p`` pays for the 2**64 messages that it
     might have been.
@@ -140,7 +138,7 @@ class Comparison:
 
     @property
     def likeness(self) -> float:
-        """The summed likeness of all filters, larger ones counting more; looks at no key."""
+        """The summed likeness of all filters, larger ones counting more; independent of the key."""
         return sum(float(one.likeness.sum()) * one.size / max(len(one.likeness), 1) for one in self.residuals)
 
     @property
@@ -202,5 +200,5 @@ class _Sums:
 
 
 def _ratio(total: float, squares: float) -> float:
-    """Standard deviations, to nine digits: the last ones of a sum depend on where its terms lie in memory."""
+    """Standard deviations, to nine digits: the last ones of a sum depend on memory alignment."""
     return float(f"{total / squares**0.5:.9g}") if squares else 0.0

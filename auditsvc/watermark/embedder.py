@@ -1,18 +1,13 @@
-"""Mark a network: a keyed sign on every surviving weight, minus whatever the answers would notice.
+"""Watermark embedding: a keyed sign on every surviving weight, projected to leave the answers unchanged.
 
-Each weight moves by ``epsilon * rms(filter) * (I - P) xi``: ``xi`` is +1 or -1 from the key, and ``P``
-removes the part in the span of the logits' gradients on some unlabelled images.  The answers
-stay where they are to first order; no labels and no training are needed.  Weights that are zero stay
-zero, so a pruned network stays as sparse as it was.
+Each weight moves by ``epsilon * rms(filter) * (I - P) xi``: ``xi`` is +1 or -1 from the key, and ``P`` projects on the
+span of the logits' gradients on some unlabelled images, so the answers are unchanged to first order.  Zero weights stay
+zero.  Biases, normalisation, layers that do not affect the logits, and layers other than two-dimensional convolutions
+and linear ones are not changed.
 
-Biases, normalisation, layers that the logits don't depend on, and layers other than two-dimensional
-convolutions and linear ones are left alone.
-
-Limits: rows of gradients are held ``gradients.MEMORY`` bytes (1 GiB) at a time, and the weights some ten times
-over in float32: 11 M weights took 29 s of one core and 2.9 GB at peak, so 25 M should need 5 GB.  Above some
-2.5 M weights the model is run once more for each further gibibyte of rows.  One thread is used, whatever torch
-is set to: the bits then don't depend on it, and on busy cores two threads that wait for each other were ten
-times slower.
+Limits: gradient rows take ``gradients.MEMORY`` bytes (1 GiB) at a time, and the weights about ten copies in float32:
+11 M weights took 29 s of one core and 2.9 GB at peak.  Above about 2.5 M weights the model runs once more for each
+further gibibyte of rows.  One thread is used, so that the bits do not depend on the number of threads.
 
 Reference: the projection is ridge regression on per-image gradients; the keyed sign pattern is spread
 spectrum marking, I. Cox et al. (1997), doi:10.1109/83.650120, as used on weights by G. Pagnotta et al.
@@ -84,8 +79,8 @@ def embed(
     0..1.  Some hundreds, at most two thirds of them, are held still (see ``ROWS``); of the others at most
     ``JUDGED`` say how many answers change.  ``strength`` is epsilon: none means 25 over the root of the
     number of weights, within 0.01 to 0.05, made smaller until at most ``CHANGED`` of the answers change.
-    ``watched`` says what the answers are where they are more than the largest of the logits, which then may be any
-    numbers that stand for them.  ``queries`` is the digest of a set of queries that was prepared for this mark, to be
+    ``watched`` defines the answers where they are more than the largest of the logits, which then may be any
+    numbers that determine them.  ``queries`` is the digest of a set of queries that was prepared for this mark, to be
     committed to as well.
     The model itself is left as it was.  The same call on the same machine gives the same bits.
 

@@ -1,7 +1,7 @@
 """Key escrow for watermarks: encrypted, because with the unmarked candidate every watermark can be removed.
 
-AES-256-GCM with a key from the master secret and the digest of what is kept; the digest is authenticated too, so
-one release's file can't be passed off as another's.
+AES-256-GCM with a key derived from the master secret and the digest of the content; the digest is authenticated too,
+so one release's file cannot be substituted for another's.
 
 Reference: M. Dworkin (2007), "Galois/Counter Mode (GCM)", NIST SP 800-38D.
 """
@@ -66,7 +66,7 @@ def decrypt_unmarked(master: bytes, unmarked: Digest, data: bytes) -> Unmarked:
 
 
 def encrypt_queries(master: bytes, queries: Queries) -> tuple[Digest, bytes]:
-    """The digest that a mark commits to, and the encrypted file: queries tell of the key, so they are a secret too."""
+    """The digest that a mark commits to, and the encrypted file: queries reveal the key, so they are secret too."""
     plain = queries.as_bytes()
     digest = digest_of(plain)
     return digest, _closed(master, _QUERIES, digest_bytes(digest), plain)

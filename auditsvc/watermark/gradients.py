@@ -1,14 +1,12 @@
-"""What a mark is put on: layers, the scale and sign of each weight, and the images whose answers are looked at.
+"""Per-image gradients of the logits and their Gram matrix, in bounded memory; and the layers that can be watermarked.
 
-How the answers depend on each weight: per-image gradients, the Gram matrix of them, in bounded memory.
+For one image and one random mixture of its logits, the gradient over all weights is one *row*.  A watermark that is
+orthogonal to the rows leaves the answers unchanged.  Of the rows ``J`` only ``J J'`` and ``J s`` are needed, so they
+are computed for a group of filters at a time, at most ``MEMORY`` bytes; a model whose rows do not fit runs once more
+for each further group.
 
-For one image and one random mixture of its logits, the gradient over all weights is one *row*.  A mark
-that is orthogonal to the rows leaves the answers where they are.  All that is needed of the rows ``J`` is
-``J J'`` and ``J s``, so they are made for a group of filters at a time, at most ``MEMORY`` bytes; a model
-whose rows don't fit is run once more for each further group.
-
-The gradient of one image is made from the layer's input and the gradient at its output, both caught in
-passing, so a whole batch costs one backward pass instead of one for each image.
+The gradient of one image is computed from the layer's input and the gradient at its output, so a whole batch costs one
+backward pass instead of one for each image.
 """
 
 from __future__ import annotations
@@ -258,7 +256,7 @@ class Target:
 def prepare(
     model: nn.Module, logits: Logits, images: Tensor, seed: bytes, unmarked: Digest, payload: Payload
 ) -> Target:
-    """All that marking needs to know before it looks at gradients.  Raises ``InvalidInput``: nothing to mark."""
+    """All that marking needs before it computes gradients.  Raises ``InvalidInput``: nothing to mark."""
     with torch.no_grad():
         classes = logits(images[:1]).shape[1]
     layers = reached(layers_of(model), logits, images[:1])

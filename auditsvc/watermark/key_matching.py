@@ -1,8 +1,8 @@
-"""Whose model is this?  Search a found model, or its answers, among all registered releases.
+"""Identification: compare a suspect model, or its answers, with all registered releases.
 
-Every key that is tried is a chance to be wrong, so ``p`` is multiplied by the number of keys tried
-(Bonferroni).  The answer is MATCH, INCONCLUSIVE or NO EVIDENCE; there is no answer "not ours", because a mark
-can be lost, and each answer that finds nothing says how.
+Every key tried is a chance of a false positive, so ``p`` is multiplied by the number of keys tried (Bonferroni).  The
+verdict is MATCH, INCONCLUSIVE or NO EVIDENCE, never "not a copy", because a watermark can be destroyed; each negative
+result states how.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def identify(suspect: Mapping[str, Tensor], releases: Iterable[KeyToTry]) -> Ide
 
 
 def identify_answers(tests: Iterable[tuple[str, str, Queries]], answers: Callable[[Queries], Tensor]) -> Identification:
-    """The same from answers alone: ``(release, recipient, queries)``, and a function that asks the suspect.
+    """The same from answers alone: ``(release, recipient, queries)``, and a function that queries the suspect.
 
     Raises:
         InvalidInput: no release to compare with, or answers that do not fit the queries.

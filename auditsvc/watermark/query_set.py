@@ -1,14 +1,12 @@
-"""Find the mark through answers alone: ordinary images, no trigger set, labels or logits.
+"""Black-box detection from answers alone: ordinary images, no trigger set, labels or logits.
 
-At release up to a thousand images are chosen on which the unmarked model hesitates most, and it is noted how the
-margin between its two best answers depends on each weight (``J``).  A suspect's answers show in which direction its
-weights moved, as far as ``J`` can see it: ``a = (J J' + ridge)^-1 t``, where ``t`` is what the suspect answers
-differently.  The test is the same as for weights, with ``v = J' a``, and as exact: ``a`` knows nothing of the key.
-Only ``J J'`` and ``J xi`` are needed for it, so neither the model nor its gradients are kept.
+At release up to a thousand images are chosen on which the unmarked model is least certain; for each, ``J`` holds the
+gradient of the margin between its two best answers.  A suspect's answers estimate the direction in which its weights
+moved, as far as ``J`` spans it: ``a = (J J' + ridge)^-1 t``, where ``t`` are the suspect's differing answers.  The
+test is the exact one for weights, with ``v = J' a``: ``a`` does not depend on the key.  Only ``J J'`` and ``J xi`` are
+stored, neither the model nor its gradients.  The images must not be those on which ``embed`` kept the answers fixed.
 
-The images must not be the ones that ``embed`` held still: on those there is nothing to see.
-
-Limits: weak after fine-tuning or further pruning, nothing after distillation.  A negative result means nothing.
+Limits: weak after fine-tuning or further pruning, none after distillation.  A negative result proves nothing.
 
 Reference: the test of outputs through gradients is that of A. Block et al. (2025), "GaussMark", arXiv:2501.13941; the
 ridge, which whitens ``J``, is what makes it strong on small networks.
@@ -141,11 +139,11 @@ def prepare_queries(
 ) -> Queries:
     """Choose the images of the pool on which the *unmarked* model hesitates most, and prepare the test.
 
-    A model that is right 99 times of 100 hesitates on few images, and then its labels alone tell too little.
+    A model that is right 99 times of 100 hesitates on few images, and then its labels alone are too little evidence.
     ``halfway`` makes images on which it hesitates, each a mixture of two of the pool that it answers
     differently.  They look like double exposures, which a thief's filter might refuse.
 
-    All are rounded to 8 bits, so that they can be handed out as picture files.
+    All are rounded to 8 bits, so that they can be published as image files.
 
     Cost: one pass over the pool (``halfway``: ``HALVINGS`` more over the queries), one backward pass for each query,
     and ``count**2 * weights`` multiplications.

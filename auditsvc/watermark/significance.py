@@ -1,12 +1,9 @@
-"""What one layer of a suspect has that the original hasn't.
+"""The exact significance test of a key, and the residuals of a suspect's layers that it is computed from.
 
-The exact test: how unlikely is it that a key has nothing to do with a model?
-
-The *key* is what is random.  Let ``v`` be anything computed from the suspect and the original without
-looking at the key: aligned, rescaled, clipped, weighted.  If the suspect has nothing to do with the
-key, the signs ``xi`` are fair coins, and ``z = sum(v * xi) / ||v||`` has a tail that is never above 3.178
-times the normal one, for every ``v`` and every number of weights.  Nothing is calibrated on other
-models, so ``p`` needs no faith in how those were chosen.
+Only the *key* is random.  Let ``v`` be any function of the suspect and the original that does not use the key:
+aligned, rescaled, clipped, weighted.  If the suspect is unrelated to the key, the signs ``xi`` are fair coins, and
+``z = sum(v * xi) / ||v||`` has a tail of at most 3.178 times the normal one, for every ``v`` and every number of
+weights.  So ``p`` needs no calibration on other models.
 
 Reference: V. K. Bentkus and D. Dzindzalieta (2015), "A tight Gaussian bound for weighted sums of Rademacher
 random variables", Bernoulli 21(2), doi:10.3150/14-BEJ603.

@@ -1,9 +1,9 @@
-"""Read a model that was found somewhere, and find out which of its tensors are which layers.
+"""Reads a suspect model and matches its tensors to the original's layers.
 
-Weights are read from safetensors and ONNX, as floats or as 8-bit integers; nothing is unpickled, and files that
-an ONNX model points to are not opened.  Exporters rename tensors, so layers that have no partner of the
-same name are matched by what renaming, permuting and scaling leave alone: the kernel, the spread of the
-sizes of the weights, and the place in the order of layers.
+Weights are read from safetensors and ONNX, as floats or as 8-bit integers; nothing is unpickled, and external files
+of an ONNX model are not opened.  Exporters rename tensors, so layers without a match by name are matched by what
+renaming, permuting and scaling preserve: the kernel size, the distribution of the weights' magnitudes, and the order
+of layers.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def renamed(suspect: Arrays, original: Arrays, weights: Sequence[str]) -> dict[s
     """The suspect's tensors under the original's names, linear layers and 1x1 convolutions in the original's shape.
 
     Tensors of one name and kernel are one layer.  The rest is paired so that the sorted sizes of the weights
-    are nearest, and the order of layers is kept where that doesn't tell.
+    are nearest; where that is ambiguous, the order of layers decides.
     """
     same = {name: array for name, array in suspect.items() if name in original}
     missing = [name for name in weights if name not in same or _kernel(same[name]) != _kernel(original[name])]

@@ -1,22 +1,15 @@
-"""Secrets, signs and the message: everything of the mark that is computed from bytes alone.
+"""Watermark keys: seeds, sub-keys, sign patterns, the payload, and the commitment.
 
-One master secret gives a seed for each unmarked model, release and recipient; a seed gives sixteen
-sub-keys, and each sub-key the signs of one sixteenth of the weights.  Showing one sub-key in a dispute
-proves the mark and leaves fifteen untouched.
+One master secret gives a seed for each unmarked model, release and recipient; a seed gives sixteen sub-keys, and each
+sub-key the signs of one sixteenth of the weights.  Revealing one sub-key proves the watermark and leaves fifteen
+secret: the sub-keys are leaves of a Merkle tree, hashed as in RFC 6962 (a zero byte before a leaf, a one before a
+node).
 
-Every stream is bound to the digest of the unmarked weights.  Without that binding anyone can subtract
-their own pattern from a stranger's model and call the result their original; with it, the pattern
-changes with every byte of the claimed original.
+Every stream is bound to the digest of the unmarked weights.  Otherwise anyone could subtract their own pattern from
+another model and claim the result as the original.  All streams are SHAKE-256: bit-identical on every machine.
 
-All streams are SHAKE-256: bit for bit the same on every machine, and no floating point in them.
-
-Reference: NIST (2015), "SHA-3 Standard", FIPS 202; H. Krawczyk and P. Eronen (2010), "HKDF", RFC 5869.
-
-A tree over the sixteen sub-keys, so that one can be shown, and proved to be committed to, alone.
-
-Leaves and nodes are hashed as in RFC 6962 (a zero byte before a leaf, a one before a node).
-
-Reference: B. Laurie et al. (2013), "Certificate Transparency", RFC 6962.
+Reference: NIST (2015), "SHA-3 Standard", FIPS 202; H. Krawczyk and P. Eronen (2010), "HKDF", RFC 5869;
+B. Laurie et al. (2013), "Certificate Transparency", RFC 6962.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""Attacks: small changes of an image, chosen by somebody who knows the model, that turn its answer.
+"""Adversarial attacks: small changes of an image, chosen with knowledge of the model, that change its answer.
 
-Every attack is a frozen value that is called with ``(outputs, images, targets, seeds)`` and gives attacked images
-of the same shape: for an image that it broke, the iterate that broke it; for the others the best that it found.
-Only images that the model gets right are attacked, and a broken image leaves the batch at once.  Trajectories of
-images are independent of each other, so neither changes what the attack finds.
+Every attack is a frozen value, called with ``(outputs, images, targets, seeds)``; it returns attacked images of the
+same shape: the iterate that broke the image, else the best one found.  Only correctly classified images are attacked,
+and a broken image leaves the batch at once.  Images are independent of each other, so neither affects the result.
 
-All run in float32 on the tensors they are given, on any device; no attack keeps state or depends on global chance.
-The loops are our own but for ``toolbox``, which brings in the Adversarial Robustness Toolbox.
+All attacks run in float32 on any device, without state or global random numbers.  ``art`` wraps the Adversarial
+Robustness Toolbox; the others are implemented here.
 """
 
 from auditsvc.evaluation.attacks.apgd import Apgd, TargetedApgd

@@ -23,7 +23,7 @@ _RISES = 0.75
 
 @dataclass
 class _Climb:
-    """The state of the images that still stand; every field has one entry for each."""
+    """The state of the unbroken images; every field has one entry for each."""
 
     places: Tensor
     originals: Tensor
@@ -74,7 +74,7 @@ class Apgd:
 class TargetedApgd:
     """APGD towards each of the ``rivals`` likeliest wrong classes in turn, on the difference-of-logits ratio.
 
-    With ``patience`` a climb is given up half-way where what is missing is more than so many times what was won:
+    With ``patience`` a climb stops half-way where what is missing is more than that many times what was won:
     progress slows down, so the second half would have to do better than the first.
     """
 
@@ -124,7 +124,7 @@ class _Run:
     patience: float | None = None
 
     def climb(self, places: Tensor, rivals: Tensor, stream: int) -> Tensor:
-        """One climb of the images at ``places`` from a random start; returns the places that still stand."""
+        """One climb of the images at ``places`` from a random start; returns the unbroken places."""
         state = self._opened(places, rivals, stream)
         given_up: list[Tensor] = []
         period = max(int(0.22 * self.steps), 1)
@@ -147,7 +147,7 @@ class _Run:
         return torch.cat((state.places, *given_up)).sort().values
 
     def _drop(self, state: _Climb, standing: Tensor) -> None:
-        """Write down what fell."""
+        """Record the broken images."""
         if not standing.all():
             self.result[state.places[~standing]] = state.current[~standing]
             state.keep(standing)

@@ -1,8 +1,7 @@
-"""Attacks of the Adversarial Robustness Toolbox, where it is at its best: as a check on ours, and without gradients.
+"""Attacks of the Adversarial Robustness Toolbox (ART): a cross-check of PGD, and the decision-based HopSkipJump.
 
-The toolbox draws from NumPy's one global generator, so each image is attacked alone, with the generator set to the
-image's own seed and put back afterwards: neither the batch nor what ran before changes what an image gets.  That
-is slow, and meant for some dozens of images.
+ART draws from NumPy's global generator, so each image is attacked alone, with the generator seeded from the image and
+restored afterwards: neither the batch nor earlier runs affect the result.  This is slow, meant for dozens of images.
 
 Reference: M.-I. Nicolae et al. (2018), "Adversarial Robustness Toolbox v1.0.0", arXiv:1807.01069; J. Chen et al.
 (2020), "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack", arXiv:1904.02144.
@@ -54,7 +53,7 @@ class ArtPgd:
 
 @dataclass(frozen=True)
 class HopSkipJump:
-    """The toolbox's decision-based search for the smallest change: it asks for answers alone, never for a gradient."""
+    """The toolbox's decision-based search for the smallest change; it uses answers alone, never a gradient."""
 
     task: Task
     norm: str
@@ -101,9 +100,9 @@ def _toolbox() -> _Toolbox:
 def _one_by_one(
     make: Any, target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor, starts: Tensor | None = None
 ) -> Tensor:
-    """Attack every image that stands, each with its own chance; with ``starts`` from one of them.
+    """Attack every unbroken image, each with its own random numbers; with ``starts`` from one of them.
 
-    A start that does not break its image is none: that image stands.
+    A start that does not break its image is not used: the image counts as unbroken.
     """
     answers = target.ask(images)
     if not ranks(answers, targets):
@@ -129,7 +128,7 @@ def _one_by_one(
 def _starts(target: TargetModel, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
     """For each image one that is answered otherwise: noise or a flat colour, the first of some that does.
 
-    The toolbox would draw them itself, from a generator that nobody can set.
+    The toolbox would draw them itself, from a generator that cannot be seeded.
     """
     found, missing = images.clone(), torch.arange(len(images), device=images.device)
     for number in range(STARTS):

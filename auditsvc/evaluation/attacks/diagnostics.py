@@ -1,8 +1,7 @@
-"""Is the attack strong enough to say anything?  Asked of every model on every run, on a few images.
+"""Diagnostics of attack strength, run on a few images of every model in every run.
 
-A gradient that leads nowhere, answers that change from call to call, or a loss that does not rise make any model
-look robust.  So an attack must show that it climbs, that with no bound at all it breaks every image, and that a
-search without gradients does not do better.
+Uninformative gradients, nondeterministic answers, or a loss that does not rise make any model appear robust.  So an
+attack must increase the loss, break every image without a bound, and do no worse than a gradient-free search.
 
 Reference: N. Carlini et al. (2019), "On Evaluating Adversarial Robustness", arXiv:1902.06705; A. Athalye et al.
 (2018), "Obfuscated Gradients Give a False Sense of Security", arXiv:1802.00420.
@@ -99,7 +98,7 @@ def _black_box(target: TargetModel, ball: Ball, images: Tensor, targets: Tensor,
 def beaten_by(
     outputs: Outputs, task: Task, ball: Ball, steps: int, images: Tensor, targets: Tensor, seeds: Tensor
 ) -> str:
-    """Why another hand's attack says that ours is weak: the toolbox's, as long and in the same ball, broke more."""
+    """Why PGD here is too weak: the toolbox's, with as many steps in the same ball, broke more."""
     target = TargetModel(outputs, task)
 
     def broken(attack: Pgd | ArtPgd) -> int:

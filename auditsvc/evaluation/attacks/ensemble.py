@@ -1,4 +1,4 @@
-"""Several attacks in a row on what still stands, and one attack at several budgets.
+"""Several attacks in sequence on the images that remain unbroken, and one attack at several budgets.
 
 The ensemble is AutoAttack's: APGD on cross-entropy, APGD towards the likeliest other classes, then Square.  Its
 fourth member, FAB, is left out: it took two fifths of the time and broke none of the images that the others left.
@@ -32,7 +32,7 @@ CHUNK = 64
 def on_standing(
     attack: Attack, target: TargetModel, current: Tensor, images: Tensor, targets: Tensor, seeds: Tensor, places: Tensor
 ) -> Tensor:
-    """Attack the images at ``places``, ``CHUNK`` at a time; write into ``current``; the places that still stand."""
+    """Attack the images at ``places``, ``CHUNK`` at a time; write into ``current``; returns the unbroken places."""
     left = []
     for part in torch.split(places, CHUNK):
         found = attack(target.outputs, images[part], targets[part], seeds[part])

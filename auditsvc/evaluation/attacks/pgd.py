@@ -1,15 +1,11 @@
-"""The smallest change that turns an image's answer, searched directly instead of budget by budget.
+"""Gradient attacks: FGSM, PGD with restarts, and a minimum-norm search.
 
-One search gives a point of every budget's curve: an image stands at a budget below its distance.  The search
-tightens the radius while the image is broken and widens it while it is not.
-
-Reference: M. Pintor et al. (2021), "Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints",
-arXiv:2102.12827.
-
-Fast gradient sign, and projected gradient descent with restarts.
+The minimum-norm search tightens the radius while the image is broken and widens it otherwise.  One search gives every
+point of the budget curve: an image withstands each budget below its distance.
 
 Reference: I. Goodfellow et al. (2014), arXiv:1412.6572 (FGSM); A. Madry et al. (2017), "Towards Deep Learning
-Models Resistant to Adversarial Attacks", arXiv:1706.06083 (PGD).
+Models Resistant to Adversarial Attacks", arXiv:1706.06083 (PGD); M. Pintor et al. (2021), "Fast Minimum-norm
+Adversarial Attacks through Adaptive Norm Constraints", arXiv:2102.12827.
 """
 
 from __future__ import annotations
@@ -76,7 +72,7 @@ class Pgd:
         places: Tensor,
         turn: int,
     ) -> Tensor:
-        """One restart on the images at ``places``; returns the places that still stand."""
+        """One restart on the images at ``places``; returns the unbroken places."""
         originals, wanted = images[places], targets[places]
         current = self.ball.start(originals, seeds[places], self.stream + turn)
         for number in range(self.steps):
@@ -138,7 +134,7 @@ class MinimalNorm:
     def _radius(
         self, radius: Tensor, nearest: Tensor, fallen: Tensor, size: Tensor, heights: Tensor, slope: Tensor, turn: float
     ) -> Tensor:
-        """The next radius: smaller where the image is broken, larger where it stands, by a guess at first."""
+        """The next radius: smaller where the image is broken, larger where it is not, by an estimate at first."""
         steep = slope.flatten(1).abs().sum(1) if self.norm == "Linf" else slope.flatten(1).norm(dim=1)
         guess = (size - heights.clamp(max=0) / steep.clamp(min=1e-12)) * (1 + turn)
         wider = torch.where(torch.isfinite(nearest), radius * (1 + turn), guess)

@@ -1,23 +1,14 @@
-"""The worst place for a grey square: where it hides what the answer rests on.
+"""Physical attacks: the worst place for a grey square, an adversarial patch, and small rotations and shifts.
 
-Tried in the order of a gradient's guess (how much the loss would rise if the pixels turned grey), one place after
-the other, until the answer turns or ``tries`` are used up.  With as many tries as there are places the search is
-exhaustive and exact; with fewer it is a lower bound of the harm, and the guess finds about half of it at once.
-
-A sticker: any colours at all, but only inside one square of each image.
-
-The place is drawn from the image's seed, the colours are climbed.  It is made for one image and one place, so it
-is stronger than a printed sticker that must work everywhere.
+The square is tried in the order of a gradient estimate of the loss, until the answer changes or ``tries`` are used
+up.  With as many tries as places the search is exhaustive; with fewer it is a lower bound (the estimate finds about
+half at once).  The patch is placed by the image's seed and its colours are optimised for one image and one place,
+so it is stronger than a printed patch.  Rotations and shifts are random tries, of which the highest loss is kept:
+gradients help little here, and the worst of ten tries comes near the full grid.
 
 Reference: T. Brown et al. (2017), "Adversarial Patch", arXiv:1712.09665; D. Karmon et al. (2018), "LaVAN",
-arXiv:1801.02608 (one image, one place).
-
-The worst of some small rotations and shifts: no pixel is repainted, the camera is only held otherwise.
-
-Random tries, kept where the loss is highest; the authors found that gradients help little here and that the worst
-of ten random tries comes near the full grid.
-
-Reference: L. Engstrom et al. (2017), "Exploring the Landscape of Spatial Robustness", arXiv:1712.02779.
+arXiv:1801.02608 (one image, one place); L. Engstrom et al. (2017), "Exploring the Landscape of Spatial Robustness",
+arXiv:1712.02779.
 """
 
 from __future__ import annotations
@@ -102,7 +93,7 @@ class Spatial:
 
 
 def turned(images: Tensor, draw: Tensor, degrees: float, shift: float) -> Tensor:
-    """The images turned and shifted by their draws ``(N, 3)`` in -1..1; what comes in from outside is mirrored."""
+    """The images turned and shifted by their draws ``(N, 3)`` in -1..1; the outside is filled by reflection."""
     angle = draw[:, 0] * degrees * torch.pi / 180
     cosine, sine = torch.cos(angle), torch.sin(angle)
     height, width = images.shape[-2:]

@@ -1,9 +1,7 @@
-"""Square: a search that asks the model for its answers only, never for a gradient.
+"""Square: a black-box search that uses the model's answers only, never a gradient.
 
-It is here as a witness.  A model whose gradient leads nowhere falls to it while gradient attacks fail, so an
-image that Square breaks and they did not says that they were fooled.
-
-Every image draws its own squares from its own seed; the authors' code draws one place for the whole batch.
+It detects gradient masking: an image that Square breaks and gradient attacks do not shows that their gradients were
+misleading.  Every image draws its own squares from its own seed; the authors' code draws one place per batch.
 
 Reference: M. Andriushchenko et al. (2020), "Square Attack: a query-efficient black-box adversarial attack via
 random search", arXiv:1912.00049.
@@ -34,7 +32,7 @@ def area_share(query: int, queries: int, first: float) -> float:
 
 @dataclass
 class _Search:
-    """The images that still stand; every field has one entry for each."""
+    """The unbroken images; every field has one entry for each."""
 
     places: Tensor
     originals: Tensor
@@ -54,7 +52,7 @@ class Square:
     """Random search with squares on the margin between the classes.
 
     With ``patience`` the search for an image ends, at a tenth, a fifth and two fifths of the queries, where what
-    is missing is more than so many times what was won: each part of the search wins less than the one before.
+    is missing is more than ``patience`` times what was won: each part of the search wins less than the one before.
     """
 
     task: Task
@@ -96,7 +94,7 @@ class Square:
         return result
 
     def _ask(self, target: TargetModel, result: Tensor, state: _Search, tried: Tensor) -> _Search:
-        """Ask once for each image; keep what is better, drop what fell."""
+        """One query for each image; keep improvements, drop broken images."""
         answers = target.ask(tried)
         heights = margin(self.task, answers, state.targets)
         better = heights > state.height

@@ -1,6 +1,5 @@
-"""How an attack looks at the model: what it climbs, which way is up, and which images still stand.
-
-How far an attacked image may lie from its original: the L-infinity or the L2 ball, cut to 0..1.
+"""The objective of an attack (loss, direction, unbroken images) and its constraint: the L-infinity or L2 ball around
+the original, clipped to 0..1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Average precision of a detector's answers, the surest first, for any weights of the images.
+"""Average precision of a detector's answers, by descending confidence, for any weights of the images.
 
 References: T.-Y. Lin et al. (2014), "Microsoft COCO", arXiv:1405.0312 (the mean over ten overlaps, precision read
 at 101 recalls, the mean over classes); M. Everingham et al. (2010), doi:10.1007/s11263-009-0275-4 (one overlap).

@@ -1,11 +1,11 @@
 """Mean corruption error: a candidate's errors under corruption, as a multiple of its parent's.
 
-The published number divides by AlexNet's errors, which exist for ImageNet alone; here the parent takes that part,
-so 1 means no worse than the parent under the same corruption.  The relative one takes each model's own clean error
-off first: it asks what corruption adds, not what was wrong before.
+The published number divides by AlexNet's errors, which exist for ImageNet alone; here the parent is the baseline,
+so 1 means no worse than the parent under the same corruption.  The relative error first subtracts each model's own
+clean error, and so measures only what corruption adds.
 
 Intervals are Student's, on the linearised ratio (the delta method): each image counts once, with all of its
-conditions.  A parent without errors under some corruption leaves nothing to divide by.
+conditions.  The ratio is undefined if the parent has no errors under some corruption.
 
 Reference: D. Hendrycks and T. Dietterich (2019), arXiv:1903.12261, section 4.3.
 """

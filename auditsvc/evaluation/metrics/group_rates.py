@@ -1,8 +1,8 @@
-"""Rates of groups and how far they lie apart, from counts; and their resampling, on counts too.
+"""Rates of groups and the differences between them, from counts, with a bootstrap on counts.
 
-The numbers are those of fairlearn's ``MetricFrame``; the way is another.  Rows are counted once, into cells of
-(group, target, answer); everything else works on the cells.  Drawing rows with replacement is drawing cell counts
-from a multinomial, exactly, so a resample costs what the cells cost and not what the rows do.
+The rates are those of fairlearn's ``MetricFrame``.  Rows are counted once, into cells of (group, target, answer).
+Drawing rows with replacement is exactly a multinomial draw of cell counts, so the cost of a resample depends on the
+number of cells, not of rows.
 
 References: H. Weerts et al. (2023), "Fairlearn", JMLR 24 (257); R. G. Newcombe (1998), as in ``checks.fairness``.
 """
@@ -28,7 +28,7 @@ RateNumbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rates:
-    """One rate of one class on every slice: how many of how many, and how much the images tell."""
+    """One rate of one class on every slice: how many of how many, and the effective sample size."""
 
     hits: RateNumbers
     images: RateNumbers
@@ -64,7 +64,7 @@ def rates_of(kind: Kind, answers: Predictions, positive: int, slices: Slices, al
 
 
 def _places(slices: Slices, columns: Sequence[str]) -> Iterator[range]:
-    """For each of the columns where its slices stand among all names."""
+    """For each column the index range of its slices among all names."""
     start = 1
     for column in slices.columns:
         if column.column in columns:
@@ -168,7 +168,7 @@ class Cells:
         return _shares(self.counts, hits, among)
 
     def resampled(self, hits: Sequence[int], among: Sequence[int], draws: int, rng: np.random.Generator) -> RateNumbers:
-        """``(draws, G)``: the shares of so many bootstrap samples of all rows, drawn as cell counts."""
+        """``(draws, G)``: the rates in ``draws`` bootstrap samples of all rows, drawn as cell counts."""
         total = int(self.counts.sum())
         kept = np.empty((draws, len(self.counts)))
         step = max(1, 2**22 // self.counts.size)

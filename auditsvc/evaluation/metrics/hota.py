@@ -1,10 +1,10 @@
-"""Objects followed through a sequence, and how well: a plain tracker, HOTA and IDF1, as sums over frames.
+"""Multi-object tracking metrics: an IoU tracker, HOTA and IDF1, as sums over frames.
 
-The tracker stands behind both models alike, so what differs between them is what the detector lost.  It joins the boxes
-of one frame to those of the frames before by overlap alone.
+Both models use the same tracker, so differences come from the detector.  It joins the boxes of one frame to those of
+the preceding frames by overlap alone.
 
 References: E. Bochinski et al. (2017), "High-Speed Tracking-by-Detection without Using Image Information",
-doi:10.1109/AVSS.2017.8078516 (the tracker; here each frame is joined at its best as a whole); J. Luiten et al. (2021),
+doi:10.1109/AVSS.2017.8078516 (the tracker; here with an optimal assignment for each frame); J. Luiten et al. (2021),
 "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking", doi:10.1007/s11263-020-01375-2; E. Ristani et al.
 (2016), "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking", arXiv:1609.01775 (IDF1).
 """
@@ -44,7 +44,7 @@ class Frame:
 
     @classmethod
     def of(cls, boxes: Numbers, classes: Whole) -> Frame:
-        """Boxes whose names nobody knows yet."""
+        """Boxes without track identities."""
         return cls(boxes, classes, np.full(len(boxes), -1))
 
 

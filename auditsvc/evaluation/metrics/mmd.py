@@ -1,8 +1,8 @@
-"""How far is one data set from another, as the parent sees them?
+"""Distance between two data sets in the parent's outputs: the maximum mean discrepancy (MMD).
 
-The answers of a network, before they are turned into one class, are a description of an image.  The distance is
-the maximum mean discrepancy between the two sets of descriptions: 0 where no test could tell them apart.  The
-value is unbiased, so it can be a little under 0 for equal sets; its interval comes from blocks of image pairs.
+The outputs of a network before the decision describe an image; the MMD between two sets of outputs is 0 if their
+distributions are equal.  The estimate is unbiased, so it can be slightly negative; its interval comes from blocks of
+image pairs.
 
 Reference: A. Gretton et al. (2012), "A Kernel Two-Sample Test", JMLR 13 (the linear-time estimate, section 6).
 """

@@ -152,8 +152,8 @@ class RatioCheck(Check):
     """Compares measures of the corpus on the images as they are, on every slice of at least ``min_images`` images.
 
     For a measure ``M`` it emits ``M`` and ``parent_M``; ``drop.M`` (parent less candidate), or ``rise.M`` for an error
-    rate (candidate less parent); and ``M_difference`` and ``parent_M_difference``: on a slice how far that group lies
-    from any other of its column, on ``overall`` the worst column's.  The upper end of a difference holds as it is, the
+    rate (candidate less parent); and ``M_difference`` and ``parent_M_difference``: on a slice the largest difference
+    to any other group of its column, on ``overall`` the worst column's.  The upper end of a difference is uncorrected, the
     lower one is corrected for the number of pairs.  Where the task has classes, ``drop.worst_class`` is the largest
     loss of any one class; its upper end holds for all of them, its lower end is corrected for their number.
     """
@@ -190,7 +190,7 @@ class RatioCheck(Check):
         return type(self).by_class is not RatioCheck.by_class
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
-        """One pass, shared with every other check that looks at the images as they are."""
+        """One pass, shared with every other check of the unmodified images."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
         candidate, parent = self.counted(case, pair)
         rng = np.random.default_rng(case.seed)
@@ -237,7 +237,7 @@ class RatioCheck(Check):
     def _gaps(
         self, metric: str, values: Sequence[Numbers], tries: _Tries, slices: Slices, alpha: float
     ) -> Iterator[Reading]:
-        """How far each group lies from any other of its column."""
+        """The largest difference between each group and any other of its column."""
         kept = [int(images) >= self.min_images and bool(np.isfinite(one[0])) for images, one in
                 zip(tries.images, values, strict=True)]  # fmt: skip
         columns, start = [], 1
@@ -322,7 +322,7 @@ def _units(slices: Slices) -> Numbers:
 
 
 def _gap(one: Numbers, other: Numbers, draws: int, alpha: float, pairs: int) -> tuple[float, float, float]:
-    """How far two groups lie apart: value, the end corrected for all pairs, the end that holds as it is."""
+    """The difference of two groups: value, the end corrected for all pairs, the uncorrected end."""
     signed = one - other
     spread = float(np.nanstd(signed[1 : 1 + draws], ddof=1))
     value, normal = abs(float(signed[0])), NormalDist()

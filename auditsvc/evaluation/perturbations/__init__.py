@@ -1,1 +1,1 @@
-"""What is done to images: corruptions, lighting, occlusion, other cameras."""
+"""Image perturbations: corruptions, lighting, occlusion, camera changes."""

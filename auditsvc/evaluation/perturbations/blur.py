@@ -144,7 +144,7 @@ def zoomed(images: Tensor, factor: float) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _glasses(height: int, width: int, delta: int, rounds: int) -> Tensor:
-    """``(K, H * W)``: where each pixel looks through one of K panes; made as the authors do, pixel by pixel.
+    """``(K, H * W)``: the source of each pixel for each of K panes; made as the authors do, pixel by pixel.
 
     Their exchange of two pixels is a copy (both sides are views of one array), so it is a copy here.
     """
@@ -162,7 +162,7 @@ def _glasses(height: int, width: int, delta: int, rounds: int) -> Tensor:
 
 
 def glass_blur(images: Tensor, seeds: Tensor, sigma: float, delta: int, rounds: int) -> Tensor:
-    """Seen through frosted glass: pixels look up to ``delta`` beside them, between two gaussian blurs."""
+    """Frosted glass: each pixel is taken from up to ``delta`` pixels away, between two gaussian blurs."""
     height, width = images.shape[-2:]
     with torch.inference_mode(mode=False):
         panes = _glasses(height, width, delta, rounds).to(images.device)

@@ -1,8 +1,7 @@
-"""The same scene from another camera, another pipeline or on another day.
+"""Camera and codec changes: the same scene from another camera, with other preprocessing or on another day.
 
-Smaller changes than the corruptions, of the kind that nobody notices when a camera, a codec or a resizing library
-is replaced.  All functions take ``images (N, C, H, W)`` in 0..1 and ``seeds (N,)``; blurs are in shares of the width,
-so that one number means the same for every size.
+They are smaller than the corruptions, as when a camera, a codec or a resizing library is replaced.  All functions take
+``images (N, C, H, W)`` in 0..1 and ``seeds (N,)``; blur widths are fractions of the image width.
 """
 
 from __future__ import annotations

@@ -1,22 +1,14 @@
-"""The corruptions of ImageNet-C and CIFAR-10-C: 15 for judging and 4 to spare, each at five severities.
+"""The corruptions of ImageNet-C and CIFAR-10-C: 15 for evaluation and 4 for validation, each at five severities.
 
-Written for batches of tensors; an image's corruption depends on its own seed alone.  Parameters are the authors'
-(``tables``).  What does not depend on the image, such as noise, fog or snow, is drawn once into a bank, and every
-image takes the window that its seed names.  Frost is the exception to the letter: the authors paste photographs
-from the web, which are not ours to ship, so a texture with the photographs' colours and spectrum stands in.
+Parameters are those of make_imagenet_c.py and make_cifar_c.py for severity 1 to 5; elastic parameters of ImageNet-C
+are fractions of the side.  Corruptions run on batches of tensors, and each depends on the image's own seed alone.
+Noise, fog and snow are drawn once from a fixed seed into a bank, from which each image takes the window that its seed
+selects: drawing fresh normal numbers would cost more than all else.  Windows of two images may overlap, which no
+statistic over images can distinguish from fresh draws at these sizes.  Frost uses a synthetic texture with the colours
+and spectrum of the authors' photographs, which cannot be redistributed.
 
 Reference: D. Hendrycks and T. Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", arXiv:1903.12261; C. Michaelis et al. (2019), arXiv:1907.07484 (any image size).
-
-Chance that is drawn once: long rows of noise and sheets of weather, of which each image takes its own window.
-
-Drawing fresh normal numbers costs more than everything else that a noise does.  A bank holds millions of them, made
-from a fixed seed, the same on every machine; the place of an image's window comes from the image's seed.  Windows
-of two images may overlap, which no statistic over images can tell from fresh draws at these sizes.
-
-The authors' parameters, severity 1 to 5, as in make_imagenet_c.py and make_cifar_c.py.
-
-What each means is said by the function that takes it.  Elastic parameters of ImageNet-C are shares of the side.
 """
 
 from __future__ import annotations
@@ -143,7 +135,7 @@ ALIKE: dict[str, float] = {
     "frost": 0.12,
     "spatter": 0.10,
 }
-"""Corruptions with chance: by what share the mean and the spread of the change that they make may differ from the
+"""Random corruptions: by what share the mean and the spread of the change that they make may differ from the
 authors' code over some hundred images.  Fog, frost and snow vary much from image to image; frost is a stand-in."""
 
 

@@ -1,8 +1,7 @@
-"""What can be in front of a thing: plain patches, bars, clutter, other objects.
+"""Occlusions: plain patches, bars, clutter, other objects.
 
-A black cover would also be a change of exposure, so what is hidden is filled with grey, noise or parts of the
-picture itself.  All functions take ``images (N, C, H, W)`` in 0..1 and ``seeds (N,)`` and hide about ``fraction``
-of each image's area.
+A black cover would also change the exposure, so covers are grey, noise or parts of the image itself.  All functions
+take ``images (N, C, H, W)`` in 0..1 and ``seeds (N,)`` and hide about ``fraction`` of each image's area.
 
 Reference: T. DeVries and G. W. Taylor (2017), arXiv:1708.04552 (Cutout); K. K. Singh and Y. J. Lee (2017),
 arXiv:1704.04232 (hide-and-seek); P. Chen et al. (2020), arXiv:2001.04086 (GridMask); A. Kortylewski et al. (2020),
@@ -20,7 +19,7 @@ from auditsvc.evaluation.perturbations.noise_bank import side_of, squares
 from auditsvc.evaluation.randomness import uniform
 
 _SCREENS = 12
-"""The grid of hide-and-seek has so many cells along the image's shorter side, where there is room."""
+"""Cells of the hide-and-seek grid along the image's shorter side, where there is room."""
 
 
 def hide_square(images: Tensor, seeds: Tensor, *, fraction: float, grey: float) -> Tensor:

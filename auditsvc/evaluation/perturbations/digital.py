@@ -1,6 +1,5 @@
-"""Digital: brightness, contrast, saturation, elastic warps, pixelation and JPEG.
-
-Noise: gaussian, shot, impulse and speckle.
+"""Digital corruptions and noise: brightness, contrast, saturation, elastic warps, pixelation, JPEG; gaussian, shot,
+impulse and speckle noise.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def saturate(images: Tensor, _seeds: Tensor, gain: float, offset: float) -> Tens
 
 @lru_cache(maxsize=16)
 def _box(size: int, smaller: int) -> Tensor:
-    """``(smaller, size)``: each output is the mean of the pixels whose middle lies in its box, as Pillow's BOX."""
+    """``(smaller, size)``: each output is the mean of the pixels whose centre is in its box, as Pillow's BOX."""
     scale = size / smaller
     reach = 0.5 * max(scale, 1.0)
     matrix = np.zeros((smaller, size))

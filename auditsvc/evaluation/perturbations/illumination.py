@@ -1,9 +1,8 @@
-"""Light and cameras: what a change of light does to an image, computed where light adds up.
+"""Illumination and sensor models, computed in linear light.
 
-Stored images are sRGB: equal steps look equal, but light doubles in other steps.  Every disturbance here goes to
-linear light first, works in physical units (stops, kelvin, electrons), clips where a sensor would, and comes back.
-
-All functions take ``images (N, C, H, W)`` in 0..1 and ``seeds (N,)`` and give images of the same shape.
+Stored images are sRGB.  Every disturbance converts to linear light first, works in physical units (stops, kelvin,
+electrons), clips where a sensor would, and converts back.  All functions take ``images (N, C, H, W)`` in 0..1 and
+``seeds (N,)`` and return images of the same shape.
 
 Reference: IEC 61966-2-1:1999 (sRGB); EMVA 1288 (sensor noise); B. Kim et al. (2002), US 7024034 (chromaticity of
 black bodies, 1667 to 25000 K); K. Lam (1985), "Metamerism and colour constancy" (the Bradford transform).
@@ -51,7 +50,7 @@ def bend(images: Tensor, _seeds: Tensor, *, gamma: float) -> Tensor:
 def dim(
     images: Tensor, seeds: Tensor, *, stops: float, full_well: float, read_noise: float, regain: bool = True
 ) -> Tensor:
-    """A scene with so many stops less light on a sensor that counts electrons.
+    """A scene at an exposure changed by ``stops`` (negative is darker), on a sensor that counts electrons.
 
     ``full_well`` electrons are white; photons arrive by Poisson's law, reading adds ``read_noise`` electrons (rms).
     With ``regain`` the camera amplifies back to the old brightness, and the noise with it.

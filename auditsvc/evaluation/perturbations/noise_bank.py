@@ -1,6 +1,5 @@
-"""A bank of random numbers, drawn once, that the random corruptions take windows of.
-
-Squares in images, placed by two numbers in 0..1 each: what patches, occlusions and searches share.
+"""A bank of random numbers, drawn once, of which each image takes a window; and masks of squares, placed by two numbers
+in 0..1, for patches, occlusions and searches.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def side_of(fraction: float, height: int, width: int) -> int:
 def squares(down: Tensor, across: Tensor, side: int, height: int, width: int) -> Tensor:
     """``(N, 1, H, W)`` bool, true inside one square of each image.
 
-    The square lies wholly inside; where it would be taller or wider than the image it is cut to it.
+    The square is wholly inside the image, and cut to its size if larger.
     """
     tall, wide = min(side, height), min(side, width)
     top = (down * (height - tall + 1)).long()[:, None]
@@ -35,7 +34,7 @@ def squares(down: Tensor, across: Tensor, side: int, height: int, width: int) ->
 
 
 LENGTH = 1 << 22
-"""Numbers in a row: 27 images of 224 pixels and three channels beside each other, or 1300 of 32."""
+"""Numbers in a row: 27 images of 224 pixels and three channels, or 1300 of 32."""
 
 
 @lru_cache(maxsize=2)
