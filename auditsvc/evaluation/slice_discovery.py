@@ -62,8 +62,8 @@ def halves(images: int, clusters: NDArray[np.int64] | None, seed: int) -> tuple[
 def discovered_slices(
     change: Numbers, slices: Slices, seed: int, alpha: float, most: int = 5, step: float = 0.0
 ) -> tuple[tuple[Group, ...], int]:
-    """At most ``most`` groups with the largest losses, and how many were tried; ``change`` (N,) is each image's loss, and
-    ``step`` what it must exceed for the image to be lost.
+    """At most ``most`` groups with the largest losses, and how many were tried; ``change`` (N,) is each image's loss,
+    and ``step`` what it must exceed for the image to be lost.
 
     The halves are drawn from the seed, so the same answers give the same suggestions.
     """

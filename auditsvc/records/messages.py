@@ -15,7 +15,7 @@ POWER = 0.8
 
 
 _TOO_MANY = 20
-"""Estimates above this multiple of the available images are not reported."""
+"""An estimate above this multiple of the available images is reported as too near the limit."""
 
 
 def finding_message(

@@ -153,7 +153,7 @@ class RatioCheck(Check):
 
     For a measure ``M`` it emits ``M`` and ``parent_M``; ``drop.M`` (parent less candidate), or ``rise.M`` for an error
     rate (candidate less parent); and ``M_difference`` and ``parent_M_difference``: on a slice the largest difference
-    to any other group of its column, on ``overall`` the worst column's.  The upper end of a difference is uncorrected, the
+    to any other group of its column, on ``overall`` the worst column's.  Its upper end is uncorrected, the
     lower one is corrected for the number of pairs.  Where the task has classes, ``drop.worst_class`` is the largest
     loss of any one class; its upper end holds for all of them, its lower end is corrected for their number.
     """
