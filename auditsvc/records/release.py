@@ -189,7 +189,7 @@ class Verification(Value):
 pass
 
 Watched = Literal["steady", "worse", "unknown"]
-"""``steady``: every blocking rule holds on the newer images too and nothing fell; ``worse``: something is broken;
+"""``steady``: every blocking rule holds on the newer images too and nothing regressed; ``worse``: something is broken;
 ``unknown``: a blocking rule can't be decided on so few images."""
 
 

@@ -141,7 +141,7 @@ def prepare_queries(
 
     A model that is right 99 times of 100 hesitates on few images, and then its labels alone are too little evidence.
     ``halfway`` makes images on which it hesitates, each a mixture of two of the pool that it answers
-    differently.  They look like double exposures, which a thief's filter might refuse.
+    differently.  They look like double exposures, which an input filter might reject.
 
     All are rounded to 8 bits, so that they can be published as image files.
 

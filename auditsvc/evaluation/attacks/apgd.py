@@ -43,7 +43,7 @@ class _Climb:
     opening: Tensor
 
     def keep(self, standing: Tensor) -> None:
-        """Drop the images that fell."""
+        """Drop the broken images."""
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name)[standing])
 

@@ -43,7 +43,7 @@ class _Search:
     opening: Tensor
 
     def keep(self, standing: Tensor) -> _Search:
-        """The search without the images that fell."""
+        """The search without the broken images."""
         return _Search(*(getattr(self, name)[standing] for name in self.__dataclass_fields__))
 
 

@@ -136,7 +136,7 @@ ALIKE: dict[str, float] = {
     "spatter": 0.10,
 }
 """Random corruptions: by what share the mean and the spread of the change that they make may differ from the
-authors' code over some hundred images.  Fog, frost and snow vary much from image to image; frost is a stand-in."""
+authors' code over some hundred images.  Fog, frost and snow vary much from image to image; frost is synthetic."""
 
 
 _WORKS: dict[Corruption, Callable[..., Tensor]] = {
