@@ -4,12 +4,12 @@ A violated rule is a *result* (a verdict), a crashed check is a *record* (``Chec
 request, file, policy or signature, or a tool that is missing, is an *error*::
 
     AuditError                     code             HTTP  exit
-    |-- InvalidInput               invalid-input     422     2   what was given cannot be used
+    |-- InvalidInput               invalid-input     422     2   the input cannot be used
     |   |-- InvalidPolicy          invalid-policy    422     2   all faults of a policy, with their lines
     |   |-- InvalidDataset         invalid-dataset   422     2   images and metadata do not belong together
     |   `-- Refused                refused           422     2   model files that were not admitted, with every reason
     |-- NotFound                   not-found         404     2   no such record, model or file
-    |-- Conflict                   conflict          409     2   somebody else did it first, or it is too late
+    |-- Conflict                   conflict          409     2   already done by another caller, or too late
     |-- Forbidden                  forbidden         403     2   this person may not do this
     |   |-- NotApproved            not-approved      403     2   a release without its decision or approvals
     |   `-- NotVerified            not-verified      403     2   a release that was to be loaded and is not valid
@@ -75,7 +75,7 @@ class NotFound(AuditError):
 
 
 class Conflict(AuditError):
-    """The state of things forbids it: done already by somebody else, or too late."""
+    """The current state does not allow it: already done by another caller, or too late."""
 
     code = "conflict"
     status = 409

@@ -1,1 +1,1 @@
-"""The outside world: one file or folder for each thing that a port stands for.  Adapters do not know each other."""
+"""Implementations of the ports: one file or folder for each.  Adapters do not import each other."""

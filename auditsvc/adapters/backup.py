@@ -1,10 +1,10 @@
-"""A copy of a store that can be put in its place, taken while the service runs.
+"""Online backup of a store, taken while the service runs.
 
-Databases first, each in one moment of its own (SQLite's backup interface), the ledger before all; then the files.
-Files are never changed and are there before a record names them, so the copy holds every file that its ledger names.
+Databases are copied first, the ledger before all others, each as a consistent snapshot (SQLite's backup API); then the
+files.  Files are immutable and are written before a record names them, so the copy has every file its ledger names.
 
-Limits: databases that are elsewhere (PostgreSQL), object storage and data sets are not copied.  A copy holds the
-private keys: keep it as you keep them.
+Limits: external databases (PostgreSQL), object storage and data sets are not copied.  A backup contains the private
+keys: protect it accordingly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DATABASES = ("ledger.db", "access.db", "mlflow.db", "jobs.db")
 """The ledger first: what it names is there already, in the other databases too."""
 
 _LEFT_OUT = {"data", "workers"}
-"""Data sets are somebody else's and may be large; the locks of workers mean nothing elsewhere."""
+"""Data sets are managed elsewhere and may be large; worker locks are only valid on this machine."""
 
 
 def back_up(store: Path, target: Path) -> tuple[str, ...]:

@@ -1,18 +1,13 @@
-"""Content-addressed files: in a folder of this machine, or in object storage.
+"""Content-addressed files, in a local folder or in object storage (fsspec: ``s3://bucket/prefix`` and others).
 
-Content-addressed files in a folder: ``ab/cdef...`` holds the bytes whose SHA-256 is ``abcdef...``.
+The blob with SHA-256 ``abcdef...`` is stored as ``ab/cdef...``.  Writes are atomic: a local blob is written to a
+temporary file, flushed and renamed; an object appears when its upload is complete.  Partial writes are removed at once
+or, after a crash, by later writes.  Objects are hashed before the upload and again when they are read.
 
-A blob is written beside its place, flushed to the disk, and renamed: after a crash or on a full disk it is there
-whole, or it is not there.  What was half-written is removed at once, or, after a kill, with the next writes.
+Endpoint and credentials of object storage come from the environment variables of the storage library
+(``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...), never from the settings of auditsvc.
 
-Content-addressed files in object storage, through fsspec: ``s3://bucket/place`` and whatever else fsspec knows.
-
-An object appears when its upload is complete, never before; so a blob is there whole, or it is not there.  The bytes
-are hashed before they are sent, and again when they are read.  Keys and endpoint come from the environment that the
-storage's own library reads (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ...), never from our settings.
-
-Limit: a storage that lets an object be overwritten lets whoever may write there damage blobs; that is noticed when
-they are read, not prevented.
+Limit: if the storage allows overwrites, anyone with write access can corrupt blobs; reads detect it.
 """
 
 from __future__ import annotations
@@ -214,7 +209,7 @@ def writes(folder: Path) -> Iterator[None]:
         what = {
             errno.ENOSPC: "the disk is full: free some space",
             errno.EDQUOT: "the quota of this user is used up: free some space",
-            errno.EROFS: "it lies on a read-only disk: choose another folder",
+            errno.EROFS: "the file system is read-only: choose another folder",
             errno.EACCES: "this user may not write there: change the folder's rights or choose another",
             errno.EPERM: "this user may not write there: change the folder's rights or choose another",
             errno.ENOTDIR: "a part of its path is a file: choose another folder",

@@ -1,8 +1,8 @@
 """Keys in files: made on first use, for an installation on one machine.
 
-Good enough to try everything and to sign for oneself.  Whoever can read the folder can sign as every
-role, so four roles in one folder are four names and not four people; a service that others rely on keeps
-at least the release key in an HSM or KMS.  A passphrase encrypts the private keys at rest.
+Suitable for evaluation and single-user installations.  Anyone who can read the folder can sign as every role,
+so a service that others rely on should keep at least the release key in an HSM or KMS.  A passphrase
+encrypts the private keys at rest.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ watermark.secret                    32 bytes from which the marks in models are 
 trust-policy.json                   all public keys with their roles: whom to trust, and for what
 trusted_root.json                   the log, for clients of Sigstore
 
-What they are not: proof to strangers. Whoever can read this folder can sign as every role.
-Give release.pub or trust-policy.json to others on a way that does not lead through a release.
-Back this folder up: without watermark.secret no mark is ever found again.
+Anyone who can read this folder can sign as every role, so these keys prove nothing to third parties.
+Distribute release.pub or trust-policy.json through a channel that is independent of the releases.
+Back up this folder: without watermark.secret no watermark can be detected.
 """
 
 
@@ -131,7 +131,7 @@ class FileKeys:
         return old
 
     def watermark_secret(self) -> bytes:
-        """32 random bytes, kept beside the keys.
+        """32 random bytes, stored next to the keys.
 
         Raises:
             Unavailable: the file can't be read or written.
@@ -164,7 +164,7 @@ class FileKeys:
         return (*(f"{role}.key" for role in _ROLES if role not in self._elsewhere), "watermark.secret")
 
     def _publish(self) -> None:
-        """Write the public halves beside the keys."""
+        """Write the public keys next to the private keys."""
         for role in _ROLES:
             self._create(f"{role}.pub", self.signer(role).public_pem, 0o644)
         trust = TrustRoot.of_keys(self)

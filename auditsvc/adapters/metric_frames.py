@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def metric_frame(answers: Predictions, column: SliceColumn, positive: int) -> MetricFrame:
     """Accuracy, selection rate, true and false positive rate and count of each group of one column.
 
-    ``answers`` are one model's; ``positive`` is the class that stands against the rest.  Images in no group of
+    ``answers`` are one model's; ``positive`` is the positive class (one versus rest).  Images in no group of
     the column are left out.
 
     Raises:

@@ -1,21 +1,13 @@
-"""Models in MLflow: versions, lineage, tags, aliases, through MLflow's own client.
+"""The model registry in MLflow: versions, lineage, tags, aliases and stages, through MLflow's own client.
 
-``registry`` is what is registered and how, ``opening`` how the store is opened and what its errors mean.  MLflow takes
-over a second to import, so it is imported on first use only.
+A model version points to a run with the model's files as artifacts.  It is never logged as an MLflow *model*, which
+would pickle or trace the network and infer requirements; only the files are released.  A digest tag identifies the
+content of a version, and every operation looks it up first, so that an interrupted registration is completed by the
+next one, under the same version.
 
-Opening an MLflow store, and what its errors mean.
-
-A new SQLite store is built in memory and put in its place whole: MLflow's own first start runs some seventy
-migrations, each with its own commit, and doesn't survive being killed among them.
-
-Where MLflow's aliases and stages are, page by page, as everybody left them.
-
-What is registered, and how.
-
-A version is a run with the model's files as artifacts, and a model version that points at them.  It is never
-logged as an MLflow *model*: that would pickle, or trace the network and infer requirements, for nothing, because
-what is released is the files.  The digest tag says which version holds what; everything that was done is looked up
-by it first, so that a registration that was killed is finished by the next one, under the same version.
+A new SQLite store is built in memory and moved into place whole, because MLflow's first start runs some seventy
+migrations, each with its own commit, and does not survive being killed between them.  MLflow takes over a second to
+import, so it is imported on first use only.
 """
 
 from __future__ import annotations
@@ -50,9 +42,9 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
-"""MLflow reads its settings from the environment; ours hold where nobody has set another.
+"""Defaults for MLflow's environment variables; values that are already set take precedence.
 
-Left to itself, MLflow tries a server that is not there for four minutes; ours gives up after a quarter of one.
+With MLflow's own defaults, requests to an unreachable server are retried for four minutes; with these, 15 seconds.
 """
 
 _KINDS: dict[str, type[NotFound] | type[Conflict] | type[InvalidInput]] = {

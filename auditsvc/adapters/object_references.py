@@ -23,7 +23,7 @@ class ObjectReferences:
     """``ports.References`` through fsspec."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
-        """``allowed`` are addresses such as ``s3://models/pruned``; what lies below one may be fetched.
+        """``allowed`` are prefixes such as ``s3://models/pruned``; only objects under one of them are fetched.
 
         Raises:
             InvalidInput: an address that is none of an object storage.

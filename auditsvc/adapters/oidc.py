@@ -1,8 +1,8 @@
-"""OpenID Connect: who a token of an issuer speaks of, and the login in a browser.
+"""OpenID Connect: validation of an issuer's tokens, and the browser login.
 
-The issuer is asked for its configuration and its keys, both are kept for an hour, and an unknown key is looked up
-again at most every half minute, so that nobody can make us ask all day.  Only signatures of key pairs are taken:
-``none`` and shared secrets are not in the list.  A token must name us as its audience.
+The issuer's configuration and keys are cached for an hour.  An unknown key is looked up at most every 30 seconds, so
+that forged tokens cannot flood the issuer.  Only asymmetric signatures are accepted, never ``none`` or shared secrets,
+and the audience of a token must be this service.
 
 References: OpenID Connect Core 1.0 and Discovery 1.0 (2014); RFC 7519 (JWT); RFC 7636 (PKCE); RFC 8725 (JWT best
 current practices).
@@ -164,7 +164,7 @@ class OidcIssuer:
 
 
 def _require_safe(url: str) -> None:
-    """Https, or this machine: keys that came over plain HTTP are anybody's."""
+    """Require HTTPS or loopback: keys fetched over plain HTTP could be replaced in transit."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https" and host:

@@ -51,7 +51,7 @@ class Place:
         asked = dict(parse_qsl(query, keep_blank_values=True))
         reasons = [f"{key} is not known" for key in named if key not in ("token", "object", "id", "type")]
         reasons += [f"{key} is not known" for key in asked if key not in ("module-path", "pin-source", "pin-value")]
-        reasons += ["pin-value shows the PIN to whoever sees the settings; use pin-source"] * ("pin-value" in asked)
+        reasons += ["pin-value exposes the PIN in the settings; use pin-source"] * ("pin-value" in asked)
         reasons += ["token is missing"] * ("token" not in named)
         reasons += ["object or id is missing"] * ("object" not in named and "id" not in named)
         reasons += [f"{key} is missing" for key in ("module-path", "pin-source") if key not in asked]

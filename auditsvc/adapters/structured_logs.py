@@ -1,4 +1,4 @@
-"""Log lines: words for people, or one JSON object a line for machines, with the ids of request, job and trace."""
+"""Log formats: plain text, or one JSON object per line, with the IDs of request, job and trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LogFormat = Literal["text", "json"]
 
 
 class JsonLines(logging.Formatter):
-    """One object a line.  A record's ``told`` becomes fields of their own."""
+    """One JSON object per line.  The entries of a record's ``told`` become separate fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""

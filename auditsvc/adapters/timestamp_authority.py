@@ -1,6 +1,6 @@
-"""Time stamps from an authority over HTTP: proof of when a signature existed, from somebody who is not us.
+"""Timestamps from an RFC 3161 authority over HTTP: third-party proof that a signature existed at a given time.
 
-Every answer is checked against the authority's own certificates before it is used.
+Every response is verified against the authority's certificates before it is used.
 
 Reference: C. Adams, P. Cain, D. Pinkas, R. Zuccherato (2001), "Time-Stamp Protocol", RFC 3161.
 """

@@ -47,7 +47,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     """The status of the answer.
 
     Raises:
-        Unavailable: nobody answers, or not in time.
+        Unavailable: no response, or none before the timeout.
     """
     parts = checked_address(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -1,9 +1,4 @@
-"""``backup``: a copy of the store that can be put in its place.
-
-``serve``: the API on the same store.
-
-``worker`` and ``jobs``: background work, done and looked at.
-"""
+"""``serve``, ``worker``, ``jobs`` and ``backup``: run the API and workers, manage jobs, back up the store."""
 
 from __future__ import annotations
 
@@ -95,13 +90,13 @@ def jobs_retry(job: JobName, store: Store = None, json: Json = False) -> None:
 
 @jobs_app.command("forget")
 def jobs_forget(
-    days: Annotated[int, typer.Option(min=0, help="Forget what ended so many days ago, or earlier.")],
+    days: Annotated[int, typer.Option(min=0, help="Delete jobs that ended at least this many days ago.")],
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Remove jobs that ended long ago, with what they told.  What they made stays in the ledger.
+    """Delete jobs that ended long ago, with their events.  Their results stay in the ledger.
 
-    Workers do it by themselves after AUDITSVC_JOB_RETENTION_DAYS (90).
+    Workers do this automatically after AUDITSVC_JOB_RETENTION_DAYS (90).
     """
     import datetime
 

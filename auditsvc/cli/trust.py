@@ -1,10 +1,6 @@
-"""``witness``: follow somebody else's log, and sign that it only grew.
+"""``witness``, ``keys``, ``trust`` and ``log``: cosign another log, manage signing keys, publish trust and proofs.
 
-To be run under another account than the log, best in another house.
-
-``keys``: which keys sign here, and what to do when one of them has served or was lost.
-
-``trust`` and ``log``: what is told to those who verify elsewhere.
+Run a witness under another account than the log it follows, ideally in another organisation.
 """
 
 from __future__ import annotations
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 keys_app = typer.Typer(help="The signing keys.", no_args_is_help=True, rich_markup_mode=None)
 
 RequestedBy = Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
+Reason = Annotated[str, typer.Option(help="Reason; it is recorded in the ledger.")]
 Since = Annotated[
     int | None, typer.Option("--compromised-since", help="It was in foreign hands from this index of the log on.")
 ]
@@ -159,7 +155,7 @@ def key(store: Store = None) -> None:
 
 
 witness_app = typer.Typer(
-    help="Follow somebody else's log, and sign that it only grew.", no_args_is_help=True, rich_markup_mode=None
+    help="Follow another log and cosign its checkpoints.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Folder = Annotated[Path, typer.Argument(help="The witness's own folder: its key, the logs, what it saw.")]

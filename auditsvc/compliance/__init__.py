@@ -1,11 +1,10 @@
-"""Reports explain: from records to what an auditor accepts and a manager understands.
+"""Reports for auditors and managers, built from records alone.
 
-``compose`` turns records into one ``Report``, plain data; each rendering prints that and nothing else.
-``assess`` holds the records against a framework, row by row; ``lint`` looks for what a report must never do.
-Nothing here measures or judges, and nothing here imports torch, a server or a database.
+``report``      records to one ``Report`` (plain data), its wording, and checks of the result
+``assessment``  the status of each row of a framework, from evidence and statements by people
+``render``      HTML, PDF, Markdown, OSCAL and the other formats; each prints the ``Report`` and nothing else
 
-How to read it: ``inputs`` and ``human`` (what goes in), ``framework`` (what it is held against), ``kinds`` and
-``rowrules`` (how a row gets its status), ``model`` (what comes out), ``renderings`` (how it looks).
+Nothing here measures or decides, and nothing imports torch, a server or a database.
 """
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling

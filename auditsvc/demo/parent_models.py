@@ -1,9 +1,7 @@
-"""Train the dense parent of the digits case: seconds on a CPU, the same bytes on the same machine.
+"""Train the parents of the digits case (seconds on a CPU) and the cells case (minutes), reproducibly on one machine.
 
-How the parent of the cells case was trained: minutes on a CPU, the same bytes on the same machine.
-
-``python -m auditsvc.demo.parent_models FOLDER`` trains it again.  The demo takes the result that ships with it, because
-it is the audit that is to be shown, and training would be most of the demo's time.
+``python -m auditsvc.demo.parent_models FOLDER`` trains the cells parent again; the demo uses the one in the package,
+because training would take most of its time.
 
 Reference: Z. Tian et al. (2019), "FCOS", arXiv:1904.01355 (which cell answers for which object); T.-Y. Lin et al.
 (2017), "Focal Loss for Dense Object Detection", arXiv:1708.02002; H. Rezatofighi et al. (2019), "Generalized

@@ -1,8 +1,6 @@
-"""The demo: from a dense parent to a verified release, printed while it runs.
+"""The demo: from a parent to a verified release, with the decisions and findings printed on the way.
 
-Every step finds what an earlier run has done, so a demo that was killed continues where it stopped.
-
-What the demo prints: the decisions as a table, overall first and then the slice, and the findings in words.
+Every step reuses the results of an earlier run, so an interrupted demo continues where it stopped.
 """
 
 from __future__ import annotations

@@ -1,16 +1,10 @@
-"""The outside world, as protocols.  ``auditsvc.adapters`` has one file for each; tests have working fakes.
+"""Protocols for everything outside the package: ledger, blobs, model registry, jobs, keys, timestamps, witnesses.
 
-Nothing above this line names MLflow, SQLAlchemy or a file system: a verb is given a ``Ports`` and uses it.
+``auditsvc.adapters`` has an implementation of each, and the tests have fakes.  Services are given a ``Context`` and
+never import MLflow, SQLAlchemy or fsspec themselves.
 
-What is being worked on, for every line that is logged meanwhile: the request's id, the job's id.
-
-It follows the work into the threads and tasks that it starts, and is never passed along by hand.
-
-Background work, as protocols: what runs a job's steps, and what those see of it who ask for it.
-
-The model registry, as a protocol.
-
-Keys, time stamps and witnesses, as protocols: who stands behind what is signed.
+The module also holds the logging context (IDs of request and job) as a context variable, which the threads and tasks of
+a request inherit.
 """
 
 from __future__ import annotations
@@ -64,7 +58,7 @@ Result = dict[str, Any]
 
 
 class Runner(Protocol):
-    """Runs one job's steps.  A step whose result is kept is never run again, whoever was killed in between."""
+    """Runs one job's steps.  A step with a stored result is never run again, even after a crash."""
 
     def step(self, name: str, work: Callable[[], Result]) -> Result:
         """The result of this step: kept from before, or worked out now.
@@ -161,11 +155,11 @@ class Registry(Protocol):
         ...
 
     def aliased(self, model: str, alias: str) -> str | None:
-        """The version that carries the alias, or None: an alias that nobody carries is an ordinary state."""
+        """The version with this alias, or None: an unassigned alias is not an error."""
         ...
 
     def placed(self) -> dict[str, Placed]:
-        """Where the aliases and stages of all models are, whoever put them there; models without any are left out."""
+        """The aliases and stages of all models, from any source; models without any are omitted."""
         ...
 
     def set_stage(self, model: str, version: str, stage: str | None) -> None:
@@ -393,14 +387,14 @@ class References(Protocol):
             InvalidInput: it is no address.
             Forbidden: the operator did not allow this place.
             NotFound: there is nothing.
-            Refused: something else lies there than the files of a model, or larger ones.
+            Refused: the folder has other files than those of a model, or larger ones.
             Unavailable: it can't be read.
         """
         ...
 
 
 class Progress(Protocol):
-    """Tells somebody how long work goes: what, how many, how long still."""
+    """Reports progress: the step, the units done, the time left."""
 
     def step(self, title: str, total: int | None = None) -> AbstractContextManager[Tick]:
         """A step with a title and, where known, the number of ticks in it.
@@ -419,7 +413,7 @@ class Tick(Protocol):
     """Called once for each finished unit of a step."""
 
     def __call__(self, units: int = 1) -> None:
-        """So many more units are done."""
+        """Report ``units`` more as done."""
         ...
 
 

@@ -19,7 +19,7 @@ The parts, each of which imports only those above it
 ``verifier``
     ``verify`` runs every step and reports all of them; ``load_verified`` returns the bytes that were verified;
     ``verify_folder`` checks a plain OMS signature.  ``attestation`` checks one bundle, ``checks`` whether the
-    attestations, the files and the decision agree, and ``context`` holds what was found so far.
+    attestations, the files and the decision agree, and ``verification_context`` holds what was found so far.
 ``signer``
     ``attest`` signs a release or a rejection, ``checkpoint_store`` guards the log against a restored backup, and
     ``log_witness`` cosigns the checkpoints of other logs.  The signer verifies its own output before it publishes it.

@@ -174,7 +174,7 @@ def _admitted(
     if (folder / ONNX).is_file():
         reasons = compare_onnx((folder / ONNX).read_bytes(), model, images)
         if reasons:
-            raise Refused(f"{ONNX} is not the model beside it", reasons)
+            raise Refused(f"{ONNX} differs from the model in the same folder", reasons)
     paths = [folder / name for name in (WEIGHTS, CARD, ONNX, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,

@@ -87,7 +87,7 @@ def _answered(view: View, decision: Decision) -> tuple[Answer, tuple[str, ...], 
     if not releases:
         wanted = view.get(Policy, decision.policy).approvals
         given = len(view.find(Approval, decision.digest))
-        return "inconclusive", (f"approved by the gate, not released: {given} of {wanted} people consented",), None
+        return "inconclusive", (f"approved by the gate, not released: {given} of {wanted} approvals given",), None
     sealed = releases[-1].digest
     revocations = view.find(Revocation, sealed)
     if revocations:

@@ -142,7 +142,7 @@ def _foreign(path: Path) -> str | None:
 
 def _converted(path: Path, question: Question | None, folder: Path) -> Path:
     if question is None:
-        raise InvalidInput(f"{path.name} does not name its classes: give them, and the size of an image, beside it")
+        raise InvalidInput(f"{path.name} does not name its classes: pass the classes and the image size")
     model = from_onnx(path, task=question.task, classes=question.classes, image=question.image, output=question.output)
     for name, data in model_files(model.weights(), model.card).items():
         (folder / name).write_bytes(data)

@@ -1,9 +1,8 @@
-"""Back-test a policy: its decisions on every candidate judged so far.  It measures and stores nothing.
+"""Read policies from YAML files, and back-test a policy on every candidate judged so far.
 
-Policies as YAML files.  Every fault is reported at once, each with its line.
-
-A policy that is read here is complete: the parameters of its checks have their defaults filled in, so that the
-digest pins them, and every reading that a rule names is one that its check declares.
+All faults of a file are reported at once, each with its line.  A policy that was read is complete: the parameters of
+its checks have their defaults filled in, so that the digest pins them, and every metric that a rule names is declared
+by its check.  A back-test measures and stores nothing.
 """
 
 from __future__ import annotations

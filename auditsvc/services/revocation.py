@@ -12,14 +12,14 @@ from auditsvc.records import Release, Revocation, RevocationRequest, Rollback, R
 
 
 def pending_revocation(ledger: Ledger, release: Release) -> RevocationRequest | None:
-    """The request to revoke this release that nobody has confirmed yet."""
+    """The request to revoke this release that is not confirmed yet."""
     if ledger.find(Revocation, release.digest):
         return None
     return next(iter(ledger.find(RevocationRequest, release.digest)), None)
 
 
 def pending_rollback(ledger: Ledger, release: Release) -> RollbackRequest | None:
-    """The request to roll back to this release that nobody has confirmed yet."""
+    """The request to roll back to this release that is not confirmed yet."""
     rollbacks = [item for item in ledger.find(Rollback, release.digest) if not item.rehearsal]
     last = max((item.at for item in rollbacks), default=None)
     requests = ledger.find(RollbackRequest, release.digest)

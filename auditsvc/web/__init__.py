@@ -1,15 +1,10 @@
-"""The service: the same verbs as the command line, over HTTP.
+"""The service: the use cases of the command line, over HTTP.
 
-The parts, from the outside in
-------------------------------
-serving
-    Opens the store, binds the address, stops gracefully.
-guarding, identity, roles
-    Who may come in: hosts, body limits and headers; tokens; one table of every route and the role it needs.
-problems
-    Every error as Problem Details (RFC 9457) with a stable code.
-gate, health, ... (one file for each kind of record)
-    The routes.  They hold no logic of their own: each calls a verb of ``pipeline`` or reads the ledger.
+``app``                        opens the store, binds the address, shuts down gracefully
+``middleware``, ``rate_limit`` host check, body limits, security headers, request limits
+``auth``                       tokens, OIDC login, and the role that each route requires
+``problems``                   errors as Problem Details (RFC 9457) with stable codes
+``v1``, ``pages``              the routes; they contain no logic and call ``auditsvc.services`` or read the ledger
 
 Neither torch nor MLflow is imported here; the few routes that need them import them when they are called.
 """
@@ -31,7 +26,7 @@ def create_app(site: ProjectState) -> FastAPI:
     that is left out.
 
     Raises:
-        InvalidInput: a route that nobody gave a role; it would be open or dead.
+        InvalidInput: a route does not declare a role.
     """
     app = FastAPI(
         title="auditsvc",

@@ -195,7 +195,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool) -> None:
-    """What whoever started it needs to know; a token that is made here is shown here only."""
+    """Print the addresses, and the new admin token, which is not shown again."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     lines = [f"auditsvc {__version__} serves {site.folder}", f"  pages   {address}/", f"  API     {address}/docs"]
     if site.local:

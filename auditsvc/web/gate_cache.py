@@ -1,13 +1,13 @@
-"""Answers to the gate question, remembered until the ledger says something new.
+"""A cache of gate responses, invalidated by changes of the ledger.
 
-Making an answer reads several records, each checked against its digest: about a millisecond, most of it computing.
-A SQLite file is read on the event loop itself, since its readers never wait and a thread that computes holds the loop
-up by more than the answer takes; another database is asked by a few threads.
+A response reads several records and checks each digest, which takes about a millisecond, most of it CPU time.  SQLite
+is read on the event loop itself: its readers never wait, and a busy thread would block the loop for longer than the
+query takes.  Other databases are queried from a few threads.
 
-Asking whether the ledger was written since takes microseconds: SQLite counts the commits of all processes (``PRAGMA
-data_version``), another database is asked for the size of the log.  If it was written, the new entries of the log are
-read, and everything remembered is thrown away if one of them can change an answer.  So an answer is never older than
-the last commit: a revocation counts at the next request, from whichever process it came.
+Whether the ledger changed is checked for every request, in microseconds: SQLite counts the commits of all processes
+(``PRAGMA data_version``); other databases are asked for the size of the log.  The cache is cleared if a new log entry
+can change a response, so a response is never older than the last commit: a revocation by any process takes effect at
+the next request.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ class GateCache:
             self._watch.close()
 
     async def ask(self, model: str, version: str, policy: str | None) -> CachedAnswer:
-        """The answer as the ledger stands now.
+        """The response for the current state of the ledger.
 
         Raises:
-            NotFound: nobody submitted this version.
+            NotFound: this version was not submitted.
             Unavailable: the ledger can't be read.
         """
         question = (model, version, policy)

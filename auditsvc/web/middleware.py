@@ -1,16 +1,12 @@
-"""The door: what is done with every request before any route sees it, and with every answer.
+"""Middleware for every request and response: host check, body limit, security headers, rate limit, logging.
 
-- A ``Host`` that is not ours is refused, so that a web page can't reach a service on loopback by a name of its own
-  that it lets point here (DNS rebinding).
-- A body is never larger than its route allows, whether it says so or not.
-- Every answer carries the headers that keep browsers from doing more with it than show it.
-- Every request has an id, is counted, and what was changed or refused is logged: method, path without query, status,
-  time, id.  No header and no body is ever logged.
-
-How many requests one caller may send: a bucket for each, which fills as time goes by.
-
-A caller is a token, or an address without one; the bucket holds two seconds' worth.  Whoever asks from the machine
-itself, without a token, is not counted.
+- An unknown ``Host`` is rejected, so that DNS rebinding cannot reach a service on loopback.
+- A body is never larger than its route allows, with or without a ``Content-Length``.
+- Every response has security headers for browsers.
+- Every request has an ID and is counted.  Changes and rejections are logged with method, path without query, status,
+  duration and ID; headers and bodies are never logged.
+- Each caller, a token or else an address, has a token bucket of two seconds' worth of requests.  Requests from the
+  same machine without a token are not limited.
 
 Limit: each process counts for itself.
 """

@@ -1,8 +1,7 @@
-"""The OpenAPI document: FastAPI's, with roles, tokens, errors and links between operations added.
+"""The OpenAPI document, the API reference, the list of error codes, and static files.
 
-The API reference (Redoc over the OpenAPI document), the list of error codes, and static files.
-
-Redoc is part of the package, so the page works offline and loads nothing from other hosts.
+The document is FastAPI's, with roles, tokens, errors and links between operations added.  Redoc is part of the package,
+so the reference works offline and loads nothing from other hosts.
 """
 
 from __future__ import annotations

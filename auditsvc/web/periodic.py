@@ -1,11 +1,10 @@
-"""A worker of the service's own, so that the embedded installation needs no second command.
+"""Background tasks of the service: webhook delivery, watching the registry, and embedded workers.
 
-It is started when there are jobs and none before, because it brings torch along, and ends with the service.
+Each task runs periodically in its own thread and can be woken early.  A run that fails because a dependency is
+unavailable is logged and retried.
 
-What the service does beside answering: telling receivers of events, and watching the registry.
-
-Each work runs in its own thread, again and again; it can be woken before its time.  A round that fails because
-something else is not there is logged and tried again.
+Worker processes are started only when jobs are queued, because they import torch, and end with the service, so that
+the embedded installation needs no second command.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _log = logging.getLogger("auditsvc.background")
 
 @dataclass
 class PeriodicTask:
-    """One kind of work, done every so many seconds until it is stopped."""
+    """A task that runs every ``every_s`` seconds until it is stopped."""
 
     name: str
     work: Callable[[], object]
@@ -70,13 +69,13 @@ PATIENCE_S = 30.0
 
 @dataclass
 class WorkerProcesses:
-    """At most so many worker processes, while there is something to do."""
+    """Up to ``most`` worker processes, while jobs are queued."""
 
     jobs: Jobs
     command: Sequence[str]
     most: int
     database: Path | None = None
-    """The jobs' SQLite file, where it is one: without it nobody ever asked for a job."""
+    """The SQLite file of the jobs, if SQLite is used: while it does not exist, no job was ever submitted."""
     _hired: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def look(self) -> None:

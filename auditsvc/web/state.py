@@ -34,7 +34,7 @@ class ProjectState:
     access: TokenStore
     answers: GateCache
     local: bool
-    """Bound to loopback: whoever is on this machine may read without a token."""
+    """Bound to loopback: local requests may read without a token."""
     hosts: frozenset[str]
     """Names that this service answers for, without a port."""
     metrics: ServiceMetrics = field(default_factory=ServiceMetrics)
@@ -44,17 +44,17 @@ class ProjectState:
     """How to open the other projects; only the first one knows them."""
     limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0))
     people: OidcUsers | None = None
-    """Who comes in through an issuer, where one is set."""
+    """Users of the OIDC issuer, if one is configured."""
     public_url: str = ""
     mlflow_secret: str = field(default="", repr=False)
     audit_policy: str = ""
     audit_data: str = ""
-    """How a version that somebody registered is audited; empty means not at all."""
+    """Policy and data set for audits of newly registered versions; empty disables them."""
     put_back: bool = True
     traces: bool = False
     """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
     rounds: dict[str, PeriodicTask] = field(default_factory=dict)
-    """Work beside answering, by name."""
+    """Background tasks by name."""
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)

@@ -1,12 +1,9 @@
-"""One worker process: takes jobs and shards from the queues of its device.
+"""One worker process: takes jobs and shards from the queues of its device, with a lease, a heartbeat and recovery.
 
-Leases and heartbeats of workers, and recovery of the jobs of crashed ones.
-
-Every worker holds a lease: a name that stays the same after a restart, held by a lock on a file that the kernel
-releases when the process ends, however it ends.  Workers that share the lease folder detect a crash at once; others
-detect it by the heartbeat, after ``HEARTBEAT_TIMEOUT_S`` without one.  The first worker to detect it marks the row,
-queues the jobs again (a public call of DBOS) and deletes the row; if it crashes itself meanwhile, another one finds the
-row again.
+A worker's lease is a name that stays the same after a restart, held by a file lock that the kernel releases when the
+process ends.  Workers that share the lease folder detect a crash at once; others detect it after
+``HEARTBEAT_TIMEOUT_S`` without a heartbeat.  The first worker to detect it marks the row, queues the jobs again (a
+public call of DBOS) and deletes the row; if it crashes meanwhile, another worker finds the row again.
 
 A worker that was only frozen finds its row deleted or marked, and exits.
 """

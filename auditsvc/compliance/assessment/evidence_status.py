@@ -1,15 +1,13 @@
-"""The status of one kind of evidence about one candidate.
+"""The status of one kind of evidence about one candidate, and the topics that tests cover.
 
 ``supported`` needs evidence about exactly this digest that is recent, has enough images and meets a limit fixed by a
 rule before the measurement.  Everything less has its own status and a reason.  Records that are evidence themselves
 (identity, decision, approvals, signature, incidents) count only where the signature of the release was verified.
 
+A topic is a kind of evidence of ``policies/frameworks``.  Evidence covers the topics that its check declares, and no
+others, so that a report can state what was *not* tested.
+
 Reference: Regulation (EU) 2024/1689, Art. 9, 15, 72 and 73; NIST AI 100-1 (2023), "AI Risk Management Framework".
-
-The topics that tests can be about, so that a report can state what was *not* tested.
-
-A topic is a kind of evidence of ``policies/frameworks``.  Evidence covers the topics that its check declared, and no
-others: the name of a check or of a metric never claims coverage.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The template ``report.typ`` prints a JSON context of finished text: rounding and selection happen here, and text
 reaches the page as data and never as Typst code.  The file declares PDF/A-3a and PDF/UA-1; Typst checks what it can,
-such as alternative texts, and nobody else has validated it.  The same report gives the same bytes: only bundled fonts
+such as alternative texts; no other validator has been run.  The same report gives the same bytes: only bundled fonts
 are used, and the time is that of the report.
 
 Reference: ISO 19005-3:2012 (PDF/A-3), ISO 14289-1:2014 (PDF/UA-1).

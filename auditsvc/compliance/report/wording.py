@@ -1,11 +1,8 @@
-"""How a report writes numbers, conditions, rules and dates.
+"""How a report represents and prints values, conditions, rules and dates.
 
-Printed numbers are rounded for reading; the report model has full precision.  The names of metrics, conditions and axes
-are those that the checks declare in the evidence.
-
-Values in a report: a number with its interval and evidence, or a gap with its reason.
-
-A number cannot be printed without its interval, its number of images and its evidence, because it has no other form.
+A value is a number with its interval, number of images and evidence, or a gap with its reason.  Printed numbers are
+rounded; the report model has full precision.  The names of metrics, conditions and axes are those that the checks
+declare in the evidence.
 """
 
 from __future__ import annotations

@@ -1,16 +1,13 @@
-"""The files of a release folder, read so that nothing in the folder can trick the reader.
+"""The files of a release folder and their OMS statement, read defensively.
 
-Every step goes through directory descriptors and follows no link; a special file is never opened for
-reading, so a pipe can't hang the verifier.  Hidden files and ``.git`` are files like any other.
+Reading uses directory descriptors and follows no link; special files are never opened, so a pipe cannot block the
+verifier.  Hidden files and ``.git`` are files like any other.  A name that leaves the folder, or that two file systems
+read as the same, is rejected before any file is opened.
 
-The OMS statement over them lists each file with its SHA-256.  Its subject digest covers the digests
-only, not the names, so it is never used alone to tell which files are meant.
+The OMS statement lists each file with its SHA-256.  Its subject digest covers the digests only, not the names, so it is
+never used alone to identify the files.
 
 Reference: OpenSSF (2026), "Model Signing Specification" v1.0.
-
-Names of files in a release: plain, printable, and different for every reader.
-
-A name that two file systems read as one, or that leaves the folder, is rejected before any file is opened.
 """
 
 from __future__ import annotations

@@ -1,19 +1,15 @@
-"""A log as tiles: files that never change, from which any client computes its own proofs.
+"""The Merkle tree of a transparency log: hashes, roots, proofs and tiles, without storage.
 
-A tile of level ``L`` holds up to 256 hashes of complete subtrees of ``2**(8*L)`` leaves; an entry tile
-holds the leaves themselves, each with its length in two bytes before it.  A web server or an object
-store can serve them; the log itself need not answer questions.
+A tree is read through ``Nodes``, a function that returns the hash of a *complete* subtree: ``nodes(level, index)``
+covers the ``2**level`` leaves from ``index * 2**level``.  A log stores only those nodes; every root and proof needs
+O(log n) of them.
 
-Reference: C2SP (2024), "tlog-tiles", https://c2sp.org/tlog-tiles.
+Tiles are immutable files from which any client computes its own proofs, served by any web server or object store.  A
+tile of level ``L`` has up to 256 hashes of complete subtrees of ``2**(8*L)`` leaves; an entry tile has the leaves
+themselves, each after its length in two bytes.
 
-The Merkle tree of a transparency log: hashes, roots and proofs, with no storage in it.
-
-A tree is read through ``Nodes``, a function that gives the hash of a *complete* subtree: ``nodes(level,
-index)`` covers the ``2**level`` leaves from ``index * 2**level``.  A log needs to keep those nodes only;
-appending a leaf completes some, and every root and proof is made of O(log n) of them.
-
-Reference: B. Laurie, A. Langley, E. Kasper (2013), "Certificate Transparency", RFC 6962 section 2.1;
-the proof checks follow RFC 9162 (2021), sections 2.1.3.2 and 2.1.4.2.
+References: B. Laurie, A. Langley, E. Kasper (2013), "Certificate Transparency", RFC 6962 section 2.1; the proof checks
+follow RFC 9162 (2021), sections 2.1.3.2 and 2.1.4.2; C2SP (2024), "tlog-tiles", https://c2sp.org/tlog-tiles.
 """
 
 from __future__ import annotations

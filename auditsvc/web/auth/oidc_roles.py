@@ -1,10 +1,10 @@
-"""People who log in through an OIDC issuer: their groups give them roles, in one project or in several.
+"""Roles of users who log in through an OIDC issuer, from their groups, in one or several projects.
 
-What groups may do stands in ``AUDITSVC_OIDC_ROLES``: ``ml-leads=approver, plates-qa=auditor@plates``.  A token that
-was checked once is remembered until it ends, at most for a minute, so that a person who left is out soon.
+``AUDITSVC_OIDC_ROLES`` maps groups to roles: ``ml-leads=approver, plates-qa=auditor@plates``.  A validated token is
+cached until it expires, for at most a minute, so that removed users lose access soon.
 
-The name in the ledger is one claim of the token.  The two-person rule compares names, so the claim must never pass
-from one person to another, and a token of ours with the same name counts as the same person.
+The name in the ledger is one claim of the token.  The two-person rule compares names, so the claim must never be
+reassigned to another person, and an API token with the same name counts as the same person.
 """
 
 from __future__ import annotations

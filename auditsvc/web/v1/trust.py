@@ -1,8 +1,7 @@
-"""The TUF repository: trusted keys and revocations, for verifiers that update themselves.
+"""The public keys of this installation, and the TUF repository for verifiers that update themselves.
 
-It is published again on request once half of its validity is over, or after a revocation.
-
-The public keys of this installation.
+The repository (trusted keys and revocations) is published again on request once half of its validity is over, or after
+a revocation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Uploads: streamed to disk, hashed while written, and stored by content.
+"""Uploads, and downloads of releases as tar archives.
 
-An upload is only stored. The ``admit`` job reads the files of a model, and a reviewer reads the file of a document. The
-same bytes are stored once.
-
-A release as a tar: streamed while it is written, and unpacked safely.
+Uploads are streamed to disk, hashed while written, and stored by content, so the same bytes are stored once.  An upload
+is only stored: the ``admit`` job reads the files of a model, and a reviewer reads the file of a document.  Archives are
+streamed while they are written, and unpacked safely.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
-"""The webhooks of a project and the state of every delivery.
+"""The webhooks of a project, the state of every delivery, and their signatures.
 
-A delivery's id is made of its webhook and the index of its log entry, so an event is never enqueued twice.  Deliveries
-that succeeded are deleted after a week; failed ones stay until they are sent again.
+The ID of a delivery consists of its webhook and the index of its log entry, so an event is never enqueued twice.
+Successful deliveries are deleted after a week; failed ones stay until they are sent.  Each is signed with HMAC-SHA256
+over ``id.timestamp.body`` (Standard Webhooks); MLflow signs in the same way, under headers of its own.
 
-Limit: secrets are stored in plain text, because signing needs them; protect the database as you protect the keys.
-
-Webhook signatures: HMAC-SHA256 over ``id.timestamp.body`` with a shared secret.
-
-Recipients verify them with any library for Standard Webhooks.  MLflow signs its webhooks in the same way, under
-headers of its own.
+Limit: secrets are stored in plain text, because signing needs them; protect the database like the keys.
 
 Reference: Standard Webhooks (2023), https://www.standardwebhooks.com.
 """
