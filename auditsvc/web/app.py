@@ -140,7 +140,7 @@ def _addresses(name: str) -> list[Any]:
 
 
 FIRST_TOKEN_DAYS = 30
-"""How long the first admin token is good: long enough to hand out others."""
+"""Validity of the first admin token: long enough to create the others."""
 
 GRACE_S = 20
 """How long requests that are being answered may take at the end, in seconds."""

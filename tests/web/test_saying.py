@@ -89,7 +89,7 @@ def test_a_question_that_is_left_alone_is_unknown_and_never_no(clients: Clients,
     _said(eve, "answers", model="net", expires="2027-01-01", **answers)
     (made,) = site.ledger.find(Answers, "net")
     assert (made.person, made.answer(asked[0]), made.answer(asked[1])) == ("eve", "unknown", "no")
-    assert "1 not answered yet" in eve.get("/statements").text
+    assert '<span class="num">1</span> questions unknown' in eve.get("/statements").text
     assert eve.get("/statements/answers?model=net").text.count('value="no" checked') == len(asked) - 1
     other = _browser(clients, site, "auditor", "fay").get("/statements/answers?model=net").text
     assert other.count('value="unknown" checked') == len(asked)
