@@ -88,7 +88,8 @@ def policy_dry_run(
     json: Json = False,
 ) -> None:
     """Back-test a policy: the decisions it would have made on all past candidates.  Nothing is measured or stored."""
-    from auditsvc.services.policies import backtest, resolve_policy
+    from auditsvc.services.decisions import backtest
+    from auditsvc.services.policies import resolve_policy
 
     ledger = context_for(store).ledger
     found = tuple(backtest(resolve_policy(policy, ledger), ledger, model))

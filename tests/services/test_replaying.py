@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditsvc.gate import decide
 from auditsvc.records import Submission
-from auditsvc.services.policies import backtest
+from auditsvc.services.decisions import backtest
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.fakes.ledger import MemoryLedger

@@ -9,7 +9,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.records import Policy
 from auditsvc.records.policy_explain import explain_policy
 from auditsvc.resources import resource_dir
-from auditsvc.services.policies import BacktestRow, backtest
+from auditsvc.services.decisions import BacktestRow, backtest
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page

@@ -15,7 +15,7 @@ from auditsvc.compliance import Framework, load_frameworks
 from auditsvc.errors import NotFound
 from auditsvc.records import Digest, Name, Policy
 from auditsvc.resources import resource_dir
-from auditsvc.services.policies import BacktestRow, backtest
+from auditsvc.services.decisions import BacktestRow, backtest
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import record_router
 
