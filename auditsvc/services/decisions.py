@@ -32,8 +32,6 @@ from auditsvc.records import (
 )
 from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_key
 from auditsvc.services.alias import clear_alias
-
-pass
 from auditsvc.services.release import attest_rejection, require_newest
 
 
