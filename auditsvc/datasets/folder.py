@@ -191,9 +191,6 @@ def target_use(description: Description) -> Mapping[str, str]:
     return {} if description.target is None else {description.target: "the target"}
 
 
-pass
-
-
 Kind = Literal["words", "numbers", "dates", "names", "one value", "empty"]
 
 FEW_NUMBERS, MANY_WORDS, BINS = 12, 50, 5

@@ -161,9 +161,6 @@ def print_verification(console: Console, title: str, found: Verification) -> Non
         console.print(f"    {step.code}: {step.detail}", highlight=False)
 
 
-pass
-
-
 SUBMITTER, APPROVERS = "demo-submitter", ("demo-approver-1", "demo-approver-2")
 
 

@@ -90,7 +90,4 @@ def _differences(model: Model, images: torch.Tensor, wanted: torch.Tensor) -> li
     return reasons
 
 
-pass
-
-
 __all__ = ["LIMITS", "ONNX", "Trip", "from_onnx", "inspect_folder", "round_trip", "round_trip_all"]

@@ -158,9 +158,6 @@ class ArchitectureCard(Record):
         return self
 
 
-pass
-
-
 @dataclass(frozen=True)
 class Model:
     """A module in eval mode and its card.  Calling it gives the audited output alone."""

@@ -86,9 +86,6 @@ def _refusal(name: str, what: str, command: str) -> str:
     return f"{name} is {what}; it was not opened. Convert it where you trust it: {command.format(name=named)}"
 
 
-pass
-
-
 MAX_HEADER, MAX_TENSORS = 10 * 2**20, 100_000
 
 

@@ -195,10 +195,6 @@ def _smallest(magnitudes: Tensor, share: float) -> Tensor:
     return mask
 
 
-pass
-pass
-
-
 @dataclass(frozen=True)
 class Work:
     """All that a method is given."""

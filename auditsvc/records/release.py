@@ -186,8 +186,6 @@ class Verification(Value):
         return tuple(step for step in self.steps if not step.ok)
 
 
-pass
-
 Watched = Literal["steady", "worse", "unknown"]
 """``steady``: every blocking rule holds on the newer images too and nothing regressed; ``worse``: something is broken;
 ``unknown``: a blocking rule can't be decided on so few images."""

@@ -225,9 +225,6 @@ def _convolution(module: nn.Conv2d, inputs: Tensor, slope: Tensor, start: int, s
     return torch.stack(each)[:, first : first + stop - start].flatten(1).float()
 
 
-pass
-
-
 ROWS = (100, 800)
 """Fewest and most rows: answers of images that are held still."""
 

@@ -176,9 +176,6 @@ def verify_commitment(mark: Mark, seed: bytes, payload: Payload) -> bool:
     return hmac.compare_digest(commitment(seed, mark.unmarked, payload, mark.parameters), mark.commitment)
 
 
-pass
-
-
 @dataclass(frozen=True)
 class Reveal:
     """One sub-key with its path to the committed root; the other fifteen stay secret."""

@@ -61,8 +61,6 @@ class PeriodicTask:
                 _log.warning("%s: %s", self.name, error)
 
 
-pass
-
 PATIENCE_S = 30.0
 """How long a worker may take to end, in seconds; one that is killed then loses no more than its step."""
 

@@ -57,5 +57,14 @@ def caught(check: Callable[[], object]) -> Verification:
 
 def all_cases() -> Iterator[Case]:
     """Every case, in order."""
+    from tests.provenance import (  # noqa: F401 - importing them registers their cases
+        cases_attestations,
+        cases_envelope,
+        cases_files,
+        cases_keys,
+        cases_log,
+        cases_statements,
+        cases_trust,
+    )
 
     yield from sorted(CASES, key=lambda item: item.number)

@@ -149,9 +149,6 @@ class JobDatabase:
         return literal_column(_NOW_SQLITE if self.is_sqlite else _NOW_POSTGRES, Float)
 
 
-pass
-
-
 _REQUEST: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
 
 _STATES: dict[str, JobState] = {

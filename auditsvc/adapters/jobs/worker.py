@@ -234,9 +234,6 @@ class Heartbeat:
         self._jobs.add_event(job, DEAD_LETTER, message=message)
 
 
-pass
-
-
 CONCURRENT_JOBS = 2
 """Jobs in one worker: a release need not wait for an audit, whose shards run one at a time anyway."""
 

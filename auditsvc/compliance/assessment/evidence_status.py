@@ -105,9 +105,6 @@ def untested(evidence: tuple[Evidence, ...]) -> tuple[str, ...]:
     return tuple(topic.title for topic in TOPICS if topic.kind not in known)
 
 
-pass
-
-
 class EvidenceStatus(Value):
     """One kind of evidence: its status, the reason, and the records that it is based on."""
 
@@ -260,9 +257,6 @@ def waivers(context: AssessmentContext) -> EvidenceStatus:
         return state("gov.waiver", "stale", f"the waiver of {over[0].rule} ended on {over[0].until.isoformat()}", names)
     message = f"{len(found)} with owner, reason and end date; no compensating measure is recorded"
     return state("gov.waiver", "insufficient", message, names)
-
-
-pass
 
 
 def _incidents(context: AssessmentContext) -> EvidenceStatus:

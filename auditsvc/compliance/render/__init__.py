@@ -19,8 +19,6 @@ from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
 from auditsvc.records import canonical_json
 
-pass
-
 
 @dataclass(frozen=True)
 class Format:

@@ -66,9 +66,6 @@ class Fact(Value):
     value: str
 
 
-pass
-
-
 NARROW = "\u00a0"
 
 

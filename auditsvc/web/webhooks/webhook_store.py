@@ -66,8 +66,6 @@ def verify(key: bytes, message: str, timestamp: str, body: bytes, signatures: st
         raise Unauthenticated("the message's signature is invalid; check that both sides use the same secret")
 
 
-pass
-
 DeliveryState = Literal["pending", "delivered", "failed"]
 V = TypeVar("V", bound=Value)
 
