@@ -47,7 +47,7 @@ def test_results_and_faults_cross_a_process_as_they_are() -> None:
         deserialize_result(serialize_result(fails))
     assert json.loads(serialize_result(fails))["code"] == "conflict"
     with pytest.raises(InvalidInput):
-        deserialize_result('{"code": "invalid-input", "words": "no"}')
+        deserialize_result('{"code": "invalid-input", "message": "no"}')
 
 
 def readings_of(office: Office, result: Result) -> dict[str, object]:

@@ -37,30 +37,30 @@ def run(store: Path, *words: str, capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 def test_an_incident_is_due_until_the_authority_was_told(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = PARENT.model
-    facts = ("--harm", "widespread", "--aware", YESTERDAY, "--words", "It failed everywhere.", "--as", "ada")
+    facts = ("--harm", "widespread", "--aware", YESTERDAY, "--description", "It failed everywhere.", "--as", "ada")
     code, out = run(store, "incident", "add", name, *facts, "--json", capsys=capsys)
     made = json.loads(out)
     assert code == 0 and made["due"] == (datetime.datetime.fromisoformat(YESTERDAY) + datetime.timedelta(2)).isoformat()
     assert f"due {made['due']}" in run(store, "incident", "list", name, capsys=capsys)[1]
     told = ("--authority", "The authority", "--at", NOW.isoformat(), "--as", "ada")
-    assert "in time" in run(store, "incident", "reported", made["incident"], *told, capsys=capsys)[1]
-    assert "told The authority" in run(store, "incident", "list", name, capsys=capsys)[1]
+    assert "in time" in run(store, "incident", "report", made["incident"], *told, capsys=capsys)[1]
+    assert "reported to The authority" in run(store, "incident", "list", name, capsys=capsys)[1]
 
 
 def test_a_watch_is_said_and_listed(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    days = ("--since", "2026-01-01", "--until", "2026-01-31", "--words", "Asked the help desk.", "--as", "ada")
-    assert "nobody says" in run(store, "incident", "list", PARENT.model, capsys=capsys)[1]
-    assert run(store, "incident", "watched", PARENT.model, *days, capsys=capsys)[0] == 0
+    days = ("--since", "2026-01-01", "--until", "2026-01-31", "--description", "Asked the help desk.", "--as", "ada")
+    assert "there is no incident watch" in run(store, "incident", "list", PARENT.model, capsys=capsys)[1]
+    assert run(store, "incident", "watch", PARENT.model, *days, capsys=capsys)[0] == 0
     assert "ada watched from 2026-01-01 to 2026-01-31" in run(store, "incident", "list", PARENT.model, capsys=capsys)[1]
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ("add", "nobody", "--harm", "death", "--aware", "2026-01-01", "--words", "x", "--as", "ada"),
-        ("add", PARENT.model, "--harm", "rain", "--aware", "2026-01-01", "--words", "x", "--as", "ada"),
-        ("add", PARENT.model, "--harm", "death", "--aware", "noon", "--words", "x", "--as", "ada"),
-        ("watched", PARENT.model, "--since", "1.1.", "--until", "2026-01-31", "--words", "x", "--as", "ada"),
+        ("add", "nobody", "--harm", "death", "--aware", "2026-01-01", "--description", "x", "--as", "ada"),
+        ("add", PARENT.model, "--harm", "rain", "--aware", "2026-01-01", "--description", "x", "--as", "ada"),
+        ("add", PARENT.model, "--harm", "death", "--aware", "noon", "--description", "x", "--as", "ada"),
+        ("watch", PARENT.model, "--since", "1.1.", "--until", "2026-01-31", "--description", "x", "--as", "ada"),
     ],
 )
 def test_bad_input_is_refused(store: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:

@@ -70,5 +70,5 @@ def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(lin
     later = judge(ctx, heavier, policy(), measure_candidate(ctx, heavier, policy(), dataset))
     first, second = (write_report(ctx, one, what, dataset)[0].read_text() for one, what in
                      ((candidate, decision), (heavier, later)))  # fmt: skip
-    assert "Against the previous release" not in first
-    assert "Against the previous release" in second
+    assert "Changes since the previous release" not in first
+    assert "Changes since the previous release" in second
