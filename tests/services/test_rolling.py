@@ -91,6 +91,6 @@ def test_a_way_back_is_evidence_for_a_year(twice):
     assert evidence_status("ops.rollback", paper).status == "missing"
     today = dataclasses.replace(paper, rollbacks=(made.model_copy(update={"at": paper.at}),))
     assert evidence_status("ops.rollback", today).status == "supported"
-    assert f"rehearsed to version {first}" in evidence_status("ops.rollback", today).message
+    assert f"rollback to version {first} rehearsed" in evidence_status("ops.rollback", today).message
     old = made.model_copy(update={"at": paper.at.replace(year=paper.at.year - 2)})
     assert evidence_status("ops.rollback", dataclasses.replace(paper, rollbacks=(old,))).status == "stale"
