@@ -32,7 +32,7 @@ from tests.fakes.jobs import MemoryRunner
 
 POLICY = a_policy(
     accuracy={},
-    damage={},
+    prediction_churn={},
     occlusion={},
     lighting={},
     corruption={"corruptions": ["gaussian_noise", "defocus_blur", "fog", "jpeg_compression"], "severities": [1, 3]},

@@ -50,7 +50,7 @@ from tests.bench.office import Nursery, Office, a_policy, kill, opened, workers
 from tests.fakes.jobs import MemoryRunner
 
 POLICIES = tuple(
-    a_policy(accuracy={}, damage={}, occlusion={"fractions": [0.1, 0.2]}).model_copy(update={"seed": seed})
+    a_policy(accuracy={}, prediction_churn={}, occlusion={"fractions": [0.1, 0.2]}).model_copy(update={"seed": seed})
     for seed in range(4)
 )
 """One after another, each with a seed of its own, so that every candidate is measured again and again."""

@@ -41,7 +41,7 @@ import os, signal, sys
 from pathlib import Path
 import auditsvc.adapters.jobs.worker, auditsvc.adapters.mlflow_registry
 import auditsvc.checks, auditsvc.evaluation
-import tests.bench.office
+from tests.bench import office
 auditsvc.checks.all_checks()
 auditsvc.evaluation.code_version()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
