@@ -40,7 +40,7 @@ def _all_commands() -> typer.Typer:
 
 
 def _gate_and_verify() -> typer.Typer:
-    """The two commands that pipelines call, without importing all others: half of their start."""
+    """The two commands that pipelines call, without importing all others."""
     from auditsvc.cli.verify import gate, verify
 
     return _app_of(gate, verify)

@@ -140,7 +140,7 @@ def leaf_once() -> Index:
     """The unique index on the hashes of level 0, added to ``node`` when called.
 
     It is not declared with the table: a condition of a dialect makes SQLAlchemy import SQLite's and PostgreSQL's
-    dialects, which is a fifth of the start of ``auditsvc gate``.  The migration creates it.
+    dialects.  The migration creates it.
     """
     level_zero = text("level = 0")
     return Index("leaf_once", node.c.hash, unique=True, sqlite_where=level_zero, postgresql_where=level_zero)
