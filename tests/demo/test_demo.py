@@ -64,7 +64,7 @@ def test_a_second_run_measures_nothing_again(faces):
     before = outcome(store)
     done = subprocess.run([*CLI, "demo", "--store", store], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("found again") == 3
+    assert done.stdout.count("found in the ledger, not measured again") == 3
     assert outcome(store) == before
 
 
