@@ -4,6 +4,8 @@ candidates
     ``register_parent``, ``prune_candidate``, ``admit`` (pruned elsewhere), ``submit``
 audit
     ``audit_candidate``: measure, explore, judge and report
+measurement
+    ``measure_candidate``: the evidence of every check
 decisions
     ``judge``, ``approve``, ``waive``
 release, rollback, alias

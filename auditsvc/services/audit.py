@@ -1,80 +1,35 @@
 """The audit of one candidate: measure it next to its parent by every check of a policy, explore, judge, report.
 
 ``audit_candidate`` is the one place that puts the steps in order; the command line, jobs, sweeps and the demo call it.
-``measure_candidate`` is the part of it that only measures, for callers that judge otherwise (monitoring, a sweep's
-first check).
-
-Evidence is found by content first: the same candidate, data, check, parameters, seed and code are never measured
-twice.  A check that crashes becomes a record, and the rules that needed it become unknown; this module has the only
-handler in the package that catches every exception.
-
-A policy with ``stages`` is measured on some of the images first, and on more only while the outcome is inconclusive
-(``evaluation.sequential``).  A large audit can be divided into shards: some checks on one part of the images of every
-pass, measured on any worker and merged here (``evaluation.sharding``).  The shards depend on the candidate, the policy
-and the data set, never on the number of workers, and the evidence does not depend on the shards.  The result of a
-shard is kept as a blob, so a worker that dies loses one shard at most.
+``services.measurement`` measures.
 """
 
 from __future__ import annotations
 
-import datetime
-import math
-import platform
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
 
-import torch
-
-from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
-from auditsvc.errors import Cancelled, Conflict, InvalidInput, Unavailable
-from auditsvc.evaluation import Check, EvalContext, Predictions, code_version
-from auditsvc.evaluation.sequential import StageContext, Staged, order_of, stage_sizes
-from auditsvc.evaluation.sharding import (
-    GatheredContext,
-    ImageRange,
-    PartialResults,
-    ShardContext,
-    as_bytes,
-    from_bytes,
-    merge_partial_results,
-)
-from auditsvc.models.devices import device_words
+from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, Result, Runner
 from auditsvc.records import (
-    OVERALL,
     Candidate,
     CheckFailed,
     Decision,
     Digest,
     Evidence,
-    EvidenceKey,
-    JobId,
-    Parent,
     Policy,
-    Reading,
     Shard,
     Submission,
 )
-from auditsvc.records.eligibility import slicing_of
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
-from auditsvc.services.decisions import decide_now, judge
+from auditsvc.services.decisions import judge
 from auditsvc.services.exploration import discover_slices, find_exemplars
-from auditsvc.services.model_store import load_stored
+from auditsvc.services.measurement import Cache, Sharding, guarded, measured, merged_shards, plan_shards
 from auditsvc.services.policies import slice_dataset
-from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
 from auditsvc.services.reporting import write_report
-from auditsvc.services.watermarking import detect_watermark
-from auditsvc.tasks import task_named
-
-Cache = MutableMapping[str, Predictions]
-"""Predictions by what was done to which model; shared, it lets audits of one parent run the parent once."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,15 +44,6 @@ class AuditResult:
     """Images that several seeds of one recipe change alike; None while there is only one seed."""
     decision: Decision
     reports: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """How an audit is divided: for which job, under which name workers find the data set, how much work per shard."""
-
-    job: JobId
-    data: str
-    work: int
 
 
 class InlineRunner:
@@ -182,8 +128,8 @@ class _Audit:
 
     def measure(self, shards: Sequence[Shard], results: Sequence[Result]) -> Result:
         """The evidence of every check, and the checks that failed."""
-        partial_results = _merged(self.ctx, shards, results)
-        found = _measured(self.ctx, self.candidate, self.policy, self.sliced, self.cache, partial_results)
+        partial_results = merged_shards(self.ctx, shards, results)
+        found = measured(self.ctx, self.candidate, self.policy, self.sliced, self.cache, partial_results)
         return {
             "evidence": [item.digest for item in found if isinstance(item, Evidence)],
             "failed": [item.digest for item in found if isinstance(item, CheckFailed)],
@@ -198,7 +144,7 @@ class _Audit:
         }
 
     def _explored(self, title: str, search: Callable[[], DiscoveredSlices | Exemplars | None]) -> Digest | None:
-        found = _guarded(search)
+        found = guarded(search)
         if isinstance(found, str):
             self.ctx.progress.say(f"{title} failed and is left out: {found}")
             return None
@@ -219,275 +165,3 @@ class _Audit:
         with self.ctx.progress.step("report"):
             paths = write_report(self.ctx, self.candidate, found, self.dataset, formats=formats)
         return {"reports": [path.relative_to(self.ctx.folder).as_posix() for path in paths]}
-
-
-def measure_candidate(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache | None = None
-) -> tuple[Evidence | CheckFailed, ...]:
-    """The evidence for every check of the policy, measured now or found in the ledger; nothing is judged.
-
-    ``cache`` carries the parent's predictions from one candidate to the next.
-
-    Raises:
-        InvalidInput: a data set of another task or other classes than the model's.
-    """
-    ctx.ledger.append(policy, actor="auditsvc")
-    return _measured(ctx, candidate, policy, with_policy_slices(policy, dataset), {} if cache is None else cache, {})
-
-
-def _measured(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache, answers: PartialResults
-) -> tuple[Evidence | CheckFailed, ...]:
-    """``dataset`` has the policy's slices; ``answers`` are the merged results of shards."""
-    for line in undersized_slices(policy, dataset):
-        ctx.progress.say(f"can't be approved on this data set: {line}")
-    if policy.stages:
-        return _measured_in_stages(ctx, candidate, policy, dataset, cache)
-    known = _known_evidence(ctx, candidate, policy, dataset)
-    results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
-    if results:
-        ctx.progress.say(f"found in the ledger, not measured again: {', '.join(sorted(results))}")
-    missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
-    if missing:
-        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset), cache=cache, found=answers)
-        for name, check in missing.items():
-            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), context)
-            ctx.ledger.append(results[name], actor="auditsvc")
-    return tuple(results[name] for name in policy.checks)
-
-
-def _measured_in_stages(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache
-) -> tuple[Evidence | CheckFailed, ...]:
-    """The evidence of the first stage after which the policy approves or rejects; of the last one if none does."""
-    order = order_of(dataset.slices, policy.seed)
-    fields: dict[str, Any] = {}
-    results: tuple[Evidence | CheckFailed, ...] = ()
-    for size in stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,)):
-        checks = [check_named(name, spec) for name, spec in policy.checks.items()]
-        keys = {
-            check.id: _key(check, candidate, policy, dataset).model_copy(update={"stage": size}) for check in checks
-        }
-        known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
-        if None in known.values():
-            fields = fields or _context_fields(ctx, candidate, policy, dataset)
-            context = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=cache)
-        results = tuple(
-            known[check.id] or _recorded(ctx, _run(ctx, check, keys[check.id], context), dataset) for check in checks
-        )
-        evidence = [item for item in results if isinstance(item, Evidence)]
-        outcome = decide_now(ctx, candidate, policy, evidence).outcome
-        ctx.progress.say(f"after {size} of {dataset.ref.images} images: {outcome}")
-        if outcome != "inconclusive":
-            break
-    return results
-
-
-def _recorded(ctx: Context, found: Evidence | CheckFailed, dataset: Dataset) -> Evidence | CheckFailed:
-    """Appended to the ledger; evidence of a stage names the whole data set and the size of each slice in it."""
-    if isinstance(found, Evidence):
-        found = found.model_copy(update={"dataset": dataset.ref, "whole": slice_sizes(dataset)})
-    ctx.ledger.append(found, actor="auditsvc")
-    return found
-
-
-def _known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Evidence | None]:
-    """For each check of the policy the first evidence in the ledger that is not too old for it."""
-    checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
-    keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
-    return {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
-
-
-def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
-    oldest = ctx.clock.now() - datetime.timedelta(days=policy.max_age_days)
-    return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
-
-
-def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -> EvidenceKey:
-    return EvidenceKey(
-        candidate=candidate.digest,
-        parent=candidate.parent,
-        dataset=dataset.ref.digest,
-        check=check.id,
-        version=check.version,
-        parameters=check.parameters(),
-        seed=policy.seed,
-        alpha=policy.level,
-        code=code_version(),
-        slicing=slicing_of(policy),
-    )
-
-
-def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Any]:
-    """The fields of ``EvalContext`` that are the same for every check of one audit."""
-    parent = ctx.ledger.get(Parent, candidate.parent)
-    model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
-    _require_fit(candidate, policy, dataset, model.card.classes)
-    return {
-        "candidate": model,
-        "candidate_digest": candidate.digest,
-        "parent": dense,
-        "parent_digest": parent.digest,
-        "task": task_named(candidate.task, dataset.classes),
-        "dataset": dataset,
-        "seed": policy.seed,
-        "alpha": policy.level,
-        "device": ctx.device,
-        "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
-    }
-
-
-def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, classes: tuple[str, ...]) -> None:
-    if policy.task not in ("any", candidate.task):
-        raise InvalidInput(f"the model is for {candidate.task}, the policy {policy.policy} for {policy.task}")
-    unfit = [fault for name, spec in policy.checks.items() for fault in check_named(name, spec).faults(candidate.task)]
-    if unfit:
-        raise InvalidInput(f"the policy {policy.policy} has checks that do not apply to this model", unfit)
-    if candidate.task != dataset.ref.task:
-        raise InvalidInput(f"the model is for {candidate.task}, the data set {dataset.ref.name} for {dataset.ref.task}")
-    if classes != dataset.classes:
-        raise InvalidInput(
-            f"the model's classes are {', '.join(classes)}, those of the data set {dataset.ref.name} are "
-            f"{', '.join(dataset.classes)}; give both the same names in the same order"
-        )
-
-
-def _run(ctx: Context, check: Check, key: EvidenceKey, context: EvalContext) -> Evidence | CheckFailed:
-    """One check; whatever it raises becomes a record, unless the machine failed or the job was stopped."""
-    started = ctx.clock.now()
-    context.flips.clear()
-    passes = max(1, round(check.cost()))
-
-    def readings() -> tuple[Reading, ...]:
-        found = tuple(check.measure(context))
-        _require_complete(check, found, context.dataset)
-        return found
-
-    with ctx.progress.step(check.id, passes * context.dataset.ref.images) as tick:
-        context.tick = tick
-        found = _guarded(readings)
-    if isinstance(found, str):
-        return CheckFailed(key=key, error=found, at=ctx.clock.now())
-    return Evidence(
-        key=key,
-        dataset=context.dataset.ref,
-        readings=found,
-        flips=tuple(context.flips),
-        environment=_environment(context.device),
-        declared=check.declarations(),
-        started=started,
-        finished=ctx.clock.now(),
-    )
-
-
-def _guarded(work: Callable[[], T]) -> T | str:
-    """The result of outside code, or what it raised, as text."""
-    try:
-        return work()
-    except (Unavailable, Cancelled):
-        raise
-    except Exception as error:  # noqa: BLE001 - a crashed check is a record
-        return f"{type(error).__name__}: {error}"[:4000]
-
-
-def _require_complete(check: Check, readings: tuple[Reading, ...], dataset: Dataset) -> None:
-    """A check gives every metric that it declares, on ``overall`` at least, and no other; else it is broken."""
-    given = {reading.metric for reading in readings if reading.slice == OVERALL}
-    declared = {metric.id for metric in check.metrics()}
-    if given != declared or {reading.metric for reading in readings} - declared:
-        raise InvalidInput(f"the check {check.id} declares {sorted(declared)} and gave {sorted(given)}")
-    unknown = {reading.slice for reading in readings} - set(dataset.slices.names)
-    if unknown:
-        raise InvalidInput(f"the check {check.id} gave readings for slices that do not exist: {sorted(unknown)}")
-
-
-def _environment(device: str) -> dict[str, str]:
-    """On another device the last digits of an answer differ, so it is recorded; one audit runs on one kind only."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "threads": str(torch.get_num_threads()),
-        "device": device_words(device),
-    }
-
-
-SHARD_WORK = 40_000
-"""Images that go through the models in one shard, roughly: a dead worker loses less than a minute or two."""
-
-_BATCH = 32
-
-
-def plan_shards(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, sharding: Sharding
-) -> tuple[Shard, ...]:
-    """The shards of what is not measured yet; none where there is too little to share, or where stages decide how much.
-
-    ``dataset`` has the policy's slices.  Checks that make one pass share it, in one shard.
-    """
-    if policy.stages:
-        return ()
-    known = _known_evidence(ctx, candidate, policy, dataset)
-    missing = {name: check_named(name, policy.checks[name]) for name, found in known.items() if found is None}
-    made = tuple(
-        Shard(
-            job=sharding.job,
-            data=sharding.data,
-            candidate=candidate.digest,
-            policy=policy.digest,
-            dataset=dataset.ref.digest,
-            checks=tuple(group),
-            part=part,
-            parts=parts,
-        )
-        for group in _groups(missing)
-        for parts in [_parts([missing[name] for name in group], dataset.ref.images, sharding.work)]
-        for part in range(parts)
-    )
-    return made if len(made) > 1 else ()
-
-
-def _groups(checks: dict[str, Check]) -> Iterator[list[str]]:
-    """Cheap checks together, every other alone; checks that run no model on the images are not divided."""
-    working = {name: check for name, check in checks.items() if check.conditions()}
-    cheap = [name for name, check in working.items() if check.cost() <= 1]
-    if cheap:
-        yield cheap
-    yield from ([name] for name in working if name not in cheap)
-
-
-def _parts(checks: Sequence[Check], images: int, work: int) -> int:
-    """As many parts as give each about ``work`` images, but no more than there are batches."""
-    tried = max(min(images, getattr(check, "images", images)) for check in checks)
-    most = math.ceil(tried / _BATCH)
-    return max(1, min(most, math.ceil(max(check.work(images) for check in checks) / work)))
-
-
-def measure_shard(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
-    """Run both models on one part of every pass of the shard's checks, and store their predictions as a blob.
-
-    A check that crashes here crashes again where the shards are merged, and becomes a record there.
-
-    Raises:
-        Conflict: the data set is not the one that was planned for.
-    """
-    if dataset.ref.digest != shard.dataset:
-        raise Conflict(f"the data set {shard.data} was changed while the job ran; request a new audit")
-    candidate, policy = ctx.ledger.get(Candidate, shard.candidate), ctx.ledger.get(Policy, shard.policy)
-    dataset = with_policy_slices(policy, dataset)
-    fields = _context_fields(ctx, candidate, policy, dataset)
-    context = ShardContext(**fields, part=ImageRange(shard.part, shard.parts))
-    for name in shard.checks:
-        check = check_named(name, policy.checks[name])
-        _run(ctx, check, _key(check, candidate, policy, dataset), context)
-    return {"answers": ctx.blobs.put(as_bytes(context.found))}
-
-
-def _merged(ctx: Context, shards: Sequence[Shard], results: Sequence[Result]) -> PartialResults:
-    """The predictions of all shards, put together in the order of the images."""
-    found: PartialResults = {}
-    both = zip(shards, results, strict=True)
-    for _, group in groupby(both, key=lambda pair: pair[0].checks):
-        found |= merge_partial_results([from_bytes(ctx.blobs.read(result["answers"])) for _, result in group])
-    return found

@@ -32,9 +32,10 @@ from auditsvc.records import (
     ReportRequest,
     Shard,
 )
-from auditsvc.services import audit
-from auditsvc.services.audit import SHARD_WORK, Sharding, audit_candidate
+from auditsvc.services import measurement
+from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import admit_request, prune_candidate, submit
+from auditsvc.services.measurement import SHARD_WORK, Sharding
 from auditsvc.services.monitoring import monitor
 from auditsvc.services.policies import resolve_policy
 from auditsvc.services.release import release
@@ -163,9 +164,9 @@ def measure_shard(shard: Shard, context: JobContext) -> Result:
     """One shard of an audit, on any worker.
 
     Raises:
-        AuditError: what ``audit.measure_shard`` raises.
+        AuditError: what ``measurement.measure_shard`` raises.
     """
-    return audit.measure_shard(context.ctx, shard, context.dataset(shard.data))
+    return measurement.measure_shard(context.ctx, shard, context.dataset(shard.data))
 
 
 def _release(ctx: Context, request: ReleaseRequest) -> Result:

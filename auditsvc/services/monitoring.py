@@ -38,8 +38,8 @@ from auditsvc.records import (
     Watched,
 )
 from auditsvc.records.statistics import difference, holm
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.gate_query import query_gate
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import load_stored
 from auditsvc.services.rollback import verify_offline
 

@@ -43,8 +43,9 @@ from auditsvc.records import (
     Timing,
     digest_of,
 )
-from auditsvc.services.audit import audit_candidate, measure_candidate
+from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import prune_candidate, submit
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import load_stored, stored_tensors
 from auditsvc.services.policies import slice_dataset
 from auditsvc.services.power import undersized_slices

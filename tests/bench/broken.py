@@ -50,9 +50,9 @@ from auditsvc.records import (
     digest_of,
 )
 from auditsvc.records.eligibility import slicing_of
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.policies import parse_policy
 from auditsvc.services.power import with_policy_slices
 from auditsvc.services.release import release, release_folder

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditsvc.records import AuditRequest, Candidate
-from auditsvc.services.audit import Sharding, plan_shards
 from auditsvc.services.job_handlers import run_job
+from auditsvc.services.measurement import Sharding, plan_shards
 from tests.bench.office import Office, a_policy, opened, workers
 from tests.fakes.jobs import MemoryRunner
 

@@ -21,9 +21,9 @@ from auditsvc.evaluation.attacks import Ball, Pgd
 from auditsvc.evaluation.perturbations import illumination
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
 from auditsvc.records import Decision, Recipe
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import admit, prune_candidate, register_parent
 from auditsvc.services.decisions import judge
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.policies import read_policy
 from tests.bench.networks import DIGITS, TASK, Digits, digits
 from tests.services.line import FACTS, ports_in

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from auditsvc.records import Evidence, Release, Revocation, Rule
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import holdout_uses, incumbent_named, incumbent_of, judge
+from auditsvc.services.measurement import measure_candidate
 from tests.contracts.sample import a_candidate, a_digest
 from tests.fakes import NOON, MemoryLedger
 from tests.services.line import policy

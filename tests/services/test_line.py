@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from auditsvc.checks import check_named
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound, Refused
 from auditsvc.evaluation import Check
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
-from auditsvc.services import audit
 from auditsvc.services.alias import ALIAS
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge, waive
 from auditsvc.services.gate_query import query_gate
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.release import release, release_folder, revoke
 from auditsvc.services.reporting import write_report
 from tests.services.line import FACTS, GOOD, policy
@@ -64,7 +64,7 @@ def test_a_crashed_check_is_a_record_and_its_rules_are_unknown(line, monkeypatch
         raise ZeroDivisionError("boom")
         yield
 
-    monkeypatch.setattr(audit.check_named("accuracy", CheckSpec(version=1)).__class__, "measure", crash)
+    monkeypatch.setattr(check_named("accuracy", CheckSpec(version=1)).__class__, "measure", crash)
     ctx, _, candidate, dataset = line
     (failed,) = measure_candidate(ctx, candidate, policy(), dataset)
     assert isinstance(failed, CheckFailed) and "boom" in failed.error
@@ -74,7 +74,7 @@ def test_a_crashed_check_is_a_record_and_its_rules_are_unknown(line, monkeypatch
 
 
 def test_a_check_that_gives_less_than_it_declares_is_refused(line, monkeypatch):
-    kind = audit.check_named("accuracy", CheckSpec(version=1)).__class__
+    kind = check_named("accuracy", CheckSpec(version=1)).__class__
     whole = kind.measure
     monkeypatch.setattr(kind, "measure", lambda self, case: iter([*whole(self, case)][:-5]))
     ctx, _, candidate, dataset = line
@@ -244,11 +244,11 @@ def replace_digest(file):
 
 
 def test_checks_are_discovered_and_typed():
-    assert issubclass(audit.check_named("accuracy", CheckSpec(version=1)).__class__, Check)
+    assert issubclass(check_named("accuracy", CheckSpec(version=1)).__class__, Check)
     with pytest.raises(InvalidInput, match="known"):
-        audit.check_named("no-such-check", CheckSpec(version=1))
+        check_named("no-such-check", CheckSpec(version=1))
     with pytest.raises(InvalidInput, match="version"):
-        audit.check_named("accuracy", CheckSpec(version=99))
+        check_named("accuracy", CheckSpec(version=99))
 
 
 def test_a_second_submitter_changes_nothing(line):

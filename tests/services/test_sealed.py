@@ -11,8 +11,8 @@ from auditsvc.errors import Conflict
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import Rule, Submission
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import approve, judge
+from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.release import refusal_folder, release, release_folder
 from auditsvc.services.signing_context import checkpoint_store_of
 from tests.fakes import MemoryLedger

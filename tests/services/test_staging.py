@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from auditsvc.records import CheckSpec, Evidence, Rule
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import judge
+from auditsvc.services.measurement import measure_candidate
 from tests.services.line import policy
 
 STAGES = (0.5, 1.0)

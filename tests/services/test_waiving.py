@@ -8,8 +8,8 @@ import pytest
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.records import Rule
-from auditsvc.services.audit import measure_candidate
 from auditsvc.services.decisions import judge, waive
+from auditsvc.services.measurement import measure_candidate
 from tests.fakes import NOON
 from tests.services.line import policy
 

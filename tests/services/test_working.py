@@ -21,10 +21,10 @@ from auditsvc.records import (
     Shard,
     Submission,
 )
-from auditsvc.services.audit import Sharding, measure_candidate, plan_shards
 from auditsvc.services.candidates import submit
 from auditsvc.services.decisions import approve
 from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
+from auditsvc.services.measurement import Sharding, measure_candidate, plan_shards
 from tests.fakes import MemoryLedger
 from tests.fakes.jobs import MemoryRunner
 from tests.services.line import FACTS, GOOD, policy
