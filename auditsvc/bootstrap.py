@@ -155,13 +155,19 @@ def _open_registry(settings: Settings) -> Registry:
     return MlflowRegistry(settings.mlflow_store, settings.store / "mlflow-artifacts")
 
 
+def _cores() -> int:
+    """The threads that OMP_NUM_THREADS asks for; else the cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else len(os.sched_getaffinity(0))
+
+
 def _open_datasets(threads: int) -> Datasets:
     # Every measurement opens a data set first, so this is also where torch gets its threads.
     import torch
 
     from auditsvc.datasets.readers import DatasetReaders
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or _cores())
     return DatasetReaders()
 
 

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     job_max_crashes: int = Field(10, ge=1, description="Worker crashes after which a job is not retried.")
     job_retention_days: int = Field(90, ge=0, description="Days until ended jobs are deleted; 0 keeps them.")
     ray_address: str = Field("", description="A Ray cluster that measures shards: host:port of its head, or auto.")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 means one for each core.")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 means OMP_NUM_THREADS, or one for each core.")
     device: str = Field(
         "cpu", pattern=r"^(cpu|auto|cuda(:\d+)?)$", description="Where a worker runs models: cpu, cuda, cuda:N, auto."
     )

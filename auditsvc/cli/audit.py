@@ -21,12 +21,14 @@ from auditsvc.cli.output import (
     Store,
     context_for,
     print_json,
+    print_lines,
 )
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from auditsvc.ports import Context
-    from auditsvc.records import Candidate, Decision
+    from auditsvc.records import Candidate, Policy
+    from auditsvc.services.audit import AuditResult
 
 
 def audit(
@@ -39,6 +41,7 @@ def audit(
     licence: Licence = "not stated",
     person: Person = "nobody",
     policy: PolicyName = "standard",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +56,7 @@ def audit(
     facts = {"model": model, "source": source, "licence": licence}
     chosen = _chosen(ctx, version, candidate, parent, facts, person, data)
     done = audit_candidate(ctx, chosen, rules, dataset)
-    _print_decision(done.decision, done.reports[0], json=json)
+    _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
 
 
@@ -86,17 +89,23 @@ def _chosen(
     return admitted
 
 
-def _print_decision(decision: Decision, report: Path, *, json: bool) -> None:
+def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool, verbose: bool) -> None:
+    """The decision as a summary of about ten lines, or with every finding."""
+    from auditsvc.records import Submission
+    from auditsvc.services.audit_summary import LABEL, long_summary, short_summary
+
+    decision, report = done.decision, str(done.reports[0]) if done.reports else ""
     if json:
         findings = [item.model_dump(mode="json", exclude_none=True) for item in decision.findings]
-        print_json(
-            {"decision": decision.digest, "outcome": decision.outcome, "findings": findings, "report": str(report)}
-        )
+        print_json({"decision": decision.digest, "outcome": decision.outcome, "findings": findings, "report": report})
         return
-    print(f"{decision.outcome} under {decision.policy_name}")
-    for item in decision.findings:
-        print(f"  {item.severity:<5} {item.verdict:<9} {item.rule}: {item.words}")
-    print(f"report {report}")
+    submission = ctx.ledger.find(Submission, decision.candidate)[-1]
+    summary = long_summary if verbose else short_summary
+    subject, crashed = f"{submission.model} version {submission.version}", [item.key.check for item in done.failures]
+    lines = [*summary(decision, policy, done.evidence, subject, crashed), f"  {'report':<{LABEL}}{report}"]
+    if decision.findings and not verbose:
+        lines.append(f"  {'all findings':<{LABEL}}auditsvc audit ... --verbose (measures nothing again)")
+    print_lines(lines, LABEL + 2)
 
 
 EXIT_CODES = {"steady": 0, "worse": 1, "unknown": 3}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +76,16 @@ def print_json(value: BaseModel | dict[str, Any]) -> None:
     """One JSON object on standard output."""
     plain = value if isinstance(value, dict) else value.model_dump(mode="json", exclude_none=True)
     print(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def print_lines(lines: Iterable[str], indent: int = 0) -> None:
+    """Lines of text; on a terminal a long one is wrapped, its further lines indented."""
+    for line in lines:
+        if not sys.stdout.isatty():
+            print(line)
+            continue
+        width = max(40, shutil.get_terminal_size().columns)
+        print("\n".join(textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False)))
 
 
 def fail(error: AuditError) -> int:

@@ -73,7 +73,7 @@ def _print_plan(lines: tuple[SlicePower, ...]) -> None:
         if line.rule != rule:
             rule = line.rule
             print(rule)
-        needs = "" if line.n_for_power is None else f"; {line.n_for_power} for this power, {line.min_n} at least"
+        needs = "" if line.n_for_power is None else f"; {line.n_for_power} for this power, {line.needed} at least"
         print(f"  {line.state:<10} {line.slice:<{width}} {line.images:>7} images{needs}")
     for line in lines:
         if line.cannot_approve:

@@ -25,7 +25,6 @@ from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import (
     OVERALL,
     Candidate,
-    Judgement,
     Measured,
     Parent,
     Policy,
@@ -35,6 +34,7 @@ from auditsvc.records import (
 )
 from auditsvc.services.alias import ALIAS
 from auditsvc.services.audit import AuditResult, audit_candidate
+from auditsvc.services.audit_summary import LABEL, short_summary
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve
 from auditsvc.services.release import release, release_folder
@@ -42,9 +42,6 @@ from auditsvc.services.reporting import write_report
 from auditsvc.settings import Settings
 
 _STYLES = {"approved": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
-
-SHOWN = 6
-"""Findings printed for each candidate; the report has all of them."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,8 @@ def decisions_table(rows: Iterable[Row]) -> Table:
         )
     table.caption = (
         "\nIn percent and points; below each number its 90 % interval: each end is a one-sided 95 % bound.\n"
-        "Worst loss: the judged slice and condition furthest down."
+        "Worst loss: the judged slice and condition furthest down.\n"
+        "Sparsity is a share of the layers that may be pruned, zeros of all parameters."
     )
     return table
 
@@ -115,41 +113,20 @@ def _worst(row: Row) -> str:
     return f"{_shown(outcome, points=True)}\n{slice_name}\n{condition}"
 
 
-def print_findings(console: Console, row: Row) -> None:
-    """The findings of one candidate: what blocks in full, what is only unknown in one line each kind."""
-    findings = row.audit.decision.findings
-    blocking = [item for item in findings if item.severity == "block"]
-    style = _STYLES[row.audit.decision.outcome]
-    console.print(
-        f"  version {row.submission.version} [{style}]{row.audit.decision.outcome}[/]"
-        + (f": {len(blocking)} finding{'s' if len(blocking) != 1 else ''} against it" if blocking else "")
+def print_findings(console: Console, row: Row, policy: Policy) -> None:
+    """The summary of one candidate's decision: what is against it, and what is not known."""
+    done, version = row.audit, f"version {row.submission.version}"
+    first, *lines = short_summary(
+        done.decision, policy, done.evidence, version, [f"{item.key.check}: {item.error}" for item in done.failures]
     )
-    for item in blocking[:SHOWN]:
-        _hang(console, item.verdict, f"{item.rule}: {item.words}")
-    if len(blocking) > SHOWN:
-        console.print(f"    and {len(blocking) - SHOWN} more, in the report", highlight=False)
-    _print_small(console, [item for item in findings if item.severity == "warn"])
-    for failed in row.audit.failures:
-        console.print(f"    [bold red]check {failed.key.check} crashed[/]: {failed.error}", highlight=False)
-
-
-def _print_small(console: Console, warnings: list[Judgement]) -> None:
-    slices: dict[str, int] = {}
-    for item in warnings:
-        slices.setdefault(item.slice, item.outcome.images)
-    if slices:
-        named = ", ".join(f"{name} ({images} images)" for name, images in list(slices.items())[:SHOWN])
-        more = f" and {len(slices) - SHOWN} more slices" if len(slices) > SHOWN else ""
-        _hang(console, "unknown", f"too small to judge, not passed: {named}{more}")
-
-
-def _hang(console: Console, label: str, text: str) -> None:
-    """A label and a text whose further lines keep to the text's own column."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=13)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(f"    {label}"), Text(text))
-    console.print(grid)
+    outcome, _, rest = first.partition(" on ")[0].partition(":")
+    console.print(f"  [{_STYLES[done.decision.outcome]}]{outcome}[/]:{rest}", highlight=False)
+    for line in lines:
+        grid = Table.grid(padding=(0, 1))  # further lines of a text keep to its own column
+        grid.add_column(width=LABEL + 3)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(f"    {line[: LABEL + 2].strip()}"), Text(line[LABEL + 2 :]))
+        console.print(grid)
 
 
 def print_verification(console: Console, title: str, found: Verification) -> None:
@@ -181,7 +158,7 @@ def run_demo(name: str, policy: Policy, settings: Settings, progress: Progress, 
     console.print()
     console.print(decisions_table(rows))
     for row in rows:
-        print_findings(console, row)
+        print_findings(console, row, policy)
     _release(ctx, rows, dataset, settings, console)
     return rows
 

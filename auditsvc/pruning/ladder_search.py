@@ -26,16 +26,23 @@ from auditsvc.ports import Progress
 from auditsvc.pruning.channel_removal import ChannelMask
 from auditsvc.records import Recipe
 
-Ending = Literal["passed", "failed", "failed the cheap check", "no smaller than the best", "can't be made"]
+Ending = Literal[
+    "passed", "failed", "inconclusive", "failed the cheap check", "inconclusive in the cheap check",
+    "no smaller than the best", "can't be made",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an audit says: whether the policy is satisfied, readings to draw (accuracy, slice loss, ...), and why."""
+    """What an audit says: whether the policy is satisfied, readings to draw (accuracy, slice loss, ...), and why.
+
+    ``inconclusive``: it did not pass because something is not known, and not because a limit was broken.
+    """
 
     passed: bool
     readings: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    inconclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class _Search:
             return True
         first = self.cheap(recipe, model)
         outcome = first if not first.passed else self._audited(recipe, model)
-        ending: Ending = "passed" if outcome.passed else "failed" if first.passed else "failed the cheap check"
+        ending = _ending(outcome, cheap=not first.passed)
         readings = {**first.readings, **outcome.readings}
         self.trials.append(Trial(each.name, recipe, ending, size, counted, readings, outcome.reason))
         self.progress.say(f"{each.name} {recipe.targets}: {ending}, {self.goal} {size:.4g}")
@@ -165,6 +172,14 @@ class _Search:
     def _audited(self, recipe: Recipe, model: Model) -> Outcome:
         self.audits += 1
         return self.audit(recipe, model)
+
+
+def _ending(outcome: Outcome, *, cheap: bool) -> Ending:
+    if outcome.passed:
+        return "passed"
+    if outcome.inconclusive:
+        return "inconclusive in the cheap check" if cheap else "inconclusive"
+    return "failed the cheap check" if cheap else "failed"
 
 
 def rows(frontier: Frontier) -> tuple[dict[str, object], ...]:

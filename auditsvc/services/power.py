@@ -34,9 +34,15 @@ class SlicePower(Value):
     slice: str
     severity: str
     images: int
+    min_images: int
     min_n: int | None
     n_for_power: int | None
     state: State
+
+    @property
+    def needed(self) -> int:
+        """The least number of images: that of the formula, or the one below which the rule judges no slice."""
+        return max(self.min_images, self.min_n or 1)
 
     @property
     def cannot_approve(self) -> bool:
@@ -91,6 +97,7 @@ def _planned(
             slice=name,
             severity="warn" if excused else rule.severity,
             images=images,
+            min_images=rule.min_images,
             min_n=min_n,
             n_for_power=n_for_power,
             state="too few" if small else _state(images, min_n, n_for_power),
@@ -140,7 +147,7 @@ def _n_for_power(rule: Rule, metric: Metric, alpha: float, changing: float, powe
 def undersized_slices(policy: Policy, dataset: Dataset) -> tuple[str, ...]:
     """Why this policy can't approve anything on this data set, whatever is measured; empty if it could."""
     return tuple(
-        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.min_n or 'the minimum'} are needed"
+        f"rule {line.rule} on {line.slice}: {line.images} images, at least {line.needed} are needed"
         for line in plan(policy, slice_sizes(dataset))
         if line.cannot_approve
     )

@@ -96,7 +96,7 @@ def cost_lines(ctx: Context, candidate: Candidate, parent: Parent, timing: Timin
             f"fast; {timing.how}"
         )
     if _zeros(mine) > _FEW_ZEROS:
-        lines.append("zeros make the file smaller when it is compressed; dense kernels gain no speed from them")
+        lines.append("dense kernels gain no speed from zeros; a recipe's sparsity is of the layers that it may prune")
     return tuple(lines)
 
 
@@ -254,7 +254,8 @@ def cheapest(policy: Policy) -> Policy | None:
 def _outcome(decision: Decision, readings: dict[str, float]) -> Outcome:
     """Approved or not, and the findings that block, in their own words."""
     words = [f"{item.rule}: {item.words}" for item in decision.findings if item.severity == "block"]
-    return Outcome(decision.outcome == "approved", readings, "; ".join(words))
+    passed, unsure = decision.outcome == "approved", decision.outcome == "inconclusive"
+    return Outcome(passed, readings, "; ".join(words), inconclusive=unsure)
 
 
 def _readings(evidence: Sequence[Evidence | CheckFailed]) -> dict[str, float]:

@@ -71,6 +71,7 @@ def test_a_check_from_outside_covers_only_the_topics_that_it_declares():
     assert {"images outside its use", "privacy"} <= set(untested((quiet,)))
     claimed = run_of(Remember(), remembered=measured(5, 4, 6))
     assert covered((claimed,)) == {"env.energy"} and "privacy" in untested((claimed,))
+    assert "speed" in untested((claimed,)) and "speed" not in untested((claimed,), timed=True)
 
 
 @pytest.mark.parametrize("name", ["blood-count", "remember", "membership-inference", "adversarial-training", "ood"])

@@ -80,6 +80,15 @@ def test_a_failed_cheap_check_saves_the_audit() -> None:
     assert failed and all(trial.readings["zeros"] >= 0.65 for trial in failed)
 
 
+@pytest.mark.parametrize(("cheap", "ending"), [(True, "inconclusive in the cheap check"), (False, "inconclusive")])
+def test_a_rung_that_nobody_could_decide_did_not_fail(cheap: bool, ending: str) -> None:
+    unsure = Outcome(passed=False, inconclusive=True)
+    first = unsure if cheap else Outcome(passed=True)
+    each = ladder("magnitude-global", "sparsity", (0.5,))
+    found = sweep(PARENT, [each], make, lambda recipe, model: unsure, cheap=lambda recipe, model: first)
+    assert [trial.ending for trial in found.trials] == [ending]
+
+
 def test_what_cannot_be_made_is_told_and_ends_the_ladder_there() -> None:
     each = ladder("structured-l1", "macs", (1.5, 2, 500), round_to=1)
     frontier = sweep(PARENT, [each], make, lambda recipe, model: Outcome(True), goal="macs")

@@ -54,6 +54,16 @@ def test_a_small_slice_blocks_unless_the_rule_excuses_it_beside_larger_ones():
     assert [line.cannot_approve for line in lines_of(hard, overall=500, a=400, b=50)] == [False, True]
 
 
+def test_the_images_that_are_needed_are_those_of_the_stricter_reason():
+    """56 images are more than a perfect candidate needs, and fewer than the rule judges."""
+    rule = a_rule(slices=EACH, at_most=0.05, min_images=125)
+    (line,) = lines_of(rule, a=56)
+    assert (line.min_n, line.needed, line.state) == (52, 125, "too few")
+    dataset = grey_dataset([0.1, 0.2, 0.6, 0.7, 0.8])
+    told = undersized_slices(a_policy(rule), dataset)
+    assert told and all(line.endswith("images, at least 125 are needed") for line in told)
+
+
 def test_a_rule_without_a_formula_is_said_to_have_none():
     (line,) = lines_of(a_rule(reading="accuracy/parent.clean", at_least=0.9), overall=5)
     assert (line.state, line.cannot_approve) == ("no formula", False)

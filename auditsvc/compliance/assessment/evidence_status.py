@@ -99,9 +99,9 @@ def covered(evidence: tuple[Evidence, ...]) -> frozenset[str]:
     return frozenset(kinds)
 
 
-def untested(evidence: tuple[Evidence, ...]) -> tuple[str, ...]:
-    """The titles of the topics for which nothing was measured, in order."""
-    known = covered(evidence)
+def untested(evidence: tuple[Evidence, ...], *, timed: bool = False) -> tuple[str, ...]:
+    """The titles of the topics for which nothing was measured, in order; ``timed``: there is a record of latency."""
+    known = covered(evidence) | ({"perf.latency"} if timed else set())
     return tuple(topic.title for topic in TOPICS if topic.kind not in known)
 
 

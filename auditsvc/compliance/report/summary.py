@@ -168,7 +168,7 @@ def _small(inputs: ReportInputs, readings: Readings) -> dict[str, int]:
 
 def _not_tested(inputs: ReportInputs, small: dict[str, int]) -> tuple[str, ...]:
     lines = []
-    topics = untested(inputs.evidence)
+    topics = untested(inputs.evidence, timed=inputs.timing is not None)
     if topics:
         lines.append(f"No check measured: {', '.join(topics)}.")
     if small:

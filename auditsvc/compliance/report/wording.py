@@ -119,8 +119,10 @@ def amount(value: float, unit: Unit) -> str:
 
 
 def value_text(figure: Figure) -> str:
-    """The value alone, or ``not measured``."""
-    return amount(figure.value, figure.unit) if isinstance(figure, Number) else "not measured"
+    """The value without its interval, with the class or group that it is of; or ``not measured``."""
+    if not isinstance(figure, Number):
+        return "not measured"
+    return amount(figure.value, figure.unit) + (f" for {figure.which}" if figure.which else "")
 
 
 def interval_text(figure: Figure) -> str:
