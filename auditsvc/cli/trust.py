@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from auditsvc.cli.output import Json, Person, Store, context_for, print_json, settings_for
-from auditsvc.errors import Conflict, InvalidInput, Unavailable
+from auditsvc.errors import Conflict, InvalidInput, LogMismatch, Unavailable
 
 if TYPE_CHECKING:
     from auditsvc.provenance.signer.log_witness import Witness
@@ -143,6 +143,26 @@ def checkpoint(store: Store = None) -> None:
     from auditsvc.services.signing_context import checkpoint_store_of
 
     print(checkpoint_store_of(context_for(store)).current(), end="")
+
+
+@log_app.command("check")
+def check(store: Store = None, json: Json = False) -> None:
+    """Derive every record and index from the log again.  Exit code 0 if all follow from it, 4 if not.
+
+    The service does so at its start and every hour; until a mismatch is repaired the gate gives no answer.
+    """
+    from auditsvc.services.log_check import check_log
+
+    found = check_log(context_for(store))
+    if json:
+        print_json(found)
+    else:
+        for fault in found.faults:
+            print(fault)
+        intact = f"all records and indexes follow from the {found.entries} entries of the log"
+        print(f"{len(found.faults)} differences" if found.faults else intact)
+    if found.faults:
+        raise typer.Exit(LogMismatch.exit_code)
 
 
 @log_app.command("key")

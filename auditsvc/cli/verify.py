@@ -28,10 +28,16 @@ def gate(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked."""
-    from auditsvc.services.gate_query import query_gate
+    """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked.
 
-    answer = query_gate(context_for(store).ledger, model, version, policy)
+    Exit code 4 if the ledger does not follow from its log: see `auditsvc log check`.
+    """
+    from auditsvc.services.gate_query import query_gate
+    from auditsvc.services.log_check import check_log
+
+    ctx = context_for(store)
+    check_log(ctx).require()
+    answer = query_gate(ctx.ledger, model, version, policy)
     if json:
         print_json(answer)
     else:

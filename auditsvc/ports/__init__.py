@@ -428,6 +428,13 @@ class Compute:
 class LoggedLedger(Ledger, Log, Protocol):
     """A ledger together with its transparency log, as the SQL adapter implements them in one class."""
 
+    def faults(self) -> tuple[str, ...]:
+        """Records, indexes and tree nodes that do not follow from the log's entries, a sentence each; empty if none.
+
+        Reads everything, so it takes seconds for some ten thousand records.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Context:

@@ -71,6 +71,6 @@ def decode_event(leaf: bytes) -> dict[str, Any] | None:
         event = json.loads(leaf)
     except ValueError:
         return None
-    if not isinstance(event, dict) or event.get("kind") != _KIND:
+    if not isinstance(event, dict) or event.get("kind") != _KIND or "type" not in event:
         return None
     return event | {"type": EVENT_TYPES_0_1_0.get(event["type"], event["type"])}

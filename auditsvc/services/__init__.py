@@ -12,6 +12,8 @@ release, rollback, alias
     ``release``, ``revoke``, ``roll_back``; ``set_alias``, ``clear_alias``, ``reconcile``
 reporting
     ``write_report``
+log_check
+    ``check_log``: every record and index derived from the log again
 gate_query
     ``query_gate``: may this version be used? From the ledger alone
 

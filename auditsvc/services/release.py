@@ -9,16 +9,18 @@ signature; its summary attestation says ``FAILED``, so no tool can mistake it fo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from auditsvc.errors import Conflict, NotApproved, NotFound
+from auditsvc.errors import Conflict, NotApproved, NotFound, Unavailable
 from auditsvc.ports import Context
 from auditsvc.provenance import sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
 from auditsvc.records import Approval, Candidate, Decision, Digest, Policy, Release, Revocation, Submission, digest_of
 from auditsvc.records.decision import missing_consent
 from auditsvc.services.alias import clear_alias, set_alias
-from auditsvc.services.signing_context import release_inputs, signing_services_of
+from auditsvc.services.log_check import check_log
+from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
@@ -79,6 +81,7 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         NotApproved: the decision does not approve, or too few other people approved.
         Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
             what it has published.
+        LogMismatch: the ledger does not follow from its log.
         Unavailable: a disk, the keys or the registry failed; run it again.
     """
     submission = _submission(ctx, candidate)
@@ -90,6 +93,7 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     lacking = missing_consent(policy, (one.approver for one in given))
     if decision.outcome == "approved" and lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
+    check_log(ctx).require()
     folder = release_folder(ctx, submission, decision.digest)
     files = folder / "release"
     if not files.exists():
@@ -124,6 +128,8 @@ def _submission(ctx: Context, candidate: Candidate) -> Submission:
 def revoke(ctx: Context, sealed: Release, reason: str, requested_by: str, confirmed_by: str) -> Revocation:
     """Revoke a release: record the revocation, which the gate answers from then on, and then drop the alias.
 
+    The log's checkpoint is published with it, so that its entry can't be removed from the log unseen.
+
     Raises:
         Conflict: one person can't both ask and confirm.
     """
@@ -138,4 +144,6 @@ def revoke(ctx: Context, sealed: Release, reason: str, requested_by: str, confir
     ctx.ledger.append(revocation, actor=confirmed_by)
     clear_alias(ctx, sealed.model, sealed.version, revocation.digest)
     ctx.registry.tag(sealed.model, sealed.version, {"auditsvc.revoked": reason[:200]})
+    with suppress(Unavailable):  # too few witnesses: the next checkpoint has the entry too
+        checkpoint_store_of(ctx).current()
     return revocation

@@ -37,6 +37,9 @@ from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
 DISPATCH_S = 2.0
 """Seconds between two runs of the webhook dispatcher."""
 
+LOG_CHECK_S = 3600.0
+"""Seconds between two comparisons of the ledger with its log."""
+
 
 def open_site(settings: Settings, host: str) -> ProjectState:
     """The site of these settings, bound to this address, and the way to its other projects.
@@ -77,6 +80,8 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
         put_back=settings.restore_alias,
         project=project,
     )
+    made.check_log()
+    made.answers.recheck = made.check_log
     _watch(made, settings)
     return made
 
@@ -114,6 +119,7 @@ def _watch(site: ProjectState, settings: Settings) -> None:
         command += ["--project", site.project]
         workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs_db))
         site.rounds["working"] = supervise_workers(workers)
+    site.rounds["log-check"] = PeriodicTask("log-check", site.check_log, LOG_CHECK_S)
     dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, post)
     site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)
     if settings.registry_poll_s:

@@ -7,7 +7,7 @@ query takes.  Other databases are queried from a few threads.
 Whether the ledger changed is checked for every request, in microseconds: SQLite counts the commits of all processes
 (``PRAGMA data_version``); other databases are asked for the size of the log.  The cache is cleared if a new log entry
 can change a response, so a response is never older than the last commit: a revocation by any process takes effect at
-the next request.
+the next request.  A commit without a new log entry is none of ours: the ledger is compared with its log again at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,8 @@ class GateCache:
         self._commits: int | None = None
         self._size = 0
         self._found: OrderedDict[Question, CachedAnswer] = OrderedDict()
+        self.recheck: Callable[[], object] = lambda: None
+        """Called before the next answer where another program changed the database without an entry in the log."""
 
     def __len__(self) -> int:
         """How many answers are remembered."""
@@ -102,8 +105,11 @@ class GateCache:
             before = self._size
             size, changing = await run_sync(_news, self._ledger, before)
             if before == self._size:  # else another request was faster, and may have looked too early for this one
+                unlogged = size == before and self._commits is not None
                 self._size, self._commits = size, commits
-                if changing:
+                if unlogged:
+                    await run_sync(self.recheck)
+                if changing or unlogged:
                     self._found.clear()
                 return
 

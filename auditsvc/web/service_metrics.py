@@ -38,6 +38,18 @@ class ServiceMetrics:
             "Aliases and stages that were changed outside auditsvc.",
             registry=self._registry,
         )
+        self.registry_faults = Gauge(
+            "auditsvc_registry_faults",
+            "Models whose entries in the registry could not be checked in the last round.",
+            ("project",),
+            registry=self._registry,
+        )
+        self.log_faults = Gauge(
+            "auditsvc_log_faults",
+            "Differences between the ledger and its transparency log at the last check.",
+            ("project",),
+            registry=self._registry,
+        )
         self._cached = Gauge("auditsvc_gate_cache_entries", "Cached answers to gate queries.", registry=self._registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:

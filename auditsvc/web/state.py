@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from auditsvc.errors import Forbidden
+from auditsvc.errors import Forbidden, Unavailable
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record
 from auditsvc.records.log_event import encode_event
+from auditsvc.services.log_check import LogCheck, check_log
+from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
@@ -20,6 +24,8 @@ from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.service_metrics import ServiceMetrics
 from auditsvc.web.webhooks.webhook_store import WebhookStore
+
+_log = logging.getLogger("auditsvc.web")
 
 R = TypeVar("R", bound=Record)
 
@@ -55,6 +61,10 @@ class ProjectState:
     """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""
     rounds: dict[str, PeriodicTask] = field(default_factory=dict)
     """Background tasks by name."""
+    log_check: LogCheck | None = None
+    """The newest comparison of the ledger with its log."""
+    watch_faults: tuple[str, ...] = ()
+    """Models whose registry entries could not be checked in the last round, and why."""
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
@@ -109,6 +119,29 @@ class ProjectState:
                 made = self._opened[project] = self.others[project]()
                 made.metrics, made.public_url = self.metrics, self.public_url
             return self._opened[project]
+
+    def opened(self) -> tuple[ProjectState, ...]:
+        """This project and those that were opened from it."""
+        return (self, *tuple(self._opened.values()))
+
+    def check_log(self) -> None:
+        """Compare the ledger with its log; a log that passes is published, which fixes its entries.
+
+        Raises:
+            Unavailable: the ledger can't be read.
+        """
+        self.log_check = found = check_log(self.ctx)
+        for fault in found.faults:
+            _log.error("the ledger does not follow from its log: %s", fault)
+        self.metrics.log_faults.labels(self.project or "main").set(len(found.faults))
+        if not found.faults:
+            with suppress(Unavailable):  # too few witnesses
+                checkpoint_store_of(self.ctx).current()
+
+    def require_intact(self) -> None:
+        """Refuse to answer from a ledger that does not follow from its log.  Raises ``LogMismatch``."""
+        if self.log_check is not None:
+            self.log_check.require()
 
     def trigger(self, work: str) -> None:
         """Run a periodic task now, if this process has it."""

@@ -70,6 +70,9 @@ class MemoryLedger(MemoryLog):
         newest = sorted(found, key=lambda item: item[0], reverse=True)
         return tuple(item for item in newest if before is None or item[0] < before)[:limit]
 
+    def faults(self) -> tuple[str, ...]:
+        return ()
+
     def leaf(self, index: int) -> bytes:
         if not 0 <= index < self.size():
             raise NotFound(f"the log has no leaf {index}")

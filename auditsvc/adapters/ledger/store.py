@@ -16,85 +16,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select
 
-from auditsvc.adapters.ledger.schema import (
-    SCHEMA,
-    approval,
-    decision,
-    leaf,
-    node,
-    record,
-    retirement,
-    revocation,
-    subject,
-    submission,
-    waiver,
-)
+from auditsvc.adapters.ledger.duties import add_duties_row
+from auditsvc.adapters.ledger.integrity import ledger_faults
+from auditsvc.adapters.ledger.schema import SCHEMA, leaf, node, record, subject
 from auditsvc.adapters.sql import Database
-from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.provenance.formats import merkle_log
-from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver, digest_of
+from auditsvc.records import Digest, Record, digest_of
 from auditsvc.records.log_event import encode_event
-
-
-def _add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
-    """Add the row that the separation-of-duties constraints check; most kinds of record need none.
-
-    Raises:
-        Conflict: another person submitted the candidate already, it was never submitted, or an approval is about no
-            decision of the ledger.
-    """
-    match one:
-        case Submission():
-            _submit(connection, one)
-        case Decision():
-            connection.execute(insert(decision), {"digest": digest, "candidate": one.candidate})
-        case Approval():
-            _approve(connection, digest, one)
-        case Waiver():
-            submitter = _required_submitter(connection, one.candidate)
-            row = {"digest": digest, "candidate": one.candidate, "submitter": submitter, "person": one.person}
-            connection.execute(insert(waiver), row)
-        case Revocation():
-            people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
-            connection.execute(insert(revocation), {"digest": digest, "release": one.release, **people})
-        case Retirement():
-            if one.confirmed_by is None:
-                raise Conflict("a key change needs two people: one requests it, another confirms it")
-            people = {"requested_by": one.by, "confirmed_by": one.confirmed_by}
-            connection.execute(insert(retirement), {"digest": digest, **people})
-        case _:
-            pass
-
-
-def _submit(connection: Connection, one: Submission) -> None:
-    found = _submitter(connection, one.candidate)
-    if found is None:
-        connection.execute(insert(submission), {"candidate": one.candidate, "submitter": one.submitter})
-    elif found.lower() != one.submitter.lower():
-        raise Conflict(f"the candidate {one.candidate} was already submitted by {found}, not {one.submitter}")
-
-
-def _approve(connection: Connection, digest: Digest, one: Approval) -> None:
-    submitter = _required_submitter(connection, one.candidate)
-    decided = connection.execute(select(decision.c.candidate).where(decision.c.digest == one.decision)).scalar()
-    if decided != one.candidate:
-        raise Conflict(f"the ledger has no decision {one.decision} about the candidate {one.candidate}")
-    row = {"digest": digest, "decision": one.decision, "candidate": one.candidate}
-    connection.execute(insert(approval), {**row, "submitter": submitter, "approver": one.approver})
-
-
-def _required_submitter(connection: Connection, candidate: Digest) -> str:
-    found = _submitter(connection, candidate)
-    if found is None:
-        raise Conflict(f"the candidate {candidate} was never submitted: submit it first")
-    return found
-
-
-def _submitter(connection: Connection, candidate: Digest) -> str | None:
-    found = connection.execute(select(submission.c.submitter).where(submission.c.candidate == candidate)).scalar()
-    return None if found is None else str(found)
-
 
 _SIZE = select(func.coalesce(func.max(leaf.c.idx) + 1, 0))
 _NODE = select(node.c.hash).where(node.c.level == bindparam("level"), node.c.idx == bindparam("idx"))
@@ -284,7 +214,7 @@ class SqlLedger:
 
     def _add(self, connection: Connection, new: dict[Digest, Record], actor: str) -> None:
         for digest, one in new.items():
-            _add_duties_row(connection, digest, one)
+            add_duties_row(connection, digest, one)
         tree = Tree(connection)
         first = tree.size
         tree.grow([(self._event(digest, one, actor), digest) for digest, one in new.items()])
@@ -341,6 +271,11 @@ class SqlLedger:
         with self._database.read_tx() as connection:
             rows = connection.execute(_NEXT, {"kind": kind.kind, "after": after})
             return [(digest, body, position) for digest, body, position in rows]
+
+    def faults(self) -> tuple[str, ...]:
+        """Everything that does not follow from the log; see ``ports.LoggedLedger.faults``."""
+        with self._database.read_tx() as connection:
+            return tuple(ledger_faults(connection))
 
     def leaf_index(self, object_digest: Digest) -> int:
         """The index of the first entry about this object; see ``ports.Log.leaf_index``."""

@@ -48,8 +48,12 @@ async def query_gate(
     """May this version be used? `approved` only if it was approved, released and not revoked; otherwise every reason.
 
     Without `policy` the newest decision counts. Send the answer's `ETag` as `If-None-Match` to ask whether it changed.
+
+    `503` with the code `log-mismatch` while the ledger does not follow from its transparency log.
     """
-    answered = await site_of(request).answers.ask(model, version, policy)
+    site = site_of(request)
+    answered = await site.answers.ask(model, version, policy)
+    site.require_intact()
     headers = {"etag": answered.etag}
     if request.headers.get("if-none-match") == answered.etag:
         return Response(None, 304, headers)

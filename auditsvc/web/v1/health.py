@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from auditsvc import __version__
-from auditsvc.errors import AuditError, Unavailable
+from auditsvc.errors import AuditError, LogMismatch, Unavailable
 from auditsvc.web import service_metrics
 from auditsvc.web.auth.authentication import Router
+from auditsvc.web.state import ProjectState
 
 router = Router(tags=["operations"])
 
@@ -25,10 +26,11 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The ledger can be read."""
+    """The ledger can be read and follows from its log; ``degraded`` names what else does not work."""
 
-    status: Literal["ready"] = "ready"
+    status: Literal["ready", "degraded"] = "ready"
     log_size: int
+    degraded: list[Literal["registry-watch"]] = []
 
 
 @router.get("/healthz", needs="anyone", summary="Get health")
@@ -39,12 +41,24 @@ async def get_health() -> Health:
 
 @router.get("/readyz", needs="anyone", summary="Get readiness")
 def get_readiness(request: Request) -> Readiness:
-    """Reads the ledger; `503` if it can't. Location and cause are in the service's log, not in the answer."""
+    """Reads the ledger; `503` if it can't, or if it does not follow from its transparency log.
+
+    `degraded` with `registry-watch` if a model's entries in the registry can't be checked. Location and cause are in
+    the service's log, not in the answer.
+    """
+    site: ProjectState = request.app.state.site
     try:
-        return Readiness(log_size=request.app.state.site.ledger.size())
+        size = site.ledger.size()
+        for one in site.opened():
+            one.require_intact()
+    except LogMismatch as error:
+        raise LogMismatch("the ledger does not follow from its log; the service's log says where") from error
     except AuditError as error:
         logging.getLogger("auditsvc.web").warning("not ready: %s", error)
         raise Unavailable("the ledger can't be read; the service's log says why") from error
+    if any(one.watch_faults for one in site.opened()):
+        return Readiness(status="degraded", log_size=size, degraded=["registry-watch"])
+    return Readiness(log_size=size)
 
 
 @router.get("/metrics", needs="reader", summary="Get metrics", response_class=Response)

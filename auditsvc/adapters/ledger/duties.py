@@ -1,0 +1,84 @@
+"""The rows that the separation-of-duties constraints compare: for each record the table and the row that it needs.
+
+The rows follow from the records alone, so ``integrity`` can derive them again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Table, insert, select
+
+from auditsvc.adapters.ledger.schema import (
+    approval,
+    decision,
+    retirement,
+    revocation,
+    submission,
+    waiver,
+)
+from auditsvc.errors import Conflict
+from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver
+
+Row = dict[str, str]
+
+
+def duties_row(digest: Digest, one: Record, submitter: str | None) -> tuple[Table, Row] | None:
+    """The table and the row of a record; None for a kind that needs none.
+
+    ``submitter`` is who submitted the candidate of an approval or a waiver.
+
+    Raises:
+        Conflict: the candidate was never submitted, or a key change names one person only.
+    """
+    match one:
+        case Submission():
+            return submission, {"candidate": one.candidate, "submitter": one.submitter}
+        case Decision():
+            return decision, {"digest": digest, "candidate": one.candidate}
+        case Approval():
+            row = {"digest": digest, "decision": one.decision, "candidate": one.candidate}
+            return approval, {**row, "submitter": _required(submitter, one.candidate), "approver": one.approver}
+        case Waiver():
+            row = {"digest": digest, "candidate": one.candidate}
+            return waiver, {**row, "submitter": _required(submitter, one.candidate), "person": one.person}
+        case Revocation():
+            people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
+            return revocation, {"digest": digest, "release": one.release, **people}
+        case Retirement(confirmed_by=None):
+            raise Conflict("a key change needs two people: one requests it, another confirms it")
+        case Retirement():
+            return retirement, {"digest": digest, "requested_by": one.by, "confirmed_by": str(one.confirmed_by)}
+        case _:
+            return None
+
+
+def _required(submitter: str | None, candidate: Digest) -> str:
+    if submitter is None:
+        raise Conflict(f"the candidate {candidate} was never submitted: submit it first")
+    return submitter
+
+
+def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
+    """Add the row that the separation-of-duties constraints check; most kinds of record need none.
+
+    Raises:
+        Conflict: another person submitted the candidate already, it was never submitted, or an approval is about no
+            decision of the ledger.
+    """
+    about = one.candidate if isinstance(one, Submission | Approval | Waiver) else None
+    submitter = None if about is None else _submitter(connection, about)
+    if isinstance(one, Submission) and submitter is not None:
+        if submitter.lower() != one.submitter.lower():
+            raise Conflict(f"the candidate {about} was already submitted by {submitter}, not {one.submitter}")
+        return
+    needed = duties_row(digest, one, submitter)
+    if isinstance(one, Approval):
+        decided = connection.execute(select(decision.c.candidate).where(decision.c.digest == one.decision)).scalar()
+        if decided != one.candidate:
+            raise Conflict(f"the ledger has no decision {one.decision} about the candidate {one.candidate}")
+    if needed is not None:
+        connection.execute(insert(needed[0]), needed[1])
+
+
+def _submitter(connection: Connection, candidate: Digest) -> str | None:
+    found = connection.execute(select(submission.c.submitter).where(submission.c.candidate == candidate)).scalar()
+    return None if found is None else str(found)
