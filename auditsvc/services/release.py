@@ -93,12 +93,12 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     lacking = missing_consent(policy, (one.approver for one in given))
     if decision.outcome == "approved" and lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
-    check_log(ctx).require()
     folder = release_folder(ctx, submission, decision.digest)
     files = folder / "release"
     if not files.exists():
         ctx.blobs.checkout(candidate.files, files)
     services = signing_services_of(ctx)
+    check_log(ctx).require()
     sealing = release_inputs(ctx, submission, candidate, decision)
     sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
