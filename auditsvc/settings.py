@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     device: str = Field(
         "cpu", pattern=r"^(cpu|auto|cuda(:\d+)?)$", description="Where a worker runs models: cpu, cuda, cuda:N, auto."
     )
+    architectures: _Names = Field(
+        (), description="Own network factories that may be called: package.module:factory, comma-separated."
+    )
+    architectures_dir: Path | None = Field(None, description="A folder that their modules are imported from.")
     allowed_model_uris: _Names = Field(
         (), description="Object storage prefixes that models may be fetched from, comma-separated: s3://bucket/prefix."
     )

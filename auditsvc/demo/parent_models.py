@@ -23,8 +23,8 @@ from auditsvc.datasets import Batch
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import ArchitectureCard, InputSpec, Model, build, model_files
 from auditsvc.models.devices import one_thread
-from auditsvc.models.model import Decoding
 from auditsvc.models.small_dense import SmallDetector
+from auditsvc.records.architecture import Decoding
 from auditsvc.tasks.detection import Detection
 
 SEED, EPOCHS, BATCH, RATE, WIDTH = 20261126, 60, 16, 3e-3, 8

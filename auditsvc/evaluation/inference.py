@@ -103,7 +103,7 @@ def compile_model(model: Model, sample: Tensor) -> Outputs:
         if expected.dim() != 2 or expected.shape[1] < 2:
             return model
         try:
-            graph = fx.symbolic_trace(model.module)
+            graph = Model(fx.symbolic_trace(model.module), model.card).module
             torch.jit.enable_onednn_fusion(True)
             copy = torch.jit.freeze(torch.jit.trace(graph.eval(), shaped, check_trace=False))  # type: ignore[no-untyped-call]
             for _ in range(_WARM):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.clean_process import LIMITS, ONNX, inspect_folder, run_clean, scratch_folder
+from auditsvc.importing.recognition import ModelRecognition, imported, recognise_model
 from auditsvc.importing.round_trip import Trip, round_trip, round_trip_all
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, read_weights
 from auditsvc.models.model_files import HEAD_BYTES, foreign
@@ -90,4 +91,15 @@ def _differences(model: Model, images: torch.Tensor, wanted: torch.Tensor) -> li
     return reasons
 
 
-__all__ = ["LIMITS", "ONNX", "Trip", "from_onnx", "inspect_folder", "round_trip", "round_trip_all"]
+__all__ = [
+    "LIMITS",
+    "ONNX",
+    "ModelRecognition",
+    "Trip",
+    "from_onnx",
+    "imported",
+    "inspect_folder",
+    "recognise_model",
+    "round_trip",
+    "round_trip_all",
+]

@@ -73,7 +73,7 @@ _START = (
 )
 """Isolated mode (``-I``) hides the working folder, so the child gets the location of this package."""
 
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "AUDITSVC_ARCHITECTURES", "AUDITSVC_ARCHITECTURES_DIR")
 MAX_LINE = 2**20
 
 

@@ -8,7 +8,6 @@ size, and everything else must be the same twice.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,10 @@ from safetensors.numpy import load_file, save_file
 
 from auditsvc.errors import Refused
 from auditsvc.importing.onnx_operators import Values, translate
+from auditsvc.importing.process_limits import confine
 
-MEMORY, CPU_SECONDS, FILE_SIZE = 16 * 2**30, 600, 8 * 2**30
 BATCHES = (2, 3)
 """Both prime and small, so that neither is likely to be a number of channels by chance at both."""
-
-
-def _confine() -> None:
-    """Hard limits before a byte of the file is read."""
-    for what, limit in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CPU, CPU_SECONDS),
-                        (resource.RLIMIT_FSIZE, FILE_SIZE), (resource.RLIMIT_CORE, 0)):  # fmt: skip
-        hard = resource.getrlimit(what)[1]
-        smaller = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(what, (smaller, smaller))
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -140,7 +130,7 @@ def _whole_numbers(
 
 def main(job_file: Path) -> None:
     """Do the job; one JSON line: no reason, or why not."""
-    _confine()
+    confine()
     job: dict[str, Any] = json.loads(job_file.read_text("utf-8"))
     reasons: list[str] = []
     try:

@@ -4,6 +4,9 @@ A module of this package registers factories in its ``NETWORKS``, an installed p
 ``auditsvc.architectures``; a factory takes the ``arguments`` of an architecture card and returns an ``nn.Module``.
 Only installed code is called: a model file names an architecture but cannot contain one.
 
+A card of ``python`` names a factory of the user's own code, ``package.module:factory``.  Calling it runs that code, so
+only the factories of AUDITSVC_ARCHITECTURES are called, and those that the command line names.
+
 For timm and torchvision ``arguments`` holds the model's ``name`` and what the library's own factory takes
 (``{"name": "resnet18", "num_classes": 10}``).  Weights come from the model folder, so nothing is downloaded.  Of
 torchvision only the classifiers are supported, because its detectors download a backbone by default.
@@ -12,14 +15,20 @@ torchvision only the classifiers are supported, because its detectors download a
 from __future__ import annotations
 
 import importlib
+import math
+import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.errors import Forbidden, InvalidInput, Unavailable
 from auditsvc.plugins import Registry, modules_in
+from auditsvc.records.architecture import Preprocessing, Resize
+from auditsvc.settings import Settings
 
 _FORBIDDEN = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights",
               "weights_backbone", "scriptable", "progress")  # fmt: skip
@@ -77,7 +86,157 @@ def _package(name: str) -> Any:
         raise Unavailable(f"{name} is installed for another torch than {torch.__version__}: {error}") from error
 
 
-NETWORKS = {"timm": from_timm, "torchvision": from_torchvision}
+def allow_architecture(factory: str, folder: Path) -> None:
+    """Let this process and its clean processes call ``package.module:factory``, looked for in ``folder`` as well.
+
+    For the command line alone, where the code is the caller's own.
+    """
+    names = [*filter(None, os.environ.get("AUDITSVC_ARCHITECTURES", "").split(",")), factory]
+    os.environ["AUDITSVC_ARCHITECTURES"] = ",".join(dict.fromkeys(names))
+    os.environ["AUDITSVC_ARCHITECTURES_DIR"] = str(folder.absolute())
+
+
+def from_python(factory: str, **arguments: Any) -> nn.Module:
+    """The module that ``package.module:factory`` makes.
+
+    Raises:
+        Forbidden: a factory that is not allowed here.
+        ValueError: no such module or factory, or one that makes no ``nn.Module``.
+    """
+    settings = Settings()
+    if factory not in settings.architectures:
+        raise Forbidden(
+            f"{factory} is the user's own code and may not be called here: pass --architecture {factory} on the "
+            "command line, or let the operator list it in AUDITSVC_ARCHITECTURES"
+        )
+    where, _, name = factory.partition(":")
+    folder = str(settings.architectures_dir or "")
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        make = getattr(importlib.import_module(where), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{error}; it is looked for among the installed packages and in {folder or 'no folder'}"
+        ) from error
+    module = make(**arguments)
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"it makes a {type(module).__name__}, no torch.nn.Module")
+    return module
+
+
+class HuggingFaceNetwork(nn.Module):
+    """A model of transformers that takes images and gives its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """``logits`` of the model's output."""
+        logits: torch.Tensor = self.network(pixel_values=images).logits
+        return logits
+
+
+def from_transformers(config: dict[str, Any], task: str = "classification") -> nn.Module:
+    """A model of transformers with random weights, from its ``config.json``; no code of the model's is run.
+
+    Raises:
+        ValueError: a model type that transformers does not have, or one that fetches another model.
+        Unavailable: transformers is not installed.
+    """
+    transformers = _package("transformers")
+    _check_config(config)
+    plain = {key: value for key, value in config.items() if key not in ("auto_map", "_name_or_path", "architectures")}
+    made = transformers.AutoConfig.for_model(**plain)
+    return HuggingFaceNetwork(getattr(transformers, _AUTO[task]).from_config(made, trust_remote_code=False))
+
+
+_AUTO = {"classification": "AutoModelForImageClassification", "segmentation": "AutoModelForSemanticSegmentation"}
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    if config.get("backbone") or config.get("use_pretrained_backbone"):
+        raise ValueError("a backbone of its own would be fetched; it can't be used")
+
+
+def pretrained_weights(folder: Path, config: dict[str, Any], task: str) -> dict[str, torch.Tensor]:
+    """The weights of a folder of ``save_pretrained`` under the names of ``from_transformers``.
+
+    transformers renames tensors when it loads them, so it reads them itself: safetensors only, no code, no network.
+
+    Raises:
+        InvalidInput: tensors that are missing, left over or of another shape, or a model that can't be made.
+        Unavailable: transformers is not installed.
+    """
+    transformers = _package("transformers")
+    options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        _check_config(config)
+        network, loaded = getattr(transformers, _AUTO[task]).from_pretrained(
+            str(folder), output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"transformers can't load {folder.name}: {str(error).splitlines()[0][:300]}") from error
+    reasons = [f"{kind.replace('_', ' ')}: {key}" for kind in sorted(loaded) for key in loaded[kind]]
+    if reasons:
+        raise InvalidInput(f"the weights in {folder.name} are not the model of its config.json", reasons)
+    return HuggingFaceNetwork(network.eval()).state_dict()
+
+
+def architecture_of(said: str, classes: int) -> tuple[str, dict[str, Any]]:
+    """The card's architecture and arguments for ``timm:NAME``, ``torchvision:NAME``, ``package.module:factory`` or an
+    installed architecture's name."""
+    library, _, name = said.partition(":")
+    if not name:
+        return said, {}
+    if library in ("timm", "torchvision"):
+        return library, {"name": name, "num_classes": classes}
+    return "python", {"factory": said}
+
+
+def published_preprocessing(said: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
+    """The preprocessing that timm or torchvision publishes for ``timm:NAME``, and the input it ends at.
+
+    Raises:
+        InvalidInput: no such model.
+        Unavailable: the library is not installed.
+    """
+    library, _, name = said.partition(":")
+    try:
+        return _of_timm(name) if library == "timm" else _of_torchvision(name)
+    except (ValueError, KeyError) as error:
+        raise InvalidInput(f"{library} has no model named {name!r}") from error
+
+
+def _of_timm(name: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
+    published = _package("timm").get_pretrained_cfg(name)
+    if published is None:
+        return None, None
+    size: tuple[int, int, int] = tuple(published.input_size)
+    grow = published.crop_pct or 1.0
+    mode = published.interpolation if published.interpolation in ("nearest", "bilinear", "bicubic") else "bicubic"
+    resize = Resize(size=math.floor(min(size[1:]) / grow), mode=mode)
+    mean, std = tuple(published.mean), tuple(published.std)
+    return Preprocessing(resize=resize, crop=size[1:], mean=mean, std=std), size
+
+
+def _of_torchvision(name: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
+    published = _package("torchvision").models.get_model_weights(name)
+    if not len(published):
+        return None, None
+    made = published.DEFAULT.transforms()
+    resize = Resize(size=made.resize_size[0], mode=made.interpolation.value, antialias=bool(made.antialias))
+    side = made.crop_size[0]
+    return Preprocessing(resize=resize, crop=(side, side), mean=made.mean, std=made.std), (3, side, side)
+
+
+NETWORKS = {
+    "python": from_python,
+    "timm": from_timm,
+    "torchvision": from_torchvision,
+    "transformers": from_transformers,
+}
 
 
 def _built_in() -> Iterator[tuple[str, Callable[..., nn.Module]]]:
@@ -105,5 +264,5 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
         raise InvalidInput(f"no architecture named {name!r} is installed; known: {', '.join(architecture_names())}")
     try:
         return factory(**arguments).eval()
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError) as error:
         raise InvalidInput(f"the architecture {name!r} does not take {arguments}: {error}") from error

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from auditsvc.models.model import InputSpec, Model
+from auditsvc.models.model import Model
 from auditsvc.models.model_files import WEIGHTS, model_files
 from auditsvc.models.resize_layers import resize
+from auditsvc.records.architecture import InputSpec
 
 COMPRESSION = 6
 """zlib's level for ``bytes_compressed``: what a zip archive or a compressed transfer makes of the weights."""

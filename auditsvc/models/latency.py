@@ -39,7 +39,9 @@ def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> tup
     if runs < 4:
         raise InvalidInput("an interquartile range needs at least 4 runs")
     sessions = [session(onnx_bytes(model, images)) for model in models]
-    return time_in_turns([_once(running, images) for running in sessions], runs)
+    return time_in_turns(
+        [_once(running, model.fitted(images)) for running, model in zip(sessions, models, strict=True)], runs
+    )
 
 
 def _once(running: Any, images: Tensor) -> Callable[[], object]:

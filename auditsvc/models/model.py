@@ -1,9 +1,9 @@
 """A model: a module with its architecture card, as every check, attack and exporter receives it.
 
-The card is ``architecture.json``, stored with the weights: the architecture, its input, and how to decode its output.
-Detectors and text recognisers are exported in several layouts.  The card names the layout; decoding gives one form for
-each task: boxes as fractions of the image with confidences whose operating point is one half, or CTC logits with the
-blank last.  Decoding is differentiable, so gradient attacks work through it.
+The card is ``architecture.json`` (``auditsvc.records.architecture``).  Its preprocessing is part of the module: every
+caller gives images in their own units.  Detectors and text recognisers are exported in several layouts.  The card names
+the layout; decoding gives one form for each task: boxes as fractions of the image with confidences whose operating
+point is one half, or CTC logits with the blank last.  Decoding is differentiable, so gradient attacks work through it.
 """
 
 from __future__ import annotations
@@ -11,42 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.fake_quantization import Int8Layer
-from auditsvc.records import Name, Record, TaskName, Value
-
-Layout = Literal["boxes", "yolo", "yolo-objectness", "ctc", "ctc-channels"]
-
-LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
-    "detection": ("boxes", "yolo", "yolo-objectness"),
-    "tracking": ("boxes", "yolo", "yolo-objectness"),
-    "ocr": ("ctc", "ctc-channels"),
-}
-"""The layouts of each task, the plain one first; other tasks have none to choose."""
+from auditsvc.models.preprocessing import fitted, install_preprocessing
+from auditsvc.records.architecture import LAYOUTS, ArchitectureCard, Decoding, Layout
 
 TINY = 1e-6
-
-
-class Decoding(Value):
-    """How the output is laid out.
-
-    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``:
-    (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
-    a confidence that there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``:
-    (N, C + 1, T).
-    ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
-    position of the blank among the characters.
-    """
-
-    layout: Layout
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    blank: Literal["first", "last"] = "last"
 
 
 def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
@@ -57,7 +31,7 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     """
     own = LAYOUTS.get(card.task)
     if own is None:
-        return _two_classes(raw) if card.task == "segmentation" and raw.shape[1] == 1 else raw
+        return _logits(raw, card)
     decoding = card.decoding or Decoding(layout=own[0])
     wanted = _WIDTHS[decoding.layout] + len(card.classes)
     axis = 1 if decoding.layout in ("yolo", "ctc-channels") else 2
@@ -70,9 +44,21 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     return _DECODERS[decoding.layout](raw, card, decoding)
 
 
-def _two_classes(logits: Tensor) -> Tensor:
-    """One logit for the foreground, as two."""
-    return torch.cat((torch.zeros_like(logits), logits), dim=1)
+def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
+    """Logits with one entry for each class: an activation is inverted, one logit for two classes becomes two.
+
+    Raises:
+        InvalidInput: an output of another shape, with both.
+    """
+    if card.task not in ("classification", "segmentation"):
+        return raw
+    if card.output_activation == "softmax":
+        raw = raw.clamp(min=torch.finfo(raw.dtype).tiny).log()
+    elif card.output_activation == "sigmoid":
+        raw = torch.logit(raw, eps=TINY)
+    if raw.dim() > 1 and raw.shape[1] == 1 and len(card.classes) == 2:
+        return torch.cat((torch.zeros_like(raw), raw), dim=1)
+    return raw
 
 
 def _corners(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -121,43 +107,6 @@ _DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] 
 }
 
 
-class InputSpec(Value):
-    """What one image must be: ``channels`` x ``height`` x ``width``, RGB or grey, floats in 0..1."""
-
-    channels: Annotated[int, Field(ge=1, le=16)]
-    height: Annotated[int, Field(ge=1, le=8192)]
-    width: Annotated[int, Field(ge=1, le=8192)]
-
-
-class ArchitectureCard(Record):
-    """``architecture.json``: the architecture by name, never code.
-
-    ``output`` names the answer that is audited where the architecture has several, ``decoding`` how it is laid out
-    where the task knows several layouts.  Normalisation is part of the model, so that every check can work in the
-    image's own units.
-    """
-
-    kind: ClassVar[str] = "architecture"
-
-    architecture: Name
-    arguments: dict[str, Any] = {}
-    task: TaskName
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    input: InputSpec
-    output: str | None = None
-    decoding: Decoding | None = None
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("two classes have the same name")
-        own = LAYOUTS.get(self.task, ())
-        if self.decoding is not None and self.decoding.layout not in own:
-            known = ", ".join(own) or "none"
-            raise ValueError(f"{self.task} has no layout {self.decoding.layout!r}; it has {known}")
-        return self
-
-
 @dataclass(frozen=True)
 class Model:
     """A module in eval mode and its card.  Calling it gives the audited output alone."""
@@ -168,18 +117,23 @@ class Model:
     def __post_init__(self) -> None:
         """Freeze the parameters: measuring needs no parameter gradients, and attacks pay for them twice."""
         self.module.eval().requires_grad_(False)
+        install_preprocessing(self.module, self.card)
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """``(N, C, H, W)`` float32 in 0..1 to the audited output as the task takes it: logits ``(N, classes)`` for
-        classification; see ``auditsvc.tasks`` for the others."""
+        """``(N, C, H, W)`` float32 in 0..1, RGB or grey, to the audited output as the task takes it: logits
+        ``(N, classes)`` for classification; see ``auditsvc.tasks`` for the others."""
         return decoded(self.raw(images), self.card)
 
     def raw(self, images: Tensor) -> Tensor:
         """The audited output as the module gives it, in the layout that the card names."""
         return self.audited(self.module(_channels_last(images)))
+
+    def fitted(self, images: Tensor) -> Tensor:
+        """The images at the network's size, still in 0..1: what an exported file takes."""
+        return fitted(images, self.card)
 
     def audited(self, answers: Tensor | tuple[Tensor, ...]) -> Tensor:
         """The answer that is audited, of all that the module gives.

@@ -25,9 +25,10 @@ from torch import Tensor
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.architectures import build
 from auditsvc.models.fake_quantization import install_int8
-from auditsvc.models.model import ArchitectureCard, Model
+from auditsvc.models.model import Model
 from auditsvc.models.resize_layers import resize
 from auditsvc.records import faults_of
+from auditsvc.records.architecture import ArchitectureCard
 
 HEAD_BYTES = 512
 _TO_SAFETENSORS = (
@@ -67,13 +68,26 @@ def foreign(head: bytes, name: str, source: Path | bytes | None = None) -> str |
     return None
 
 
-def _zip(name: str, source: Path | bytes) -> str:
-    """What kind of zip archive: only its list of names is read, nothing in it is opened."""
+def is_torch_file(head: bytes, path: Path) -> bool:
+    """Whether this is a file of ``torch.save``, and neither TorchScript nor torch.export."""
+    if head[:4] == b"PK\x03\x04":
+        members = _members(path)
+        return "data.pkl" in members and "constants.pkl" not in members and "archive_format" not in members
+    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _members(source: Path | bytes) -> set[str]:
+    """The names in a zip archive, without its top folder; nothing in it is opened."""
     try:
         with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
-            members = {member.split("/", 1)[-1] for member in archive.namelist()[:10_000]}
+            return {member.split("/", 1)[-1] for member in archive.namelist()[:10_000]}
     except (zipfile.BadZipFile, OSError, ValueError):
-        members = set()
+        return set()
+
+
+def _zip(name: str, source: Path | bytes) -> str:
+    """What kind of zip archive."""
+    members = _members(source)
     if "constants.pkl" in members or any(member.startswith("code/") for member in members):
         return _refusal(name, "a TorchScript archive, which holds code and a pickle", _FROM_SCRIPT)
     if "archive_format" in members or any(member.startswith("models/") for member in members):
@@ -168,6 +182,11 @@ def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:
         for key, tensor in weights.items()
         if key in wanted and tensor.is_floating_point() != wanted[key].is_floating_point()
     ]
+    unknown = [
+        f"{key} holds {_kind(tensor)}, which is not supported" for key, tensor in weights.items() if _unknown(tensor)
+    ]
+    if unknown:
+        raise Refused(f"these weights are not a {card.architecture}", unknown)
     reasons += [f"not a finite number in {key}" for key, tensor in weights.items() if not _finite(tensor)]
     if reasons:
         raise Refused(f"these weights are not a {card.architecture}", reasons)
@@ -180,6 +199,11 @@ def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:
 
 def _kind(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _unknown(tensor: Tensor) -> bool:
+    """8-bit floats and complex numbers."""
+    return tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() < 2)
 
 
 def _finite(tensor: Tensor) -> bool:

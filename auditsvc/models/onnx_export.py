@@ -36,7 +36,8 @@ class _Audited(nn.Module):
 
 
 def onnx_bytes(model: Model, images: Tensor) -> bytes:
-    """The model as ONNX, any batch size, compared with ONNX Runtime on these images at two batch sizes.
+    """The model as ONNX for images of the network's size in 0..1 (the rest of the preprocessing is its first
+    operations), any batch size, compared with ONNX Runtime on these images at two batch sizes.
 
     Raises:
         Refused: the graph can't be written, or ONNX Runtime answers otherwise; with every reason.
@@ -61,7 +62,7 @@ def _export(model: Model, images: Tensor) -> bytes:
     try:
         with torch.no_grad(), warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            torch.onnx.export(_Audited(model).eval(), (images[:2],), buffer, **options)
+            torch.onnx.export(_Audited(model).eval(), (model.fitted(images[:2]),), buffer, **options)
     except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         line = str(error).strip().splitlines()[0][:300]
         raise Refused(f"{model.card.architecture} can't be written as ONNX: {line}") from error
@@ -111,7 +112,7 @@ def _differs(running: Any, model: Model, images: Tensor) -> list[str]:
     with torch.inference_mode():
         wanted = model.raw(images).numpy()
     try:
-        (found,) = running.run(None, {"images": images.contiguous().numpy()})
+        (found,) = running.run(None, {"images": model.fitted(images).contiguous().numpy()})
     except _runtime_errors() as error:
         return [f"batch of {len(images)}: ONNX Runtime fails: {str(error).splitlines()[0][:200]}"]
     if wanted.shape != found.shape:

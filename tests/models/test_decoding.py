@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models import ArchitectureCard, InputSpec, Model
-from auditsvc.models.model import Decoding, decoded
+from auditsvc.models.model import decoded
+from auditsvc.records.architecture import Decoding
 
 
 def card(task: str, classes: tuple[str, ...], decoding: Decoding | None = None) -> ArchitectureCard:

@@ -1,0 +1,313 @@
+"""What a model on disk is and what it says about itself: format, classes, input, outputs, preprocessing.
+
+A model is a model folder, an ONNX file, a state dict (``.safetensors`` or a file of ``torch.save``), or a folder as
+Hugging Face's ``save_pretrained`` or an MLflow version writes it.  Formats are recognised by content.  Nothing is
+executed; pickles and ONNX files are read in a clean process.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from auditsvc.errors import InvalidInput, Refused
+from auditsvc.importing.clean_process import run_clean, scratch_folder
+from auditsvc.models import CARD, WEIGHTS, assemble, build, read_card, read_weights
+from auditsvc.models.architectures import architecture_of, pretrained_weights, published_preprocessing
+from auditsvc.models.model_files import HEAD_BYTES, foreign, is_torch_file
+from auditsvc.models.state_dicts import fitted_to, unwrapped
+from auditsvc.records.architecture import ArchitectureCard, InputSpec, ModelDescription, Preprocessing, Resize
+
+Format = Literal["model folder", "ONNX", "state dict", "Hugging Face"]
+
+SECONDS, MAX_BYTES = 600.0, 4 * 2**30
+_MODES: dict[int, Any] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of the resampling filters."""
+
+
+@dataclass(frozen=True)
+class ModelRecognition:
+    """A model on disk: ``path`` is the file or folder that was found, ``known`` what it says about itself.
+
+    ``outputs`` are its outputs by name with their shapes, 0 for a free size; of a state dict, the size of the last
+    layer.  ``questions`` are what must be said before it can be used, ``notes`` what was done or found.
+    """
+
+    format: Format
+    path: Path
+    known: ModelDescription
+    outputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    questions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    weights: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+def recognise_model(path: Path, said: ModelDescription = ModelDescription()) -> ModelRecognition:  # noqa: B008 - frozen
+    """What the model at ``path`` is.  ``said`` wins over what the file says.
+
+    Raises:
+        Refused: no model that can be read, with what each file is and what would work.
+        Unavailable: the clean process could not be run.
+    """
+    found = _found(path)
+    if found.is_dir():
+        seen = (_model_folder if (found / CARD).is_file() else _hugging_face)(found)
+    else:
+        seen = _onnx(found) if found.suffix == ".onnx" else _state_dict(found, said)
+    known = said.over(seen.known)
+    return ModelRecognition(
+        seen.format, found, known, seen.outputs, (*seen.questions, *_questions(known)), seen.notes, seen.weights
+    )
+
+
+def _questions(known: ModelDescription) -> tuple[str, ...]:
+    asked = {
+        "the classes, in the order of the outputs": not known.classes,
+        "the image size: channels x height x width": known.input is None,
+        "the preprocessing: how pixels in 0..1 become the network's input": known.preprocessing is None,
+    }
+    return tuple(question for question, is_open in asked.items() if is_open)
+
+
+def _found(path: Path) -> Path:
+    """The model folder or the one model file that is meant."""
+    if path.is_file() and not path.is_symlink():
+        files, folders = [path], []
+    elif path.is_dir():
+        files = sorted(item for item in path.rglob("*") if item.is_file() and not item.is_symlink())
+        folders = [file.parent for file in files if file.name in (CARD, "config.json")]
+    else:
+        raise Refused(f"{path} is not a plain file or folder")
+    whole = [folder for folder in folders if (folder / WEIGHTS).is_file()]
+    if len(whole) == 1:
+        return whole[0]
+    graphs = [file for file in files if file.suffix == ".onnx"] or [file for file in files if _has_weights(file)]
+    if len(graphs) == 1 and not whole:
+        return graphs[0]
+    reasons = [reason for file in files if (reason := _why_not(file))]
+    raise Refused(
+        f"{path} holds no model that can be read: {WEIGHTS} with {CARD} or config.json, one ONNX file, or one "
+        "state dict (.safetensors, .pt) is needed",
+        reasons or [f"{file.name} could be meant" for file in (*whole, *graphs)],
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(HEAD_BYTES)
+
+
+def _has_weights(path: Path) -> bool:
+    return path.suffix == ".safetensors" or is_torch_file(_head(path), path)
+
+
+def _why_not(path: Path) -> str | None:
+    return None if _has_weights(path) else foreign(_head(path), path.name, path)
+
+
+def _model_folder(folder: Path) -> ModelRecognition:
+    card = read_card((folder / CARD).read_bytes())
+    shared = ModelDescription.model_fields.keys() & type(card).model_fields.keys()
+    fields = {name: value for name in shared if (value := getattr(card, name)) is not None}
+    fields["probabilities"] = card.output_activation is not None
+    if card.preprocessing is None:
+        fields["preprocessing"] = Preprocessing()
+    return ModelRecognition("model folder", folder, ModelDescription(**fields))
+
+
+def _read_untrusted(path: Path, kind: str, keep: Path | None = None) -> dict[str, Any]:
+    if path.stat().st_size > MAX_BYTES:
+        raise Refused(f"{path.name} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
+    with scratch_folder() as scratch:
+        job = {"format": kind, "path": str(path.absolute())}
+        (answer,) = run_clean("auditsvc.importing.read_untrusted", job, scratch, seconds=SECONDS)
+        if answer["reasons"]:
+            raise Refused(f"{path.name} can't be read", answer["reasons"])
+        if keep is not None:
+            shutil.move(scratch / WEIGHTS_READ, keep)
+    return answer
+
+
+PROCESSOR = "preprocessor_config.json"
+WEIGHTS_READ = "weights.safetensors"
+
+
+def _state_dict(path: Path, said: ModelDescription) -> ModelRecognition:
+    if is_torch_file(_head(path), path):
+        with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+            answer = _read_untrusted(path, "torch", Path(scratch) / WEIGHTS_READ)
+            weights = read_weights((Path(scratch) / WEIGHTS_READ).read_bytes(), path.name)
+        notes = tuple(answer["notes"])
+    elif path.suffix == ".safetensors":
+        weights, notes = unwrapped(read_weights(path.read_bytes(), path.name))
+    else:
+        raise Refused(_why_not(path) or f"{path.name} is not a model file that can be read")
+    known = _published(said)
+    last = [tensor for name, tensor in weights.items() if tensor.dim() in (2, 4) and not name.endswith("_mask")]
+    outputs = {"last layer": (0, last[-1].shape[0])} if last else {}
+    asked = () if said.architecture else ("the architecture: timm:NAME, torchvision:NAME or package.module:factory",)
+    return ModelRecognition("state dict", path, known, outputs, asked, notes, weights)
+
+
+def _published(said: ModelDescription) -> ModelDescription:
+    """What timm and torchvision publish about a model of theirs."""
+    if not (said.architecture or "").startswith(("timm:", "torchvision:")):
+        return ModelDescription()
+    preprocessing, size = published_preprocessing(str(said.architecture))
+    fields: dict[str, Any] = {"task": "classification"}
+    if preprocessing is not None:
+        fields["preprocessing"] = preprocessing
+    if size is not None:
+        fields["input"] = InputSpec(channels=size[0], height=size[1], width=size[2])
+    return ModelDescription(**fields)
+
+
+def _onnx(path: Path) -> ModelRecognition:
+    if reason := foreign(_head(path), path.name, path):
+        raise Refused(reason)
+    found = _read_untrusted(path, "onnx")
+    fields: dict[str, Any] = {}
+    if len(found["inputs"]) == 1 and len(shape := found["inputs"][0]["shape"]) == 4 and all(shape[1:]):
+        last = shape[3] in (1, 3) and shape[1] not in (1, 3)
+        channels, height, width = (shape[3], shape[1], shape[2]) if last else shape[1:]
+        fields["input"] = InputSpec(channels=channels, height=height, width=width)
+        kind = {"float16": "float16", "uint8": "uint8"}.get(found["inputs"][0]["type"])
+        if last or kind:
+            fields["preprocessing"] = Preprocessing(
+                layout="nhwc" if last else "nchw", dtype=kind, range=(0, 255) if kind == "uint8" else (0, 1)
+            ) if kind else Preprocessing(layout="nhwc")  # fmt: skip
+    fields |= _ultralytics(found["metadata"])
+    if any(output["operator"] in ("Softmax", "Sigmoid") for output in found["outputs"]):
+        fields["probabilities"] = True
+    outputs = {item["name"]: tuple(item["shape"]) for item in found["outputs"]}
+    notes = tuple(f"{item['name']} is the output of {item['operator']}" for item in found["outputs"])
+    asked = ("the output that is audited: " + ", ".join(outputs),) if len(outputs) > 1 else ()
+    return ModelRecognition("ONNX", path, ModelDescription(**fields), outputs, asked, notes)
+
+
+def _ultralytics(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Task, classes and preprocessing of an export of Ultralytics; its networks take RGB in 0..1."""
+    task = {"detect": "detection", "classify": "classification"}.get(metadata.get("task", ""))
+    if task is None or "names" not in metadata:
+        return {}
+    try:
+        names = ast.literal_eval(metadata["names"])
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        return {}
+    return {"task": task, "classes": tuple(names[key] for key in sorted(names)), "preprocessing": Preprocessing()}
+
+
+def _hugging_face(folder: Path) -> ModelRecognition:
+    """A folder of ``save_pretrained``: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``."""
+    config = _json(folder / "config.json")
+    kind = " ".join(map(str, config.get("architectures") or ()))
+    task = "segmentation" if "SemanticSegmentation" in kind else "classification"
+    labels = config.get("id2label") or {}
+    fields: dict[str, Any] = {
+        "architecture": "transformers",
+        "arguments": {"config": config, "task": task},
+        "task": task,
+    }
+    if labels:
+        fields["classes"] = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    places = (folder, folder.parent / "components" / "image_processor")
+    processor = next((place / PROCESSOR for place in places if (place / PROCESSOR).is_file()), folder / PROCESSOR)
+    made = _processor(_json(processor)) if processor.is_file() else None
+    size = (made.crop or (made.resize.size if made.resize else None)) if made else config.get("image_size")
+    if isinstance(size, int):
+        size = (size, size)
+    if size:
+        fields["input"] = InputSpec(channels=config.get("num_channels", 3), height=size[0], width=size[1])
+    if made is not None:
+        fields["preprocessing"] = made
+    read_weights((folder / WEIGHTS).read_bytes())
+    return ModelRecognition("Hugging Face", folder, ModelDescription(**fields))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refused(f"{path.name} can't be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused(f"{path.name} holds no JSON object")
+    return found
+
+
+def _processor(config: Mapping[str, Any]) -> Preprocessing:
+    """What the image processor of this configuration does to an image."""
+    fields: dict[str, Any] = {}
+    if config.get("do_resize", True) and config.get("size"):
+        mode = _MODES.get(config.get("resample", 2))
+        if mode is None:
+            raise Refused(f"preprocessor_config.json resizes with Pillow's filter {config.get('resample')}; "
+                          f"supported are {', '.join(_MODES.values())}")  # fmt: skip
+        shorter, pair = _sizes(config["size"])
+        share = config.get("crop_pct") or 1
+        fields["resize"] = Resize(size=pair or math.floor(int(shorter or 224) / share), mode=mode)
+        if shorter and share != 1:
+            fields["crop"] = (shorter, shorter)
+    if config.get("do_center_crop", "crop_size" in config) and config.get("crop_size"):
+        side, pair = _sizes(config["crop_size"])
+        fields["crop"] = pair or (side, side)
+    scale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1
+    fields["range"] = (0.0, round(255 * scale, 6))
+    if config.get("do_normalize", True) and config.get("image_mean"):
+        fields |= {"mean": tuple(config["image_mean"]), "std": tuple(config["image_std"])}
+    return Preprocessing(**fields)
+
+
+def _sizes(size: Any) -> tuple[int | None, tuple[int, int] | None]:
+    """The shorter side, or (height, width); older files have a number."""
+    if isinstance(size, Mapping):
+        if "height" in size:
+            return None, (int(size["height"]), int(size["width"]))
+        return int(size.get("shortest_edge", 224)), None
+    return None, (int(size), int(size))
+
+
+def imported(
+    found: ModelRecognition, described: ModelDescription
+) -> tuple[dict[str, Tensor], ArchitectureCard, tuple[str, ...]]:
+    """The weights of a state dict or Hugging Face folder under its architecture's names, its card, and what was done.
+
+    ``described`` is the whole description: what was said, what the file says, and what the data set says.
+
+    Raises:
+        InvalidInput: something that must be said is missing, or an architecture that can't be made.
+        Refused: weights that are not of this architecture, with every reason.
+        Forbidden: a factory of the user's own code that may not be called here.
+    """
+    missing = [*found.questions] if not described.architecture else []
+    missing += _questions(described.model_copy(update={"preprocessing": Preprocessing()}))
+    if missing or described.input is None:
+        raise InvalidInput(f"{found.path.name} does not say all that is needed to run it; say", missing)
+    name, arguments = architecture_of(str(described.architecture), len(described.classes))
+    card = ArchitectureCard(
+        architecture=name,
+        arguments=arguments | described.arguments,
+        task=described.task or "classification",
+        classes=described.classes,
+        input=described.input,
+        output=described.output,
+        decoding=described.decoding,
+        preprocessing=described.preprocessing,
+    )
+    notes: tuple[str, ...] = ()
+    if found.format == "Hugging Face":
+        weights = pretrained_weights(found.path, card.arguments["config"], card.task)
+    else:
+        weights, notes = fitted_to(found.weights, build(card.architecture, card.arguments).state_dict())
+    assemble(weights, card)
+    return weights, card, (*found.notes, *notes)
