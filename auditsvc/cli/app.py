@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import audit, decision, policy, prune, report, serve, statements, trust, verify, watermark
+from auditsvc.cli import audit, data, decision, policy, prune, report, serve, statements, trust, verify, watermark
 
 app = typer.Typer(
     name="auditsvc",
@@ -30,6 +30,7 @@ app.command()(serve.serve)
 app.command()(serve.worker)
 app.command()(serve.backup)
 app.add_typer(serve.jobs_app, name="jobs")
+app.add_typer(data.data_app, name="data")
 app.add_typer(policy.policy_app, name="policy")
 app.add_typer(statements.statement_app, name="statement")
 app.add_typer(statements.incident_app, name="incident")

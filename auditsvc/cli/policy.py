@@ -12,7 +12,7 @@ from auditsvc.cli.report import policy_app
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from auditsvc.datasets.folder import Column
+    from auditsvc.datasets.image_dataset import Column
     from auditsvc.services.power import SlicePower
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +14,9 @@ from auditsvc.records import OVERALL, Name, TaskName, Text, faults_of
 from auditsvc.tasks import TargetKind, task_type
 
 Side = Annotated[int, Field(ge=1, le=8192)]
+OTHER_SPELLINGS = {"license": "licence", "slice": "slices"}
+"""Other names of fields."""
+
 Edges = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -23,6 +27,9 @@ class Description(BaseModel):
     bins); ``bins`` are columns of numbers: into how many bins of about equal size, or the inner edges.  ``cluster`` is
     the column that says which video, patient or writer an image is of; images of one are not independent, and the
     intervals know it.  ``where`` picks rows.
+
+    ``unmatched: skip`` leaves out images without a row and rows without an image, and counts them; otherwise they are
+    faults.  ``channels`` 1 or 3 reads all images as grey or RGB.
 
     ``target`` is the column with the class, with the text (ocr; the classes are then the characters), or with the file
     of a mask (segmentation; a number for each pixel in the order of the classes, 255 for pixels that don't count, and
@@ -43,6 +50,8 @@ class Description(BaseModel):
     annotations: str | None = None
     foreground: bool = False
     size: tuple[Side, Side] | None = None
+    channels: Literal[1, 3] | None = None
+    unmatched: Literal["refuse", "skip"] = "refuse"
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     slices: tuple[str, ...] | Literal["auto"] = ()
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
@@ -51,6 +60,24 @@ class Description(BaseModel):
     other_domain: str | None = None
     source: Text
     licence: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_spellings(cls, fields: Any) -> Any:
+        """``license`` and ``slice`` are the same fields; classes in Unicode form NFC, as the values of the table."""
+        if not isinstance(fields, dict):
+            return fields
+        both = [f"{ours} and {other}" for other, ours in OTHER_SPELLINGS.items() if other in fields and ours in fields]
+        if both:
+            raise ValueError(f"{', '.join(both)} are one field; give it once")
+        found = {OTHER_SPELLINGS.get(name, name): value for name, value in fields.items()}
+        if isinstance(found.get("slices"), str) and found["slices"] != "auto":
+            found["slices"] = [found["slices"]]
+        if isinstance(found.get("classes"), list):
+            found["classes"] = [
+                unicodedata.normalize("NFC", one) if isinstance(one, str) else one for one in found["classes"]
+            ]
+        return found
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -113,7 +140,8 @@ def read_description(path: Path) -> tuple[Path, Description]:
     """
     source = description_file(path)
     try:
-        return source.parent, Description.model_validate(yaml.safe_load(source.read_text("utf-8")))
+        fields = yaml.load(source.read_text("utf-8"), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        return source.parent, Description.model_validate(fields)
     except FileNotFoundError as error:
         raise InvalidDataset(f"{path} is not a data set: there is no {source}") from error
     except OSError as error:
@@ -121,4 +149,16 @@ def read_description(path: Path) -> tuple[Path, Description]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidDataset(f"{source} is not YAML: {error}") from error
     except ValidationError as error:
-        raise InvalidDataset(f"{source} can't be used", faults_of(error)) from error
+        known = (*Description.model_fields, *OTHER_SPELLINGS)
+        raise InvalidDataset(f"{source} can't be used", faults_of(error, known)) from error
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with distinct keys."""
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"given twice: {', '.join(twice)}", node.start_mark)
+        return super().construct_mapping(node, deep)

@@ -1,11 +1,18 @@
-"""Image decoding: one file for each image, or all of them in one ``images.npz``."""
+"""Image decoding: one file for each image, or all of them in one ``images.npz``.
+
+A file is recognised by its content, never by its name, and only in the formats of ``FORMATS``.  ``GREY`` and ``COLOUR``
+are the modes that are read; a file in any other mode is refused, as are several frames and numbers without a scale.
+Every change that decoding makes is counted in the notes of the data set.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,22 +21,116 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auditsvc.datasets.description import Description
-from auditsvc.datasets.table import Row
+from auditsvc.datasets.table import Row, plain
 from auditsvc.errors import InvalidDataset
 
 DECODED_CACHE_BYTES = 256 * 2**20
 """Decoded images are cached in memory up to this size in bytes; the rest is decoded again in every pass."""
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""Pillow's decoders that may be used; that of JPEG also reads MPO, which phones write."""
+
+MAX_PIXELS = 100_000_000
+"""Pixels of the largest image that is decoded."""
+
+GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+"""Pillow's modes that are read.  16 bits are scaled by 1/257, floats must be in 0..1, palettes become colours."""
+
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What turns an image of this EXIF orientation upright."""
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm"}
+"""Names of files that count as images when a folder is listed."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no image, or a broken one."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Height and width of the upright image, of the stored one, its mode, and its EXIF orientation."""
+
+    shape: tuple[int, int]
+    stored: tuple[int, int]
+    mode: str
+    orientation: int
+    alpha: bool
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What decoding changes, in words."""
+        found = {
+            f"turned upright (EXIF orientation {self.orientation})": self.orientation in TURNED,
+            "the alpha channel was dropped": self.alpha,
+            "16-bit grey was scaled to 8 bits": self.mode.startswith("I"),
+            "float grey was scaled to 8 bits": self.mode == "F",
+        }
+        return tuple(words for words, there in found.items() if there)
+
+
+def read_header(data: bytes) -> Header:
+    """What the image is, without decoding its pixels.
+
+    Raises:
+        ValueError: an image that could only be read by guessing, with the reason.
+        OSError, SyntaxError: no image of a format in ``FORMATS``.
+    """
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels; the most are {MAX_PIXELS}")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # the further pictures of an MPO are previews
+            raise ValueError(f"{frames} frames; save the one that is meant as a file of its own")
+        if image.mode not in (*GREY, *COLOUR):
+            raise ValueError(f"the mode {image.mode} is not read; save it as grey or RGB with 8 bits")
+        orientation = int(image.getexif().get(0x0112, 1))
+        alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+        stored = (height, width)
+        shape = stored[::-1] if orientation >= 5 and orientation in TURNED else stored
+        return Header(shape, stored, image.mode, orientation, alpha)
+
+
+def decode(data: bytes, *, grey: bool) -> Image.Image:
+    """The upright image in mode ``L`` or ``RGB``.
+
+    Raises:
+        ValueError: numbers without a known scale.
+        OSError, SyntaxError: a broken file.
+    """
+    header = read_header(data)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        image = _in_8_bits(opened, header.mode).convert("L" if grey else "RGB")
+    turn = TURNED.get(header.orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_8_bits(image: Image.Image, mode: str) -> Image.Image:
+    if mode == "F":
+        numbers = np.asarray(image, np.float64)
+        if not (np.isfinite(numbers).all() and numbers.min() >= 0 and numbers.max() <= 1):
+            raise ValueError(f"float values from {numbers.min():g} to {numbers.max():g}; they must be in 0..1")
+        return Image.fromarray((numbers * 255).round().astype(np.uint8))
+    if mode.startswith("I"):
+        numbers = np.asarray(image).astype(np.int64)
+        if numbers.min() < 0 or numbers.max() > 65535:
+            raise ValueError(f"grey values from {numbers.min()} to {numbers.max()}; at most 16 bits are read")
+        return Image.fromarray((numbers / 257).round().astype(np.uint8))
+    return image
 
 
 class Images(Protocol):
     """Pixels by number; ``size`` is the height and width of each."""
 
     size: tuple[int, int]
+    headers: Sequence[Header]
+    """One for each image file; none where all are in one array."""
+    notes: tuple[str, ...]
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -42,53 +143,58 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """One file for each image, scaled to ``size`` (height, width) if that is given; a cache holds decoded images.
-
-    Where some are in colour, grey ones have three equal channels.
+    """One file for each image, scaled to ``size`` (height, width) if the description gives one; a cache holds decoded
+    images.  Where some are in colour, or the description asks for three channels, grey ones have three equal channels.
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str], faults: list[str], size: tuple[int, int] | None = None
+        self, names: Sequence[str], load: Callable[[int], bytes], faults: list[str], description: Description
     ) -> None:
-        self._paths = [folder / name for name in names]
+        self._names, self.load = names, load
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
-        shapes = [self._shape_of(path, faults) for path in self._paths]
-        there = [shape for shape in shapes if shape]
-        self.size = size or next((shape[:2] for shape in there), (1, 1))
-        self._grey = all(shape[2] == 1 for shape in there)
-        faults += [
-            f"image {name} is {shape[:2]}, the first one {self.size} (height, width); give a size to scale them to"
-            for name, shape in zip(names, shapes, strict=True)
-            if shape and size is None and shape[:2] != self.size
-        ]
-        self.digests = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self._paths if not faults)
-
-    @staticmethod
-    def _shape_of(path: Path, faults: list[str]) -> tuple[int, int, int] | None:
-        """Height, width and channels, from the file header."""
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width, 1 if image.mode == "L" else 3
-        except FileNotFoundError:
-            faults.append(f"image {path.name} does not exist")
-        except UNREADABLE as error:
-            faults.append(f"image {path.name} can't be read: {error}")
-        return None
+        found: list[tuple[str, Header]] = []
+        digests: list[str] = []
+        own: list[str] = []
+        for number, name in enumerate(names):
+            try:
+                data = load(number)
+                found.append((name, read_header(data)))
+                if found[-1][1].mode in ("F", "I"):
+                    decode(data, grey=True)  # whether the numbers have a scale shows only there
+                digests.append(hashlib.sha256(data).hexdigest())
+            except FileNotFoundError:
+                own.append(f"image {name} does not exist")
+            except UNREADABLE as error:
+                own.append(f"image {name} can't be read: {error}")
+        headers = [header for _, header in found]
+        size = description.size
+        self.size = size or next((header.shape for header in headers), (1, 1))
+        greys = sum(header.mode in GREY for header in headers)
+        self._grey = description.channels == 1 or (description.channels is None and greys == len(headers))
+        if size is None:
+            own += [
+                f"image {name} is {header.shape}, the first one {self.size} (height, width); give a size to scale "
+                "them to"
+                for name, header in found
+                if header.shape != self.size
+            ]
+        self.headers: Sequence[Header] = [] if own else headers
+        self.digests = tuple(digests)
+        self.notes = () if own else _notes(names, headers, greys)
+        faults += own
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         cached = self._cache.get(number)
         if cached is not None:
             return cached
-        path = self._paths[number]
         try:
-            with Image.open(path) as opened:
-                image = opened.convert("L" if self._grey else "RGB")
-                if image.size != self.size[::-1]:
-                    image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-                pixels = np.asarray(image)
+            image = decode(self.load(number), grey=self._grey)
         except UNREADABLE as error:
-            raise InvalidDataset(f"the image {path} can't be read: {error}") from error
+            raise InvalidDataset(f"the image {self._names[number]} can't be read: {error}") from error
+        if image.size != self.size[::-1]:
+            image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if self._bytes + pixels.nbytes <= DECODED_CACHE_BYTES:
             self._cache[number] = pixels
@@ -100,8 +206,29 @@ class ImageFiles:
         return np.stack([self._decode(int(number)) for number in numbers])
 
 
+def _notes(names: Sequence[str], headers: Sequence[Header], greys: int) -> tuple[str, ...]:
+    changed: dict[str, list[str]] = {}
+    for name, header in zip(names, headers, strict=True):
+        for change in header.changes:
+            changed.setdefault(change, []).append(name)
+    if 0 < greys < len(headers):
+        changed["grey beside images in colour, read as three equal channels"] = [
+            name for name, header in zip(names, headers, strict=True) if header.mode in GREY
+        ]
+    return tuple(f"{counted(found, len(names))}: {change}" for change, found in changed.items())
+
+
+def counted(names: Sequence[str], total: int, what: str = "images") -> str:
+    """``3 of 40 images (a.png, b.png, c.png)``: a count with the first names."""
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} of {total} {what} ({shown})"
+
+
 class ImageArray:
     """All images in one ``images.npz``, array ``images``: ``(N, H, W)`` or ``(N, H, W, C)`` uint8."""
+
+    headers: Sequence[Header] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, total: int, rows: NDArray[np.int64], faults: list[str]) -> None:
         self._pixels, self.size = np.zeros((len(rows), 1, 1, 1), np.uint8), (1, 1)
@@ -133,39 +260,54 @@ class ImageArray:
         return pixels
 
 
-def open_images(
-    folder: Path, table: Sequence[Row], kept: NDArray[np.int64], description: Description, faults: list[str]
-) -> tuple[tuple[str, ...], Images]:
-    """The names of the selected images and their pixels; every image of the folder needs a row."""
-    column = description.image
-    if (folder / "images.npz").is_file():
-        if description.size or description.annotations:
-            faults.append("images.npz goes with neither a size nor annotations: those are for image files")
-        return tuple(f"#{number}" for number in kept), ImageArray(folder / "images.npz", len(table), kept, faults)
-    every = [row[column] for row in table]
-    names = tuple(every[number] for number in kept)
-    own = _faults_of_names(table, every)
-    if own:
-        names = ()
-    else:
-        own += [
-            f"image {path.name} has no row in the metadata" for path in _unlisted_images([folder / n for n in every])
-        ]
-    images = ImageFiles(folder, names, own, description.size)
-    faults += own
-    return names, images
+@dataclass
+class Join:
+    """Image files and rows, one to one; ``left_out`` are those that have no counterpart, by kind."""
+
+    paths: Mapping[str, Path]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def faults(self) -> list[str]:
+        """One line for each, and what to do; none if everything has its counterpart."""
+        found = [f"image {name} {what}" for what, names in self.left_out.items() for name in names]
+        if found:
+            counts = ", ".join(f"{len(names)} {what}" for what, names in self.left_out.items())
+            found.insert(0, f"images: {counts}; correct the names, or write `unmatched: skip` to leave them out")
+        return found
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, with counts."""
+        return tuple(f"left out: {len(names)} images ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): {what}"
+                     for what, names in self.left_out.items())  # fmt: skip
 
 
-def _faults_of_names(table: Sequence[Row], names: Sequence[str]) -> list[str]:
-    faults = [f"row {row.line}: no image is named" for row, name in zip(table, names, strict=True) if not name]
-    counted = Counter(name for name in names if name)
-    faults += [f"image {name} is named by {times} rows" for name, times in counted.items() if times > 1]
+NO_FILE, NO_ROW = "does not exist", "has no row in the metadata"
+
+
+def join_files(folder: Path, rows: Sequence[Row], column: str, faults: list[str]) -> Join:
+    """The file of each row's image, by the name in ``column``; what has no counterpart is in ``left_out``.
+
+    Names that differ in their Unicode form alone are the same name.
+    """
+    names = [row[column] for row in rows]
+    own = [f"row {row.line}: no image is named" for row, name in zip(rows, names, strict=True) if not name]
+    tally = Counter(name for name in names if name)
+    own += [f"image {name} is named by {times} rows" for name, times in tally.items() if times > 1]
     outside = [name for name in names if ".." in Path(name).parts or Path(name).is_absolute()]
-    return faults + [f"image {name} is outside the folder" for name in outside]
+    own += [f"image {name} is outside the folder" for name in outside]
+    faults += own
+    if own:
+        return Join({name: folder / name for name in names})
+    listed = {plain(path.relative_to(folder).as_posix()): path for path in _image_files(folder, names)}
+    paths = {name: path if (path := folder / name).is_file() else listed.get(plain(name), path) for name in names}
+    named = {path.resolve() for path in paths.values()}
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    unlisted = [name for name, path in listed.items() if path.resolve() not in named]
+    return Join(paths, {what: found for what, found in ((NO_FILE, missing), (NO_ROW, unlisted)) if found})
 
 
-def _unlisted_images(paths: Sequence[Path]) -> list[Path]:
-    """Image files in the same folders that no row names."""
-    named = {path.resolve() for path in paths}
-    beside = [path for parent in sorted({path.parent for path in paths}) for path in sorted(parent.glob("*"))]
-    return [path for path in beside if path.suffix.lower() in _SUFFIXES and path.resolve() not in named]
+def _image_files(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The image files of every folder that a row names."""
+    parents = sorted({(folder / name).parent for name in names})
+    found = (path for parent in parents for path in sorted(parent.glob("*")))
+    return [path for path in found if path.suffix.lower() in SUFFIXES]

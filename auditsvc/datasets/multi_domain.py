@@ -66,6 +66,7 @@ class MultiDomainDataset:
             images=first.images + second.images,
             slices=tuple(column.column for column in self.slices.columns),
             source=f"{first.source}; {second.source}",
+            notes=(*(first.notes or ()), *(second.notes or ())) or None,
             licence=first.licence if first.licence == second.licence else f"{first.licence}; {second.licence}",
         )
 

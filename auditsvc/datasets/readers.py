@@ -6,7 +6,9 @@ Each module of this package implements one format; installed packages add theirs
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -66,11 +68,11 @@ class DatasetReaders:
             InvalidDataset: no reader recognises the path, several do, or the data set has faults.
             Unavailable: a file can't be read, or a plug-in can't be loaded.
         """
-        return reader_of(path).read(path)
+        return recognise(path)[0].read(path)
 
 
-def reader_of(path: Path) -> DatasetReader:
-    """The reader whose format a path has.
+def recognise(path: Path) -> tuple[DatasetReader, Recognition]:
+    """The reader whose format a path has, and why.
 
     Raises:
         InvalidDataset: none recognises the path, or several do.
@@ -89,4 +91,29 @@ def reader_of(path: Path) -> DatasetReader:
             f"{path} is ambiguous: several readers recognise it; name the file that describes the data set",
             [f"{reader.format}, because of {answer.evidence}" for reader, answer in found],
         )
-    return found[0][0]
+    return found[0]
+
+
+SPLITS = ("test", "testing", "val", "valid", "validation", "dev", "eval", "train", "training")
+"""Names of the parts of a data set, the one to audit first."""
+
+
+def evaluation_split(names: Iterable[str]) -> str | None:
+    """The part to audit, of parts with names like ``val2017`` or ``instances_train``; None if others are there.
+
+    Images that the model was trained on are chosen only where there are no others.
+    """
+    parts = {name: _part_of(name) for name in names}
+    if not parts or None in parts.values():
+        return None
+    return min(parts, key=lambda name: SPLITS.index(str(parts[name])))
+
+
+def _part_of(name: str) -> str | None:
+    words = re.findall("[a-z]+", name.lower())
+    return next((word for word in reversed(words) if word in SPLITS), None)
+
+
+def name_from(path: Path) -> str:
+    """A data set's name from its folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._")[:128] or "data"

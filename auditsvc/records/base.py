@@ -13,10 +13,11 @@ Reference: A. Rundgren, B. Jordan and S. Erdtman (2020), "JSON Canonicalization 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
@@ -187,8 +188,15 @@ class Record(Value):
             raise InvalidInput(f"not a valid {cls.kind} record", faults_of(error)) from error
 
 
-def faults_of(error: ValidationError) -> tuple[str, ...]:
-    """One line for each fault that pydantic found: where, and what is wrong."""
+def faults_of(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """One line for each fault that pydantic found: where, and what is wrong; for an unknown field the nearest of the
+    ``known`` ones."""
     return tuple(
-        f"{'.'.join(str(part) for part in fault['loc']) or '(whole)'}: {fault['msg']}" for fault in error.errors()
+        f"{'.'.join(str(part) for part in fault['loc']) or '(whole)'}: {fault['msg']}{_meant(fault, known)}"
+        for fault in error.errors()
     )
+
+
+def _meant(fault: Mapping[str, Any], known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, 1) if fault["type"] == "extra_forbidden" else []
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -174,7 +174,10 @@ class Submission(Record):
 
 
 class DatasetRef(Value):
-    """A data set by content: ``digest`` covers every image and every row of metadata."""
+    """A data set by content: ``digest`` covers every image and every row of metadata.
+
+    ``notes`` say what reading it changed, assumed or left out, each with a count.
+    """
 
     name: Name
     digest: Digest
@@ -183,3 +186,4 @@ class DatasetRef(Value):
     slices: tuple[str, ...]
     source: Text
     licence: Text
+    notes: tuple[str, ...] | None = None

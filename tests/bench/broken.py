@@ -29,7 +29,7 @@ from torch.nn import functional
 import auditsvc
 from auditsvc import pruning
 from auditsvc.checks import check_named
-from auditsvc.datasets.folder import FolderDataset
+from auditsvc.datasets.image_dataset import ImageDataset
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.demo.parent_models import trained_digits
 from auditsvc.errors import AuditError, Conflict
@@ -95,8 +95,8 @@ class Lab:
     """A trained parent, the digits of writers whom it never saw, and everything that was measured of the parent."""
 
     parent: Model
-    train: FolderDataset
-    data: FolderDataset
+    train: ImageDataset
+    data: ImageDataset
     policy: Policy
     remembered: dict[str, Predictions] = field(default_factory=dict)
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 import auditsvc
 from auditsvc import pruning
-from auditsvc.datasets.folder import FolderDataset
+from auditsvc.datasets.image_dataset import ImageDataset
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Refused
 from auditsvc.importing import Trip, round_trip
@@ -60,7 +60,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def halves(folder: Path) -> Iterator[tuple[FolderDataset, FolderDataset]]:
+def halves(folder: Path) -> Iterator[tuple[ImageDataset, ImageDataset]]:
     """The half to train on and the half to measure on, as the column ``split`` says."""
     with tempfile.TemporaryDirectory() as scratch:
         opened = []
@@ -73,7 +73,7 @@ def halves(folder: Path) -> Iterator[tuple[FolderDataset, FolderDataset]]:
         yield opened[0], opened[1]
 
 
-def accuracy(model: Model, data: FolderDataset) -> float:
+def accuracy(model: Model, data: ImageDataset) -> float:
     """The share of right answers, in percent."""
     right = 0
     with torch.inference_mode():
@@ -82,7 +82,7 @@ def accuracy(model: Model, data: FolderDataset) -> float:
     return 100 * right / data.ref.images
 
 
-def dense(train: FolderDataset) -> Model:
+def dense(train: ImageDataset) -> Model:
     """The parent, trained with a recipe of our own that prunes nothing."""
     images = next(train.batches(1)).images
     _, channels, height, width = images.shape
@@ -106,7 +106,7 @@ def our_recovery() -> dict[str, dict[str, float]]:
     return {"batch-norm": {"images": 1000}, "distillation": training}
 
 
-def ours(parent: Model, factor: float, train: FolderDataset, *, recover: bool) -> Model:
+def ours(parent: Model, factor: float, train: ImageDataset, *, recover: bool) -> Model:
     """Our candidate."""
     recipe = Recipe(
         method=f"structured-{CRITERION}",
@@ -141,7 +141,7 @@ def peer_pruned(parent: Model, factor: float) -> Model:
     return Model(module, parent.card)
 
 
-def peer_trained(model: Model, train: FolderDataset) -> Model:
+def peer_trained(model: Model, train: ImageDataset) -> Model:
     """Fine-tuning by the peer's own script, with its 100 epochs scaled down to ours; the same shifts as ours."""
     taught = Model(copy.deepcopy(model.module), model.card)
     taught.module.requires_grad_(True)
@@ -167,7 +167,7 @@ def shifted(images: Tensor) -> Tensor:
     return torch.stack([padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(moves)])
 
 
-def recovered(parent: Model, model: Model, train: FolderDataset) -> Model:
+def recovered(parent: Model, model: Model, train: ImageDataset) -> Model:
     """Our recovery on a network that somebody else pruned."""
     recovery = pruning.recovery_of(Recipe(method="none", targets={}, recovery=our_recovery()))
     sources = pruning.Sources((train,), train.ref.digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditsvc.datasets import MISSING
-from auditsvc.datasets.folder import column_kind, infer_columns, infer_slices
+from auditsvc.datasets.image_dataset import column_kind, infer_columns, infer_slices
 from auditsvc.datasets.readers import DatasetReaders
 from tests.datasets.test_folder import a_folder
 

@@ -82,9 +82,9 @@ def test_frames_of_a_sequence_carry_the_numbers_of_their_objects(tmp_path):
     [
         (changed(0, bbox=[5, 0, 0, 5]), "annotation 0: the box [5, 0, 0, 5] on a.png has no area"),
         (changed(0, bbox=[15, 0, 10, 5]), "annotation 0: the box [15, 0, 10, 5] is outside a.png, 20 x 10"),
-        (changed(1, image_id=99), "annotation 1: image or category 99 does not exist"),
-        (changed(1, category_id=99), "annotation 1: image or category 99 does not exist"),
-        (changed(0, bbox=[1, 2, 3]), "annotation 0: not enough values"),
+        (changed(1, image_id=99), "annotation 1: image 99 does not exist"),
+        (changed(1, category_id=99), "annotation 1: category 99 does not exist"),
+        (changed(0, bbox=[1, 2, 3]), "annotation 0: the box [1, 2, 3] on a.png is not four numbers"),
         (changed(0, bbox=[1, 2, 3, float("nan")]), "annotation 0: the box [1, 2, 3, nan] on a.png has no area"),
         (COCO | {"categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "cow"}]},
          "categories that are not among the classes: cow"),

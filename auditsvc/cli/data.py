@@ -1,0 +1,90 @@
+"""``data``: what a data set is, whether it can be used, and the same data in the native format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auditsvc.cli.output import Json, print_json
+from auditsvc.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.datasets.image_dataset import Content
+
+data_app = typer.Typer(
+    help="Check a data set, and convert it to the native format.", no_args_is_help=True, rich_markup_mode=None
+)
+Data = Annotated[Path, typer.Argument(help="A folder or file of any format that an installed reader recognises.")]
+
+
+@data_app.command()
+def check(data: Data, json: Json = False) -> None:
+    """Say what was found: format, classes, slices, and everything that reading changed, assumed or left out.
+
+    Exit code 2 with every fault, by name and count, if the data set can't be used.
+    """
+    from auditsvc.datasets import recognise
+
+    reader, why = recognise(data)
+    found = reader.read(data)
+    slices = {name: int(count) for name, count in zip(found.slices.names, _counts(found.slices), strict=True)}
+    shape = list(next(found.batches(1)).images.shape[1:])
+    if json:
+        print_json({"format": reader.format, "recognised_by": why.evidence, "data": found.ref.model_dump(mode="json"),
+                    "classes": list(found.classes), "slices": slices, "shape": shape})  # fmt: skip
+        return
+    print(f"{found.ref.name}: {reader.format} (recognised by {why.evidence}), {found.ref.task}")
+    print(f"  {found.ref.images} images, channels x height x width {' x '.join(map(str, shape))}")
+    print(f"  {len(found.classes)} classes: {', '.join(found.classes[:20])}{', …' if len(found.classes) > 20 else ''}")
+    for name, count in slices.items():
+        print(f"  {name}: {count} images")
+    for note in found.ref.notes or ():
+        print(f"  note: {note}")
+
+
+def _counts(slices: Any) -> Any:
+    import numpy as np
+
+    return slices.sums(np.ones(slices.images))
+
+
+@data_app.command()
+def convert(
+    data: Data,
+    folder: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")],
+    size: Annotated[tuple[int, int] | None, typer.Option(help="Scale all images to this height and width.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Read all images as grey (1) or RGB (3).")] = None,
+    skip_unmatched: Annotated[
+        bool, typer.Option("--skip-unmatched", help="Leave out images without a row and rows without an image.")
+    ] = False,
+    source: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
+    licence: Annotated[str | None, typer.Option(help="What permits their use.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a data set of any format in the native one: dataset.yaml, metadata.csv and copies of the images."""
+    from auditsvc.datasets.folder import write_folder
+
+    given = {"size": size, "channels": channels, "source": source, "licence": licence,
+             "unmatched": "skip" if skip_unmatched else None}  # fmt: skip
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        content = _content(data).described(**changes)
+    except ValueError as error:
+        raise InvalidInput(f"the options do not fit: {error}") from error
+    written = write_folder(content, folder)
+    if json:
+        print_json({"written": str(written)})
+    else:
+        print(f"wrote {written}; check source, licence and the order of the classes in it")
+
+
+def _content(data: Path) -> Content:
+    from auditsvc.datasets import recognise
+    from auditsvc.datasets.image_dataset import ContentReader
+
+    reader, _ = recognise(data)
+    if not isinstance(reader, ContentReader):
+        raise InvalidInput(f"the reader {reader.format} of a plug-in does not say what it found; it can't be converted")
+    return reader.content(data)
