@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
-from auditsvc.ports import Placed
+from auditsvc.ports import Placed, Registered
 from auditsvc.records import Candidate, Digest, Parent, Recipe, canonical_json
 
 if TYPE_CHECKING:
@@ -273,6 +273,12 @@ class MlflowRegistry:
         params = {"task": candidate.task, "architecture": candidate.architecture, **_params(candidate.recipe)}
         found = _Version(candidate.model, candidate.digest, tags, params, candidate.card)
         return self._register(found, folder)
+
+    def registered(self, model: str, version: str) -> Registered:
+        """The version's digest tag, and when and from where it was made.  Raises ``NotFound``."""
+        with self._translated():
+            found = self._client.get_model_version(model, version)
+        return Registered(found.tags.get(_DIGEST), f"{found.creation_timestamp} {found.source}")
 
     def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Set tags on a version.  Raises ``NotFound``."""

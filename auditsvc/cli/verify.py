@@ -1,4 +1,5 @@
-"""``gate`` and ``verify``: questions, answered fast.  Neither torch nor MLflow is imported here.
+"""``gate`` and ``verify``: questions, answered fast.  Torch is not imported here, MLflow only to compare the files of a
+version that is approved with what was approved.
 
 ``verify --report``: whether every number of a report is what the release's evidence says.
 """
@@ -34,10 +35,11 @@ def gate(
     """
     from auditsvc.services.gate_query import query_gate
     from auditsvc.services.log_check import check_log
+    from auditsvc.services.registry_content import with_content
 
     ctx = context_for(store)
     check_log(ctx).require()
-    answer = query_gate(ctx.ledger, model, version, policy)
+    answer = with_content(ctx, query_gate(ctx.ledger, model, version, policy))
     if json:
         print_json(answer)
     else:

@@ -127,6 +127,14 @@ class Placed:
     stages: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A version as the registry describes it: the digest in its tag, and what changes when it is made anew."""
+
+    digest: str | None
+    made: str = ""
+
+
 class Registry(Protocol):
     """The model registry: versions, lineage, tags, and the alias that says "this one"."""
 
@@ -136,6 +144,10 @@ class Registry(Protocol):
 
     def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
         """Register a candidate with lineage to its parent; idempotent by digest; returns its version."""
+        ...
+
+    def registered(self, model: str, version: str) -> Registered:
+        """What the registry says about a version.  Raises ``NotFound``."""
         ...
 
     def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
@@ -249,6 +261,7 @@ __all__ = [
     "Placed",
     "Progress",
     "References",
+    "Registered",
     "Registry",
     "Result",
     "Runner",

@@ -162,6 +162,24 @@ class AliasMove(Record):
         return (self.model, self.because)
 
 
+class RegistryFinding(Record):
+    """A comparison of a registered version with the candidate that was submitted as it: ``fault`` is what differs."""
+
+    kind: ClassVar[str] = "registry-finding"
+    event: ClassVar[str] = "model-version.compared"
+
+    model: Name
+    version: str
+    candidate: Digest
+    fault: Text | None = None
+    """None: the version holds the candidate's files again."""
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by ``model/version``."""
+        return (f"{self.model}/{self.version}",)
+
+
 class Step(Value):
     """One step of a verification: its stable code, whether it held, and what was seen."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from auditsvc.errors import NotFound
+from auditsvc.errors import AuditError, NotFound
 from auditsvc.ports import Context, Ledger, Placed
 from auditsvc.records import AliasMove, Digest, Value
 from auditsvc.services.gate_query import query_gate
+from auditsvc.services.registry_content import recorded_fault, require_content
 
 ALIAS = "approved"
 """The registry alias that belongs to auditsvc: only a release moves it."""
@@ -45,7 +46,12 @@ class AliasDrift(Value):
 
 
 def set_alias(ctx: Context, model: str, version: str, because: Digest) -> None:
-    """Record that the alias belongs to this version, then move it there."""
+    """Record that the alias belongs to this version, then move it there.
+
+    Raises:
+        Conflict: the registry holds other content under this version.
+    """
+    require_content(ctx, model, version)
     _record(ctx, model, version, because)
     ctx.registry.move_alias(model, ALIAS, version)
 
@@ -68,13 +74,14 @@ def _record(ctx: Context, model: str, version: str | None, because: Digest) -> N
 
 
 def alias_target(ledger: Ledger, model: str, found: str | None) -> str | None:
-    """The version that should carry the alias; None where no version should.
+    """The version that should carry the alias; None where no version should, or its content was replaced.
 
     An older store has no recorded moves: there the alias may stay on a version that the gate approves.
     """
     known = ledger.find(AliasMove, model)
     if known:
-        return known[-1].version
+        rightful = known[-1].version
+        return None if rightful is None or recorded_fault(ledger, model, rightful) else rightful
     return found if found is not None and _is_approved(ledger, model, found) else None
 
 
@@ -89,22 +96,34 @@ Placement = dict[str, Placed]
 """Every model's aliases and stages."""
 
 
-def reconcile(ctx: Context, seen: Mapping[str, Placed], *, put_back: bool) -> tuple[Placement, tuple[AliasDrift, ...]]:
+class Reconciliation(NamedTuple):
+    """The current state of the registry, what others moved, and by model why it could not be reconciled."""
+
+    placement: Placement
+    moves: tuple[AliasDrift, ...]
+    faults: Mapping[str, str]
+
+
+def reconcile(ctx: Context, seen: Mapping[str, Placed], *, put_back: bool) -> Reconciliation:
     """The current state of the registry, and everything that others moved since the state ``seen``.
 
     With ``put_back`` the alias goes where it belongs, and a version that the gate refuses leaves production.  What
-    is seen for the first time counts as moved only where it is not as the ledger says.
+    is seen for the first time counts as moved only where it is not as the ledger says.  An alias never goes to a
+    version whose content was found to be other than submitted.  What fails for one model stops no other.
 
     Raises:
-        Unavailable: the registry can't be read or written.
+        Unavailable: the registry can't be read.
     """
     now = ctx.registry.placed()
-    moves = tuple(
-        move
-        for model in sorted({*now, *seen, *(item.model for item in ctx.ledger.all(AliasMove))})
-        for move in _moves(ctx, model, seen.get(model), now.get(model, Placed()), put_back=put_back)
-    )
-    return (ctx.registry.placed() if any(move.put_back for move in moves) else now), moves
+    moves: list[AliasDrift] = []
+    faults: dict[str, str] = {}
+    for model in sorted({*now, *seen, *(item.model for item in ctx.ledger.all(AliasMove))}):
+        try:
+            moves += _moves(ctx, model, seen.get(model), now.get(model, Placed()), put_back=put_back)
+        except AuditError as error:
+            faults[model] = str(error)
+    placement = ctx.registry.placed() if any(move.put_back for move in moves) else now
+    return Reconciliation(placement, tuple(moves), faults)
 
 
 def _moves(ctx: Context, model: str, was: Placed | None, found: Placed, *, put_back: bool) -> Iterator[AliasDrift]:

@@ -6,7 +6,18 @@ from typing import Literal
 
 from auditsvc.errors import NotFound
 from auditsvc.ports import Ledger, View
-from auditsvc.records import Approval, Decision, Digest, Moment, Policy, Release, Revocation, Submission, Value
+from auditsvc.records import (
+    Approval,
+    Decision,
+    Digest,
+    Moment,
+    Policy,
+    RegistryFinding,
+    Release,
+    Revocation,
+    Submission,
+    Value,
+)
 
 Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
 
@@ -92,4 +103,7 @@ def _answered(view: View, decision: Decision) -> tuple[Answer, tuple[str, ...], 
     revocations = view.find(Revocation, sealed)
     if revocations:
         return "revoked", tuple(item.reason for item in revocations), sealed
+    found = view.find(RegistryFinding, f"{releases[-1].model}/{releases[-1].version}")
+    if found and found[-1].fault:
+        return "inconclusive", (found[-1].fault,), sealed
     return "approved", (), sealed

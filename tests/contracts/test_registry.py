@@ -27,6 +27,13 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_registered_version_names_its_digest(registry: Registry, model: str, files: Path) -> None:
+    version = registry.register_parent(a_parent(model), files)
+    assert registry.registered(model, version).digest == a_parent(model).digest
+    with pytest.raises(NotFound):
+        registry.registered(model, "99")
+
+
 def test_the_same_digest_has_the_same_version(registry: Registry, model: str, files: Path) -> None:
     assert [registry.register_parent(a_parent(model), files) for _ in range(2)] == ["1", "1"]
     one, two = a_candidate(1, model), a_candidate(2, model)

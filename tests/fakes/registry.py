@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from auditsvc.errors import Conflict, NotFound
-from auditsvc.ports import Placed
+from auditsvc.ports import Placed, Registered
 from auditsvc.records import Candidate, Digest, Parent
 
 
@@ -46,6 +46,11 @@ class MemoryRegistry:
         self.files[model, new] = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         return new
 
+    def hold(self, candidate: Candidate, version: str, files: dict[str, bytes]) -> None:
+        """Hold these files as a version of the candidate's model, as if it had been registered."""
+        self.tags[candidate.model, version] = {"auditsvc.digest": candidate.digest}
+        self.files[candidate.model, version] = dict(files)
+
     def checkout(self, model: str, version: str, folder: Path) -> Path:
         self._tags(model, version)
         for name, data in self.files[model, version].items():
@@ -56,6 +61,9 @@ class MemoryRegistry:
         if (model, version) not in self.tags:
             raise NotFound(f"no version {model}/{version}")
         return self.tags[model, version]
+
+    def registered(self, model: str, version: str) -> Registered:
+        return Registered(self._tags(model, version).get("auditsvc.digest"))
 
     def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         self._tags(model, version).update(tags)

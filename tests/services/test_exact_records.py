@@ -226,6 +226,7 @@ def shown(ctx) -> Context:
     ledger = MemoryLedger()
     sample.fill(ledger)
     made = replace(ctx, ledger=ledger, log=ledger)
+    sample.register(made.registry)
     set_alias(made, "net", "1", sample.released().digest)
     return made
 
@@ -258,7 +259,7 @@ def test_the_alias_moves_after_the_release_is_recorded_and_tagged(line):
     ctx, _, candidate, dataset = line
     later = ctx.ledger.find(Submission, candidate.digest)[0].model_copy(update={"version": "7"})
     ctx.ledger.append(later, actor="sue")
-    ctx.registry.tags["brightness", "7"] = {}
+    ctx.registry.hold(candidate, "7", ctx.registry.files["brightness", "2"])
     decision = judge(ctx, candidate, policy(), measure_candidate(ctx, candidate, policy(), dataset))
     approve(ctx, decision, "ann")
     with pytest.raises(NotApproved, match=r"1 of 2 people approved it; who submitted \(sue\) can't approve"):

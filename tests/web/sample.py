@@ -25,7 +25,7 @@ from auditsvc.records import (
     Submission,
     digest_of,
 )
-from tests.fakes import NOON, MemoryLedger
+from tests.fakes import NOON, MemoryLedger, MemoryRegistry
 
 PARENT = Parent(
     model="net",
@@ -150,6 +150,12 @@ def fill(ledger: MemoryLedger) -> None:
         ledger.append(evidence(number), decision(number, verdict), actor="auditsvc")  # type: ignore[arg-type]
     ledger.append(approval(1, "bob"), approval(1, "cyd"), actor="auditsvc")
     ledger.append(released(1), actor="auditsvc")
+
+
+def register(registry: MemoryRegistry) -> None:
+    """The registry as it is after these submissions."""
+    for number in (1, 2, 3, 4):
+        registry.hold(candidate(number), str(number), {"model.safetensors": f"weights {number}".encode()})
 
 
 def look(release: Release) -> Monitoring:

@@ -25,7 +25,7 @@ def released(clients: Clients, site: ProjectState) -> Release:
     about = sealing()
     registry = site.ctx.registry
     assert isinstance(registry, MemoryRegistry)
-    registry.tags[about.model, about.version] = {}
+    registry.hold(about.candidate, about.version, FILES)
     for data in FILES.values():
         site.ctx.blobs.put(data)
     submission = Submission(

@@ -36,7 +36,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ProjectState:
     clock = FixedClock()
     ledger, keys, registry = MemoryLedger(clock), MemoryKeys(), MemoryRegistry()
     sample.fill(ledger)
-    registry.tags.update({("net", str(number)): {} for number in (1, 2, 3, 4)})
+    sample.register(registry)
     ctx = Context(
         ledger=ledger,
         log=ledger,

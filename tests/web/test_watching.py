@@ -27,7 +27,7 @@ from tests.web.databases import remembered  # noqa: F401 - the tests of this mod
 def registry(site: ProjectState, clock: FixedClock) -> MemoryRegistry:
     made = site.ctx.registry
     assert isinstance(made, MemoryRegistry)
-    made.tags.update({("net", str(number)): {} for number in (1, 2, 3, 4)})
+    sample.register(made)
     set_alias(site.ctx, "net", "1", sample.released().digest)
     clock.forward(minutes=2)
     return made
@@ -144,3 +144,22 @@ def test_rounds_go_on_after_trouble_and_end_when_told() -> None:
     rounds.stop()
     assert len(done) >= 3
     assert rounds._thread is not None and not rounds._thread.is_alive()
+
+
+def test_a_released_version_that_is_lost_or_replaced_is_an_event_a_metric_and_degraded_readiness(
+    site: ProjectState, registry: MemoryRegistry, reader: TestClient
+) -> None:
+    watch = RegistryWatcher(site)
+    watch.round()
+    assert reader.get("/readyz").json()["status"] == "ready"
+    kept = registry.tags.pop(("net", "1"))
+    watch.round()
+    told = [json.loads(site.ledger.leaf(index)) for index in range(site.ledger.size())]
+    assert [event["type"] for event in told].count("model-version.compared") == 1
+    assert reader.get("/readyz").json()["degraded"] == ["registry-watch"]
+    assert 'auditsvc_registry_faults{project="main"} 1.0' in reader.get("/metrics").text
+    assert reader.get("/v1/gate?model=net&version=1").json()["answer"] == "inconclusive"
+    registry.tags["net", "1"] = kept
+    watch.round()
+    assert reader.get("/readyz").json() == {"status": "ready", "log_size": site.ledger.size(), "degraded": []}
+    assert reader.get("/v1/gate?model=net&version=1").json()["answer"] == "approved"
