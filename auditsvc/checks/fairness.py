@@ -20,7 +20,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Predictions
-from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Kind, Rates, gaps, rates_of, ratios
+from auditsvc.evaluation.metrics.group_rates import KINDS, Gap, Kind, Rates, gaps, rates_of, ratios, worst_of
+from auditsvc.evaluation.paired import measured
 from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
 _RATES: dict[Kind, str] = {"selection": "selection_rate", "tpr": "tpr", "fpr": "fpr"}
@@ -87,9 +88,11 @@ class Fairness(Check):
         """The readings of one model."""
         slices, classes = case.dataset.slices, len(case.dataset.classes)
         positives = (1,) if classes == 2 else tuple(range(classes))
-        rates = {kind: [rates_of(kind, answers, one, slices, case.alpha) for one in positives] for kind in KINDS}
+        rates = {kind: [rates_of(kind, answers, one, slices) for one in positives] for kind in KINDS}
         found: dict[str, dict[str, Gap]] = {_GAPS[kind]: self._gaps(rates[kind], case) for kind in KINDS}
-        found[_ODDS] = _larger(found["tpr_difference"], found["fpr_difference"])
+        found[_ODDS] = {
+            name: worst_of([gap, found["fpr_difference"][name]]) for name, gap in found["tpr_difference"].items()
+        }
         found[_PARITY] = ratios(rates["selection"], slices, self._columns(case), case.alpha, self.min_images)
         for metric, by_slice in found.items():
             for name in slices.names:
@@ -105,37 +108,31 @@ class Fairness(Check):
         return gaps(rates, case.dataset.slices, self._columns(case), case.alpha, self.min_images)
 
     def _outcome(self, gap: Gap | None, name: str) -> Measured | Unmeasured:
+        """A gap and whose it is; groups that are too small are named, and nothing passes while there are any."""
         if gap is None:
-            where = "no column" if name == OVERALL else "this slice's column"
-            return Unmeasured(reason=f"{where} has this group and another with {self.min_images} images to compare")
-        return Measured(value=gap.value, low=gap.low, high=gap.high, images=gap.images)
+            where = (
+                "no column with two groups is compared" if name == OVERALL else "this slice's column is not compared"
+            )
+            return Unmeasured(reason=where)
+        small = _named(gap.too_small)
+        if gap.images == 0:
+            return Unmeasured(reason=f"no two groups have images to compare; below {self.min_images} images: {small}")
+        pair = " and ".join(gap.pair)
+        which = f"{pair}; below {self.min_images} images: {small}" if small else pair
+        return Measured(value=gap.value, low=gap.low, high=gap.high, images=gap.images, which=which[:200])
+
+
+def _named(groups: tuple[str, ...]) -> str:
+    return ", ".join(groups[:3]) + (f" and {len(groups) - 3} more" if len(groups) > 3 else "")
 
 
 def _rates(metric: str, rates: list[Rates], names: tuple[str, ...], alpha: float) -> Iterator[Reading]:
     """The rate of every slice; of several classes there is no one rate."""
-    ends = rates[0].interval(alpha)
-    for place, name in enumerate(names):
-        images = int(rates[0].images[place])
-        outcome: Measured | Unmeasured
+    found = measured(
+        rates[0].interval(alpha), rates[0].sample, "no image of this slice is one that the rate is a share of"
+    )
+    for name, outcome in zip(names, found, strict=True):
         if len(rates) > 1:
-            outcome = Unmeasured(reason="with more than two classes each has a rate of its own", images=images)
-        elif images == 0:
-            outcome = Unmeasured(reason="no image of this slice is one that the rate is a share of")
-        else:
-            value, low, high = (float(part[place]) for part in (ends.value, ends.low, ends.high))
-            outcome = Measured(value=value, low=low, high=high, images=images)
+            reason = "with more than two classes each has a rate of its own"
+            outcome = Unmeasured(reason=reason, images=outcome.images)
         yield Reading(metric=metric, slice=name, outcome=outcome)
-
-
-def _larger(one: dict[str, Gap], other: dict[str, Gap]) -> dict[str, Gap]:
-    """The larger of two gaps on every slice, with the larger of their ends."""
-    both = {name: [side[name] for side in (one, other) if name in side] for name in (*one, *other)}
-    return {
-        name: Gap(
-            max(gap.value for gap in found),
-            max(gap.low for gap in found),
-            max(gap.high for gap in found),
-            min(gap.images for gap in found),
-        )
-        for name, found in both.items()
-    }

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.evaluation import CLEAN, Check, EvalContext, Interval, Pair, tango, wilson
-from auditsvc.evaluation.paired import design_effects
+from auditsvc.evaluation import CLEAN, Check, EvalContext, Interval, Pair
+from auditsvc.evaluation.paired import Sample, levels, losses, measured
 from auditsvc.records import CLEAN_CONDITION, Condition, Measured, Metric, Reading, Unmeasured
 
 _SHARES = (
@@ -59,21 +59,11 @@ class PredictionChurn(Check):
         """One pass, shared with every other check of the unmodified images."""
         pair, slices = case.pair(CLEAN), case.dataset.slices
         events = (pair.lost, pair.won, pair.parent["answer"] != pair.candidate["answer"])
-        images = slices.sums(np.ones(len(pair.parent)), pair.chosen)
         for metric, event in zip(_SHARES, events, strict=True):
-            values = event.astype(float)
-            worth = 1 / design_effects(values, slices, pair.chosen, case.alpha)
-            found = wilson(slices.sums(values, pair.chosen) * worth, np.maximum(images, 1) * worth, case.alpha)
-            for place, name in enumerate(slices.names):
-                yield Reading(metric=metric.id, slice=name, outcome=_outcome(found, place, int(images[place])))
+            sample = Sample(event.astype(np.int8), slices, pair.chosen)
+            for name, outcome in zip(slices.names, measured(levels(sample, case.alpha), sample), strict=True):
+                yield Reading(metric=metric.id, slice=name, outcome=outcome)
         yield from _worst_class(case, pair)
-
-
-def _outcome(found: Interval, place: int, images: int) -> Measured | Unmeasured:
-    if images == 0:
-        return Unmeasured(reason="no image of this slice was tried")
-    value, low, high = (float(part[place]) for part in (found.value, found.low, found.high))
-    return Measured(value=value, low=low, high=high, images=images)
 
 
 @dataclass(frozen=True)
@@ -91,9 +81,9 @@ def _worst_class(case: EvalContext, pair: Pair) -> Iterator[Reading]:
         for name in case.dataset.slices.names:
             yield Reading(metric=_WORST.id, slice=name, outcome=Unmeasured(reason=reason))
         return
-    losses = {name: _class_loss(case, pair, number) for number, name in enumerate(case.dataset.classes)}
+    by_class = {name: _class_loss(case, pair, number) for number, name in enumerate(case.dataset.classes)}
     for place, name in enumerate(case.dataset.slices.names):
-        there = {which: loss for which, loss in losses.items() if loss.images[place] > 0}
+        there = {which: loss for which, loss in by_class.items() if loss.images[place] > 0}
         if not there:
             yield Reading(metric=_WORST.id, slice=name, outcome=Unmeasured(reason="no image of this slice was tried"))
             continue
@@ -111,9 +101,6 @@ def _class_loss(case: EvalContext, pair: Pair, number: int) -> _ClassLoss:
     places = np.flatnonzero(pair.parent["target"] == number)
     chosen = places if pair.chosen is None else pair.chosen[places]
     change = pair.parent["score"][places].astype(float) - pair.candidate["score"][places]
-    images = slices.sums(np.ones_like(change), chosen)
-    worth = 1 / design_effects(change, slices, chosen, alpha)
-    lost, won = (slices.sums(side.astype(float), chosen) * worth for side in (change > 0, change < 0))
-    total = np.maximum(images, 1) * worth
+    sample = Sample(change, slices, chosen)
     corrected = alpha / len(case.dataset.classes)
-    return _ClassLoss(images, tango(lost, won, total, alpha), tango(lost, won, total, corrected))
+    return _ClassLoss(sample.images, losses(sample, alpha), losses(sample, corrected))

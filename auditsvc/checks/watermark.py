@@ -13,8 +13,7 @@ from collections.abc import Iterator
 
 from auditsvc.datasets import Slices
 from auditsvc.evaluation import Check, EvalContext, WatermarkReading
-from auditsvc.evaluation.intervals import wilson
-from auditsvc.evaluation.paired import losses
+from auditsvc.evaluation.paired import Sample, levels, losses, measured
 from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 
 _METRICS = (
@@ -69,9 +68,8 @@ def _outcomes(mark: WatermarkReading, alpha: float) -> list[Measured | Unmeasure
     def exact(value: float) -> Measured:
         return Measured(value=value, low=value, high=value, images=mark.images)
 
-    changed = wilson(round(mark.flips * mark.images), mark.images, alpha)
-    flips = Measured(value=float(changed.value), low=float(changed.low), high=float(changed.high), images=mark.images)
-    lost = losses(mark.change, Slices(mark.images, (), mark.clusters), None, alpha)
-    value, low, high = (float(part[0]) for part in (lost.value, lost.low, lost.high))
-    cost = Measured(value=value, low=low, high=high, images=mark.images)
-    return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), flips, cost]
+    only = Slices(mark.images, (), mark.clusters)
+    flipped, change = Sample(mark.flipped, only, None), Sample(mark.change, only, None)
+    flips = measured(levels(flipped, alpha), flipped)
+    cost = measured(losses(change, alpha), change)
+    return [exact(mark.log10_p), exact(mark.bits_matched / mark.bits_total), *flips, *cost]

@@ -100,7 +100,8 @@ class WatermarkReading:
     z: float
     bits_matched: int
     bits_total: int
-    flips: float
+    flipped: NDArray[np.bool_]
+    """``(N,)``: whether the mark changed the answer."""
     change: NDArray[np.float64]
     """``(N,)``: how much lower each image's score is with the mark."""
     clusters: NDArray[np.int64] | None = None

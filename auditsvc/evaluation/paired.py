@@ -1,65 +1,121 @@
 """From the per-image scores of parent and candidate to readings for every slice.
 
-Binary scores get Wilson's and Tango's intervals; graded scores get Student's and Hall's, on the per-image differences.
-
-Clustered images (of one video, patient or writer) carry less information than independent ones.  The design effect is
-the variance of a mean with clustering over the variance without.  Counts are divided by it and then get the intervals
-of independent images, which stay accurate for few images and rare changes.  Where nothing varies, a cluster counts as
-one image, the most pessimistic case.  With few clusters their variance itself is uncertain, so the effect is widened
-by the ratio of Student's to the normal quantile.
-
-Reference: J. N. K. Rao and A. J. Scott (1992), "A Simple Method for the Analysis of Clustered Binary Data",
-doi:10.2307/2532311.
+Independent 0/1 scores get Wilson's and Tango's intervals.  Graded scores, and images in clusters (of one video, patient
+or writer), get an interval that holds for any distribution on the scale (``intervals.bounded_mean``), over images or
+over the means of clusters: a loss of everything that is too rare to have been seen is counted, and so is a cluster that
+was not.  With fewer than ``FEWEST_CLUSTERS`` clusters a slice can fail, never pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from auditsvc.datasets.dataset import Slices
-from auditsvc.evaluation.intervals import Interval, graded, mcnemar, student_p, tango, wilson
+from auditsvc.evaluation.intervals import Interval, Units, bounded_mean, mcnemar, student_p, tango, unseen, wilson
 from auditsvc.records import Condition, Measured, Metric, Reading, Unmeasured
 
 Numbers = NDArray[np.float64]
 
 
-def design_effects(values: Numbers, slices: Slices, chosen: NDArray[np.int64] | None, alpha: float) -> Numbers:
-    """The design effect of each slice: at least 1, and 1 if its images are independent."""
-    if slices.clusters is None:
-        return np.ones(len(slices.names))
-    clusters = slices.clusters if chosen is None else slices.clusters[chosen]
-    found = [_effects(values, np.zeros(len(values), np.int64), 1, clusters, alpha)]
-    for column in slices.columns:
-        codes = column.codes if chosen is None else column.codes[chosen]
-        inside = codes >= 0
-        found.append(_effects(values[inside], codes[inside], len(column.labels), clusters[inside], alpha))
-    return np.concatenate(found)
+FEWEST_CLUSTERS = 10
+"""With fewer clusters in a slice no loss is shown to be small, and no level to be high."""
+
+Chosen = NDArray[np.int64] | None
 
 
-def _effects(
-    values: Numbers, codes: NDArray[np.integer], labels: int, clusters: NDArray[np.int64], alpha: float
-) -> Numbers:
-    """The design effect of each group of one partition."""
-    images = np.bincount(codes, minlength=labels)
-    means = np.bincount(codes, weights=values, minlength=labels) / np.maximum(images, 1)
-    residuals = values - means[codes]
-    pairs, inverse = np.unique(clusters * labels + codes, return_inverse=True)
-    totals = np.bincount(inverse, weights=residuals, minlength=len(pairs))
-    group = (pairs % labels).astype(np.int64)
-    count = np.bincount(group, minlength=labels)
-    between = np.bincount(group, weights=totals**2, minlength=labels) * count / np.maximum(count - 1, 1)
-    within = np.bincount(codes, weights=residuals**2, minlength=labels)
-    alike = images / np.maximum(count, 1)
-    effect = np.where(within > 1e-12, between / np.maximum(within, 1e-12), alike)
-    effect = np.where(count < 2, np.maximum(images, 1), np.maximum(effect, 1.0))
-    wider = stats.t.isf(alpha, np.maximum(count - 1, 1)) / stats.norm.isf(alpha)
-    return np.asarray(effect * wider**2)
+@dataclass(frozen=True)
+class Sample:
+    """The scores of some images, in every slice: what their intervals, p-values and design effects are computed from.
+
+    ``images`` and ``clusters`` are ``(S,)`` counts; images that are not clustered are one cluster each.
+    """
+
+    values: NDArray[Any]
+    slices: Slices
+    chosen: Chosen
+
+    @cached_property
+    def images(self) -> Numbers:
+        """``(S,)``: images of each slice."""
+        return self.sums(np.ones(len(self.values), np.bool_))
+
+    @cached_property
+    def clusters(self) -> Numbers:
+        """``(S,)``: clusters of each slice."""
+        if self.slices.clusters is None:
+            return self.images
+        return np.bincount(self.units.place, self.units.count, self.units.places).astype(np.float64)
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether every score, or every change of one, is 0 or 1 (or -1)."""
+        return is_binary(np.abs(self.values))
+
+    @property
+    def independent(self) -> NDArray[np.bool_]:
+        """``(S,)``: slices of which no two images are of one cluster."""
+        return np.asarray(self.clusters == self.images)
+
+    def sums(self, values: NDArray[Any]) -> Numbers:
+        """``(S,)``: the sum over each slice."""
+        return self.slices.sums(values, self.chosen)
+
+    @cached_property
+    def units(self) -> Units:
+        """Images, or clusters of them, of every slice."""
+        clusters = self.slices.clusters
+        if clusters is not None:
+            clusters = np.unique(clusters if self.chosen is None else clusters[self.chosen], return_inverse=True)[1]
+        found, start = [_units(self.values, np.zeros(len(self.values), np.int64), clusters)], 1
+        for column in self.slices.columns:
+            codes = (column.codes if self.chosen is None else column.codes[self.chosen]).astype(np.int64)
+            inside = codes >= 0
+            of = None if clusters is None else clusters[inside]
+            found.append(_units(self.values[inside], codes[inside] + start, of))
+            start += len(column.labels)
+        place, mean, size, count = (np.concatenate([part[which] for part in found]) for which in range(4))
+        return Units(place, mean, size, count, start)
+
+    def design_effects(self) -> Numbers:
+        """``(S,)``: the variance of the mean with clustering over that of as many independent images; at least 1.
+
+        Where nothing varies, a cluster counts as one image.
+
+        Reference: L. Kish (1965), "Survey Sampling", chapter 5.
+        """
+        units, images = self.units, np.maximum(self.images, 1)
+        mean = self.sums(self.values) / images
+        within = self.sums(np.square(self.values, dtype=np.float64)) - images * mean**2
+        off = units.count * (units.size * (units.mean - mean[units.place])) ** 2
+        between = np.bincount(units.place, off, units.places) * self.clusters / np.maximum(self.clusters - 1, 1)
+        alike = np.bincount(units.place, units.count * units.size**2, units.places) / images
+        varies = within > 1e-9 * images
+        found = np.where(varies, between / np.where(varies, within, 1.0), alike)
+        return np.where(self.independent, 1.0, np.maximum(found, 1.0))
+
+
+def _units(values: NDArray[Any], places: NDArray[np.int64], clusters: Chosen) -> tuple[NDArray[Any], ...]:
+    """Of one partition: slice, mean, size and count of every unit; many single images are counted in steps."""
+    if clusters is None and len(values) <= _MANY:
+        ones = np.ones(len(values))
+        return places, values.astype(np.float64), ones, ones
+    keys = np.rint((values.astype(np.float64) + 1) * _STEPS_OF_SCALE).astype(np.int64) if clusters is None else clusters
+    width = int(keys.max(initial=0)) + 1
+    found, inverse = np.unique(places * width + keys, return_inverse=True)
+    number = np.bincount(inverse, minlength=len(found)).astype(np.float64)
+    mean = np.bincount(inverse, weights=values, minlength=len(found)) / number
+    one = np.ones(len(found))
+    return found // width, mean, *((one, number) if clusters is None else (number, one))
+
+
+_MANY, _STEPS_OF_SCALE = 2**14, 2**11
+"""More single images than this are counted in steps of the scale; the mean of a step is kept."""
 
 
 Predictions = NDArray[Any]
@@ -140,14 +196,12 @@ def paired_readings(
     ``parent`` and ``candidate`` are ``(N,)`` scores in 0..1 of the same images; ``chosen`` are those images'
     numbers where not all of the data set was run; ``step`` as in ``Pair``.
     """
-    images = _counts(parent, slices, chosen)
     kind_of = np.int8 if is_binary(parent, candidate) else np.float64  # a million differences of 0 and 1: a megabyte
-    before: NDArray[Any] = parent.astype(kind_of)
-    after: NDArray[Any] = candidate.astype(kind_of)
+    before, after = (Sample(scores.astype(kind_of), slices, chosen) for scores in (parent, candidate))
     found = {
-        "score": _outcomes(levels(after, slices, chosen, alpha), images),
-        "parent": _outcomes(levels(before, slices, chosen, alpha), images),
-        "drop": measured_losses(before - after, slices, chosen, images, alpha, step),
+        "score": measured(levels(after, alpha), after),
+        "parent": measured(levels(before, alpha), before),
+        "drop": measured_losses(Sample(before.values - after.values, slices, chosen), alpha, step),
     }
     for kind, outcomes in found.items():
         for slice_name, outcome in zip(slices.names, outcomes, strict=True):
@@ -155,7 +209,6 @@ def paired_readings(
 
 
 Outcomes = list[Measured | Unmeasured]
-Chosen = NDArray[np.int64] | None
 
 
 def is_binary(*scores: NDArray[Any]) -> bool:
@@ -163,79 +216,71 @@ def is_binary(*scores: NDArray[Any]) -> bool:
     return all(bool(((one == 0) | (one == 1)).all()) for one in scores)
 
 
-def levels(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Interval:
-    """The mean score of every slice: ``(N,)`` in 0..1 to ``(S,)``; meaningless where a slice has no image."""
-    worth = _worth(values, slices, chosen, alpha)
-    images = np.maximum(_counts(values, slices, chosen), 1) * worth
-    total = slices.sums(values, chosen) * worth
-    bounded = wilson(np.clip(total, 0, images), images, alpha)
-    if is_binary(values):
-        return bounded
-    differing = np.minimum(slices.sums(values < 1, chosen), slices.sums(values > 0, chosen)) * worth
-    squares, cubes = (slices.sums(values**power, chosen) * worth for power in (2, 3))
-    return _within(graded((total, squares, cubes), images, differing, bounded, alpha), 0.0)
+def levels(sample: Sample, alpha: float) -> Interval:
+    """The mean score of every slice: of ``(N,)`` scores in 0..1 to ``(S,)``; meaningless where a slice has no image."""
+    images = np.maximum(sample.images, 1)
+    if sample.is_binary:
+        counted = wilson(sample.sums(sample.values), images, alpha)
+        if sample.slices.clusters is None:
+            return counted
+    found = bounded_mean(sample.units, alpha, 0.0, 1.0)
+    few = _too_few(sample)
+    found = Interval(found.value, np.where(few, 0.0, found.low), np.where(few, 1.0, found.high))
+    return _where(sample.independent, counted, found) if sample.is_binary else found
 
 
-def losses(change: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Interval:
-    """The mean loss of every slice: ``(N,)`` in -1..1 to ``(S,)``."""
-    worth = _worth(change, slices, chosen, alpha)
-    images = np.maximum(_counts(change, slices, chosen), 1) * worth
-    lost, won = (slices.sums(np.maximum(side, 0), chosen) * worth for side in (change, -change))
-    bounded = tango(lost, won, images, alpha)
-    if is_binary(np.abs(change)):
-        return bounded
-    differing = slices.sums(change != 0, chosen) * worth
-    total, squares, cubes = (slices.sums(change**power, chosen) * worth for power in (1, 2, 3))
-    return _within(graded((total, squares, cubes), images, differing, bounded, alpha), -1.0)
+def losses(sample: Sample, alpha: float) -> Interval:
+    """The mean loss of every slice: of ``(N,)`` differences in -1..1 to ``(S,)``."""
+    if sample.is_binary:
+        lost, won = sample.sums(sample.values > 0), sample.sums(sample.values < 0)
+        counted = tango(lost, won, np.maximum(sample.images, 1), alpha)
+        # where no answer changes, Tango's end alone errs with 6.7 % at an alpha of 5 %
+        still, reach = lost + won == 0, unseen(sample.images, alpha)
+        counted = _where(still, Interval(counted.value, -reach, reach), counted)
+        if sample.slices.clusters is None:
+            return counted
+    found = bounded_mean(sample.units, alpha, -1.0, 1.0)
+    found = Interval(found.value, found.low, np.where(_too_few(sample), 1.0, found.high))
+    return _where(sample.independent, counted, found) if sample.is_binary else found
 
 
-def _within(interval: Interval, floor: float) -> Interval:
-    """Cut to the scale, which ends at 1."""
-    return Interval(*(np.clip(part, floor, 1.0) for part in (interval.value, interval.low, interval.high)))
+def _too_few(sample: Sample) -> NDArray[np.bool_]:
+    return np.asarray((sample.clusters < FEWEST_CLUSTERS) & ~sample.independent)
 
 
-def _counts(values: NDArray[Any], slices: Slices, chosen: Chosen) -> Numbers:
-    return slices.sums(np.ones(len(values), np.bool_), chosen)
+def _where(which: NDArray[np.bool_], one: Interval, other: Interval) -> Interval:
+    return Interval(*(np.where(which, getattr(one, end), getattr(other, end)) for end in ("value", "low", "high")))
 
 
-def _worth(values: NDArray[Any], slices: Slices, chosen: Chosen, alpha: float) -> Numbers:
-    """The effective sample size of each slice as a share of its images: 1 over the design effect."""
-    if slices.clusters is None:
-        return np.ones(len(slices.names))
-    return 1 / design_effects(values.astype(np.float64), slices, chosen, alpha)
-
-
-def measured_losses(
-    change: NDArray[Any], slices: Slices, chosen: Chosen, images: Numbers, alpha: float, step: float
-) -> Outcomes:
+def measured_losses(sample: Sample, alpha: float, step: float) -> Outcomes:
     """A mean loss on every slice, with how many images were lost and won, and the p-value of no loss."""
-    lost, won = slices.sums(change > step, chosen), slices.sums(change < -step, chosen)
-    if is_binary(np.abs(change)) and slices.clusters is None:
-        p = mcnemar(lost, won)
-    else:
-        worth = _worth(change, slices, chosen, alpha)
-        total, squares = slices.sums(change, chosen) * worth, slices.sums(change * change, chosen) * worth
-        p = student_p(total, squares, np.maximum(images, 1) * worth)
-    shown = zip(_outcomes(losses(change, slices, chosen, alpha), images), lost, won, p, strict=True)
+    lost, won = sample.sums(sample.values > step), sample.sums(sample.values < -step)
+    p = mcnemar(lost, won) if sample.is_binary else student_p(sample.units)
+    if sample.is_binary and sample.slices.clusters is not None:
+        p = np.where(sample.independent, p, student_p(sample.units))
+    shown = zip(measured(losses(sample, alpha), sample), lost, won, p, strict=True)
     return [
         one.model_copy(update={"lost": int(b), "won": int(c), "p": float(q)}) if isinstance(one, Measured) else one
         for one, b, c, q in shown
     ]
 
 
-def _outcomes(interval: Interval, images: Numbers) -> Outcomes:
-    return [_outcome(interval, place, int(number)) for place, number in enumerate(images)]
-
-
-def _outcome(interval: Interval, place: int, images: int) -> Measured | Unmeasured:
-    if images == 0:
-        return Unmeasured(reason="no image of this slice was tried", images=0)
-    return Measured(
-        value=float(interval.value[place]),
-        low=float(interval.low[place]),
-        high=float(interval.high[place]),
-        images=images,
-    )
+def measured(interval: Interval, sample: Sample, empty: str = "no image of this slice was tried") -> Outcomes:
+    """One outcome for each slice, with its images and, where they are clustered, clusters and design effect."""
+    clustered = sample.slices.clusters is not None
+    effects = sample.design_effects() if clustered else None
+    found: Outcomes = []
+    for place, images in enumerate(sample.images):
+        if images == 0:
+            found.append(Unmeasured(reason=empty, images=0))
+            continue
+        value, low, high = (float(part[place]) for part in (interval.value, interval.low, interval.high))
+        outcome = Measured(value=value, low=low, high=high, images=int(images))
+        if effects is not None:
+            more = {"clusters": int(sample.clusters[place]), "design_effect": round(float(effects[place]), 3)}
+            outcome = outcome.model_copy(update=more)
+        found.append(outcome)
+    return found
 
 
 _ERRORS = (("false_negative", "false negative rate"), ("false_positive", "false positive rate"))
@@ -260,25 +305,22 @@ def error_readings(pair: Pair, classes: int, slices: Slices, alpha: float) -> It
     """
     positives = range(1, 2) if classes == 2 else range(classes)
     for kind, answers in (("", pair.candidate), ("parent_", pair.parent)):
-        counts = [_error_counts(answers, positive, slices, pair.chosen) for positive in positives]
-        for place, (name, title) in enumerate(((_ERRORS[0][0], "positive"), (_ERRORS[1][0], "negative"))):
-            wrong = np.array([count[2 * place] for count in counts])
-            total = np.array([count[2 * place + 1] for count in counts])
-            share = np.where(total > 0, wrong / np.maximum(total, 1), -1.0)
-            worst = share.argmax(axis=0)[None]
-            bad, seen = np.take_along_axis(wrong, worst, 0)[0], np.take_along_axis(total, worst, 0)[0]
-            interval = wilson(bad, np.maximum(seen, 1), alpha)
+        for name, (title, wrong) in zip(
+            (_ERRORS[0][0], _ERRORS[1][0]), (("positive", True), ("negative", False)), strict=True
+        ):
+            found = [_errors(answers, positive, wrong, slices, pair.chosen, alpha, title) for positive in positives]
             for spot, slice_name in enumerate(slices.names):
-                found = _outcome(interval, spot, int(seen[spot]))
-                if isinstance(found, Unmeasured):
-                    found = Unmeasured(reason=f"no image of this slice has a {title} target")
-                yield Reading(metric=f"{kind}{name}.{pair.name}", slice=slice_name, outcome=found)
+                worst = max(
+                    (one[spot] for one in found), key=lambda one: one.value if isinstance(one, Measured) else -1.0
+                )
+                yield Reading(metric=f"{kind}{name}.{pair.name}", slice=slice_name, outcome=worst)
 
 
-def _error_counts(
-    answers: Predictions, positive: int, slices: Slices, chosen: NDArray[np.int64] | None
-) -> tuple[NDArray[np.float64], ...]:
-    """For each slice: positives missed, positives, false alarms, negatives."""
-    is_it, said_it = answers["target"] == positive, answers["answer"] == positive
-    parts = (is_it & ~said_it, is_it, ~is_it & said_it, ~is_it)
-    return tuple(slices.sums(part, chosen) for part in parts)
+def _errors(
+    answers: Predictions, positive: int, missed: bool, slices: Slices, chosen: Chosen, alpha: float, title: str
+) -> Outcomes:
+    """The error rate of one class on every slice: of its images answered otherwise, or of the others answered as it."""
+    among = np.flatnonzero((answers["target"] == positive) == missed)
+    wrong = ((answers["answer"][among] == positive) != missed).astype(np.int8)
+    sample = Sample(wrong, slices, among if chosen is None else chosen[among])
+    return measured(levels(sample, alpha), sample, f"no image of this slice has a {title} target")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from auditsvc.datasets.dataset import SliceColumn, Slices
 from auditsvc.datasets.slicing import AND
-from auditsvc.evaluation.paired import measured_losses
+from auditsvc.evaluation.paired import Sample, measured_losses
 from auditsvc.records import Measured
 from auditsvc.records.statistics import holm
 
@@ -118,8 +118,7 @@ def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def _told(change: Numbers, chosen: Chosen, slices: Slices, alpha: float, step: float) -> Measured:
     """The loss of these images, which are some at least, with its interval and the p-value of no loss."""
     mine, clusters = change[chosen], None if slices.clusters is None else slices.clusters[chosen]
-    only = Slices(len(mine), (), clusters)
-    (found,) = measured_losses(mine, only, None, np.array([float(len(mine))]), alpha, step)
+    (found,) = measured_losses(Sample(mine, Slices(len(mine), (), clusters), None), alpha, step)
     return Measured.model_validate(found.model_dump())
 
 

@@ -35,6 +35,10 @@ class Measured(Value):
     p: Annotated[float, Field(ge=0, le=1)] | None = None
     which: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Whose number it is, where it is the worst of several."""
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    """How many clusters the images are of, where they are clustered."""
+    design_effect: Annotated[float, Field(ge=1)] | None = None
+    """By what clustering multiplies the variance of the value: ``images`` over it is the effective sample size."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -196,18 +196,18 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> Wa
     )
     marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
     task = task_named(card.task, card.classes)
-    changed, losses = 0, []
+    flipped, losses = [], []
     with torch.inference_mode():
         for batch in dataset.batches(32):
             before, after = (task.score_batch(model(batch.images), batch.targets) for model in (unmarked, marked))
-            changed += int((after.answer != before.answer).sum())
+            flipped.append((after.answer != before.answer).numpy())
             losses.append((before.score.double() - after.score.double()).numpy())
     return WatermarkReading(
         log10_p=found.log10_p,
         z=found.z,
         bits_matched=found.bits_matched,
         bits_total=found.bits_total,
-        flips=changed / dataset.ref.images,
+        flipped=np.concatenate(flipped),
         change=np.concatenate(losses),
         clusters=dataset.slices.clusters,
     )

@@ -10,7 +10,7 @@ from auditsvc.adapters.metric_frames import frame_of, metric_frame
 from auditsvc.checks.fairness import Fairness
 from auditsvc.datasets import Slices, column_from
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation.metrics.group_rates import KINDS, Cells, gaps, rates_of, ratios
+from auditsvc.evaluation.metrics.group_rates import KINDS, Cells, gaps, rates_of, ratios, worst_of
 from auditsvc.evaluation.paired import empty_predictions
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from tests.fakes.models import NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
@@ -34,10 +34,9 @@ def test_differences_and_ratios_are_fairlearns(seed):
     frame = metric_frame(answers, slices.columns[0], 1)
     given = {"y_true": answers["target"], "y_pred": answers["answer"], "sensitive_features": slices.columns[0].codes}
     differences = {
-        kind: gaps([rates_of(kind, answers, 1, slices, 0.05)], slices, ("group",), 0.05, 1)[OVERALL].value
-        for kind in KINDS
+        kind: gaps([rates_of(kind, answers, 1, slices)], slices, ("group",), 0.05, 1)[OVERALL].value for kind in KINDS
     }
-    parity = ratios([rates_of("selection", answers, 1, slices, 0.05)], slices, ("group",), 0.05, 1)[OVERALL].value
+    parity = ratios([rates_of("selection", answers, 1, slices)], slices, ("group",), 0.05, 1)[OVERALL].value
     assert differences == pytest.approx(frame.difference()[list(KINDS)].to_dict(), abs=1e-12)
     assert differences["selection"] == pytest.approx(demographic_parity_difference(**given), abs=1e-12)
     assert max(differences["tpr"], differences["fpr"]) == pytest.approx(equalized_odds_difference(**given), abs=1e-12)
@@ -49,7 +48,7 @@ def test_rates_by_group_are_fairlearns_for_every_class_against_the_rest():
     for positive in range(4):
         frame = metric_frame(answers, slices.columns[0], positive).by_group
         for kind in KINDS:
-            ours = rates_of(kind, answers, positive, slices, 0.05).interval(0.05).value[1:]
+            ours = rates_of(kind, answers, positive, slices).interval(0.05).value[1:]
             assert ours == pytest.approx(frame[kind].to_numpy(), abs=1e-12)
 
 
@@ -95,21 +94,53 @@ def test_the_ends_of_the_largest_difference_err_as_rarely_as_they_promise(rates)
     found = []
     for seed in range(300):
         answers, slices = drawn(seed, images=600, rates=rates)
-        found.append(gaps([rates_of("tpr", answers, 1, slices, 0.05)], slices, ("group",), 0.05, 30)[OVERALL])
+        found.append(gaps([rates_of("tpr", answers, 1, slices)], slices, ("group",), 0.05, 30)[OVERALL])
     assert np.mean([gap.low > truth + 1e-12 for gap in found]) <= 0.05
     assert np.mean([gap.high < truth for gap in found]) <= 0.065
 
 
-def test_groups_that_are_too_small_are_not_compared_and_it_is_said():
+def test_groups_that_are_too_small_can_fail_and_never_pass_and_are_named():
     levels = [0.1, 0.3, 0.45, 0.55, 0.7, 0.9] * 20
     case = case_of(SeesMeanBrightness(0.6), SeesMeanBrightness(), grey_dataset(levels))
-    found = {(item.metric, item.slice): item.outcome for item in Fairness(min_images=50).measure(case)}
-    assert found["demographic_parity_difference", OVERALL].value == pytest.approx(2 / 3)
+    found = {(item.metric, item.slice): item.outcome for item in Fairness(min_images=70).measure(case)}
+    parity = found["demographic_parity_difference", OVERALL]
+    assert (parity.value, parity.high) == (pytest.approx(2 / 3), 1.0) and parity.low > 0.3
+    assert "kind=dark (60 images)" in parity.which
+    assert found["demographic_parity_ratio", OVERALL].low == 0.0
     assert found["parent_demographic_parity_difference", OVERALL].value == 1.0
     assert isinstance(found["tpr_difference", OVERALL], Unmeasured)
-    assert "50 images to compare" in found["tpr_difference", "kind=dark"].reason
+    assert "kind=dark (0 images)" in found["tpr_difference", "kind=bright"].reason
     assert {metric for metric, _ in found} == {one.id for one in Fairness().metrics()}
     assert len(found) == len(Fairness().metrics()) * 3
+
+
+def answered(*groups):
+    """Answers and the column of groups from ``(name, target, answer, images)``."""
+    answers = empty_predictions(sum(group[3] for group in groups), 0)
+    for field, place in (("target", 1), ("answer", 2)):
+        answers[field] = np.concatenate([np.full(group[3], group[place]) for group in groups])
+    names = [group[0] for group in groups for _ in range(group[3])]
+    return answers, Slices(len(names), (column_from("group", names),))
+
+
+def test_equalized_odds_are_not_measured_where_half_of_them_is_not():
+    """Group x misses every positive and has no negative: a difference of 0 would hide it."""
+    answers, slices = answered(("x", 1, 0, 80), ("y", 0, 0, 80), ("z", 0, 0, 80))
+    kinds = {kind: gaps([rates_of(kind, answers, 1, slices)], slices, ("group",), 0.05, 30) for kind in ("tpr", "fpr")}
+    odds = worst_of([kinds["tpr"][OVERALL], kinds["fpr"][OVERALL]])
+    assert (odds.value, odds.high) == (0.0, 1.0)
+    assert set(odds.too_small) == {"group=y (0 images)", "group=z (0 images)", "group=x (0 images)"}
+
+
+def test_a_small_group_does_not_drop_out_of_the_worst():
+    answers, slices = answered(("a", 1, 1, 200), ("b", 1, 1, 200), ("c", 1, 0, 12))
+    found = gaps([rates_of("tpr", answers, 1, slices)], slices, ("group",), 0.05, 30)
+    assert found[OVERALL].value == 1.0 and found[OVERALL].low > 0.5 and "group=c" in found[OVERALL].pair
+    kept, slices = answered(("a", 1, 1, 200), ("b", 1, 1, 200), ("c", 1, 1, 12))
+    quiet = gaps([rates_of("tpr", kept, 1, slices)], slices, ("group",), 0.05, 30)
+    assert (quiet[OVERALL].value, quiet[OVERALL].low, quiet[OVERALL].high) == (0.0, 0.0, 1.0)
+    whole, slices = answered(("a", 1, 1, 200), ("b", 1, 1, 200))
+    assert gaps([rates_of("tpr", whole, 1, slices)], slices, ("group",), 0.05, 30)[OVERALL].high < 0.03
 
 
 def test_a_column_that_is_not_named_is_not_compared():

@@ -13,10 +13,22 @@ from auditsvc.evaluation.intervals import tango
 from auditsvc.records import Measured, Unmeasured
 
 
-def a_mark(*told: float, images: int, lost: int, won: int) -> WatermarkReading:
+def a_mark(
+    log10_p: float,
+    z: float,
+    matched: int,
+    total: int,
+    share: float,
+    *,
+    images: int,
+    lost: int,
+    won: int,
+    clusters: np.ndarray | None = None,
+) -> WatermarkReading:
     change = np.zeros(images)
     change[:lost], change[lost : lost + won] = 1, -1
-    return WatermarkReading(*told, change)  # type: ignore[arg-type]
+    flipped = np.arange(images) < round(share * images)
+    return WatermarkReading(log10_p, z, matched, total, flipped, change, clusters)
 
 
 def readings(mark: WatermarkReading | None) -> dict[str, Measured | Unmeasured]:
@@ -49,3 +61,12 @@ def test_the_cost_is_tangos_interval_of_the_images_lost_and_won() -> None:
     cost = readings(a_mark(-50.0, 15.0, 64, 64, 0.0, images=500, lost=12, won=8))["accuracy_cost"]
     known = tango(12, 8, 500, 0.05)
     assert (cost.value, cost.low, cost.high) == (float(known.value), float(known.low), float(known.high))
+
+
+def test_flips_in_one_cluster_are_less_certain_than_as_many_in_many() -> None:
+    clusters = np.arange(1000) // 20
+    alone, clustered = (readings(a_mark(-50.0, 15.0, 63, 64, 0.02, images=1000, lost=0, won=0, clusters=one))["flips"]
+                        for one in (None, clusters))  # fmt: skip
+    assert isinstance(alone, Measured) and isinstance(clustered, Measured)
+    assert clustered.high > 2 * alone.high
+    assert (clustered.clusters, clustered.design_effect) == (50, pytest.approx(20.4, abs=0.5))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditsvc.evaluation.metrics.severity_curve import crossing, unseen
+from auditsvc.evaluation.intervals import unseen
+from auditsvc.evaluation.metrics.severity_curve import crossing
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from auditsvc.evaluation import images_needed, student, tango, wilson
 from auditsvc.evaluation.intervals import (
-    FEW,
-    Interval,
+    Units,
     bca,
     bootstrap_weights,
+    bounded_mean,
     corrected,
-    graded,
     groups_of,
-    hall_interval,
     mcnemar,
     student_p,
 )
@@ -24,7 +24,19 @@ VALUES = np.array([0.0, 0.1, 0.1, 0.3, 0.9, 0.2, 0.0, 0.5, 0.4, 0.7])
 
 
 def sums_of(values):
-    return tuple(float((values**power).sum()) for power in (1, 2, 3))
+    return float(values.sum()), float((values**2).sum())
+
+
+def units_of(values, sizes=None, counts=None):
+    """One slice of units."""
+    ones = np.ones(len(values))
+    sizes, counts = (ones if one is None else np.asarray(one, float) for one in (sizes, counts))
+    return Units(np.zeros(len(values), np.int64), np.asarray(values, float), sizes, counts, 1)
+
+
+def ends_of(values, sizes=None, counts=None, alpha=0.05, floor=-1.0):
+    found = bounded_mean(units_of(values, sizes, counts), alpha, floor, 1.0)
+    return float(found.low[0]), float(found.value[0]), float(found.high[0])
 
 
 def mean(weights):
@@ -51,49 +63,8 @@ def test_student_is_cut_to_its_scale_and_its_value_too():
 def test_two_images_are_enough_for_student():
     scores = np.array([0.4, 0.5])
     expected = stats.ttest_1samp(scores, 0.0).confidence_interval(0.90)
-    found = student(*sums_of(scores)[:2], 2, 0.05, -5.0, 5.0)
+    found = student(*sums_of(scores), 2, 0.05, -5.0, 5.0)
     assert (float(found.low), float(found.high)) == pytest.approx((expected.low, expected.high))
-
-
-def test_halls_interval_solves_halls_transformation():
-    """Hall's cubic of the studentised mean is Student's quantile at the ends."""
-    found, n = hall_interval(*sums_of(VALUES), 10, 0.05), 10
-    spread = VALUES.std(ddof=1)
-    skew = np.mean((VALUES - VALUES.mean()) ** 3) / spread**3
-    for end, sign in ((float(found.low), 1), (float(found.high), -1)):
-        pull = (VALUES.mean() - end) / spread
-        cubic = pull + skew * pull**2 / 3 + skew**2 * pull**3 / 27 + skew / (6 * n)
-        assert np.sqrt(n) * cubic == pytest.approx(sign * stats.t.isf(0.05, n - 1))
-    assert float(found.value) == VALUES.mean()
-
-
-@pytest.mark.parametrize(("differing", "sums_count"), [(FEW - 1, False), (FEW, True), (FEW + 1, True)])
-def test_sums_count_from_exactly_few_differing_images(differing, sums_count):
-    values, bounded = np.tile(VALUES, 4), Interval(*(np.array(end) for end in (0.32, -0.9, 0.9)))
-    found = graded(sums_of(values), 40, differing, bounded, 0.05)
-    ends = student(*sums_of(values)[:2], 40, 0.05, -1.0, 1.0), hall_interval(*sums_of(values), 40, 0.05)
-    expected = (min(float(e.low) for e in ends), max(float(e.high) for e in ends)) if sums_count else (-0.9, 0.9)
-    assert (float(found.low), float(found.high)) == expected
-    assert float(found.value) == pytest.approx(0.32)
-
-
-def test_graded_scores_without_spread_get_the_score_interval_whatever_their_number():
-    bounded = Interval(*(np.array(end) for end in (0.5, 0.41, 0.6)))
-    found = graded((20.0, 10.0, 5.0), 40, 40, bounded, 0.05)
-    assert (float(found.low), float(found.value), float(found.high)) == (0.41, 0.5, 0.6)
-
-
-def test_a_score_interval_that_misses_the_value_is_stretched_to_it():
-    above, below = (Interval(*(np.array(end) for end in ends)) for ends in ((0.6, 0.55, 0.7), (0.3, 0.2, 0.45)))
-    assert float(graded((0.5, 0.5, 0.5), 1, 1, above, 0.05).low) == 0.5
-    assert float(graded((0.5, 0.5, 0.5), 1, 1, below, 0.05).high) == 0.5
-
-
-def test_students_p_is_scipys_and_one_where_there_is_no_spread():
-    expected = stats.ttest_1samp(VALUES, 0.0, alternative="greater").pvalue
-    assert float(student_p(*sums_of(VALUES)[:2], 10)) == pytest.approx(expected)
-    assert float(student_p(-VALUES.sum(), (VALUES**2).sum(), 10)) == pytest.approx(1 - expected)
-    assert student_p([0.4, 4.0, 0.0], [0.16, 4.0, 0.0], [1, 4, 5]).tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(("lost", "won"), [(1, 0), (5, 1), (7, 7), (12, 3)])
@@ -174,22 +145,62 @@ def test_where_nothing_changed_tango_has_a_closed_form(images, alpha):
     assert (float(found.low), float(found.high)) == pytest.approx((-end, end), abs=1e-12)
 
 
-def test_halls_interval_of_mirrored_scores_is_mirrored():
-    found, mirrored = hall_interval(*sums_of(VALUES), 10, 0.05), hall_interval(*sums_of(-VALUES), 10, 0.05)
-    assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-float(found.high), -float(found.low)))
+@pytest.mark.parametrize(("ones", "images"), [(0, 1), (0, 5), (0, 125), (1, 50), (3, 50), (49, 50), (50, 50)])
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+def test_the_interval_of_any_scores_is_clopper_and_pearsons_where_they_are_0_and_1(ones, images, alpha):
+    scores = np.r_[np.ones(ones), np.zeros(images - ones)]
+    low, value, high = ends_of(scores, alpha=alpha, floor=0.0)
+    expected = stats.binomtest(ones, images).proportion_ci(1 - 2 * alpha)
+    assert value == pytest.approx(ones / images)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.004)
+    assert low <= expected.low + 1e-4
+    assert high >= expected.high - 1e-4
 
 
-@pytest.mark.parametrize(("sign", "end"), [(1, "high"), (-1, "low")])
-def test_students_ends_in_graded_scores_are_cut_at_one(sign, end):
-    values = sign * np.array([1.0] * 23 + [-1.0] * 2)
-    uncut = student(*sums_of(values)[:2], 25, 0.05, -2.0, 2.0)
-    hall = hall_interval(*sums_of(values), 25, 0.05)
-    assert abs(float(getattr(uncut, end))) > 1 > abs(float(getattr(hall, end)))
-    found = graded(sums_of(values), 25, 25, uncut, 0.05)
-    assert float(getattr(found, end)) == sign
+@pytest.mark.parametrize("sizes", [None, np.array([9, 1, 4, 4, 30, 2, 7, 7, 1, 12])])
+def test_the_interval_of_any_scores_is_the_quantile_of_the_randomly_weighted_mean(sizes):
+    sizes = np.ones(10) if sizes is None else sizes
+    rng, unseen = np.random.default_rng(0), (sizes**2).sum() / sizes.sum()
+    weights = rng.exponential(size=(200_000, 11)) * np.r_[sizes, unseen]
+    drawn = [weights @ np.r_[VALUES, end] / weights.sum(axis=1) for end in (-1.0, 1.0)]
+    low, value, high = ends_of(VALUES, sizes)
+    assert value == pytest.approx((sizes @ VALUES) / sizes.sum())
+    assert (low, high) == pytest.approx((np.quantile(drawn[0], 0.05), np.quantile(drawn[1], 0.95)), abs=0.015)
 
 
-def test_graded_scores_that_are_mirrored_get_the_mirrored_interval():
-    values, bounded = np.tile(VALUES, 4), Interval(*(np.array(end) for end in (0.0, -0.9, 0.9)))
-    found, mirrored = (graded(sums_of(sign * values), 40, 40, bounded, 0.05) for sign in (1, -1))
-    assert (float(mirrored.low), float(mirrored.high)) == pytest.approx((-float(found.high), -float(found.low)))
+def test_the_interval_of_any_scores_is_mirrored_with_them_and_knows_copies_by_their_number():
+    low, _, high = ends_of(VALUES)
+    assert ends_of(-VALUES) == pytest.approx((-high, -VALUES.mean(), -low))
+    assert ends_of(np.repeat(VALUES, 3)) == pytest.approx(ends_of(VALUES, counts=np.full(10, 3)))
+    assert ends_of(np.ones(4))[2] == ends_of(-np.ones(4))[0] * -1 == 1.0
+
+
+def test_slices_without_a_unit_or_with_one_disturb_no_other():
+    places = np.array([0, 0, 2, 3, 3, 3])
+    scores = np.array([0.5, -0.2, 0.1, 0.0, 0.0, 1.0])
+    found = bounded_mean(Units(places, scores, np.ones(6), np.ones(6), 4), 0.05, -1.0, 1.0)
+    for place in (0, 2, 3):
+        alone = ends_of(scores[places == place])
+        assert (found.low[place], found.value[place], found.high[place]) == pytest.approx(alone)
+
+
+@given(st.integers(0, 10**6))
+def test_one_image_more_that_is_lost_never_lowers_an_end(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 30, rng.integers(1, 40))
+    lost = rng.integers(-sizes, sizes) * (rng.random(len(sizes)) < rng.random())
+    more = lost.copy()
+    more[rng.integers(len(sizes))] += 1
+    before, after = ends_of(lost / sizes, sizes), ends_of(more / sizes, sizes)
+    assert all(end >= earlier - 1e-8 for earlier, end in zip(before, after, strict=True))
+
+
+def test_students_p_is_scipys_and_one_where_there_is_no_spread():
+    expected = stats.ttest_1samp(VALUES, 0.0, alternative="greater").pvalue
+    assert float(student_p(units_of(VALUES))[0]) == pytest.approx(expected)
+    assert float(student_p(units_of(-VALUES))[0]) == pytest.approx(1 - expected)
+    assert float(student_p(units_of(VALUES, np.full(10, 7)))[0]) == pytest.approx(expected)
+    twice = stats.ttest_1samp(np.repeat(VALUES, 2), 0.0, alternative="greater").pvalue
+    assert float(student_p(units_of(VALUES, counts=np.full(10, 2)))[0]) == pytest.approx(twice)
+    for values in ([0.4], [1.0] * 4, [0.0] * 5):
+        assert float(student_p(units_of(values))[0]) == 1.0

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditsvc.datasets import MISSING, Slices, column_from
-from auditsvc.evaluation import student, tango, wilson
-from auditsvc.evaluation.intervals import hall_interval, mcnemar
+from auditsvc.evaluation import tango, wilson
+from auditsvc.evaluation.intervals import Interval, Units, bounded_mean, mcnemar
 from auditsvc.evaluation.paired import empty_predictions, packed, paired_readings
 from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 
@@ -34,6 +34,9 @@ def test_right_and_wrong_answers_are_counted_slice_by_slice(rows):
             won = int((inside & (parent < candidate)).sum())
             total = int(inside.sum())
             interval = tango(lost, won, total, 0.05) if score is None else wilson(score[inside].sum(), total, 0.05)
+            if score is None and lost + won == 0:
+                reach = 1 - 0.05 ** (1 / total)
+                interval = Interval(interval.value, -reach, reach)
             outcome = as_outcome(interval, total)
             if score is None:
                 p = float(mcnemar(lost, won))
@@ -42,35 +45,35 @@ def test_right_and_wrong_answers_are_counted_slice_by_slice(rows):
     assert list(paired_readings("x", parent, candidate, slices, None, 0.05)) == expected
 
 
-def test_graded_scores_get_the_wider_of_students_and_halls_ends():
+def drop_of(parent, candidate, slices):
+    return next(one.outcome for one in paired_readings("x", parent, candidate, slices, None, 0.05)
+                if one.metric == "drop.x" and one.slice == OVERALL)  # fmt: skip
+
+
+def test_graded_scores_get_the_interval_of_any_scores_on_their_scale():
     chance = np.random.default_rng(0)
     parent, candidate = np.ones(200), 1 - np.where(chance.random(200) < 0.3, chance.beta(0.8, 2, 200), 0.0)
-    (found,) = (r.outcome for r in paired_readings("x", parent, candidate, Slices(200, ()), None, 0.05)
-                if r.metric == "drop.x")  # fmt: skip
-    sums = [float(((parent - candidate) ** power).sum()) for power in (1, 2, 3)]
-    ends = student(sums[0], sums[1], 200, 0.05, -1.0, 1.0), hall_interval(*sums, 200, 0.05)
-    assert found.value == pytest.approx(sums[0] / 200)
-    assert found.low == pytest.approx(min(float(one.low) for one in ends))
-    assert found.high == pytest.approx(max(float(one.high) for one in ends))
+    found, change, ones = drop_of(parent, candidate, Slices(200, ())), parent - candidate, np.ones(200)
+    expected = bounded_mean(Units(np.zeros(200, np.int64), change, ones, ones, 1), 0.05, -1.0, 1.0)
+    assert found.value == pytest.approx(change.mean())
+    assert (found.low, found.high) == pytest.approx((float(expected.low[0]), float(expected.high[0])))
     assert found.lost == int((candidate < 1).sum()) and found.won == 0
 
 
-def test_few_changes_of_graded_scores_are_judged_by_their_mass():
-    parent, candidate = np.array([0.9, 0.8, 1.0, 0.7]), np.array([0.8, 0.8, 0.7, 0.8])
-    found = {r.metric: r.outcome for r in paired_readings("x", parent, candidate, Slices(4, ()), None, 0.05)}
-    expected = tango(0.4, 0.1, 4, 0.05)
-    assert found["drop.x"].value == pytest.approx(0.075)
-    assert found["drop.x"].low == pytest.approx(float(expected.low))
-    assert found["drop.x"].high == pytest.approx(float(expected.high))
-    assert (found["drop.x"].lost, found["drop.x"].won) == (2, 1)
+def test_equal_graded_scores_still_leave_three_in_n_to_an_unseen_loss():
+    found = drop_of(np.full(100, 0.6), np.full(100, 0.6), Slices(100, ()))
+    assert found.value == 0
+    assert found.high == pytest.approx(1 - 0.05**0.01)
 
 
-def test_equal_graded_scores_are_as_certain_as_equal_answers():
-    scores = np.full(100, 0.6)
-    found = {r.metric: r.outcome for r in paired_readings("x", scores, scores, Slices(100, ()), None, 0.05)}
-    expected = tango(0, 0, 100, 0.05)
-    assert found["drop.x"].value == 0
-    assert found["drop.x"].high == pytest.approx(float(expected.high)) and found["drop.x"].high < 0.03
+def test_a_hundred_thousand_graded_images_are_counted_in_steps_and_give_the_same_ends():
+    rng = np.random.default_rng(2)
+    change = rng.normal(0, 0.1, 20_000).clip(-1, 1)
+    found = drop_of(np.maximum(change, 0), np.maximum(-change, 0), Slices(20_000, ()))
+    ones = np.ones(20_000)
+    expected = bounded_mean(Units(np.zeros(20_000, np.int64), change, ones, ones, 1), 0.05, -1.0, 1.0)
+    assert found.value == pytest.approx(change.mean())
+    assert (found.low, found.high) == pytest.approx((float(expected.low[0]), float(expected.high[0])), abs=1e-7)
 
 
 def test_images_are_lost_only_by_more_than_the_step():

@@ -4,8 +4,8 @@ The published number divides by AlexNet's errors, which exist for ImageNet alone
 so 1 means no worse than the parent under the same corruption.  The relative error first subtracts each model's own
 clean error, and so measures only what corruption adds.
 
-Intervals are Student's, on the linearised ratio (the delta method): each image counts once, with all of its
-conditions.  The ratio is undefined if the parent has no errors under some corruption.
+Intervals are Student's, on the linearised ratio (the delta method): each image, or each cluster of images, counts once,
+with all of its conditions.  The ratio is undefined if the parent has no errors under some corruption.
 
 Reference: D. Hendrycks and T. Dietterich (2019), arXiv:1903.12261, section 4.3.
 """
@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditsvc.datasets.dataset import Slices
-from auditsvc.evaluation.intervals import student
-from auditsvc.evaluation.metrics.severity_curve import unseen
-from auditsvc.evaluation.paired import Pair
+from auditsvc.evaluation.intervals import student, unseen
+from auditsvc.evaluation.paired import FEWEST_CLUSTERS, Pair
 from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
 ERROR_RATIOS = (
@@ -49,7 +48,8 @@ def error_ratios(
         for slice_name, inside in _members(slices):
             parts = [(mine - off[0], theirs - off[1]) for mine, theirs in errors]
             chosen = [(mine[inside], theirs[inside]) for mine, theirs in parts]
-            yield Reading(metric=metric, slice=slice_name, outcome=_ratio(chosen, alpha))
+            clusters = None if slices.clusters is None else slices.clusters[inside]
+            yield Reading(metric=metric, slice=slice_name, outcome=_ratio(chosen, clusters, alpha))
 
 
 def _members(slices: Slices) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -60,7 +60,9 @@ def _members(slices: Slices) -> Iterator[tuple[str, NDArray[np.bool_]]]:
             yield name, column.codes == code
 
 
-def _ratio(parts: Sequence[tuple[Errors, Errors]], alpha: float) -> Measured | Unmeasured:
+def _ratio(
+    parts: Sequence[tuple[Errors, Errors]], clusters: NDArray[np.int64] | None, alpha: float
+) -> Measured | Unmeasured:
     """The mean over corruptions of the ratio of sums, with its interval."""
     images = len(parts[0][0])
     if images < 2:
@@ -73,11 +75,17 @@ def _ratio(parts: Sequence[tuple[Errors, Errors]], alpha: float) -> Measured | U
     influence = np.zeros(images)
     for (mine, theirs), (_, total), ratio in zip(parts, totals, ratios, strict=True):
         influence += (mine - ratio * theirs) * images / total / len(parts)
-    if not influence.any():
+    inverse = np.arange(images) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    linear = np.bincount(inverse, weights=influence)
+    units = len(linear)
+    if units < min(images, FEWEST_CLUSTERS):
+        return Unmeasured(reason=f"{units} clusters; an interval needs at least {FEWEST_CLUSTERS}", images=images)
+    if not linear.any():
         most = max(float(theirs.max()) for _, theirs in parts)
-        reach = float(unseen(np.array(images), alpha)) * images * most * float(np.mean([1 / t for _, t in totals]))
+        reach = float(unseen(np.array(units), alpha)) * images * most * float(np.mean([1 / t for _, t in totals]))
         return Measured(value=value, low=value - reach, high=value + reach, images=images)
-    found = student(influence.sum(), (influence**2).sum(), images, alpha, -np.inf, np.inf)
+    found = student(linear.sum() * units / images, (linear**2).sum() * (units / images) ** 2, units, alpha,
+                    -np.inf, np.inf)  # fmt: skip
     reach = max(float(found.high), -float(found.low))
     if not np.isfinite(reach):
         return Unmeasured(reason="all images behave alike, so nothing is known of the spread", images=images)

@@ -10,15 +10,15 @@ References: H. Weerts et al. (2023), "Fairlearn", JMLR 24 (257); R. G. Newcombe 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auditsvc.datasets.dataset import Slices
-from auditsvc.evaluation.intervals import Interval, wilson
-from auditsvc.evaluation.paired import Predictions, design_effects
+from auditsvc.evaluation.intervals import Interval
+from auditsvc.evaluation.paired import Predictions, Sample, levels
 
 Kind = Literal["selection", "tpr", "fpr"]
 KINDS: tuple[Kind, ...] = ("selection", "tpr", "fpr")
@@ -28,46 +28,51 @@ RateNumbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Rates:
-    """One rate of one class on every slice: how many of how many, and the effective sample size."""
+    """One rate of one class on every slice; ``sample`` are the images that it is a share of, 1 where they count."""
 
-    hits: RateNumbers
-    images: RateNumbers
-    worth: RateNumbers
+    sample: Sample
+
+    @property
+    def images(self) -> RateNumbers:
+        """``(S,)``: how many images the rate is a share of."""
+        return self.sample.images
 
     def interval(self, alpha: float) -> Interval:
-        """Wilson's, on the images that the clusters leave; meaningless where there is no image."""
-        images = np.maximum(self.images, 1)
-        return wilson(self.hits * self.worth, images * self.worth, alpha)
+        """The rate of every slice, over images or their clusters; meaningless where there is no image."""
+        return levels(self.sample, alpha)
 
 
 @dataclass(frozen=True)
 class Gap:
     """The largest difference (or least ratio) between a group and any other, with its ends.
 
-    ``images`` are those of the group that the rate is of, for several groups those of the smallest.
+    ``images`` are those of the group that the rate is of, for several groups those of the smallest; 0 where no two
+    groups could be compared.  ``pair`` are the two groups.  ``too_small`` names the groups that have fewer images than
+    the minimum, with their number: they count in the value and in the end that shows a difference, and the other end is
+    then that of the scale, so that what they hide can't pass.
     """
 
     value: float
     low: float
     high: float
     images: int
+    pair: tuple[str, ...] = ()
+    too_small: tuple[str, ...] = ()
 
 
-def rates_of(kind: Kind, answers: Predictions, positive: int, slices: Slices, alpha: float) -> Rates:
+def rates_of(kind: Kind, answers: Predictions, positive: int, slices: Slices) -> Rates:
     """The selection, true positive or false positive rate of one class against the rest."""
     is_it, said_it = answers["target"] == positive, answers["answer"] == positive
     among = {"selection": np.ones(len(is_it), bool), "tpr": is_it, "fpr": ~is_it}[kind]
     chosen = np.flatnonzero(among)
-    values = said_it[chosen].astype(float)
-    worth = 1 / design_effects(values, slices, chosen, alpha)
-    return Rates(slices.sums(values, chosen), slices.sums(np.ones_like(values), chosen), worth)
+    return Rates(Sample(said_it[chosen].astype(np.int8), slices, chosen))
 
 
 def _places(slices: Slices, columns: Sequence[str]) -> Iterator[range]:
-    """For each column the index range of its slices among all names."""
+    """For each column of two groups or more the index range of its slices among all names."""
     start = 1
     for column in slices.columns:
-        if column.column in columns:
+        if column.column in columns and len(column.labels) > 1:
             yield range(start, start + len(column.labels))
         start += len(column.labels)
 
@@ -93,23 +98,34 @@ def _extremes(
     compared = tuple(_places(slices, columns))
     for places in compared:
         for one in rates:
-            kept = [place for place in places if one.images[place] >= min_images]
-            pairs = max(len(kept) * (len(kept) - 1) * len(rates) * len(compared), 1)
-            for name, gap in _compared(one, kept, alpha / pairs, alpha, ratio=ratio):
-                found.setdefault(slices.names[name], []).append(gap)
-    worst = {name: _worst(every, ratio=ratio) for name, every in found.items()}
-    return ({"overall": _worst(list(worst.values()), ratio=ratio)} | worst) if worst else {}
+            there = [place for place in places if one.images[place] > 0]
+            pairs = max(len(there) * (len(there) - 1) * len(rates) * len(compared), 1)
+            known = dict(_compared(one, there, slices.names, alpha / pairs, alpha, ratio=ratio))
+            small = tuple(f"{slices.names[place]} ({int(one.images[place])} images)"
+                          for place in places if one.images[place] < min_images)  # fmt: skip
+            for place in places:
+                gap = known.get(place, Gap(float(ratio), 0.0, 1.0, 0))
+                if small:
+                    gap = replace(gap, too_small=small, low=0.0 if ratio else gap.low, high=gap.high if ratio else 1.0)
+                found.setdefault(slices.names[place], []).append(gap)
+    worst = {name: worst_of(every, ratio=ratio) for name, every in found.items()}
+    return ({"overall": worst_of(list(worst.values()), ratio=ratio)} | worst) if worst else {}
 
 
-def _worst(every: list[Gap], *, ratio: bool) -> Gap:
-    """The worst of several; each end is the worst of its own kind."""
+def worst_of(every: list[Gap], *, ratio: bool = False) -> Gap:
+    """The worst of several; each end is the worst of its own kind.  Of one that could not be compared both ends are."""
     pick = min if ratio else max
-    value, low, high = (pick(getattr(gap, part) for gap in every) for part in ("value", "low", "high"))
-    return Gap(value, low, high, min(gap.images for gap in every))
+    there = [gap for gap in every if gap.images > 0] or every
+    chosen = pick(there, key=lambda gap: gap.value)
+    low, high = (
+        pick(getattr(gap, part) for gap in (there if (part == "high") == ratio else every)) for part in ("low", "high")
+    )
+    small = tuple(dict.fromkeys(name for gap in every for name in gap.too_small))
+    return Gap(chosen.value, low, high, min(gap.images for gap in there), chosen.pair, small)
 
 
 def _compared(
-    rates: Rates, places: list[int], corrected: float, alpha: float, *, ratio: bool
+    rates: Rates, places: list[int], names: Sequence[str], corrected: float, alpha: float, *, ratio: bool
 ) -> Iterator[tuple[int, Gap]]:
     """Each group with every other: the ends that hold as they are, and those corrected for the pairs."""
     if len(places) < 2:
@@ -126,8 +142,10 @@ def _compared(
     blank = np.inf if ratio else -np.inf
     for row, place in enumerate(places):
         numbers = [float(pick(np.where(own[row], blank, part[row]))) for part in (value, low, high)]
+        other = (np.argmin if ratio else np.argmax)(np.where(own[row], blank, value[row]))
+        pair = (names[place], names[places[int(other)]])
         images = int(rates.images[place])
-        yield place, Gap(numbers[0], min(numbers[1], numbers[0]), max(numbers[2], numbers[0]), images)
+        yield place, Gap(numbers[0], min(numbers[1], numbers[0]), max(numbers[2], numbers[0]), images, pair)
 
 
 def _difference_of(p: Any, low_p: Any, high_p: Any, q: Any, low_q: Any, high_q: Any) -> tuple[RateNumbers, ...]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from auditsvc.datasets.dataset import Slices
 from auditsvc.evaluation.context import CLEAN, Disturbance, EvalContext
 from auditsvc.evaluation.intervals import Interval
-from auditsvc.evaluation.paired import Pair, Predictions, error_metrics, levels, losses
-from auditsvc.records import Condition, Family, Measured, Metric, Reading, Unmeasured, paired_metrics
+from auditsvc.evaluation.paired import Pair, Predictions, Sample, error_metrics, levels, losses, measured
+from auditsvc.records import Condition, Family, Metric, Reading, paired_metrics
 
 
 @dataclass(frozen=True)
@@ -65,32 +65,24 @@ def curve_readings(case: EvalContext, curve: Curve) -> Iterator[Reading]:
         first: Predictions = getattr(clean, kind)
         answers = [first if chosen is None else first[chosen], *(getattr(pair, kind) for pair in curve.pairs)]
         scores_of[kind] = [item["score"].astype(np.float64) for item in answers]
-    areas = {kind: _area(scores, steps) for kind, scores in scores_of.items()}
-    images = slices.sums(np.ones_like(areas["parent"]), chosen)
+    areas = {kind: Sample(_area(scores, steps), slices, chosen) for kind, scores in scores_of.items()}
+    lost = Sample(areas["parent"].values - areas["candidate"].values, slices, chosen)
     found = {
-        "area": levels(areas["candidate"], slices, chosen, case.alpha),
-        "parent_area": levels(areas["parent"], slices, chosen, case.alpha),
-        "area_loss": losses(areas["parent"] - areas["candidate"], slices, chosen, case.alpha),
-        "failure_severity": _broken(curve, scores_of["candidate"], slices, chosen, case.alpha),
-        "parent_failure_severity": _broken(curve, scores_of["parent"], slices, chosen, case.alpha),
+        "area": measured(levels(areas["candidate"], case.alpha), areas["candidate"]),
+        "parent_area": measured(levels(areas["parent"], case.alpha), areas["parent"]),
+        "area_loss": measured(losses(lost, case.alpha), lost),
+        "failure_severity": measured(_broken(curve, scores_of["candidate"], slices, chosen, case.alpha), lost),
+        "parent_failure_severity": measured(_broken(curve, scores_of["parent"], slices, chosen, case.alpha), lost),
     }
-    for kind, interval in found.items():
-        for place, slice_name in enumerate(slices.names):
-            yield _reading(f"{kind}.{curve.name}", slice_name, int(images[place]), interval, place)
+    for kind, outcomes in found.items():
+        for slice_name, outcome in zip(slices.names, outcomes, strict=True):
+            yield Reading(metric=f"{kind}.{curve.name}", slice=slice_name, outcome=outcome)
 
 
 def _area(scores: list[NDArray[np.float64]], steps: NDArray[np.float64]) -> NDArray[np.float64]:
     """``(N,)``: each image's mean score over severity."""
     parts = [(before + after) / 2 * step for before, after, step in zip(scores, scores[1:], steps, strict=False)]
     return np.asarray(np.sum(parts, axis=0) / steps.sum())
-
-
-def unseen(images: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """The largest share of images that can behave otherwise where none of ``images`` did: about ``3 / images``.
-
-    Reference: J. A. Hanley and A. Lippman-Hand (1983), doi:10.1001/jama.1983.03330370053031 (the rule of three).
-    """
-    return np.asarray(1 - alpha ** (1 / np.maximum(images, 1)))
 
 
 def _broken(
@@ -101,7 +93,7 @@ def _broken(
     alpha: float,
 ) -> Interval:
     """Where value, low end and high end of each slice's curve cross the floor."""
-    found = [levels(values, slices, chosen, alpha) for values in scores]
+    found = [levels(Sample(values, slices, chosen), alpha) for values in scores]
     floor = curve.floor * found[0].value if curve.relative else np.full_like(found[0].value, curve.floor)
     axis = np.array((0.0, *np.abs(curve.severities)))
     ends = [
@@ -127,13 +119,6 @@ def crossing(
         share = (before - floor[column]) / (before - after)
         found[column] = axis[place - 1] + share * (axis[place] - axis[place - 1])
     return found
-
-
-def _reading(metric: str, slice_name: str, images: int, interval: Interval, place: int) -> Reading:
-    if images == 0:
-        return Reading(metric=metric, slice=slice_name, outcome=Unmeasured(reason="no image of this slice was tried"))
-    value, low, high = (float(part[place]) for part in (interval.value, interval.low, interval.high))
-    return Reading(metric=metric, slice=slice_name, outcome=Measured(value=value, low=low, high=high, images=images))
 
 
 @dataclass(frozen=True)
