@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,57 @@ def install(site: Path, groups: dict[str, dict[str, str]], name: str = "acme", m
     return site
 
 
-def auditsvc(site: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    command = [sys.executable, "-m", "auditsvc", *map(str, words)]
-    return subprocess.run(command, cwd=site, env=env, capture_output=True, text=True)
+WARM = """\
+import json, os, sys, traceback
+import torch, auditsvc.bootstrap, auditsvc.services.audit, auditsvc.cli.app
+from auditsvc.cli import main
+for line in sys.stdin:
+    site, *words = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(site)
+        sys.path.insert(0, site)
+        sys.argv = ["auditsvc", *words]
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            code = 99
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs commands in forks of one process that has imported the heavy libraries and no plug-in."""
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[subprocess.Popen[str]]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", WARM], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture
+def auditsvc(warm: subprocess.Popen[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``auditsvc(site, *words)`` runs a command that finds the packages in the folder ``site``."""
+
+    def run(site: Path, *words: object) -> subprocess.CompletedProcess[str]:
+        assert warm.stdin and warm.stdout
+        print(json.dumps([str(site), *map(str, words)]), file=warm.stdin, flush=True)
+        code = int(warm.stdout.readline())
+        return subprocess.CompletedProcess(words, code, (site / "out").read_text(), (site / "err").read_text())
+
+    return run
 
 
 def model_in(folder: Path, scale: float = 1.0) -> Path:
@@ -74,7 +122,7 @@ def data_in(folder: Path) -> Path:
     return path
 
 
-def test_an_audit_uses_an_outside_check_task_and_reader(tmp_path: Path) -> None:
+def test_an_audit_uses_an_outside_check_task_and_reader(tmp_path: Path, auditsvc) -> None:
     site = install(tmp_path / "site", GROUPS)
     parent, candidate = model_in(tmp_path / "parent"), model_in(tmp_path / "candidate", 0.99)
     (tmp_path / "acme.yaml").write_text(POLICY)
@@ -103,7 +151,7 @@ def test_an_audit_uses_an_outside_check_task_and_reader(tmp_path: Path) -> None:
         ({"auditsvc.architectures": {"x": "acme:X"}}, "X = 3", "not of the kind"),
     ],
 )
-def test_a_broken_plug_in_stops_the_start_with_its_name(tmp_path, groups, module, reason) -> None:
+def test_a_broken_plug_in_stops_the_start_with_its_name(tmp_path, auditsvc, groups, module, reason) -> None:
     site = install(tmp_path / "site", groups, module=module)
     parent, data = parent_in(tmp_path / "parent"), bright_data(tmp_path / "data")
     done = auditsvc(site, "audit", "--model", "m", "--as", "sue", "--data", data, "--candidate", parent, "--parent",
@@ -115,7 +163,7 @@ def test_a_broken_plug_in_stops_the_start_with_its_name(tmp_path, groups, module
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Path, command: str) -> None:
+def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Path, auditsvc, command: str) -> None:
     site = install(tmp_path / "site", {"auditsvc.tasks": {"x": "acme:X"}}, module="import nowhere")
     done = auditsvc(site, command, "--store", tmp_path / "store")
     assert done.returncode == 4, done.stdout + done.stderr
@@ -123,7 +171,7 @@ def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Pa
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_two_of_one_id_are_an_error_that_names_both(tmp_path, group) -> None:
+def test_two_of_one_id_are_an_error_that_names_both(tmp_path, auditsvc, group) -> None:
     ((name, value),) = GROUPS[group].items()
     site = install(tmp_path / "site", {group: GROUPS[group]})
     install(site, {group: {name: value.replace("acme", "other")}}, "other")
@@ -132,7 +180,7 @@ def test_two_of_one_id_are_an_error_that_names_both(tmp_path, group) -> None:
     assert f"{name} = {value} of acme 1.5" in done.stderr and "of other 1.5" in done.stderr
 
 
-def test_a_plug_in_cannot_replace_a_built_in_check(tmp_path: Path) -> None:
+def test_a_plug_in_cannot_replace_a_built_in_check(tmp_path: Path, auditsvc) -> None:
     module = "from auditsvc.checks.accuracy import Accuracy\nclass Mine(Accuracy): pass\n"
     site = install(tmp_path / "site", {"auditsvc.checks": {"accuracy": "acme:Mine"}}, module=module)
     done = auditsvc(site, "policy", "check", "standard")
@@ -140,7 +188,7 @@ def test_a_plug_in_cannot_replace_a_built_in_check(tmp_path: Path) -> None:
     assert "auditsvc.checks.accuracy.Accuracy of auditsvc" in done.stderr and "of acme 1.5" in done.stderr
 
 
-def test_the_gate_and_the_verifier_load_no_plug_ins(tmp_path: Path) -> None:
+def test_the_gate_and_the_verifier_load_no_plug_ins(tmp_path: Path, auditsvc) -> None:
     site = install(tmp_path / "site", GROUPS | {"auditsvc.architectures": {"x": "acme:X"}}, module="raise OSError")
     for words in (["gate", "m", "1"], ["verify", ".", "--key", "none"], ["--help"]):
         assert "acme" not in auditsvc(site, *words).stderr

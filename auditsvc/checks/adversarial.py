@@ -4,9 +4,13 @@ An undefended model, pruned or not, falls to zero at the customary 8/255, so the
 budgets.  Each image is attacked in float32 on a copy of the model with folded batch normalisation; a success counts
 only if the model itself misclassifies the result.  The scores are upper bounds: a stronger attack may lower them.
 
+An image counts as broken if the attack on the model itself breaks it, or the one on the other model of the pair: a
+pruned network that only hides its gradients falls to the images that its parent's gradients make.
+
 Each run first verifies the attack on both models: the loss must rise, an unbounded change must break every image, a
-gradient-free search must not do better, and gradients must be informative.  Otherwise every reading that depends on
-gradients is ``Unmeasured``.
+gradient-free search must not do better, gradients must be informative, and an attack of three times the steps must not
+break more than one image in twenty beyond it.  Otherwise every reading that depends on gradients is ``Unmeasured``, and
+no rule on it can be met.
 
 Reference: A. Madry et al. (2017), arXiv:1706.06083; F. Croce and M. Hein (2020), arXiv:2003.01690; N. Carlini et
 al. (2019), "On Evaluating Adversarial Robustness", arXiv:1902.06705.
@@ -19,10 +23,24 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated
 
+import numpy as np
+import torch
 from pydantic import Field
 
 from auditsvc.evaluation import Check, EvalContext
-from auditsvc.evaluation.attacks import Ball, Budgets, Method, Norm, Patch, Spatial, beaten_by, masking_symptoms
+from auditsvc.evaluation.attacks import (
+    Ball,
+    Budgets,
+    Ensemble,
+    Method,
+    Norm,
+    Patch,
+    Spatial,
+    Transfer,
+    beaten_by,
+    left_standing,
+    masking_symptoms,
+)
 from auditsvc.evaluation.metrics.severity_curve import Curve, curve_metrics, curve_readings
 from auditsvc.evaluation.paired import error_metrics
 from auditsvc.models import Model
@@ -36,12 +54,16 @@ Degrees = Annotated[float, Field(gt=0, le=90)]
 BLIND: frozenset[Method] = frozenset({"hopskipjump"})
 """Methods that need no gradient, so that a masked one does not make them doubtful."""
 
-CLASSES_ONLY: frozenset[Method] = frozenset({"autoattack", "hopskipjump"})
+CLASSES_ONLY: frozenset[Method] = frozenset({"ensemble", "autoattack", "hopskipjump"})
 """Methods that need one class for each image."""
 
-TRIED_FOR_STRENGTH = 16
-"""Images on which the attack must show that it can break these models."""
+TRIED_FOR_STRENGTH, COMPARED = 16, 48
+"""Images on which the attack must show that it can break these models, and those that a stronger attack tries too."""
 
+TOO_WEAK = 0.05
+"""The share of images that a stronger attack breaks beyond the check's own from which on the check proves nothing."""
+
+_IN_A_BALL: frozenset[Method] = frozenset({"fgsm", "pgd", "apgd", "square", "ensemble", "autoattack"})
 
 _BUDGET = "attack budget in 1/255 of the brightness range"
 _METHODS: dict[Method, tuple[str, str]] = {
@@ -50,6 +72,7 @@ _METHODS: dict[Method, tuple[str, str]] = {
     "apgd": ("Adaptive attack (Auto-PGD)", "Auto-PGD attack"),
     "square": ("Attack without gradients (Square)", "Square attack"),
     "minimal": ("Minimum-norm attack", "minimum-norm attack"),
+    "ensemble": ("Attack ensemble (PGD, Auto-PGD, Square)", "attack ensemble"),
     "autoattack": ("Attack ensemble (AutoAttack)", "AutoAttack"),
     "hopskipjump": ("Decision-based attack (HopSkipJump)", "HopSkipJump attack"),
 }
@@ -74,7 +97,7 @@ class Adversarial(Check):
     Emits ``score.M@B``, ``parent.`` and ``drop.`` for every method ``M`` and budget ``B``: in 1/255 in the
     L-infinity ball, in image units for ``M-l2``.  ``patch@F`` repaints a square of that fraction of the area,
     ``spatial@D`` rotates by up to ``D`` degrees and shifts by up to a tenth.  With ``transfer``, ``score.transfer@B``
-    is the candidate on images made against its parent, ``parent.transfer@B`` the parent on the candidate's.  With
+    is the candidate on images made against its parent alone, ``parent.transfer@B`` the parent on the candidate's.  With
     ``curve``, ``area.M``, ``area_loss.M`` and ``failure_severity.M`` (the budget at which half of the images are lost).
     ``errors_apart`` separates misses from false alarms.  ``images`` bounds the attacked images, drawn once from
     the seed.
@@ -133,9 +156,10 @@ class Adversarial(Check):
     def cost(self) -> float:
         """A step is a forward and a backward pass: about three passes for each model."""
         steps = {"fgsm": 1, "square": self.queries / 3, "autoattack": 10 * self.steps + self.queries / 3}
+        steps["ensemble"] = 3 * self.steps + self.queries / 10
         steps["hopskipjump"] = 100 * self.steps
         each = [steps.get(one.method, self.steps * self.restarts) * len(one.conditions) for one in self._sweeps()]
-        more = 50 * len(self.patches) + 4 * len(self.turns) + self.steps * len(self._transferred())
+        more = 50 * len(self.patches) + 4 * len(self.turns) + 2 * max(self.steps, 20) * len(self._transferred())
         return 3.0 * (sum(each) + more)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
@@ -153,8 +177,8 @@ class Adversarial(Check):
 
     def _attacked(self, case: EvalContext, sweep: _Sweep) -> Iterator[Reading]:
         method, norm = sweep.method, sweep.norm
-        attacks = Budgets(case.task, norm, self._radii(norm), method, self.steps, self.restarts, self.queries)
-        pairs = case.pairs_attacked(_names(sweep.conditions), attacks, self.images)
+        attacks = self._budgets(case, method, norm)
+        pairs = case.pairs_attacked(_names(sweep.conditions), attacks, self.images, crossed=True)
         for pair in pairs:
             yield from case.readings(pair, errors_apart=self.errors_apart)
         if self.curve:
@@ -165,9 +189,13 @@ class Adversarial(Check):
         for condition, fraction in zip(self._patched(), self.patches, strict=True):
             yield from case.compare_attacked(condition.name, Patch(case.task, fraction), self.images)
         if self.transfer:
-            attacks = Budgets(case.task, "Linf", self._radii("Linf"), "pgd", self.steps)
+            steps = max(self.steps, 20)
+            attacks = [Transfer(case.task, "Linf", self._radii("Linf"), steps, momentum) for momentum in (0.0, 1.0)]
             for pair in case.pairs_crossed(_names(self._transferred()), attacks, self.images):
                 yield from case.readings(pair)
+
+    def _budgets(self, case: EvalContext, method: Method, norm: Norm) -> Budgets:
+        return Budgets(case.task, norm, self._radii(norm), method, self.steps, self.restarts, self.queries)
 
     def _sweeps(self) -> Iterator[_Sweep]:
         """Every method in every ball, with its conditions, smallest budget first."""
@@ -193,18 +221,33 @@ class Adversarial(Check):
 
     def _doubts(self, case: EvalContext) -> tuple[str, ...]:
         """Why gradient attacks can't be trusted on one of the two models."""
+        key = f"strength|{case.parent_digest}|{case.dataset.ref.digest}|{case.seed}|{self.parameters()}"
+        if key not in case.cache:
+            case.cache[key] = np.array(self._weaknesses(case, case.parent), dtype=np.str_)
+        return (
+            *(f"candidate: {reason}" for reason in self._weaknesses(case, case.candidate)),
+            *(f"parent: {reason}" for reason in case.cache[key].tolist()),
+        )
+
+    def _weaknesses(self, case: EvalContext, model: Model) -> tuple[str, ...]:
+        """Why the attack proves nothing about one model; empty where nothing speaks against it."""
         ball = Ball("Linf", max(self.budgets) / 255)
-        models: tuple[tuple[str, Model], ...] = (("candidate", case.candidate), ("parent", case.parent))
-        found: list[str] = []
-        for batch in case.batches(case.sample(min(self.images, TRIED_FOR_STRENGTH))):
-            seeds = case.seeds("strength", batch)
-            for name, model in models:
-                reasons = masking_symptoms(model, case.task, ball, batch.images, batch.targets, seeds)
-                if self.cross_check and not reasons:
-                    more = beaten_by(model, case.task, ball, self.steps, batch.images, batch.targets, seeds)
-                    reasons = (more,) if more else ()
-                found += [f"{name}: {reason}" for reason in reasons]
-        return tuple(found)
+        batches = list(case.batches(case.sample(min(self.images, COMPARED))))
+        if not batches:
+            return ()
+        images, targets = (torch.cat([getattr(one, name) for one in batches]) for name in ("images", "targets"))
+        seeds = torch.cat([case.seeds("strength", one) for one in batches])
+        few = (images[:TRIED_FOR_STRENGTH], targets[:TRIED_FOR_STRENGTH], seeds[:TRIED_FOR_STRENGTH])
+        reasons = masking_symptoms(model, case.task, ball, *few)
+        if self.cross_check and not reasons:
+            reasons = tuple(filter(None, [beaten_by(model, case.task, ball, self.steps, *few)]))
+        own = [self._budgets(case, method, "Linf").attack(ball) for method in self.methods if method in _IN_A_BALL]
+        if own and not reasons and case.task.name == "classification":
+            stronger = Ensemble(case.task, ball, 3 * self.steps, queries=max(3 * self.steps, 100))
+            share = left_standing(model, case.task, own, stronger, images, targets, seeds)
+            if share > TOO_WEAK:
+                reasons = (f"a stronger attack breaks {share:.0%} more of {len(images)} images; use more steps",)
+        return reasons
 
     def _unmeasured(self, case: EvalContext, doubts: tuple[str, ...]) -> Iterator[Reading]:
         outcome = Unmeasured(reason=("the attack proves nothing about these models. " + "; ".join(doubts))[:4000])

@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import reduce
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +27,15 @@ from torch import Tensor
 from auditsvc.datasets.dataset import Batch, Dataset
 from auditsvc.evaluation.fingerprint import fingerprint
 from auditsvc.evaluation.inference import compile_model, fold_batchnorm
-from auditsvc.evaluation.paired import Pair, Predictions, empty_predictions, error_readings, packed, paired_readings
+from auditsvc.evaluation.paired import (
+    Pair,
+    Predictions,
+    empty_predictions,
+    error_readings,
+    packed,
+    paired_readings,
+    unpacked,
+)
 from auditsvc.evaluation.randomness import image_seeds
 from auditsvc.models import Model
 from auditsvc.records import Digest, Flip, Reading
@@ -84,6 +93,10 @@ COMPILE_FROM = 2000
 """The least number of images for which compiling a copy of each model pays."""
 
 
+KEPT_BYTES = 256_000_000
+"""Attacked images are kept in memory where all of one attack are smaller than this; else they are made again."""
+
+
 class Attacks(Protocol):
     """One attack at several budgets at once, so that what falls to a small one is not tried at a larger."""
 
@@ -132,6 +145,8 @@ class EvalContext:
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""
     compiled: dict[int, Outputs] = field(default_factory=dict, repr=False)
+    adversarial: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    """The candidate's attacked images by attack and batch, up to ``KEPT_BYTES`` for each batch's attack."""
 
     def compare(self, name: str, disturb: Disturbance | None = None) -> Iterator[Reading]:
         """Both models on the same disturbed images: ``score.NAME``, ``parent.NAME`` and ``drop.NAME``."""
@@ -176,8 +191,14 @@ class EvalContext:
             self._store(self.parent_digest, name, done, parent)
         return self._paired(name, parent, candidate, None)
 
-    def pairs_attacked(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
-        """Each model under its own attacks, one pair for each budget."""
+    def pairs_attacked(
+        self, names: Sequence[str], attacks: Attacks, images: int | None, *, crossed: bool = False
+    ) -> tuple[Pair, ...]:
+        """Each model under its own attacks, one pair for each budget.
+
+        With ``crossed`` each model also answers the images that were made against the other one, and the lower score
+        counts: a model that hides its gradients is not more robust than what its relative's gradients show.
+        """
         chosen = self.sample(images)
         done = fingerprint((attacks, tuple(names)))
         words = [f"{name}|{self._sample_key(chosen)}" for name in names]
@@ -188,16 +209,22 @@ class EvalContext:
             for word, answers in zip(words, known, strict=True):
                 self._store(self.parent_digest, word, done, answers)
         candidates = self._attacked(self.candidate, self.candidate, names, attacks, chosen)
+        if crossed:
+            known = _worse(known, self._attacked(self.candidate, self.parent, names, attacks, chosen))
+            candidates = _worse(candidates, self._attacked(self.parent, self.candidate, names, attacks, chosen))
         return tuple(
             self._paired(name, before, after, chosen)
             for name, before, after in zip(names, known, candidates, strict=True)
         )
 
-    def pairs_crossed(self, names: Sequence[str], attacks: Attacks, images: int | None) -> tuple[Pair, ...]:
-        """Each model on images that were made against the other one."""
+    def pairs_crossed(self, names: Sequence[str], attacks: Sequence[Attacks], images: int | None) -> tuple[Pair, ...]:
+        """Each model on images that were made against the other one by several attacks; the lowest score counts."""
         chosen = self.sample(images)
-        parents = self._attacked(self.candidate, self.parent, names, attacks, chosen)
-        candidates = self._attacked(self.parent, self.candidate, names, attacks, chosen)
+
+        def lowest(target: Model, evaluated: Model) -> list[Predictions]:
+            return reduce(_worse, (self._attacked(target, evaluated, names, one, chosen) for one in attacks))
+
+        parents, candidates = lowest(self.candidate, self.parent), lowest(self.parent, self.candidate)
         return tuple(
             self._paired(name, before, after, chosen)
             for name, before, after in zip(names, parents, candidates, strict=True)
@@ -255,12 +282,31 @@ class EvalContext:
         found = [empty_predictions(total, self.task.tally_size) for _ in names]
         quick, start = fold_batchnorm(target), 0
         for batch in self.batches(chosen):
-            versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
+            versions = self._versions(target, quick, attacks, batch)
             with torch.inference_mode():
                 for images, answers in zip(versions, found, strict=True):
                     self._write(answers, start, evaluated(images), batch.targets)
             start += len(batch.indices)
         return [packed(answers) for answers in found]
+
+    def _versions(self, target: Model, quick: Outputs, attacks: Attacks, batch: Batch) -> Sequence[Tensor]:
+        """The attacked images of one batch; kept, as the other model is asked the same images.
+
+        Those of the parent are kept in ``cache``, for the next candidate.
+        """
+        done, seeds = fingerprint(attacks), self.seeds("attack", batch)
+        kept = self.cache if target is self.parent else self.adversarial
+        which = hashlib.sha256(batch.indices.cpu().numpy().tobytes()).hexdigest()
+        key = self._key(self.parent_digest if target is self.parent else self.candidate_digest, which, done or "")
+        if key in kept:
+            return [torch.from_numpy(one).to(self.device) for one in kept[key]]
+        versions = attacks(quick, batch.images, batch.targets, seeds)
+        if done is not None and batch.images.nbytes * len(versions) * self._batches() <= KEPT_BYTES:
+            kept[key] = np.stack([one.cpu().numpy() for one in versions])
+        return versions
+
+    def _batches(self) -> int:
+        return -(-self.dataset.ref.images // self.batch_size)
 
     def _write(self, answers: Predictions, start: int, outputs: Tensor, targets: Tensor) -> None:
         part = answers[start : start + len(targets)]
@@ -288,6 +334,12 @@ class EvalContext:
         kept = MAX_CLEAN_FLIPS if name == CLEAN else MAX_FLIPS
         self.flips += flips_of(pair, self.dataset, self.task, kept)
         return pair
+
+
+def _worse(ones: Sequence[Predictions], others: Sequence[Predictions]) -> list[Predictions]:
+    """For each condition and image the answer of the lower score."""
+    pairs = ((unpacked(one), unpacked(other)) for one, other in zip(ones, others, strict=True))
+    return [packed(np.where(other["score"] < one["score"], other, one)) for one, other in pairs]
 
 
 @dataclass(frozen=True)

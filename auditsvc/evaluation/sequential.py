@@ -155,7 +155,7 @@ class StageContext(EvalContext):
         shelves = [self._shelf(f"{who}|{name}|{done}") for name in names]
         quick, new = fold_batchnorm(target), self._missing(shelves, chosen)
         for batch in self.batches(new) if len(new) else ():
-            versions = attacks(quick, batch.images, batch.targets, self.seeds("attack", batch))
+            versions = self._versions(target, quick, attacks, batch)
             with torch.inference_mode():
                 for images, shelf in zip(versions, shelves, strict=True):
                     self._put(shelf, batch, evaluated(images))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from auditsvc.checks.adversarial import Adversarial
-from auditsvc.evaluation.attacks import Ball, HopSkipJump, Pgd, diagnostics
+from auditsvc.evaluation.attacks import Ball, Budgets, HopSkipJump, Pgd, diagnostics
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from auditsvc.tasks.classification import Classification
 from tests.fakes.models import MaskedGradient, NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset
@@ -38,7 +38,7 @@ def test_a_candidate_whose_threshold_moved_loses_one_side_only():
     assert found["drop.pgd@0.5", "kind=dark"].value == -0.25
 
 
-@pytest.mark.parametrize("method", ["fgsm", "pgd", "apgd", "minimal", "autoattack"])
+@pytest.mark.parametrize("method", ["fgsm", "pgd", "apgd", "minimal", "ensemble", "autoattack"])
 def test_every_method_gives_the_known_curve(method):
     check = Adversarial(budgets=(0.5, 1, 2), methods=(method,), steps=30, queries=10, curve=True)
     found = outcomes(check, case_of(SeesMeanBrightness(), SeesMeanBrightness(), grey_dataset(LEVELS)))
@@ -109,6 +109,36 @@ def test_images_made_against_one_model_are_tried_on_the_other():
     assert found["parent.pgd@0.5", OVERALL].value == 0
     assert found["score.transfer@0.5", OVERALL].value == 1
     assert found["parent.transfer@0.5", OVERALL].value == 0
+
+
+def test_transfer_does_not_stop_where_the_source_breaks():
+    """The candidate breaks 1.5 grey levels below its parent; the parent's own nearest broken image would not do."""
+    check = Adversarial(budgets=(1, 2), transfer=True)
+    moved = SeesMeanBrightness(0.5 - 1.5 / 255)
+    found = outcomes(check, case_of(moved, SeesMeanBrightness(0.5), grey_dataset([0.5 + 0.3 / 255] * 4)))
+    assert [found[f"score.transfer@{budget}", OVERALL].value for budget in (1, 2)] == [1, 0]
+    assert [found[f"parent.transfer@{budget}", OVERALL].value for budget in (1, 2)] == [0, 0]
+
+
+@pytest.mark.parametrize("seat", ["candidate", "parent"])
+def test_a_model_that_hides_its_gradient_falls_to_the_images_made_against_the_other(seat):
+    pair = {"candidate": SeesMeanBrightness(), "parent": SeesMeanBrightness(), seat: MaskedGradient()}
+    attacks = Budgets(Classification(("dark", "bright")), "Linf", (40 / 255,), "pgd", 10)
+    scores = {}
+    for crossed in (False, True):
+        case = case_of(dataset=grey_dataset([0.55, 0.56, 0.45]), **pair)
+        (found,) = case.pairs_attacked(("pgd@40",), attacks, None, crossed=crossed)
+        scores[crossed] = getattr(found, seat)["score"].tolist()
+    assert scores == {False: [1, 1, 1], True: [0, 0, 0]}
+
+
+def test_an_attack_that_is_too_weak_for_these_models_proves_nothing(monkeypatch):
+    check = Adversarial(budgets=(2,), steps=5)
+    case = case_of(SeesMeanBrightness(), SeesMeanBrightness(), grey_dataset([0.5 + far / 255 for far in (0.3, 0.4, 9)]))
+    monkeypatch.setattr(Budgets, "attack", lambda *_: lambda outputs, images, targets, seeds: images)
+    outcome = outcomes(check, case)["score.pgd@2", OVERALL]
+    assert isinstance(outcome, Unmeasured)
+    assert "candidate: a stronger attack breaks 67% more of 3 images" in outcome.reason
 
 
 def test_all_declared_metrics_come_and_no_other():

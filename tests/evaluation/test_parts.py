@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditsvc.checks.accuracy import Accuracy
-from auditsvc.checks.adversarial import Adversarial
+from auditsvc.checks.adversarial import COMPARED, Adversarial
 from auditsvc.checks.corruption import Corruptions
 from auditsvc.checks.lighting import Lighting
 from auditsvc.checks.occlusion import Occlusion
@@ -70,7 +70,7 @@ def test_readings_and_flips_do_not_depend_on_the_number_of_parts(check: Check, p
     asked: list[int] = []
     whole.tick = asked.append
     assert measured(check, whole) == measured(check, a_case())
-    assert sum(asked) <= 2 * 16, "the models were asked again, beyond the test of the attack's strength"
+    assert sum(asked) <= 2 * COMPARED, "the models were asked again, beyond the test of the attack's strength"
 
 
 @given(images=st.integers(1, 5000), of=st.integers(1, 60), size=st.integers(1, 64))

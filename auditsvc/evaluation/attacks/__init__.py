@@ -10,8 +10,8 @@ Robustness Toolbox; the others are implemented here.
 
 from auditsvc.evaluation.attacks.apgd import Apgd, TargetedApgd
 from auditsvc.evaluation.attacks.art import ArtPgd, HopSkipJump
-from auditsvc.evaluation.attacks.diagnostics import beaten_by, masking_symptoms
-from auditsvc.evaluation.attacks.ensemble import AutoAttack, Budgets, Method
+from auditsvc.evaluation.attacks.diagnostics import beaten_by, left_standing, masking_symptoms
+from auditsvc.evaluation.attacks.ensemble import AutoAttack, Budgets, Ensemble, Method, Transfer
 from auditsvc.evaluation.attacks.pgd import Fgsm, MinimalNorm, Pgd
 from auditsvc.evaluation.attacks.physical import Patch, Spatial, WorstCover
 from auditsvc.evaluation.attacks.square import Square
@@ -23,6 +23,7 @@ __all__ = [
     "AutoAttack",
     "Ball",
     "Budgets",
+    "Ensemble",
     "Fgsm",
     "HopSkipJump",
     "Method",
@@ -33,7 +34,9 @@ __all__ = [
     "Spatial",
     "Square",
     "TargetedApgd",
+    "Transfer",
     "WorstCover",
     "beaten_by",
+    "left_standing",
     "masking_symptoms",
 ]

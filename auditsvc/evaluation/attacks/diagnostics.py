@@ -9,6 +9,7 @@ Reference: N. Carlini et al. (2019), "On Evaluating Adversarial Robustness", arX
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,7 @@ from auditsvc.evaluation.attacks.art import ArtPgd
 from auditsvc.evaluation.attacks.pgd import MinimalNorm, Pgd
 from auditsvc.evaluation.attacks.square import Square
 from auditsvc.evaluation.attacks.target import Ball, Outputs, TargetModel, task_loss
+from auditsvc.evaluation.context import Attack
 from auditsvc.tasks import Task
 
 STEPS, UNBOUNDED_STEPS, QUERIES = 10, 40, 50
@@ -93,6 +95,25 @@ def _black_box(target: TargetModel, ball: Ball, images: Tensor, targets: Tensor,
     if blind <= seeing:
         return ""
     return f"a search without gradients broke {blind} images and the gradient attack {seeing}"
+
+
+def left_standing(
+    outputs: Outputs,
+    task: Task,
+    attacks: Sequence[Attack],
+    stronger: Attack,
+    images: Tensor,
+    targets: Tensor,
+    seeds: Tensor,
+) -> float:
+    """The share of the images that all of ``attacks`` leave unbroken and ``stronger`` breaks: local masking."""
+    target = TargetModel(outputs, task)
+    places = torch.nonzero(target.standing(target.ask(images), targets)).flatten()
+    for attack in attacks:
+        found = attack(outputs, images[places], targets[places], seeds[places])
+        places = places[target.standing(target.ask(found), targets[places])]
+    found = stronger(outputs, images[places], targets[places], seeds[places])
+    return int((~target.standing(target.ask(found), targets[places])).sum()) / max(len(images), 1)
 
 
 def beaten_by(

@@ -11,6 +11,7 @@ from auditsvc.evaluation.attacks import (
     AutoAttack,
     Ball,
     Budgets,
+    Ensemble,
     Fgsm,
     MinimalNorm,
     Patch,
@@ -18,6 +19,7 @@ from auditsvc.evaluation.attacks import (
     Spatial,
     Square,
     TargetedApgd,
+    Transfer,
     masking_symptoms,
 )
 from auditsvc.tasks.classification import Classification
@@ -51,7 +53,8 @@ ATTACKS = {
     "pgd": lambda ball: Pgd(TASK, ball, 20),
     "apgd": lambda ball: Apgd(TASK, ball, 20),
     "targeted apgd": lambda ball: TargetedApgd(TASK, ball, 20),
-    "ensemble": lambda ball: AutoAttack(TASK, ball, 20, queries=20),
+    "autoattack": lambda ball: AutoAttack(TASK, ball, 20, queries=20),
+    "ensemble": lambda ball: Ensemble(TASK, ball, 20, queries=20),
 }
 
 
@@ -161,3 +164,35 @@ def test_a_model_that_changes_its_mind_is_named():
     images, targets = torch.full((6, 3, 8, 8), 0.55), torch.ones(6, dtype=torch.long)
     (reason,) = masking_symptoms(wavering, TASK, Ball("Linf", 0.1), images, targets, seeds(6))
     assert "differently from call to call" in reason
+
+
+class Saturated(torch.nn.Module):
+    """A step in the mean brightness by a hyperbolic tangent: its gradient is zero in float32 on every ordinary image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = torch.tanh(1e5 * (images.mean(dim=(1, 2, 3)) - 0.5))
+        return torch.stack((-bright, bright), dim=1)
+
+
+def test_the_ensemble_breaks_what_saturated_logits_hide_from_gradients():
+    images, targets = torch.full((10, 3, 8, 8), 0.5 + 1 / 255), torch.ones(10, dtype=torch.long)
+    ball = Ball("Linf", 8 / 255)
+    left = {attack: int(standing(Saturated(), attack(Saturated(), images, targets, seeds(10)), targets).sum())
+            for attack in (Pgd(TASK, ball, 20), Ensemble(TASK, ball, 20))}  # fmt: skip
+    pgd, ensemble = left.values()
+    assert pgd == 10
+    assert ensemble < 5
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_transfer_uses_the_whole_budget_and_attacks_what_the_source_gets_wrong(plane, norm):
+    """The plane's best image at a radius is known: the source's margin is its distance minus the radius."""
+    model, images, targets, far = plane
+    targets = torch.where(torch.arange(len(targets)) < 5, 1 - targets, targets)
+    radius = float(far[norm].max()) * 2
+    (found,) = Transfer(TASK, norm, (radius,), 20)(model, images, targets, seeds(len(images)))
+    margins = (model(found) - model(images)).diff(dim=1)[:, 0].abs()
+    weights = model.weights.flatten()
+    longest = 2 * radius * float((weights.abs().sum() if norm == "Linf" else weights.norm()).detach())
+    assert margins.min() > 0.95 * longest
+    assert not standing(model, found, targets).any()
