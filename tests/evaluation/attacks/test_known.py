@@ -167,7 +167,7 @@ def test_a_model_that_changes_its_mind_is_named():
 
 
 class Saturated(torch.nn.Module):
-    """A step in the mean brightness by a hyperbolic tangent: its gradient is zero in float32 on every ordinary image."""
+    """A step in the mean brightness, by a hyperbolic tangent: in float32 its gradient is zero on ordinary images."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         bright = torch.tanh(1e5 * (images.mean(dim=(1, 2, 3)) - 0.5))
