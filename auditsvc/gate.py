@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from auditsvc.records import (
     OVERALL,
+    AuditedData,
     Candidate,
     Decision,
     Digest,
@@ -30,6 +31,7 @@ from auditsvc.records import (
     Moment,
     Outcome,
     Policy,
+    ReleaseTerms,
     Rule,
     Severity,
     Unmeasured,
@@ -56,23 +58,32 @@ def decide(
     waivers: Iterable[Waiver] = (),
     incumbent: Incumbent | None = None,
     holdout_uses: HoldoutUses = UNUSED,
+    terms: ReleaseTerms | None = None,
     at: Moment,
 ) -> Decision:
     """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
 
-    Evidence that is not eligible (``records.eligibility``) is left out, and the rules that needed it state the reason.
-    Rules that compare with the ``incumbent`` are not judged while nothing is released.
+    The decision is binding if policy, data and parent are those of the ``terms``; else it is a trial.  Evidence that is
+    not eligible (``records.eligibility``) is left out, and the rules that needed it state the reason.  Rules that
+    compare with the ``incumbent`` are not judged while nothing is released.
     """
+    evidence = tuple(evidence)
+    data = _audited_data(one for one in evidence if one.key.candidate == candidate.digest)
+    trial = terms.objections(candidate, policy.digest, (one.digest for one in data)) if terms else ()
+    binding = None if trial else terms
+    rules = tuple(binding.adapted(rule, candidate) for rule in policy.rules) if binding else policy.rules
+    required = (binding.slices if binding else None) or {}
     eligible = eligible_evidence(policy, candidate, evidence, at)
     if exhausted := holdout_exhausted(policy, candidate.digest, holdout_uses):
         eligible = dict.fromkeys(eligible, exhausted)
-    instances = [one for rule in policy.rules if rule.of is None for one in _instances(rule, eligible)]
-    compared = [rule for rule in policy.rules if rule.of]
+    instances = [one for rule in rules if rule.of is None for one in _instances(rule, eligible, required)]
+    compared = [rule for rule in rules if rule.of]
     if compared and incumbent:
         images = {item.key.dataset for item in eligible.values() if isinstance(item, Evidence)}
         same = [item for item in incumbent.evidence if item.key.dataset in images]
         released = eligible_evidence(policy, incumbent.candidate, same, at)
-        instances += [_less_incumbent(one, released) for rule in compared for one in _instances(rule, eligible)]
+        ours = (one for rule in compared for one in _instances(rule, eligible, required))
+        instances += [_less_incumbent(one, released) for one in ours]
     in_force, notes = sort_waivers(policy, candidate, waivers, at)
     tested = zip(instances, holm((one.family, one.p) for one in instances), strict=True)
     judgements = tuple(apply_waiver(_judgement(one, p, policy.level), in_force) for one, p in tested)
@@ -80,6 +91,7 @@ def decide(
     notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
     notes += holdout_note(policy, candidate.digest, holdout_uses)
     notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
+    notes += [f"a trial, not under the terms of {candidate.model}: {reason}" for reason in trial]
     return Decision(
         candidate=candidate.digest,
         policy=policy.digest,
@@ -90,8 +102,19 @@ def decide(
         waivers=tuple(sorted({judgement.waiver for judgement in judgements if judgement.waiver})),
         incumbent=incumbent.candidate.digest if compared and incumbent else None,
         notes=tuple(notes) or None,
+        terms=binding.digest if binding else None,
+        data=data or None,
         at=at,
     )
+
+
+def _audited_data(evidence: Iterable[Evidence]) -> tuple[AuditedData, ...]:
+    """The data sets of the evidence, with the largest number of images that a check measured."""
+    images: dict[tuple[Digest, str], int] = {}
+    for item in evidence:
+        key = (item.key.dataset, item.dataset.name)
+        images[key] = max(images.get(key, 0), item.key.stage or item.dataset.images)
+    return tuple(AuditedData(name=name, digest=digest, images=n) for (digest, name), n in sorted(images.items()))
 
 
 @dataclass(frozen=True)
@@ -123,8 +146,11 @@ class _RuleInstance:
         return self.outcome.p if isinstance(self.outcome, Measured) and self.is_loss else None
 
 
-def _instances(rule: Rule, eligible: Eligible) -> list[_RuleInstance]:
-    """One instance for each metric and slice that the rule selects; at least one, always."""
+def _instances(rule: Rule, eligible: Eligible, required: Mapping[str, int]) -> list[_RuleInstance]:
+    """One instance for each metric and slice that the rule selects; at least one, always.
+
+    ``required`` slices are judged also where the data set lacks them, and are never excused for being too small.
+    """
     found = eligible.get(rule.check, f"the policy does not run {rule.check}")
     if isinstance(found, str):
         return [_unmatched(rule, found, None)]
@@ -133,10 +159,11 @@ def _instances(rule: Rule, eligible: Eligible) -> list[_RuleInstance]:
     if not metrics:
         return [_unmatched(rule, f"{rule.check} gave no reading named {rule.metric}", found.digest)]
     sizes = _slice_sizes(eligible, found)
+    names = dict.fromkeys((*rule.chosen(sizes), *(name for name in required if rule.selects(name))))
     instances = [
-        _instance(rule, found.metric(metric), name, readings.get((metric, name)), sizes.get(name, 0), found)
+        _instance(rule, found.metric(metric), name, readings.get((metric, name)), sizes.get(name, 0), found, required)
         for metric in metrics
-        for name in rule.chosen(sizes)
+        for name in names
     ]
     if all(one.too_small for one in instances):
         return [replace(one, severity=rule.severity) for one in instances]
@@ -174,13 +201,22 @@ def _slice_sizes(eligible: Eligible, evidence: Evidence) -> dict[str, int]:
 
 
 def _instance(
-    rule: Rule, metric: Metric, name: str, outcome: Measured | Unmeasured | None, size: int, found: Evidence
+    rule: Rule,
+    metric: Metric,
+    name: str,
+    outcome: Measured | Unmeasured | None,
+    size: int,
+    found: Evidence,
+    required: Mapping[str, int],
 ) -> _RuleInstance:
     """One reading under one rule; on a slice below ``min_images`` it is unknown, unless its limit is surely broken.
 
     ``below_minimum: warn`` excuses a slice only if it is too small in the whole data set, not just in this stage.
     """
-    evidence, whole = found.digest, found.whole or {}
+    evidence, whole, least = found.digest, found.whole or {}, required.get(name, 0)
+    if size < least and (outcome is None or not _breaks_limit(rule, outcome)):
+        few = Unmeasured(reason=f"{size} images; the terms require {least} of this slice", images=size)
+        return _RuleInstance(rule, metric, name, few, rule.severity, evidence)
     if outcome is None or (size == 0 and name != OVERALL):
         reason = "the slice is empty" if outcome else f"the check {rule.check} gave no {metric.id} for {name}"
         return _RuleInstance(rule, metric, name, Unmeasured(reason=reason), rule.severity, evidence)
@@ -192,7 +228,7 @@ def _instance(
     unknown = Unmeasured(reason=seen, images=outcome.images)
     if name == OVERALL:
         return _RuleInstance(rule, metric, name, unknown, rule.severity, evidence)
-    excused = rule.below_minimum == "warn" and whole.get(name, 0) < rule.min_images
+    excused = rule.below_minimum == "warn" and not least and whole.get(name, 0) < rule.min_images
     severity: Severity = "warn" if excused else rule.severity
     return _RuleInstance(rule, metric, name, unknown, severity, evidence, too_small=True)
 

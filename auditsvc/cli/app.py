@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from auditsvc.cli import audit, data, decision, policy, prune, report, serve, statements, trust, verify, watermark
+from auditsvc.cli import (
+    audit,
+    data,
+    decision,
+    policy,
+    prune,
+    report,
+    serve,
+    statements,
+    terms,
+    trust,
+    verify,
+    watermark,
+)
 
 app = typer.Typer(
     name="auditsvc",
@@ -32,6 +45,7 @@ app.command()(serve.backup)
 app.add_typer(serve.jobs_app, name="jobs")
 app.add_typer(data.data_app, name="data")
 app.add_typer(policy.policy_app, name="policy")
+app.add_typer(terms.terms_app, name="terms")
 app.add_typer(statements.statement_app, name="statement")
 app.add_typer(statements.incident_app, name="incident")
 app.add_typer(watermark.watermark_app, name="watermark")

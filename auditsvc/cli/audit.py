@@ -16,7 +16,6 @@ from auditsvc.cli.output import (
     Model,
     ModelName,
     Person,
-    PolicyName,
     Source,
     Store,
     context_for,
@@ -40,7 +39,10 @@ def audit(
     source: Source = "not stated",
     licence: Licence = "not stated",
     person: Person = "nobody",
-    policy: PolicyName = "standard",
+    policy: Annotated[
+        str | None,
+        typer.Option(help="A policy file, or a shipped one by name. [default: the policy of the terms, or standard]"),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
     store: Store = None,
     json: Json = False,
@@ -48,9 +50,12 @@ def audit(
     """Measure a candidate next to its parent, judge it and write its report.  Exit code as for ``gate``."""
     from auditsvc.services.audit import audit_candidate
     from auditsvc.services.policies import resolve_policy, slice_dataset
+    from auditsvc.services.terms import binding_terms
 
     ctx = context_for(store, create=True, quiet=json)
-    rules, dataset = resolve_policy(policy, ctx.ledger), ctx.datasets.open(data)
+    terms = binding_terms(ctx.ledger, model)
+    rules = resolve_policy(policy or (terms.policy if terms else "standard"), ctx.ledger)
+    dataset = ctx.datasets.open(data)
     if candidate is not None:
         slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
     facts = {"model": model, "source": source, "licence": licence}
@@ -97,7 +102,18 @@ def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool
     decision, report = done.decision, str(done.reports[0]) if done.reports else ""
     if json:
         findings = [item.model_dump(mode="json", exclude_none=True) for item in decision.findings]
-        print_json({"decision": decision.digest, "outcome": decision.outcome, "findings": findings, "report": report})
+        print_json(
+            {
+                "decision": decision.digest,
+                "outcome": decision.outcome,
+                "trial": decision.trial,
+                "terms": decision.terms,
+                "policy": decision.policy,
+                "data": [one.model_dump(mode="json") for one in decision.data or ()],
+                "findings": findings,
+                "report": report,
+            }
+        )
         return
     submission = ctx.ledger.find(Submission, decision.candidate)[-1]
     summary = long_summary if verbose else short_summary

@@ -38,7 +38,7 @@ def approve(
     from auditsvc.services.decisions import latest_decision
 
     ctx = context_for(store, create=True, quiet=json)
-    approval = record_approval(ctx, latest_decision(ctx, candidate_of(ctx, model, version), None), person, comment)
+    approval = record_approval(ctx, latest_decision(ctx, candidate_of(ctx, model, version)), person, comment)
     if json:
         print_json(approval)
     else:
@@ -60,7 +60,7 @@ def waive(
     from auditsvc.services.decisions import waive as record_waiver
 
     ctx = context_for(store, create=True, quiet=json)
-    decision = latest_decision(ctx, candidate_of(ctx, model, version), None)
+    decision = latest_decision(ctx, candidate_of(ctx, model, version))
     waiver = record_waiver(ctx, decision, rule, person, reason, until.date())
     if json:
         print_json(waiver)
@@ -78,7 +78,7 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     ctx = context_for(store, create=True, quiet=json)
     candidate = candidate_of(ctx, model, version)
     with ctx.progress.step("sign, attest, log, verify"):
-        sealed = seal(ctx, candidate, latest_decision(ctx, candidate, None))
+        sealed = seal(ctx, candidate, latest_decision(ctx, candidate))
     if json:
         print_json(sealed)
     else:

@@ -60,7 +60,7 @@ def report(
     if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
     candidate = ctx.ledger.get(Candidate, known[-1].candidate)
-    decision, dataset = latest_decision(ctx, candidate, None), ctx.datasets.open(data)
+    decision, dataset = latest_decision(ctx, candidate), ctx.datasets.open(data)
     names = tuple(FORMATS) if "all" in formats else tuple(formats)
     unknown = sorted(set(names) - set(FORMATS))
     if unknown:

@@ -25,7 +25,7 @@ VERDICT_CODES = {"VALID": 0, "INVALID": 1, "UNKNOWN": 3, "REVOKED": 5}
 def gate(
     model: Model,
     version: Version,
-    policy: Annotated[str | None, typer.Option(help="Only decisions under this policy (name or digest).")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy that it must rest on (name or digest).")] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -43,8 +43,12 @@ def gate(
     if json:
         print_json(answer)
     else:
-        under = f" under {answer.policy}" if answer.policy else ""
+        under = f" under {answer.policy} ({answer.policy_digest})" if answer.policy else ""
         print(f"{answer.model} version {answer.version}: {answer.answer}{under}")
+        for one in answer.data:
+            print(f"  on {one.name}: {one.images} images ({one.digest})")
+        if answer.review:
+            print(f"  needs review: {answer.review}")
         for reason in answer.reasons:
             print(f"  {reason}")
     raise typer.Exit(answer.exit_code)
@@ -63,6 +67,13 @@ def verify(
         list[Path] | None, typer.Option(help="The release of an ancestor, to be verified too; may be repeated.")
     ] = None,
     resource: Annotated[str | None, typer.Option(help="What it must be: pkg:mlflow/MODEL@VERSION.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="An accepted policy, by digest; may be repeated. [default: any]")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="An accepted data set, by digest; may be repeated. [default: any]")
+    ] = None,
+    min_images: Annotated[int | None, typer.Option(min=1, help="The least number of audited images.")] = None,
     attest: Annotated[Path | None, typer.Option(help="The attestations, if not in FOLDER/attest.")] = None,
     memory: Annotated[
         Path | None,
@@ -89,6 +100,7 @@ def verify(
         root = fetch_trust(trust, key.read_bytes(), now, memory or default_state_dir())
     else:
         raise InvalidInput(f"no key at {key}; give the file release.pub, or the first root metadata, from elsewhere")
+    root = root.requiring(policies=policy or (), datasets=data or (), min_images=min_images or 0)
     found = check(files, attest or folder / "attest", trust=root, at=now, resource=resource, parents=parent or ())
     if report is not None:
         try:

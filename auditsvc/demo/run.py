@@ -39,6 +39,7 @@ from auditsvc.services.candidates import prune_candidate, register_parent, submi
 from auditsvc.services.decisions import approve
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.reporting import write_report
+from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, propose_terms
 from auditsvc.settings import Settings
 
 _STYLES = {"approved": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
@@ -153,6 +154,7 @@ def run_demo(name: str, policy: Policy, settings: Settings, progress: Progress, 
         f"  registered as {parent.model} version {parent_version}: {parent.source}; {parent.licence}", highlight=False
     )
     dataset = ctx.datasets.open(case.audited)
+    _set_terms(ctx, parent, policy, dataset, console)
     made = _prune(ctx, case, parent, parent_version, console)
     rows = _audit(ctx, made, policy, dataset, console)
     console.print()
@@ -161,6 +163,21 @@ def run_demo(name: str, policy: Policy, settings: Settings, progress: Progress, 
         print_findings(console, row, policy)
     _release(ctx, rows, dataset, settings, console)
     return rows
+
+
+def _set_terms(ctx: Context, parent: Parent, policy: Policy, dataset: Dataset, console: Console) -> None:
+    """Two people set what binds the model, before there is a candidate."""
+    terms = binding_terms(ctx.ledger, parent.model)
+    if terms is None or terms.objections_to(policy.digest, (dataset.ref.digest,)):
+        draft = TermsDraft(datasets=(dataset.ref.digest,), parents=(parent.digest,), reason="the demo")
+        proposal = propose_terms(ctx, parent.model, policy, draft, APPROVERS[0])
+        terms = confirm_terms(ctx, proposal, APPROVERS[1])
+    console.print(
+        f"  terms: {terms.policy_name} on {dataset.ref.name} ({dataset.ref.images} images), "
+        f"{terms.approvals} approvals; "
+        f"proposed by {terms.proposed_by}, confirmed by {terms.confirmed_by}",
+        highlight=False,
+    )
 
 
 def _prune(

@@ -12,7 +12,7 @@ from auditsvc.records.base import (
     digest_of,
     faults_of,
 )
-from auditsvc.records.decision import Approval, Decision, Judgement, Outcome, Verdict, Waiver
+from auditsvc.records.decision import Approval, AuditedData, Decision, Judgement, Outcome, PastDecision, Verdict, Waiver
 from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
 from auditsvc.records.job import (
     ENDS,
@@ -46,6 +46,7 @@ from auditsvc.records.model import (
 )
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
 from auditsvc.records.release import (
+    Alarm,
     AliasMove,
     Change,
     Distance,
@@ -62,6 +63,7 @@ from auditsvc.records.release import (
     VerificationVerdict,
     Watched,
 )
+from auditsvc.records.terms import ReleaseTerms, TermsProposal
 
 __all__ = [
     "CLEAN_CONDITION",
@@ -70,9 +72,11 @@ __all__ = [
     "JOB_KINDS",
     "OVERALL",
     "AdmitRequest",
+    "Alarm",
     "AliasMove",
     "Approval",
     "AuditRequest",
+    "AuditedData",
     "Candidate",
     "Change",
     "CheckFailed",
@@ -104,6 +108,7 @@ __all__ = [
     "Name",
     "Outcome",
     "Parent",
+    "PastDecision",
     "Policy",
     "PruneRequest",
     "Reading",
@@ -112,6 +117,7 @@ __all__ = [
     "RegistryFinding",
     "Release",
     "ReleaseRequest",
+    "ReleaseTerms",
     "ReportRequest",
     "Retirement",
     "Revocation",
@@ -125,6 +131,7 @@ __all__ = [
     "Step",
     "Submission",
     "TaskName",
+    "TermsProposal",
     "Text",
     "Timing",
     "Unmeasured",

@@ -12,6 +12,7 @@ from pydantic import Field
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
 from auditsvc.records.evidence import Measured, Unmeasured
 from auditsvc.records.policy import Policy, Severity
+from auditsvc.records.terms import TermsFields
 
 Verdict = Literal["met", "violated", "unknown"]
 Outcome = Literal["approved", "rejected", "inconclusive"]
@@ -56,6 +57,14 @@ class Waiver(Record):
         return (self.candidate,)
 
 
+class AuditedData(Value):
+    """A data set that a decision is based on, and how many of its images were measured."""
+
+    name: Text
+    digest: Digest
+    images: Annotated[int, Field(ge=0)]
+
+
 class Decision(Record):
     """All judgements on one candidate under one policy digest."""
 
@@ -74,7 +83,24 @@ class Decision(Record):
     notes: tuple[Text, ...] | None = None
     """Further notes on the decision: waivers that do not count, evaluations of the data set, rules without an
     incumbent to compare with."""
+    terms: Digest | None = None
+    """The terms under which it is binding; without them it is a trial, which can't be approved or released."""
+    data: tuple[AuditedData, ...] | None = None
+    """The data sets that the evidence is of; a record of version 0.1 has none."""
     at: Moment
+
+    @property
+    def trial(self) -> bool:
+        """Whether it has no consequences: no terms bind it."""
+        return self.terms is None
+
+    def supersedes(self, other: Decision) -> bool:
+        """Whether both answer the same question, so that only the newer one counts: same candidate, policy, terms and
+        data.  Decisions on other data never supersede."""
+        return self._question() == other._question()
+
+    def _question(self) -> tuple[object, ...]:
+        return self.candidate, self.policy, self.terms, tuple(one.digest for one in self.data or ())
 
     def subjects(self) -> tuple[str, ...]:
         """Found by the candidate, and by candidate and policy together."""
@@ -85,6 +111,24 @@ class Decision(Record):
         """Every judgement other than ``met``, the blocking ones first."""
         open_ones = [judgement for judgement in self.judgements if judgement.verdict != "met"]
         return tuple(sorted(open_ones, key=_urgency))
+
+
+class PastDecision(Value):
+    """One decision on a candidate, of whatever policy and data."""
+
+    decision: Digest
+    outcome: Outcome
+    policy: Digest
+    policy_name: str
+    data: tuple[AuditedData, ...]
+    terms: Digest | None = None
+    at: Moment
+
+    @property
+    def words(self) -> str:
+        """The decision in one line."""
+        data = ", ".join(f"{one.name} ({one.images} images, {one.digest[:19]})" for one in self.data) or "no data"
+        return f"{'trial: ' if self.terms is None else ''}{self.outcome} under {self.policy_name} on {data}"
 
 
 def _urgency(judgement: Judgement) -> tuple[bool, bool, bool]:
@@ -108,15 +152,15 @@ class Approval(Record):
         return (self.decision,)
 
 
-def missing_consent(policy: Policy, approvers: Iterable[str]) -> tuple[str, ...]:
-    """The approvals that the policy still requires; empty if these people are enough.
+def missing_consent(wanted: Policy | TermsFields, approvers: Iterable[str]) -> tuple[str, ...]:
+    """The approvals that the terms, or a policy, still require; empty if these people are enough.
 
     Every role needs a person of its own; whether that works out is a matching, and roles are few.
     """
     people = {name.casefold() for name in approvers}
-    lacking = [f"{len(people)} of {policy.approvals} people approved it"] if len(people) < policy.approvals else []
+    lacking = [f"{len(people)} of {wanted.approvals} people approved it"] if len(people) < wanted.approvals else []
     roles = {
-        role: [name for name in names if name.casefold() in people] for role, names in (policy.roles or {}).items()
+        role: [name for name in names if name.casefold() in people] for role, names in (wanted.roles or {}).items()
     }
     lacking += [f"nobody consents as {role}" for role, names in roles.items() if not names]
     distinct = ({name.casefold() for name in chosen} for chosen in product(*roles.values()))

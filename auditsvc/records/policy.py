@@ -115,6 +115,10 @@ class Rule(Value):
             chosen += found or [selector]
         return tuple(dict.fromkeys(chosen))
 
+    def selects(self, name: str) -> bool:
+        """Whether this rule judges a slice of this name."""
+        return any(name != OVERALL if selector == EACH else matches(selector, name) for selector in self.selectors)
+
     def sentence(self) -> str:
         """The rule in words."""
         where = ", ".join(self.selectors)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
-from auditsvc.records.decision import Judgement
+from auditsvc.records.decision import AuditedData, Judgement, Outcome
 from auditsvc.records.evidence import Measured, Unmeasured
 from auditsvc.records.model import DatasetRef, FileEntry
 
@@ -30,12 +30,35 @@ class Release(Record):
     approvals: tuple[Digest, ...]
     files: tuple[FileEntry, ...]
     attestations: tuple[FileEntry, ...]
+    terms: Digest | None = None
+    """The terms that bind the decision; a release of version 0.1 has none."""
+    policy: Digest | None = None
+    data: tuple[AuditedData, ...] | None = None
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:
         """Found by candidate, by decision, by model and by ``model/version``, and by each file."""
         names = (self.model, f"{self.model}/{self.version}")
         return (self.candidate, self.decision, *names, *(file.digest for file in self.files))
+
+
+class Alarm(Record):
+    """A newer binding decision doesn't approve what is released.  The release stays the gate's answer: people revoke it
+    or roll it back, two for each."""
+
+    kind: ClassVar[str] = "alarm"
+    event: ClassVar[str] = "release.alarm-raised"
+
+    model: Name
+    version: str
+    release: Digest
+    decision: Digest
+    outcome: Outcome
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the release and by the model's name."""
+        return (self.release, self.model)
 
 
 class Revocation(Record):

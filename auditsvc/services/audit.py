@@ -25,11 +25,13 @@ from auditsvc.records import (
     Submission,
 )
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
+from auditsvc.records.terms import WATERMARK_CHECK
 from auditsvc.services.decisions import judge
 from auditsvc.services.exploration import discover_slices, find_exemplars
 from auditsvc.services.measurement import Cache, Sharding, guarded, measured, merged_shards, plan_shards
 from auditsvc.services.policies import slice_dataset
 from auditsvc.services.reporting import write_report
+from auditsvc.services.terms import binding_terms
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,23 @@ def audit_candidate(
     )
 
 
+def obstacles(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> tuple[str, ...]:
+    """What is known before measuring to stand against a release: a missing watermark, a trial."""
+    terms = binding_terms(ctx.ledger, candidate.model)
+    found = []
+    rules = [terms.adapted(rule, candidate) if terms else rule for rule in policy.rules]
+    needed = [rule.rule for rule in rules if rule.check == WATERMARK_CHECK and rule.severity == "block"]
+    if candidate.mark is None and needed:
+        found.append(
+            f"this candidate has no watermark, so {' and '.join(needed)} can't be met: mark it when it is admitted, "
+            "or set terms that do not require it (`auditsvc terms set --unmarked`)"
+        )
+    trial = terms.objections(candidate, policy.digest, (dataset.ref.digest,)) if terms else ()
+    if trial:
+        found.append(f"this audit is a trial, as it does not fit the terms of {candidate.model}: {'; '.join(trial)}")
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Audit:
     """The steps of one audit.  Their results are plain JSON, digests and names, so that a job can keep them."""
@@ -123,6 +142,8 @@ class _Audit:
     def plan(self, sharding: Sharding | None) -> Result:
         """Check that the policy fits the data set; the shards, if any."""
         self.ctx.ledger.append(self.policy, actor="auditsvc")
+        for line in obstacles(self.ctx, self.candidate, self.policy, self.dataset):
+            self.ctx.progress.say(line)
         shards = plan_shards(self.ctx, self.candidate, self.policy, self.sliced, sharding) if sharding else ()
         return {"shards": [shard.model_dump(mode="json") for shard in shards]}
 

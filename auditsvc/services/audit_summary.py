@@ -77,6 +77,7 @@ def short_summary(
     rest += [group for group in unknown if group.worst.severity == "warn" and group.rule.rule in spelt]
     return (
         text.verdict(decision, subject, evidence),
+        *_bound(decision),
         *text.accuracy(evidence),
         *(text.finding(group) for group in named),
         *text.others(rest),
@@ -90,13 +91,19 @@ def long_summary(
 ) -> tuple[str, ...]:
     """Every finding in its own words, under its rule; then the notes on the decision."""
     text = _Text(policy, {run.digest: run for run in evidence})
-    lines = [text.verdict(decision, subject, evidence), *text.accuracy(evidence)]
+    lines = [text.verdict(decision, subject, evidence), *_bound(decision), *text.accuracy(evidence)]
     for group in findings_by_rule(decision, policy):
         waived = ", waived" if group.worst.waiver else ""
         lines.append(f"  {group.rule.rule} ({group.worst.verdict}, {group.worst.severity}{waived})")
         lines += [f"    {item.words}" for item in group.findings]
     lines += [_line("note", note) for note in decision.notes or ()]
     return (*lines, *(_line("crashed", f"the check {name}; its rules are unknown") for name in crashed))
+
+
+def _bound(decision: Decision) -> Iterator[str]:
+    """That a trial has no consequences; a binding decision needs no words."""
+    if decision.trial:
+        yield _line("trial", "no terms bind this decision: it can't be approved or released (auditsvc terms)")
 
 
 def _line(label: str, text: str) -> str:

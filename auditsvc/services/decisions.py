@@ -10,12 +10,14 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from auditsvc.compliance import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
 from auditsvc.ports import Context, Ledger
 from auditsvc.records import (
+    Alarm,
     Approval,
     Candidate,
     CheckFailed,
@@ -31,8 +33,13 @@ from auditsvc.records import (
     Waiver,
 )
 from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_key
-from auditsvc.services.alias import clear_alias
-from auditsvc.services.release import attest_rejection, require_newest
+from auditsvc.services.release import attest_rejection
+from auditsvc.services.terms import binding_terms, require_binding
+
+
+def report_folder(store: Path, decision: Digest, model: str, version: str) -> Path:
+    """Where the report of one decision is: a later decision on the same version never overwrites it."""
+    return store / "reports" / model / version / decision.removeprefix("sha256:")[:16]
 
 
 def incumbent_of(candidate: Candidate, ledger: Ledger) -> Incumbent | None:
@@ -96,6 +103,7 @@ def decide_now(ctx: Context, candidate: Candidate, policy: Policy, evidence: Seq
         waivers=ctx.ledger.find(Waiver, candidate.digest),
         incumbent=incumbent_of(candidate, ctx.ledger),
         holdout_uses={one: holdout_uses(one, candidate.model, ctx.ledger) for one in datasets},
+        terms=binding_terms(ctx.ledger, candidate.model),
         at=ctx.clock.now(),
     )
 
@@ -103,53 +111,74 @@ def decide_now(ctx: Context, candidate: Candidate, policy: Policy, evidence: Seq
 def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable[Evidence | CheckFailed]) -> Decision:
     """Decide on this evidence; the same judgements as last time give the decision of last time.
 
-    A candidate that carries the alias and is no longer approved loses it.  A rejection is signed and logged like
-    a release, for every version that was submitted.
+    The decision is binding under the model's terms, or a trial.  A binding one that does not approve what is released
+    raises an alarm; it moves no alias.  A rejection is signed and logged like a release, for every version that was
+    submitted.
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
     record_holdout_use(ctx, candidate, measured)
     decision = decide_now(ctx, candidate, policy, measured)
-    known = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
+    decisions = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
+    known = [one for one in decisions if one.supersedes(decision)]
     if known and known[-1].model_copy(update={"at": decision.at}) == decision:
         decision = known[-1]
     ctx.ledger.append(policy, decision, actor="auditsvc")
+    tags: dict[str, str] = {"auditsvc.trial": decision.outcome} if decision.trial else {
+        "auditsvc.decision": decision.outcome,
+        "auditsvc.decision_digest": decision.digest,
+        "auditsvc.policy": decision.policy_name,
+    }  # fmt: skip
     for submission in ctx.ledger.find(Submission, candidate.digest):
-        tags = {
-            "auditsvc.decision": decision.outcome,
-            "auditsvc.decision_digest": decision.digest,
-            "auditsvc.policy": decision.policy_name,
-        }
         ctx.registry.tag(submission.model, submission.version, tags)
-        if decision.outcome != "approved":
-            clear_alias(ctx, submission.model, submission.version, decision.digest)
+    _raise_alarm(ctx, decision)
     if decision.outcome == "rejected":
         attest_rejection(ctx, candidate, decision)
     return decision
 
 
-def latest_decision(ctx: Context, candidate: Candidate, policy: Policy | None) -> Decision:
-    """The newest decision on a candidate, under this policy if one is given.
+def _raise_alarm(ctx: Context, decision: Decision) -> None:
+    """Record that a release needs a review, once for each binding decision that does not approve it."""
+    if decision.trial or decision.outcome == "approved":
+        return
+    for release in ctx.ledger.find(Release, decision.candidate):
+        known = {one.decision for one in ctx.ledger.find(Alarm, release.digest)}
+        if decision.digest in known or ctx.ledger.find(Revocation, release.digest):
+            continue
+        alarm = Alarm(
+            model=release.model,
+            version=release.version,
+            release=release.digest,
+            decision=decision.digest,
+            outcome=decision.outcome,
+            at=ctx.clock.now(),
+        )
+        ctx.ledger.append(alarm, actor="auditsvc")
+
+
+def latest_decision(ctx: Context, candidate: Candidate) -> Decision:
+    """The newest binding decision on a candidate; where it has none, the newest trial.
 
     Raises:
         NotFound: it was never judged.
     """
-    subject = candidate.digest if policy is None else f"{candidate.digest}|{policy.digest}"
-    known = ctx.ledger.find(Decision, subject)
+    known = ctx.ledger.find(Decision, candidate.digest)
     if not known:
         raise NotFound(f"the candidate {candidate.digest} was never judged; audit it first")
-    return known[-1]
+    terms = binding_terms(ctx.ledger, candidate.model)
+    binding = [one for one in known if terms and one.terms == terms.digest]
+    return (binding or known)[-1]
 
 
 def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") -> Approval:
     """Record a named person's approval of one decision.
 
     Raises:
-        NotApproved: the decision does not approve; people can't approve a release that the gate refuses.
+        NotApproved: the decision does not approve, or isn't binding under the terms of the model.
         Conflict: a newer decision supersedes this one, or the approver submitted the candidate.
     """
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; people can approve only a decision that approves")
-    require_newest(ctx, decision)
+    require_binding(ctx.ledger, decision)
     known = [item for item in ctx.ledger.find(Approval, decision.digest) if item.approver == approver]
     if known:
         return known[0]

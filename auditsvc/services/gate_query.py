@@ -1,4 +1,8 @@
-"""The gate query: may this version be used?  Answered from the ledger alone, fast, and "no" unless proven otherwise."""
+"""The gate query: may this version be used?  Answered from the ledger alone, fast, and "no" unless proven otherwise.
+
+A release answers until it is revoked or the version is released again: later audits can raise an alarm, but not change
+the answer.  Before a release, the newest binding decision answers; a trial never does.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,18 @@ from auditsvc.errors import NotFound
 from auditsvc.ports import Ledger, View
 from auditsvc.records import (
     Approval,
+    AuditedData,
     Decision,
     Digest,
     Moment,
-    Policy,
     RegistryFinding,
     Release,
+    ReleaseTerms,
     Revocation,
     Submission,
     Value,
 )
+from auditsvc.services.terms import audited_data, binding_terms, open_alarm, satisfied_by
 
 Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
 
@@ -32,10 +38,17 @@ class GateAnswer(Value):
     version: str
     candidate: Digest
     policy: str | None = None
+    policy_digest: Digest | None = None
+    data: tuple[AuditedData, ...] = ()
+    """The data sets of the decision, with their digests and numbers of images."""
+    terms: Digest | None = None
+    """The terms that bind the decision."""
     decision: Digest | None = None
     decided_at: Moment | None = None
     release: Digest | None = None
     reasons: tuple[str, ...] = ()
+    review: str | None = None
+    """Why people must look at a release that is still the answer: a newer binding decision does not approve it."""
 
     @property
     def exit_code(self) -> int:
@@ -44,9 +57,9 @@ class GateAnswer(Value):
 
 
 def query_gate(ledger: Ledger, model: str, version: str, policy: str | None = None) -> GateAnswer:
-    """Whether this version may be used: only if it is approved, released, and not revoked.
+    """Whether this version may be used: only if it is released under the terms of its model, and not revoked.
 
-    ``policy`` is a policy's name or digest; without it the newest decision counts.
+    ``policy`` is a policy's name or digest that the answer must rest on.
 
     Raises:
         NotFound: this version was never submitted.
@@ -59,30 +72,36 @@ def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnsw
     submissions = view.find(Submission, f"{model}/{version}")
     if not submissions:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
-    candidate = submissions[-1].candidate
-    decisions = [item for item in view.find(Decision, candidate) if _is_under(item, policy)]
-    if not decisions:
-        under = f" under the policy {policy}" if policy else ""
-        return GateAnswer(
-            answer="inconclusive",
-            model=model,
-            version=version,
-            candidate=candidate,
-            reasons=(f"it was never judged{under}",),
-        )
-    decision = decisions[-1]
-    answer, reasons, released = _answered(view, decision)
-    return GateAnswer(
-        answer=answer,
-        model=model,
-        version=version,
-        candidate=candidate,
-        policy=decision.policy_name,
-        decision=decision.digest,
-        decided_at=decision.at,
-        release=released,
-        reasons=reasons,
-    )
+    nothing = GateAnswer(answer="inconclusive", model=model, version=version, candidate=submissions[-1].candidate)
+    releases, terms = view.find(Release, f"{model}/{version}"), binding_terms(view, model)
+    if releases:
+        decision = view.get(Decision, releases[-1].decision)
+        found = _released(view, releases[-1], decision)
+    else:
+        known = view.find(Decision, nothing.candidate)
+        binding = [one for one in known if terms and one.terms == terms.digest]
+        if not binding:
+            return nothing.model_copy(update={"reasons": _only_trials(model, known, terms)})
+        decision = _deciding(binding)
+        found = _unreleased(view, decision, terms)
+    if not _is_under(decision, policy):
+        reason = f"it was not judged under the policy {policy}: the decision is under {decision.policy_name}"
+        return nothing.model_copy(update={"reasons": (reason,)})
+    rests_on = {
+        "policy": decision.policy_name,
+        "policy_digest": decision.policy,
+        "data": audited_data(view, decision),
+        "terms": decision.terms,
+        "decision": decision.digest,
+        "decided_at": decision.at,
+    }
+    return nothing.model_copy(update=rests_on | found)
+
+
+def _deciding(binding: list[Decision]) -> Decision:
+    """Of the newest decision on each data set of the terms, the first that does not approve, else the last."""
+    newest = {tuple(one.digest for one in each.data or ()): each for each in binding}
+    return next((one for one in newest.values() if one.outcome != "approved"), binding[-1])
 
 
 def _is_under(decision: Decision, policy: str | None) -> bool:
@@ -90,20 +109,39 @@ def _is_under(decision: Decision, policy: str | None) -> bool:
     return policy is None or policy in names
 
 
-def _answered(view: View, decision: Decision) -> tuple[Answer, tuple[str, ...], Digest | None]:
+def _only_trials(model: str, known: tuple[Decision, ...], terms: ReleaseTerms | None) -> tuple[str, ...]:
+    """Why nothing answers: no terms, no decision, or only trials, of which the newest is named."""
+    if not known:
+        return ("it was never judged",)
+    last = known[-1]
+    trial = f"a trial under {last.policy_name} gave {last.outcome}; a trial never answers the gate"
+    if terms is None:
+        return (trial, f"no terms bind {model}: two people set them with `auditsvc terms set`, then audit again")
+    return (trial, f"audit it under the terms of {model}: the policy {terms.policy_name} on the data set of the terms")
+
+
+def _released(view: View, release: Release, decision: Decision) -> dict[str, object]:
+    found: dict[str, object] = {"release": release.digest}
+    revocations = view.find(Revocation, release.digest)
+    if revocations:
+        return found | {"answer": "revoked", "reasons": tuple(item.reason for item in revocations)}
+    if decision.trial and not any(satisfied_by(one, view, decision) for one in view.find(ReleaseTerms, release.model)):
+        reason = (
+            f"it was released by version 0.1, without terms. If two people set terms of {release.model} with the same "
+            f"policy ({decision.policy}) and data set, it is approved again; else audit and release it under the terms"
+        )
+        return found | {"answer": "inconclusive", "reasons": (reason,)}
+    moved = view.find(RegistryFinding, f"{release.model}/{release.version}")
+    if moved and moved[-1].fault:
+        return found | {"answer": "inconclusive", "reasons": (moved[-1].fault,)}
+    alarm = open_alarm(view, release)
+    words = alarm and f"a newer binding decision is {alarm.outcome} ({alarm.decision}); revoke or roll back"
+    return found | {"answer": "approved", "review": words}
+
+
+def _unreleased(view: View, decision: Decision, terms: ReleaseTerms | None) -> dict[str, object]:
     if decision.outcome != "approved":
         blocking = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
-        return decision.outcome, tuple(f"{item.rule}: {item.words}" for item in blocking), None
-    releases = view.find(Release, decision.digest)
-    if not releases:
-        wanted = view.get(Policy, decision.policy).approvals
-        given = len(view.find(Approval, decision.digest))
-        return "inconclusive", (f"approved by the gate, not released: {given} of {wanted} approvals given",), None
-    sealed = releases[-1].digest
-    revocations = view.find(Revocation, sealed)
-    if revocations:
-        return "revoked", tuple(item.reason for item in revocations), sealed
-    found = view.find(RegistryFinding, f"{releases[-1].model}/{releases[-1].version}")
-    if found and found[-1].fault:
-        return "inconclusive", (found[-1].fault,), sealed
-    return "approved", (), sealed
+        return {"answer": decision.outcome, "reasons": tuple(f"{item.rule}: {item.words}" for item in blocking)}
+    given, wanted = len(view.find(Approval, decision.digest)), terms.approvals if terms else 0
+    return {"reasons": (f"approved by the gate, not released: {given} of {wanted} approvals given",)}

@@ -155,6 +155,8 @@ def _audit(request: AuditRequest, job: JobId, context: JobContext, runner: Runne
 
 
 def _policy(ctx: Context, name: str) -> Result:
+    if name.endswith((".yaml", ".yml")):
+        raise InvalidInput(f"a job names a shipped policy, or one of the ledger by digest, and no file: {name}")
     policy = resolve_policy(name, ctx.ledger)
     ctx.ledger.append(policy, actor="auditsvc")
     return {"policy": policy.digest}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ Lines = dict[tuple[str | int, ...], int]
 
 
 def resolve_policy(name: str, ledger: View | None = None) -> Policy:
-    """The policy of this name: a file, a shipped policy, or, by its digest, one of the ledger.
+    """The policy of this name: a shipped one, a file (a path with ``/`` or ``.yaml``), or one of the ledger by digest.
 
     Raises:
         NotFound: there is none, or a digest was given without a ledger to look in.
@@ -81,15 +82,17 @@ def read_policy(name_or_path: str) -> Policy:
 
 
 def _located(name_or_path: str) -> Path:
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
+    """A path has a slash or ends in .yaml; anything else is the name of a shipped policy and never that of a file."""
     folder = resource_dir("policies") / "gates"
-    candidate = folder / f"{name_or_path}.yaml"
-    if "/" not in name_or_path and candidate.is_file():
-        return candidate
+    is_path = "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+    found = Path(name_or_path) if is_path else folder / f"{name_or_path}.yaml"
+    if found.is_file():
+        return found
+    if is_path:
+        raise NotFound(f"no policy file {name_or_path!r}")
     known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
-    raise NotFound(f"no policy file {name_or_path!r}; give a path, or one of the shipped ones: {known}")
+    path = f"; the file of this name is ./{name_or_path}" if Path(name_or_path).is_file() else ""
+    raise NotFound(f"no shipped policy {name_or_path!r}{path}; there are: {known}; a file needs a / or .yaml")
 
 
 def parse_policy(text: str, origin: str) -> Policy:

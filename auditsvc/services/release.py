@@ -12,15 +12,16 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from auditsvc.errors import Conflict, NotApproved, NotFound, Unavailable
+from auditsvc.errors import NotApproved, NotFound, Unavailable
 from auditsvc.ports import Context
 from auditsvc.provenance import sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
-from auditsvc.records import Approval, Candidate, Decision, Digest, Policy, Release, Revocation, Submission, digest_of
+from auditsvc.records import Approval, Candidate, Decision, Digest, Release, Revocation, Submission, digest_of
 from auditsvc.records.decision import missing_consent
 from auditsvc.services.alias import clear_alias, set_alias
 from auditsvc.services.log_check import check_log
 from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
+from auditsvc.services.terms import require_binding
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
@@ -78,7 +79,8 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     """Seal an approved candidate and move the alias to it.
 
     Raises:
-        NotApproved: the decision does not approve, or too few other people approved.
+        NotApproved: the decision does not approve or isn't binding under the terms of the model, or too few other
+            people approved.
         Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
             what it has published.
         LogMismatch: the ledger does not follow from its log.
@@ -87,11 +89,12 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     submission = _submission(ctx, candidate)
     if any(ctx.ledger.find(Revocation, known.digest) for known in ctx.ledger.find(Release, candidate.digest)):
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
-    require_newest(ctx, decision)
-    policy = ctx.ledger.get(Policy, decision.policy)
+    if decision.outcome != "approved":
+        raise NotApproved(f"the decision is {decision.outcome}; only a decision that approves can be released")
+    terms = require_binding(ctx.ledger, decision)
     given = ctx.ledger.find(Approval, decision.digest)
-    lacking = missing_consent(policy, (one.approver for one in given))
-    if decision.outcome == "approved" and lacking:
+    lacking = missing_consent(terms, (one.approver for one in given))
+    if lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
     folder = release_folder(ctx, submission, decision.digest)
     files = folder / "release"
@@ -105,17 +108,6 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     set_alias(ctx, submission.model, submission.version, sealed.digest)
     return sealed
-
-
-def require_newest(ctx: Context, decision: Decision) -> None:
-    """Refuse a decision that a newer one on the same candidate under the same policy supersedes.
-
-    Raises:
-        Conflict: there is a newer decision.
-    """
-    known = ctx.ledger.find(Decision, f"{decision.candidate}|{decision.policy}")
-    if known and known[-1].digest != decision.digest:
-        raise Conflict(f"this decision is superseded by a newer one ({known[-1].digest}, {known[-1].outcome})")
 
 
 def _submission(ctx: Context, candidate: Candidate) -> Submission:

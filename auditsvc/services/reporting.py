@@ -46,7 +46,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
-from auditsvc.services.decisions import decision_records
+from auditsvc.services.decisions import decision_records, report_folder
 from auditsvc.services.gallery import examples, gallery, siblings
 
 
@@ -59,7 +59,7 @@ def write_report(
     where: Mapping[str, str] | None = None,
     formats: tuple[str, ...] = ("html",),
 ) -> tuple[Path, ...]:
-    """The report of one decision, one file for each format, in ``reports/MODEL/VERSION`` of the ports' folder.
+    """The report of one decision, one file for each format, in ``reports/MODEL/VERSION/DECISION`` of the store.
 
     Raises:
         Unavailable: the folder can't be written, or a format needs a package that is not installed.
@@ -69,7 +69,7 @@ def write_report(
     frameworks = load_frameworks(resource_dir("policies"))
     before = _previous(ctx, inputs)
     report = build_report(inputs, at=context.at, context=context, frameworks=frameworks, previous=before)
-    folder = ctx.folder / "reports" / inputs.model / inputs.version
+    folder = report_folder(ctx.folder, decision.digest, inputs.model, inputs.version)
     _written(folder / PICTURES, pictures(inputs.gallery))
     return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
 

@@ -6,7 +6,20 @@ from auditsvc.ports import Context
 from auditsvc.provenance import ReleaseInputs, SigningServices, TrustRoot
 from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
 from auditsvc.provenance.trust.trust_root import with_retired
-from auditsvc.records import Approval, Candidate, Decision, Evidence, Parent, Policy, Retirement, Submission, Waiver
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Evidence,
+    Parent,
+    PastDecision,
+    Policy,
+    ReleaseTerms,
+    Retirement,
+    Submission,
+    Waiver,
+)
+from auditsvc.services.terms import past_decisions
 
 
 def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, decision: Decision) -> ReleaseInputs:
@@ -26,7 +39,14 @@ def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, d
         approvals=ctx.ledger.find(Approval, decision.digest),
         waivers=tuple(ctx.ledger.get(Waiver, digest) for digest in decision.waivers),
         submitter=submission.submitter,
+        terms=ctx.ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
+        earlier=_others(past_decisions(ctx.ledger, candidate.digest), decision),
     )
+
+
+def _others(decisions: tuple[PastDecision, ...], decision: Decision) -> tuple[PastDecision, ...]:
+    """All decisions but this one, up to its own time; what follows can't be in its statements."""
+    return tuple(one for one in decisions if one.decision != decision.digest and one.at <= decision.at)
 
 
 def signing_services_of(ctx: Context) -> SigningServices:

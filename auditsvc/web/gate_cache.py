@@ -23,16 +23,15 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from auditsvc.records import Approval, Decision, Policy, RegistryFinding, Release, Revocation, Submission
+from auditsvc.records import Alarm, Approval, Decision, Policy, RegistryFinding, Release, ReleaseTerms, Revocation, Submission
 from auditsvc.records.log_event import decode_event
 from auditsvc.services.gate_query import query_gate
 
 if TYPE_CHECKING:
     from auditsvc.ports import LoggedLedger
 
-CHANGING = frozenset(
-    kind.event for kind in (Submission, Decision, Policy, Approval, Release, Revocation, RegistryFinding)
-)
+_KINDS = (Submission, Decision, Policy, Approval, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding)
+CHANGING = frozenset(kind.event for kind in _KINDS)
 """Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
 
 REMEMBERED = 100_000

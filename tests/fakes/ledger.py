@@ -9,7 +9,20 @@ from typing import TypeVar
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Clock
-from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver, digest_of
+from auditsvc.records import (
+    Approval,
+    Decision,
+    Digest,
+    Policy,
+    Record,
+    Release,
+    ReleaseTerms,
+    Retirement,
+    Revocation,
+    Submission,
+    Waiver,
+    digest_of,
+)
 from auditsvc.records.log_event import encode_event
 from tests.fakes.clock import FixedClock
 from tests.fakes.log import MemoryLog
@@ -114,6 +127,13 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
                 raise Conflict(f"{one.candidate} was already submitted by {others[0]}")
         case Approval():
             _allow_approval(one, there)
+        case Release():
+            _require_newest(one.decision, there)
+        case Policy():
+            if any(isinstance(p, Policy) and (p.policy, p.version) == (one.policy, one.version) for p in there):
+                raise Conflict(f"the ledger holds another policy under the name {one.policy} version {one.version}")
+        case ReleaseTerms() if _same(one.proposed_by, one.confirmed_by):
+            raise Conflict("the person who proposed terms can't confirm them")
         case Waiver():
             submitted = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
             if not submitted:
@@ -132,11 +152,19 @@ def _allow_approval(one: Approval, there: tuple[Record, ...]) -> None:
         raise Conflict("never submitted")
     if not any(isinstance(d, Decision) and (d.digest, d.candidate) == (one.decision, one.candidate) for d in there):
         raise Conflict("no such decision about this candidate")
+    _require_newest(one.decision, there)
     if _same(submitted[0].submitter, one.approver):
         raise Conflict("the submitter of a candidate can't approve it")
     before = [a for a in there if isinstance(a, Approval) and a.decision == one.decision]
     if any(_same(a.approver, one.approver) for a in before):
         raise Conflict("this person has already approved this decision")
+
+
+def _require_newest(digest: Digest, there: tuple[Record, ...]) -> None:
+    decisions = [one for one in there if isinstance(one, Decision)]
+    about = [one for one in decisions if one.digest == digest]
+    if about and [one for one in decisions if one.supersedes(about[0])][-1] != about[0]:
+        raise Conflict("this decision is superseded by a newer one")
 
 
 def _same(one: str, other: str) -> bool:

@@ -37,7 +37,7 @@ def test_a_rejection_names_the_worst_slice_of_each_rule_and_how_many_more() -> N
         "and 1 more of this rule"
     )
     assert short[3].startswith("  violated     all: loses 5.0 points (4.0 to 6.0) on all images")
-    assert len(short) == 4 and "settle" not in "".join(short)
+    assert len(short) == 5 and "settle" not in "".join(short)
     assert sum(line.startswith("    accuracy/") for line in long) == len(decision.findings) == 3
 
 

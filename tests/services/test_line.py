@@ -11,7 +11,7 @@ from auditsvc.checks import check_named
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound, Refused
 from auditsvc.evaluation import Check
 from auditsvc.provenance import TrustRoot, verify
-from auditsvc.records import CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
+from auditsvc.records import Alarm, CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
 from auditsvc.services.alias import ALIAS
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge, waive
@@ -19,12 +19,13 @@ from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.release import release, release_folder, revoke
 from auditsvc.services.reporting import write_report
-from tests.services.line import FACTS, GOOD, policy
+from tests.services.line import FACTS, GOOD, bind, policy
 
 
 def decided(line, rules=None):
     ctx, _, candidate, dataset = line
     under = rules or policy()
+    bind(ctx, under, dataset)
     return judge(ctx, candidate, under, measure_candidate(ctx, candidate, under, dataset))
 
 
@@ -55,7 +56,7 @@ def test_evidence_is_found_again_by_content(line):
     first = measure_candidate(ctx, candidate, policy(), dataset)
     ctx.clock.forward(days=1)
     assert measure_candidate(ctx, candidate, policy(), dataset) == first
-    reseeded = measure_candidate(ctx, candidate, policy(seed=8), dataset)
+    reseeded = measure_candidate(ctx, candidate, policy(version=2, seed=8), dataset)
     assert reseeded[0].digest != first[0].digest
 
 
@@ -145,7 +146,7 @@ def test_a_release_under_another_decision_lies_beside_the_first_which_stays(line
     assert folders[0] != folders[1] == release_folder(ctx, submission)
     for folder in folders:
         assert verify(folder / "release", folder / "attest", trust=trust, at=ctx.clock.now()).verdict == "VALID"
-    assert released(line).digest == first.digest
+    assert query_gate(ctx.ledger, "brightness", "2").release == second.digest
 
 
 def test_a_rejected_candidate_is_never_released(line):
@@ -158,12 +159,19 @@ def test_a_rejected_candidate_is_never_released(line):
         release(line[0], line[2], decision)
 
 
-def test_a_candidate_that_is_no_longer_approved_loses_the_alias(line):
+def test_a_release_that_a_newer_binding_decision_does_not_approve_raises_an_alarm_and_stays(line):
     ctx = line[0]
-    released(line)
+    sealed = released(line)
     strict = policy(version=2, rules=(Rule(rule="f", reading="accuracy/drop.clean", at_most=-0.9, why="can't hold"),))
-    decided(line, strict)
-    assert ctx.registry.aliased("brightness", ALIAS) is None
+    refused = decided(line, strict)
+    assert decided(line, strict) == refused
+    (alarm,) = ctx.ledger.find(Alarm, sealed.digest)
+    assert (alarm.decision, alarm.outcome) == (refused.digest, refused.outcome)
+    answer = query_gate(ctx.ledger, "brightness", "2")
+    assert (answer.answer, answer.release, refused.digest in answer.review) == ("approved", sealed.digest, True)
+    assert ctx.registry.aliased("brightness", ALIAS) == "2"
+    revoke(ctx, sealed, "it loses too much", "ann", "bob")
+    assert query_gate(ctx.ledger, "brightness", "2").review is None
 
 
 def test_a_revoked_release_is_answered_as_such_and_stays_so(line):

@@ -16,13 +16,14 @@ from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.release import refusal_folder, release, release_folder
 from auditsvc.services.signing_context import checkpoint_store_of
 from tests.fakes import MemoryLedger
-from tests.services.line import policy
+from tests.services.line import bind, policy
 
 STRICT = policy(rules=(Rule(rule="perfect", reading="accuracy/score.clean", at_least=2.0, why="nobody can"),))
 
 
 def judged(line, rules):
     ctx, _, candidate, dataset = line
+    bind(ctx, rules, dataset)
     return judge(ctx, candidate, rules, measure_candidate(ctx, candidate, rules, dataset))
 
 

@@ -12,12 +12,13 @@ from auditsvc.services.alias import ALIAS
 from auditsvc.services.audit import audit_candidate
 from auditsvc.services.decisions import approve
 from auditsvc.services.release import release
-from tests.services.line import FACTS, policy
+from tests.services.line import FACTS, bind, policy
 
 
 def superseded(line, outcome):
     """An approved decision, and a later one on the same candidate under the same policy."""
     ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
     first = audit_candidate(ctx, candidate, policy(), dataset, formats=()).decision
     later = first.model_copy(update={"outcome": outcome, "at": first.at + datetime.timedelta(hours=1)})
     return ctx, candidate, first, later

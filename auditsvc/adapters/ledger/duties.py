@@ -13,10 +13,25 @@ from auditsvc.adapters.ledger.schema import (
     retirement,
     revocation,
     submission,
+    terms,
     waiver,
 )
+from auditsvc.adapters.ledger.schema import record as records
+from auditsvc.adapters.ledger.schema import subject as subjects
 from auditsvc.errors import Conflict
-from auditsvc.records import Approval, Decision, Digest, Record, Retirement, Revocation, Submission, Waiver
+from auditsvc.records import (
+    Approval,
+    Decision,
+    Digest,
+    Policy,
+    Record,
+    Release,
+    ReleaseTerms,
+    Retirement,
+    Revocation,
+    Submission,
+    Waiver,
+)
 
 Row = dict[str, str]
 
@@ -43,6 +58,8 @@ def duties_row(digest: Digest, one: Record, submitter: str | None) -> tuple[Tabl
         case Revocation():
             people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
             return revocation, {"digest": digest, "release": one.release, **people}
+        case ReleaseTerms():
+            return terms, {"digest": digest, "proposed_by": one.proposed_by, "confirmed_by": one.confirmed_by}
         case Retirement(confirmed_by=None):
             raise Conflict("a key change needs two people: one requests it, another confirms it")
         case Retirement():
@@ -61,9 +78,14 @@ def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
     """Add the row that the separation-of-duties constraints check; most kinds of record need none.
 
     Raises:
-        Conflict: another person submitted the candidate already, it was never submitted, or an approval is about no
-            decision of the ledger.
+        Conflict: another person submitted the candidate already, it was never submitted, an approval is about no
+            decision of the ledger, an approval or a release is about a decision that a newer one supersedes, or another
+            policy has this name and version.
     """
+    if isinstance(one, Approval | Release):
+        _require_newest(connection, one.decision)
+    if isinstance(one, Policy):
+        _require_own_version(connection, digest, one)
     about = one.candidate if isinstance(one, Submission | Approval | Waiver) else None
     submitter = None if about is None else _submitter(connection, about)
     if isinstance(one, Submission) and submitter is not None:
@@ -77,6 +99,37 @@ def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
             raise Conflict(f"the ledger has no decision {one.decision} about the candidate {one.candidate}")
     if needed is not None:
         connection.execute(insert(needed[0]), needed[1])
+
+
+def _about(connection: Connection, kind: str, about: str) -> list[tuple[Digest, bytes]]:
+    rows = connection.execute(
+        select(records.c.digest, records.c.body)
+        .join_from(subjects, records, subjects.c.digest == records.c.digest)
+        .where(subjects.c.kind == kind, subjects.c.subject == about)
+        .order_by(subjects.c.position)
+    )
+    return [(digest, body.encode() if isinstance(body, str) else bytes(body)) for digest, body in rows]
+
+
+def _require_newest(connection: Connection, digest: Digest) -> None:
+    """Refuse a decision that a newer one supersedes; a decision that is not in the ledger is left to other checks."""
+    candidate = connection.execute(select(decision.c.candidate).where(decision.c.digest == digest)).scalar()
+    known = [Decision.stored(body, found) for found, body in _about(connection, Decision.kind, str(candidate))]
+    about = next((one for one in known if one.digest == digest), None)
+    if about is None:
+        return
+    newest = [one for one in known if one.supersedes(about)][-1]
+    if newest.digest != digest:
+        raise Conflict(f"this decision is superseded by a newer one ({newest.digest}, {newest.outcome})")
+
+
+def _require_own_version(connection: Connection, digest: Digest, one: Policy) -> None:
+    known = _about(connection, Policy.kind, f"{one.policy}/{one.version}")
+    if known and digest not in {found for found, _ in known}:
+        raise Conflict(
+            f"the ledger holds another policy under the name {one.policy} version {one.version} ({known[0][0]}): "
+            "give the changed policy a new version"
+        )
 
 
 def _submitter(connection: Connection, candidate: Digest) -> str | None:

@@ -27,6 +27,7 @@ from auditsvc.adapters.ledger.schema import (
     revocation,
     subject,
     submission,
+    terms,
     waiver,
 )
 from auditsvc.errors import Conflict, InvalidInput
@@ -34,7 +35,7 @@ from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import Digest, Record, Submission, digest_of
 from auditsvc.records.log_event import decode_event
 
-_DERIVED = (subject, submission, decision, approval, waiver, revocation, retirement)
+_DERIVED = (subject, submission, decision, approval, waiver, revocation, retirement, terms)
 _ADDED_LATER = (waiver, retirement)
 """Tables that did not exist from the first version on: records from before have no row in them."""
 

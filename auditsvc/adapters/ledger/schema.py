@@ -1,10 +1,10 @@
 """The tables of the ledger, as the newest migration leaves them.
 
 ``record`` holds the canonical bytes of every record.  ``subject`` is the index behind ``find``.  ``submission``,
-``decision``, ``approval``, ``waiver``, ``revocation`` and ``retirement`` repeat the few fields that the database itself
-compares, so that separation of duties is a constraint: no program that writes to these tables can break it.  A trigger
-refuses a record of the last five kinds that has no row in its table.  ``leaf`` and ``node`` are the Merkle tree
-(RFC 6962) over all events.
+``decision``, ``approval``, ``waiver``, ``revocation``, ``retirement`` and ``terms`` repeat the few fields that the
+database itself compares, so that separation of duties is a constraint: no program that writes to these tables can break
+it.  A trigger refuses a record of the last six kinds that has no row in its table.  ``leaf`` and ``node`` are the
+Merkle tree (RFC 6962) over all events.
 
 Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.
 """
@@ -117,6 +117,15 @@ retirement = Table(
     CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_retire"),
 )
 
+terms = Table(
+    "terms",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("proposed_by", _Person, nullable=False),
+    Column("confirmed_by", _Person, nullable=False),
+    CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_terms"),
+)
+
 leaf = Table(
     "leaf",
     metadata,
@@ -150,7 +159,7 @@ _SECOND_PERSON = "a different person must"
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0003",
+    head="0004",
     version_table="auditsvc_revision",
     migrations=Path(__file__).parent / "migrations",
     conflicts={
@@ -158,9 +167,11 @@ SCHEMA = Schema(
         "two_people_waive": f"the submitter of a candidate can't waive its rules: {_SECOND_PERSON} waive them",
         "two_people_retire": f"the person who requested a key change can't confirm it: {_SECOND_PERSON} confirm it",
         "two_people_revoke": f"the person who requested a revocation can't confirm it: {_SECOND_PERSON} confirm it",
+        "two_people_set_terms": f"the person who proposed terms can't confirm them: {_SECOND_PERSON} confirm them",
         "one_approval_each": "this person has already approved this decision: another person must approve it too",
         "submission_once": "this candidate was already submitted by another person",
-        "guarded": "the ledger refuses a decision, approval, waiver, revocation or key retirement without its checks",
+        "guarded": "the ledger refuses decisions, approvals, waivers, revocations, key retirements and terms without "
+        "their checks",
         "append_only": "the ledger is append-only: nothing in it can be changed or deleted",
     },
 )

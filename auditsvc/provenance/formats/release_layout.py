@@ -6,7 +6,7 @@
     attest/oms.sigstore.json     which files          provenance.sigstore.json  how it was made
           /audit-*.sigstore.json what checks found    bom.sigstore.json         bill of materials
           /vsa.sigstore.json     the decision
-          /candidate.json, parent.json, policy.json, evidence/*.json, waivers/*.json, decision.json
+          /candidate.json, parent.json, policy.json, terms.json, evidence/*.json, waivers/*.json, decision.json
                                  the records, so that anyone can make the decision again
           /trust-policy.json     the public keys at the time of signing
     refusal/                     the same for a rejection, without oms.sigstore.json
@@ -32,6 +32,7 @@ DECISION = "decision.json"
 CANDIDATE = "candidate.json"
 PARENT = "parent.json"
 POLICY = "policy.json"
+TERMS = "terms.json"
 TRUST_POLICY = "trust-policy.json"
 REVOCATIONS = "revocations.json"
 EVIDENCE = "evidence"

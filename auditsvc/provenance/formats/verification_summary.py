@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 
-from auditsvc.provenance.formats.predicates import RELEASE_FIELD, VERIFIER_ID, resource_uri
+from auditsvc.provenance.formats.predicates import RELEASE_FIELD, VERIFIER_ID, as_text, resource_uri
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.records import Digest, Moment, Name, faults_of
+from auditsvc.records import AuditedData, Digest, Moment, Name, PastDecision, faults_of
 from auditsvc.records.base import Value
 
 SLSA_VERSION = "1.2"
@@ -81,6 +81,11 @@ class ReleaseField(Value):
     approvals: tuple[ApprovalEntry, ...] = ()
     approvals_needed: Annotated[str, Field(pattern=r"^[0-9]$")] = "0"
     waivers: tuple[AppliedWaiver, ...] = ()
+    terms: Digest | None = None
+    """The terms that bind the decision; a release of version 0.1 has none."""
+    data: tuple[AuditedData, ...] | None = None
+    earlier: tuple[PastDecision, ...] | None = None
+    """Other decisions on the candidate, of whatever policy and data."""
     signed_at: Annotated[Moment, Field(validation_alias=AliasChoices("signed_at", "sealed"))]
     files: Annotated[tuple[Named, ...], Field(validation_alias=AliasChoices("files", "beside"))] = ()
 
@@ -101,8 +106,8 @@ class Summary(Value):
     model_config = {"populate_by_name": True}
 
     def predicate(self) -> dict[str, Any]:
-        """As JSON data."""
-        fields: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        """As JSON data, with every number as a decimal string."""
+        fields: dict[str, Any] = as_text(self.model_dump(mode="json", by_alias=True, exclude_none=True))
         return fields
 
     @classmethod

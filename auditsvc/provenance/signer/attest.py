@@ -45,9 +45,11 @@ from auditsvc.records import (
     FileEntry,
     Moment,
     Parent,
+    PastDecision,
     Policy,
     Record,
     Release,
+    ReleaseTerms,
     Verification,
     Waiver,
     digest_of,
@@ -75,6 +77,15 @@ class ReleaseInputs:
     approvals: tuple[Approval, ...]
     waivers: tuple[Waiver, ...]
     submitter: str
+    terms: ReleaseTerms | None = None
+    """The terms that bind the decision; a rejection of a trial has none."""
+    earlier: tuple[PastDecision, ...] = ()
+    """Other decisions on the candidate until then, of whatever policy and data."""
+
+    @property
+    def consent(self) -> ReleaseTerms | Policy:
+        """What says how many people approve, and in which roles."""
+        return self.terms or self.policy
 
     def check(self, at: Moment) -> None:
         """The records belong together, and enough people approved.
@@ -109,6 +120,8 @@ class ReleaseInputs:
             yield "the decision is about another candidate"
         if self.decision.policy != self.policy.digest:
             yield "the decision was made under another policy"
+        if self.decision.terms != (self.terms.digest if self.terms else None):
+            yield "the decision was made under other terms"
 
     def _unrelated(self) -> Iterator[str]:
         if not 0 < len(self.candidate.files) <= MAX_FILES:
@@ -134,7 +147,7 @@ class ReleaseInputs:
         people = {approval.approver.casefold() for approval in valid}
         if self.submitter.casefold() in people:
             yield f"{self.submitter} submitted it and cannot approve it"
-        yield from missing_consent(self.policy, people)
+        yield from missing_consent(self.consent, people)
         for waiver in self.waivers:
             if waiver.until < at.date():
                 yield f"the waiver of {waiver.rule} by {waiver.person} ran out on {waiver.until}"
@@ -159,11 +172,14 @@ class ReleaseInputs:
                 approvals=tuple(
                     ApprovalEntry(approver=item.approver, record=item.digest, at=item.at) for item in self.approvals
                 ),
-                approvals_needed=str(self.policy.approvals),
+                approvals_needed=str(self.consent.approvals),
                 waivers=tuple(
                     AppliedWaiver(rule=w.rule, person=w.person, record=w.digest, reason=w.reason, until=w.until)
                     for w in self.waivers
                 ),
+                terms=self.decision.terms,
+                data=self.decision.data,
+                earlier=self.earlier or None,
                 signed_at=signed_at,
                 files=_named(records),
             ),
@@ -240,6 +256,8 @@ class Attestor:
             release_layout.POLICY: inputs.policy,
             release_layout.DECISION: inputs.decision,
         }
+        if inputs.terms:
+            records[release_layout.TERMS] = inputs.terms
         for name, item in release_layout.evidence_names(inputs.evidence).items():
             records[f"{release_layout.EVIDENCE}/{name}.json"] = item
         for waiver in inputs.waivers:

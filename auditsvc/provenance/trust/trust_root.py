@@ -8,6 +8,7 @@ nothing from the index on at which the compromise may have begun, a successor fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,6 +95,8 @@ class Requirements(_Part):
     suites: tuple[str, ...] = ()
     policies: tuple[Digest, ...] = ()
     parents: tuple[Digest, ...] = ()
+    datasets: tuple[Digest, ...] = ()
+    min_images: Annotated[int, Field(ge=0)] = 0
     max_metadata_age_hours: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -215,6 +218,25 @@ class TrustRoot(_Part):
             raise InvalidInput("witnesses cosign a log, and this trust names none")
         log = self.log and self.log.model_copy(update={"witnesses": witnesses, "quorum": quorum})
         return self.model_copy(update={"log": log, "timestamp_authorities": authorities})
+
+    def requiring(self, *, policies: Iterable[str], datasets: Iterable[str], min_images: int) -> TrustRoot:
+        """The same trust, with these requirements on top of its own: a policy or data set must be accepted by both.
+
+        Raises:
+            InvalidInput: not a digest, or nothing that this trust accepts too.
+        """
+        asked = {"policies": tuple(policies), "datasets": tuple(datasets)}
+        own = {"policies": self.require.policies, "datasets": self.require.datasets}
+        both = {name: tuple(one for one in asked[name] if not own[name] or one in own[name]) for name in asked}
+        for name, given in asked.items():
+            wrong = [one for one in given if not re.fullmatch(r"sha256:[0-9a-f]{64}", one)]
+            if wrong:
+                raise InvalidInput(f"{name}: give digests (sha256: and 64 hexadecimal digits), not {wrong[0]!r}")
+            if given and not both[name]:
+                raise InvalidInput(f"{name}: the trust policy accepts none of {', '.join(given)}")
+        changes = {name: both[name] or own[name] for name in asked}
+        least = max(min_images, self.require.min_images)
+        return self.model_copy(update={"require": self.require.model_copy(update={**changes, "min_images": least})})
 
     def to_json(self) -> bytes:
         """The trust policy file, in canonical JSON."""

@@ -11,11 +11,11 @@ from auditsvc.provenance.formats import release_layout
 from auditsvc.provenance.formats.manifest import differences, root_digest
 from auditsvc.provenance.formats.oms import resources_of, strip_prefix
 from auditsvc.provenance.formats.predicates import EXTERNAL, WHOLE, Statement
-from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of
+from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json
 from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.verifier.attestation import LoadedAttestation
 from auditsvc.provenance.verifier.verification_context import VerificationContext, release_of
-from auditsvc.records import Candidate, Decision, Digest
+from auditsvc.records import Candidate, Decision, Digest, ReleaseTerms
 
 
 def check_subjects(statement: Statement, resources: Mapping[str, str]) -> None:
@@ -177,7 +177,9 @@ def check_decision(found: VerificationContext, summary: Summary, resource: str |
         policy = f"sha256:{summary.policy.digest.sha256}"
         if require.policies and policy not in require.policies:
             raise Fault("POLICY", f"{summary.policy.uri} ({policy[:20]}...) is not a policy that you accept")
-        seen.detail = summary.policy.uri
+        seen.detail = f"{summary.policy.uri} ({policy})"
+    if not require.policies:
+        found.report.note(f"Any policy was accepted: the decision is under {policy}.")
     if resource is None:
         found.report.note(f"No model was asked for: this is {summary.resource_uri}.")
         return
@@ -232,9 +234,74 @@ def check_statements(found: VerificationContext, summary: Summary) -> None:
                 seen.detail = f"made from the parent {parent[:23]}..."
     if not found.trust.require.parents:
         found.report.note("Any parent was accepted: the trust root names none.")
+    contents, decision = found.vouched_contents(), None
     with step("records") as seen:
-        decision = check_records(summary, found.vouched_contents(), resources)
+        decision = check_records(summary, contents, resources)
         seen.detail = f"decision {decision.digest[:23]}..., {len(decision.judgements)} judgements"
+    check_data(found, contents)
+    if decision and summary.release.terms is None and decision.terms is None:
+        found.report.note("No terms bound the decision: whoever audited also chose the policy and the data.")
+    elif decision:
+        with step("terms") as seen:
+            terms = check_terms(summary, decision, contents)
+            seen.detail = f"{terms.digest}, proposed by {terms.proposed_by}, confirmed by {terms.confirmed_by}"
+
+
+def check_data(found: VerificationContext, contents: Mapping[str, bytes]) -> None:
+    """The evidence is of data sets, and of as many images, as the reader requires."""
+    require, images = found.trust.require, dict[str, tuple[str, int]]()
+    with found.report.step("data") as seen:
+        for name in sorted(contents):
+            if name.startswith(f"{release_layout.EVIDENCE}/"):
+                digest, title, count = _audited(contents[name])
+                images[digest] = title, max(count, images.get(digest, ("", 0))[1])
+        shown = ", ".join(f"{title}: {count} images ({digest})" for digest, (title, count) in images.items())
+        other = [digest for digest in images if require.datasets and digest not in require.datasets]
+        if other or (require.datasets and not images):
+            raise Fault("DATA", f"{shown or 'no evidence'}: not a data set that you accept")
+        if few := [title for title, count in images.values() if count < require.min_images]:
+            raise Fault("DATA", f"{', '.join(few)}: fewer than {require.min_images} images; it was judged on {shown}")
+        if require.min_images and not images:
+            raise Fault("DATA", f"no evidence of any image; you require {require.min_images}")
+        seen.detail = shown or "no evidence"
+    if not require.datasets:
+        found.report.note("Any data set was accepted: no requirement names one.")
+    if not require.min_images:
+        found.report.note("Any number of images was accepted: no requirement sets a minimum.")
+
+
+def _audited(record: bytes) -> tuple[str, str, int]:
+    """Digest, name and number of images of the data set in an evidence record.  Raises ``Fault`` (``DATA``)."""
+    try:
+        value = parse_json(record)
+        key, data = value["key"], value["dataset"]
+        return str(data["digest"]), str(data["name"]), int(key.get("stage") or data["images"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Fault("DATA", "an evidence record does not name its data set") from error
+
+
+def check_terms(summary: Summary, decision: Decision, contents: Mapping[str, bytes]) -> ReleaseTerms:
+    """The terms are in the folder, and decision, policy, data, parent and approvals keep them.
+
+    Raises:
+        Fault: ``TERMS``.
+    """
+    release, listed = summary.release, {item.name: f"sha256:{item.digest.sha256}" for item in summary.release.files}
+    if decision.terms != release.terms or listed.get(release_layout.TERMS) != release.terms:
+        raise Fault("TERMS", f"{release_layout.TERMS} is not the record that the decision names")
+    try:
+        terms = ReleaseTerms.parse(contents[release_layout.TERMS])
+        candidate = Candidate.parse(contents[release_layout.CANDIDATE])
+    except (InvalidInput, KeyError) as error:
+        raise Fault("TERMS", f"the records can't be read: {error}") from error
+    wrong = list(terms.objections(candidate, decision.policy, (one.digest for one in decision.data or ())))
+    if int(release.approvals_needed) < terms.approvals and summary.result == "PASSED":
+        wrong.append(f"{release.approvals_needed} approvals were needed; the terms ask for {terms.approvals}")
+    if release.data != decision.data:
+        wrong.append("the summary names other data than the decision")
+    if wrong:
+        raise Fault("TERMS", "; ".join(wrong))
+    return terms
 
 
 def check_revocations(found: VerificationContext) -> None:

@@ -216,5 +216,8 @@ def release_of(summary: Summary, files: Folder, attestations: Folder) -> Release
         approvals=tuple(entry.record for entry in release.approvals),
         files=files.files,
         attestations=tuple(file for file in attestations.files if file.name.endswith(release_layout.SUFFIX)),
+        terms=release.terms,
+        policy=f"sha256:{summary.policy.digest.sha256}" if release.terms else None,
+        data=release.data if release.terms else None,
         at=release.signed_at,
     )

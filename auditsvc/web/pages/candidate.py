@@ -24,7 +24,7 @@ from auditsvc.compliance.report.sections import curves, frontier
 from auditsvc.compliance.report.wording import Figure, Number
 from auditsvc.errors import Unavailable
 from auditsvc.records import OVERALL, Candidate, CheckFailed, Decision, Evidence, Parent, Reading, Submission
-from auditsvc.services.decisions import decision_records, is_clean
+from auditsvc.services.decisions import decision_records, is_clean, report_folder
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
@@ -64,13 +64,13 @@ def _siblings(site: ProjectState, others: Iterator[Candidate], decision: Decisio
             yield Sibling(submissions[-1].version, other, decisions[-1].outcome, clean)
 
 
-def pictures_of(folder: Path, model: str, version: str) -> list[dict[str, Any]]:
-    """The flipped images that were kept with the version's report, as ``data:`` addresses with their words.
+def pictures_of(folder: Path) -> list[dict[str, Any]]:
+    """The flipped images that were kept with a decision's report, as ``data:`` addresses with their words.
 
     Raises:
         Unavailable: they are there and can't be read.
     """
-    path = folder / "reports" / model / version / PICTURES
+    path = folder / PICTURES
     try:
         found: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.is_file() else []
     except (OSError, ValueError) as error:
@@ -124,7 +124,11 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
         decisions=decisions,
         curves=curves_of(tuple(newest.values())),
         frontier=frontier_of(site, submissions[-1], decisions[0]) if judged else None,
-        pictures=pictures_of(site.folder, submissions[-1].model, submissions[-1].version) if submissions else [],
+        pictures=pictures_of(
+            report_folder(site.folder, decisions[0].digest, submissions[-1].model, submissions[-1].version)
+        )
+        if judged
+        else [],
         conditions=[part for item in newest.values() for part in conditions_of(item)],
         numbers=[(item.key.check, number) for item in newest.values() for number in _numbers(item)],
         flips=Counter(flip.condition for item in newest.values() for flip in item.flips),

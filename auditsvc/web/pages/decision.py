@@ -145,7 +145,7 @@ def decision_report(request: Request, digest: ADigest) -> Response:
     """The report of the version that this decision is about."""
     site = site_of(request)
     submission = _submission(site, site.ledger.get(Decision, digest))
-    return report_of(site, submission.model, submission.version)
+    return report_of(site, digest, submission.model, submission.version)
 
 
 @router.post("/decisions/{digest}/approvals", needs="approver")

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from auditsvc.errors import NotFound
 from auditsvc.records import Decision, Name, Submission
+from auditsvc.services.decisions import report_folder
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.rendering import page
 from auditsvc.web.v1.releases import REPORT_POLICY
@@ -34,10 +35,11 @@ HIDDEN = ("pictures.json",)
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The report files of one version, and its newest decision."""
+    """The report files of one decision."""
 
     submission: Submission
-    decision: Decision | None
+    decision: Decision
+    folder: str
     files: tuple[str, ...]
 
 
@@ -47,26 +49,27 @@ def reports_page(request: Request) -> HTMLResponse:
     site = site_of(request)
     found = []
     for _, item in site.ledger.page(Submission, limit=SHOWN):
-        folder = site.folder / "reports" / item.model / item.version
-        files = tuple(
-            sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
-        )
-        if files:
-            decisions = site.ledger.find(Decision, item.candidate)
-            found.append(ReportFiles(item, decisions[-1] if decisions else None, files))
+        for decision in reversed(site.ledger.find(Decision, item.candidate)):
+            folder = report_folder(site.folder, decision.digest, item.model, item.version)
+            files = tuple(
+                sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
+            )
+            if files:
+                found.append(ReportFiles(item, decision, folder.name, files))
     return page(request, "reports.html", "/reports", reports=found)
 
 
-@router.get("/reports/{model}/{version}/{file}", needs="reader")
+@router.get("/reports/{model}/{version}/{folder}/{file}", needs="reader")
 def report_file(
     request: Request,
     model: Annotated[Name, Path()],
     version: Annotated[str, Path(pattern="^[1-9][0-9]*$")],
+    folder: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
     file: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")],
 ) -> Response:
     """One file of a report; an HTML report runs in a sandbox."""
-    folder = site_of(request).folder / "reports" / model / version
-    names = {one.name: one for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES} if folder.is_dir() else {}
+    place = site_of(request).folder / "reports" / model / version / folder
+    names = {one.name: one for one in place.glob("*.*") if one.suffix in MEDIA_TYPES} if place.is_dir() else {}
     if file not in names:
         raise NotFound(f"there is no report {file} of {model} version {version} in this store")
     kind = MEDIA_TYPES[names[file].suffix]

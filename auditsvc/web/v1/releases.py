@@ -25,6 +25,7 @@ from auditsvc.records import (
     Submission,
     Text,
 )
+from auditsvc.services.decisions import report_folder
 from auditsvc.services.release import release_folder
 from auditsvc.services.revocation import pending_revocation, request_or_confirm_revocation, request_or_confirm_rollback
 from auditsvc.web.auth.authentication import Router, site_of
@@ -132,18 +133,18 @@ def get_release_report(request: Request, digest: ADigest) -> Response:
     """The report of the release's decision: one self-contained HTML page."""
     site = site_of(request)
     release = site.ledger.get(Release, digest)
-    return report_of(site, release.model, release.version)
+    return report_of(site, release.decision, release.model, release.version)
 
 
-def report_of(site: ProjectState, model: str, version: str) -> Response:
-    """The report of one version, in a sandbox.
+def report_of(site: ProjectState, decision: str, model: str, version: str) -> Response:
+    """The report of one decision, in a sandbox.
 
     Raises:
         NotFound: it has no report.
     """
-    path = site.folder / "reports" / model / version / "report.html"
+    path = report_folder(site.folder, decision, model, version) / "report.html"
     if not path.is_file():
-        raise NotFound(f"there is no report of {model} version {version} in this store")
+        raise NotFound(f"there is no report of this decision on {model} version {version} in this store")
     return Response(path.read_bytes(), media_type="text/html", headers={"content-security-policy": REPORT_POLICY})
 
 

@@ -1,0 +1,212 @@
+"""Terms of a model: propose, confirm and look up, and what a decision needs to be approved and released under them.
+
+One person proposes terms, another confirms them; the ledger refuses terms of one person.  The newest confirmed terms
+bind.  Only a decision under them that no newer one supersedes can be approved or released.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.ports import Context, View
+from auditsvc.records import (
+    Alarm,
+    AuditedData,
+    Candidate,
+    Decision,
+    Digest,
+    Evidence,
+    Name,
+    Parent,
+    PastDecision,
+    Policy,
+    Release,
+    ReleaseTerms,
+    Revocation,
+    TermsProposal,
+    Text,
+    faults_of,
+)
+
+
+class TermsDraft(BaseModel):
+    """What is to bind a model; what is left out is taken from the policy."""
+
+    datasets: Annotated[tuple[Digest, ...], Field(min_length=1, max_length=20)]
+    slices: Annotated[dict[Text, Annotated[int, Field(ge=1)]], Field(max_length=200)] = {}
+    approvals: Annotated[int, Field(ge=1, le=9)] | None = None
+    roles: dict[Name, tuple[Name, ...]] | None = None
+    parents: Annotated[tuple[Digest, ...], Field(max_length=100)] = ()
+    unmarked: bool = False
+    reason: Text
+
+
+def binding_terms(view: View, model: str) -> ReleaseTerms | None:
+    """The terms that bind this model now; None where nobody has set any, so every decision is a trial."""
+    known = view.find(ReleaseTerms, model)
+    return known[-1] if known else None
+
+
+def pending_terms(view: View, model: str) -> TermsProposal | None:
+    """The newest proposal for this model, if it is not confirmed and no newer terms were."""
+    proposals, terms = view.find(TermsProposal, model), binding_terms(view, model)
+    if not proposals or (terms and (terms.proposal == proposals[-1].digest or terms.at > proposals[-1].at)):
+        return None
+    return proposals[-1]
+
+
+def propose_terms(ctx: Context, model: str, policy: Policy, draft: TermsDraft, person: str) -> TermsProposal:
+    """Propose the terms of a model; another person must confirm them.
+
+    Raises:
+        NotFound: the model or one of the parents isn't registered.
+        InvalidInput: a required slice that no blocking rule judges, fewer approvals than the policy asks for, a data
+            set that the policy excludes, or a parent of another model.
+        Conflict: the ledger holds another policy under this name and version.
+    """
+    if not ctx.ledger.find(Parent, model):
+        raise NotFound(f"the model {model} is not registered; register its parent first")
+    faults = [*_policy_faults(policy, draft)]
+    faults += [
+        f"the parent {one} is of {found.model}, not of {model}"
+        for one in draft.parents
+        if (found := ctx.ledger.get(Parent, one)).model != model
+    ]
+    if faults:
+        raise InvalidInput(f"these terms of {model} can't be used", faults)
+    try:
+        made = TermsProposal(
+            model=model,
+            policy=policy.digest,
+            policy_name=f"{policy.policy}-{policy.version}",
+            datasets=tuple(dict.fromkeys(draft.datasets)),
+            slices=draft.slices or None,
+            approvals=draft.approvals or policy.approvals,
+            roles=policy.roles if draft.roles is None else draft.roles,
+            parents=draft.parents or None,
+            unmarked=draft.unmarked or None,
+            reason=draft.reason,
+            proposed_by=person,
+            at=ctx.clock.now(),
+        )
+    except ValidationError as error:
+        raise InvalidInput(f"these terms of {model} can't be used", faults_of(error)) from error
+    ctx.ledger.append(policy, made, actor=person)
+    return made
+
+
+def _policy_faults(policy: Policy, draft: TermsDraft) -> list[str]:
+    blocking = [rule for rule in policy.rules if rule.severity == "block"]
+    faults = [
+        f"the slice {name}: no blocking rule of {policy.policy} judges it; require slices that a rule judges"
+        for name in draft.slices
+        if not any(rule.selects(name) for rule in blocking)
+    ]
+    if draft.approvals is not None and draft.approvals < policy.approvals:
+        faults.append(f"approvals: {draft.approvals}; the policy {policy.policy} asks for {policy.approvals}")
+    if policy.datasets:
+        other = [one for one in draft.datasets if one not in policy.datasets]
+        faults += [f"the data set {one}: the policy {policy.policy} does not accept evidence of it" for one in other]
+    return faults
+
+
+def confirm_terms(ctx: Context, proposal: TermsProposal, person: str) -> ReleaseTerms:
+    """Confirm proposed terms: from now on they bind the model.  Confirming again returns the same terms.
+
+    Raises:
+        Conflict: the person proposed them, or a newer proposal or newer terms replaced them.
+    """
+    known = binding_terms(ctx.ledger, proposal.model)
+    if known and known.proposal == proposal.digest:
+        return known
+    if pending_terms(ctx.ledger, proposal.model) != proposal:
+        raise Conflict(f"a newer proposal replaced these terms of {proposal.model}; confirm the newest one")
+    if proposal.proposed_by.casefold() == person.casefold():
+        raise Conflict(f"{person} proposed these terms; another person must confirm them")
+    fields = proposal.model_dump() | {"proposal": proposal.digest, "confirmed_by": person, "at": ctx.clock.now()}
+    terms = ReleaseTerms.model_validate(fields)
+    ctx.ledger.append(terms, actor=person)
+    return terms
+
+
+def require_binding(view: View, decision: Decision) -> ReleaseTerms:
+    """The terms under which this decision can be approved and released now.
+
+    Raises:
+        NotApproved: it is a trial, it was made under earlier terms, or another data set of the terms isn't approved.
+        Conflict: a newer decision supersedes it.
+    """
+    model = view.get(Candidate, decision.candidate).model
+    terms = binding_terms(view, model)
+    if terms is None:
+        raise NotApproved(
+            f"this decision is a trial: no terms bind {model}. Two people set them (`auditsvc terms set`, then "
+            "`auditsvc terms confirm`); then audit the candidate again"
+        )
+    if decision.terms != terms.digest:
+        why = "it is a trial" if decision.trial else f"it was made under the earlier terms {decision.terms}"
+        raise NotApproved(
+            f"this decision does not count under the terms of {model}: {why}. Audit the candidate again under the "
+            f"policy {terms.policy_name} on the data set of the terms"
+        )
+    known = view.find(Decision, f"{decision.candidate}|{decision.policy}")
+    newest = [one for one in known if one.supersedes(decision)]
+    if newest and newest[-1].digest != decision.digest:
+        raise Conflict(f"this decision is superseded by a newer one ({newest[-1].digest}, {newest[-1].outcome})")
+    if lacking := _unapproved_data(terms, known, decision):
+        raise NotApproved(f"the terms of {model} name more data sets; not approved on: {', '.join(lacking)}")
+    return terms
+
+
+def _unapproved_data(terms: ReleaseTerms, known: tuple[Decision, ...], decision: Decision) -> list[str]:
+    """Data sets of the terms, other than this decision's, on which the newest binding decision does not approve."""
+    outcomes = {one.digest: each.outcome for each in known if each.terms == terms.digest for one in each.data or ()}
+    own = {one.digest for one in decision.data or ()}
+    return [one for one in terms.datasets if one not in own and outcomes.get(one) != "approved"]
+
+
+def open_alarm(view: View, release: Release) -> Alarm | None:
+    """The newest alarm about a release that still needs a review; None where there is none, or the release was revoked,
+    or the newest decision on the same question approves again."""
+    alarms = view.find(Alarm, release.digest)
+    if not alarms or view.find(Revocation, release.digest):
+        return None
+    raised = view.get(Decision, alarms[-1].decision)
+    newest = [one for one in view.find(Decision, f"{raised.candidate}|{raised.policy}") if one.supersedes(raised)]
+    return None if newest and newest[-1].outcome == "approved" else alarms[-1]
+
+
+def past_decisions(view: View, candidate: Digest) -> tuple[PastDecision, ...]:
+    """Every decision on a candidate, oldest first, with its data; an approver sees the ones that went otherwise."""
+    return tuple(
+        PastDecision(
+            decision=one.digest,
+            outcome=one.outcome,
+            policy=one.policy,
+            policy_name=one.policy_name,
+            data=audited_data(view, one),
+            terms=one.terms,
+            at=one.at,
+        )
+        for one in view.find(Decision, candidate)
+    )
+
+
+def audited_data(view: View, decision: Decision) -> tuple[AuditedData, ...]:
+    """The data of a decision; for a record of version 0.1 from its evidence."""
+    if decision.data is not None:
+        return decision.data
+    found = {}
+    for digest in decision.evidence:
+        ref = view.get(Evidence, digest).dataset
+        found[ref.digest] = AuditedData(name=ref.name, digest=ref.digest, images=ref.images)
+    return tuple(found[key] for key in sorted(found))
+
+
+def satisfied_by(terms: ReleaseTerms, view: View, decision: Decision) -> bool:
+    """Whether a decision without terms, of version 0.1, is what these terms ask for: policy, data and parent."""
+    candidate = view.get(Candidate, decision.candidate)
+    return not terms.objections(candidate, decision.policy, (one.digest for one in audited_data(view, decision)))

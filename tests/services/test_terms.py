@@ -1,0 +1,276 @@
+"""Only a decision under the terms that two people set can be approved, released and answer the gate."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+
+import pytest
+from pydantic import ValidationError
+
+from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.provenance import TrustRoot, verify
+from auditsvc.provenance.formats.dsse import Bundle
+from auditsvc.provenance.verifier.verify import summary_in
+from auditsvc.records import Alarm, Approval, CheckSpec, Decision, Release, ReleaseTerms, Rule, Submission, digest_of
+from auditsvc.services.alias import ALIAS
+from auditsvc.services.audit import audit_candidate, obstacles
+from auditsvc.services.decisions import approve, judge, report_folder
+from auditsvc.services.gate_query import query_gate
+from auditsvc.services.measurement import measure_candidate
+from auditsvc.services.policies import resolve_policy
+from auditsvc.services.release import release, release_folder
+from auditsvc.services.terms import (
+    TermsDraft,
+    binding_terms,
+    confirm_terms,
+    past_decisions,
+    pending_terms,
+    propose_terms,
+    require_binding,
+)
+from tests.services.line import FACTS, bind, data_in, policy
+
+MODEL = FACTS["model"]
+LAX = policy(
+    policy="lax",
+    version=99,
+    approvals=1,
+    rules=(Rule(rule="drop", reading="accuracy/drop.clean", at_most=0.99, why="anything goes"),),
+)
+STRICT = policy(rules=(Rule(rule="perfect", reading="accuracy/drop.clean", at_most=-0.9, why="nobody can"),))
+
+
+def audited(line, rules, dataset=None):
+    ctx, _, candidate, own = line
+    return audit_candidate(ctx, candidate, rules, dataset or own, formats=()).decision
+
+
+def let_out(line, decision):
+    for person in ("ann", "bob"):
+        approve(line[0], decision, person)
+    return release(line[0], line[2], decision)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_policy_of_the_attackers_own_releases_nothing(line, bound):
+    ctx, _, candidate, dataset = line
+    if bound:
+        bind(ctx, STRICT, dataset)
+        audited(line, STRICT)
+    trial = audited(line, LAX)
+    assert (trial.outcome, trial.trial) == ("approved", True)
+    with pytest.raises(NotApproved, match="terms of brightness" if bound else "no terms bind brightness"):
+        approve(ctx, trial, "ann")
+    with pytest.raises(NotApproved):
+        release(ctx, candidate, trial)
+    answer = query_gate(ctx.ledger, MODEL, "2")
+    assert (answer.answer, answer.exit_code) == (("rejected", 1) if bound else ("inconclusive", 3))
+    assert query_gate(ctx.ledger, MODEL, "2", "lax").exit_code == 3
+    assert not list(ctx.ledger.all(Approval)) and not list(ctx.ledger.all(Release))
+
+
+def easier(folder):
+    """The same images and name without one slice: its rows are relabelled away."""
+    with (folder / "metadata.csv").open(newline="") as stream:
+        rows = [{**row, "camera": "a"} for row in csv.DictReader(stream)]
+    with (folder / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_easier_data_supersedes_nothing_and_is_shown_with_the_rest(line, tmp_path):
+    ctx, _, candidate, dataset = line
+    bind(ctx, STRICT, dataset)
+    first = audited(line, STRICT)
+    other = ctx.datasets.open(easier(data_in(tmp_path / "easier")))
+    trial = audited(line, STRICT, other)
+    assert (first.trial, trial.trial) == (False, True)
+    assert any("a trial" in note and "data set" in note for note in trial.notes)
+    assert query_gate(ctx.ledger, MODEL, "2").decision == first.digest
+    assert [one.decision for one in past_decisions(ctx.ledger, candidate.digest)] == [first.digest, trial.digest]
+    require_binding(ctx.ledger, first)
+
+
+@pytest.mark.parametrize(("least", "outcome"), [(20, "approved"), (21, "inconclusive")])
+def test_a_required_slice_that_is_too_small_blocks(line, least, outcome):
+    ctx, _, _, dataset = line
+    lenient = policy(
+        rules=(
+            Rule(rule="loss", reading="accuracy/drop.clean", slices="each", at_most=0.3, below_minimum="warn", why="w"),
+        )
+    )
+    bind(ctx, lenient, dataset, slices={"camera=b": least})
+    decision = audited(line, lenient)
+    assert decision.outcome == outcome, decision.findings
+    open_ones = [(item.slice, item.severity) for item in decision.findings]
+    assert open_ones == ([] if outcome == "approved" else [("camera=b", "block")])
+
+
+def test_a_required_slice_that_the_data_lacks_blocks_and_is_not_excused(line):
+    ctx, _, _, dataset = line
+    bind(ctx, policy(), dataset, slices={"camera=c": 1})
+    decision = audited(line, policy())
+    assert decision.outcome == "inconclusive"
+    assert [(item.slice, item.severity, item.outcome.images) for item in decision.findings] == [
+        ("camera=c", "block", 0)
+    ]
+
+
+def test_a_trial_never_touches_a_live_release(line):
+    ctx, _, _, dataset = line
+    bind(ctx, policy(), dataset)
+    sealed = let_out(line, audited(line, policy()))
+    before = query_gate(ctx.ledger, MODEL, "2")
+    refused = audited(line, policy(policy="renamed", rules=STRICT.rules))
+    assert refused.outcome != "approved"
+    assert query_gate(ctx.ledger, MODEL, "2") == before and before.answer == "approved" and before.review is None
+    assert ctx.registry.aliased(MODEL, ALIAS) == "2"
+    assert not ctx.ledger.find(Alarm, sealed.digest)
+
+
+def test_an_alarm_ends_when_the_newest_decision_approves_again(line):
+    ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
+    first = audited(line, policy())
+    let_out(line, first)
+    evidence = measure_candidate(ctx, candidate, policy(), dataset)
+    worse = judge(ctx, candidate, policy(), ())
+    assert worse.trial  # without evidence nothing binds, so a crash raises no alarm
+    ctx.clock.forward(days=policy().max_age_days + 1)
+    old = judge(ctx, candidate, policy(), evidence)
+    assert (old.outcome, old.trial) == ("inconclusive", False)
+    assert query_gate(ctx.ledger, MODEL, "2").review is not None
+    again = first.model_copy(update={"at": ctx.clock.now() + datetime.timedelta(hours=1)})
+    ctx.ledger.append(again, actor="test")
+    assert query_gate(ctx.ledger, MODEL, "2").review is None
+
+
+def test_reports_of_two_decisions_are_two_files(line):
+    ctx, _, candidate, dataset = line
+    one = audit_candidate(ctx, candidate, policy(), dataset)
+    kept = one.reports[0].read_bytes()
+    two = audit_candidate(ctx, candidate, LAX, dataset)
+    assert one.reports != two.reports and one.reports[0].read_bytes() == kept
+    assert one.reports[0].parent == report_folder(ctx.folder, one.decision.digest, MODEL, "2")
+
+
+def test_terms_take_two_people_and_a_registered_model(line):
+    ctx, parent, _, dataset = line
+    draft = TermsDraft(datasets=(dataset.ref.digest,), parents=(parent.digest,), reason="why")
+    with pytest.raises(NotFound, match="not registered"):
+        propose_terms(ctx, "nothing", policy(), draft, "ann")
+    proposal = propose_terms(ctx, MODEL, policy(), draft, "ann")
+    assert (pending_terms(ctx.ledger, MODEL), binding_terms(ctx.ledger, MODEL)) == (proposal, None)
+    with pytest.raises(Conflict, match="another person"):
+        confirm_terms(ctx, proposal, "Ann")
+    terms = confirm_terms(ctx, proposal, "bob")
+    assert (binding_terms(ctx.ledger, MODEL), pending_terms(ctx.ledger, MODEL)) == (terms, None)
+    assert confirm_terms(ctx, proposal, "cyd") == terms
+    with pytest.raises(ValidationError, match="can't confirm"):
+        ReleaseTerms.model_validate(terms.model_dump() | {"confirmed_by": "ANN"})
+    ctx.clock.forward(days=1)
+    older = propose_terms(ctx, MODEL, policy(), draft, "ann")
+    ctx.clock.forward(days=1)
+    propose_terms(ctx, MODEL, policy(), draft, "cyd")
+    with pytest.raises(Conflict, match="newer proposal"):
+        confirm_terms(ctx, older, "bob")
+
+
+def test_terms_that_can_not_be_kept_are_refused_with_every_reason(line):
+    ctx, _, _, dataset = line
+    draft = TermsDraft(datasets=(dataset.ref.digest,), slices={"camera=b": 5}, approvals=1, reason="why")
+    floor = policy(rules=policy().rules[:1], datasets=(digest_of(b"other"),))
+    with pytest.raises(InvalidInput) as refused:
+        propose_terms(ctx, MODEL, floor, draft, "ann")
+    assert [reason.split(":")[0] for reason in refused.value.reasons][:2] == ["the slice camera=b", "approvals"]
+    assert len(refused.value.reasons) == 3
+    with pytest.raises(NotFound):
+        propose_terms(ctx, MODEL, policy(), draft.model_copy(update={"parents": (digest_of(b"p"),)}), "ann")
+
+
+def test_every_data_set_of_the_terms_must_approve(line, tmp_path):
+    ctx, _, _, dataset = line
+    second = ctx.datasets.open(data_in(tmp_path / "second", seed=5))
+    bind(ctx, policy(), dataset, second)
+    one = audited(line, policy())
+    with pytest.raises(NotApproved, match=second.ref.digest):
+        approve(ctx, one, "ann")
+    two = audited(line, policy(), second)
+    assert not two.trial and not two.supersedes(one)
+    assert approve(ctx, one, "ann").decision == one.digest
+
+
+def test_a_decision_of_earlier_terms_or_of_another_parent_is_refused(line):
+    ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
+    old = audited(line, policy())
+    ctx.clock.forward(days=1)
+    bind(ctx, policy(), dataset, approvals=3)
+    with pytest.raises(NotApproved, match="earlier terms"):
+        approve(ctx, old, "ann")
+    new = audited(line, policy())
+    assert new.terms != old.terms and new.judgements == old.judgements
+    for person in ("ann", "bob"):
+        approve(ctx, new, person)
+    with pytest.raises(NotApproved, match="2 of 3"):
+        release(ctx, candidate, new)
+
+
+def test_terms_can_leave_out_the_watermark_of_what_was_pruned_elsewhere(line):
+    ctx, _, candidate, dataset = line
+    marked = policy(
+        checks={"accuracy": CheckSpec(version=1), "watermark": CheckSpec(version=1)},
+        rules=(*policy().rules, Rule(rule="mark", reading="watermark/log10_p", at_most=-6, why="a test")),
+    )
+    plain = candidate.model_copy(update={"mark": None})
+    ctx.ledger.append(plain, actor="test")
+    assert "no watermark, so mark can't be met" in obstacles(ctx, plain, marked, dataset)[0]
+    bind(ctx, marked, dataset)
+    assert audit_candidate(ctx, plain, marked, dataset, formats=()).decision.outcome == "inconclusive"
+    ctx.clock.forward(days=1)
+    bind(ctx, marked, dataset, unmarked=True)
+    assert obstacles(ctx, plain, marked, dataset) == ()
+    free = audit_candidate(ctx, plain, marked, dataset, formats=()).decision
+    assert (free.outcome, free.trial) == ("approved", False)
+    assert [(item.rule, item.severity) for item in free.findings] == [("mark", "warn")]
+    own = audited(line, marked)
+    assert {item.severity for item in own.judgements if item.rule == "mark"} == {"block"}
+
+
+def test_a_release_shows_its_policy_data_and_terms_and_the_earlier_decisions(line):
+    ctx, _, candidate, dataset = line
+    trial = audited(line, LAX)
+    ctx.clock.forward(days=1)
+    terms = bind(ctx, policy(), dataset)
+    sealed = let_out(line, audited(line, policy()))
+    assert (sealed.terms, sealed.policy) == (terms.digest, policy().digest)
+    assert [(one.digest, one.images) for one in sealed.data] == [(dataset.ref.digest, 60)]
+    folder = release_folder(ctx, ctx.ledger.find(Submission, candidate.digest)[0])
+    field = summary_in(Bundle.parse((folder / "attest" / "vsa.sigstore.json").read_bytes())).release
+    assert [one.decision for one in field.earlier] == [trial.digest]
+    found = verify(folder / "release", folder / "attest", trust=TrustRoot.of_keys(ctx.keys), at=ctx.clock.now())
+    assert found.verdict == "VALID"
+    said = {step.step: step.detail for step in found.steps}
+    assert policy().digest in said["policy"] and dataset.ref.digest in said["data"] and "60 images" in said["data"]
+    assert "proposed by tess, confirmed by tom" in said["terms"]
+
+
+def test_the_name_of_a_shipped_policy_is_never_that_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "standard").write_text("policy: standard\nversion: 99\n")
+    (tmp_path / "mine").write_text("policy: mine\n")
+    assert resolve_policy("standard").version != 99
+    with pytest.raises(NotFound, match=r"\./mine"):
+        resolve_policy("mine")
+
+
+def test_one_name_and_version_of_a_policy_is_one_policy(line):
+    ctx = line[0]
+    ctx.ledger.append(policy(), actor="test")
+    ctx.ledger.append(policy(), actor="test")
+    with pytest.raises(Conflict, match="version 1"):
+        ctx.ledger.append(policy(seed=99), actor="test")
+    assert not list(ctx.ledger.all(Decision))
