@@ -115,6 +115,7 @@ def open_context(
         witnesses=_lazy(_open_witnesses, scoped.witnesses_file, ledger) if scoped.witnesses_file else None,
         references=_lazy(_open_references, scoped.allowed_model_uris) if scoped.allowed_model_uris else None,
         compute=Compute() if scoped.device == "cpu" else _lazy(_open_compute, scoped.device),
+        public_url=scoped.public_url,
     )
     if create:
         _check(ctx)

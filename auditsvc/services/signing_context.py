@@ -63,7 +63,7 @@ def signing_services_of(ctx: Context) -> SigningServices:
     def cosign(envelope: str) -> str:
         return log.record(ctx.witnesses.cosign(envelope) if ctx.witnesses else envelope)
 
-    return SigningServices(cosign, ctx.timestamps.stamp if ctx.timestamps else None, trust_of(ctx))
+    return SigningServices(cosign, ctx.timestamps.stamp if ctx.timestamps else None, trust_of(ctx), ctx.public_url)
 
 
 def trust_of(ctx: Context) -> TrustRoot:

@@ -15,9 +15,10 @@ from auditsvc.compliance.assessment.attestations import Document
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.signed_note import NoteKey, open_checkpoint
-from auditsvc.records import Record, Release
+from auditsvc.records import Decision, Record, Release, ReleaseTerms, digest_of
 from auditsvc.records.log_event import decode_event
 from auditsvc.services.gate_query import query_gate
+from auditsvc.services.terms import audited_data
 from auditsvc.web import service_schema
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.webhooks.webhook_store import WebhookStore
@@ -86,7 +87,7 @@ def test_its_events_have_the_present_types(store: Path) -> None:
     ledger.close()
 
 
-def test_its_release_is_valid_and_the_gate_answers_the_same(store: Path) -> None:
+def test_its_release_is_valid_and_counts_once_two_people_set_the_same_terms(store: Path) -> None:
     ledger, folder = _ledger(store), store / "releases/digits/3"
     (release,) = ledger.all(Release)
     found = verify(
@@ -97,7 +98,24 @@ def test_its_release_is_valid_and_the_gate_answers_the_same(store: Path) -> None
     )
     answers = [query_gate(ledger, "digits", version) for version in ("2", "3", "4")]
     assert (found.verdict, found.reasons) == ("VALID", ())
-    assert [answer.answer for answer in answers] == ["inconclusive", "approved", "rejected"]
+    assert [answer.answer for answer in answers] == ["inconclusive"] * 3
+    assert "without terms" in answers[1].reasons[0]
+    decision = ledger.get(Decision, DECISION)
+    fields = {
+        "model": "digits",
+        "policy": decision.policy,
+        "policy_name": decision.policy_name,
+        "datasets": tuple(one.digest for one in audited_data(ledger, decision)),
+        "approvals": 2,
+        "reason": "the terms of the release",
+        "proposed_by": "ann",
+        "at": decision.at,
+    }
+    other = ReleaseTerms(**(fields | {"policy": digest_of(b"x")}), proposal=digest_of(b"1"), confirmed_by="bob")
+    ledger.append(other, actor="bob")
+    assert query_gate(ledger, "digits", "3").answer == "inconclusive"
+    ledger.append(ReleaseTerms(**fields, proposal=digest_of(b"2"), confirmed_by="bob"), actor="bob")
+    assert query_gate(ledger, "digits", "3").answer == "approved"
     assert (answers[1].release, answers[1].decision) == (RELEASE, DECISION) == (release.digest, release.decision)
     ledger.close()
 

@@ -6,7 +6,7 @@ from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.records import Verification
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge
-from tests.provenance.sample import FILES
+from tests.provenance.sample import DATASET, FILES
 
 
 @case(51, "a check that the reader asks for was never run", "MISSING_ATTESTATION")
@@ -94,6 +94,31 @@ def _(forge: Forge) -> Verification:
     return forge.verify(forge.require(policies=("sha256:" + "0" * 64,)))
 
 
+@case(56, "a data set that the reader does not accept", "DATA")
+def _(forge: Forge) -> Verification:
+    return forge.verify(forge.require(datasets=("sha256:" + "0" * 64,)))
+
+
+@case(56, "fewer images than the reader requires", "DATA")
+def _(forge: Forge) -> Verification:
+    return forge.verify(forge.require(min_images=DATASET.images + 1))
+
+
+@case(56, "the terms taken out of the decision", "TERMS")
+def _(forge: Forge) -> None:
+    forge.predicate("vsa", lambda p: p["urn:auditsvc:release:v1"].pop("terms"))
+
+
+@case(56, "more images than the decision names", "TERMS")
+def _(forge: Forge) -> None:
+    forge.predicate("vsa", lambda p: p["urn:auditsvc:release:v1"]["data"][0].update(images="99999"))
+
+
+@case(56, "fewer approvals needed than the terms ask for", "TERMS")
+def _(forge: Forge) -> None:
+    forge.predicate("vsa", lambda p: p["urn:auditsvc:release:v1"].update(approvals_needed="1"))
+
+
 @case(56, "another policy than the checks were judged by", "INPUT_MISMATCH", "DECISION")
 def _(forge: Forge) -> None:
     forge.predicate("vsa", lambda p: p["policy"]["digest"].update(sha256="0" * 64))
@@ -106,13 +131,13 @@ def _(forge: Forge) -> None:
 
 @case(56, "the submitter approved", "APPROVALS")
 def _(forge: Forge) -> None:
-    field = "https://auditsvc.example/ext/release/v1"
+    field = "urn:auditsvc:release:v1"
     forge.predicate("vsa", lambda p: p[field].update(submitter="ada"))
 
 
 @case(56, "one approval where two are needed", "APPROVALS")
 def _(forge: Forge) -> None:
-    field = "https://auditsvc.example/ext/release/v1"
+    field = "urn:auditsvc:release:v1"
     forge.predicate("vsa", lambda p: p[field]["approvals"].pop())
 
 

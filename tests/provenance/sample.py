@@ -9,6 +9,7 @@ from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import ReleaseInputs
 from auditsvc.records import (
     Approval,
+    AuditedData,
     Candidate,
     CheckSpec,
     DatasetRef,
@@ -23,7 +24,9 @@ from auditsvc.records import (
     Policy,
     Reading,
     Recipe,
+    ReleaseTerms,
     Rule,
+    TermsProposal,
     digest_of,
 )
 from tests.fakes.log import MemoryLog
@@ -55,7 +58,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 def policy(checks: tuple[str, ...] = ("accuracy", "lighting"), approvals: int = 2) -> Policy:
     return Policy(
-        policy="standard",
+        policy="shown",
         version=1,
         why="to show",
         seed=1,
@@ -111,6 +114,22 @@ def judged(rule: Rule, found: Evidence) -> list[Judgement]:
     return made
 
 
+def terms_of(rules: Policy) -> tuple[TermsProposal, ReleaseTerms]:
+    proposal = TermsProposal(
+        model="faces",
+        policy=rules.digest,
+        policy_name=f"{rules.policy}-{rules.version}",
+        datasets=(DATASET.digest,),
+        approvals=rules.approvals,
+        reason="to show",
+        proposed_by="tess",
+        at=AT,
+    )
+    return proposal, ReleaseTerms.model_validate(
+        proposal.model_dump() | {"proposal": proposal.digest, "confirmed_by": "tom"}
+    )
+
+
 def sealing(
     files: dict[str, bytes] = FILES, *, value: float = 0.9, approvals: int = 2, marked: bool = True
 ) -> ReleaseInputs:
@@ -137,6 +156,7 @@ def sealing(
     rules = policy()
     found = tuple(evidence(candidate, check, value) for check in rules.checks)
     judgements = [j for rule, item in zip(rules.rules, found, strict=True) for j in judged(rule, item)]
+    terms = terms_of(rules)[1]
     decision = Decision(
         candidate=candidate.digest,
         policy=rules.digest,
@@ -144,6 +164,8 @@ def sealing(
         outcome="approved" if all(j.verdict == "met" for j in judgements) else "rejected",
         judgements=tuple(judgements),
         evidence=tuple(item.digest for item in found),
+        terms=terms.digest,
+        data=(AuditedData(name=DATASET.name, digest=DATASET.digest, images=DATASET.images),),
         at=AT,
     )
     people = ["ada", "ben", "eva"][:approvals]
@@ -161,6 +183,7 @@ def sealing(
         approvals=consents,
         waivers=(),
         submitter="sam",
+        terms=terms,
     )
 
 

@@ -13,8 +13,8 @@ from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
 from auditsvc.ports import Context
 from auditsvc.records import CheckSpec, Policy, Recipe, ReleaseTerms, Rule
-from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, propose_terms
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+from tests.fakes.terms import bind_terms
 
 CARD = ArchitectureCard(
     architecture="small_cnn",
@@ -83,13 +83,8 @@ def parent_in(folder: Path) -> Path:
 
 
 def bind(ctx: Context, rules: Policy, *datasets: Dataset, **draft: object) -> ReleaseTerms:
-    """The terms of the model: this policy on these data sets, set by two people."""
-    digests = tuple(one.ref.digest for one in datasets)
-    known = binding_terms(ctx.ledger, FACTS["model"])
-    if known and not draft and (known.policy, known.datasets) == (rules.digest, digests):
-        return known
-    fields = TermsDraft(datasets=digests, reason="a test", **draft)
-    return confirm_terms(ctx, propose_terms(ctx, FACTS["model"], rules, fields, "tess"), "tom")
+    """The terms of the model of the line."""
+    return bind_terms(ctx, FACTS["model"], rules, *(one.ref.digest for one in datasets), **draft)
 
 
 def policy(**changes: object) -> Policy:

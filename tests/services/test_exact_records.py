@@ -37,13 +37,13 @@ from auditsvc.services.release import (
     refusal_folder,
     release,
     release_folder,
-    require_newest,
     revoke,
 )
 from tests.contracts.sample import a_candidate, a_digest, a_parent
 from tests.fakes import NOON, FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
+from tests.fakes.terms import bind_terms
 from tests.gate.sample import SHOES, a_loss, a_policy, a_rule, an_evidence, losses
-from tests.services.line import policy
+from tests.services.line import bind, policy
 from tests.services.test_sealed import Everybody
 from tests.web import sample
 
@@ -108,20 +108,25 @@ def test_judgements_that_changed_and_changed_back_are_newer_decisions(ctx):
     third = judge(ctx, OWN, a_policy(), [good()])
     assert list(ctx.ledger.all(Decision)) == [first, second, third]
     assert [one.outcome for one in (first, second, third)] == ["approved", "inconclusive", "approved"]
-    assert latest_decision(ctx, OWN, a_policy()) == third
+    assert latest_decision(ctx, OWN) == third
 
 
 def test_the_registry_shows_the_decision_after_the_ledger_has_it(ctx):
     watched = replace(ctx, registry=Witness(ctx, Decision))
     ctx.registry.aliases["net", ALIAS] = "2"
     decision = judge(watched, OWN, a_policy(), [good(seed=8)])
-    assert watched.registry.seen == [("tag", 1), ("drop", 1)]
+    assert watched.registry.seen == [("tag", 1)]
+    assert ctx.registry.tags["net", "2"] == {"auditsvc.trial": "inconclusive"}
+    bind_terms(ctx, "net", a_policy(), SHOES.digest)
+    binding = judge(watched, OWN, a_policy(), [good(seed=8)])
+    assert binding.digest != decision.digest
     assert ctx.registry.tags["net", "2"] == {
+        "auditsvc.trial": "inconclusive",
         "auditsvc.decision": "inconclusive",
-        "auditsvc.decision_digest": decision.digest,
+        "auditsvc.decision_digest": binding.digest,
         "auditsvc.policy": "test-1",
     }
-    assert ctx.registry.aliases == {}
+    assert ctx.registry.aliases == {("net", ALIAS): "2"}
 
 
 def test_an_approving_decision_leaves_the_alias_where_it_is(ctx):
@@ -134,7 +139,7 @@ def test_each_data_set_is_used_once_in_order_and_its_uses_are_counted(ctx):
     others = [SHOES.model_copy(update={"name": f"set-{n}", "digest": digest_of(b"%d" % n)}) for n in range(8)]
     judge(ctx, OWN, a_policy(), [good(dataset=one) for one in others])
     assert [use.dataset for use in ctx.ledger.all(HoldoutUse)] == sorted(one.digest for one in others)
-    once = a_policy(max_evaluations=1)
+    once = a_policy(max_evaluations=1, version=2)
     other = HoldoutUse(dataset=SHOES.digest, model="net", candidate=a_digest(5), at=NOON)
     ctx.ledger.append(other, actor="test")
     found = judge(ctx, OWN, once, [good(alpha=once.level)])
@@ -148,6 +153,7 @@ def test_the_records_of_a_decision_are_those_that_it_names(ctx):
     waiver = Waiver(candidate=OWN.digest, policy=under.digest, rule="loss", person="bob", reason="a test",
                     until=NOON.date(), at=NOON)  # fmt: skip
     ctx.ledger.append(waiver, actor="bob")
+    bind_terms(ctx, "net", under, SHOES.digest)
     decision = judge(ctx, OWN, under, [bad])
     approval = approve(ctx, decision, "cyd", "seen")
     found = decision_records("net", "2", OWN, decision, ctx.ledger)
@@ -163,13 +169,18 @@ def test_clean_evidence_holds_a_clean_loss_among_others():
 
 
 def test_a_candidate_that_was_never_judged_has_no_latest_decision(ctx):
-    judge(ctx, OWN, a_policy(), [good()])
     with pytest.raises(NotFound, match="never judged"):
-        latest_decision(ctx, OWN, a_policy(version=2))
-    assert latest_decision(ctx, OWN, None).policy == a_policy().digest
+        latest_decision(ctx, OWN)
+    trial = judge(ctx, OWN, a_policy(version=2), [good()])
+    assert latest_decision(ctx, OWN) == trial
+    bind_terms(ctx, "net", a_policy(), SHOES.digest)
+    binding = judge(ctx, OWN, a_policy(), [good()])
+    judge(ctx, OWN, a_policy(version=3), [good()])
+    assert latest_decision(ctx, OWN) == binding
 
 
 def test_one_person_approves_once_and_only_what_approves(ctx):
+    bind_terms(ctx, "net", a_policy(), SHOES.digest)
     decision = judge(ctx, OWN, a_policy(), [good()])
     bob, cyd = approve(ctx, decision, "bob"), approve(ctx, decision, "cyd")
     ctx.clock.forward(days=1)
@@ -205,10 +216,6 @@ def test_a_rule_of_a_candidate_that_was_never_submitted_is_not_waived(ctx):
     decision = judge(ctx, other, a_policy(), [])
     with pytest.raises(Conflict, match="never submitted"):
         waive(ctx, decision, "loss", "bob", "a test", NOON.date())
-
-
-def test_a_decision_that_the_ledger_does_not_have_is_superseded_by_nothing(ctx):
-    require_newest(ctx, sample.decision(2))
 
 
 def test_what_was_never_submitted_is_not_released(ctx):
@@ -260,6 +267,7 @@ def test_the_alias_moves_after_the_release_is_recorded_and_tagged(line):
     later = ctx.ledger.find(Submission, candidate.digest)[0].model_copy(update={"version": "7"})
     ctx.ledger.append(later, actor="sue")
     ctx.registry.hold(candidate, "7", ctx.registry.files["brightness", "2"])
+    bind(ctx, policy(), dataset)
     decision = judge(ctx, candidate, policy(), measure_candidate(ctx, candidate, policy(), dataset))
     approve(ctx, decision, "ann")
     with pytest.raises(NotApproved, match=r"1 of 2 people approved it; who submitted \(sue\) can't approve"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from auditsvc.records import (
     Approval,
+    AuditedData,
     Candidate,
     CheckSpec,
     DatasetRef,
@@ -21,8 +22,10 @@ from auditsvc.records import (
     Reading,
     Recipe,
     Release,
+    ReleaseTerms,
     Rule,
     Submission,
+    TermsProposal,
     digest_of,
 )
 from tests.fakes import NOON, MemoryLedger, MemoryRegistry
@@ -52,6 +55,21 @@ DATASET = DatasetRef(
     slices=("gender=F",),
     source="official portraits",
     licence="CC0-1.0",
+)
+
+
+PROPOSAL = TermsProposal(
+    model="net",
+    policy=POLICY.digest,
+    policy_name="standard-1",
+    datasets=(DATASET.digest,),
+    approvals=2,
+    reason="an example",
+    proposed_by="bob",
+    at=NOON,
+)
+TERMS = ReleaseTerms.model_validate(
+    PROPOSAL.model_dump() | {"proposal": PROPOSAL.digest, "confirmed_by": "cyd"},
 )
 
 
@@ -119,6 +137,8 @@ def decision(number: int, outcome: Outcome = "approved") -> Decision:
         outcome=outcome,
         judgements=(judgement,),
         evidence=(found.digest,),
+        terms=TERMS.digest,
+        data=(AuditedData(name="faces", digest=DATASET.digest, images=879),),
         at=NOON,
     )
 
@@ -142,7 +162,7 @@ def released(number: int = 1) -> Release:
 
 def fill(ledger: MemoryLedger) -> None:
     """Version 1 is released, 2 is approved and waits for people, 3 is rejected, 4 was only submitted."""
-    ledger.append(PARENT, POLICY, actor="auditsvc")
+    ledger.append(PARENT, POLICY, PROPOSAL, TERMS, actor="auditsvc")
     for number in (1, 2, 3, 4):
         ledger.append(candidate(number), submission(number), actor="ann")
     for number in (1, 2, 3):

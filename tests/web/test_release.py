@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 
 from auditsvc.records import Release, Rollback, Submission
 from auditsvc.services.alias import ALIAS, clear_alias
+from auditsvc.services.decisions import report_folder
 from auditsvc.web.state import ProjectState
 from tests.fakes import MemoryRegistry
-from tests.provenance.sample import FILES, sealing
+from tests.provenance.sample import FILES, sealing, terms_of
 from tests.web.conftest import Clients
 
 TAR = {"content-type": "application/x-tar"}
@@ -36,6 +37,7 @@ def released(clients: Clients, site: ProjectState) -> Release:
         at=site.clock.now(),
     )
     site.ledger.append(about.parent, about.candidate, submission, about.policy, *about.evidence, actor=about.submitter)
+    site.ledger.append(*terms_of(about.policy), actor="tom")
     site.ledger.append(about.decision, actor="auditsvc")
     for name in ("gus", "hal"):
         path = f"/v1/decisions/{about.decision.digest}/approvals"
@@ -153,7 +155,7 @@ def test_a_report_may_show_itself_and_do_nothing_else(
 ) -> None:
     path = f"/v1/releases/{released.digest}/report"
     assert reader.get(path).status_code == 404
-    folder = site.folder / "reports" / released.model / released.version
+    folder = report_folder(site.folder, released.decision, released.model, released.version)
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<h1>report</h1>")
     got = reader.get(path)

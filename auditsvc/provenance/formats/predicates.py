@@ -17,7 +17,7 @@ from typing import Any
 
 from auditsvc.provenance.formats.oms import OMS_TYPE, oms_predicate, oms_root, strip_prefix
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json, text_of
-from auditsvc.records import Candidate, Decision, Evidence, FileEntry, Judgement, Parent, Policy, canonical_json
+from auditsvc.records import Candidate, Decision, Digest, Evidence, FileEntry, Judgement, Parent, canonical_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -25,20 +25,27 @@ TEST_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 BOM_TYPE = "https://cyclonedx.org/bom"
 VSA_TYPE = "https://slsa.dev/verification_summary/v1"
 
-BASE = "https://auditsvc.example"
-PRUNE_TYPE = f"{BASE}/buildtypes/prune/v1"
-ADMIT_TYPE = f"{BASE}/buildtypes/admit/v1"
-BUILDER_ID = f"{BASE}/builders/pruner/v1"
-VERIFIER_ID = f"{BASE}/verifier/v1"
-RELEASE_FIELD = f"{BASE}/ext/release/v1"
+PRUNE_TYPE = "urn:auditsvc:buildtype:prune:v1"
+ADMIT_TYPE = "urn:auditsvc:buildtype:admit:v1"
+RELEASE_FIELD = "urn:auditsvc:release:v1"
 """The field of the summary that carries approvals, waivers and the digests of the records."""
+
+_BASE_0_1 = "https://auditsvc.example"
+BUILDER_ID_0_1 = f"{_BASE_0_1}/builders/pruner/v1"
+VERIFIER_ID_0_1 = f"{_BASE_0_1}/verifier/v1"
+RELEASE_FIELD_0_1 = f"{_BASE_0_1}/ext/release/v1"
+"""The names that version 0.1 wrote; releases that carry them still verify."""
 
 WHOLE = "model:"
 """Before the model's name, where the subject is all of its files."""
 
+_ADMITTED = frozenset({"parent", "task", "architecture"})
+_PRUNED = _ADMITTED | {"method", "targets", "seed", "recovery"}
 EXTERNAL = {
-    PRUNE_TYPE: frozenset({"parent", "task", "architecture", "method", "targets", "seed", "recovery"}),
-    ADMIT_TYPE: frozenset({"parent", "task", "architecture"}),
+    PRUNE_TYPE: _PRUNED,
+    ADMIT_TYPE: _ADMITTED,
+    f"{_BASE_0_1}/buildtypes/prune/v1": _PRUNED,
+    f"{_BASE_0_1}/buildtypes/admit/v1": _ADMITTED,
 }
 """The build types and the external parameters of each; a verifier rejects any other."""
 
@@ -123,8 +130,8 @@ def oms_statement(candidate: Candidate) -> bytes:
     return folder_statement(f"{WHOLE}{candidate.model}", candidate.files)
 
 
-def provenance_statement(candidate: Candidate, parent: Parent, software: str) -> bytes:
-    """How the candidate came to be: parent, recipe, and the commitment of its watermark."""
+def provenance_statement(candidate: Candidate, parent: Parent, software: str, builder: str) -> bytes:
+    """How the candidate came to be: parent, recipe, and the commitment of its watermark; ``builder`` is its id."""
     recipe = candidate.recipe
     external: dict[str, Any] = {
         "parent": parent.model,
@@ -149,7 +156,7 @@ def provenance_statement(candidate: Candidate, parent: Parent, software: str) ->
             "resolvedDependencies": _dependencies(candidate, parent),
         },
         "runDetails": {
-            "builder": {"id": BUILDER_ID, "version": {"auditsvc": software}},
+            "builder": {"id": builder, "version": {"auditsvc": software}},
             "byproducts": byproducts,
         },
     }
@@ -167,19 +174,17 @@ def _dependencies(candidate: Candidate, parent: Parent) -> list[dict[str, Any]]:
     return found
 
 
-def result_statement(
-    candidate: Candidate, evidence: Evidence, decision: Decision, policy: Policy, report: str
-) -> bytes:
+def result_statement(candidate: Candidate, evidence: Evidence, decision: Decision, uri: str, report: str) -> bytes:
     """The result of one check: every judgement based on this evidence, as passed, warned or failed.
 
-    ``report`` is the path of the evidence record in the attestation folder.
+    ``uri`` is the name of the policy, ``report`` is the path of the evidence record in the attestation folder.
     """
     passed, warned, failed = _sorted_tests(j for j in decision.judgements if j.evidence == evidence.digest)
     record = {"name": "report", "downloadLocation": report, "mediaType": "application/json"}
     predicate = {
         "result": "FAILED" if failed else "WARNED" if warned else "PASSED",
         "configuration": [
-            {"name": "policy", "uri": policy_uri(policy), "digest": sha256(policy.digest)},
+            {"name": "policy", "uri": uri, "digest": sha256(decision.policy)},
             {"name": "dataset", "digest": sha256(evidence.key.dataset)},
             {"name": "parent", "digest": sha256(evidence.key.parent)},
             {"name": f"check/{evidence.key.check}/{evidence.key.version}", "digest": sha256(evidence.key.text())},
@@ -210,9 +215,17 @@ def _sorted_tests(judgements: Iterable[Judgement]) -> tuple[list[str], list[str]
     return sorted(passed), sorted(warned), sorted(failed)
 
 
-def policy_uri(policy: Policy) -> str:
-    """The name of a policy in statements."""
-    return f"{BASE}/policies/{policy.policy}/{policy.version}"
+def policy_uri(policy: Digest, public_url: str) -> str:
+    """The name of a policy in statements: where the service shows it, or a URN by its digest."""
+    return f"{public_url.rstrip('/')}/v1/policies/{policy}" if public_url else f"urn:auditsvc:policy:{policy}"
+
+
+def identity_of(role: str, hint: str) -> str:
+    """The id of a builder or verifier in statements: a URN by the digest of its public key.
+
+    It is no address, so that a reader who has only the key can check it.
+    """
+    return f"urn:auditsvc:{role}:sha256:{hint}"
 
 
 def resource_uri(model: str, version: str) -> str:

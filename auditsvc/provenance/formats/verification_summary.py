@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 
-from auditsvc.provenance.formats.predicates import RELEASE_FIELD, VERIFIER_ID, as_text, resource_uri
+from auditsvc.provenance.formats.predicates import RELEASE_FIELD, RELEASE_FIELD_0_1, as_text, resource_uri
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.records import AuditedData, Digest, Moment, Name, PastDecision, faults_of
 from auditsvc.records.base import Value
@@ -101,7 +101,13 @@ class Summary(Value):
     result: Annotated[Literal["PASSED", "FAILED"], Field(alias="verificationResult")]
     levels: Annotated[tuple[str, ...], Field(alias="verifiedLevels", min_length=1)]
     slsa_version: Annotated[str, Field(alias="slsaVersion")] = SLSA_VERSION
-    release: Annotated[ReleaseField, Field(alias=RELEASE_FIELD)]
+    release: Annotated[
+        ReleaseField,
+        Field(
+            validation_alias=AliasChoices(RELEASE_FIELD, RELEASE_FIELD_0_1, "release"),
+            serialization_alias=RELEASE_FIELD,
+        ),
+    ]
 
     model_config = {"populate_by_name": True}
 
@@ -130,8 +136,8 @@ class Summary(Value):
         Raises:
             Fault: ``VERIFIER``, ``RESOURCE``, ``SUMMARY``.
         """
-        if self.verifier.id != VERIFIER_ID or self.slsa_version != SLSA_VERSION:
-            raise Fault("VERIFIER", f"the summary is by {self.verifier.id[:100]}")
+        if self.slsa_version != SLSA_VERSION:
+            raise Fault("VERIFIER", f"the summary is of SLSA {self.slsa_version[:100]}, not {SLSA_VERSION}")
         if self.resource_uri != resource_uri(self.release.model, self.release.version):
             raise Fault("RESOURCE", "the summary names two different model versions")
         names = [item.name for item in self.inputs]

@@ -20,7 +20,7 @@ from auditsvc.provenance.formats import predicates, release_layout
 from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.formats.manifest import differences, read_folder
 from auditsvc.provenance.formats.oms import strip_prefix
-from auditsvc.provenance.formats.predicates import VERIFIER_ID, folder_statement, policy_uri, resource_uri
+from auditsvc.provenance.formats.predicates import folder_statement, identity_of, policy_uri, resource_uri
 from auditsvc.provenance.formats.signatures import check_p256, der_of, hint_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
@@ -152,14 +152,23 @@ class ReleaseInputs:
             if waiver.until < at.date():
                 yield f"the waiver of {waiver.rule} by {waiver.person} ran out on {waiver.until}"
 
-    def summary(self, inputs: Mapping[str, Digest], records: Mapping[str, Digest], signed_at: Moment) -> Summary:
+    def summary(
+        self,
+        inputs: Mapping[str, Digest],
+        records: Mapping[str, Digest],
+        signed_at: Moment,
+        *,
+        verifier: str,
+        public_url: str = "",
+    ) -> Summary:
         """The summary; ``inputs`` are digests of payloads, ``records`` of the record files in ``attest``."""
+        policy = self.policy.digest
         passed = self.decision.outcome == "approved"
         return Summary(
-            verifier=Verifier(id=VERIFIER_ID, version={"auditsvc": __version__}),
+            verifier=Verifier(id=verifier, version={"auditsvc": __version__}),
             time_verified=self.decision.at,
             resource_uri=resource_uri(self.model, self.version),
-            policy=PolicyRef(uri=policy_uri(self.policy), digest=DigestSet(sha256=strip_prefix(self.policy.digest))),
+            policy=PolicyRef(uri=policy_uri(policy, public_url), digest=DigestSet(sha256=strip_prefix(policy))),
             inputs=_named(inputs),
             result="PASSED" if passed else "FAILED",
             levels=("SLSA_BUILD_LEVEL_1", *_levels(self.evidence)) if passed else ("FAILED",),
@@ -211,6 +220,8 @@ class SigningServices:
     cosign: Callable[[str], str] = unwitnessed
     stamp: Callable[[bytes], bytes] | None = None
     trust: TrustRoot | None = None
+    public_url: str = ""
+    """The installation's address, under which statements name the policy; empty: a URN by its digest."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +253,13 @@ class Attestor:
         signed = {name: self._signed(name, payload) for name, payload in self._statements().items()}
         payloads = {name: bundle.payload_digest for name, bundle in signed.items()}
         signed_at = self._signed_before() or at
-        summary = inputs.summary(payloads, {name: digest_of(data) for name, data in records.items()}, signed_at)
+        summary = inputs.summary(
+            payloads,
+            {name: digest_of(data) for name, data in records.items()},
+            signed_at,
+            verifier=self._identity("verifier", "release"),
+            public_url=self.services.public_url,
+        )
         payload = predicates.summary_statement(inputs.candidate, summary.predicate())
         signed["vsa"] = self._signed("vsa", payload)
         self._log(signed, log)
@@ -271,7 +288,9 @@ class Attestor:
         candidate, decision = inputs.candidate, inputs.decision
         document = bill_of_materials(candidate, inputs.version, inputs.parent, inputs.evidence, decision)
         made = {
-            "provenance": predicates.provenance_statement(candidate, inputs.parent, __version__),
+            "provenance": predicates.provenance_statement(
+                candidate, inputs.parent, __version__, self._identity("builder", "build")
+            ),
             "bom": predicates.bom_statement(candidate, document),
         }
         if decision.outcome == "approved":
@@ -279,9 +298,12 @@ class Attestor:
         for name, item in release_layout.evidence_names(inputs.evidence).items():
             path = f"{release_layout.EVIDENCE}/{name}.json"
             made[release_layout.AUDIT + name] = predicates.result_statement(
-                candidate, item, decision, inputs.policy, path
+                candidate, item, decision, policy_uri(decision.policy, self.services.public_url), path
             )
         return made
+
+    def _identity(self, name: str, role: StatementRole) -> str:
+        return identity_of(name, hint_of(self.keys.signer(role).public_pem))
 
     def _stored(self, name: str) -> Bundle | None:
         data = release_layout.read_or_none(self.folder / (name + release_layout.SUFFIX))

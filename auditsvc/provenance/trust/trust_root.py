@@ -21,11 +21,12 @@ from auditsvc.ports import KeyRole, Keys
 from auditsvc.provenance.formats.oms import OMS_TYPE
 from auditsvc.provenance.formats.predicates import (
     BOM_TYPE,
-    BUILDER_ID,
+    BUILDER_ID_0_1,
     PROVENANCE_TYPE,
     TEST_TYPE,
-    VERIFIER_ID,
+    VERIFIER_ID_0_1,
     VSA_TYPE,
+    identity_of,
 )
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.formats.signatures import check_p256, hint_of, plain_pem
@@ -45,7 +46,18 @@ ALLOWED: dict[StatementRole, tuple[str, ...]] = {
 }
 """What each role may sign."""
 
-_IDS: dict[StatementRole, tuple[str, ...]] = {"build": (BUILDER_ID,), "audit": (), "release": (VERIFIER_ID,)}
+_IDENTITIES: dict[StatementRole, tuple[str, str]] = {
+    "build": ("builder", BUILDER_ID_0_1),
+    "release": ("verifier", VERIFIER_ID_0_1),
+}
+
+
+def ids_of(role: StatementRole, hint: str) -> tuple[str, ...]:
+    """The ids that a key of this role may use: its own, and the one that every installation of version 0.1 used."""
+    if role not in _IDENTITIES:
+        return ()
+    name, old = _IDENTITIES[role]
+    return identity_of(name, hint), old
 
 
 class _Part(Value):
@@ -68,7 +80,8 @@ class TrustedKey(_Part):
     @classmethod
     def of(cls, role: StatementRole, pem: bytes) -> TrustedKey:
         """A key of this role, trusted from the beginning of the log and without end."""
-        return cls(hint=hint_of(pem), role=role, pem=pem.decode(), predicate_types=ALLOWED[role], ids=_IDS[role])
+        hint = hint_of(pem)
+        return cls(hint=hint, role=role, pem=pem.decode(), predicate_types=ALLOWED[role], ids=ids_of(role, hint))
 
 
 class TrustedLog(_Part):

@@ -5,7 +5,7 @@ reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import activity, candidate, decision, guide, overview, policies, reports, statements
+from auditsvc.web.pages import activity, candidate, decision, guide, overview, policies, reports, statements, terms
 
 routers = (
     overview.router,
@@ -15,6 +15,7 @@ routers = (
     login.router,
     policies.router,
     reports.router,
+    terms.router,
     statements.router,
     guide.router,
 )

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.ports import Ledger
 from auditsvc.records import (
     AliasMove,
     Approval,
@@ -33,8 +34,10 @@ from auditsvc.services.revocation import (
     request_or_confirm_revocation,
     request_or_confirm_rollback,
 )
+from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.pages.overview import consent_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
@@ -107,7 +110,8 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     policy = ledger.get(Policy, found.policy)
     approvals = ledger.find(Approval, digest)
     releases = ledger.find(Release, digest)
-    newest = ledger.find(Decision, f"{found.candidate}|{found.policy}")[-1]
+    newest = [one for one in ledger.find(Decision, f"{found.candidate}|{found.policy}") if one.supersedes(found)][-1]
+    consent, counts = consent_of(ledger, found), _counts(ledger, found)
     others = {item.approver.lower() for item in approvals} | {submission.submitter.lower()}
     return page(
         request,
@@ -119,18 +123,34 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         rules={rule.rule: rule for rule in policy.rules},
         met=[item for item in found.judgements if item.verdict == "met"],
         approvals=approvals,
-        missing=max(0, policy.approvals - len(approvals)),
+        missing=max(0, consent.approvals - len(approvals)),
+        data=audited_data(ledger, found),
+        past=[one for one in past_decisions(ledger, found.candidate)[::-1] if one.decision != digest],
+        obstacle=counts,
+        alarm=open_alarm(ledger, releases[-1]) if releases else None,
         waivers=ledger.find(Waiver, found.candidate),
         release=releases[-1] if releases else None,
         actions=release_actions(site, releases[-1] if releases else None, caller),
         revocations=ledger.find(Revocation, releases[-1].digest) if releases else (),
         monitoring=ledger.find(Monitoring, releases[-1].digest)[::-1] if releases else (),
         newest=newest,
-        may_approve=caller.may("approver") and caller.name.lower() not in others and found.outcome == "approved",
+        may_approve=caller.may("approver")
+        and caller.name.lower() not in others
+        and found.outcome == "approved"
+        and not counts,
         may_waive=caller.may("approver") and caller.name.lower() != submission.submitter.lower(),
-        may_release=caller.may("auditor") and len(approvals) >= policy.approvals and not releases,
+        may_release=caller.may("auditor") and len(approvals) >= consent.approvals and not (releases or counts),
         tomorrow=(site.clock.now() + datetime.timedelta(days=1)).date(),
     )
+
+
+def _counts(ledger: Ledger, decision: Decision) -> str:
+    """Why this decision can't be approved or released now; empty if it can."""
+    try:
+        require_binding(ledger, decision)
+    except (Conflict, NotApproved) as error:
+        return str(error)
+    return ""
 
 
 def _submission(site: ProjectState, found: Decision) -> Submission:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
-from auditsvc.records import Approval, Candidate, Decision, Policy, Submission
+from auditsvc.ports import Ledger
+from auditsvc.records import Approval, Candidate, Decision, Policy, ReleaseTerms, Submission
 from auditsvc.services.gate_query import GateAnswer, query_gate
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
@@ -33,8 +34,9 @@ class Row:
 
     @property
     def pending(self) -> bool:
-        """Approved by the gate, and not released yet."""
-        return self.decision is not None and self.decision.outcome == "approved" and self.answer.release is None
+        """Approved by the gate under the terms, and not released yet."""
+        decision, released = self.decision, self.answer.release is not None
+        return decision is not None and not decision.trial and decision.outcome == "approved" and not released
 
     def awaits(self, caller: Caller) -> bool:
         """Whether the caller can act next: approve it, or release it once it has enough approvals."""
@@ -54,13 +56,19 @@ class Row:
         return ", ".join([recipe.method, *(f"{name} {value:g}" for name, value in recipe.targets.items())])
 
 
+def consent_of(ledger: Ledger, decision: Decision) -> ReleaseTerms | Policy:
+    """What says how many people approve: the terms of the decision, or its policy."""
+    return ledger.get(ReleaseTerms, decision.terms) if decision.terms else ledger.get(Policy, decision.policy)
+
+
 def row_of(site: ProjectState, submission: Submission) -> Row:
     """The state of one submission now."""
     ledger = site.ledger
     answer = query_gate(ledger, submission.model, submission.version)
-    decision = ledger.get(Decision, answer.decision) if answer.decision else None
+    decisions = ledger.find(Decision, submission.candidate)
+    decision = ledger.get(Decision, answer.decision) if answer.decision else decisions[-1] if decisions else None
     approvers = tuple(item.approver for item in ledger.find(Approval, decision.digest)) if decision else ()
-    required = ledger.get(Policy, decision.policy).approvals if decision else 0
+    required = consent_of(ledger, decision).approvals if decision else 0
     candidate = ledger.get(Candidate, submission.candidate)
     return Row(submission, candidate, answer, decision, approvers, required)
 
@@ -78,7 +86,16 @@ def overview(request: Request) -> HTMLResponse:
             "The gate approves these; approvals or the release are missing.",
             [row for row in rows if row.pending and not row.awaits(caller)],
         ),
-        ("Released", "Signed, and not revoked.", [row for row in rows if row.answer.answer == "approved"]),
+        (
+            "Needs review",
+            "Released, and a newer binding decision does not approve it: revoke it or roll back.",
+            [row for row in rows if row.answer.review],
+        ),
+        (
+            "Released",
+            "Signed, and not revoked.",
+            [row for row in rows if row.answer.answer == "approved" and not row.answer.review],
+        ),
         (
             "Not released",
             "Rejected by a rule, not decided yet, or revoked.",
