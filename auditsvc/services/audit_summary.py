@@ -77,12 +77,12 @@ def short_summary(
     rest += [group for group in unknown if group.worst.severity == "warn" and group.rule.rule in spelt]
     return (
         text.verdict(decision, subject, evidence),
-        *_bound(decision),
         *text.accuracy(evidence),
         *(text.finding(group) for group in named),
         *text.others(rest),
         *(text.deciding(unknown, policy) if decision.outcome == "inconclusive" else ()),
         *(_line("crashed", f"the check {name}; its rules are unknown") for name in crashed),
+        *_bound(decision),
     )
 
 
@@ -91,7 +91,7 @@ def long_summary(
 ) -> tuple[str, ...]:
     """Every finding in its own words, under its rule; then the notes on the decision."""
     text = _Text(policy, {run.digest: run for run in evidence})
-    lines = [text.verdict(decision, subject, evidence), *_bound(decision), *text.accuracy(evidence)]
+    lines = [text.verdict(decision, subject, evidence), *text.accuracy(evidence), *_bound(decision)]
     for group in findings_by_rule(decision, policy):
         waived = ", waived" if group.worst.waiver else ""
         lines.append(f"  {group.rule.rule} ({group.worst.verdict}, {group.worst.severity}{waived})")

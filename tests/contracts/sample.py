@@ -11,6 +11,7 @@ from auditsvc.records import (
     Parent,
     Recipe,
     Record,
+    ReleaseTerms,
     Retirement,
     Revocation,
     Submission,
@@ -96,6 +97,23 @@ def a_retirement(asks: str = "ann", confirms: str | None = "bob") -> Retirement:
     )
 
 
+def some_terms(asks: str = "ann", confirms: str = "bob") -> ReleaseTerms:
+    """Not validated, as a program that writes to the ledger past the record's own rule would do."""
+    return ReleaseTerms.model_construct(
+        model="net", policy=a_digest(-1), policy_name="standard-1", datasets=(a_digest(3),), approvals=2,
+        reason="a test", proposal=a_digest(4), proposed_by=asks, confirmed_by=confirms, at=NOON,
+    )  # fmt: skip
+
+
 def one_of_each() -> tuple[Record, ...]:
     """A record for every table of the ledger that has rules of its own."""
-    return a_submission(), a_decision(), an_approval(), a_waiver(), a_revocation(), a_retirement(), a_candidate()
+    return (
+        a_submission(),
+        a_decision(),
+        an_approval(),
+        a_waiver(),
+        a_revocation(),
+        a_retirement(),
+        some_terms(),
+        a_candidate(),
+    )

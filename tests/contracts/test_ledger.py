@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.records import Approval, Candidate, Decision, Submission, Waiver
+from auditsvc.records import Approval, AuditedData, Candidate, Decision, Release, Submission, Waiver
 from tests.contracts.conftest import Both
 from tests.contracts.sample import (
     a_candidate,
@@ -19,7 +19,10 @@ from tests.contracts.sample import (
     a_submission,
     a_waiver,
     an_approval,
+    some_terms,
 )
+from tests.fakes import NOON
+from tests.web.sample import POLICY
 
 
 def test_a_record_reads_back_as_it_was_written(ledger: Both) -> None:
@@ -152,6 +155,34 @@ def test_a_key_is_retired_by_two_people(ledger: Both, confirms: str | None) -> N
         ledger.append(a_retirement("ann", confirms), actor="ann")
     ledger.append(a_retirement("ann", "bob"), actor="ann")
     assert ledger.size() == 1
+
+
+def test_terms_are_set_by_two_people(ledger: Both) -> None:
+    with pytest.raises(Conflict, match="can't confirm"):
+        ledger.append(some_terms("ann", "Ann"), actor="ann")
+    ledger.append(some_terms("ann", "bob"), actor="bob")
+    assert ledger.size() == 1
+
+
+def test_a_decision_that_is_superseded_is_neither_approved_nor_released(ledger: Both) -> None:
+    old, new = a_decision(), a_decision().model_copy(update={"outcome": "rejected"})
+    ledger.append(a_submission(), old, new, actor="ann")
+    sealed = Release(model="net", version="1", candidate=old.candidate, decision=old.digest, approvals=(), files=(),
+                     attestations=(), at=NOON)  # fmt: skip
+    for one in (an_approval(decision=old), sealed):
+        with pytest.raises(Conflict, match="superseded by a newer one"):
+            ledger.append(one, actor="bob")
+    other_data = old.model_copy(update={"data": (AuditedData(name="other", digest=a_digest(9), images=5),)})
+    ledger.append(other_data, an_approval(decision=new), actor="bob")
+    assert ledger.size() == 5
+
+
+def test_one_name_and_version_is_one_policy(ledger: Both) -> None:
+    ledger.append(POLICY, POLICY, actor="ann")
+    with pytest.raises(Conflict, match="standard version 1"):
+        ledger.append(POLICY.model_copy(update={"why": "easier"}), actor="ann")
+    ledger.append(POLICY.model_copy(update={"version": 2}), actor="ann")
+    assert ledger.size() == 2
 
 
 def test_every_record_has_one_event_in_the_log(ledger: Both) -> None:
