@@ -81,8 +81,8 @@ def short_summary(
         *(text.finding(group) for group in named),
         *text.others(rest),
         *(text.deciding(unknown, policy) if decision.outcome == "inconclusive" else ()),
-        *(_line("crashed", f"the check {name}; its rules are unknown") for name in crashed),
         *_bound(decision),
+        *(_line("crashed", f"the check {name}; its rules are unknown") for name in crashed),
     )
 
 

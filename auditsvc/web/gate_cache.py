@@ -23,7 +23,17 @@ from typing import TYPE_CHECKING
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from auditsvc.records import Alarm, Approval, Decision, Policy, RegistryFinding, Release, ReleaseTerms, Revocation, Submission
+from auditsvc.records import (
+    Alarm,
+    Approval,
+    Decision,
+    Policy,
+    RegistryFinding,
+    Release,
+    ReleaseTerms,
+    Revocation,
+    Submission,
+)
 from auditsvc.records.log_event import decode_event
 from auditsvc.services.gate_query import query_gate
 
