@@ -8,7 +8,9 @@ point is one half, or CTC logits with the blank last.  Decoding is differentiabl
 
 from __future__ import annotations
 
+import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -149,6 +151,12 @@ class Model:
                 f"architecture.json must name one output of {', '.join(names)}, not {self.card.output!r}"
             )
         return answers[names.index(self.card.output)]
+
+    def with_card(self, card: ArchitectureCard) -> Model:
+        """The same module and weights under another card; this model is left as it is."""
+        module = copy.copy(self.module)
+        module._forward_pre_hooks = OrderedDict()
+        return Model(module, card)
 
     def on(self, device: str) -> Model:
         """The same model, moved to this device."""

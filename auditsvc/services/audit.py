@@ -28,7 +28,8 @@ from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.records.terms import WATERMARK_CHECK
 from auditsvc.services.decisions import judge
 from auditsvc.services.exploration import discover_slices, find_exemplars
-from auditsvc.services.measurement import Cache, Sharding, guarded, measured, merged_shards, plan_shards
+from auditsvc.services.measurement import Cache, Sharding, guarded, is_measured, measured, merged_shards, plan_shards
+from auditsvc.services.parent_check import check_inputs
 from auditsvc.services.policies import slice_dataset
 from auditsvc.services.reporting import write_report
 from auditsvc.services.terms import binding_terms
@@ -76,20 +77,22 @@ def audit_candidate(
     cache: Cache | None = None,
     runner: Runner | None = None,
     sharding: Sharding | None = None,
+    expected_accuracy: float | None = None,
 ) -> AuditResult:
     """Measure a candidate, discover slices and exemplars, judge, move or clear the alias, and write the report.
 
     Run again after a kill, it finds what it did before and does the rest; a job's ``runner`` also keeps the result of
     each step.  ``formats`` are those of the report, none for no report.  With ``sharding`` the measuring is divided
-    among the workers of the runner.
+    among the workers of the runner.  ``expected_accuracy`` (0..1) is the parent's, as its owner states it.
 
     Raises:
+        InvalidInput: the parent does not see the images as it was trained to (``services.parent_check``).
         InvalidInput: a policy with rules about slices that neither the data set nor the policy's own ``slicing`` has,
             or a data set of another task or other classes than the model's.
         Unavailable: a disk, the registry or the keys failed; run it again.
     """
     runner, audit = runner or InlineRunner(), _Audit(ctx, candidate, policy, dataset, {} if cache is None else cache)
-    planned = runner.step("plan", partial(audit.plan, sharding))
+    planned = runner.step("plan", partial(audit.plan, sharding, expected_accuracy))
     shards = tuple(Shard.model_validate(one) for one in planned["shards"])
     results = runner.spread(shards)
     measured = runner.step("measure", partial(audit.measure, shards, results))
@@ -139,8 +142,12 @@ class _Audit:
         """The data set with the policy's slices; refused if a rule names one that is not there."""
         return slice_dataset(self.policy, self.dataset)
 
-    def plan(self, sharding: Sharding | None) -> Result:
-        """Check that the policy fits the data set; the shards, if any."""
+    def plan(self, sharding: Sharding | None, expected: float | None) -> Result:
+        """Check that the policy fits the data set, and the models its images; the shards, if any."""
+        sliced = self.sliced
+        if expected is not None or not is_measured(self.ctx, self.candidate, self.policy, sliced):
+            with self.ctx.progress.step("check the parent on some images"):
+                check_inputs(self.ctx, self.candidate, sliced, self.policy.seed, expected)
         self.ctx.ledger.append(self.policy, actor="auditsvc")
         for line in obstacles(self.ctx, self.candidate, self.policy, self.dataset):
             self.ctx.progress.say(line)

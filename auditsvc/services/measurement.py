@@ -151,6 +151,11 @@ def _known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset:
     return {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
 
 
+def is_measured(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> bool:
+    """Whether the evidence for every check of the policy is in the ledger; a policy with stages decides as it goes."""
+    return not policy.stages and None not in _known_evidence(ctx, candidate, policy, dataset).values()
+
+
 def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
     oldest = ctx.clock.now() - datetime.timedelta(days=policy.max_age_days)
     return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
