@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auditsvc.cli.output import (
+    ExpectAccuracy,
     Json,
     Licence,
     Model,
@@ -43,6 +44,7 @@ def audit(
         str | None,
         typer.Option(help="A policy file, or a shipped one by name. [default: the policy of the terms, or standard]"),
     ] = None,
+    expect_accuracy: ExpectAccuracy = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
     store: Store = None,
     json: Json = False,
@@ -60,7 +62,7 @@ def audit(
         slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
     facts = {"model": model, "source": source, "licence": licence}
     chosen = _chosen(ctx, version, candidate, parent, facts, person, data)
-    done = audit_candidate(ctx, chosen, rules, dataset)
+    done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=expect_accuracy)
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
 

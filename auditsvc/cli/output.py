@@ -32,6 +32,12 @@ PolicyName = Annotated[str, typer.Option("--policy", help="A policy file, or a s
 ModelName = Annotated[str, typer.Option("--model", help="The model's name in the registry.")]
 Source = Annotated[str, typer.Option(help="Where the parent comes from.")]
 Licence = Annotated[str, typer.Option(help="The parent's licence.")]
+ExpectAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="The parent's accuracy as its owner states it (0..1); the audit stops if it is not."
+    ),
+]
 Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand in the ledger.")]
 
 

@@ -84,6 +84,9 @@ class AuditRequest(Value):
     device: Annotated[
         Literal["cpu", "gpu"], Field(description="On which kind of worker; one audit never mixes the two.")
     ] = "cpu"
+    expect_accuracy: Annotated[
+        float | None, Field(ge=0, le=1, description="The parent's accuracy as its owner states it; stops if it is not.")
+    ] = None
 
 
 class ReleaseRequest(Value):

@@ -142,6 +142,7 @@ def _audit(request: AuditRequest, job: JobId, context: JobContext, runner: Runne
         context.dataset(request.data),
         runner=runner,
         sharding=Sharding(job, request.data, context.shard_work),
+        expected_accuracy=request.expect_accuracy,
     )
     return {
         "evidence": [item.digest for item in done.evidence],

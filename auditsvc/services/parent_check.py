@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
@@ -51,7 +52,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """Scores ``(N,)`` in 0..1, answers and targets ``(N,)`` of one form; ``sums`` are the rows' sums of outputs."""
+    """Scores ``(N,)`` in 0..1, answers and targets ``(N,)`` of one form; ``probabilities``: outputs sum to 1."""
 
     score: Numbers
     answer: NDArray[np.int64]
@@ -99,33 +100,40 @@ def check_inputs(
     task = task_named(candidate.task, dataset.classes)
     if parent.card.classes != dataset.classes or parent.card.task != dataset.ref.task:
         return  # refused with its own message where the models are measured
-    _check("the parent", parent, task, dataset, seed, _forms(parent.card, dataset), expected)
+    check_model("the parent", parent, task, dataset, seed, expected=expected)
     pruned = load_stored(ctx, candidate.files).on(ctx.device)
     if pruned.card.preprocessing != parent.card.preprocessing:
-        own = parent.card.preprocessing or Preprocessing()
-        forms = {"the parent's preprocessing": own}
-        _check("the candidate", pruned, task, dataset, seed, forms, None, alone=False)
+        forms = {"the parent's preprocessing": parent.card.preprocessing or Preprocessing()}
+        check_model("the candidate", pruned, task, dataset, seed, forms=forms)
 
 
-def _check(
-    name: str, model: Model, task: Task, dataset: Dataset, seed: int, forms: dict[str, Preprocessing],
-    expected: float | None, *, alone: bool = True,
+def check_model(
+    name: str, model: Model, task: Task, dataset: Dataset, seed: int, *,
+    forms: dict[str, Preprocessing] | None = None, expected: float | None = None,
 ) -> None:  # fmt: skip
+    """Stop where ``model`` answers like guessing, not as ``expected``, or better in another form of the images.
+
+    With ``forms`` these alone are tried, and a model that is only bad is no reason to stop.
+
+    Raises:
+        InvalidInput: see ``check_inputs``.
+    """
     chosen = _sample(dataset, seed)
     given = _answers(model, task, dataset, chosen)
     if given is None:
         return
-    trials = [] if len(chosen) < FEWEST else list(_tried(model, task, dataset, chosen, given, forms))
+    tried = _forms(model.card, dataset, chosen) if forms is None else forms
+    trials = [] if len(chosen) < FEWEST else list(_tried(model, task, dataset, chosen, given, tried))
     better = [one for one in trials if one.gain >= MARGIN and one.p * len(trials) <= LEVEL]
-    reason = _reason(given, expected) if alone else ""
+    reason = _reason(given, expected) if forms is None else ""
     if not reason and better and expected is None:
         reason = "another form of the images is significantly better"
     if reason:
         raise _stopped(name, dataset, given, reason, trials)
-    if alone and given.probabilities and model.card.output_activation is None:
+    if forms is None and given.probabilities and model.card.output_activation is None:
         raise InvalidInput(
             f"{name}'s outputs are probabilities, so calibration, attacks and distillation would be wrong: declare it "
-            'with --probabilities, or "output_activation": "softmax" in architecture.json'
+            'with "output_activation": "softmax" in architecture.json'
         )
 
 
@@ -190,18 +198,12 @@ def _answers(model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int6
     return Answers(columns[0].astype(np.float64), columns[1], columns[2], likely)
 
 
-def _forms(card: ArchitectureCard, dataset: Dataset) -> dict[str, Preprocessing]:
-    """Common forms of an image that are not the card's."""
+def _forms(card: ArchitectureCard, dataset: Dataset, chosen: NDArray[np.int64]) -> dict[str, Preprocessing]:
+    """Common forms of an image that are not the card's, those that change one thing first."""
     now = card.preprocessing or Preprocessing()
     plain = now.model_copy(update={"range": (0.0, 1.0), "mean": (), "std": (), "channels": "rgb"})
     channels = card.input.channels
-    forms = {
-        f"the preprocessing {name!r} ({_fields(fields)})": plain.model_copy(update=fields)
-        for name, fields in PRESETS.items()
-    }
-    mean, std = _statistics(card, dataset)
-    own = ", ".join(f"{value:.3f}" for value in mean), ", ".join(f"{value:.3f}" for value in std)
-    forms[f"these images' own mean ({own[0]}) and std ({own[1]})"] = plain.model_copy(update={"mean": mean, "std": std})
+    forms: dict[str, Preprocessing] = {}
     forms["inverted brightness (range: [1, 0])"] = now.model_copy(update={"range": now.range[::-1]})
     if channels == 3:
         other = "rgb" if now.channels == "bgr" else "bgr"
@@ -214,6 +216,13 @@ def _forms(card: ArchitectureCard, dataset: Dataset) -> dict[str, Preprocessing]
                 forms[f"resize {mode}{', antialias' if smooth else ''}"] = now.model_copy(update={"resize": changed})
         whole = now.resize.model_copy(update={"size": (card.input.height, card.input.width)})
         forms["resize to the whole input, no crop"] = now.model_copy(update={"resize": whole, "crop": None})
+    forms |= {
+        f"the preprocessing {name!r} ({_fields(fields)})": plain.model_copy(update=fields)
+        for name, fields in PRESETS.items()
+    }
+    mean, std = _statistics(card, next(dataset.batches(FIRST, chosen[:FIRST])).images)
+    own = ", ".join(f"{value:.3f}" for value in mean), ", ".join(f"{value:.3f}" for value in std)
+    forms[f"these images' own mean ({own[0]}) and std ({own[1]})"] = plain.model_copy(update={"mean": mean, "std": std})
     return {form: made for form, made in forms.items() if made != now and not made.faults(channels)}
 
 
@@ -221,9 +230,9 @@ def _fields(fields: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in fields.items()) or "images as they are"
 
 
-def _statistics(card: ArchitectureCard, dataset: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over the first images."""
-    images = fitted(next(dataset.batches(FIRST)).images, card)
+def _statistics(card: ArchitectureCard, given: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over these images."""
+    images = fitted(given, card)
     if images.shape[1] not in (1, card.input.channels):
         images = images.mean(dim=1, keepdim=True)
     mean, std = images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).clamp(min=1e-3).tolist()
@@ -231,7 +240,8 @@ def _statistics(card: ArchitectureCard, dataset: Dataset) -> tuple[tuple[float, 
 
 
 def _tried(
-    model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int64], given: Answers, forms: dict[str, Preprocessing]
+    model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int64], given: Answers,
+    forms: dict[str, Preprocessing],
 ) -> Iterator[Trial]:  # fmt: skip
     """Every form on the first images, the promising ones on all; each compared with what was given."""
     for form, made in forms.items():
