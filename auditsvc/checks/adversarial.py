@@ -231,6 +231,7 @@ class Adversarial(Check):
 
     def _weaknesses(self, case: EvalContext, model: Model) -> tuple[str, ...]:
         """Why the attack proves nothing about one model; empty where nothing speaks against it."""
+        model = model.layers
         ball = Ball("Linf", max(self.budgets) / 255)
         batches = list(case.batches(case.sample(min(self.images, COMPARED))))
         if not batches:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
 from auditsvc.cli.output import (
     ExpectAccuracy,
     Json,
@@ -26,17 +27,23 @@ from auditsvc.cli.output import (
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from auditsvc.datasets import Dataset
     from auditsvc.ports import Context
     from auditsvc.records import Candidate, Policy
     from auditsvc.services.audit import AuditResult
+    from auditsvc.services.model_store import Question
 
 
 def audit(
     data: Annotated[Path, typer.Option(help="The data set: a folder with dataset.yaml and metadata.csv.")],
     model: ModelName,
     version: Annotated[str | None, typer.Option(help="A version that was submitted.")] = None,
-    candidate: Annotated[Path | None, typer.Option(help="Or: a model folder that was pruned elsewhere.")] = None,
-    parent: Annotated[Path | None, typer.Option(help="Its parent's folder, with --candidate.")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="Or: a model folder or an ONNX file that was pruned elsewhere.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Its parent, with --candidate: a folder, an ONNX file, ...")
+    ] = None,
     source: Source = "not stated",
     licence: Licence = "not stated",
     person: Person = "nobody",
@@ -46,6 +53,15 @@ def audit(
     ] = None,
     expect_accuracy: ExpectAccuracy = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
+    mark: Annotated[
+        Path | None,
+        typer.Option(help="Watermark the candidate first, fitted to this data set, which is not the audited one."),
+    ] = None,
+    classes: Classes = None,
+    image: Image = None,
+    output: Output = None,
+    decoding: Layout = None,
+    confidence: Confidence = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -61,7 +77,8 @@ def audit(
     if candidate is not None:
         slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
     facts = {"model": model, "source": source, "licence": licence}
-    chosen = _chosen(ctx, version, candidate, parent, facts, person, data)
+    question = question_from(dataset, classes, image, output, decoding, confidence)
+    chosen = _chosen(ctx, version, (candidate, parent), question, facts, person, dataset, mark)
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=expect_accuracy)
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
@@ -70,28 +87,35 @@ def audit(
 def _chosen(
     ctx: Context,
     version: str | None,
-    folder: Path | None,
-    parent: Path | None,
+    pair: tuple[str | None, str | None],
+    question: Question,
     facts: dict[str, str],
     person: str,
-    data: Path,
+    dataset: Dataset,
+    mark: Path | None,
 ) -> Candidate:
-    """The candidate to audit: a submitted version, or a model folder that is admitted now."""
+    """The candidate to audit: a submitted version, or a model that is admitted now."""
     from auditsvc.errors import NotFound
     from auditsvc.records import Candidate, Submission
     from auditsvc.services.candidates import admit, register_parent, submit
+    from auditsvc.services.model_store import question_of, resolve_parent
+    from auditsvc.services.watermarking import WatermarkOptions
 
-    if version is not None and folder is None:
+    given, parent = pair
+    if version is not None and given is None:
         known = ctx.ledger.find(Submission, f"{facts['model']}/{version}")
         if not known:
             raise NotFound(f"no candidate was submitted as {facts['model']} version {version}")
         return ctx.ledger.get(Candidate, known[-1].candidate)
-    if folder is None or parent is None:
-        raise InvalidInput("say what to audit: --version N, or --candidate FOLDER with --parent FOLDER")
+    if given is None or parent is None:
+        raise InvalidInput("say what to audit: --version N, or --candidate MODEL with --parent MODEL")
     if person == "nobody":
         raise InvalidInput("say who submits the candidate with --as NAME; who submits can't approve")
-    dense, parent_version = register_parent(ctx, parent, facts)
-    admitted = admit(ctx, folder, dense, ctx.datasets.open(data))
+    calibration = ctx.datasets.open(mark) if mark else None
+    with resolve_parent(ctx, parent, question, layers=False) as folder:
+        dense, parent_version = register_parent(ctx, folder, facts)
+    with resolve_parent(ctx, given, question_of(ctx, dense), layers=False) as folder:
+        admitted = admit(ctx, folder, dense, dataset, WatermarkOptions() if mark else None, calibration)
     submit(ctx, admitted, parent_version, person)
     return admitted
 

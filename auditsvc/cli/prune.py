@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
 from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.cli.watermark import MixupQueries, QueriesFrom
 from auditsvc.errors import InvalidInput
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from auditsvc.ports import Context
     from auditsvc.pruning import Ladder
     from auditsvc.records import Candidate, Parent, Recipe, Timing
-    from auditsvc.services.model_store import Question
     from auditsvc.services.sweep import Sweep
     from auditsvc.services.watermarking import WatermarkOptions
 
@@ -189,9 +189,11 @@ def prune(
     seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
     recipe: Annotated[Path | None, typer.Option(help="A whole recipe as JSON, instead of the options above.")] = None,
     onnx: Annotated[bool, typer.Option(help="Also write the model as ONNX, checked against the weights.")] = False,
-    classes: Annotated[str | None, typer.Option(help="Of an ONNX parent: class names, separated by commas.")] = None,
-    image: Annotated[str, typer.Option(help="Of an ONNX parent: channels x height x width.")] = "3x224x224",
-    output: Annotated[str | None, typer.Option(help="Of an ONNX parent: the output that is audited.")] = None,
+    classes: Classes = None,
+    image: Image = None,
+    output: Output = None,
+    decoding: Layout = None,
+    confidence: Confidence = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Find the smallest candidate that --policy approves.")] = False,
     ladder: Annotated[
         Words, typer.Option(help="With --sweep: METHOD:TARGET=A,B,C;OTHER=N; may be repeated, most promising first.")
@@ -223,7 +225,8 @@ def prune(
     fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
     fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
-    with resolve_parent(ctx, parent, _question(classes, image, output)) as folder:
+    question = question_from(images, classes, image, output, decoding, confidence)
+    with resolve_parent(ctx, parent, question) as folder:
         dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:
         dataset = ctx.datasets.open(audited)
@@ -234,21 +237,6 @@ def prune(
     marking = WatermarkOptions(recipient, ctx.datasets.open(queries) if queries else None, mixup_queries)
     candidate = _made(ctx, dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, onnx=onnx)
     _submit_and_print(ctx, candidate, dense, images, version, person, json=json)
-
-
-def _question(classes: str | None, image: str, output: str | None) -> Question | None:
-    """What an ONNX file does not declare about itself."""
-    from auditsvc.models import InputSpec
-    from auditsvc.services.model_store import Question
-
-    if classes is None:
-        return None
-    try:
-        channels, height, width = (int(number) for number in image.split("x"))
-        spec = InputSpec(channels=channels, height=height, width=width)
-    except ValueError as error:
-        raise InvalidInput(f"--image takes CHANNELSxHEIGHTxWIDTH, for instance 3x224x224, not {image!r}") from error
-    return Question(tuple(name.strip() for name in classes.split(",")), spec, output)
 
 
 def _made(

@@ -147,6 +147,9 @@ class EvalContext:
     compiled: dict[int, Outputs] = field(default_factory=dict, repr=False)
     adversarial: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     """The candidate's attacked images by attack and batch, up to ``KEPT_BYTES`` for each batch's attack."""
+    also: tuple[Outputs, ...] = field(default=(), repr=False)
+    """The other ways in which the candidate's files answer images: a runtime file, one image at a time.  On untouched
+    images the worst of all counts, image by image, because any of them may be what is used."""
 
     def compare(self, name: str, disturb: Disturbance | None = None) -> Iterator[Reading]:
         """Both models on the same disturbed images: ``score.NAME``, ``parent.NAME`` and ``drop.NAME``."""
@@ -260,7 +263,10 @@ class EvalContext:
             for batch in self.batches(None):
                 images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, answers in zip(models, found, strict=True):
-                    self._write(answers, start, self._compiled(model, images)(images), batch.targets)
+                    part = answers[start : start + len(batch.targets)]
+                    self._write(part, 0, self._compiled(model, images)(images), batch.targets)
+                    if disturb is None and model is self.candidate:
+                        self._keep_worst(part, images, batch.targets)
                 start += len(batch.indices)
         return [packed(answers) for answers in found]
 
@@ -307,6 +313,13 @@ class EvalContext:
 
     def _batches(self) -> int:
         return -(-self.dataset.ref.images // self.batch_size)
+    def _keep_worst(self, part: Predictions, images: Tensor, targets: Tensor) -> None:
+        """Where another run of the candidate's files scores lower, its answer takes the place of the model's."""
+        for run in self.also:
+            other = empty_predictions(len(targets), self.task.tally_size)
+            self._write(other, 0, run(images), targets)
+            lower = other["score"] < part["score"]
+            part[lower] = other[lower]
 
     def _write(self, answers: Predictions, start: int, outputs: Tensor, targets: Tensor) -> None:
         part = answers[start : start + len(targets)]

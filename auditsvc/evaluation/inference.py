@@ -32,6 +32,7 @@ _WARM = 3
 def fold_batchnorm(model: Model) -> Outputs:
     """The fused model, or the model itself where its class can't be traced or fusing moves an output.
 
+    Of a file that a runtime runs it is the layers that the file was converted to.
     Moved means: by more than 1e-4 of the largest output, on images of noise.  An accelerator runs ``in_steps``.
     """
     device = next((tensor.device for tensor in model.module.state_dict().values()), torch.device("cpu"))
@@ -40,6 +41,7 @@ def fold_batchnorm(model: Model) -> Outputs:
 
 
 def _fused(model: Model, device: torch.device) -> Outputs:
+    model = model.layers
     try:
         graph = fx.symbolic_trace(model.module)
         copy = Model(fuse(graph), model.card) if not hasattr(model.module, "outputs") else model
@@ -95,7 +97,7 @@ def compile_model(model: Model, sample: Tensor) -> Outputs:
     Only modules without data-dependent branches are compiled (tracing them symbolically would fail), and only
     class outputs; the copy must agree with the model on the sample to a tenth of what ``CLOSE`` allows.
     """
-    if sample.device.type != "cpu" or hasattr(model.module, "outputs"):
+    if sample.device.type != "cpu" or hasattr(model.module, "outputs") or hasattr(model.module, "layers_for"):
         return model
     shaped = sample.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():

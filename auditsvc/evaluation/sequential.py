@@ -142,7 +142,8 @@ class StageContext(EvalContext):
             for batch in self.batches(new) if len(new) else ():
                 images = batch.images if disturb is None else disturb(batch.images, self.seeds(stream, batch))
                 for model, shelf in zip(models, shelves, strict=True):
-                    self._put(shelf, batch, self._compiled(model, images)(images))
+                    worst = disturb is None and model is self.candidate
+                    self._put(shelf, batch, self._compiled(model, images)(images), images if worst else None)
         return [packed(shelf[self._stage.chosen]) for shelf in shelves]
 
     def _attacked(
@@ -179,8 +180,10 @@ class StageContext(EvalContext):
         lacking = np.any([np.isnan(shelf["score"][self._stage.chosen[wanted]]) for shelf in shelves], axis=0)
         return np.asarray(wanted[lacking])
 
-    def _put(self, shelf: Predictions, batch: Batch, outputs: torch.Tensor) -> None:
+    def _put(self, shelf: Predictions, batch: Batch, outputs: torch.Tensor, images: torch.Tensor | None = None) -> None:
         numbers = batch.indices.cpu().numpy()
         part = empty_predictions(len(numbers), self.task.tally_size)
         self._write(part, 0, outputs, batch.targets)
+        if images is not None:
+            self._keep_worst(part, images, batch.targets)
         shelf[numbers] = part

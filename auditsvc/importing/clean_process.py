@@ -1,7 +1,8 @@
 """Clean child processes: isolated Python, an environment without secrets, a separate folder, a time limit.
 
 The child reads a job as JSON from its folder and writes one JSON line for each finished part.  Tensors pass through
-safetensors files in the same folder; nothing is pickled in either direction.
+safetensors files in the same folder; nothing is pickled in either direction.  ``run_clean`` runs one job to its end,
+``CleanSession`` keeps a child for many requests.
 
 Also the files that a model folder may hold, by name, size and content: a pickle named ``model.safetensors`` is
 refused as a pickle.
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from auditsvc.models import CARD, WEIGHTS
 from auditsvc.models.model_files import HEAD_BYTES, foreign
 
 ONNX = "model.onnx"
-"""The same model for other runtimes; written by auditsvc alongside the weights, never read back as the model."""
+"""Alongside weights: the same model for other runtimes, exported by auditsvc from these weights.  Without weights: the
+model itself, which ONNX Runtime runs as it is (``importing.onnx_session``)."""
 
 LIMITS: dict[str, int] = {
     WEIGHTS: 4 * 2**30,
@@ -40,7 +43,10 @@ LIMITS: dict[str, int] = {
 }
 """The files that a model folder may hold, and how many bytes each may have."""
 
-NEEDED = (WEIGHTS, CARD)
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder has a card, and the weights or the ONNX file that the card describes."""
+    return (folder / CARD).is_file() and any((folder / name).is_file() for name in (WEIGHTS, ONNX))
 
 
 def inspect_folder(folder: Path) -> tuple[str, ...]:
@@ -48,7 +54,9 @@ def inspect_folder(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         return (f"{folder} is not a folder",)
     paths = sorted(folder.iterdir())
-    reasons = [f"{name} is missing" for name in NEEDED if name not in {path.name for path in paths}]
+    names = {path.name for path in paths}
+    reasons = [f"{CARD} is missing"] if CARD not in names else []
+    reasons += [f"{WEIGHTS} is missing"] if not names & {WEIGHTS, ONNX} else []
     return (*reasons, *(reason for path in paths for reason in _faults(path)))
 
 
@@ -92,13 +100,7 @@ def run_clean(
     Raises:
         Unavailable: the child ran out of time, died, or answered nonsense; its last words are quoted.
     """
-    (folder / "job.json").write_text(json.dumps(job), "utf-8")
-    command = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, module, str(folder / "job.json")]
-    with (folder / "stderr.txt").open("wb") as errors:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
-            command, cwd=folder, env=_environment(folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=errors, start_new_session=True,
-        )  # fmt: skip
+    child = _start(["-c", _START, _ROOT, module], job, folder, subprocess.DEVNULL)
     late = threading.Event()
 
     def stop() -> None:
@@ -121,6 +123,82 @@ def run_clean(
     if code != 0:
         raise Unavailable(f"the clean process ({module}) ended with {code}: {_last_words(folder)}")
     return answers
+
+
+class CleanSession:
+    """A clean child that answers one request after another until it is closed or collected; started when first asked.
+
+    ``script`` is run by path, so that it imports nothing but what it names and starts in a fraction of a second.  Both
+    the first request (the job itself) and each later one get one JSON line.
+    """
+
+    def __init__(self, script: Path, job: Mapping[str, Any]) -> None:
+        self._script, self._job = script, job
+        self._scratch = tempfile.TemporaryDirectory(prefix="auditsvc-clean-")
+        self.folder = Path(self._scratch.name)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._first: dict[str, Any] = {}
+
+    def start(self, *, seconds: float) -> dict[str, Any]:
+        """The child's answer to its job; the same one when asked again.  Raises as ``ask``."""
+        with self._lock:
+            if self._child is None:
+                self._child = _start([str(self._script)], self._job, self.folder, subprocess.PIPE)
+                weakref.finalize(self, _end, self._child)
+                self._first = self._read(self._child, seconds)
+            return self._first
+
+    def ask(self, request: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
+        """The child's answer to one request.
+
+        Raises:
+            Unavailable: it ran out of time, died, or answered something that is not JSON.
+        """
+        self.start(seconds=seconds)
+        with self._lock:
+            child = self._child
+            if child is None or child.stdin is None:
+                raise Unavailable("the clean process has no input")
+            try:
+                child.stdin.write(json.dumps(request).encode() + b"\n")
+                child.stdin.flush()
+            except OSError as error:
+                raise Unavailable(f"the clean process ended: {_last_words(self.folder)}") from error
+            return self._read(child, seconds)
+
+    def _read(self, child: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
+        timer = threading.Timer(seconds, _kill, (child,))
+        timer.start()
+        try:
+            answer = next(_answers(child, lambda: None), None)
+        finally:
+            timer.cancel()
+        if answer is None:
+            code = child.wait()
+            why = "out of time or memory" if code == -signal.SIGKILL else f"with {code}"
+            raise Unavailable(f"the clean process ({self._script.stem}) ended {why}: {_last_words(self.folder)}")
+        return answer
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    _kill(child)
+    child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream:
+            with suppress(OSError):
+                stream.close()
+
+
+def _start(command: list[str], job: Mapping[str, Any], folder: Path, stdin: int) -> subprocess.Popen[bytes]:
+    """An isolated child with its job in a file of ``folder``."""
+    (folder / "job.json").write_text(json.dumps(job), "utf-8")
+    with (folder / "stderr.txt").open("wb") as errors:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
+            [sys.executable, "-I", "-X", "utf8", *command, str(folder / "job.json")],
+            cwd=folder, env=_environment(folder), stdin=stdin, stdout=subprocess.PIPE,
+            stderr=errors, start_new_session=True,
+        )  # fmt: skip
 
 
 def _environment(folder: Path) -> dict[str, str]:

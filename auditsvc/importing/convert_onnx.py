@@ -1,56 +1,40 @@
 """Child process that converts ONNX: parse, fold shape arithmetic, and write the network as data.
 
-Run by ``auditsvc.importing.from_onnx`` only.  Shape arithmetic (Shape, Gather, Concat, ...) is evaluated, not
-translated: ONNX Runtime runs the graph at two batch sizes; a number equal to the batch size both times is the batch
-size, and everything else must be the same twice.
+Run by ``auditsvc.importing.from_onnx`` only.  What does not depend on the content of the images (shape arithmetic,
+grids, weights that are computed from weights) is evaluated, not translated: ONNX Runtime runs the graph at two batch
+sizes; a number equal to the batch size both times is the batch size, and everything else must be the same twice.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from auditsvc.errors import Refused
 from auditsvc.importing.onnx_operators import Values, translate
 from auditsvc.importing.process_limits import confine
+from auditsvc.importing.subprocess_onnx import ERRORS, as_input, channels_last, in_one_line, read
 
 BATCHES = (2, 3)
 """Both prime and small, so that neither is likely to be a number of channels by chance at both."""
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The model, with local functions inlined.
+def evaluate(model: onnx.ModelProto, images: NDArray[Any], names: list[str]) -> list[NDArray[Any]]:
+    """The values of these names for these images.
 
     Raises:
-        Refused: weights outside the file and its one companion ``<name>.data``, or not valid ONNX.
+        Refused: ONNX Runtime can't run the graph, in its words.
     """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-        for tensor in model.graph.initializer:
-            outside = {entry.value for entry in tensor.external_data if entry.key == "location"}
-            if outside - {f"{path.name}.data"}:
-                raise Refused(f"weights lie in {', '.join(sorted(outside))}; only {path.name}.data may hold them")
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-        return inliner.inline_local_functions(model)
-    except DecodeError as error:
-        raise Refused("not an ONNX file") from error
-    except (onnx.checker.ValidationError, ValueError, OSError, RuntimeError) as error:
-        raise Refused(f"not a valid ONNX model: {str(error).splitlines()[0][:300]}") from error
-
-
-def evaluate(model: onnx.ModelProto, images: NDArray[np.float32], names: list[str]) -> list[NDArray[Any]]:
-    """The values of these names for these images."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     known = {output.name for output in shown.graph.output}
@@ -59,73 +43,126 @@ def evaluate(model: onnx.ModelProto, images: NDArray[np.float32], names: list[st
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values: list[NDArray[Any]] = session.run(names, {session.get_inputs()[0].name: images})
+    try:
+        session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        values: list[NDArray[Any]] = session.run(names, {session.get_inputs()[0].name: images})
+    except ERRORS as error:
+        raise Refused(f"ONNX Runtime can't run it: {in_one_line(error)}") from error
     return values
 
 
-def free_batch(model: onnx.ModelProto) -> bool:
-    """Make the batch size of the input free; whether it was fixed."""
-    (image,) = [item for item in model.graph.input if item.name not in {w.name for w in model.graph.initializer}]
-    first = image.type.tensor_type.shape.dim[0]
-    fixed = bool(first.HasField("dim_value"))
-    if fixed:
-        first.Clear()
-        first.dim_param = "batch"
-        for item in (*model.graph.output, *model.graph.value_info):
-            if item.type.tensor_type.shape.dim:
-                item.type.tensor_type.shape.dim[0].Clear()
-                item.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return fixed
+@dataclass(frozen=True)
+class ImagePort:
+    """The image input: its name, number type and layout, and the batch size that the graph fixes, if it does."""
+
+    name: str
+    kind: str
+    sizes: list[int | str]
+    fixed: int | None
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, image: tuple[int, ...]) -> ImagePort:
+        """The one input that is no stored weight; sizes that it leaves open become those of ``image``, (C, H, W)."""
+        stored = {tensor.name for tensor in model.graph.initializer}
+        inputs = [item for item in model.graph.input if item.name not in stored]
+        if len(inputs) != 1:
+            names = ", ".join(item.name for item in inputs)
+            raise Refused(f"the graph has {len(inputs)} inputs ({names}); one image input is needed")
+        kinds = {1: "float32", 10: "float16", 11: "float64", 2: "uint8"}
+        dims, kind = inputs[0].type.tensor_type.shape.dim, kinds.get(inputs[0].type.tensor_type.elem_type)
+        if len(dims) != 4 or kind is None:
+            raise Refused(f"the input {inputs[0].name} takes no images: four dimensions of floats or bytes are needed")
+        sizes: list[int | str] = [dim.dim_value if dim.HasField("dim_value") else "open" for dim in dims]
+        order = (image[1], image[2], image[0]) if channels_last(sizes, image) else image
+        for dim, size in zip(dims[1:], order, strict=True):
+            dim.dim_value = size
+        first = sizes[0]
+        return cls(inputs[0].name, kind, sizes, first if isinstance(first, int) and first > 0 else None)
+
+    def given(self, images: NDArray[Any], size: int) -> NDArray[Any]:
+        """So many images, or as many as the graph fixes, as the graph takes them."""
+        return as_input(images[: self.fixed or size], self.sizes, self.kind)
 
 
-def convert(job: dict[str, Any], folder: Path) -> None:
-    """Write ``arguments.json``, ``weights.safetensors``, and the answers of ONNX Runtime to compare with."""
-    model = read(Path(job["onnx"]))
+def convert(job: dict[str, Any], folder: Path) -> bool:
+    """Write ``arguments.json``, ``weights.safetensors``, and the answers of ONNX Runtime to compare with.
+
+    True for a graph that computes in half precision.
+    """
+    try:
+        model = inliner.inline_local_functions(read(Path(job["onnx"])))
+    except ValueError as error:
+        raise Refused(str(error)) from error
     images = load_file(job["images"])["images"]
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    inputs = [item.name for item in model.graph.input if item.name not in stored]
-    if len(inputs) != 1:
-        raise Refused(f"the graph has {len(inputs)} inputs ({', '.join(inputs)}); one image input is needed")
+    port = ImagePort.of(model, images.shape[1:])
+    if port.fixed and port.fixed > len(images):
+        raise Refused(f"the batch size is fixed at {port.fixed}: export it with a free one")
     outputs = [item.name for item in model.graph.output]
     answer: str = job["output"] or (outputs[0] if len(outputs) == 1 else "")
     if answer not in outputs:
         raise Refused(f"name one output of {', '.join(outputs)}")
-    was_fixed = free_batch(model)
+    (folder / "answers.safetensors").write_bytes(_answers(model, port, images, answer))
     inferred = onnx.shape_inference.infer_shapes(model)
-    values = Values(stored, _whole_numbers(inferred, images, stored), BATCHES, _sizes(inferred))
-    arguments, weights = translate(model, values, inputs[0], answer, was_fixed=was_fixed)
+    values = _known(inferred, port, images)
+    arguments, weights = translate(model, values, port.name, answer, front=_in_front(port, images.shape[1:]))
     (folder / "arguments.json").write_text(json.dumps(arguments), "utf-8")
     plain = {name: np.ascontiguousarray(value).reshape(value.shape) for name, value in weights.items()}
     save_file(plain, folder / "weights.safetensors")
-    if was_fixed:
-        one_by_one = [evaluate(read(Path(job["onnx"])), images[i : i + 1], [answer])[0] for i in range(len(images))]
-        answers = np.concatenate(one_by_one)
-    else:
-        answers = evaluate(model, images, [answer])[0]
-    save_file({"answers": np.ascontiguousarray(answers)}, folder / "answers.safetensors")
+    return any(tensor.dtype == np.float16 for tensor in values.stored.values())
+
+
+def _answers(model: onnx.ModelProto, port: ImagePort, images: NDArray[Any], answer: str) -> bytes:
+    step = port.fixed or len(images)
+    parts = [images[start : start + step] for start in range(0, len(images) - step + 1, step)]
+    made = [evaluate(model, as_input(part, port.sizes, port.kind), [answer])[0] for part in parts]
+    return bytes(save({"answers": np.ascontiguousarray(np.concatenate(made).astype(np.float32))}))
+
+
+def _in_front(port: ImagePort, image: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Nodes that bring ``(N, C, H, W)`` in 0..1 into the form that the graph takes."""
+    steps: list[tuple[str, dict[str, Any]]] = [("Scale", {"factor": 255.0})] if port.kind == "uint8" else []
+    if channels_last(port.sizes, image):
+        steps.append(("Transpose", {"perm": [0, 2, 3, 1]}))
+    names = [*(f"{port.name} as given {place}" for place in range(len(steps))), port.name]
+    return [{"op": op, "in": [names[place]], "out": names[place + 1], "at": at} for place, (op, at) in enumerate(steps)]
+
+
+def _known(inferred: onnx.ModelProto, port: ImagePort, images: NDArray[Any]) -> Values:
+    """All that does not depend on what is in the images, at two batch sizes: weights, and what is computed from them
+    and from shapes."""
+    graph, moving = inferred.graph, {port.name}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    still: list[str] = []
+    for node in graph.node:
+        inside = {name for one in node.attribute for item in one.g.node for name in item.input}
+        if node.op_type not in ("Shape", "Size") and moving & {*node.input, *inside}:
+            moving |= set(node.output)
+        else:
+            still += [name for name in node.output if name]
+    values = Values(stored, {}, BATCHES, _sizes(inferred), port.fixed, {}, _opset(inferred))
+    if not still:
+        return values
+    first, second = (evaluate(inferred, port.given(images, size), still) for size in BATCHES)
+    for name, one, two in zip(still, first, second, strict=True):
+        if one.shape == two.shape and np.array_equal(one, two, equal_nan=one.dtype.kind == "f"):
+            stored[name] = one
+        elif one.dtype.kind in "iu":
+            values.wholes[name] = (one, two)
+        elif len(one) == BATCHES[0] and np.array_equal(one[:1].repeat(len(two), 0), two):
+            values.rows[name] = one[:1]
+    return values
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
 
 
 def _sizes(inferred: onnx.ModelProto) -> dict[str, list[int]]:
-    """The shape of every value inside the graph; sizes that are not fixed read as 0."""
+    """The shape of every value of the graph; sizes that are not fixed read as 0."""
     return {
         item.name: [dim.dim_value for dim in item.type.tensor_type.shape.dim]
-        for item in (*inferred.graph.value_info, *inferred.graph.output)
+        for item in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
     }
-
-
-def _whole_numbers(
-    inferred: onnx.ModelProto, images: NDArray[np.float32], stored: dict[str, NDArray[Any]]
-) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Every whole-number value inside the graph that depends on the shape of the input, at both batch sizes."""
-    kinds = {item.name: item.type.tensor_type.elem_type for item in inferred.graph.value_info}
-    whole = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-    made = [name for node in inferred.graph.node for name in node.output]
-    names = [name for name in made if kinds.get(name) in whole and name not in stored]
-    if not names:
-        return {}
-    first, second = (evaluate(inferred, images[:size], names) for size in BATCHES)
-    return dict(zip(names, zip(first, second, strict=True), strict=True))
 
 
 def main(job_file: Path) -> None:
@@ -133,11 +170,12 @@ def main(job_file: Path) -> None:
     confine()
     job: dict[str, Any] = json.loads(job_file.read_text("utf-8"))
     reasons: list[str] = []
+    half = False
     try:
-        convert(job, job_file.parent)
+        half = convert(job, job_file.parent)
     except Refused as error:
         reasons = [str(error).splitlines()[0], *error.reasons]
-    sys.stdout.write(json.dumps({"reasons": reasons}) + "\n")
+    sys.stdout.write(json.dumps({"reasons": reasons, "half": half}) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,20 @@ Array = NDArray[Any]
 
 @dataclass
 class Values:
-    """What is known without running the network: stored tensors, whole numbers at two batch sizes, shapes."""
+    """What is known without running the network.
+
+    ``stored``: tensors that are the same for every image and batch; ``wholes``: whole numbers at two batch sizes;
+    ``rows``: one row of what is repeated for each image; ``sizes``: shapes, where the batch may read as 0; ``fixed``:
+    the batch size that the graph fixes.
+    """
 
     stored: dict[str, Array]
     wholes: dict[str, tuple[Array, Array]]
     batches: tuple[int, int]
     sizes: dict[str, list[int]]
+    fixed: int | None
+    rows: dict[str, Array]
+    opset: int
 
     def numbers(self, name: str) -> list[int]:
         """Whole numbers that do not depend on the batch size; the batch size itself reads as -1.
@@ -59,15 +67,16 @@ class Writer:
     """The network as it grows: nodes in order, weights by name, and the stored tensors that no layer owns."""
 
     values: Values
-    was_fixed: bool
+    image: str
+    taken: set[str]
     nodes: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
 
     def add(self, op: str, inputs: list[str], outputs: list[str], at: dict[str, Any], **weights: Array | None) -> None:
         """One node of the converted graph; its weights are stored under its number."""
-        place = len(self.nodes)
         names = [self._source(name) for name in inputs]
+        place = len(self.nodes)
         out: str | list[str] = outputs[0] if len(outputs) == 1 and op != "Split" else outputs
         self.nodes.append({"op": op, "in": names, "out": out, "at": at})
         for name, value in weights.items():
@@ -76,12 +85,22 @@ class Writer:
 
     def _source(self, name: str) -> str:
         """The name of a value; a stored tensor becomes a constant of the converted graph."""
-        if name not in self.values.stored:
+        known = self.values.rows.get(name, self.values.stored.get(name))
+        if known is None:
             return name
         if name not in self.constants:
-            self.constants[name] = f"constant_{len(self.constants)}"
-            self.weights[self.constants[name]] = self.values.stored[name].astype(np.float32)
-        return self.constants[name]
+            number = len(self.constants)
+            while f"constant_{number}" in self.taken:
+                number += 1
+            self.constants[name] = f"constant_{number}"
+            self.taken.add(self.constants[name])
+            self.weights[self.constants[name]] = known.astype(np.float32)
+            if name in self.values.rows:
+                shape = [-1, *known.shape[1:]]
+                self.nodes.append(
+                    {"op": "Expand", "in": [self.constants[name], self.image], "out": name, "at": {"shape": shape}}
+                )
+        return name if name in self.values.rows else self.constants[name]
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:
@@ -101,42 +120,46 @@ _INT_MAX = 2**31 - 1
 
 
 def translate(
-    model: ModelProto, values: Values, image: str, answer: str, *, was_fixed: bool
+    model: ModelProto, values: Values, image: str, answer: str, *, front: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The arguments of ``OnnxGraph`` and its weights.
+    """The arguments of ``OnnxGraph`` and its weights; ``front`` are nodes that come before those of the graph.
 
     Raises:
-        Refused: with every operator that is not known, or the first node that can't be converted.
+        Refused: with every operator that is not known and the nodes that it is needed for, or the first node that can't
+            be converted.
     """
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            values.stored[node.output[0]] = _constant(node)
-        elif node.op_type == "Identity" and node.input[0] in values.stored:
-            values.stored[node.output[0]] = values.stored[node.input[0]]
     wanted = _needed(model, answer, values)
-    unknown = {node.op_type for node in wanted if node.op_type not in TRANSLATORS}
-    unknown |= {f"{node.domain}.{node.op_type}" for node in wanted if node.domain not in ("", "ai.onnx")}
+    unknown: dict[str, list[str]] = {}
+    for node in wanted:
+        if node.domain not in ("", "ai.onnx"):
+            unknown.setdefault(f"{node.domain}.{node.op_type}", []).append(node.name or node.output[0])
+        elif node.op_type not in TRANSLATORS:
+            unknown.setdefault(node.op_type, []).append(node.name or node.output[0])
     if unknown:
-        raise Refused("operators that can't be converted", sorted(unknown))
-    writer = Writer(values, was_fixed)
+        reasons = [f"{op}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}"
+                   for op, names in sorted(unknown.items())]  # fmt: skip
+        raise Refused("operators that can't be converted", [*reasons, WHAT_WORKS])
+    places = {front[0]["in"][0] if front else image}
+    names = {name for node in model.graph.node for name in (*node.input, *node.output)} | places
+    writer = Writer(values, image, names, nodes=[*front])
     for node in wanted:
         TRANSLATORS[node.op_type](node, writer)
-    shapes = {ours: list(values.stored[name].shape) for name, ours in writer.constants.items()}
-    return {"nodes": writer.nodes, "constants": shapes, "image": image, "answer": answer}, writer.weights
+    answer = writer._source(answer)
+    shapes = {ours: list(writer.weights[ours].shape) for ours in writer.constants.values()}
+    return {"nodes": writer.nodes, "constants": shapes, "image": places.pop(), "answer": answer}, writer.weights
 
 
-def _constant(node: NodeProto) -> Array:
-    value = attributes(node).get("value")
-    if value is None:
-        raise Refused(f"the constant {node.name} has a kind that can't be converted")
-    return np.asarray(value)
+WHAT_WORKS = (
+    "ONNX Runtime runs the file as it is in `auditsvc audit`; to prune it, export the network without these operators, "
+    "or give its weights with an architecture by name"
+)
 
 
 def _needed(model: ModelProto, answer: str, values: Values) -> list[NodeProto]:
     """The nodes that the answer depends on, without those whose whole numbers are known already."""
     needed, kept = {answer}, []
     for node in reversed(model.graph.node):
-        known = all(name in values.wholes or name in values.stored for name in node.output)
+        known = all(name in values.wholes or name in values.stored or name in values.rows for name in node.output)
         if known or not needed & set(node.output):
             continue
         kept.append(node)
@@ -144,12 +167,22 @@ def _needed(model: ModelProto, answer: str, values: Values) -> list[NodeProto]:
     return kept[::-1]
 
 
-def _sides(at: dict[str, Any], node: NodeProto) -> list[int]:
-    """ONNX pads (top, left, bottom, right) as left, right, top, bottom."""
-    if at.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise Refused(f"{node.op_type} {node.name}: auto_pad {at['auto_pad']} can't be converted; export explicit pads")
-    top, left, bottom, right = at.get("pads", (0, 0, 0, 0))
-    return [left, right, top, bottom]
+def _sides(at: dict[str, Any], node: NodeProto, values: Values, kernel: list[int]) -> list[int]:
+    """ONNX pads (top, left, bottom, right) as left, right, top, bottom; SAME as the pads that it comes to."""
+    auto = at.get("auto_pad", "NOTSET")
+    if auto in ("NOTSET", "VALID"):
+        top, left, bottom, right = at.get("pads", (0, 0, 0, 0)) if auto == "NOTSET" else (0, 0, 0, 0)
+        return [left, right, top, bottom]
+    shape = values.sizes.get(node.input[0], [])[2:]
+    if len(shape) != 2 or 0 in shape:
+        raise Refused(f"{node.op_type} {node.name}: auto_pad {auto} of an unknown size; export explicit pads")
+    found: list[int] = []
+    steps, spread = at.get("strides", [1, 1]), at.get("dilations", [1, 1])
+    for size, reach, step, wide in zip(shape, kernel, steps, spread, strict=True):
+        whole = max((-(-size // step) - 1) * step + (reach - 1) * wide + 1 - size, 0)
+        small, large = whole // 2, whole - whole // 2
+        found += [small, large] if auto == "SAME_UPPER" else [large, small]
+    return [*found[2:], *found[:2]]
 
 
 def _conv(node: NodeProto, writer: Writer) -> None:
@@ -158,19 +191,35 @@ def _conv(node: NodeProto, writer: Writer) -> None:
     if weight is None or weight.ndim != 4:
         raise Refused(f"Conv {node.name}: only two-dimensional convolutions with stored weights can be converted")
     groups, bias = at.get("group", 1), stored.get(node.input[2]) if len(node.input) > 2 else None
-    sizes = {"out": weight.shape[0], "in": weight.shape[1] * groups, "kernel": list(weight.shape[2:]), "groups": groups,
-             "stride": at.get("strides", [1, 1]), "dilation": at.get("dilations", [1, 1]), "pads": _sides(at, node),
+    kernel = list(weight.shape[2:])
+    sizes = {"out": weight.shape[0], "in": weight.shape[1] * groups, "kernel": kernel, "groups": groups,
+             "stride": at.get("strides", [1, 1]), "dilation": at.get("dilations", [1, 1]),
+             "pads": _sides(at, node, writer.values, kernel),
              "bias": int(bias is not None)}  # fmt: skip
     writer.add("conv", [node.input[0]], list(node.output), sizes, weight=weight, bias=bias)
+
+
+def _conv_transpose(node: NodeProto, writer: Writer) -> None:
+    at, stored = attributes(node), writer.values.stored
+    weight = stored.get(node.input[1])
+    top, left, bottom, right = at.get("pads", (0, 0, 0, 0))
+    odd = (top, left) != (bottom, right) or at.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in at
+    if weight is None or weight.ndim != 4 or odd:
+        raise Refused(f"ConvTranspose {node.name}: only in two dimensions, with stored weights and even, explicit pads")
+    groups, bias = at.get("group", 1), stored.get(node.input[2]) if len(node.input) > 2 else None
+    sizes = {"in": weight.shape[0], "out": weight.shape[1] * groups, "kernel": list(weight.shape[2:]), "groups": groups,
+             "stride": at.get("strides", [1, 1]), "dilation": at.get("dilations", [1, 1]), "pads": [top, left],
+             "more": at.get("output_padding", [0, 0]), "bias": int(bias is not None)}  # fmt: skip
+    writer.add("conv_transpose", [node.input[0]], list(node.output), sizes, weight=weight, bias=bias)
 
 
 def _gemm(node: NodeProto, writer: Writer) -> None:
     at, stored = attributes(node), writer.values.stored
     weight, bias = stored.get(node.input[1]), stored.get(node.input[2]) if len(node.input) > 2 else None
-    if weight is None or at.get("transA", 0) or at.get("alpha", 1.0) != 1.0 or at.get("beta", 1.0) != 1.0:
+    if weight is None or at.get("transA", 0):
         raise Refused(f"Gemm {node.name}: only a linear layer with stored weights can be converted")
-    weight = weight if at.get("transB", 0) else weight.T
-    bias = None if bias is None else np.broadcast_to(bias.reshape(-1), (weight.shape[0],))
+    weight = (weight if at.get("transB", 0) else weight.T) * at.get("alpha", 1.0)
+    bias = None if bias is None else np.broadcast_to(bias.reshape(-1), (weight.shape[0],)) * at.get("beta", 1.0)
     sizes = {"out": weight.shape[0], "in": weight.shape[1], "bias": int(bias is not None)}
     writer.add("linear", [node.input[0]], list(node.output), sizes, weight=weight, bias=bias)
 
@@ -211,7 +260,8 @@ def _layer_norm(node: NodeProto, writer: Writer) -> None:
 
 def _pool(node: NodeProto, writer: Writer) -> None:
     at = attributes(node)
-    sizes = {"kernel": at["kernel_shape"], "stride": at.get("strides", [1, 1]), "pads": _sides(at, node),
+    kernel = at["kernel_shape"]
+    sizes = {"kernel": kernel, "stride": at.get("strides", [1, 1]), "pads": _sides(at, node, writer.values, kernel),
              "dilation": at.get("dilations", [1, 1]), "ceil": at.get("ceil_mode", 0),
              "include": at.get("count_include_pad", 0)}  # fmt: skip
     left, right, top, bottom = sizes["pads"]
@@ -240,7 +290,7 @@ def _reshape(node: NodeProto, writer: Writer) -> None:
     shape = writer.values.numbers(node.input[1])
     if attributes(node).get("allowzero", 0) and 0 in shape:
         raise Refused(f"Reshape {node.name}: to an empty tensor")
-    if writer.was_fixed and shape and shape[0] == 1:
+    if writer.values.fixed and shape and shape[0] == writer.values.fixed:
         shape = [-1 if -1 not in shape else 0, *shape[1:]]
     if shape.count(-1) == 2 and shape[0] == -1:
         shape = [0, *shape[1:]]
@@ -250,18 +300,15 @@ def _reshape(node: NodeProto, writer: Writer) -> None:
 
 
 def _slice(node: NodeProto, writer: Writer) -> None:
-    starts, ends, axes, steps = [*(writer.values.numbers(name) if name else [] for name in node.input[1:]), [], [], []][
-        :4
-    ]
+    given = attributes(node)  # before opset 10 the numbers are attributes
+    numbers = [writer.values.numbers(name) if name else [] for name in node.input[1:]]
+    starts, ends, axes, steps = [*(numbers or [given["starts"], given["ends"], given.get("axes", [])]), [], [], []][:4]
     axes = axes or list(range(len(starts)))
-    if any(step < 1 for step in steps) or 0 in axes:
+    whole = [start == 0 and end >= _INT_MAX for start, end in zip(starts, ends, strict=True)]
+    if any(step < 1 for step in steps) or any(axis == 0 and not all_ for axis, all_ in zip(axes, whole, strict=True)):
         raise Refused(f"Slice {node.name}: backwards, or of the batch")
-    at = {
-        "starts": starts,
-        "ends": [min(end, _INT_MAX) for end in ends],
-        "axes": axes,
-        "steps": steps or [1] * len(axes),
-    }
+    at = {"starts": starts, "ends": [min(end, _INT_MAX) for end in ends], "axes": axes,
+          "steps": steps or [1] * len(axes)}  # fmt: skip
     writer.add("Slice", [node.input[0]], list(node.output), at)
 
 
@@ -300,33 +347,60 @@ def _pad(node: NodeProto, writer: Writer) -> None:
 
 
 def _gather(node: NodeProto, writer: Writer) -> None:
-    index = writer.values.stored.get(node.input[1])
-    axis = attributes(node).get("axis", 0)
-    if index is None or index.ndim != 0 or axis == 0:
-        raise Refused(f"Gather {node.name}: only one fixed place of one dimension can be taken")
-    writer.add("Gather", [node.input[0]], list(node.output), {"axis": axis, "index": int(index)})
+    index, axis = writer.values.stored.get(node.input[1]), attributes(node).get("axis", 0)
+    if index is None or index.ndim > 1 or axis == 0:
+        raise Refused(f"Gather {node.name}: only fixed places of one dimension can be taken, and not of the batch")
+    places = int(index) if index.ndim == 0 else [int(place) for place in index]
+    writer.add("Gather", [node.input[0]], list(node.output), {"axis": axis, "index": places})
 
 
 def _resize(node: NodeProto, writer: Writer) -> None:
-    at, given = attributes(node), [*node.input[1:], "", "", ""]
-    scales = writer.values.stored.get(given[1])
-    modes = {
-        ("nearest", "asymmetric"): ("nearest", 0),
-        ("linear", "half_pixel"): ("bilinear", 0),
-        ("linear", "pytorch_half_pixel"): ("bilinear", 0),
-        ("linear", "align_corners"): ("bilinear", 1),
-    }
-    how = modes.get((at.get("mode", "nearest"), at.get("coordinate_transformation_mode", "half_pixel")))
-    if scales is None or scales.size != 4 or how is None:
-        raise Refused(f"Resize {node.name}: only by fixed scales, nearest or linear, as torch writes it")
-    numbers = {"scales": [float(scale) for scale in scales[2:]], "mode": how[0], "corners": how[1]}
+    """By scales, or to sizes; that torch's and ONNX's rules for places between pixels agree is compared afterwards."""
+    at, given, stored = attributes(node), [*node.input[1:], "", "", ""], writer.values.stored
+    scales, sizes = stored.get(given[0 if len(node.input) == 2 else 1]), stored.get(given[2])
+    if scales is None and "scales" in at:
+        scales = np.array(at["scales"])
+    mode = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}.get(at.get("mode", "nearest"), "")
+    corners = int(at.get("coordinate_transformation_mode", "half_pixel") == "align_corners")
+    numbers: dict[str, Any] = {"mode": mode, "corners": corners}
+    if sizes is not None and sizes.size == 4:
+        numbers["sizes"] = [int(size) for size in sizes[2:]]
+    elif scales is not None and scales.size == 4:
+        numbers["scales"] = [float(scale) for scale in scales[2:]]
+    else:
+        raise Refused(f"{node.op_type} {node.name}: only of height and width, by fixed scales or to fixed sizes")
     writer.add("Resize", [node.input[0]], list(node.output), numbers)
 
 
+_CASTS = {1: "Float", 10: "Float", 11: "Float", 16: "Float", 9: "Bool", 6: "Trunc", 7: "Trunc"}
+
+
 def _cast(node: NodeProto, writer: Writer) -> None:
-    if attributes(node)["to"] != 1:
-        raise Refused(f"Cast {node.name}: only to float32")
-    writer.add("Identity", [node.input[0]], list(node.output), {})
+    to = attributes(node)["to"]
+    if to not in _CASTS:
+        raise Refused(f"Cast {node.name}: only to floats, whole numbers of 32 or 64 bits, and truth values")
+    writer.add(_CASTS[to], [node.input[0]], list(node.output), {})
+
+
+def _softmax(node: NodeProto, writer: Writer) -> None:
+    """Before opset 13 over all dimensions from ``axis`` on, and from the second by default."""
+    old = writer.values.opset < 13
+    axis = attributes(node).get("axis", 1 if old else -1)
+    writer.add(node.op_type, [node.input[0]], list(node.output), {"axis": axis, **({"from": 1} if old else {})})
+
+
+def _expand(node: NodeProto, writer: Writer) -> None:
+    shape = writer.values.numbers(node.input[1])
+    if writer.values.fixed and len(shape) == 4 and shape[0] == writer.values.fixed:
+        shape = [-1, *shape[1:]]
+    writer.add("Expand", [node.input[0], writer.image], list(node.output), {"shape": shape})
+
+
+def _tile(node: NodeProto, writer: Writer) -> None:
+    repeats = writer.values.numbers(node.input[1])
+    if repeats[0] != 1:
+        raise Refused(f"Tile {node.name}: the batch dimension can't be changed")
+    writer.add("Tile", [node.input[0]], list(node.output), {"repeats": repeats})
 
 
 def _plain(**defaults: Any) -> Callable[[NodeProto, Writer], None]:
@@ -351,32 +425,45 @@ TRANSLATORS: dict[str, Callable[[NodeProto, Writer], None]] = {
     "AveragePool": _pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "Celu": _plain(alpha=1.0),
     "Clip": _clip,
     "Concat": _plain(axis=1),
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "DepthToSpace": _plain(blocksize=1, mode="DCR"),
     "Dropout": _identity,
     "Elu": _plain(alpha=1.0),
+    "Expand": _expand,
     "Flatten": _plain(axis=1),
     "Gather": _gather,
     "Gelu": _plain(approximate="none"),
     "Gemm": _gemm,
+    "GroupNormalization": _plain(num_groups=1, epsilon=1e-5),
     "HardSigmoid": _plain(alpha=0.2, beta=0.5),
+    "InstanceNormalization": _plain(epsilon=1e-5),
     "LayerNormalization": _layer_norm,
     "LeakyRelu": _plain(alpha=0.01),
-    "LogSoftmax": _plain(axis=-1),
+    "LogSoftmax": _softmax,
+    "LpNormalization": _plain(axis=-1, p=2),
     "MatMul": _mat_mul,
     "MaxPool": _pool,
     "Pad": _pad,
+    "ReduceL2": _reduce,
     "ReduceMax": _reduce,
     "ReduceMean": _reduce,
+    "ReduceMin": _reduce,
     "ReduceSum": _reduce,
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,
-    "Softmax": _plain(axis=-1),
+    "Selu": _plain(alpha=1.6732632, gamma=1.0507010),
+    "Softmax": _softmax,
+    "SpaceToDepth": _plain(blocksize=1),
     "Split": _split,
     "Squeeze": _axes,
+    "Tile": _tile,
     "Transpose": _plain(perm=None),
     "Unsqueeze": _axes,
+    "Upsample": _resize,
 }
 """What can be converted, by the name that ONNX gives it."""

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from auditsvc.errors import InvalidInput
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.fake_quantization import Int8Layer
 from auditsvc.models.preprocessing import fitted, install_preprocessing
+from auditsvc.records import TaskName
 from auditsvc.records.architecture import LAYOUTS, ArchitectureCard, Decoding, Layout
 
 TINY = 1e-6
@@ -35,13 +36,10 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     if own is None:
         return _logits(raw, card)
     decoding = card.decoding or Decoding(layout=own[0])
-    wanted = _WIDTHS[decoding.layout] + len(card.classes)
-    axis = 1 if decoding.layout in ("yolo", "ctc-channels") else 2
-    if raw.dim() != 3 or raw.shape[axis] != wanted:
-        shape = f"(N, {wanted}, any)" if axis == 1 else f"(N, any, {wanted})"
+    if not _fits(decoding.layout, raw.shape, len(card.classes)):
         raise InvalidInput(
-            f"the layout {decoding.layout} with {len(card.classes)} classes is {shape}; the model gives "
-            f"{tuple(raw.shape)}: name another layout in the card's decoding"
+            f"the layout {decoding.layout} with {len(card.classes)} classes is {_shape_of(decoding.layout, card)}; the "
+            f"model gives {tuple(raw.shape)}: name another layout in the card's decoding"
         )
     return _DECODERS[decoding.layout](raw, card, decoding)
 
@@ -58,9 +56,40 @@ def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
         raw = raw.clamp(min=torch.finfo(raw.dtype).tiny).log()
     elif card.output_activation == "sigmoid":
         raw = torch.logit(raw, eps=TINY)
-    if raw.dim() > 1 and raw.shape[1] == 1 and len(card.classes) == 2:
+    classes, dims = len(card.classes), 4 if card.task == "segmentation" else 2
+    if raw.dim() == dims and raw.shape[1] == 1 and classes == 2:
         return torch.cat((torch.zeros_like(raw), raw), dim=1)
+    if raw.dim() != dims or raw.shape[1] != classes:
+        wanted = f"(N, {classes}, H, W)" if dims == 4 else f"(N, {classes})"
+        raise InvalidInput(f"the model gives {tuple(raw.shape)}; {card.task} with {classes} classes is {wanted}")
     return raw
+
+
+def _fits(layout: Layout, shape: torch.Size, classes: int) -> bool:
+    axis = 1 if layout in _SECOND else 2
+    return len(shape) == 3 and shape[axis] == _WIDTHS[layout] + classes
+
+
+def _shape_of(layout: Layout, card: ArchitectureCard) -> str:
+    wanted = _WIDTHS[layout] + len(card.classes)
+    return f"(N, {wanted}, any)" if layout in _SECOND else f"(N, any, {wanted})"
+
+
+def layout_of(task: TaskName, shape: torch.Size, classes: tuple[str, ...]) -> Decoding | None:
+    """The layout of an output of this shape; None for the task's plain one, or for a task that has none to choose.
+
+    Raises:
+        Refused: no layout fits, or several do; with the shape that each would have.
+    """
+    fitting = [layout for layout in LAYOUTS.get(task, ()) if _fits(layout, shape, len(classes))]
+    if len(fitting) == 1:
+        return Decoding(layout=fitting[0]) if fitting[0] != LAYOUTS[task][0] else None
+    if task not in LAYOUTS:
+        return None
+    known = [f"{layout}: {'N, channels, any' if layout in _SECOND else 'N, any, channels'}, with "
+             f"{_WIDTHS[layout] + len(classes)} channels" for layout in LAYOUTS[task]]  # fmt: skip
+    fault = f"{' and '.join(fitting)} both fit" if fitting else "no layout fits"
+    raise Refused(f"the output is {tuple(shape)} for {len(classes)} classes: {fault}; name one with --decoding", known)
 
 
 def _corners(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -100,6 +129,8 @@ def _operating(sure: Tensor, point: float) -> Tensor:
 
 
 _WIDTHS: dict[Layout, int] = {"boxes": 4, "yolo": 4, "yolo-objectness": 5, "ctc": 1, "ctc-channels": 1}
+_SECOND = ("yolo", "ctc-channels")
+"""Layouts whose second dimension holds the numbers of one place."""
 _DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] = {
     "boxes": _corners,
     "yolo": _yolo,
@@ -157,6 +188,16 @@ class Model:
         module = copy.copy(self.module)
         module._forward_pre_hooks = OrderedDict()
         return Model(module, card)
+
+    @property
+    def layers(self) -> Model:
+        """The same network as torch layers, which have gradients; itself, unless a runtime runs its file.
+
+        Raises:
+            Refused: a file that can't be converted, with every reason.
+        """
+        convert = getattr(self.module, "layers_for", None)
+        return self if convert is None else convert(self.card)
 
     def on(self, device: str) -> Model:
         """The same model, moved to this device."""

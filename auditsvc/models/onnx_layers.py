@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -64,56 +65,148 @@ def _flatten(at: Numbers, x: Tensor) -> Tensor:
 
 
 def _resize(at: Numbers, x: Tensor) -> Tensor:
-    corners = {"align_corners": bool(at["corners"])} if at["mode"] == "bilinear" else {}
+    corners = {} if at["mode"] == "nearest" else {"align_corners": bool(at["corners"])}
+    if "sizes" in at:
+        return functional.interpolate(x, size=_checked(at["sizes"]), mode=at["mode"], **corners)
     return functional.interpolate(x, scale_factor=tuple(at["scales"]), mode=at["mode"], **corners)
+
+
+def _concat(at: Numbers, *xs: Tensor) -> Tensor:
+    """What is the same for every image has one row, which is repeated."""
+    rows = max(len(x) for x in xs)
+    return torch.cat([x.expand(rows, *x.shape[1:]) if len(x) == 1 and at["axis"] else x for x in xs], at["axis"])
+
+
+def _expand(at: Numbers, x: Tensor, images: Tensor) -> Tensor:
+    """To a shape in which -1 is the number of images; sizes that ``x`` has and the shape does not are kept."""
+    shape = _checked([len(images) if size == -1 else size for size in at["shape"]])
+    missing = max(0, len(shape) - x.dim()), max(0, x.dim() - len(shape))
+    sizes = zip([*[1] * missing[0], *x.shape], [*[1] * missing[1], *shape], strict=True)
+    return x.expand([own if size == 1 else size for own, size in sizes])
+
+
+def _softmax(at: Numbers, x: Tensor, *, log: bool = False) -> Tensor:
+    flat = x.flatten(at["axis"]) if "from" in at else x
+    axis = -1 if "from" in at else at["axis"]
+    return (flat.log_softmax(axis) if log else flat.softmax(axis)).reshape(x.shape)
+
+
+def _depth_to_space(at: Numbers, x: Tensor) -> Tensor:
+    if at["mode"] == "CRD":
+        return functional.pixel_shuffle(x, at["blocksize"])
+    size, (_, channels, height, width) = at["blocksize"], x.shape
+    parts = x.reshape(-1, size, size, channels // size**2, height, width).permute(0, 3, 4, 1, 5, 2)
+    return parts.reshape(-1, channels // size**2, height * size, width * size)
+
+
+def _space_to_depth(at: Numbers, x: Tensor) -> Tensor:
+    size, (_, channels, height, width) = at["blocksize"], x.shape
+    parts = x.reshape(-1, channels, height // size, size, width // size, size).permute(0, 3, 5, 1, 2, 4)
+    return parts.reshape(-1, channels * size**2, height // size, width // size)
+
+
+def _gather(at: Numbers, x: Tensor) -> Tensor:
+    if isinstance(at["index"], int):
+        return x.select(at["axis"], at["index"])
+    places = torch.tensor(at["index"], device=x.device)
+    return x.index_select(at["axis"], places % x.shape[at["axis"]])
+
+
+def _folded(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+    """An operator of any number of tensors, two at a time."""
+    return lambda _at, *xs: reduce(function, xs)
 
 
 OPERATORS: dict[str, Operator] = {
     "Abs": lambda _at, x: x.abs(),
     "Add": lambda _at, x, y: x + y,
+    "And": lambda _at, x, y: x.bool() & y.bool(),
     "AveragePool": _average_pool,
+    "Bool": lambda _at, x: x != 0,
+    "Ceil": lambda _at, x: x.ceil(),
+    "Celu": lambda at, x: functional.celu(x, at["alpha"]),
     "Clip": lambda at, x: x.clamp(at["min"], at["max"]),
-    "Concat": lambda at, *xs: torch.cat(xs, at["axis"]),
+    "Concat": _concat,
+    "Cos": lambda _at, x: x.cos(),
+    "DepthToSpace": _depth_to_space,
     "Div": lambda _at, x, y: x / y,
     "Elu": lambda at, x: functional.elu(x, at["alpha"]),
+    "Equal": lambda _at, x, y: x == y,
     "Erf": lambda _at, x: torch.erf(x),
     "Exp": lambda _at, x: torch.exp(x),
+    "Expand": _expand,
     "Flatten": _flatten,
-    "Gather": lambda at, x: x.select(at["axis"], at["index"]),
+    "Float": lambda _at, x: x.float(),
+    "Floor": lambda _at, x: x.floor(),
+    "Gather": _gather,
     "Gelu": lambda at, x: functional.gelu(x, approximate=at["approximate"]),
     "GlobalAveragePool": lambda _at, x: functional.adaptive_avg_pool2d(x, 1),
     "GlobalMaxPool": lambda _at, x: functional.adaptive_max_pool2d(x, 1),
+    "Greater": lambda _at, x, y: x > y,
+    "GreaterOrEqual": lambda _at, x, y: x >= y,
+    "GroupNormalization": lambda at, x, gain, bias: functional.group_norm(
+        x,
+        at["num_groups"],
+        gain.repeat_interleave(x.shape[1] // len(gain)),
+        bias.repeat_interleave(x.shape[1] // len(bias)),
+        at["epsilon"],
+    ),
     "HardSigmoid": lambda at, x: (x * at["alpha"] + at["beta"]).clamp(0, 1),
     "HardSwish": lambda _at, x: functional.hardswish(x),
     "Identity": lambda _at, x: x,
+    "InstanceNormalization": lambda at, x, gain, bias: functional.instance_norm(
+        x, weight=gain, bias=bias, eps=at["epsilon"]
+    ),
+    "IsNaN": lambda _at, x: x.isnan(),
     "LeakyRelu": lambda at, x: functional.leaky_relu(x, at["alpha"]),
+    "Less": lambda _at, x, y: x < y,
+    "LessOrEqual": lambda _at, x, y: x <= y,
     "Log": lambda _at, x: torch.log(x),
-    "LogSoftmax": lambda at, x: x.log_softmax(at["axis"]),
+    "LogSoftmax": lambda at, x: _softmax(at, x, log=True),
+    "LpNormalization": lambda at, x: functional.normalize(x, p=at["p"], dim=at["axis"]),
     "MatMul": lambda _at, x, y: x @ y,
+    "Max": _folded(torch.maximum),
     "MaxPool": _max_pool,
+    "Min": _folded(torch.minimum),
+    "Mish": lambda _at, x: functional.mish(x),
     "Mul": lambda _at, x, y: x * y,
     "Neg": lambda _at, x: -x,
+    "Not": lambda _at, x: ~x.bool(),
+    "Or": lambda _at, x, y: x.bool() | y.bool(),
     "PRelu": lambda _at, x, slope: torch.where(x > 0, x, x * slope),
     "Pad": lambda at, x: functional.pad(x, at["pads"], at["mode"], at["value"] if at["mode"] == "constant" else None),
     "Pow": lambda _at, x, y: x**y,
     "Reciprocal": lambda _at, x: 1 / x,
+    "ReduceL2": lambda at, x: x.pow(2).sum(at["axes"], bool(at["keep"])).sqrt(),
     "ReduceMax": lambda at, x: x.amax(at["axes"], bool(at["keep"])),
     "ReduceMean": lambda at, x: x.mean(at["axes"], bool(at["keep"])),
+    "ReduceMin": lambda at, x: x.amin(at["axes"], bool(at["keep"])),
     "ReduceSum": lambda at, x: x.sum(at["axes"], bool(at["keep"])),
     "Relu": lambda _at, x: functional.relu(x),
     "Reshape": _reshape,
     "Resize": _resize,
+    "Round": lambda _at, x: x.round(),
+    "Scale": lambda at, x: x * at["factor"],
+    "Selu": lambda at, x: at["gamma"] * functional.elu(x, at["alpha"]),
     "Sigmoid": lambda _at, x: torch.sigmoid(x),
+    "Sign": lambda _at, x: x.sign(),
+    "Sin": lambda _at, x: x.sin(),
     "Slice": _slice,
-    "Softmax": lambda at, x: x.softmax(at["axis"]),
+    "Softmax": _softmax,
     "Softplus": lambda _at, x: functional.softplus(x),
+    "Softsign": lambda _at, x: functional.softsign(x),
+    "SpaceToDepth": _space_to_depth,
     "Split": lambda at, x: torch.split(x, at["split"], at["axis"]),
     "Sqrt": lambda _at, x: torch.sqrt(x),
     "Squeeze": _squeeze,
     "Sub": lambda _at, x, y: x - y,
+    "Sum": _folded(torch.add),
     "Tanh": lambda _at, x: torch.tanh(x),
-    "Transpose": lambda at, x: x.permute(at["perm"]),
+    "Tile": lambda at, x: x.repeat(at["repeats"]),
+    "Transpose": lambda at, x: x.permute(at["perm"] or range(x.dim())[::-1]),
+    "Trunc": lambda _at, x: x.float().trunc(),
     "Unsqueeze": _unsqueeze,
+    "Where": lambda _at, chosen, x, y: torch.where(chosen.bool(), x, y),
 }
 """By name; ``at`` first, then tensors."""
 
@@ -195,6 +288,12 @@ def _layer(node: Mapping[str, Any]) -> nn.Module | None:
         if (left, top) == (right, bottom):
             return nn.Conv2d(padding=(top, left), **sizes)
         return _PaddedConv(at["pads"], **sizes)
+    if node["op"] == "conv_transpose":
+        _checked([at["in"], at["out"] // at["groups"], *at["kernel"]])
+        return nn.ConvTranspose2d(
+            at["in"], at["out"], tuple(at["kernel"]), tuple(at["stride"]), tuple(at["pads"]), tuple(at["more"]),
+            at["groups"], bool(at["bias"]), tuple(at["dilation"]),
+        )  # fmt: skip
     if node["op"] == "linear":
         _checked([at["in"], at["out"]])
         return nn.Linear(at["in"], at["out"], bool(at["bias"]))

@@ -11,23 +11,25 @@ digest.  A version of another model is copied to a new version under the parent'
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from auditsvc import pruning
 from auditsvc.datasets import Dataset
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Refused
-from auditsvc.importing import ONNX, round_trip
-from auditsvc.models import CARD, WEIGHTS, Model, assemble, load_model, model_files
+from auditsvc.importing import ONNX, OnnxFile, batch_faults, inspect_folder, open_folder, round_trip
+from auditsvc.models import CARD, WEIGHTS, Model, assemble, model_files, read_weights
 from auditsvc.models.complexity import facts
-from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
+from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.ports import Context
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
-from auditsvc.services.model_store import BESIDE, load_stored, resolve_parent, stored_tensors
+from auditsvc.services.model_store import BESIDE, load_stored, question_of, resolve_parent, stored_tensors
 from auditsvc.services.watermarking import (
     WatermarkOptions,
     embed_watermark,
@@ -48,8 +50,11 @@ def register_parent(ctx: Context, folder: Path, facts: Mapping[str, str]) -> tup
     Raises:
         Refused: files that are not a model, with every reason.
     """
-    model = load_model(folder)
-    names = (WEIGHTS, CARD, *(name for name in BESIDE if (folder / name).is_file()))
+    model = open_folder(folder)
+    image = model.card.input
+    model(torch.full((2, image.channels, image.height, image.width), 0.5))  # an output that does not fit its card
+    weights = ONNX if isinstance(model.module, OnnxFile) else WEIGHTS
+    names = (weights, CARD, *(name for name in BESIDE if (folder / name).is_file()))
     parent = Parent(
         task=model.card.task,
         architecture=model.card.architecture,
@@ -152,29 +157,60 @@ def has_onnx(candidate: Candidate) -> bool:
     return any(file.name == ONNX for file in candidate.files)
 
 
-def admit(ctx: Context, folder: Path, parent: Parent, probe: Dataset) -> Candidate:
-    """Admit a model folder that was pruned elsewhere, as it is: without a recipe and without our mark.
+def admit(
+    ctx: Context,
+    folder: Path,
+    parent: Parent,
+    probe: Dataset,
+    marking: WatermarkOptions | None = None,
+    calibration: Dataset | None = None,
+) -> Candidate:
+    """Admit a model folder that was pruned elsewhere, without a recipe.
+
+    Weights, or an ONNX file without weights, are admitted as they are.  An ONNX file alongside weights is replaced by
+    an export of these weights: two files that may answer differently are never signed on the word of a comparison.
+    With ``marking`` our watermark is embedded first, fitted to ``calibration``, which is not what will be audited; an
+    ONNX file is then converted and exported again.
 
     Raises:
-        Refused: files that are not a model of the parent's kind, or that do not load alike twice.
+        Refused: files that are not a model of the parent's kind, that do not load alike twice, or whose answers depend
+            on the rest of the batch.
     """
-    model = load_model(folder)
-    dense = load_stored(ctx, parent.files)
+    model, dense = open_folder(folder), load_stored(ctx, parent.files)
     if (model.card.task, model.card.classes) != (dense.card.task, dense.card.classes):
         raise Refused(f"{folder} answers another question than its parent: other task or other classes")
-    return _admitted(ctx, folder, model, parent, probe, None, None)
+    if reasons := inspect_folder(folder):
+        raise Refused("these files are not admitted", reasons)
+    exported = (folder / ONNX).is_file() and (marking is not None or not isinstance(model.module, OnnxFile))
+    if marking is not None:
+        images = calibration or probe
+        layers = model.layers
+        saved = dict(layers.weights()) if layers is not model else read_weights((folder / WEIGHTS).read_bytes())
+        floats = assemble(pruning.in_float(saved), layers.card)
+        weights, mark = embed_watermark(ctx, parent, floats, images, marking)
+        saved = pruning.in_format_of(weights, saved)
+        return _written(ctx, assemble(saved, layers.card), saved, parent, images, None, mark, onnx=exported)
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
+        copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
+        if exported:
+            (copy / ONNX).write_bytes(onnx_bytes(model, next(probe.batches(PROBES)).images))
+            ctx.progress.say(
+                f"{ONNX} was exported again from the admitted weights; to have a file of your own audited and signed, "
+                f"send it without {WEIGHTS}"
+            )
+        return _admitted(ctx, copy, model, parent, probe, None, None)
 
 
 def _admitted(
     ctx: Context, folder: Path, model: Model, parent: Parent, probe: Dataset, recipe: Recipe | None, mark: Mark | None
 ) -> Candidate:
     """The round trip in a clean process, then files into the blobs and the record into the ledger."""
-    images = next(probe.batches(PROBES)).images
-    round_trip(folder, model, images[:ROUND_TRIP])
-    if (folder / ONNX).is_file():
-        reasons = compare_onnx((folder / ONNX).read_bytes(), model, images)
-        if reasons:
-            raise Refused(f"{ONNX} differs from the model in the same folder", reasons)
+    images, module = next(probe.batches(PROBES)).images, model.module
+    if not isinstance(module, OnnxFile):
+        round_trip(folder, model, images[:ROUND_TRIP])
+    as_data = isinstance(module, OnnxFile) or model.card.architecture == "onnx_graph"
+    if as_data and (reasons := batch_faults(model, images)):
+        raise Refused("the answer to an image depends on what else is in the batch", reasons)
     paths = [folder / name for name in (WEIGHTS, CARD, ONNX, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,
@@ -184,7 +220,7 @@ def _admitted(
         parent=parent.digest,
         recipe=recipe,
         mark=mark,
-        card=facts(model, (folder / WEIGHTS).read_bytes()),
+        card=module.facts() if isinstance(module, OnnxFile) else facts(model, (folder / WEIGHTS).read_bytes()),
     )
     ctx.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
     return candidate
@@ -232,7 +268,7 @@ def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidat
         Conflict: what is asked for is the parent itself.
     """
     parent = ctx.ledger.get(Parent, order.parent)
-    with ctx.progress.step("fetch, look, load again"), _folder_of(ctx, order) as folder:
+    with ctx.progress.step("fetch, look, load again"), _folder_of(ctx, order, parent) as folder:
         candidate = admit(ctx, folder, parent, probe)
     if {file.digest for file in candidate.files} <= {file.digest for file in parent.files}:
         raise Conflict("these are the parent's own files; nothing was pruned")
@@ -243,9 +279,10 @@ def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidat
 
 
 @contextmanager
-def _folder_of(ctx: Context, order: AdmitRequest) -> Iterator[Path]:
+def _folder_of(ctx: Context, order: AdmitRequest, parent: Parent) -> Iterator[Path]:
+    """The model folder that an order names; an ONNX file alone answers what its parent's card says."""
     if order.reference is not None:
-        with resolve_parent(ctx, order.reference, None) as folder:
+        with resolve_parent(ctx, order.reference, question_of(ctx, parent), layers=False) as folder:
             yield folder
         return
     missing = [file.name for file in order.files if not ctx.blobs.has(file.digest)]
@@ -254,4 +291,5 @@ def _folder_of(ctx: Context, order: AdmitRequest) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "model"
         ctx.blobs.checkout(order.files, folder)
-        yield folder
+        with resolve_parent(ctx, str(folder), question_of(ctx, parent), layers=False) as found:
+            yield found

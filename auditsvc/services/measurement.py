@@ -54,7 +54,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
-from auditsvc.services.model_store import load_stored
+from auditsvc.services.model_store import load_stored, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
 from auditsvc.services.watermarking import detect_watermark
 from auditsvc.tasks import task_named
@@ -191,6 +191,7 @@ def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset:
         "seed": policy.seed,
         "alpha": policy.level,
         "device": ctx.device,
+        "also": other_runs(ctx, candidate.files, model),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
     }
 

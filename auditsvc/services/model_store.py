@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
-from auditsvc.importing import from_onnx
+from auditsvc.importing import ONNX, OnnxFile, is_model_folder, one_by_one, open_onnx, runs_of
 from auditsvc.models import (
     CARD,
     WEIGHTS,
@@ -31,7 +31,10 @@ from auditsvc.models import (
 )
 from auditsvc.models.model_files import HEAD_BYTES, foreign
 from auditsvc.ports import Context
-from auditsvc.records import FileEntry, TaskName
+from auditsvc.records import FileEntry, Parent, TaskName
+from auditsvc.records.architecture import Decoding, Preprocessing
+
+Outputs = Callable[[Tensor], Tensor]
 
 
 def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
@@ -40,8 +43,23 @@ def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
     Raises:
         Refused: a record that lists no model, or files that are none.
     """
-    tensors, card = stored_tensors(ctx, files)
-    return assemble(tensors, card)
+    by_name = {file.name: file.digest for file in files}
+    if ONNX in by_name and CARD in by_name and WEIGHTS not in by_name:
+        card = read_card(ctx.blobs.read(by_name[CARD]))
+        return Model(OnnxFile(ctx.blobs.read(by_name[ONNX]), card.output), card)
+    return assemble(*stored_tensors(ctx, files))
+
+
+def other_runs(ctx: Context, files: Iterable[FileEntry], model: Model) -> tuple[Outputs, ...]:
+    """In what other ways these files can answer images than ``model`` does in a batch, each of which is audited too.
+
+    The ONNX file of a release, in a batch and one image at a time; one image at a time for a graph that came as data,
+    because only the answers of built-in layers are known not to depend on the rest of the batch.
+    """
+    as_data = isinstance(model.module, OnnxFile) or model.card.architecture == "onnx_graph"
+    exported = [file.digest for file in files if file.name == ONNX and not isinstance(model.module, OnnxFile)]
+    return (*((one_by_one(model),) if as_data else ()), *(run for digest in exported
+            for run in runs_of(ctx.blobs.read(digest), model.card)))  # fmt: skip
 
 
 def stored_tensors(ctx: Context, files: Iterable[FileEntry]) -> tuple[dict[str, Tensor], ArchitectureCard]:
@@ -53,7 +71,8 @@ def stored_tensors(ctx: Context, files: Iterable[FileEntry]) -> tuple[dict[str, 
     by_name = {file.name: file.digest for file in files}
     missing = {WEIGHTS, CARD} - set(by_name)
     if missing:
-        raise Refused(f"the record lists no {' and no '.join(sorted(missing))}")
+        why = "; ONNX Runtime runs this model as it is, so it has no tensors here" if ONNX in by_name else ""
+        raise Refused(f"the record lists no {' and no '.join(sorted(missing))}{why}")
     return read_weights(ctx.blobs.read(by_name[WEIGHTS])), read_card(ctx.blobs.read(by_name[CARD]))
 
 
@@ -62,17 +81,31 @@ _URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
 
 @dataclass(frozen=True)
 class Question:
-    """What an ONNX file does not say about itself: the classes, what one image is, which output is audited."""
+    """What an ONNX file does not say about itself: the classes, which output is audited and how it is laid out; and
+    what one image is, where the graph leaves sizes open."""
 
     classes: tuple[str, ...]
-    image: InputSpec
+    image: InputSpec | None = None
     output: str | None = None
     task: TaskName = "classification"
+    decoding: Decoding | None = None
+    preprocessing: Preprocessing | None = None
+    probabilities: bool | None = None
+
+
+def question_of(ctx: Context, parent: Parent) -> Question:
+    """What an ONNX file of a candidate is taken to answer: what its parent answers, to the same images."""
+    by_name = {file.name: file.digest for file in parent.files}
+    card = read_card(ctx.blobs.read(by_name[CARD]))
+    known = card.output_activation is not None or None
+    return Question(card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known)
 
 
 @contextmanager
-def resolve_parent(ctx: Context, source: str, question: Question | None) -> Iterator[Path]:
+def resolve_parent(ctx: Context, source: str, question: Question | None, *, layers: bool = True) -> Iterator[Path]:
     """A model folder with the parent that ``source`` names; a converted or fetched one is gone afterwards.
+
+    With ``layers`` an ONNX file is converted to layers, which can be pruned; without, ONNX Runtime runs it as it is.
 
     Raises:
         InvalidInput: an ONNX file without a ``question``, or an unknown URI scheme.
@@ -84,11 +117,11 @@ def resolve_parent(ctx: Context, source: str, question: Question | None) -> Iter
         scratch = Path(name)
         (scratch / "fetched").mkdir()
         found = _fetched(ctx, source, scratch / "fetched") if _is_elsewhere(source) else Path(source)
-        if found.is_dir() and _is_model_folder(found):
+        if found.is_dir() and is_model_folder(found):
             yield found
         else:
             (scratch / "model").mkdir()
-            yield _converted(_onnx_file(found, source), question, scratch / "model")
+            yield _from_graph(_onnx_file(found, source), question, scratch / "model", layers=layers)
 
 
 def _is_elsewhere(source: str) -> bool:
@@ -110,10 +143,6 @@ def _fetched(ctx: Context, source: str, folder: Path) -> Path:
         if version is None:
             raise NotFound(f"no version of {model} carries the alias {alias}")
     return ctx.registry.checkout(model, version, folder)
-
-
-def _is_model_folder(folder: Path) -> bool:
-    return (folder / WEIGHTS).is_file() and (folder / CARD).is_file()
 
 
 def _onnx_file(found: Path, source: str) -> Path:
@@ -140,11 +169,19 @@ def _foreign(path: Path) -> str | None:
         return foreign(stream.read(HEAD_BYTES), path.name, path)
 
 
-def _converted(path: Path, question: Question | None, folder: Path) -> Path:
+def _from_graph(path: Path, question: Question | None, folder: Path, *, layers: bool) -> Path:
+    """The files of a model folder; that the output fits the task and its classes is known before."""
     if question is None:
-        raise InvalidInput(f"{path.name} does not name its classes: pass the classes and the image size")
-    model = from_onnx(path, task=question.task, classes=question.classes, image=question.image, output=question.output)
-    for name, data in model_files(model.weights(), model.card).items():
+        raise InvalidInput(f"{path.name} does not name its classes: pass the classes")
+    model = open_onnx(
+        path, task=question.task, classes=question.classes, image=question.image, output=question.output,
+        decoding=question.decoding, preprocessing=question.preprocessing, probabilities=question.probabilities,
+    )  # fmt: skip
+    if layers:
+        files = model_files(model.layers.weights(), model.layers.card)
+    elif isinstance(model.module, OnnxFile):
+        files = {ONNX: model.module.data, CARD: model.card.canonical()}
+    for name, data in files.items():
         (folder / name).write_bytes(data)
     for name in BESIDE:
         if (path.parent / name).is_file():

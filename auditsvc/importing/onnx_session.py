@@ -1,0 +1,311 @@
+"""An ONNX file that ONNX Runtime runs as it is, as a model like any other.
+
+What ships is what is measured: nothing is converted, so every operator, number type and layout that ONNX Runtime knows
+can be audited.  The graph is untrusted and is opened in a clean process only (``subprocess_onnx``), which holds no
+keys.  Where gradients are needed, and only there, ``Model.layers`` converts the file; the file itself still gives the
+answers that count.
+
+A graph may answer differently in batches of different sizes, by mistake or on purpose.  ``batch_faults`` compares many
+sizes when a file is admitted; an audit runs every image both in a batch and alone, and the worse answer counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from auditsvc.errors import InvalidInput, Refused
+from auditsvc.importing.clean_process import ONNX, CleanSession, is_model_folder
+from auditsvc.importing.onnx_import import from_onnx, refuse_foreign
+from auditsvc.models import CARD, WEIGHTS, ArchitectureCard, InputSpec, Model, load_model, read_card
+from auditsvc.models.complexity import COMPRESSION
+from auditsvc.models.model import decoded, layout_of
+from auditsvc.models.preprocessing import fitted, normalised
+from auditsvc.records import TaskName
+from auditsvc.records.architecture import Decoding, Preprocessing
+
+ONNX_FILE = "onnx_file"
+"""The architecture of a card whose model is the ONNX file in the same folder."""
+
+START_SECONDS, ANSWER_SECONDS = 120.0, 600.0
+SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 16, 32, 33, 64)
+"""Batch sizes that are compared with one image at a time when a file is admitted."""
+PROBES, MOST_NUMBERS = 8, 16 * 2**20
+"""Different images among these, and the largest batch in numbers."""
+TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
+"""The largest difference, relative to the largest output: of graphs in single precision and in half."""
+Outputs = Callable[[Tensor], Tensor]
+_SERVED = ("tensor(float)", "tensor(float16)", "tensor(double)", "tensor(uint8)")
+_SCRIPT = Path(__file__).with_name("subprocess_onnx.py")
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a graph; a size that is not fixed is None.  ``last`` is the operator that makes it."""
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+    last: str = ""
+
+    def __str__(self) -> str:
+        sizes = " x ".join("N" if size is None else str(size) for size in self.shape) or "no sizes"
+        return f"{self.name!r}: {self.type.removeprefix('tensor(').removesuffix(')')} {sizes}"
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What an ONNX file says about itself."""
+
+    image: Port
+    outputs: tuple[Port, ...]
+    metadata: dict[str, str]
+    opset: int
+    parameters: int
+    nonzero: int
+
+    def spec(self) -> InputSpec | None:
+        """The image that the input takes, channels first or last; None where the graph leaves sizes open."""
+        sizes = self.image.shape[1:]
+        if len(sizes) != 3 or None in sizes:
+            return None
+        first, second, third = (size or 0 for size in sizes)
+        if first in _CHANNELS or third not in _CHANNELS:
+            return InputSpec(channels=first, height=second, width=third)
+        return InputSpec(channels=third, height=first, width=second)
+
+
+class OnnxFile(nn.Module):
+    """One ONNX file in ONNX Runtime; ``source`` is its path or its bytes, ``output`` the answer that is audited."""
+
+    def __init__(self, source: Path | bytes, output: str | None = None) -> None:
+        super().__init__()
+        self._source, self._output = source, output
+        name = str(source.absolute()) if isinstance(source, Path) else ONNX
+        self._session = CleanSession(_SCRIPT, {"onnx": name, "threads": torch.get_num_threads()})
+        if isinstance(source, bytes):
+            (self._session.folder / ONNX).write_bytes(source)
+        self._lock, self._layers = threading.Lock(), dict[str, Model]()
+
+    @functools.cached_property
+    def info(self) -> GraphInfo:
+        """What the file says about itself.
+
+        Raises:
+            Refused: no valid ONNX, or not one image input of a type that is served; with the input's name and shape.
+        """
+        said = self._session.start(seconds=START_SECONDS)
+        if said["reasons"]:
+            raise Refused("ONNX Runtime can't run this ONNX file", said["reasons"])
+        graph = said["graph"]
+        ports = [_port(item) for item in graph["inputs"]]
+        if len(ports) != 1:
+            raise Refused(
+                f"the graph has {len(ports)} inputs ({'; '.join(map(str, ports))}); one image input is needed"
+            )
+        if ports[0].type not in _SERVED or len(ports[0].shape) != 4:
+            raise Refused(
+                f"the input {ports[0]} can't be given images: float, float16, double or uint8 is needed, as "
+                "N x channels x height x width or N x height x width x channels"
+            )
+        outputs = tuple(_port(item) for item in graph["outputs"])
+        return GraphInfo(ports[0], outputs, graph["metadata"], graph["opset"], graph["parameters"], graph["nonzero"])
+
+    @functools.cached_property
+    def output(self) -> Port:
+        """The output that is audited.
+
+        Raises:
+            Refused: there are several and none is named, or the named one is not there.
+        """
+        known = {port.name: port for port in self.info.outputs}
+        name = self._output or (next(iter(known)) if len(known) == 1 else "")
+        if name not in known:
+            raise Refused(f"name one output of {'; '.join(map(str, known.values()))} (--output)")
+        return known[name]
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        """The whole file; weights that were in a companion file are inside."""
+        if isinstance(self._source, bytes):
+            return self._source
+        said = self._session.start(seconds=START_SECONDS)
+        whole = Path(said["graph"]["whole"]) if not said["reasons"] else self._source
+        return (whole if whole.is_absolute() else self._session.folder / whole).read_bytes()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The answers in one batch."""
+        return self.answers(images)
+
+    def answers(self, images: Tensor, *, alone: bool = False) -> Tensor:
+        """The answers to ``(N, C, H, W)`` float32 in 0..1; ``alone``: one image at a time.
+
+        Raises:
+            InvalidInput: images that need gradients, or that the graph can't run, with ONNX Runtime's words.
+        """
+        if images.requires_grad and torch.is_grad_enabled():
+            raise InvalidInput("ONNX Runtime gives no gradients")
+        folder, output = self._session.folder, self.output.name
+        given, made = folder / "images.safetensors", folder / "answers.safetensors"
+        request = {"images": str(given), "answers": str(made), "output": output, "alone": alone}
+        request["bytes"] = images.dtype == torch.uint8
+        with self._lock:
+            save_file({"images": images.detach().float().cpu().contiguous()}, given)
+            said = self._session.ask(request, seconds=ANSWER_SECONDS)
+            if said["reasons"]:
+                raise InvalidInput(
+                    f"ONNX Runtime can't run {_sizes(images.shape)} through the input {self.info.image}",
+                    said["reasons"],
+                )
+            answers: Tensor = load_file(made)["answers"]
+            return answers.clone().to(images.device)
+
+    def layers_for(self, card: ArchitectureCard) -> Model:
+        """The same network as torch layers, which take (N, C, H, W) floats whatever the file takes.
+
+        Raises:
+            Refused: with every operator that can't be converted.
+        """
+        if card.digest not in self._layers:
+            with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
+                path = Path(name) / ONNX
+                path.write_bytes(self.data)
+                self._layers[card.digest] = from_onnx(path, card)
+        return self._layers[card.digest]
+
+    def facts(self) -> dict[str, float]:
+        """What was counted: parameters, non-zeros, bytes; the multiply-accumulates of a graph are not known."""
+        return {
+            "parameters": float(self.info.parameters),
+            "nonzero": float(self.info.nonzero),
+            "bytes_dense": float(len(self.data)),
+            "bytes_compressed": float(len(zlib.compress(self.data, COMPRESSION))),
+        }
+
+
+def open_folder(folder: Path) -> Model:
+    """The model of a folder: a card with its weights, or a card with the ONNX file that it describes.
+
+    Raises:
+        Refused: with the reason and what would work.
+    """
+    if (folder / WEIGHTS).is_file() or not is_model_folder(folder):
+        return load_model(folder)
+    card = read_card((folder / CARD).read_bytes())
+    if card.architecture != ONNX_FILE:
+        raise Refused(f"{folder} is not a model folder: a {card.architecture} needs {WEIGHTS}")
+    refuse_foreign(folder / ONNX)
+    return Model(OnnxFile(folder / ONNX, card.output), card)
+
+
+def _port(item: dict[str, Any]) -> Port:
+    return Port(item["name"], item["type"], tuple(item["shape"]), item.get("last", ""))
+
+
+def _sizes(shape: torch.Size) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def open_onnx(
+    source: Path | bytes,
+    *,
+    task: TaskName,
+    classes: tuple[str, ...],
+    image: InputSpec | None = None,
+    output: str | None = None,
+    decoding: Decoding | None = None,
+    preprocessing: Preprocessing | None = None,
+    probabilities: bool | None = None,
+) -> Model:
+    """The model of an ONNX file, run by ONNX Runtime as it is.
+
+    ``image`` is needed only where the graph leaves its sizes open.  The layout of a detector's or text recogniser's
+    output is recognised by its shape; ``decoding`` names it where two fit.  A Softmax or Sigmoid at the end of a
+    classifier is inverted, unless ``probabilities`` is False; with ``probabilities`` a Softmax is assumed.
+
+    Raises:
+        Refused: a file that can't be run, or an output that does not fit the task and its classes; with shapes.
+    """
+    if isinstance(source, Path):
+        refuse_foreign(source)
+    module = OnnxFile(source, output)
+    found = module.info.spec()
+    if image is None and found is None:
+        raise Refused(f"the input {module.info.image} leaves sizes open: name them with --image CHANNELSxHEIGHTxWIDTH")
+    spec = image or found
+    if spec is None or (found is not None and found != spec):
+        raise Refused(f"the input {module.info.image} does not take images of {spec}")
+    name = module.output.name if len(module.info.outputs) > 1 else None
+    shape = module.answers(torch.full((2, spec.channels, spec.height, spec.width), 0.5)).shape
+    last: str | None = {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(
+        module.output.last, "softmax" if probabilities else None
+    )
+    if task not in ("classification", "segmentation") or probabilities is False:
+        last = None
+    card = ArchitectureCard.model_validate({
+        "architecture": ONNX_FILE, "task": task, "classes": classes, "input": spec, "output": name,
+        "decoding": decoding or layout_of(task, shape, classes), "preprocessing": preprocessing,
+        "output_activation": last,
+    })  # fmt: skip
+    model = Model(module, card)
+    try:
+        model(torch.full((2, spec.channels, spec.height, spec.width), 0.5))
+    except InvalidInput as error:
+        raise Refused(f"the output {module.output} does not fit", [str(error)]) from error
+    return model
+
+
+def runs_of(data: bytes, card: ArchitectureCard) -> tuple[Outputs, Outputs]:
+    """An ONNX file that was exported from this card's model: its outputs in a batch, and one image at a time.
+
+    Such a file does all of the preprocessing but the resizing itself.
+    """
+    module = OnnxFile(data)
+    return (
+        lambda images: decoded(module.answers(fitted(images, card)), card),
+        lambda images: decoded(module.answers(fitted(images, card), alone=True), card),
+    )
+
+
+def one_by_one(model: Model) -> Outputs:
+    """The same model, given one image at a time."""
+    module = model.module
+    card = model.card
+    if isinstance(module, OnnxFile):
+        return lambda images: decoded(module.answers(normalised(fitted(images, card), card), alone=True), card)
+    return lambda images: torch.cat([model(image) for image in torch.split(images, 1)])
+
+
+def batch_faults(model: Model, images: Tensor) -> tuple[str, ...]:
+    """Every batch size at which an image's answer is not the one that it gets alone; none if there is no such size."""
+    images, tolerance = images[:PROBES], TOLERANCE
+    if isinstance(model.module, OnnxFile) and "float16" in model.module.info.image.type + model.module.output.type:
+        tolerance = HALF_TOLERANCE
+    with torch.inference_mode():
+        wanted = one_by_one(model)(images)
+    if not bool(torch.isfinite(wanted).all()):
+        return ("it gives NaN or infinity",)
+    reasons, scale = [], max(1.0, float(wanted.abs().max()))
+    for size in SIZES:
+        if size * images[0].numel() > MOST_NUMBERS:
+            break
+        places = torch.arange(size) % len(images)
+        with torch.inference_mode():
+            found = model(images[places])
+        if found.shape != wanted[places].shape:
+            reasons.append(f"a batch of {size} gives {_sizes(found.shape)}, not {_sizes(wanted[places].shape)}")
+        elif not float((found - wanted[places]).abs().max()) <= tolerance * scale:
+            gap = float((found - wanted[places]).abs().max())
+            reasons.append(f"in a batch of {size} answers differ by {gap:.3g} from those to the same images alone")
+    return tuple(reasons)
