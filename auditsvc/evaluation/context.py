@@ -313,6 +313,7 @@ class EvalContext:
 
     def _batches(self) -> int:
         return -(-self.dataset.ref.images // self.batch_size)
+
     def _keep_worst(self, part: Predictions, images: Tensor, targets: Tensor) -> None:
         """Where another run of the candidate's files scores lower, its answer takes the place of the model's."""
         for run in self.also:
