@@ -23,7 +23,8 @@ SMALL = 1e-6
 
 class Detection(Task):
     """Outputs are ``(N, A, 4 + C)``: boxes as fractions of the image, and for each class a confidence in 0..1 with
-    the model's operating point at one half.  Targets are ``(N, M, 5)``: class (-1 pads, -2 ignores), box."""
+    the model's operating point at one half.  Targets are ``(N, M, 5)``: class (-1 pads, -2 and
+    below are crowds, see ``boxes.CROWD``), box."""
 
     name = "detection"
     target_kind: ClassVar[TargetKind] = "boxes"

@@ -20,6 +20,7 @@ from auditsvc.datasets import Batch
 from auditsvc.evaluation.metrics.coco_ap import OVERLAPS, Ranked, average_precision, ranked
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import Unmeasured
+from auditsvc.tasks.boxes import CROWD, match_detections, select_detections
 from tests.fakes.dense import SeesSquares, case_of_squares
 
 COCO = {
@@ -125,23 +126,74 @@ def test_a_detector_that_loses_the_dark_ones_loses_precision_and_a_small_group_i
     assert nothing.value == 0 and 0.02 < nothing.high < 0.05
 
 
-def coco(seed: int) -> tuple[float, float, float]:
+def crowded(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``world`` with crowds of a class that many answers, also of other classes, are in, with answers that are equally
+    sure, with two objects at one place, and with a class that no image has."""
+    outputs, targets = world(seed, images=25, classes=4)
+    chance = np.random.default_rng(seed + 1000)
+    outputs[..., 7] = 0
+    outputs[..., 4:] = (outputs[..., 4:] * 8).ceil() / 8  # ties, and none below the least confidence
+    targets[..., 0] = targets[..., 0].clamp(max=2)
+    for number in range(0, 25, 2):
+        low = chance.uniform(0, 0.4, 2)
+        kind = int(chance.integers(0, 3))
+        targets[number, 8] = torch.tensor([CROWD - kind, *low, *(low + 0.5)])
+        targets[number, 7] = targets[number, 0]
+        for place in range(12, 20):
+            corner = low + chance.uniform(-0.1, 0.4, 2)
+            outputs[number, place, :4] = torch.tensor([*corner, *(corner + chance.uniform(0.03, 0.2, 2))])
+            outputs[number, place, 4 + int(chance.integers(0, 3))] = 0.625
+    return outputs, targets
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_average_precision_is_pycocotools_with_crowds_ties_and_empty_classes(seed):
+    pytest.importorskip("pycocotools")
+    outputs, targets = crowded(seed)
+    card = ArchitectureCard(
+        architecture="fake", task="detection", classes=tuple("abcd"), input=InputSpec(channels=1, height=8, width=8)
+    )
+    made = ranked(Model(Table(outputs), card), batches(targets), 4)
+    found = average_precision(made, np.ones((1, len(targets))))[0]
+    assert (found.mean(), found[0], found[5]) == pytest.approx(coco(outputs, targets), abs=1e-9)
+
+
+def test_a_false_answer_in_a_crowd_of_another_class_is_false_and_one_of_its_own_is_not_counted():
+    target = torch.tensor([[[CROWD - 1, 0.0, 0.0, 1.0, 1.0], [0, 0.1, 0.1, 0.3, 0.3]]])
+    boxes = [[0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.7, 0.7]]
+    for kind, counts in ((0, True), (1, False)):
+        said = torch.zeros(1, 2, 6)
+        said[0, :, :4] = torch.tensor(boxes)
+        said[0, 0, 4], said[0, 1, 4 + kind] = 0.9, 0.8
+        found = select_detections(said)
+        which, counted = match_detections(found, target)
+        assert which.tolist() == [[1, -1]]
+        assert counted.tolist() == [[True, counts]]
+
+
+def test_the_best_hundred_are_cut_after_suppression():
+    said = torch.zeros(1, 300, 5)
+    for number in range(300):
+        place = number if number < 40 else 0  # 260 answers at one place, all surer than the others
+        said[0, number] = torch.tensor([place / 50, 0, (place + 1) / 50, 0.1, 0.6 if number < 40 else 0.9])
+    assert int(select_detections(said).selected.sum()) == 40
+
+
+def coco(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[float, float, float]:
     """What pycocotools finds: AP, at half overlap, at three quarters."""
     from pycocotools.coco import COCO as Truth
     from pycocotools.cocoeval import COCOeval
 
-    from auditsvc.tasks.boxes import select_detections
-
-    outputs, targets = world(seed)
     found = select_detections(outputs, 0.001)
     truth = Truth()
     boxes = [
-        (n, int(t[0]), *(t[1:].double() * 1000).tolist()) for n, each in enumerate(targets) for t in each if t[0] >= 0
+        (n, int(t[0]), *(t[1:].double() * 1000).tolist()) for n, each in enumerate(targets) for t in each if t[0] != -1
     ]
     truth.dataset = {
         "info": {}, "images": [{"id": n, "width": 1000, "height": 1000} for n in range(len(targets))],
-        "categories": [{"id": c, "name": str(c)} for c in range(3)],
-        "annotations": [{"id": i + 1, "image_id": n, "category_id": c, "bbox": [x, y, u - x, v - y], "iscrowd": 0,
+        "categories": [{"id": c, "name": str(c)} for c in range(outputs.shape[2] - 4)],
+        "annotations": [{"id": i + 1, "image_id": n, "category_id": c if c >= 0 else CROWD - c,
+                         "bbox": [x, y, u - x, v - y], "iscrowd": int(c < 0),
                          "area": (u - x) * (v - y)} for i, (n, c, x, y, u, v) in enumerate(boxes)],
     }  # fmt: skip
     truth.createIndex()
@@ -161,8 +213,9 @@ def coco(seed: int) -> tuple[float, float, float]:
     evaluation.evaluate()
     evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    return float(precision.mean()), float(precision[0].mean()), float(precision[5].mean())
+    there = [part[part > -1].mean() for part in (precision, precision[0], precision[5])]
+    return float(there[0]), float(there[1]), float(there[2])
 
 
 if __name__ == "__main__":
-    print({seed: coco(seed) for seed in (0, 1, 2)})
+    print({seed: coco(*world(seed)) for seed in (0, 1, 2)})
