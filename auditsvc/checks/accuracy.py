@@ -35,6 +35,7 @@ class Accuracy(Check):
 
     id = "accuracy"
     version = 1
+    needs = "answers"
     topics = frozenset({"perf.accuracy", "perf.delta_vs_parent", "fairness.slices"})
 
     def conditions(self) -> tuple[Condition, ...]:

@@ -34,6 +34,7 @@ class AveragePrecision(Check):
 
     id = "average_precision"
     version = 1
+    needs = "scores"
     tasks = frozenset({"detection", "tracking"})
     topics = frozenset({"perf.accuracy"})
 

@@ -60,6 +60,7 @@ class Calibration(Check):
 
     id = "calibration"
     version = 1
+    needs = "scores"
     tasks = frozenset({"classification"})
     topics = frozenset({"perf.calibration"})
 

@@ -63,6 +63,7 @@ class Fairness(Check):
 
     id = "fairness"
     version = 1
+    needs = "answers"
     tasks = frozenset({"classification"})
     topics = frozenset({"fairness.slices"})
 

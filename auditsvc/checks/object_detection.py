@@ -26,6 +26,7 @@ class ObjectDetection(RatioCheck):
 
     id = "object_detection"
     version = 1
+    needs = "scores"
     tasks = frozenset({"detection", "tracking"})
     topics = frozenset({"perf.accuracy"})
 

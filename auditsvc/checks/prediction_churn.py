@@ -45,6 +45,7 @@ class PredictionChurn(Check):
 
     id = "prediction_churn"
     version = 1
+    needs = "answers"
     topics = frozenset({"perf.delta_vs_parent", "fairness.slices"})
 
     def conditions(self) -> tuple[Condition, ...]:

@@ -62,6 +62,8 @@ def read_annotations(path: Path, *, tracked: bool) -> Annotations:
         tuple(_fields(content["images"])),
         {name: tuple(boxes) for name, boxes in found.items()},
         {str(image[IMAGE]): (image["height"], image["width"]) for image in content["images"]},
+        {str(image[IMAGE]): image["id"] for image in content["images"]},
+        names,
         (f"{counted(again, drawn.total(), 'boxes')} are given more than once",) if again else (),
     )
 

@@ -162,7 +162,8 @@ def _images(
         paths = [joined.paths[name] for name in names]
         return names, ImageFiles(names, lambda number: paths[number].read_bytes(), faults, description)
     if content.embedded is not None:
-        load, names = content.embedded, tuple(f"#{number}" for number in kept)
+        load = content.embedded
+        names = tuple(row[description.image] or f"#{number}" for row, number in zip(rows, kept, strict=True))
         return names, ImageFiles(names, lambda number: load(int(kept[number])), faults, description)
     if description.size or description.channels or description.annotations:
         faults.append(f"{ARRAY} goes with neither a size nor channels nor annotations: those are for image files")

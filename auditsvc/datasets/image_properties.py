@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.datasets.dataset import Dataset
+from auditsvc.datasets.prediction_table import PredictedDataset
 from auditsvc.errors import InvalidInput
 
 _LUMA = (0.2126, 0.7152, 0.0722)
@@ -111,6 +112,8 @@ def properties_of(dataset: Dataset, names: Iterable[str]) -> dict[str, NDArray[n
     unknown = [name for name in wanted if name not in PROPERTIES]
     if unknown:
         raise InvalidInput(f"no image property named {', '.join(unknown)}; there are {', '.join(PROPERTIES)}")
+    if wanted and isinstance(dataset, PredictedDataset):
+        raise InvalidInput("image properties need the images; these are predictions only")
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in wanted}
     with torch.inference_mode():
         for batch in dataset.batches(64) if wanted else ():

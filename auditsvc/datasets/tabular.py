@@ -43,7 +43,7 @@ class TabularReader(ContentReader):
         source = files[0]
         parquet = source.suffix == ".parquet"
         (names, rows, faults), embedded, values = read_parquet_parts(files) if parquet else (read_csv(source), None, {})
-        image, (target, task) = _first(IMAGE, names), _target(names)
+        image, (target, task) = first_column(IMAGE, names), _target(names)
         faults = [*table_faults(source.name, names, (image or IMAGE[0], target or LABEL[0])), *faults]
         if not rows:
             faults.append(f"{source.name} has no rows")
@@ -80,14 +80,15 @@ def _files(path: Path) -> tuple[list[Path], list[str]]:
     return (parts[chosen], [f"the part {chosen} was chosen of {', '.join(parts)}"]) if chosen else ([], [])
 
 
-def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+def first_column(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of these columns that is there, without regard to case."""
     folded = {name.strip().casefold(): name for name in names}
     return next((folded[name] for name in wanted if name in folded), None)
 
 
 def _target(names: Sequence[str]) -> tuple[str | None, str]:
     """The column with the target, and the task that it makes."""
-    found = ((_first(wanted, names), task) for wanted, task in TASKS)
+    found = ((first_column(wanted, names), task) for wanted, task in TASKS)
     return next(((column, task) for column, task in found if column), (None, "classification"))
 
 
@@ -108,7 +109,7 @@ def _classes(task: str, values: Sequence[str]) -> tuple[str, ...]:
 
 def _where(names: Sequence[str], rows: Sequence[Row]) -> tuple[dict[str, str], list[str]]:
     """The rows of one part, if a column names parts, and a note of it."""
-    column = _first(PART, names)
+    column = first_column(PART, names)
     values = sorted({row[column] for row in rows}) if column else []
     chosen = evaluation_split(values) if len(values) > 1 else None
     if column is None or chosen is None:

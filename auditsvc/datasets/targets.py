@@ -39,12 +39,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Annotations:
-    """All images, each with its fields as text, and by the image's file its boxes and its declared height and width."""
+    """All images, each with its fields as text, and by its file its boxes, its declared height and width, and its id;
+    the categories by their ids."""
 
     source: str
     images: tuple[dict[str, str], ...]
     boxes: Mapping[str, tuple[Box, ...]]
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ids: Mapping[str, int | str] = field(default_factory=dict)
+    categories: Mapping[int | str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

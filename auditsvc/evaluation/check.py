@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,6 +37,8 @@ class Check(BaseModel, ABC):
     version: ClassVar[int]
     tasks: ClassVar[frozenset[TaskName] | None] = None
     """The tasks that it supports; None for every task."""
+    needs: ClassVar[Literal["images", "scores", "answers"]] = "images"
+    """What it measures from: models that run on images, their scores on the images as they are, or their answers."""
     topics: ClassVar[frozenset[str]] = frozenset()
     """The kinds of evidence that it gives, from ``policies/frameworks/_vocabulary.yaml``.  A check without topics
     covers none: a report can't claim coverage that no check declares."""

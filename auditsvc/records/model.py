@@ -115,6 +115,11 @@ class Candidate(Record):
     card: dict[str, float] = {}
     """Facts that were counted, not estimated: parameters, non-zeros, bytes."""
 
+    @property
+    def only_predictions(self) -> bool:
+        """Whether its files are predictions that were made elsewhere, and no model."""
+        return self.architecture == "predictions"
+
     def subjects(self) -> tuple[str, ...]:
         """Found by its model, its parent, its recipe, and each of its files."""
         recipe = (recipe_key(self.parent, self.recipe),) if self.recipe else ()

@@ -131,7 +131,7 @@ def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable
     for submission in ctx.ledger.find(Submission, candidate.digest):
         ctx.registry.tag(submission.model, submission.version, tags)
     _raise_alarm(ctx, decision)
-    if decision.outcome == "rejected":
+    if decision.outcome == "rejected" or candidate.only_predictions:
         attest_rejection(ctx, candidate, decision)
     return decision
 

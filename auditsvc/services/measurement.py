@@ -38,7 +38,9 @@ from auditsvc.evaluation.sharding import (
     from_bytes,
     merge_partial_results,
 )
+from auditsvc.models import ArchitectureCard
 from auditsvc.models.devices import device_words
+from auditsvc.models.predictions import PREDICTIONS, images_digest
 from auditsvc.ports import Context, Result
 from auditsvc.records import (
     OVERALL,
@@ -51,6 +53,7 @@ from auditsvc.records import (
     Policy,
     Reading,
     Shard,
+    Unmeasured,
 )
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
@@ -180,7 +183,7 @@ def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset:
     """The fields of ``EvalContext`` that are the same for every check of one audit."""
     parent = ctx.ledger.get(Parent, candidate.parent)
     model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
-    _require_fit(candidate, policy, dataset, model.card.classes)
+    _require_fit(candidate, policy, dataset, model.card)
     return {
         "candidate": model,
         "candidate_digest": candidate.digest,
@@ -196,7 +199,7 @@ def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset:
     }
 
 
-def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, classes: tuple[str, ...]) -> None:
+def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, card: ArchitectureCard) -> None:
     if policy.task not in ("any", candidate.task):
         raise InvalidInput(f"the model is for {candidate.task}, the policy {policy.policy} for {policy.task}")
     unfit = [fault for name, spec in policy.checks.items() for fault in check_named(name, spec).faults(candidate.task)]
@@ -204,9 +207,12 @@ def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, classes
         raise InvalidInput(f"the policy {policy.policy} has checks that do not apply to this model", unfit)
     if candidate.task != dataset.ref.task:
         raise InvalidInput(f"the model is for {candidate.task}, the data set {dataset.ref.name} for {dataset.ref.task}")
-    if classes != dataset.classes:
+    own = card.arguments.get("images") if card.architecture == PREDICTIONS else None
+    if own and own != images_digest([dataset.name_of(number) for number in range(dataset.ref.images)]):
+        raise InvalidInput(f"the predictions are not of the images of {dataset.ref.name}, in their order")
+    if card.classes != dataset.classes:
         raise InvalidInput(
-            f"the model's classes are {', '.join(classes)}, those of the data set {dataset.ref.name} are "
+            f"the model's classes are {', '.join(card.classes)}, those of the data set {dataset.ref.name} are "
             f"{', '.join(dataset.classes)}; give both the same names in the same order"
         )
 
@@ -218,6 +224,9 @@ def _run(ctx: Context, check: Check, key: EvidenceKey, context: EvalContext) -> 
     passes = max(1, round(check.cost()))
 
     def readings() -> tuple[Reading, ...]:
+        if lacking := _lacking(check, context):
+            none = Unmeasured(reason=lacking)
+            return tuple(Reading(metric=metric.id, slice=OVERALL, outcome=none) for metric in check.metrics())
         found = tuple(check.measure(context))
         _require_complete(check, found, context.dataset)
         return found
@@ -237,6 +246,14 @@ def _run(ctx: Context, check: Check, key: EvidenceKey, context: EvalContext) -> 
         started=started,
         finished=ctx.clock.now(),
     )
+
+
+def _lacking(check: Check, context: EvalContext) -> str | None:
+    """What the check needs and predictions that were made elsewhere do not give; None if they are enough."""
+    card = context.candidate.card
+    if card.architecture != PREDICTIONS or check.needs in ("answers", card.arguments.get("kind")):
+        return None
+    return f"predictions only: this check needs {'the models' if check.needs == 'images' else 'scores'}"
 
 
 def guarded(work: Callable[[], T]) -> T | str:

@@ -30,6 +30,7 @@ from auditsvc.models import (
     read_weights,
 )
 from auditsvc.models.model_files import HEAD_BYTES, foreign
+from auditsvc.models.predictions import OUTPUTS, predicted
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, Parent, TaskName
 from auditsvc.records.architecture import Decoding, Preprocessing
@@ -43,11 +44,15 @@ def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
     Raises:
         Refused: a record that lists no model, or files that are none.
     """
-    by_name = {file.name: file.digest for file in files}
+    known = tuple(files)
+    by_name = {file.name: file.digest for file in known}
+    if OUTPUTS in by_name and CARD in by_name:
+        outputs = read_weights(ctx.blobs.read(by_name[OUTPUTS]))["outputs"]
+        return predicted(outputs, read_card(ctx.blobs.read(by_name[CARD])))
     if ONNX in by_name and CARD in by_name and WEIGHTS not in by_name:
         card = read_card(ctx.blobs.read(by_name[CARD]))
         return Model(OnnxFile(ctx.blobs.read(by_name[ONNX]), card.output), card)
-    return assemble(*stored_tensors(ctx, files))
+    return assemble(*stored_tensors(ctx, known))
 
 
 def other_runs(ctx: Context, files: Iterable[FileEntry], model: Model) -> tuple[Outputs, ...]:

@@ -86,6 +86,8 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         LogMismatch: the ledger does not follow from its log.
         Unavailable: a disk, the keys or the registry failed; run it again.
     """
+    if candidate.only_predictions:
+        raise NotApproved("predictions are not released; their decision is signed, and a model needs its files audited")
     submission = _submission(ctx, candidate)
     if any(ctx.ledger.find(Revocation, known.digest) for known in ctx.ledger.find(Release, candidate.digest)):
         raise NotApproved("this candidate was released and revoked; prune, audit and submit another")

@@ -71,7 +71,8 @@ def select_detections(outputs: Tensor, threshold: float = CONFIDENCE_THRESHOLD) 
     scores, order, open_ones = scores[:, :size], order[:, :size], open_ones[:, :size].clone()
     boxes, classes = outputs[..., :4].gather(1, order[..., None].expand(-1, -1, 4)), classes.gather(1, order)
     rows = torch.arange(len(outputs), device=outputs.device)
-    places, selected = [], []
+    places: list[Tensor] = []
+    selected: list[Tensor] = []
     while len(places) < MAX_DETECTIONS and bool(open_ones.any()):
         place = open_ones.long().argmax(dim=1)
         places.append(place)

@@ -107,7 +107,7 @@ class ReleaseInputs:
             InvalidInput: records that do not fit together, or an approved decision.
         """
         self._check_fit(self._mismatches())
-        if self.decision.outcome == "approved":
+        if self.decision.outcome == "approved" and not self.candidate.only_predictions:
             raise InvalidInput(f"the decision on {self.model} version {self.version} is approved; release it instead")
 
     def _check_fit(self, more: Iterable[str]) -> None:
@@ -293,7 +293,7 @@ class Attestor:
             ),
             "bom": predicates.bom_statement(candidate, document),
         }
-        if decision.outcome == "approved":
+        if decision.outcome == "approved" and not candidate.only_predictions:
             made["oms"] = predicates.oms_statement(candidate)
         for name, item in release_layout.evidence_names(inputs.evidence).items():
             path = f"{release_layout.EVIDENCE}/{name}.json"
@@ -410,7 +410,8 @@ def sign_rejection(
 ) -> tuple[FileEntry, ...]:
     """Sign, attest and log a rejection in ``folder/refusal``; its files.
 
-    The model gets no OMS signature, so that no other tool takes it for released; the summary says ``FAILED``.
+    The model gets no OMS signature, so that no other tool takes it for released; the summary says ``FAILED``.  Any
+    decision on predictions is signed so too, as their files are never released.
 
     Raises:
         InvalidInput: records that do not fit together, or an approved decision.
@@ -420,11 +421,12 @@ def sign_rejection(
     inputs.check_rejected()
     attestor = Attestor(folder / release_layout.REJECTION, inputs, keys, services or SigningServices())
     trust = attestor.trust
+    needed = "MISSING_ATTESTATION" if inputs.decision.outcome == "approved" else "NOT_PASSED"
 
     def check(attestations: Path) -> None:
         found = verify(folder / release_layout.RELEASE, attestations, trust=trust, at=at)
         codes = {step.code for step in found.reasons}
-        if "NOT_PASSED" not in codes or not codes <= _REJECTION_CODES | {"MISSING"}:
+        if needed not in codes or not codes <= _REJECTION_CODES | {"MISSING"}:
             raise Conflict(f"the rejection in {attestations} does not verify: {', '.join(sorted(codes))}")
 
     _attest(attestor, log, at, check)
