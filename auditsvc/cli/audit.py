@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 def audit(
-    data: Annotated[Path, typer.Option(help="The data set: a folder with dataset.yaml and metadata.csv.")],
     model: ModelName,
+    data: Annotated[Path | None, typer.Option(help="The data set; see `auditsvc data check`.")] = None,
     version: Annotated[str | None, typer.Option(help="A version that was submitted.")] = None,
     candidate: Annotated[
         str | None, typer.Option(help="Or: a model folder or an ONNX file that was pruned elsewhere.")
@@ -52,6 +52,10 @@ def audit(
         typer.Option(help="A policy file, or a shipped one by name. [default: the policy of the terms, or standard]"),
     ] = None,
     expect_accuracy: ExpectAccuracy = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Or: a CSV or Parquet file with truth and both models' scores, or COCO results.")
+    ] = None,
+    parent_predictions: Annotated[Path | None, typer.Option(help="With COCO results: those of the parent.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
     mark: Annotated[
         Path | None,
@@ -73,12 +77,19 @@ def audit(
     ctx = context_for(store, create=True, quiet=json)
     terms = binding_terms(ctx.ledger, model)
     rules = resolve_policy(policy or (terms.policy if terms else "standard"), ctx.ledger)
-    dataset = ctx.datasets.open(data)
-    if candidate is not None:
-        slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
     facts = {"model": model, "source": source, "licence": licence}
-    question = question_from(dataset, classes, image, output, decoding, confidence)
-    chosen = _chosen(ctx, version, (candidate, parent), question, facts, person, dataset, mark)
+    if predictions is not None:
+        from auditsvc.services.predictions import submit_predictions
+
+        chosen, dataset = submit_predictions(ctx, predictions, facts, _submitter(person), parent_predictions, data)
+    elif data is None:
+        raise InvalidInput("say on which images to audit: --data DATA, or --predictions FILE")
+    else:
+        dataset = ctx.datasets.open(data)
+        if candidate is not None:
+            slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
+        question = question_from(dataset, classes, image, output, decoding, confidence)
+        chosen = _chosen(ctx, version, (candidate, parent), question, facts, person, dataset, mark)
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=expect_accuracy)
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
@@ -109,8 +120,7 @@ def _chosen(
         return ctx.ledger.get(Candidate, known[-1].candidate)
     if given is None or parent is None:
         raise InvalidInput("say what to audit: --version N, or --candidate MODEL with --parent MODEL")
-    if person == "nobody":
-        raise InvalidInput("say who submits the candidate with --as NAME; who submits can't approve")
+    _submitter(person)
     calibration = ctx.datasets.open(mark) if mark else None
     with resolve_parent(ctx, parent, question, layers=False) as folder:
         dense, parent_version = register_parent(ctx, folder, facts)
@@ -118,6 +128,12 @@ def _chosen(
         admitted = admit(ctx, folder, dense, dataset, WatermarkOptions() if mark else None, calibration)
     submit(ctx, admitted, parent_version, person)
     return admitted
+
+
+def _submitter(person: str | None) -> str:
+    if person in (None, "nobody"):
+        raise InvalidInput("say who submits the candidate with --as NAME; who submits can't approve")
+    return str(person)
 
 
 def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool, verbose: bool) -> None:

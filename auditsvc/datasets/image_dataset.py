@@ -210,7 +210,7 @@ class ImageDataset:
         """The image as PNG."""
         pixels = self.images.read(np.array([index]))[0]
         buffer = io.BytesIO()
-        Image.fromarray(pixels.squeeze() if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
         return buffer.getvalue()
 
 

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_dataset import ContentReader, ImageDataset
-from auditsvc.datasets.prediction_table import PredictedDataset, PredictionTable, read_predictions, read_results
+from auditsvc.datasets.prediction_table import PredictionTable, read_predictions, read_results
 from auditsvc.datasets.readers import recognise
 from auditsvc.errors import InvalidInput
 from auditsvc.models.predictions import PREDICTIONS, prediction_files
@@ -21,10 +22,9 @@ def submit_predictions(
     file: Path,
     facts: Mapping[str, str],
     person: str,
-    *,
     parent: Path | None = None,
     data: Path | None = None,
-) -> tuple[Candidate, PredictedDataset]:
+) -> tuple[Candidate, Dataset]:
     """Register the predictions of a parent and a candidate, and submit the candidate; the images that they are of.
 
     ``file`` is a table with the predictions of both, or COCO results of the candidate, with those of the ``parent`` and
