@@ -39,6 +39,9 @@ WHOSE = ("parent", "candidate")
 _SCORE = re.compile(r"(parent|candidate)[ _.:-](.+)")
 _SUM_TOLERANCE = 0.01
 
+ANSWER = 10.0
+"""The output of the class that is answered, where there are no scores."""
+
 _BLANK = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 )
@@ -151,7 +154,7 @@ def _outputs(
             if place is None:
                 faults.append(f"row {row.line}: {whose} is {row[whose]!r}, which is no class")
             else:
-                values[number, place] = 1
+                values[number, place] = ANSWER
         return torch.from_numpy(values).float(), []
     columns = {
         plain(match[2]): name for name in rows[0].fields if (match := _SCORE.fullmatch(name)) and match[1] == whose

@@ -34,6 +34,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.intervals import Interval, student, wilson
 from auditsvc.models import ArchitectureCard, Model
+from auditsvc.models.predictions import PREDICTIONS
 from auditsvc.models.preprocessing import PRESETS, fitted
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Parent
@@ -122,7 +123,8 @@ def check_model(
     given = _answers(model, task, dataset, chosen)
     if given is None:
         return
-    tried = _forms(model.card, dataset, chosen) if forms is None else forms
+    runs = model.card.architecture != PREDICTIONS  # no other form of the images can be tried where no model runs
+    tried = (_forms(model.card, dataset, chosen) if runs else {}) if forms is None else forms
     trials = [] if len(chosen) < FEWEST else list(_tried(model, task, dataset, chosen, given, tried))
     better = [one for one in trials if one.gain >= MARGIN and one.p * len(trials) <= LEVEL]
     reason = _reason(given, expected) if forms is None else ""
