@@ -8,6 +8,7 @@ from auditsvc.cli import (
     audit,
     data,
     decision,
+    init,
     policy,
     prune,
     report,
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(report.demo)
+app.command()(init.init)
 app.command()(prune.prune)
 app.command()(audit.audit)
 app.command()(verify.gate)

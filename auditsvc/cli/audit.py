@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,11 +14,8 @@ from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output
 from auditsvc.cli.output import (
     ExpectAccuracy,
     Json,
-    Licence,
     Model,
-    ModelName,
     Person,
-    Source,
     Store,
     context_for,
     print_json,
@@ -30,13 +27,13 @@ if TYPE_CHECKING:
     from auditsvc.datasets import Dataset
     from auditsvc.ports import Context
     from auditsvc.records import Candidate, Policy
+    from auditsvc.records.architecture import ModelDescription
     from auditsvc.services.audit import AuditResult
-    from auditsvc.services.model_store import Question
 
 
 def audit(
-    model: ModelName,
-    data: Annotated[Path | None, typer.Option(help="The data set; see `auditsvc data check`.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set. [default: that of audit.yaml]")] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name in the registry.")] = None,
     version: Annotated[str | None, typer.Option(help="A version that was submitted.")] = None,
     candidate: Annotated[
         str | None, typer.Option(help="Or: a model folder or an ONNX file that was pruned elsewhere.")
@@ -44,9 +41,9 @@ def audit(
     parent: Annotated[
         str | None, typer.Option(help="Its parent, with --candidate: a folder, an ONNX file, ...")
     ] = None,
-    source: Source = "not stated",
-    licence: Licence = "not stated",
-    person: Person = "nobody",
+    source: Annotated[str | None, typer.Option(help="Where the parent comes from.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The parent's licence.")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Your name, as it is to stand in the ledger.")] = None,
     policy: Annotated[
         str | None,
         typer.Option(help="A policy file, or a shipped one by name. [default: the policy of the terms, or standard]"),
@@ -69,65 +66,65 @@ def audit(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Measure a candidate next to its parent, judge it and write its report.  Exit code as for ``gate``."""
+    """Measure a candidate next to its parent, judge it and write its report.  Exit code as for ``gate``.
+
+    Without --model and --data, audit.yaml of this folder says what to audit (auditsvc init); options win over it.
+    """
     from auditsvc.services.audit import audit_candidate
+    from auditsvc.services.audit_file import NAME, described_by, read_audit_file
     from auditsvc.services.policies import resolve_policy, slice_dataset
     from auditsvc.services.terms import binding_terms
 
+    options: dict[str, Any] = {"model": model, "data": data, "candidate": candidate, "parent": parent, "source": source,
+               "licence": licence, "submitter": person, "policy": policy,
+               "expect_accuracy": expect_accuracy}  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if predictions is None and not {"model", "data"} <= given.keys():
+        given = read_audit_file(Path(NAME)).model_dump(exclude_unset=True) | given
     ctx = context_for(store, create=True, quiet=json)
-    terms = binding_terms(ctx.ledger, model)
-    rules = resolve_policy(policy or (terms.policy if terms else "standard"), ctx.ledger)
-    facts = {"model": model, "source": source, "licence": licence}
+    if "model" not in given:
+        raise InvalidInput("name the model with --model NAME")
+    terms = binding_terms(ctx.ledger, given["model"])
+    rules = resolve_policy(given.get("policy", terms.policy if terms else "standard"), ctx.ledger)
     if predictions is not None:
         from auditsvc.services.predictions import submit_predictions
 
-        chosen, dataset = submit_predictions(ctx, predictions, facts, _submitter(person), parent_predictions, data)
-    elif data is None:
-        raise InvalidInput("say on which images to audit: --data DATA, or --predictions FILE")
+        facts = {"model": given["model"], "source": source or "not stated", "licence": licence or "not stated"}
+        images = Path(data) if data else None
+        chosen, dataset = submit_predictions(ctx, predictions, facts, _submitter(person), parent_predictions, images)
     else:
-        dataset = ctx.datasets.open(data)
-        if candidate is not None:
+        dataset = ctx.datasets.open(Path(given["data"]))
+        if version is not None and candidate is None:
+            chosen = _submitted(ctx, given["model"], version)
+        else:
             slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
-        question = question_from(dataset, classes, image, output, decoding, confidence)
-        chosen = _chosen(ctx, version, (candidate, parent), question, facts, person, dataset, mark)
-    done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=expect_accuracy)
+            question = question_from(dataset, classes, image, output, decoding, confidence)
+            described = described_by(question, named=classes is not None)
+            chosen = _own(ctx, given, described, dataset, mark)
+    done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=given.get("expect_accuracy"))
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
 
 
-def _chosen(
-    ctx: Context,
-    version: str | None,
-    pair: tuple[str | None, str | None],
-    question: Question,
-    facts: dict[str, str],
-    person: str,
-    dataset: Dataset,
-    mark: Path | None,
-) -> Candidate:
-    """The candidate to audit: a submitted version, or a model that is admitted now."""
-    from auditsvc.errors import NotFound
+def _submitted(ctx: Context, model: str, version: str) -> Candidate:
     from auditsvc.records import Candidate, Submission
-    from auditsvc.services.candidates import admit, register_parent, submit
-    from auditsvc.services.model_store import question_of, resolve_parent
-    from auditsvc.services.watermarking import WatermarkOptions
 
-    given, parent = pair
-    if version is not None and given is None:
-        known = ctx.ledger.find(Submission, f"{facts['model']}/{version}")
-        if not known:
-            raise NotFound(f"no candidate was submitted as {facts['model']} version {version}")
-        return ctx.ledger.get(Candidate, known[-1].candidate)
-    if given is None or parent is None:
-        raise InvalidInput("say what to audit: --version N, or --candidate MODEL with --parent MODEL")
-    _submitter(person)
-    calibration = ctx.datasets.open(mark) if mark else None
-    with resolve_parent(ctx, parent, question, layers=False) as folder:
-        dense, parent_version = register_parent(ctx, folder, facts)
-    with resolve_parent(ctx, given, question_of(ctx, dense), layers=False) as folder:
-        admitted = admit(ctx, folder, dense, dataset, WatermarkOptions() if mark else None, calibration)
-    submit(ctx, admitted, parent_version, person)
-    return admitted
+    known = ctx.ledger.find(Submission, f"{model}/{version}")
+    if not known:
+        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    return ctx.ledger.get(Candidate, known[-1].candidate)
+
+
+def _own(
+    ctx: Context, given: dict[str, Any], described: ModelDescription, dataset: Dataset, mark: Path | None
+) -> Candidate:
+    """The candidate of audit.yaml or of the options, admitted now."""
+    from auditsvc.services.audit_file import admit_own, allow_own_code, audit_of
+
+    plan = audit_of(given, described)
+    for place in filter(None, (plan.parent, plan.candidate)):
+        allow_own_code(plan.said(place), Path.cwd())
+    return admit_own(ctx, plan, dataset, ctx.datasets.open(mark) if mark else None)
 
 
 def _submitter(person: str | None) -> str:
@@ -139,7 +136,7 @@ def _submitter(person: str | None) -> str:
 def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool, verbose: bool) -> None:
     """The decision as a summary of about ten lines, or with every finding."""
     from auditsvc.records import Submission
-    from auditsvc.services.audit_summary import LABEL, long_summary, short_summary
+    from auditsvc.services.audit_summary import LABEL, clean_scores, long_summary, short_summary
 
     decision, report = done.decision, str(done.reports[0]) if done.reports else ""
     if json:
@@ -152,6 +149,7 @@ def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool
                 "terms": decision.terms,
                 "policy": decision.policy,
                 "data": [one.model_dump(mode="json") for one in decision.data or ()],
+                "clean": {name: found.value for name, found in clean_scores(done.evidence).items()},
                 "findings": findings,
                 "report": report,
             }

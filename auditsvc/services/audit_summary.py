@@ -123,13 +123,12 @@ class _Text:
 
     def accuracy(self, evidence: Sequence[Evidence]) -> Iterator[str]:
         """The scores of candidate and parent on unmodified images, and the loss."""
-        for run in evidence:
-            score, parent, loss = (run.reading(f"{name}.clean", OVERALL) for name in ("score", "parent", "drop"))
-            if isinstance(score, Measured) and isinstance(parent, Measured) and isinstance(loss, Measured):
-                shown = f"{_interval(run.metric('score.clean'), score)}; its parent {100 * parent.value:.1f} %; "
-                label = MEASURE_WORDS[run.dataset.task]
-                yield _line("accuracy" if label == "accuracy" else "score", shown + _loss(loss))
-                return
+        found = clean_scores(evidence)
+        if found:
+            run = next(run for run in evidence if run.key.check == "accuracy")
+            shown = f"{_interval(run.metric('score.clean'), found['score'])}; its parent "
+            shown += f"{100 * found['parent'].value:.1f} %; {_loss(found['drop'])}"
+            yield _line("accuracy" if MEASURE_WORDS[run.dataset.task] == "accuracy" else "score", shown)
 
     def finding(self, group: RuleFindings) -> str:
         """One rule: its worst finding, and on how many other slices or conditions it is not met."""
@@ -206,6 +205,16 @@ class _Text:
             return rule.min_images if item.outcome.images and item.outcome.images < rule.min_images else sys.maxsize
         count = images_to_decide(rule, metric, item.outcome, level)
         return count if count <= _FAR * item.outcome.images else sys.maxsize
+
+
+def clean_scores(evidence: Iterable[Evidence]) -> dict[str, Measured]:
+    """``score``, ``parent`` and ``drop`` on unmodified images, as the accuracy check measured them; empty if not."""
+    for run in evidence:
+        if run.key.check == "accuracy":
+            found = {name: run.reading(f"{name}.clean", OVERALL) for name in ("score", "parent", "drop")}
+            measured = {name: one for name, one in found.items() if isinstance(one, Measured)}
+            return measured if len(measured) == len(found) else {}
+    return {}
 
 
 def _first(named: Sequence[str]) -> str:

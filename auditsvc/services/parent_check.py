@@ -139,6 +139,20 @@ def check_model(
         )
 
 
+def best_form(model: Model, dataset: Dataset, seed: int = 0) -> tuple[str, Preprocessing, str] | None:
+    """The form of the images in which a model answers significantly better than it does: its name, what it is, and the
+    mean score with its interval; None if there is none."""
+    task, chosen = task_named(dataset.ref.task, dataset.classes), _sample(dataset, seed)
+    given = _answers(model, task, dataset, chosen)
+    if given is None or len(chosen) < FEWEST:
+        return None
+    forms = _forms(model.card, dataset, chosen)
+    trials = [one for one in _tried(model, task, dataset, chosen, given, forms) if one.form in forms]
+    better = [one for one in trials if one.gain >= MARGIN and one.p * len(trials) <= LEVEL]
+    best = max(better, key=lambda one: float(one.found.score.mean()), default=None)
+    return (best.form, forms[best.form], best.found.words()) if best else None
+
+
 def _stopped(name: str, dataset: Dataset, given: Answers, reason: str, trials: list[Trial]) -> InvalidInput:
     best = sorted(trials, key=lambda one: -one.gain)[:8]
     reasons = [f"with {one.form} it would be {one.found.words()}" for one in best]

@@ -1,0 +1,154 @@
+"""``init``: from a model and its data to ``audit.yaml``; ``model check``: what a model file is."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
+from auditsvc.cli.output import Json, Store, context_for, print_json, print_lines
+from auditsvc.errors import Conflict, InvalidInput
+
+if TYPE_CHECKING:
+    from auditsvc.datasets import Dataset
+    from auditsvc.services.inspection import Preview
+
+LABEL = 15
+
+
+def init(
+    model: Annotated[str, typer.Option("--model", help="The model to audit: a file, a folder, models:/NAME/VERSION.")],
+    data: Annotated[str, typer.Option(help="Images with their answers, in any format that is read.")],
+    parent: Annotated[str | None, typer.Option(help="The dense model that it was pruned from.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Without --parent: prune --model here; other images, which are not audited.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name in the registry. [default: the data's]")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy. [default: the shipped one for the task]")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Who submits. [default: your account's name]")] = None,
+    intended: Annotated[str | None, typer.Option("--for", help="For whom and for what the model is.")] = None,
+    not_for: Annotated[str | None, typer.Option("--not-for", help="What it must not be used for.")] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="Of a state dict: timm:NAME, torchvision:NAME or your package.module:factory."),
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="imagenet, 0-255, ... or YAML: 'mean: [0.5], std: [0.5]'. [default: tried]")
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option("--expect-accuracy", help="The parent's accuracy as you know it, 0 to 1.")
+    ] = None,
+    classes: Classes = None,
+    image: Image = None,
+    output: Output = None,
+    decoding: Layout = None,
+    confidence: Confidence = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Look at a model and its data, write audit.yaml, and show ten predictions.  Nothing is registered."""
+    from auditsvc.models.preprocessing import preprocessing_of
+    from auditsvc.services.audit_file import (
+        NAME,
+        NOT_STATED,
+        PRUNED,
+        allow_own_code,
+        default_policy,
+        described_by,
+        drafted,
+        rendered,
+    )
+    from auditsvc.services.policies import resolve_policy, slice_dataset
+
+    target = Path(NAME)
+    if target.exists():
+        raise Conflict(f"there is an {NAME} here; rename or remove it, or run: auditsvc audit")
+    if parent is None and calibration is None:
+        raise InvalidInput(
+            "say what to compare with: --parent MODEL, the dense model; or prune --model here with --calibration DATA, "
+            "images that are not audited"
+        )
+    ctx = context_for(store, create=True, quiet=json)
+    dataset = ctx.datasets.open(Path(data))
+    described = described_by(
+        question_from(dataset, classes, image, output, decoding, confidence), named=classes is not None
+    )
+    if architecture is not None:
+        described = described.model_copy(update={"architecture": architecture})
+    if preprocessing is not None:
+        described = described.model_copy(update={"preprocessing": preprocessing_of(preprocessing)})
+    allow_own_code(described, Path.cwd())
+    fields: dict[str, Any] = {
+        "model": name or _name(dataset.ref.name),
+        "parent": parent or model,
+        **({"candidate": model} if parent else {"prune": PRUNED, "calibration": calibration}),
+        "data": data,
+        "policy": policy or default_policy(dataset.ref.task),
+        "submitter": person or getpass.getuser(),
+        "intended_use": intended or _asked("For whom and for what is the model?", quiet=json),
+        "not_for": not_for or _asked("What must it not be used for?", quiet=json),
+        "source": NOT_STATED,
+        "licence": NOT_STATED,
+        **({"expect_accuracy": accuracy} if accuracy is not None else {}),
+        **({"describe": described} if described.model_fields_set else {}),
+    }
+    audit, notes, shown = drafted(ctx, fields, dataset)
+    slice_dataset(resolve_policy(audit.policy, ctx.ledger), dataset)
+    target.write_text(rendered(audit, notes), "utf-8")
+    if json:
+        print_json({"file": NAME, "audit": audit.model_dump(mode="json", exclude_unset=True), "notes": notes,
+                    "right": [one.model_dump(mode="json") for one in shown.scores]})  # fmt: skip
+        return
+    _print(notes, shown, dataset)
+
+
+def _name(text: str) -> str:
+    """A name for the registry."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "model"
+
+
+def _asked(question: str, *, quiet: bool) -> str:
+    """The answer of a person at a terminal; nothing waits where there is none."""
+    from auditsvc.services.audit_file import NOT_STATED
+
+    if quiet or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return NOT_STATED
+    answer: str = typer.prompt(question, default=NOT_STATED)
+    return answer
+
+
+def _print(notes: dict[str, str], shown: Preview, dataset: Dataset) -> None:
+    from auditsvc.services.audit_file import CHECK, NAME
+
+    shown_notes = {name.removeprefix("describe."): note.removeprefix(f"{CHECK}: ") for name, note in notes.items()}
+    names = ("data", "parent", "candidate", "preprocessing")
+    lines = [f"{name:<{LABEL}}{shown_notes[name]}" for name in names if name in shown_notes]
+    print_lines(lines, LABEL)
+    print()
+    _print_examples(shown, ("parent", "candidate")[: len(shown.scores)])
+    right = "right" if dataset.ref.task == "classification" else "mean score"
+    scores = zip(("parent", "candidate"), shown.scores, strict=False)
+    print(f"\n{right} on {shown.scores[0].images} images: " + ", ".join(f"{who} {one.text()}" for who, one in scores))
+    marked = [name for name, note in notes.items() if note.startswith(CHECK)]
+    print_lines([f"wrote {NAME}; read it over" + (f", above all {', '.join(marked)}" if marked else "")])
+    print("next: auditsvc audit")
+
+
+def _print_examples(shown: Preview, who: tuple[str, ...]) -> None:
+    rows = [("image", "truth", *who)]
+    for one in shown.examples:
+        wrong = [f"{answer}{'' if score >= 1 else f'  ({score:.2f})' if score > 0 else '  (wrong)'}"
+                 for answer, score in zip(one.answers, one.scores, strict=True)]  # fmt: skip
+        rows.append((one.image, one.truth, *wrong))
+    rows = [tuple(text if len(text) <= _CELL else f"{text[: _CELL - 1]}…" for text in row) for row in rows]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+_CELL = 40

@@ -1,0 +1,147 @@
+"""What ``auditsvc init`` finds out before an audit: the data set, both models, and how they answer some of the images.
+
+Preprocessing that a model file does not state is tried: each common one on the same images, and the best is proposed
+only where it is better than all others beyond chance.  A person confirms it in ``audit.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from auditsvc.datasets import Dataset
+from auditsvc.errors import InvalidInput
+from auditsvc.evaluation import wilson
+from auditsvc.evaluation.paired import Predictions, empty_predictions
+from auditsvc.models import Model
+from auditsvc.records import Value
+from auditsvc.records.architecture import Preprocessing
+from auditsvc.services.parent_check import best_form
+from auditsvc.tasks import Task, task_named
+
+TRIED, SHOWN = 200, 10
+"""Images that are answered, and those whose answers are shown."""
+
+ALPHA = 0.05
+
+
+class Tried(Value):
+    """The mean score of a model on some images, with the ends of its 90 % interval where answers are right or wrong."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    images: int
+
+    def text(self) -> str:
+        """``97.5 % (95.1 to 98.8)``."""
+        ends = f" ({100 * self.low:.1f} to {100 * self.high:.1f})" if self.low is not None and self.high else ""
+        return f"{100 * self.value:.1f} %{ends}"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Preprocessing that a model file does not state: the one that was found, and its answers beside those without."""
+
+    preprocessing: Preprocessing
+    note: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image: its name, its target, and each model's answer."""
+
+    image: str
+    truth: str
+    answers: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How models answer the same images: the score of each, and some answers."""
+
+    scores: tuple[Tried, ...]
+    examples: tuple[Example, ...]
+
+
+def spread_images(dataset: Dataset, most: int = TRIED) -> NDArray[np.int64]:
+    """Images spread evenly over the data set, in order."""
+    count = dataset.ref.images
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def answered(model: Model, dataset: Dataset, chosen: NDArray[np.int64], task: Task) -> Predictions:
+    """What a model answers on these images.
+
+    Raises:
+        InvalidInput: the model can't take the images, with both sizes.
+    """
+    found, start = empty_predictions(len(chosen), task.tally_size), 0
+    for batch in dataset.batches(32, chosen):
+        channels, height, width = batch.images.shape[1:]
+        part = found[start : start + len(batch.indices)]
+        start += len(batch.indices)
+        try:
+            with torch.inference_mode():
+                judged = task.score_batch(model(batch.images), batch.targets)
+            for name in found.dtype.names or ():
+                part[name] = getattr(judged, name).numpy()
+        except (RuntimeError, IndexError) as error:
+            spec = model.card.input
+            raise InvalidInput(
+                f"the model takes images of {spec.channels} x {spec.height} x {spec.width}, those of "
+                f"{dataset.ref.name} are {channels} x {height} x {width}: {str(error).splitlines()[0][:200]}"
+            ) from error
+    return found
+
+
+def score_of(found: Predictions) -> Tried:
+    """The mean score, with Wilson's interval where every answer is right or wrong."""
+    scores = found["score"].astype(float)
+    if not np.isin(scores, (0, 1)).all():
+        return Tried(value=float(scores.mean()), images=len(scores))
+    interval = wilson(scores.sum(), len(scores), ALPHA)
+    return Tried(value=float(scores.mean()), low=float(interval.low), high=float(interval.high), images=len(scores))
+
+
+def propose_preprocessing(model: Model, dataset: Dataset) -> Proposal:
+    """The common preprocessing with which a model answers best; without any, where none is better beyond chance.
+
+    Raises:
+        InvalidInput: the model can't take the images.
+    """
+    task, chosen = task_named(dataset.ref.task, dataset.classes), spread_images(dataset)
+    plain = score_of(answered(model, dataset, chosen, task))
+    best = best_form(model, dataset)
+    if best is None:
+        return Proposal(Preprocessing(), f"none of the common ones is better than none, {plain.text()}")
+    form, made, words = best
+    return Proposal(made, f"with {form} {words} are right, without any {plain.text()}")
+
+
+def preview(models: Sequence[Model], dataset: Dataset) -> Preview:
+    """The answers of these models on at most 200 images, ten of them to show.
+
+    Raises:
+        InvalidInput: a model that can't take the images.
+    """
+    task, chosen = task_named(dataset.ref.task, dataset.classes), spread_images(dataset)
+    found = [answered(model, dataset, chosen, task) for model in models]
+    shown = np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), SHOWN)).round().astype(np.int64))
+    return Preview(
+        scores=tuple(score_of(one) for one in found),
+        examples=tuple(
+            Example(
+                image=dataset.name_of(int(chosen[place])),
+                truth=task.describe_target(dataset.target_of(int(chosen[place]))),
+                answers=tuple(task.describe_answer(one[place]) for one in found),
+                scores=tuple(float(one["score"][place]) for one in found),
+            )
+            for place in shown
+        ),
+    )
