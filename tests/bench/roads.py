@@ -54,7 +54,7 @@ RIGHT = {
     "imagenet": PRESETS["imagenet"],
     "cifar10": PRESETS["cifar10"],
     "minus-one-to-one": PRESETS["minus-one-to-one"],
-    "0-255": PRESETS["0-255"],
+    "bytes": {"range": (0.0, 255.0), "mean": (127.0, 127.0, 127.0), "std": (64.0, 64.0, 64.0)},
     "caffe": PRESETS["caffe"],
     "own": {"mean": (0.4, 0.4, 0.4), "std": (0.1, 0.1, 0.1)},
 }
