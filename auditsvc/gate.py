@@ -40,7 +40,14 @@ from auditsvc.records import (
     matches,
     metric_of,
 )
-from auditsvc.records.eligibility import HoldoutUses, Incumbent, eligible_evidence, holdout_exhausted, holdout_note
+from auditsvc.records.eligibility import (
+    HoldoutUses,
+    Incumbent,
+    eligible_evidence,
+    evaluation_of,
+    holdout_exhausted,
+    holdout_note,
+)
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.statistics import difference, holm
 
@@ -73,23 +80,24 @@ def decide(
     binding = None if trial else terms
     rules = tuple(binding.adapted(rule, candidate) for rule in policy.rules) if binding else policy.rules
     required = (binding.slices if binding else None) or {}
-    eligible = eligible_evidence(policy, candidate, evidence, at)
-    if exhausted := holdout_exhausted(policy, candidate.digest, holdout_uses):
+    eligible = eligible_evidence(policy, candidate, evidence, at, holdout_uses)
+    if exhausted := holdout_exhausted(policy, holdout_uses):
         eligible = dict.fromkeys(eligible, exhausted)
     instances = [one for rule in rules if rule.of is None for one in _instances(rule, eligible, required)]
     compared = [rule for rule in rules if rule.of]
     if compared and incumbent:
         images = {item.key.dataset for item in eligible.values() if isinstance(item, Evidence)}
         same = [item for item in incumbent.evidence if item.key.dataset in images]
-        released = eligible_evidence(policy, incumbent.candidate, same, at)
+        released = eligible_evidence(policy, incumbent.candidate, same, at, incumbent.uses)
         ours = (one for rule in compared for one in _instances(rule, eligible, required))
         instances += [_less_incumbent(one, released) for one in ours]
     in_force, notes = sort_waivers(policy, candidate, waivers, at)
     tested = zip(instances, holm((one.family, one.p) for one in instances), strict=True)
-    judgements = tuple(apply_waiver(_judgement(one, p, policy.level), in_force) for one, p in tested)
+    levels = policy.level, policy.level_of(evaluation_of(holdout_uses))
+    judgements = tuple(apply_waiver(_judgement(one, p, *levels), in_force) for one, p in tested)
     open_rules = {judgement.rule for judgement in judgements if judgement.verdict != "met"}
     notes += [] if incumbent else [f"{rule.rule} was not judged: nothing is released yet" for rule in compared]
-    notes += holdout_note(policy, candidate.digest, holdout_uses)
+    notes += holdout_note(policy, holdout_uses)
     notes += [f"the waiver of {rule} is not needed: the rule is met" for rule in sorted(set(in_force) - open_rules)]
     notes += [f"a trial, not under the terms of {candidate.model}: {reason}" for reason in trial]
     return Decision(
@@ -253,11 +261,12 @@ def _less_incumbent(instance: _RuleInstance, released: Eligible) -> _RuleInstanc
     return replace(instance, outcome=difference(instance.outcome, other), against=found.digest)
 
 
-def _judgement(instance: _RuleInstance, adjusted: float | None, alpha: float) -> Judgement:
+def _judgement(instance: _RuleInstance, adjusted: float | None, alpha: float, level: float) -> Judgement:
+    """Harm is shown at the policy's ``alpha``; ``level`` is the share of it that this candidate can pass with."""
     rule, metric, outcome = instance.rule, instance.metric, instance.outcome
     verdict, needed = _verdict(instance, adjusted, alpha), None
     if verdict == "unknown" and isinstance(outcome, Measured):
-        needed = images_to_decide(rule, metric, outcome, alpha)
+        needed = images_to_decide(rule, metric, outcome, level)
     return Judgement(
         rule=rule.rule,
         metric=f"{rule.check}/{metric.id}",

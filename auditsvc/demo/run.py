@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Row:
     audit: AuditResult
 
 
-def decisions_table(rows: Iterable[Row]) -> Table:
+def decisions_table(rows: Sequence[Row]) -> Table:
     """One line for each candidate."""
     table = Table(caption_justify="left", box=SIMPLE, padding=(0, 0, 1, 0), pad_edge=False, show_edge=False)
     for title in ("version", "recipe", "right,\noverall", "lost against\nthe parent", "worst loss", "decision"):
@@ -69,11 +69,16 @@ def decisions_table(rows: Iterable[Row]) -> Table:
             Text(row.audit.decision.outcome, style=_STYLES[row.audit.decision.outcome]),
         )
     table.caption = (
-        "\nIn percent and points; below each number its 90 % interval: each end is a one-sided 95 % bound.\n"
+        f"\nIn percent and points; below each number its interval: {_levels(rows)} for each end.\n"
         "Worst loss: the judged slice and condition furthest down.\n"
         "Sparsity is a share of the layers that may be pruned, zeros of all parameters."
     )
     return table
+
+
+def _levels(rows: Sequence[Row]) -> str:
+    """The confidence of each end of the intervals; a candidate after one that was not approved gets a higher one."""
+    return " or ".join(sorted({f"{100 * (1 - item.key.alpha):.4g} %" for row in rows for item in row.audit.evidence}))
 
 
 def _recipe(candidate: Candidate) -> str:

@@ -6,29 +6,39 @@ several runs with one key the first counts, so repeating a run until it passes h
 last one that all checks reached.
 
 A candidate that breaks a rule passes it with a probability of at most alpha; of twenty such candidates on the same
-images, one passes.  So the ledger counts the candidates evaluated on a data set.  With ``max_evaluations`` each is
-judged at alpha divided by that number (Bonferroni), and every further candidate is unknown until there are other
-images.  Without it every candidate is judged at alpha, and its decision states the accumulated probability.
+images, one passes.  So the ledger counts the evaluations of a model's candidates on the same images, by the content of
+the images, whatever data set holds them.  With ``spend_alpha`` the first is judged at three quarters of alpha and the
+k-th at alpha / (4 k (k - 1)): these add up to alpha, so that the probability of approving *any* bad candidate is at
+most alpha, however many are tried and however alike they are.  A candidate that was approved without a waiver, under
+the same policy on the same images, returns its share (the online fallback procedure: what a rejected null hypothesis
+had goes on to the next).  With ``max_evaluations`` each is judged at alpha divided by that number, and every further
+candidate is unknown until there are other images.  Without either every candidate is judged at alpha, and its decision
+states the accumulated probability.
 
-Reference: C. Dwork et al. (2015), "The reusable holdout: Preserving validity in adaptive data analysis",
-doi:10.1126/science.aaa9375.
+The bound holds for candidates that were not fitted to the images themselves.
+
+References: J. Tian and A. Ramdas (2021), "Online control of the familywise error rate",
+doi:10.1177/0962280220983381; C. Dwork et al. (2015), "The reusable holdout: Preserving validity in adaptive data
+analysis", doi:10.1126/science.aaa9375.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from auditsvc.records.base import Digest, Moment, Name, Record, canonical_json
 from auditsvc.records.evidence import Evidence
 from auditsvc.records.model import Candidate
 from auditsvc.records.policy import Policy
 
-HoldoutUses = Mapping[Digest, Sequence[Digest]]
-"""For each data set the candidates of this model that were judged on it, in order; this one among them or next."""
+HoldoutUses = Mapping[Digest, int]
+"""For each data set the ordinal of this candidate among those of its model that count on the same images, from 1."""
 
 
 class HoldoutUse(Record):
@@ -40,6 +50,8 @@ class HoldoutUse(Record):
     dataset: Digest
     model: Name
     candidate: Digest
+    overlaps: dict[Digest, Annotated[float, Field(gt=0, le=1)]] | None = None
+    """The other data sets that hold some of these images: which share of them."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:
@@ -52,18 +64,14 @@ def holdout_key(dataset: Digest, model: str) -> str:
     return f"{dataset}|{model}"
 
 
-def holdout_number(candidate: Digest, looks: HoldoutUses) -> int:
-    """The ordinal of this candidate among those judged on its images, from 1; the largest over several data sets."""
-    return max((_number(candidate, seen) for seen in looks.values()), default=1)
+def evaluation_of(uses: HoldoutUses) -> int:
+    """The ordinal of the candidate; the largest over several data sets."""
+    return max(uses.values(), default=1)
 
 
-def _number(candidate: Digest, seen: Sequence[Digest]) -> int:
-    return seen.index(candidate) + 1 if candidate in seen else len(seen) + 1
-
-
-def holdout_exhausted(policy: Policy, candidate: Digest, looks: HoldoutUses) -> str:
+def holdout_exhausted(policy: Policy, uses: HoldoutUses) -> str:
     """Why no more candidates may be judged on these images; empty if this one may."""
-    number = holdout_number(candidate, looks)
+    number = evaluation_of(uses)
     if policy.max_evaluations is None or number <= policy.max_evaluations:
         return ""
     return (
@@ -72,9 +80,15 @@ def holdout_exhausted(policy: Policy, candidate: Digest, looks: HoldoutUses) -> 
     )
 
 
-def holdout_note(policy: Policy, candidate: Digest, looks: HoldoutUses) -> tuple[str, ...]:
-    """The multiple-testing note of a decision; empty for the first candidate on its images."""
-    number = holdout_number(candidate, looks)
+def holdout_note(policy: Policy, uses: HoldoutUses) -> tuple[str, ...]:
+    """The multiple-testing note of a decision: how much of alpha is spent, where the policy spends it."""
+    number = evaluation_of(uses)
+    if policy.spend_alpha:
+        spent = policy.alpha * (1 - 1 / (4 * number))
+        return (
+            f"evaluation {number} of this model on these images, judged at alpha {policy.level_of(number):.3g}; "
+            f"{spent:.3g} of {policy.alpha:g} is spent, and a candidate that is approved returns its share",
+        )
     if number < 2 or (policy.max_evaluations is not None and number > policy.max_evaluations):
         return ()
     if policy.max_evaluations is not None:
@@ -82,8 +96,47 @@ def holdout_note(policy: Policy, candidate: Digest, looks: HoldoutUses) -> tuple
     chance = 100 * min(1.0, number * policy.alpha)
     return (
         f"candidate {number} to be judged on these images: if all {number} were bad, one of them would pass a rule "
-        f"with a probability of up to {chance:.3g} %; the policy sets no max_evaluations, so alpha is not shared",
+        f"with a probability of up to {chance:.3g} %; the policy does not spend alpha over them (spend_alpha)",
     )
+
+
+class DatasetImages(Record):
+    """The images of one data set by the content of their pixels."""
+
+    kind: ClassVar[str] = "dataset-images"
+    event: ClassVar[str] = "dataset.indexed"
+
+    dataset: Digest
+    name: Name
+    images: Annotated[int, Field(ge=1)]
+    distinct: Annotated[int, Field(ge=1)]
+    digests: Digest
+    """A blob of ``images`` little-endian 64-bit numbers, in the order of the data set."""
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the data set."""
+        return (self.dataset,)
+
+
+Purpose = Literal["calibration", "recovery", "training"]
+
+
+class ImagesSeen(Record):
+    """A candidate or parent was made with the images of one data set, so it is never audited on them."""
+
+    kind: ClassVar[str] = "images-seen"
+    event: ClassVar[str] = "images.seen"
+
+    model: Digest
+    """Of the candidate or parent."""
+    dataset: Digest
+    purpose: Purpose
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the candidate or parent."""
+        return (self.model,)
 
 
 @dataclass(frozen=True)
@@ -92,6 +145,7 @@ class Incumbent:
 
     candidate: Candidate
     evidence: tuple[Evidence, ...]
+    uses: HoldoutUses = field(default_factory=dict)
 
 
 def slicing_of(policy: Policy) -> dict[str, Any] | None:
@@ -100,14 +154,14 @@ def slicing_of(policy: Policy) -> dict[str, Any] | None:
 
 
 def eligible_evidence(
-    policy: Policy, candidate: Candidate, evidence: Iterable[Evidence], at: Moment
+    policy: Policy, candidate: Candidate, evidence: Iterable[Evidence], at: Moment, uses: HoldoutUses
 ) -> dict[str, Evidence | str]:
     """For each check of the policy the evidence that counts, or why there is none; in any order given the same."""
     given = [item for item in evidence if item.key.check in policy.checks]
     misses: dict[str, list[tuple[int, str]]] = {check: [] for check in policy.checks}
     first: dict[str, Evidence] = {}
     for item in sorted(given, key=lambda one: (one.finished, one.digest)):
-        objection = _objection(policy, candidate, item, at)
+        objection = _objection(policy, candidate, item, at, uses)
         if objection:
             misses[item.key.check].append(objection)
         else:
@@ -131,14 +185,16 @@ def stage_of(evidence: Evidence) -> float:
     return math.inf if evidence.key.stage is None else float(evidence.key.stage)
 
 
-def _objection(policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment) -> tuple[int, str] | None:
+def _objection(
+    policy: Policy, candidate: Candidate, evidence: Evidence, at: Moment, uses: HoldoutUses
+) -> tuple[int, str] | None:
     """Why this evidence does not count; the number ranks objections, so that the nearest miss is reported."""
     key, spec = evidence.key, policy.checks[evidence.key.check]
     pinned = {
         "version": spec.version,
         "parameters": spec.parameters,
         "seed": policy.seed,
-        "alpha": policy.level,
+        "alpha": policy.level_of(uses.get(key.dataset, 1)),
         "slicing": slicing_of(policy),
     }
     found = key.model_dump(mode="json", include=set(pinned))

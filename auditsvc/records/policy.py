@@ -146,6 +146,8 @@ class Policy(Record):
     max_age_days: Annotated[int, Field(ge=1)] = 90
     max_evaluations: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many candidates of a model may be judged on one data set: they share alpha.  See ``records.eligibility``."""
+    spend_alpha: Literal[True] | None = None
+    """Alpha is spent over a model's candidates on the same images, most on the first.  See ``records.eligibility``."""
     stages: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=2, max_length=20)] | None = None
     """Shares of the images after which a decided audit stops; they share alpha.  See ``evaluation.sequential``."""
     datasets: tuple[Digest, ...] = ()
@@ -162,6 +164,8 @@ class Policy(Record):
             raise ValueError(f"rules with the same name: {', '.join(twice)}")
         if self.stages and (list(self.stages) != sorted(set(self.stages)) or self.stages[-1] != 1):
             raise ValueError("stages are shares of the images in rising order, the last of them 1")
+        if self.spend_alpha and self.max_evaluations:
+            raise ValueError("spend_alpha and max_evaluations both divide alpha; give one of them")
         if self.roles is not None and len(self.roles) > self.approvals:
             raise ValueError(f"{len(self.roles)} roles need as many approvals; there are {self.approvals}")
         if all(rule.severity == "warn" or rule.of for rule in self.rules):
@@ -173,8 +177,15 @@ class Policy(Record):
 
     @property
     def level(self) -> float:
-        """The alpha of each interval: a share of the policy's, where several candidates or stages share it."""
-        return self.alpha / (self.max_evaluations or 1) / len(self.stages or (1.0,))
+        """The alpha of each interval for the first candidate on its images: the largest that any candidate gets."""
+        return self.level_of(1)
+
+    def level_of(self, evaluation: int) -> float:
+        """The alpha of each interval for the candidate of this ordinal among those on the same images, from 1."""
+        share = 1 / (self.max_evaluations or 1)
+        if self.spend_alpha:
+            share = 0.75 if evaluation == 1 else 0.25 / (evaluation * (evaluation - 1))
+        return self.alpha * share / len(self.stages or (1.0,))
 
     def subjects(self) -> tuple[str, ...]:
         """Found by its name and by ``name/version``."""

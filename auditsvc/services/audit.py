@@ -28,7 +28,17 @@ from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.records.terms import WATERMARK_CHECK
 from auditsvc.services.decisions import judge
 from auditsvc.services.exploration import discover_slices, find_exemplars
-from auditsvc.services.measurement import Cache, Sharding, guarded, is_measured, measured, merged_shards, plan_shards
+from auditsvc.services.holdout import record_holdout_use
+from auditsvc.services.measurement import (
+    Cache,
+    Sharding,
+    guarded,
+    is_measured,
+    measured,
+    merged_shards,
+    plan_shards,
+    prepared,
+)
 from auditsvc.services.parent_check import check_inputs
 from auditsvc.services.policies import slice_dataset
 from auditsvc.services.reporting import write_report
@@ -88,7 +98,7 @@ def audit_candidate(
     Raises:
         InvalidInput: the parent does not see the images as it was trained to (``services.parent_check``).
         InvalidInput: a policy with rules about slices that neither the data set nor the policy's own ``slicing`` has,
-            or a data set of another task or other classes than the model's.
+            or a data set of another task or other classes than the model's, or with images that made it.
         Unavailable: a disk, the registry or the keys failed; run it again.
     """
     runner, audit = runner or InlineRunner(), _Audit(ctx, candidate, policy, dataset, {} if cache is None else cache)
@@ -138,12 +148,17 @@ class _Audit:
     cache: Cache
 
     @cached_property
+    def counted(self) -> Dataset:
+        """The data set with equal images counted once; refused if it made the candidate or its parent."""
+        return prepared(self.ctx, self.candidate, self.dataset)
+
+    @cached_property
     def sliced(self) -> Dataset:
         """The data set with the policy's slices; refused if a rule names one that is not there."""
-        return slice_dataset(self.policy, self.dataset)
+        return slice_dataset(self.policy, self.counted)
 
     def plan(self, sharding: Sharding | None, expected: float | None) -> Result:
-        """Check that the policy fits the data set, and the models its images; the shards, if any."""
+        """Check that the policy fits the data set, and the models its images; record their use; the shards, if any."""
         sliced = self.sliced
         if expected is not None or not is_measured(self.ctx, self.candidate, self.policy, sliced):
             with self.ctx.progress.step("check the parent on some images"):
@@ -151,7 +166,8 @@ class _Audit:
         self.ctx.ledger.append(self.policy, actor="auditsvc")
         for line in obstacles(self.ctx, self.candidate, self.policy, self.dataset):
             self.ctx.progress.say(line)
-        shards = plan_shards(self.ctx, self.candidate, self.policy, self.sliced, sharding) if sharding else ()
+        record_holdout_use(self.ctx, self.candidate, self.dataset.ref.digest)
+        shards = plan_shards(self.ctx, self.candidate, self.policy, sliced, sharding) if sharding else ()
         return {"shards": [shard.model_dump(mode="json") for shard in shards]}
 
     def measure(self, shards: Sequence[Shard], results: Sequence[Result]) -> Result:
@@ -165,7 +181,7 @@ class _Audit:
 
     def explore(self) -> Result:
         """Discovered slices and exemplars; a crash here never blocks the decision."""
-        args = (self.ctx, self.candidate, self.policy, self.dataset, self.cache)
+        args = (self.ctx, self.candidate, self.policy, self.counted, self.cache)
         return {
             "slices": self._explored("slice discovery", partial(discover_slices, *args)),
             "exemplars": self._explored("exemplars", partial(find_exemplars, *args)),

@@ -80,7 +80,7 @@ def short_summary(
         *text.accuracy(evidence),
         *(text.finding(group) for group in named),
         *text.others(rest),
-        *(text.deciding(unknown, policy) if decision.outcome == "inconclusive" else ()),
+        *(text.deciding(unknown) if decision.outcome == "inconclusive" else ()),
         *_bound(decision),
         *(_line("crashed", f"the check {name}; its rules are unknown") for name in crashed),
     )
@@ -181,7 +181,7 @@ class _Text:
             named = [f"{name} ({images})" for name, images in sorted(small.items(), key=lambda one: -one[1])]
             yield _line("not judged", f"too few images: {_first(named)}")
 
-    def deciding(self, unknown: Sequence[RuleFindings], policy: Policy) -> Iterator[str]:
+    def deciding(self, unknown: Sequence[RuleFindings]) -> Iterator[str]:
         """How many images would settle what blocks and is unknown: the largest number over all of it."""
         needed: dict[str, int] = {}
         for group in unknown:
@@ -189,7 +189,7 @@ class _Text:
                 run = self.runs.get(item.evidence or "")
                 if item.severity != "block" or run is None:
                     continue
-                count = self._needed(group.rule, run.metric(item.metric.partition("/")[2]), item, policy.level)
+                count = self._needed(group.rule, run.metric(item.metric.partition("/")[2]), item, run.key.alpha)
                 needed[item.slice] = max(needed.get(item.slice, 0), count)
         far = sorted(name for name, count in needed.items() if count == sys.maxsize)
         near = sorted(((count, name) for name, count in needed.items() if count < sys.maxsize), reverse=True)

@@ -29,6 +29,7 @@ from auditsvc.models.complexity import facts
 from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.ports import Context
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
+from auditsvc.services.holdout import inherit_images_seen, record_images_seen
 from auditsvc.services.model_store import BESIDE, load_stored, question_of, resolve_parent, stored_tensors
 from auditsvc.services.watermarking import (
     WatermarkOptions,
@@ -91,12 +92,21 @@ def prune_candidate(
         if not is_marked_for(ctx, item, marking):
             continue
         if has_onnx(item) == onnx and all(ctx.blobs.has(file.digest) for file in item.files):
-            return item
+            return _made_with(ctx, item, calibration, data)
     dense = load_stored(ctx, parent.files)
     floats = pruning.in_float_weights(dense, recipe, data, progress=ctx.progress)
     weights, mark = embed_watermark(ctx, parent, assemble(floats, dense.card), calibration, marking)
     saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
-    return _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, onnx=onnx)
+    made = _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, onnx=onnx)
+    return _made_with(ctx, made, calibration, data)
+
+
+def _made_with(ctx: Context, candidate: Candidate, calibration: Dataset, data: Sequence[Dataset] = ()) -> Candidate:
+    """The candidate, with a record of the images that it was made with: it is never audited on them."""
+    record_images_seen(ctx, candidate.digest, calibration, "calibration")
+    for one in data:
+        record_images_seen(ctx, candidate.digest, one, "recovery")
+    return candidate
 
 
 def watermark_for_recipient(
@@ -126,7 +136,9 @@ def watermark_for_recipient(
     weights, mark = embed_watermark(ctx, parent, unmarked, calibration, marking)
     saved = pruning.in_format_of(weights, stored)
     model, onnx = assemble(saved, card), has_onnx(candidate)
-    return _written(ctx, model, saved, parent, calibration, candidate.recipe, mark, onnx=onnx)
+    made = _written(ctx, model, saved, parent, calibration, candidate.recipe, mark, onnx=onnx)
+    inherit_images_seen(ctx, candidate, made)
+    return _made_with(ctx, made, calibration)
 
 
 def _written(
@@ -189,7 +201,8 @@ def admit(
         floats = assemble(pruning.in_float(saved), layers.card)
         weights, mark = embed_watermark(ctx, parent, floats, images, marking)
         saved = pruning.in_format_of(weights, saved)
-        return _written(ctx, assemble(saved, layers.card), saved, parent, images, None, mark, onnx=exported)
+        made = _written(ctx, assemble(saved, layers.card), saved, parent, images, None, mark, onnx=exported)
+        return _made_with(ctx, made, images)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
         if exported:

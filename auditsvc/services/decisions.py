@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from auditsvc.compliance import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
-from auditsvc.ports import Context, Ledger
+from auditsvc.ports import Context, Ledger, View
 from auditsvc.records import (
     Alarm,
     Approval,
@@ -32,7 +33,8 @@ from auditsvc.records import (
     Value,
     Waiver,
 )
-from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_key
+from auditsvc.records.eligibility import Incumbent
+from auditsvc.services.holdout import holdout_uses, record_holdout_use
 from auditsvc.services.release import attest_rejection
 from auditsvc.services.terms import binding_terms, require_binding
 
@@ -58,17 +60,18 @@ def incumbent_named(digest: Digest | None, ledger: Ledger) -> Incumbent | None:
         return None
 
 
-def record_holdout_use(ctx: Context, candidate: Candidate, evidence: Iterable[Evidence]) -> None:
-    """Record that this candidate is judged on the images of this evidence; once for each data set."""
-    for dataset in sorted({item.key.dataset for item in evidence}):
-        if candidate.digest not in holdout_uses(dataset, candidate.model, ctx.ledger):
-            made = HoldoutUse(dataset=dataset, model=candidate.model, candidate=candidate.digest, at=ctx.clock.now())
-            ctx.ledger.append(made, actor="auditsvc")
+def _with_uses(
+    incumbent: Incumbent | None, policy: Policy, evidence: Iterable[Evidence], ledger: View
+) -> Incumbent | None:
+    """The incumbent with its own ordinals on these images, which say at which level its evidence was measured."""
+    if incumbent is None:
+        return None
+    return replace(incumbent, uses=holdout_uses(policy, incumbent.candidate, datasets_of(evidence), ledger))
 
 
-def holdout_uses(dataset: Digest, model: str, ledger: Ledger) -> tuple[Digest, ...]:
-    """The candidates of a model that were judged on a data set, in order, each once."""
-    return tuple(dict.fromkeys(found.candidate for found in ledger.find(HoldoutUse, holdout_key(dataset, model))))
+def datasets_of(evidence: Iterable[Evidence]) -> frozenset[Digest]:
+    """The data sets that evidence is of."""
+    return frozenset(item.key.dataset for item in evidence)
 
 
 def decision_records(
@@ -95,14 +98,13 @@ def is_clean(evidence: Evidence) -> bool:
 
 def decide_now(ctx: Context, candidate: Candidate, policy: Policy, evidence: Sequence[Evidence]) -> Decision:
     """``gate.decide`` with the waivers, incumbent and holdout uses that the ledger has now; it records nothing."""
-    datasets = {item.key.dataset for item in evidence}
     return decide(
         policy,
         candidate,
         evidence,
         waivers=ctx.ledger.find(Waiver, candidate.digest),
-        incumbent=incumbent_of(candidate, ctx.ledger),
-        holdout_uses={one: holdout_uses(one, candidate.model, ctx.ledger) for one in datasets},
+        incumbent=_with_uses(incumbent_of(candidate, ctx.ledger), policy, evidence, ctx.ledger),
+        holdout_uses=holdout_uses(policy, candidate, datasets_of(evidence), ctx.ledger),
         terms=binding_terms(ctx.ledger, candidate.model),
         at=ctx.clock.now(),
     )
@@ -116,7 +118,8 @@ def judge(ctx: Context, candidate: Candidate, policy: Policy, evidence: Iterable
     submitted.
     """
     measured = tuple(item for item in evidence if isinstance(item, Evidence))
-    record_holdout_use(ctx, candidate, measured)
+    for dataset in sorted(datasets_of(measured)):
+        record_holdout_use(ctx, candidate, dataset)
     decision = decide_now(ctx, candidate, policy, measured)
     decisions = ctx.ledger.find(Decision, f"{candidate.digest}|{policy.digest}")
     known = [one for one in decisions if one.supersedes(decision)]
@@ -257,12 +260,19 @@ def backtest(policy: Policy, ledger: Ledger, model: str | None = None) -> Iterat
 def _replayed(policy: Policy, submission: Submission, last: Decision, ledger: Ledger) -> Iterator[BacktestRow]:
     candidate = ledger.get(Candidate, submission.candidate)
     evidence = sorted(ledger.find(Evidence, candidate.digest), key=_data)
+    looks = holdout_uses(policy, candidate, datasets_of(evidence), ledger)
     waivers = ledger.find(Waiver, candidate.digest)
     incumbent = incumbent_named(last.incumbent, ledger) or incumbent_of(candidate, ledger)
     for (dataset, name), found in groupby(evidence, key=_data):
-        looks = {dataset: holdout_uses(dataset, candidate.model, ledger)}
+        same = tuple(found)
         decision = decide(
-            policy, candidate, found, waivers=waivers, incumbent=incumbent, holdout_uses=looks, at=last.at
+            policy,
+            candidate,
+            same,
+            waivers=waivers,
+            incumbent=_with_uses(incumbent, policy, same, ledger),
+            holdout_uses={dataset: looks[dataset]},
+            at=last.at,
         )
         open_ones = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
         yield BacktestRow(

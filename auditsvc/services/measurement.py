@@ -57,6 +57,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
+from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
 from auditsvc.services.model_store import load_stored, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
 from auditsvc.services.watermarking import detect_watermark
@@ -88,7 +89,18 @@ def measure_candidate(
         InvalidInput: a data set of another task or other classes than the model's.
     """
     ctx.ledger.append(policy, actor="auditsvc")
-    return measured(ctx, candidate, policy, with_policy_slices(policy, dataset), {} if cache is None else cache, {})
+    sliced = with_policy_slices(policy, prepared(ctx, candidate, dataset))
+    return measured(ctx, candidate, policy, sliced, {} if cache is None else cache, {})
+
+
+def prepared(ctx: Context, candidate: Candidate, dataset: Dataset) -> Dataset:
+    """The data set as this candidate may be measured on it: equal images counted once.
+
+    Raises:
+        InvalidInput: the candidate or its parent was made with some of these images.
+    """
+    require_unseen(ctx, candidate, dataset)
+    return count_copies_once(ctx, dataset)
 
 
 def measured(
@@ -99,15 +111,16 @@ def measured(
         ctx.progress.say(f"can't be approved on this data set: {line}")
     if policy.stages:
         return _measured_in_stages(ctx, candidate, policy, dataset, cache)
-    known = _known_evidence(ctx, candidate, policy, dataset)
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
+    known = _known_evidence(ctx, candidate, policy, dataset, level)
     results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
     if results:
         ctx.progress.say(f"found in the ledger, not measured again: {', '.join(sorted(results))}")
     missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
     if missing:
-        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset), cache=cache, found=answers)
+        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset, level), cache=cache, found=answers)
         for name, check in missing.items():
-            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset), context)
+            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset, level), context)
             ctx.ledger.append(results[name], actor="auditsvc")
     return tuple(results[name] for name in policy.checks)
 
@@ -117,16 +130,18 @@ def _measured_in_stages(
 ) -> tuple[Evidence | CheckFailed, ...]:
     """The evidence of the first stage after which the policy approves or rejects; of the last one if none does."""
     order = order_of(dataset.slices, policy.seed)
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
     fields: dict[str, Any] = {}
     results: tuple[Evidence | CheckFailed, ...] = ()
     for size in stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,)):
         checks = [check_named(name, spec) for name, spec in policy.checks.items()]
         keys = {
-            check.id: _key(check, candidate, policy, dataset).model_copy(update={"stage": size}) for check in checks
+            check.id: _key(check, candidate, policy, dataset, level).model_copy(update={"stage": size})
+            for check in checks
         }
         known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
         if None in known.values():
-            fields = fields or _context_fields(ctx, candidate, policy, dataset)
+            fields = fields or _context_fields(ctx, candidate, policy, dataset, level)
             context = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=cache)
         results = tuple(
             known[check.id] or _recorded(ctx, _run(ctx, check, keys[check.id], context), dataset) for check in checks
@@ -147,16 +162,19 @@ def _recorded(ctx: Context, found: Evidence | CheckFailed, dataset: Dataset) -> 
     return found
 
 
-def _known_evidence(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Evidence | None]:
+def _known_evidence(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, level: float
+) -> dict[str, Evidence | None]:
     """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
-    keys = {name: _key(check, candidate, policy, dataset) for name, check in checks.items()}
+    keys = {name: _key(check, candidate, policy, dataset, level) for name, check in checks.items()}
     return {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
 
 
 def is_measured(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> bool:
     """Whether the evidence for every check of the policy is in the ledger; a policy with stages decides as it goes."""
-    return not policy.stages and None not in _known_evidence(ctx, candidate, policy, dataset).values()
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
+    return not policy.stages and None not in _known_evidence(ctx, candidate, policy, dataset, level).values()
 
 
 def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence | None:
@@ -164,7 +182,7 @@ def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence 
     return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
 
 
-def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -> EvidenceKey:
+def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset, level: float) -> EvidenceKey:
     return EvidenceKey(
         candidate=candidate.digest,
         parent=candidate.parent,
@@ -173,13 +191,15 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset) -
         version=check.version,
         parameters=check.parameters(),
         seed=policy.seed,
-        alpha=policy.level,
+        alpha=level,
         code=code_version(),
         slicing=slicing_of(policy),
     )
 
 
-def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> dict[str, Any]:
+def _context_fields(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, level: float
+) -> dict[str, Any]:
     """The fields of ``EvalContext`` that are the same for every check of one audit."""
     parent = ctx.ledger.get(Parent, candidate.parent)
     model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
@@ -192,7 +212,7 @@ def _context_fields(ctx: Context, candidate: Candidate, policy: Policy, dataset:
         "task": task_named(candidate.task, dataset.classes),
         "dataset": dataset,
         "seed": policy.seed,
-        "alpha": policy.level,
+        "alpha": level,
         "device": ctx.device,
         "also": other_runs(ctx, candidate.files, model),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
@@ -304,7 +324,8 @@ def plan_shards(
     """
     if policy.stages:
         return ()
-    known = _known_evidence(ctx, candidate, policy, dataset)
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
+    known = _known_evidence(ctx, candidate, policy, dataset, level)
     missing = {name: check_named(name, policy.checks[name]) for name, found in known.items() if found is None}
     made = tuple(
         Shard(
@@ -352,11 +373,12 @@ def measure_shard(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
         raise Conflict(f"the data set {shard.data} was changed while the job ran; request a new audit")
     candidate, policy = ctx.ledger.get(Candidate, shard.candidate), ctx.ledger.get(Policy, shard.policy)
     dataset = with_policy_slices(policy, dataset)
-    fields = _context_fields(ctx, candidate, policy, dataset)
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
+    fields = _context_fields(ctx, candidate, policy, dataset, level)
     context = ShardContext(**fields, part=ImageRange(shard.part, shard.parts))
     for name in shard.checks:
         check = check_named(name, policy.checks[name])
-        _run(ctx, check, _key(check, candidate, policy, dataset), context)
+        _run(ctx, check, _key(check, candidate, policy, dataset, level), context)
     return {"answers": ctx.blobs.put(as_bytes(context.found))}
 
 

@@ -122,6 +122,7 @@ def one_pass_policy(policy: Policy) -> Policy:
         "datasets": (),
         "stages": None,
         "max_evaluations": None,
+        "spend_alpha": None,
     }
     return Policy.model_validate(fields)
 

@@ -45,6 +45,7 @@ from auditsvc.records import (
 )
 from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import prune_candidate, submit
+from auditsvc.services.holdout import index_images, level_for, record_holdout_use
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import load_stored, stored_tensors
 from auditsvc.services.policies import slice_dataset
@@ -178,7 +179,11 @@ class Sweep:
         first = cheapest(self.policy)
         if first is None:
             return Outcome(passed=True)
-        candidate = self._made[recipe.digest]
+        candidate, images = self._made[recipe.digest], self.audited.ref.digest
+        index_images(self.ctx, self.audited)
+        record_holdout_use(self.ctx, candidate, images)
+        level = level_for(self.policy, candidate, images, self.ctx.ledger) * len(self.policy.stages or (1.0,))
+        first = first.model_copy(update={"alpha": level, "spend_alpha": None, "max_evaluations": None})
         evidence = measure_candidate(self.ctx, candidate, first, self.audited, self._cache)
         measured = [item for item in evidence if isinstance(item, Evidence)]
         decision = decide(first, candidate, measured, at=self.ctx.clock.now())

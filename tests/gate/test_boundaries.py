@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from auditsvc.gate import decide
-from auditsvc.records import EACH, OVERALL, Rule, Unmeasured, digest_of
+from auditsvc.records import EACH, OVERALL, Rule, Unmeasured
 from auditsvc.records.eligibility import holdout_exhausted, holdout_note
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.metric import metric_of
@@ -95,12 +95,12 @@ def test_a_waiver_counts_from_its_second_to_the_end_of_its_last_day():
 
 
 def test_the_last_permitted_evaluation_is_judged_and_the_first_is_not_noted():
-    own, others = a_candidate().digest, [digest_of(bytes([number])) for number in range(3)]
     policy = a_policy(max_evaluations=3)
-    uses = {number: {SHOES.digest: (*others[: number - 1], own)} for number in (1, 2, 3, 4)}
-    assert [bool(holdout_exhausted(policy, own, uses[number])) for number in uses] == [False, False, False, True]
-    assert [bool(holdout_note(policy, own, uses[number])) for number in uses] == [False, True, True, False]
-    assert [bool(holdout_note(a_policy(), own, uses[number])) for number in uses] == [False, True, True, True]
+    uses = [{SHOES.digest: number} for number in (1, 2, 3, 4)]
+    assert [bool(holdout_exhausted(policy, one)) for one in uses] == [False, False, False, True]
+    assert [bool(holdout_note(policy, one)) for one in uses] == [False, True, True, False]
+    assert [bool(holdout_note(a_policy(), one)) for one in uses] == [False, True, True, True]
+    assert [bool(holdout_note(a_policy(spend_alpha=True), one)) for one in uses] == [True] * 4
 
 
 def test_an_unknown_names_the_images_up_to_twenty_times_those_at_hand():

@@ -9,7 +9,7 @@ import pytest
 from auditsvc.gate import decide
 from auditsvc.records import EACH, OVERALL, CheckSpec, Slicing, Unmeasured, digest_of
 from auditsvc.records.eligibility import HoldoutUse, Incumbent, holdout_exhausted, holdout_note
-from tests.contracts.sample import a_candidate, a_digest
+from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, a_rule, a_waiver, an_evidence, losses, measured
 
@@ -204,27 +204,24 @@ def test_evidence_of_a_check_that_the_policy_does_not_name_is_left_out():
 
 
 def test_notes_on_reuse_are_exact():
-    own, others = a_candidate().digest, [a_digest(number) for number in range(40)]
-    third, late = {SHOES.digest: (*others[:2], own)}, {SHOES.digest: others}
-    assert holdout_note(a_policy(max_evaluations=3), own, third) == (
+    third, late = {SHOES.digest: 3}, {SHOES.digest: 41}
+    assert holdout_note(a_policy(max_evaluations=3), third) == (
         "candidate 3 of the 3 that share alpha on these images",
     )
-    assert holdout_note(a_policy(), own, third) == (
+    assert holdout_note(a_policy(), third) == (
         "candidate 3 to be judged on these images: if all 3 were bad, one of them would pass a rule with a probability "
-        "of up to 15 %; the policy sets no max_evaluations, so alpha is not shared",
+        "of up to 15 %; the policy does not spend alpha over them (spend_alpha)",
     )
-    assert "of up to 100 %" in holdout_note(a_policy(), own, late)[0]
-    assert holdout_exhausted(a_policy(max_evaluations=3), own, late) == (
+    assert "of up to 100 %" in holdout_note(a_policy(), late)[0]
+    assert holdout_exhausted(a_policy(max_evaluations=3), late) == (
         "this is candidate 41 to be judged on these images, and the policy allows max_evaluations: 3; "
         "judge it on other images"
     )
-    assert holdout_exhausted(a_policy(), own, late) == ""
+    assert holdout_exhausted(a_policy(), late) == ""
 
 
 def test_the_largest_number_over_the_data_sets_counts():
-    own = a_candidate().digest
-    uses = {"a": (own,), "b": (a_digest(1), a_digest(2)), "c": ()}
-    assert holdout_note(a_policy(max_evaluations=5), own, uses) == (
+    assert holdout_note(a_policy(max_evaluations=5), {"a": 1, "b": 3, "c": 1}) == (
         "candidate 3 of the 5 that share alpha on these images",
     )
 

@@ -7,28 +7,24 @@ import pytest
 
 from auditsvc.evaluation import tango
 from auditsvc.gate import decide
-from auditsvc.records import digest_of
-from auditsvc.records.eligibility import holdout_number
+from auditsvc.records.eligibility import evaluation_of
+from tests.bench.resubmission import resubmission_50
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, an_evidence, losses
 
-OTHERS = tuple(digest_of(str(number).encode()) for number in range(9))
-OWN = a_candidate().digest
 
-
-def decided(policy, looks):
-    evidence = an_evidence(losses(overall=a_loss(0.0)), alpha=policy.level)
-    return decide(policy, a_candidate(), [evidence], holdout_uses={SHOES.digest: looks}, at=NOON)
+def decided(policy, number, alpha=None, **found):
+    evidence = an_evidence(losses(overall=a_loss(**({"value": 0.0} | found))), alpha=alpha or policy.level_of(number))
+    return decide(policy, a_candidate(), [evidence], holdout_uses={SHOES.digest: number}, at=NOON)
 
 
 def test_the_first_look_needs_no_word():
-    for looks in ((), (OWN,), (OWN, *OTHERS)):
-        assert decided(a_policy(), looks).notes is None
+    assert decided(a_policy(), 1).notes is None
 
 
 def test_later_looks_say_what_they_add_up_to():
-    decision = decided(a_policy(), (*OTHERS[:2], OWN))
+    decision = decided(a_policy(), 3)
     assert decision.outcome == "approved"
     assert "candidate 3" in decision.notes[0] and "up to 15 %" in decision.notes[0]
 
@@ -36,21 +32,46 @@ def test_later_looks_say_what_they_add_up_to():
 def test_candidates_that_share_alpha_are_judged_at_their_share_and_no_later_one_is():
     policy = a_policy(max_evaluations=5)
     assert policy.level == pytest.approx(0.01)
-    assert decided(policy, (*OTHERS[:4], OWN)).outcome == "approved"
-    late = decided(policy, OTHERS[:5])
+    assert decided(policy, 5).outcome == "approved"
+    late = decided(policy, 6)
     assert late.outcome == "inconclusive"
     assert "candidate 6" in late.findings[0].words and "other images" in late.findings[0].words
 
 
 def test_evidence_at_the_whole_alpha_does_not_count_where_alpha_is_shared():
-    evidence = an_evidence(losses(overall=a_loss(0.0)), alpha=0.05)
-    decision = decide(a_policy(max_evaluations=5), a_candidate(), [evidence], at=NOON)
-    assert "not of the alpha" in decision.findings[0].words
+    for policy, number in ((a_policy(max_evaluations=5), 1), (a_policy(spend_alpha=True), 1)):
+        assert "not of the alpha" in decided(policy, number, alpha=0.05).findings[0].words
+    spending = a_policy(spend_alpha=True)
+    assert "not of the alpha" in decided(spending, 2, alpha=spending.level_of(1)).findings[0].words
 
 
-def test_a_candidate_that_is_judged_again_is_no_new_look():
-    assert holdout_number(OWN, {"a": (*OTHERS[:2], OWN, *OTHERS[2:]), "b": (OWN,)}) == 3
-    assert holdout_number(OWN, {}) == 1
+def test_the_ordinal_is_the_largest_over_the_data_sets():
+    assert (evaluation_of({"a": 3, "b": 1}), evaluation_of({})) == (3, 1)
+
+
+def test_spent_shares_add_up_to_alpha_and_the_decision_says_how_much_is_spent():
+    policy = a_policy(spend_alpha=True)
+    assert sum(policy.level_of(number) for number in range(1, 10_000)) == pytest.approx(0.05, rel=1e-3)
+    assert [policy.level_of(number) for number in (1, 2, 3)] == pytest.approx([0.0375, 0.05 / 8, 0.05 / 24])
+    assert a_policy(spend_alpha=True, stages=(0.5, 1.0)).level == pytest.approx(0.01875)
+    assert decided(policy, 3).notes == (
+        "evaluation 3 of this model on these images, judged at alpha 0.00208; 0.0458 of 0.05 is spent, and a "
+        "candidate that is approved returns its share",
+    )
+    with pytest.raises(ValueError, match="give one of them"):
+        a_policy(spend_alpha=True, max_evaluations=3)
+
+
+def test_harm_is_shown_at_the_policys_level_however_much_is_spent():
+    """Spending protects from passing by chance; it must not turn a shown loss into an unknown one."""
+    policy = a_policy(spend_alpha=True)
+    assert decided(policy, 40, value=0.08, reach=0.07, p=0.01).outcome == "rejected"
+    assert decided(policy, 40, value=0.08, reach=0.07, p=0.04).outcome == "inconclusive"
+
+
+def test_spending_keeps_the_chance_of_ever_approving_a_bad_candidate():
+    found = resubmission_50(runs=2000)
+    assert found["without"] > 0.5 > 0.06 >= found["spending"] > 0
 
 
 def test_sharing_alpha_keeps_the_chance_of_approving_any_bad_candidate():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from auditsvc.records import Evidence, Release, Revocation, Rule
-from auditsvc.services.decisions import holdout_uses, incumbent_named, incumbent_of, judge
+from auditsvc.records.eligibility import HoldoutUse
+from auditsvc.services.decisions import incumbent_named, incumbent_of, judge
 from auditsvc.services.measurement import measure_candidate
 from tests.contracts.sample import a_candidate, a_digest
 from tests.fakes import NOON, MemoryLedger
@@ -35,7 +36,7 @@ def test_judging_again_is_no_new_look(line):
     for days in (0, 1):
         ctx.clock.forward(days=days)
         judge(ctx, candidate, policy(), evidence)
-    assert holdout_uses(dataset.ref.digest, candidate.model, ctx.ledger) == (candidate.digest,)
+    assert [use.candidate for use in ctx.ledger.all(HoldoutUse)] == [candidate.digest]
 
 
 def test_a_rule_against_the_incumbent_waits_until_something_is_released(line):

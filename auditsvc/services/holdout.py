@@ -1,0 +1,174 @@
+"""Which images were used for what: the evaluations of a model on them, and what calibrated or trained its candidates.
+
+Images are known by the content of their pixels, so that copying them into another data set, in another order or beside
+others, changes nothing.  A data set is indexed once; its index is a record and a blob.  It imports no torch, because
+pages need it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditsvc.errors import InvalidInput
+from auditsvc.ports import Context, View
+from auditsvc.records import Candidate, Decision, Digest, Evidence, Policy
+from auditsvc.records.eligibility import DatasetImages, HoldoutUse, HoldoutUses, ImagesSeen, Purpose, holdout_key
+
+if TYPE_CHECKING:
+    from auditsvc.datasets import Dataset
+
+
+def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
+    """The index of a data set's images, from the ledger or in one pass over them.
+
+    Raises:
+        InvalidDataset: an image that can't be read.
+    """
+    for known in ctx.ledger.find(DatasetImages, dataset.ref.digest):
+        if ctx.blobs.has(known.digests):
+            return known
+    from auditsvc.datasets.copies import pixel_digests
+
+    with ctx.progress.step("index the images", dataset.ref.images) as tick:
+        digests = pixel_digests(dataset, tick)
+    made = DatasetImages(
+        dataset=dataset.ref.digest,
+        name=dataset.ref.name,
+        images=len(digests),
+        distinct=len(np.unique(digests)),
+        digests=ctx.blobs.put(digests.astype("<u8").tobytes()),
+        at=ctx.clock.now(),
+    )
+    ctx.ledger.append(made, actor="auditsvc")
+    return made
+
+
+def digests_in(ctx: Context, index: DatasetImages) -> NDArray[np.uint64]:
+    """``(N,)``: the digest of each image, in the order of the data set."""
+    return np.frombuffer(ctx.blobs.read(index.digests), "<u8").astype(np.uint64)
+
+
+def count_copies_once(ctx: Context, dataset: Dataset) -> Dataset:
+    """The data set with equal images in one cluster, so that a copy adds nothing to what is known; itself without any.
+
+    Raises:
+        InvalidDataset: an image that can't be read.
+    """
+    index = index_images(ctx, dataset)
+    if index.distinct == index.images:
+        return dataset
+    from auditsvc.datasets.copies import with_copies
+
+    ctx.progress.say(f"{index.images - index.distinct} of {index.images} images are copies; equal images count once")
+    return with_copies(dataset, digests_in(ctx, index))
+
+
+def record_holdout_use(ctx: Context, candidate: Candidate, dataset: Digest) -> None:
+    """Record that this candidate is judged on the images of this data set, before it is measured; once."""
+    uses = ctx.ledger.find(HoldoutUse, holdout_key(dataset, candidate.model))
+    if any(use.candidate == candidate.digest for use in uses):
+        return
+    made = HoldoutUse(
+        dataset=dataset,
+        model=candidate.model,
+        candidate=candidate.digest,
+        overlaps=_overlaps(ctx, dataset) or None,
+        at=ctx.clock.now(),
+    )
+    ctx.ledger.append(made, actor="auditsvc")
+
+
+def _overlaps(ctx: Context, dataset: Digest) -> dict[Digest, float]:
+    """The other indexed data sets that hold some of these images: which share of these."""
+    own = ctx.ledger.find(DatasetImages, dataset)
+    if not own:
+        return {}
+    mine = np.unique(digests_in(ctx, own[-1]))
+    others = {one.dataset: one for one in ctx.ledger.all(DatasetImages) if one.dataset != dataset}
+    shares = {name: float(np.isin(mine, digests_in(ctx, one)).mean()) for name, one in others.items()}
+    return {name: share for name, share in shares.items() if share}
+
+
+def level_for(policy: Policy, candidate: Candidate, dataset: Digest, ledger: View) -> float:
+    """The alpha of each interval of this candidate's evidence on these images."""
+    return policy.level_of(_ordinal(policy, candidate, dataset, ledger))
+
+
+def holdout_uses(policy: Policy, candidate: Candidate, datasets: Iterable[Digest], ledger: View) -> HoldoutUses:
+    """For each data set the ordinal of this candidate; an earlier one on a part of the images counts as that part.
+
+    Those that were approved without a waiver, under this policy and before this candidate was measured, don't count.
+    """
+    return {one: _ordinal(policy, candidate, one, ledger) for one in sorted(set(datasets))}
+
+
+def _ordinal(policy: Policy, candidate: Candidate, dataset: Digest, ledger: View) -> int:
+    uses = ledger.find(HoldoutUse, holdout_key(dataset, candidate.model))
+    own = next((use for use in uses if use.candidate == candidate.digest), None)
+    before = [(use, 1.0) for use in uses[: uses.index(own) if own else None]]
+    for other, share in ((own and own.overlaps) or {}).items():
+        found = ledger.find(HoldoutUse, holdout_key(other, candidate.model))
+        before += [(use, share) for use in found if own and use.at <= own.at and use.candidate != candidate.digest]
+    counted: dict[Digest, float] = {}
+    for use, share in before:
+        if not _returned(policy, use, own, ledger):
+            counted[use.candidate] = max(counted.get(use.candidate, 0.0), share)
+    return 1 + math.ceil(sum(counted.values()) - 1e-9)
+
+
+def _returned(policy: Policy, use: HoldoutUse, own: HoldoutUse | None, ledger: View) -> bool:
+    """Whether the evaluation returned its share of alpha: approved, by nobody's waiver, when ``own`` was recorded."""
+    decisions = [
+        one
+        for one in ledger.find(Decision, f"{use.candidate}|{policy.digest}")
+        if (own is None or one.at <= own.at)
+        and one.evidence
+        and ledger.get(Evidence, one.evidence[0]).key.dataset == use.dataset
+    ]
+    return bool(decisions) and decisions[-1].outcome == "approved" and not decisions[-1].waivers
+
+
+def record_images_seen(ctx: Context, model: Digest, dataset: Dataset, purpose: Purpose) -> None:
+    """Record that a candidate or parent was made with these images."""
+    known = {(seen.dataset, seen.purpose) for seen in ctx.ledger.find(ImagesSeen, model)}
+    index = index_images(ctx, dataset)
+    if (index.dataset, purpose) not in known:
+        made = ImagesSeen(model=model, dataset=index.dataset, purpose=purpose, at=ctx.clock.now())
+        ctx.ledger.append(made, actor="auditsvc")
+
+
+def inherit_images_seen(ctx: Context, original: Candidate, copy: Candidate) -> None:
+    """A copy was made with the images that its original was made with."""
+    seen = ctx.ledger.find(ImagesSeen, original.digest)
+    for one in seen:
+        ctx.ledger.append(one.model_copy(update={"model": copy.digest}), actor="auditsvc")
+
+
+def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None:
+    """Refuse to audit on images that the candidate or its parent was made with, as far as the ledger knows.
+
+    Raises:
+        InvalidInput: there are such images; it names how many, from which data set, and what they were used for.
+    """
+    seen = [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
+    if not seen:
+        return
+    mine, reasons = digests_in(ctx, index_images(ctx, dataset)), []
+    for use in seen:
+        for index in ctx.ledger.find(DatasetImages, use.dataset)[-1:]:
+            shared = np.flatnonzero(np.isin(mine, digests_in(ctx, index)))
+            names = ", ".join(dataset.name_of(int(place)) for place in shared[:3])
+            whose = "candidate" if use.model == candidate.digest else "parent"
+            if len(shared):
+                reasons.append(
+                    f"{len(shared)} of {len(mine)} images ({names}{', ...' if len(shared) > 3 else ''}) are in "
+                    f"{index.name}, which was used for {use.purpose} of the {whose}"
+                )
+    if reasons:
+        why = f"{dataset.ref.name} can't be audited on: a model is never tested on images that made it; leave them out"
+        raise InvalidInput(why, dict.fromkeys(reasons))
