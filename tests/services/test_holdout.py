@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from auditsvc.datasets.copies import pixel_digests, with_copies
+from auditsvc.datasets.prediction_table import PredictedDataset, read_predictions
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Submission, Waiver
 from auditsvc.records.eligibility import DatasetImages, HoldoutUse, ImagesSeen
@@ -165,6 +166,17 @@ def test_digests_are_of_pixels_and_shape():
 
     found = [int(pixel_digests(Flat(*shape))[0]) for shape in ((1, 4, 4), (1, 4, 4), (1, 2, 8))]
     assert found[0] == found[1] != found[2]
+
+
+def test_images_of_which_only_predictions_are_here_are_known_by_their_names(ctx, tmp_path):
+    table = tmp_path / "table.csv"
+    rows = [f"{name},dark,dark,bright" for name in ("a", "b", "c")]
+    table.write_text("\n".join(("image,truth,parent,candidate", *rows)))
+    alone = read_predictions(table).dataset
+    assert len(np.unique(pixel_digests(alone))) == 3
+    whole = ctx.datasets.open(data_in(tmp_path / "whole"))
+    assert pixel_digests(PredictedDataset(whole, whole.slices)).tolist() == pixel_digests(whole).tolist()
+    assert isinstance(with_copies(alone, np.zeros(3)), PredictedDataset)
 
 
 def test_images_that_made_a_model_are_refused_with_what_they_were_used_for(ctx, tmp_path):
