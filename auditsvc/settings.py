@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     auto_audit_policy: str = Field("", description="Audit versions that are registered in MLflow under this policy.")
     auto_audit_dataset: str = Field("", description="The data set for that: its folder's name in data_dir.")
 
+    # Access
+    approver_tokens: bool = Field(True, description="Whether tokens may approve; else OIDC logins alone.")
+
     # OpenID Connect
     oidc_issuer: str = Field("", description="An OpenID Connect issuer whose tokens are accepted.")
     oidc_audience: str = Field("", description="The service's client id at the issuer.")

@@ -20,12 +20,13 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to bind to. [default: 8600]", show_default=False)] = None,
     store: Store = None,
     admin_token: Annotated[bool, typer.Option("--admin-token", help="Make and show a new admin token.")] = False,
+    admin: Annotated[str, typer.Option(help="Whose admin token; separate duties need two admins.")] = "admin",
 ) -> None:
     """Start the API and its pages: GET /v1/gate, /docs.  The first start shows an admin token, once."""
     from auditsvc.web.app import run
 
     settings = settings_for(store)
-    run(settings, host or settings.host, port or settings.port, new_admin_token=admin_token)
+    run(settings, host or settings.host, port or settings.port, new_admin_token=admin_token, admin=admin)
 
 
 jobs_app = typer.Typer(

@@ -11,6 +11,7 @@ from auditsvc.records.base import (
     canonical_json,
     digest_of,
     faults_of,
+    person_key,
 )
 from auditsvc.records.decision import Approval, AuditedData, Decision, Judgement, Outcome, PastDecision, Verdict, Waiver
 from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
@@ -148,5 +149,6 @@ __all__ = [
     "matches",
     "metric_of",
     "paired_metrics",
+    "person_key",
     "recipe_key",
 ]

@@ -17,6 +17,7 @@ import difflib
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
@@ -95,6 +96,19 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 """A short name that is safe in a path, a URL and a registry."""
+
+_CONFUSABLE = str.maketrans({"0": "o", "1": "l", "i": "l"})
+"""Characters that read like another one in many fonts."""
+
+
+def person_key(name: str) -> str:
+    """What the names of people are compared by: ``Sue``, ``sue.`` and ``su-e`` are one person, ``b0b`` and ``bob`` too.
+
+    Reference: Unicode Technical Standard 39 (2024), "Unicode Security Mechanisms", section 4, of which this is a part.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(character for character in folded if character.isalnum()).translate(_CONFUSABLE) or folded
+
 
 TaskName = Annotated[
     str,

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value
+from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, person_key
 from auditsvc.records.evidence import Measured, Unmeasured
 from auditsvc.records.policy import Policy, Severity
 from auditsvc.records.terms import TermsFields
@@ -157,13 +157,13 @@ def missing_consent(wanted: Policy | TermsFields, approvers: Iterable[str]) -> t
 
     Every role needs a person of its own; whether that works out is a matching, and roles are few.
     """
-    people = {name.casefold() for name in approvers}
+    people = {person_key(name) for name in approvers}
     lacking = [f"{len(people)} of {wanted.approvals} people approved it"] if len(people) < wanted.approvals else []
     roles = {
-        role: [name for name in names if name.casefold() in people] for role, names in (wanted.roles or {}).items()
+        role: [name for name in names if person_key(name) in people] for role, names in (wanted.roles or {}).items()
     }
     lacking += [f"nobody consents as {role}" for role, names in roles.items() if not names]
-    distinct = ({name.casefold() for name in chosen} for chosen in product(*roles.values()))
+    distinct = ({person_key(name) for name in chosen} for chosen in product(*roles.values()))
     if not lacking and roles and all(len(chosen) < len(roles) for chosen in distinct):
         lacking.append(f"one person can't stand for two of {', '.join(roles)}")
     return tuple(lacking)

@@ -32,6 +32,7 @@ from auditsvc.records import (
     Submission,
     Value,
     Waiver,
+    person_key,
 )
 from auditsvc.records.eligibility import Incumbent
 from auditsvc.services.holdout import holdout_uses, record_holdout_use
@@ -172,6 +173,12 @@ def latest_decision(ctx: Context, candidate: Candidate) -> Decision:
     return (binding or known)[-1]
 
 
+def involved(ledger: Ledger, decision: Decision) -> tuple[str, ...]:
+    """Who submitted the candidate, and who approved this decision: another person must act next."""
+    submitters = tuple(item.submitter for item in ledger.find(Submission, decision.candidate))
+    return submitters + tuple(item.approver for item in ledger.find(Approval, decision.digest))
+
+
 def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") -> Approval:
     """Record a named person's approval of one decision.
 
@@ -213,7 +220,9 @@ def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str,
         raise InvalidInput(f"the policy {decision.policy_name} does not allow waiving the rule {rule}")
     if until < now.date():
         raise InvalidInput(f"a waiver until {until} would be over already")
-    if any(item.submitter.casefold() == person.casefold() for item in ctx.ledger.find(Submission, decision.candidate)):
+    if any(
+        person_key(item.submitter) == person_key(person) for item in ctx.ledger.find(Submission, decision.candidate)
+    ):
         raise Conflict(f"{person} submitted this candidate and can't waive its rules")
     waiver = Waiver(
         candidate=decision.candidate,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Context, Ledger
-from auditsvc.records import Release, Revocation, RevocationRequest, Rollback, RollbackRequest
+from auditsvc.records import Release, Revocation, RevocationRequest, Rollback, RollbackRequest, person_key
 
 
 def pending_revocation(ledger: Ledger, release: Release) -> RevocationRequest | None:
@@ -24,6 +24,11 @@ def pending_rollback(ledger: Ledger, release: Release) -> RollbackRequest | None
     last = max((item.at for item in rollbacks), default=None)
     requests = ledger.find(RollbackRequest, release.digest)
     return next((item for item in requests if last is None or item.at > last), None)
+
+
+def requesters(pending: RevocationRequest | RollbackRequest | None) -> tuple[str, ...]:
+    """Who requested what another person has to confirm; empty for the first request."""
+    return () if pending is None else (pending.requested_by,)
 
 
 def request_or_confirm_revocation(
@@ -81,5 +86,5 @@ def _required(reason: str | None, what: str) -> str:
 
 
 def _require_second_person(pending: RevocationRequest | RollbackRequest, person: str) -> None:
-    if pending.requested_by.lower() == person.lower():
+    if person_key(pending.requested_by) == person_key(person):
         raise Conflict(f"{person} requested this; another person must confirm it")

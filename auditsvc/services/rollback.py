@@ -13,7 +13,7 @@ from auditsvc.errors import Conflict, NotApproved, NotFound
 from auditsvc.ports import Context, Ledger
 from auditsvc.provenance import verify
 from auditsvc.provenance.formats.release_layout import ATTEST
-from auditsvc.records import Release, Revocation, Rollback, Submission, Verification
+from auditsvc.records import Release, Revocation, Rollback, Submission, Verification, person_key
 from auditsvc.services.alias import ALIAS, alias_target, set_alias
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.release import release_folder
@@ -39,7 +39,7 @@ def roll_back(
         NotApproved: the gate does not say yes to it, or it does not verify.
         Conflict: one person can't both ask and confirm; or the version carries the alias already.
     """
-    if requested_by.lower() == confirmed_by.lower():
+    if person_key(requested_by) == person_key(confirmed_by):
         raise Conflict(f"{requested_by} asked for it and can't confirm it too: another person must confirm it")
     started = time.monotonic()
     found = alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))

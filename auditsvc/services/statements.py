@@ -17,7 +17,7 @@ from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, lo
 from auditsvc.compliance.assessment.attestations import Answer, Claim
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Context, Ledger
-from auditsvc.records import Candidate, Digest, FileEntry, Name, Parent, Record, Text, faults_of
+from auditsvc.records import Candidate, Digest, FileEntry, Name, Parent, Record, Text, faults_of, person_key
 from auditsvc.resources import resource_dir
 
 Statement = Document | Answers | ChangePlan | ChangeVerdict
@@ -151,7 +151,7 @@ def review(ctx: Context, kind: type[S], digest: Digest, reviewer: str) -> S:
         Conflict: the reviewer is its author, or it was reviewed already.
     """
     statement = ctx.ledger.get(kind, digest)
-    if author_of(statement).lower() == reviewer.lower():
+    if person_key(author_of(statement)) == person_key(reviewer):
         raise Conflict(f"{reviewer} is the author and can't review it; another person must")
     original = without_review(statement).digest
     for other in ctx.ledger.find(kind, statement.subjects()[0]):

@@ -29,6 +29,7 @@ from auditsvc.records import (
     TermsProposal,
     Text,
     faults_of,
+    person_key,
 )
 
 
@@ -124,7 +125,7 @@ def confirm_terms(ctx: Context, proposal: TermsProposal, person: str) -> Release
         return known
     if pending_terms(ctx.ledger, proposal.model) != proposal:
         raise Conflict(f"a newer proposal replaced these terms of {proposal.model}; confirm the newest one")
-    if proposal.proposed_by.casefold() == person.casefold():
+    if person_key(proposal.proposed_by) == person_key(person):
         raise Conflict(f"{person} proposed these terms; another person must confirm them")
     fields = proposal.model_dump() | {"proposal": proposal.digest, "confirmed_by": person, "at": ctx.clock.now()}
     terms = ReleaseTerms.model_validate(fields)

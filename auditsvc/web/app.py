@@ -55,7 +55,8 @@ def open_site(settings: Settings, host: str) -> ProjectState:
     root.hosts = _hosts(host, (*settings.allowed_hosts, public))
     root.others = {name: partial(_open_project, settings, name, host, root.access) for name in settings.projects}
     root.limiter = RateLimiter(settings.rate_limit)
-    root.people = _people(settings)
+    root.people = _people(settings, root.access)
+    root.approver_tokens = settings.approver_tokens
     root.traces = _can_trace(settings)
     root.public_url = settings.public_url.rstrip("/")
     root.mlflow_secret = settings.mlflow_webhook_secret
@@ -86,7 +87,7 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
     return made
 
 
-def _people(settings: Settings) -> OidcUsers | None:
+def _people(settings: Settings, access: TokenStore) -> OidcUsers | None:
     if not settings.oidc_issuer:
         return None
     try:
@@ -100,7 +101,7 @@ def _people(settings: Settings) -> OidcUsers | None:
         settings.oidc_name_claim,
         settings.oidc_groups_claim,
     )
-    return OidcUsers(issuer, parse_role_grants(settings.oidc_roles, settings.projects))
+    return OidcUsers(issuer, parse_role_grants(settings.oidc_roles, settings.projects), access.bind)
 
 
 def _can_trace(settings: Settings) -> bool:
@@ -152,7 +153,7 @@ GRACE_S = 20
 """How long requests that are being answered may take at the end, in seconds."""
 
 
-def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = False) -> None:
+def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = False, admin: str = "admin") -> None:
     """Serve until a signal comes; then finish what was begun, and close.
 
     Raises:
@@ -164,7 +165,7 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
     listening = _bound(host, port)
     site = open_site(settings, host)
     try:
-        _welcome(site, host, listening.getsockname()[1], new_admin_token=new_admin_token)
+        _welcome(site, host, listening.getsockname()[1], new_admin_token=new_admin_token, admin=admin)
         config = uvicorn.Config(
             create_app(site),
             log_config=logging_config(settings.log_format),
@@ -200,20 +201,20 @@ def _bound(host: str, port: int) -> socket.socket:
         raise Unavailable(f"can't listen on {host} port {port}: {error.strerror or error}; try --port") from error
 
 
-def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool) -> None:
+def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool, admin: str) -> None:
     """Print the addresses, and the new admin token, which is not shown again."""
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     lines = [f"auditsvc {__version__} serves {site.folder}", f"  pages   {address}/", f"  API     {address}/docs"]
     if site.local:
         lines.append("  readers on this machine need no token; everything else does")
     if new_admin_token or not site.access.tokens():
-        token = first_token(site)
+        token = first_token(site, admin)
         lines.append(f"  admin token, shown this once, good for {FIRST_TOKEN_DAYS} days:\n    {token}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def first_token(site: ProjectState) -> str:
-    """An admin token, with its event in the log."""
-    secret, token = site.access.issue("admin", "admin", FIRST_TOKEN_DAYS)
+def first_token(site: ProjectState, name: str = "admin") -> str:
+    """An admin token of the operator, with its event in the log."""
+    secret, token = site.access.issue(name, "admin", FIRST_TOKEN_DAYS)
     site.log_event("token.issued", "auditsvc", token=token.id, name=token.name, role=token.role)
     return secret

@@ -28,7 +28,18 @@ token = Table(
     Column("expires", _Moment, nullable=False),
     Column("revoked", _Moment),
     Column("project", Text, nullable=False),
+    Column("issuer", Text, nullable=False, server_default=""),
 )
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("issuer", String(512), primary_key=True),
+    Column("subject", String(512), primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("key", String(128), nullable=False, unique=True),
+)
+"""The people of an OIDC issuer: each has the name of the first login, and each name one person."""
 
 idempotency_key = Table(
     "idempotency_key",
@@ -104,7 +115,7 @@ registry_snapshot = Table(
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0002",
+    head="0003",
     version_table="auditsvc_service_revision",
     migrations=Path(__file__).parent / "migrations",
 )

@@ -51,6 +51,8 @@ class ProjectState:
     limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0))
     people: OidcUsers | None = None
     """Users of the OIDC issuer, if one is configured."""
+    approver_tokens: bool = True
+    """Whether a token that an admin issued may approve; otherwise only people of the OIDC issuer can."""
     public_url: str = ""
     mlflow_secret: str = field(default="", repr=False)
     audit_policy: str = ""

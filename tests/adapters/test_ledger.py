@@ -41,6 +41,8 @@ TABLES = (
     "waiver",
     "revocation",
     "retirement",
+    "release_rollback",
+    "person",
     "leaf",
     "node",
 )
@@ -122,6 +124,8 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT OR REPLACE INTO submission VALUES (?, 'cho')", (about[1],))
     with pytest.raises(sqlite3.IntegrityError, match="two_people_retire"):
         raw.execute("INSERT INTO retirement VALUES (?, 'ann', 'ANN')", (a_digest(50),))
+    with pytest.raises(sqlite3.IntegrityError, match="two_people_roll_back"):
+        raw.execute("INSERT INTO release_rollback VALUES (?, 'ann', 'ANN')", (a_digest(50),))
     waive = "INSERT INTO waiver VALUES (?, ?, ?, ?)"
     with pytest.raises(sqlite3.IntegrityError, match="two_people_waive"):
         raw.execute(waive, (a_digest(50), about[1], "ann", "Ann"))
@@ -131,7 +135,7 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT INTO revocation VALUES (?, ?, 'ann', 'ANN')", (a_digest(50), a_digest(7)))
 
 
-@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation", "retirement"])
+@pytest.mark.parametrize("kind", ["approval", "decision", "waiver", "revocation", "retirement", "rollback"])
 def test_no_program_adds_a_record_past_its_constraints(raw: sqlite3.Connection, kind: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="guarded"):
         raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (a_digest(60), kind, b"{}"))

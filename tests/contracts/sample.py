@@ -14,6 +14,7 @@ from auditsvc.records import (
     ReleaseTerms,
     Retirement,
     Revocation,
+    Rollback,
     Submission,
     Waiver,
     digest_of,
@@ -105,6 +106,13 @@ def some_terms(asks: str = "ann", confirms: str = "bob") -> ReleaseTerms:
     )  # fmt: skip
 
 
+def a_rollback(asks: str = "ann", confirms: str = "bob") -> Rollback:
+    return Rollback(
+        model="net", version="1", release=a_digest(7), reason="a flaw", requested_by=asks, confirmed_by=confirms,
+        rehearsal=False, took_ms=1, at=NOON,
+    )  # fmt: skip
+
+
 def one_of_each() -> tuple[Record, ...]:
     """A record for every table of the ledger that has rules of its own."""
     return (
@@ -115,5 +123,6 @@ def one_of_each() -> tuple[Record, ...]:
         a_revocation(),
         a_retirement(),
         some_terms(),
+        a_rollback(),
         a_candidate(),
     )

@@ -16,6 +16,7 @@ from tests.contracts.sample import (
     a_digest,
     a_retirement,
     a_revocation,
+    a_rollback,
     a_submission,
     a_waiver,
     an_approval,
@@ -216,3 +217,22 @@ def test_four_threads_lose_nothing(ledger: Both) -> None:
     assert len({ledger.leaf(index) for index in range(ledger.size())}) == 50
     assert len({ledger.leaf_index(one.digest) for one in ledger.all(Candidate)}) == 40
     assert list(ledger.all(Decision)) == []
+
+
+@pytest.mark.parametrize("other", ["bob.", "b-o-b", "BOB_", "b0b", "B0.b"])
+def test_a_second_spelling_of_a_person_is_refused(ledger: Both, other: str) -> None:
+    ledger.append(a_submission(), a_decision(), an_approval(), actor="ann")
+    size = ledger.size()
+    with pytest.raises(Conflict, match="reads like bob"):
+        ledger.append(an_approval(approver=other), actor=other)
+    with pytest.raises(Conflict, match="reads like bob"):
+        ledger.append(a_revocation(asks=other, confirms="cyd"), actor="cyd")
+    assert ledger.size() == size
+
+
+def test_one_person_does_not_roll_back(ledger: Both) -> None:
+    made = a_rollback()
+    one = made.model_construct(**{**dict(made), "confirmed_by": "ann"})
+    with pytest.raises(Conflict):
+        ledger.append(one, actor="ann")
+    ledger.append(made, actor="bob")

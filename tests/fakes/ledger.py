@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from auditsvc.adapters.ledger.duties import people_of
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Clock
 from auditsvc.records import (
@@ -19,6 +20,7 @@ from auditsvc.records import (
     ReleaseTerms,
     Retirement,
     Revocation,
+    Rollback,
     Submission,
     Waiver,
     digest_of,
@@ -120,7 +122,13 @@ class MemoryLedger(MemoryLog):
 
 def _allow(one: Record, there: tuple[Record, ...]) -> None:
     """Raise ``Conflict`` where the SQL ledger's constraints would."""
+    known = {key: name for before in there for key, name in people_of(before)}
+    for key, name in people_of(one):
+        if known.get(key, name).lower() != name.lower():
+            raise Conflict(f"the name {name} reads like {known[key]}")
     match one:
+        case Rollback() if _same(one.requested_by, one.confirmed_by):
+            raise Conflict("the requester of a rollback can't confirm it")
         case Submission():
             others = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
             if others and not _same(others[0], one.submitter):

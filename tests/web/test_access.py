@@ -15,6 +15,8 @@ from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.webhook_store import WebhookStore
 from tests.fakes import FixedClock
+from tests.web import sample
+from tests.web.conftest import Clients
 from tests.web.databases import remembered
 
 __all__ = ["remembered"]
@@ -94,3 +96,53 @@ def test_they_are_in_the_ledgers_database_on_postgresql_and_in_the_store_otherwi
         TokenStore("nonsense", FixedClock())
     with pytest.raises(Unavailable, match="can't be"):
         TokenStore("sqlite:////proc/none/access.db", FixedClock())
+
+
+def _issued(admin: TestClient, site: ProjectState, name: str, role: str) -> dict[str, str]:
+    got = admin.post("/v1/tokens", json={"name": name, "role": role})
+    assert got.status_code == 201, got.text
+    return {"authorization": f"Bearer {got.json()['token']}"}
+
+
+def test_one_admin_can_not_make_both_people(clients: Clients, site: ProjectState) -> None:
+    """The submitter of version 2 is ann; her token, and those of the approvers, come from one admin or from two."""
+    path = f"/v1/decisions/{sample.decision(2).digest}/approvals"
+    gus, hal = clients("admin", "gus"), clients("admin", "hal")
+    second = TestClient(gus.app, "http://127.0.0.1", headers=_issued(gus, site, "ida", "admin"))
+    _issued(gus, site, "ann", "submitter")
+    outsider = clients()
+    for admin in (gus, second):  # an admin whose token gus issued is no other source
+        refused = outsider.post(path, json={}, headers=_issued(admin, site, f"bob-{admin is gus}", "approver"))
+        assert (refused.status_code, "may be one person" in refused.text) == (403, True), refused.text
+    own = outsider.post(path, json={}, headers=_issued(hal, site, "gus", "approver"))
+    assert own.status_code == 403  # gus issued ann's token
+    assert outsider.post(path, json={}, headers=_issued(hal, site, "cyd", "approver")).status_code == 201
+    twin = outsider.post(path, json={}, headers=_issued(hal, site, "dee", "approver"))
+    assert twin.status_code == 403  # hal issued cyd's token, who approved already
+    waiver = {"rule": "little-is-lost", "reason": "a trial", "until": "2026-12-01"}
+    about = f"/v1/decisions/{sample.decision(3).digest}/waivers"
+    assert outsider.post(about, json=waiver, headers=_issued(gus, site, "eli", "approver")).status_code == 403
+
+
+def test_one_admin_can_not_make_both_people_of_a_revocation(clients: Clients, site: ProjectState) -> None:
+    path, outsider = f"/v1/releases/{sample.released().digest}/revocations", clients()
+    gus = clients("admin", "gus")
+    bob, cyd = (_issued(gus, site, name, "approver") for name in ("bob", "cyd"))
+    assert outsider.post(path, json={"reason": "a flaw"}, headers=bob).status_code == 202
+    assert outsider.post(path, json={}, headers=cyd).status_code == 403
+    assert outsider.post(path, json={}, headers=bob).status_code == 409
+    assert clients("approver", "dee").get(path).json()["revocations"] == []
+
+
+def test_a_second_spelling_of_a_name_gets_no_token(clients: Clients, site: ProjectState) -> None:
+    gus = clients("admin", "gus")
+    _issued(gus, site, "sue-", "submitter")
+    got = gus.post("/v1/tokens", json={"name": "sue.", "role": "approver"})
+    assert (got.status_code, got.json()["code"]) == (409, "conflict")
+    _issued(gus, site, "Sue-", "approver")
+
+
+def test_approvals_by_token_can_be_forbidden(clients: Clients, site: ProjectState) -> None:
+    site.approver_tokens = False
+    got = clients("approver", "bob").post(f"/v1/decisions/{sample.decision(2).digest}/approvals", json={})
+    assert (got.status_code, "OIDC" in got.text) == (403, True)

@@ -94,7 +94,7 @@ def issuer() -> Iterator[LocalIssuer]:
 @pytest.fixture
 def served(site: ProjectState, issuer: LocalIssuer) -> ProjectState:
     grants = "ml-leads=approver, staff=reader, both=approver, both=auditor, plates-qa=auditor@plates"
-    site.people = OidcUsers(OidcIssuer(issuer.url, AUDIENCE), parse_role_grants(grants, ("plates",)))
+    site.people = OidcUsers(OidcIssuer(issuer.url, AUDIENCE), parse_role_grants(grants, ("plates",)), site.access.bind)
     site.public_url = "http://127.0.0.1"
     return site
 
@@ -203,7 +203,7 @@ def test_a_new_key_is_looked_up_and_unknown_ones_are_not_asked_for_all_day(
 
 
 def test_an_issuer_that_is_down_is_unavailable_not_unauthenticated(clients: Clients, site: ProjectState) -> None:
-    site.people = OidcUsers(OidcIssuer("http://127.0.0.1:9", AUDIENCE), {})
+    site.people = OidcUsers(OidcIssuer("http://127.0.0.1:9", AUDIENCE), {}, site.access.bind)
     token = jwt.encode({"sub": "1"}, KEYS["rsa"], "RS256", headers={"kid": "rsa"})
     assert _who(clients, token)[0] == 503
 
@@ -259,3 +259,24 @@ def test_another_s_login_can_not_be_pushed_onto_a_browser(
         assert got.status_code == 401 and COOKIE not in browser.cookies
     stranger = clients(client=ELSEWHERE)
     assert stranger.get("/login/callback", params={"code": "c1", "state": asked["state"]}).status_code == 401
+
+
+def test_a_subject_keeps_its_first_name_and_a_name_has_one_subject(
+    clients: Clients, served: ProjectState, issuer: LocalIssuer
+) -> None:
+    assert _who(clients, issuer.token())[1]["name"] == "gus"
+    assert _who(clients, issuer.token(preferred_username="gustav"))[1]["name"] == "gus"
+    for name in ("gus", "GUS", "gu-s", "gus."):
+        status, told = _who(clients, issuer.token(sub="another", preferred_username=name))
+        assert (status, "another person" in told["detail"]) == (403, True), name
+    admin = clients("admin", "eve")
+    assert admin.post("/v1/tokens", json={"name": "gu.s", "role": "approver"}).status_code == 409
+
+
+def test_where_tokens_can_not_approve_a_person_of_the_issuer_can(
+    clients: Clients, served: ProjectState, issuer: LocalIssuer
+) -> None:
+    served.approver_tokens = False
+    path = f"/v1/decisions/{sample.decision(2).digest}/approvals"
+    bearer = {"authorization": f"Bearer {issuer.token()}"}
+    assert clients(client=ELSEWHERE).post(path, json={}, headers=bearer).status_code == 201

@@ -5,11 +5,15 @@ The rows follow from the records alone, so ``integrity`` can derive them again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sqlalchemy import Connection, Table, insert, select
 
 from auditsvc.adapters.ledger.schema import (
     approval,
     decision,
+    person,
+    release_rollback,
     retirement,
     revocation,
     submission,
@@ -29,8 +33,10 @@ from auditsvc.records import (
     ReleaseTerms,
     Retirement,
     Revocation,
+    Rollback,
     Submission,
     Waiver,
+    person_key,
 )
 
 Row = dict[str, str]
@@ -60,6 +66,9 @@ def duties_row(digest: Digest, one: Record, submitter: str | None) -> tuple[Tabl
             return revocation, {"digest": digest, "release": one.release, **people}
         case ReleaseTerms():
             return terms, {"digest": digest, "proposed_by": one.proposed_by, "confirmed_by": one.confirmed_by}
+        case Rollback():
+            people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
+            return release_rollback, {"digest": digest, **people}
         case Retirement(confirmed_by=None):
             raise Conflict("a key change needs two people: one requests it, another confirms it")
         case Retirement():
@@ -74,14 +83,34 @@ def _required(submitter: str | None, candidate: Digest) -> str:
     return submitter
 
 
+_PERSON_FIELDS = ("submitter", "approver", "person", "proposed_by", "requested_by", "confirmed_by", "by", "reviewer")
+
+
+def people_of(one: Record) -> Iterator[tuple[str, str]]:
+    """The people that a record names: the key that names are compared by, and the name."""
+    for name in (getattr(one, field, None) for field in _PERSON_FIELDS):
+        if isinstance(name, str) and name:
+            yield person_key(name), name
+
+
+def _bind_names(connection: Connection, one: Record) -> None:
+    for key, name in people_of(one):
+        known = connection.execute(select(person.c.name).where(person.c.key == key)).scalar()
+        if known is None:
+            connection.execute(insert(person), {"key": key, "name": name})
+        elif known.lower() != name.lower():
+            raise Conflict(f"the name {name} reads like {known}, who is in the ledger: a person has one name")
+
+
 def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
     """Add the row that the separation-of-duties constraints check; most kinds of record need none.
 
     Raises:
         Conflict: another person submitted the candidate already, it was never submitted, an approval is about no
-            decision of the ledger, an approval or a release is about a decision that a newer one supersedes, or another
-            policy has this name and version.
+            decision of the ledger, an approval or a release is about a decision that a newer one supersedes, another
+            policy has this name and version, or a name reads like another one that is known.
     """
+    _bind_names(connection, one)
     if isinstance(one, Approval | Release):
         _require_newest(connection, one.decision)
     if isinstance(one, Policy):

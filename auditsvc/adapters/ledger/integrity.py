@@ -16,13 +16,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from auditsvc.adapters.ledger.duties import duties_row
+from auditsvc.adapters.ledger.duties import duties_row, people_of
 from auditsvc.adapters.ledger.schema import (
     approval,
     decision,
     leaf,
     node,
+    person,
     record,
+    release_rollback,
     retirement,
     revocation,
     subject,
@@ -35,8 +37,19 @@ from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import Digest, Record, Submission, digest_of
 from auditsvc.records.log_event import decode_event
 
-_DERIVED = (subject, submission, decision, approval, waiver, revocation, retirement, terms)
-_ADDED_LATER = (waiver, retirement)
+_DERIVED = (
+    subject,
+    submission,
+    decision,
+    approval,
+    waiver,
+    revocation,
+    retirement,
+    terms,
+    release_rollback,
+    person,
+)
+_ADDED_LATER = (waiver, retirement, release_rollback)
 """Tables that did not exist from the first version on: records from before have no row in them."""
 
 
@@ -122,6 +135,7 @@ class _Derived:
 
     rows: dict[Table, dict[tuple[Any, ...], int]] = field(default_factory=lambda: {table: {} for table in _DERIVED})
     submitters: dict[Digest, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     def add(self, digest: Digest, kind: str, body: bytes, position: int) -> Iterator[str]:
         """Derive the rows of one record; its own faults."""
@@ -135,6 +149,9 @@ class _Derived:
             return
         for about in one.subjects():
             self.rows[subject][kind, about, position, digest] = position
+        for key, name in people_of(one):
+            if self.names.setdefault(key, name) == name:
+                self.rows[person].setdefault((key, name), position)
         try:
             self._add_duties(digest, one, position)
         except Conflict as error:

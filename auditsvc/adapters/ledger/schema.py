@@ -6,7 +6,8 @@ database itself compares, so that separation of duties is a constraint: no progr
 it.  A trigger refuses a record of the last six kinds that has no row in its table.  ``leaf`` and ``node`` are the
 Merkle tree (RFC 6962) over all events.
 
-Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.
+Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.  ``person`` keeps one
+name for each person, so ``bob.`` is refused where ``bob`` is known.
 """
 
 from __future__ import annotations
@@ -126,6 +127,23 @@ terms = Table(
     CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_terms"),
 )
 
+release_rollback = Table(
+    "release_rollback",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("requested_by", _Person, nullable=False),
+    Column("confirmed_by", _Person, nullable=False),
+    CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_roll_back"),
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("key", _Person, primary_key=True),
+    Column("name", _Person, nullable=False),
+)
+"""Every name in the ledger as it was written first, by the key that names are compared by."""
+
 leaf = Table(
     "leaf",
     metadata,
@@ -159,7 +177,7 @@ _SECOND_PERSON = "a different person must"
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0004",
+    head="0005",
     version_table="auditsvc_revision",
     migrations=Path(__file__).parent / "migrations",
     conflicts={
@@ -168,6 +186,7 @@ SCHEMA = Schema(
         "two_people_retire": f"the person who requested a key change can't confirm it: {_SECOND_PERSON} confirm it",
         "two_people_revoke": f"the person who requested a revocation can't confirm it: {_SECOND_PERSON} confirm it",
         "two_people_set_terms": f"the person who proposed terms can't confirm them: {_SECOND_PERSON} confirm them",
+        "two_people_roll_back": f"the person who requested a rollback can't confirm it: {_SECOND_PERSON} confirm it",
         "one_approval_each": "this person has already approved this decision: another person must approve it too",
         "submission_once": "this candidate was already submitted by another person",
         "guarded": "the ledger refuses decisions, approvals, waivers, revocations, key retirements and terms without "

@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field, ValidationError
 
 from auditsvc.provenance.formats.predicates import RELEASE_FIELD, RELEASE_FIELD_0_1, as_text, resource_uri
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.records import AuditedData, Digest, Moment, Name, PastDecision, faults_of
+from auditsvc.records import AuditedData, Digest, Moment, Name, PastDecision, faults_of, person_key
 from auditsvc.records.base import Value
 
 SLSA_VERSION = "1.2"
@@ -152,9 +152,9 @@ class Summary(Value):
 
     def check_approvals(self) -> None:
         """Enough people approved, and the submitter is not one of them.  Raises ``Fault`` (``APPROVALS``)."""
-        people = {entry.approver.casefold() for entry in self.release.approvals}
+        people = {person_key(entry.approver) for entry in self.release.approvals}
         needed = max(1, int(self.release.approvals_needed))
-        if self.release.submitter.casefold() in people:
+        if person_key(self.release.submitter) in people:
             raise Fault("APPROVALS", f"{self.release.submitter} submitted and approved")
         if len(people) < needed:
             raise Fault("APPROVALS", f"{len(people)} people approved; {needed} must")

@@ -53,6 +53,7 @@ from auditsvc.records import (
     Verification,
     Waiver,
     digest_of,
+    person_key,
 )
 from auditsvc.records.cyclonedx import bill_of_materials
 from auditsvc.records.decision import missing_consent
@@ -144,8 +145,8 @@ class ReleaseInputs:
         valid = [approval for approval in self.approvals if approval.decision == decision.digest]
         if len(valid) != len(self.approvals) or any(a.candidate != decision.candidate for a in valid):
             yield "an approval is of another decision"
-        people = {approval.approver.casefold() for approval in valid}
-        if self.submitter.casefold() in people:
+        people = {person_key(approval.approver) for approval in valid}
+        if person_key(self.submitter) in people:
             yield f"{self.submitter} submitted it and cannot approve it"
         yield from missing_consent(self.consent, people)
         for waiver in self.waivers:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Coroutine, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,8 @@ class RoleRoute(APIRoute):
                 caller = await authenticate(request)
                 site = root if caller.project == root.project else root.of(caller.project)
             require_role(caller, needed)
+            if needed == "approver" and not root.approver_tokens and not caller.issuer.startswith("oidc:"):
+                raise Forbidden("approvers act through a login at the OIDC issuer here, not by a token")
             state = request.scope["state"]
             state["caller"], state["site"] = caller, site
             if is_api and request.scope["query_string"]:
@@ -168,6 +170,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def require_independent(request: Request, others: Iterable[str]) -> str:
+    """The caller's name, for the second of two people: the first ones are ``others``.
+
+    Raises:
+        Forbidden: the tokens of the two don't show that they are two people.
+    """
+    caller: Caller = request.state.caller
+    site_of(request).access.require_independent(caller, others)
+    return caller.name
 
 
 def site_of(request: Request) -> ProjectState:

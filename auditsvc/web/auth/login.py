@@ -75,7 +75,9 @@ async def finish_oidc_login(request: Request, code: str = "", state: str = "", e
 
 
 def _session(site: ProjectState, caller: Caller) -> str:
-    secret, token = site.access.issue(caller.name, " ".join(caller.roles), SESSION_S / 86400, caller.project)
+    secret, token = site.access.issue(
+        caller.name, " ".join(caller.roles), SESSION_S / 86400, caller.project, issuer=caller.issuer
+    )
     site.of(caller.project).log_event(
         "user.logged-in", caller.name, token=token.id, role=token.role, subject=caller.token.removeprefix("oidc:")
     )

@@ -3,8 +3,8 @@
 ``AUDITSVC_OIDC_ROLES`` maps groups to roles: ``ml-leads=approver, plates-qa=auditor@plates``.  A validated token is
 cached until it expires, for at most a minute, so that removed users lose access soon.
 
-The name in the ledger is one claim of the token.  The two-person rule compares names, so the claim must never be
-reassigned to another person, and an API token with the same name counts as the same person.
+A person is a subject of the issuer.  The name in the ledger is one claim of the token at the first login: the same
+subject keeps it, and no other subject gets it.  An API token with the same name counts as the same person.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
@@ -56,8 +57,9 @@ def parse_role_grants(text: str, projects: tuple[str, ...]) -> RoleGrants:
 class OidcUsers:
     """Callers out of the issuer's tokens."""
 
-    def __init__(self, issuer: OidcIssuer, grants: RoleGrants) -> None:
-        self.issuer, self._grants = issuer, grants
+    def __init__(self, issuer: OidcIssuer, grants: RoleGrants, bind: Callable[[str, str, str], str]) -> None:
+        """``bind`` gives the name that a subject of an issuer has in the ledger; see ``TokenStore.bind``."""
+        self.issuer, self._grants, self._bind = issuer, grants, bind
         self._checked: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
 
     def caller(self, token: str, project: str | None) -> Caller:
@@ -71,7 +73,12 @@ class OidcUsers:
         return self.caller_of(self._claims(token), project)
 
     def caller_of(self, claims: Claims, project: str | None) -> Caller:
-        """The caller that these claims speak of."""
+        """The caller that these claims speak of.
+
+        Raises:
+            Unauthenticated: the name can't be used in the ledger.
+            Forbidden: no role here, or the name is another person's.
+        """
         if not _NAME.fullmatch(claims.name):
             raise Unauthenticated(
                 f"the issuer calls this person {claims.name[:100]!r}; a name in the ledger has letters, digits, . _ -"
@@ -86,7 +93,9 @@ class OidcUsers:
         if chosen not in roles:
             known = ", ".join(sorted(name or "(the first)" for name in roles))
             raise Forbidden(f"say which project in the header Auditsvc-Project; {claims.name} has roles in: {known}")
-        return Caller(claims.name, tuple(dict.fromkeys(roles[chosen])), f"oidc:{claims.subject}", chosen)
+        name = self._bind(self.issuer.url, claims.subject, claims.name)
+        issuer = f"oidc:{self.issuer.url}"
+        return Caller(name, tuple(dict.fromkeys(roles[chosen])), f"oidc:{claims.subject}", chosen, issuer)
 
     def _claims(self, token: str) -> Claims:
         key, now = hashlib.sha256(token.encode()).digest(), time.time()

@@ -36,6 +36,8 @@ class Caller:
     token: str = ""
     """The id of the token, not its secret; empty for a local reader without a token."""
     project: str = ""
+    issuer: str = ""
+    """Who issued the token: an admin, or ``oidc:`` and an issuer; empty for the operator's own."""
 
     @property
     def role(self) -> str:

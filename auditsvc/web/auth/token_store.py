@@ -12,7 +12,7 @@ import datetime
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,16 +20,19 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from auditsvc.adapters.sql import Database
-from auditsvc.errors import Conflict, NotFound, Unauthenticated
+from auditsvc.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from auditsvc.ports import Clock
-from auditsvc.records import Moment, Name, Value
+from auditsvc.records import Moment, Name, Value, person_key
 from auditsvc.web import service_schema
 from auditsvc.web.auth.permissions import Caller
 
 PREFIX = "auditsvc_"
 """Every token starts with it, so that secret scanners recognise a leaked one."""
 
-_tokens = service_schema.token
+OIDC = "oidc:"
+"""The issuer of a token starts with it where a person logged in at an OIDC issuer."""
+
+_tokens, _identities = service_schema.token, service_schema.identity
 
 
 class Token(Value):
@@ -42,6 +45,8 @@ class Token(Value):
     expires: Moment
     revoked: Moment | None = None
     project: str = ""
+    issuer: str = ""
+    """The admin who issued it, or ``oidc:`` and the issuer; empty for one that the operator made with ``serve``."""
 
 
 class TokenStore:
@@ -62,6 +67,7 @@ class TokenStore:
         self._watch = sqlite3.connect(file, isolation_level=None, check_same_thread=False) if file else None
         self._version: object = None
         self._cache: dict[bytes, Token] = {}
+        self._bound: dict[tuple[str, str], str] = {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -93,11 +99,15 @@ class TokenStore:
         """An ``INSERT`` in this database's dialect, which supports ``ON CONFLICT``."""
         return (sqlite if self.is_local_sqlite else postgresql).insert(table)
 
-    def issue(self, name: str, role: str, days: float, project: str = "") -> tuple[str, Token]:
+    def issue(self, name: str, role: str, days: float, project: str = "", *, issuer: str = "") -> tuple[str, Token]:
         """Issue a token; returns the secret, which can't be read again, and its public part.
 
         ``role`` may be several roles separated by spaces, as for a user who logged in with OIDC.
+
+        Raises:
+            Conflict: the name reads like another one that has a token or belongs to a person of the OIDC issuer.
         """
+        self._require_own_name(name)
         secret = PREFIX + secrets.token_urlsafe(32)
         now = self._clock.now()
         token = Token(
@@ -107,6 +117,7 @@ class TokenStore:
             issued=now,
             expires=now + datetime.timedelta(days=days),
             project=project,
+            issuer=issuer,
         )
         row = token.model_dump(mode="json") | {"issued": now.isoformat(), "expires": token.expires.isoformat()}
         with self.write_tx() as connection:
@@ -140,7 +151,67 @@ class TokenStore:
         token = self._current().get(_hash(secret))
         if token is None or token.revoked or token.expires <= self._clock.now():
             raise Unauthenticated("the token is unknown, expired or revoked; ask an admin for a new one")
-        return Caller(token.name, tuple(token.role.split()), token.id, token.project)
+        return Caller(token.name, tuple(token.role.split()), token.id, token.project, token.issuer)
+
+    def bind(self, issuer: str, subject: str, name: str) -> str:
+        """The name of a person of an OIDC issuer: that of the first login, whatever the issuer says later.
+
+        Raises:
+            Forbidden: the name reads like that of another person.
+        """
+        if (issuer, subject) not in self._bound:
+            key = person_key(name)
+            row = self.insert(_identities).values(issuer=issuer, subject=subject, name=name, key=key)
+            with self.write_tx() as connection:
+                connection.execute(row.on_conflict_do_nothing())
+                mine = (_identities.c.issuer == issuer, _identities.c.subject == subject)
+                known = connection.execute(select(_identities.c.name).where(*mine)).scalar()
+            if known is None:
+                raise Forbidden(f"the name {name} reads like that of another person of the issuer; they need two names")
+            self._bound[issuer, subject] = str(known)
+        return self._bound[issuer, subject]
+
+    def require_independent(self, caller: Caller, others: Iterable[str]) -> None:
+        """Refuse a caller who could be one of these people: who issued the token of one of two could hold both.
+
+        The issuers of an admin's own token count too, up to the operator, who makes tokens with ``serve``.
+
+        Raises:
+            Forbidden: names the two and whom their tokens come from.
+        """
+        own = person_key(caller.name)
+        mine = {own, *self._issuers(caller.issuer)}
+        for other in others:
+            key = person_key(other)
+            tokens = [token for token in self.tokens() if person_key(token.name) == key]
+            theirs = {key}.union(*(self._issuers(token.issuer) for token in tokens))
+            if key != own and mine & theirs:
+                raise Forbidden(
+                    f"{caller.name} and {other} may be one person: one admin, or one of them, issued both tokens; "
+                    "tokens of two admins, or logins at an OIDC issuer, are needed"
+                )
+
+    def _issuers(self, issuer: str) -> set[str]:
+        """The keys of an admin and of everybody who issued the tokens that this admin has."""
+        found: set[str] = set()
+        pending = [issuer]
+        while pending:
+            name = pending.pop()
+            key = person_key(name)
+            if name and not name.startswith(OIDC) and key not in found:
+                found.add(key)
+                admins = (token for token in self.tokens() if "admin" in token.role.split())
+                pending += [token.issuer for token in admins if person_key(token.name) == key]
+        return found
+
+    def _require_own_name(self, name: str) -> None:
+        with self.read_tx() as connection:
+            query = select(_identities.c.name).where(_identities.c.key == person_key(name))
+            known = [*connection.execute(query).scalars()]
+        known += [token.name for token in self.tokens() if person_key(token.name) == person_key(name)]
+        other = next((one for one in known if one.lower() != name.lower()), None)
+        if other is not None:
+            raise Conflict(f"the name {name} reads like {other}, which has access already: a person has one name")
 
     def _current(self) -> dict[bytes, Token]:
         version = self._current_version()

@@ -26,16 +26,18 @@ from auditsvc.records import (
     RollbackRequest,
     Submission,
     Waiver,
+    person_key,
 )
-from auditsvc.services.decisions import approve, waive
+from auditsvc.services.decisions import approve, involved, waive
 from auditsvc.services.revocation import (
     pending_revocation,
     pending_rollback,
     request_or_confirm_revocation,
     request_or_confirm_rollback,
+    requesters,
 )
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.auth.permissions import Caller
 from auditsvc.web.pages.overview import consent_of
 from auditsvc.web.record_routes import ADigest
@@ -51,7 +53,8 @@ def create_revocation(request: Request, digest: ADigest, given: Form) -> Respons
     """Request a revocation with a reason, or confirm the request of another person."""
     site = site_of(request)
     release = site.ledger.get(Release, digest)
-    request_or_confirm_revocation(site.ctx, release, request.state.caller.name, _reason(given))
+    person = require_independent(request, requesters(pending_revocation(site.ledger, release)))
+    request_or_confirm_revocation(site.ctx, release, person, _reason(given))
     return _back(release.decision)
 
 
@@ -60,7 +63,8 @@ def create_rollback(request: Request, digest: ADigest, given: Form) -> Response:
     """Request a rollback to this release with a reason, or confirm the request of another person."""
     site = site_of(request)
     release = site.ledger.get(Release, digest)
-    request_or_confirm_rollback(site.ctx, release, request.state.caller.name, _reason(given))
+    person = require_independent(request, requesters(pending_rollback(site.ledger, release)))
+    request_or_confirm_rollback(site.ctx, release, person, _reason(given))
     return _back(release.decision)
 
 
@@ -87,7 +91,7 @@ def release_actions(site: ProjectState, release: Release | None, caller: Caller)
         return []
 
     def action(name: str, effect: str, pending: RevocationRequest | RollbackRequest | None) -> ReleaseAction:
-        own = pending is not None and pending.requested_by.lower() == caller.name.lower()
+        own = pending is not None and person_key(pending.requested_by) == person_key(caller.name)
         path = f"/releases/{release.digest}/{name}s"
         return ReleaseAction(path, name, name.capitalize(), effect, pending, caller.may("approver") and not own)
 
@@ -172,7 +176,9 @@ def decision_report(request: Request, digest: ADigest) -> Response:
 def create_approval(request: Request, digest: ADigest, given: Form) -> Response:
     """Approve the decision under the caller's name."""
     site = site_of(request)
-    approve(site.ctx, site.ledger.get(Decision, digest), request.state.caller.name, given.get("comment", "")[:4000])
+    found = site.ledger.get(Decision, digest)
+    person = require_independent(request, involved(site.ledger, found))
+    approve(site.ctx, found, person, given.get("comment", "")[:4000])
     return _back(digest)
 
 
@@ -187,7 +193,8 @@ def create_waiver(request: Request, digest: ADigest, given: Form) -> Response:
     if not given.get("reason", "").strip():
         raise InvalidInput("a waiver needs a reason, which every report prints")
     found = site.ledger.get(Decision, digest)
-    waive(site.ctx, found, given.get("rule", ""), request.state.caller.name, given["reason"][:4000], until)
+    person = require_independent(request, involved(site.ledger, found))
+    waive(site.ctx, found, given.get("rule", ""), person, given["reason"][:4000], until)
     return _back(digest)
 
 

@@ -8,11 +8,11 @@ from fastapi import Path, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.records import Candidate, Name, Parent, Submission, TermsProposal
+from auditsvc.records import Candidate, Name, Parent, Submission, TermsProposal, person_key
 from auditsvc.resources import resource_dir
 from auditsvc.services.statements import parse_draft
 from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
@@ -45,7 +45,7 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
         pending=pending,
         rows=[row_of(site, item) for item in submissions],
         policies=sorted(path.stem for path in (resource_dir("policies") / "gates").glob("*.yaml")),
-        may_confirm=pending and caller.may("approver") and pending.proposed_by.casefold() != caller.name.casefold(),
+        may_confirm=pending and caller.may("approver") and person_key(pending.proposed_by) != person_key(caller.name),
         may_propose=caller.may("approver"),
     )
 
@@ -80,5 +80,7 @@ def _slice(line: str) -> tuple[str, str]:
 def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
     """Confirm terms that another person proposed."""
     site = site_of(request)
-    made = confirm_terms(site.ctx, site.ledger.get(TermsProposal, digest), request.state.caller.name)
+    proposal = site.ledger.get(TermsProposal, digest)
+    person = require_independent(request, (proposal.proposed_by,))
+    made = confirm_terms(site.ctx, proposal, person)
     return RedirectResponse(f"/models/{made.model}", 303)

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from auditsvc.records import Approval, Candidate, Decision, Name, Release, Text, Waiver
-from auditsvc.services.decisions import approve, waive
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.services.decisions import approve, involved, waive
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.record_routes import ADigest, get_record, record_router
 from auditsvc.web.state import ProjectState
 
@@ -57,7 +57,7 @@ def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest
     """
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = approve(site.ctx, decision, request.state.caller.name, approval.comment)
+    made = approve(site.ctx, decision, require_independent(request, involved(site.ledger, decision)), approval.comment)
     return get_record(request, made, 201, "/v1/approvals")
 
 
@@ -68,7 +68,8 @@ def create_waiver(request: Request, digest: ADigest, waiver: WaiverRequest) -> R
     """Take responsibility for one open rule of this decision. The decision of the next audit applies it."""
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = waive(site.ctx, decision, waiver.rule, request.state.caller.name, waiver.reason, waiver.until)
+    person = require_independent(request, involved(site.ledger, decision))
+    made = waive(site.ctx, decision, waiver.rule, person, waiver.reason, waiver.until)
     return get_record(request, made, 201, "/v1/waivers")
 
 

@@ -27,8 +27,14 @@ from auditsvc.records import (
 )
 from auditsvc.services.decisions import report_folder
 from auditsvc.services.release import release_folder
-from auditsvc.services.revocation import pending_revocation, request_or_confirm_revocation, request_or_confirm_rollback
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.services.revocation import (
+    pending_revocation,
+    pending_rollback,
+    request_or_confirm_revocation,
+    request_or_confirm_rollback,
+    requesters,
+)
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.record_routes import IMMUTABLE, ADigest, get_record, record_router
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.uploads import files_of, tar_of
@@ -170,7 +176,8 @@ def create_revocation(request: Request, digest: ADigest, action: ReleaseActionRe
     the registry alias."""
     site = site_of(request)
     release = site.ledger.get(Release, digest)
-    made = request_or_confirm_revocation(site.ctx, release, request.state.caller.name, action.reason)
+    person = require_independent(request, requesters(pending_revocation(site.ledger, release)))
+    made = request_or_confirm_revocation(site.ctx, release, person, action.reason)
     if isinstance(made, RevocationRequest):
         return get_record(request, made, 202, None)
     return get_record(request, made, 201, "/v1/revocations")
@@ -189,7 +196,8 @@ def create_rollback(request: Request, digest: ADigest, action: ReleaseActionRequ
     the registry alias. The release that had the alias is not revoked."""
     site = site_of(request)
     release = site.ledger.get(Release, digest)
-    made = request_or_confirm_rollback(site.ctx, release, request.state.caller.name, action.reason)
+    person = require_independent(request, requesters(pending_rollback(site.ledger, release)))
+    made = request_or_confirm_rollback(site.ctx, release, person, action.reason)
     if isinstance(made, RollbackRequest):
         return get_record(request, made, 202, None)
     return get_record(request, made, 201, "/v1/rollbacks")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from auditsvc.records import Digest, Name, ReleaseTerms, TermsProposal
 from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.record_routes import ADigest, get_record, record_router
 
 router = Router(tags=["terms"])
@@ -85,5 +85,7 @@ def create_terms_proposal(request: Request, model: AModel, terms: TermsRequest) 
 def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
     """From then on they bind the model. The person who proposed them can't confirm them."""
     site = site_of(request)
-    made = confirm_terms(site.ctx, site.ledger.get(TermsProposal, digest), request.state.caller.name)
+    proposal = site.ledger.get(TermsProposal, digest)
+    person = require_independent(request, (proposal.proposed_by,))
+    made = confirm_terms(site.ctx, proposal, person)
     return get_record(request, made, 201, "/v1/terms")

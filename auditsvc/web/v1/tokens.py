@@ -49,11 +49,18 @@ def list_tokens(request: Request) -> list[Token]:
 
 @router.post("/v1/tokens", needs="admin", status_code=201, summary="Issue a token")
 def create_token(request: Request, token_request: TokenRequest) -> IssuedToken:
-    """A token has a name, a role and an expiry. The two-person rule compares names: use one name for each person."""
+    """A token has a name, a role and an expiry; it records you as its issuer.
+
+    Use one name for each person. Who issued the tokens of two people, or of one of them, can't be the second person for
+    the other, and neither can the two for each other: two admins, or an OIDC issuer, are needed for separate duties.
+    """
     own: ProjectState = site_of(request)
     site = own if token_request.project is None else _project(request, token_request.project)
-    secret, token = site.access.issue(token_request.name, token_request.role, token_request.days, site.project)
-    site.log_event("token.issued", request.state.caller.name, token=token.id, name=token.name, role=token.role)
+    person = request.state.caller.name
+    secret, token = site.access.issue(
+        token_request.name, token_request.role, token_request.days, site.project, issuer=person
+    )
+    site.log_event("token.issued", person, token=token.id, name=token.name, role=token.role)
     return IssuedToken(token=secret, about=token)
 
 
