@@ -117,7 +117,7 @@ def test_what_somebody_of_the_issuer_does_stands_under_their_name(
     bearer = {"authorization": f"Bearer {issuer.token()}"}
     assert clients(client=ELSEWHERE).post(path, json={}, headers=bearer).status_code == 201
     assert [item.approver for item in served.ledger.find(Approval, sample.decision(2).digest)] == ["gus"]
-    ann = {"authorization": f"Bearer {issuer.token(preferred_username='Ann')}"}
+    ann = {"authorization": f"Bearer {issuer.token(sub='another', preferred_username='Ann')}"}
     assert clients(client=ELSEWHERE).post(path, json={}, headers=ann).status_code == 409
 
 

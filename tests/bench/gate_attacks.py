@@ -1,0 +1,430 @@
+"""Attacks on the gate from inside the team, by the shipped commands and routes: ``python -m tests.bench.gate_attacks``
+
+A store is made once, with the commands themselves: a small parent, version 2 released under terms, version 3 rejected.
+Each attack gets a copy of it and is one function that says whether it was refused; write one more to try an idea.
+Write access to the database and to the model registry counts as inside the team.  One line of JSON: ``attacks``,
+``refused``, ``through`` (the names of those that went through).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from auditsvc.bootstrap import SystemClock
+from auditsvc.cli.app import app
+from auditsvc.errors import AuditError
+from auditsvc.settings import Settings
+from auditsvc.web import create_app
+from auditsvc.web.app import first_token, open_site
+from auditsvc.web.registry_watcher import RegistryWatcher
+from auditsvc.web.state import ProjectState
+from tests.services.line import data_in, parent_in
+
+MODEL, GOOD, BAD = "m", "2", "3"
+RULES: dict[str, Any] = {
+    "policy": "rules", "version": 1, "why": "for the attacks", "task": "classification", "seed": 7, "approvals": 2,
+    "checks": {"accuracy": {"version": 1}},
+    "rules": [
+        {"rule": "floor", "reading": "accuracy/score.clean", "at_least": 0.8, "why": "a floor"},
+        {"rule": "loss", "reading": "accuracy/drop.clean", "slices": "each", "at_most": 0.2, "why": "a margin"},
+    ],
+}  # fmt: skip
+FACTS = ("--source", "made by a bench", "--licence", "Apache-2.0")
+EASY = [{"rule": "loss", "reading": "accuracy/drop.clean", "at_most": 0.99, "why": "anything goes"}]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command gave."""
+
+    code: int
+    text: str
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The JSON object on standard output."""
+        found: dict[str, Any] = json.loads(self.text[self.text.index("{") :])
+        return found
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What the attacker works with: a copy of the store, and files of their own."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def run(self, *words: object, store: bool = True) -> Done:
+        """Run one command of ``auditsvc``; an error becomes its exit code, as in a shell."""
+        given = [*map(str, words), *(("--store", str(self.store)) if store else ())]
+        with contextlib.redirect_stderr(io.StringIO()):
+            done = CliRunner().invoke(app, given)
+        if isinstance(done.exception, AuditError):
+            return Done(done.exception.exit_code, str(done.exception))
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            return Done(4, f"{done.output}{done.exception!r}")
+        return Done(done.exit_code, done.output)
+
+    def did(self, *words: object, codes: tuple[int, ...] = (0,)) -> Done:
+        """Run a command that an attack needs; anything but these exit codes is a fault of the bench."""
+        done = self.run(*words)
+        if done.code not in codes:
+            raise RuntimeError(f"{' '.join(map(str, words))}: {done.code} {done.text}")
+        return done
+
+    def gate(self, version: str, *more: str) -> int:
+        """The exit code of the gate."""
+        return self.run("gate", MODEL, version, *more).code
+
+    def policy(self, name: str, **changes: Any) -> Path:
+        """A policy file."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(RULES | changes))
+        return path
+
+    def audit(self, version: str, policy: Path, data: Path | None = None) -> Done:
+        """Audit a version under a policy file."""
+        words = ("audit", "--data", data or self.data, "--model", MODEL, "--version", version, "--policy", policy)
+        return self.run(*words, "--as", "mallory")
+
+    def release(self, version: str, *people: str) -> bool:
+        """Whether these people can approve and release the newest decision on a version."""
+        for person in people:
+            self.run("approve", MODEL, version, "--as", person)
+        return self.run("release", MODEL, version).code == 0
+
+    @contextmanager
+    def service(self) -> Iterator[tuple[ProjectState, TestClient]]:
+        """The service on this store, and a client with the first admin's token."""
+        site = open_site(Settings(store=self.store, workers=0, registry_poll_s=0), "127.0.0.1")
+        try:
+            headers = {"authorization": f"Bearer {first_token(site)}"}
+            yield site, TestClient(create_app(site), "http://127.0.0.1", headers=headers, follow_redirects=False)
+        finally:
+            site.close()
+
+    @contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """The ledger's file, with no trigger left."""
+        with closing(sqlite3.connect(self.store / "ledger.db", isolation_level=None)) as raw:
+            for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                raw.execute(f"DROP TRIGGER {name}")
+            yield raw
+
+
+ATTACKS: dict[str, Callable[[Inside], bool]] = {}
+"""By name: gives whether the attack was refused."""
+
+
+def attack(function: Callable[[Inside], bool]) -> Callable[[Inside], bool]:
+    """Register an attack under its function's name."""
+    ATTACKS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@attack
+def policy_of_the_same_name(inside: Inside) -> bool:
+    """One easy rule under the name of the binding policy, one approval."""
+    inside.audit(BAD, inside.policy("rules.yaml", version=99, rules=EASY, approvals=1))
+    released = inside.release(BAD, "ann", "bob")
+    return not released and inside.gate(BAD) != 0 and inside.gate(BAD, "--policy", "rules") != 0
+
+
+@attack
+def two_policies_of_one_version(inside: Inside) -> bool:
+    """Another policy under the name and the version of the binding one."""
+    done = inside.audit(BAD, inside.policy("other.yaml", rules=EASY))
+    return done.code not in (0, 3) and not inside.release(BAD, "ann", "bob")
+
+
+@attack
+def file_called_standard(inside: Inside) -> bool:
+    """A pull request adds a file ``standard`` to the directory in which CI runs ``--policy standard``."""
+    inside.policy("standard", policy="easy", rules=EASY)
+    with contextlib.chdir(inside.folder):
+        done = inside.run("policy", "explain", "standard", store=False)
+    return "anything goes" not in done.text
+
+
+@attack
+def easier_data(inside: Inside) -> bool:
+    """The same data set's name, without the images that the candidate gets wrong and without its slices."""
+    easier = inside.folder / "easier"
+    shutil.copytree(inside.data, easier)
+    with (easier / "metadata.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    with (easier / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("label", "camera"))
+        writer.writerows((row["label"], "a") for row in rows)
+    inside.audit(BAD, inside.policy("rules.yaml"), easier)
+    return not inside.release(BAD, "ann", "bob") and inside.gate(BAD) != 0
+
+
+@attack
+def later_audit_flips_the_release(inside: Inside) -> bool:
+    """An audit of the released version under a policy that nothing passes."""
+    harsh = [{"rule": "floor", "reading": "accuracy/score.clean", "at_least": 1.0, "why": "nothing passes"}]
+    inside.audit(GOOD, inside.policy("harsh.yaml", policy="harsh", rules=harsh))
+    with inside.service() as (site, _):
+        alias = site.ctx.registry.aliased(MODEL, "approved")
+    return inside.gate(GOOD) == 0 and alias == GOOD
+
+
+@attack
+def registry_version_made_anew(inside: Inside) -> bool:
+    """The model is deleted in MLflow and created again, with other weights as the released version's number."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{inside.store / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    sources = {one.version: one.source for one in client.search_model_versions(f"name='{MODEL}'")}
+    client.delete_registered_model(MODEL)
+    client.create_registered_model(MODEL)
+    for number in ("1", BAD):
+        source = next(source for version, source in sources.items() if str(version) == number)
+        client.create_model_version(MODEL, source)
+    with inside.service() as (site, http):
+        RegistryWatcher(site).round()
+        answer = http.get("/v1/gate", params={"model": MODEL, "version": GOOD}).json()["answer"]
+        alias = site.ctx.registry.aliased(MODEL, "approved")
+    return inside.gate(GOOD) != 0 and answer != "approved" and alias is None
+
+
+@attack
+def registry_version_lost(inside: Inside) -> bool:
+    """The released version is deleted; the watch has to say so and to watch on."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{inside.store / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.delete_model_version(MODEL, GOOD)
+    client.create_registered_model("other")
+    client.create_model_version("other", "models")
+    client.set_registered_model_alias("other", "approved", "1")
+    with inside.service() as (site, http):
+        RegistryWatcher(site).round()
+        ready = http.get("/readyz").json()["status"]
+        alias = site.ctx.registry.aliased("other", "approved")
+    return inside.gate(GOOD) != 0 and ready == "degraded" and alias is None
+
+
+@attack
+def revocation_hidden_in_the_database(inside: Inside) -> bool:
+    """Two people revoke the release; then the row is deleted."""
+    inside.did("revoke", MODEL, GOOD, "--reason", "a flaw", "--as", "ann")
+    inside.did("revoke", MODEL, GOOD, "--as", "bob")
+    with inside.database() as raw:
+        (digest,) = raw.execute("SELECT digest FROM revocation").fetchone()
+        for table in ("subject", "revocation", "record"):
+            raw.execute(f"DELETE FROM {table} WHERE digest = ?", (digest,))
+    return inside.gate(GOOD) == 4 and inside.run("log", "check").code == 4
+
+
+@attack
+def revocation_cut_off_the_log(inside: Inside) -> bool:
+    """As above, with the log's last entries and the nodes over them deleted too."""
+    with inside.database() as raw:
+        (size,) = raw.execute("SELECT max(idx) + 1 FROM leaf").fetchone()
+    inside.did("revoke", MODEL, GOOD, "--reason", "a flaw", "--as", "ann")
+    inside.did("revoke", MODEL, GOOD, "--as", "bob")
+    with inside.database() as raw:
+        for table in ("revocation", "person"):
+            raw.execute(f"DELETE FROM {table} WHERE rowid > (SELECT count(*) FROM {table}) - 1")
+        digests = [row[0] for row in raw.execute("SELECT digest FROM record WHERE position >= ?", (size,))]
+        raw.executemany("DELETE FROM subject WHERE digest = ?", [(one,) for one in digests])
+        raw.executemany("DELETE FROM revocation WHERE digest = ?", [(one,) for one in digests])
+        raw.execute("DELETE FROM record WHERE position >= ?", (size,))
+        raw.execute("DELETE FROM leaf WHERE idx >= ?", (size,))
+        for level in range(40):
+            raw.execute("DELETE FROM node WHERE level = ? AND idx >= ?", (level, size >> level))
+    return inside.gate(GOOD) == 4
+
+
+@attack
+def forged_release_record(inside: Inside) -> bool:
+    """The released version's row in the index of releases is copied to the rejected version."""
+    with inside.database() as raw:
+        position, digest = raw.execute(
+            "SELECT position, digest FROM subject WHERE kind = 'release' AND subject = ?", (f"{MODEL}/{GOOD}",)
+        ).fetchone()
+        row = ("release", f"{MODEL}/{BAD}", position, digest)
+        raw.execute("INSERT INTO subject VALUES (?, ?, ?, ?)", row)
+    return inside.gate(BAD) != 0
+
+
+@attack
+def waiver_for_ever(inside: Inside) -> bool:
+    """A rule is waived until the year 9999."""
+    words = ("waive", MODEL, BAD, "--rule", "loss", "--reason", "x", "--until", "9999-12-31", "--as", "ann")
+    return inside.run(*words).code == 2
+
+
+def _waive_all(inside: Inside, person: str) -> None:
+    """Every blocking rule of the bad version is waived until tomorrow, and it is audited again."""
+    until = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)).date()
+    for rule in ("floor", "loss"):
+        inside.run("waive", MODEL, BAD, "--rule", rule, "--reason", "x", "--until", until, "--as", person)
+    inside.audit(BAD, inside.policy("rules.yaml"))
+
+
+@attack
+def waiver_by_an_approver(inside: Inside) -> bool:
+    """One person waives every rule and is one of the two approvers."""
+    _waive_all(inside, "ann")
+    return not inside.release(BAD, "ann", "bob")
+
+
+@contextmanager
+def _later(days: int) -> Iterator[None]:
+    at = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(days=days)
+    with patch.object(SystemClock, "now", lambda _: at):
+        yield
+
+
+@attack
+def waiver_that_ended(inside: Inside) -> bool:
+    """A release that rests on waivers is used after they ended."""
+    _waive_all(inside, "ann")
+    if not inside.release(BAD, "bob", "cyd") or inside.gate(BAD) != 0:
+        raise RuntimeError("other people's approvals with waivers were refused")
+    with _later(400):
+        return inside.gate(BAD) != 0
+
+
+@attack
+def evidence_that_is_too_old(inside: Inside) -> bool:
+    """A decision is approved, and released 800 days later."""
+    with inside.service() as (site, _):
+        del site  # nothing but the clock changes
+    candidate = _another(inside)
+    inside.audit(candidate, inside.policy("rules.yaml"))
+    with _later(800):
+        return not inside.release(candidate, "ann", "bob")
+
+
+def _another(inside: Inside) -> str:
+    """The version of one more good candidate."""
+    words = ("prune", "--parent", inside.folder / "parent", "--calibration", inside.folder / "calibration")
+    more = ("--model", MODEL, "--target", "sparsity=0.05", "--as", "sue", *FACTS, "--json")
+    return str(inside.did(*words, *more).fields["version"])
+
+
+@attack
+def two_spellings_of_one_name(inside: Inside) -> bool:
+    """The submitter ``sue`` approves as ``sue.`` and as ``su-e``."""
+    candidate = _another(inside)
+    inside.audit(candidate, inside.policy("rules.yaml"))
+    return not inside.release(candidate, "sue.", "su-e") and not inside.release(candidate, "Sue", "5ue")
+
+
+@attack
+def one_admin_makes_everybody(inside: Inside) -> bool:
+    """One admin token issues the tokens of the submitter and of both approvers."""
+    candidate = _another(inside)
+    decided = inside.audit(candidate, inside.policy("rules.yaml"))
+    if decided.code != 0:
+        raise RuntimeError(f"the good candidate was not approved: {decided.text}")
+    with inside.service() as (_, http):
+
+        def issue(name: str, role: str) -> dict[str, str]:
+            made = http.post("/v1/tokens", json={"name": name, "role": role}).json()
+            return {"authorization": f"Bearer {made['token']}"}
+
+        issue("sue", "submitter")
+        found = http.get("/v1/decisions", params={"limit": 1}).json()
+        digest = (found.get("items") or found.get("records") or found)[0]["digest"]
+        codes = [
+            http.post(f"/v1/decisions/{digest}/approvals", json={}, headers=issue(name, "approver")).status_code
+            for name in ("dan", "eve")
+        ]
+    return codes == [403, 403]
+
+
+@attack
+def placeholders_in_signed_statements(inside: Inside) -> bool:
+    """What is signed names addresses that nobody owns."""
+    attest = next((inside.store / "releases" / MODEL).glob("*/attest"))
+    signed = b"".join(path.read_bytes() for path in attest.glob("*.json"))
+    import base64
+
+    payloads = [base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])
+                for path in attest.glob("*.sigstore.json")]  # fmt: skip
+    return b"auditsvc.example" not in b"".join((signed, *payloads))
+
+
+def build(folder: Path) -> Inside:
+    """The store that all attacks start from."""
+    inside = Inside(folder)
+    parent_in(folder / "parent")
+    data_in(inside.data, 200)
+    data_in(folder / "calibration", 30, seed=1)
+    prune = ("prune", "--parent", folder / "parent", "--calibration", folder / "calibration", "--model", MODEL, *FACTS)
+    inside.did(*prune, "--target", "sparsity=0.1", "--as", "sue")
+    inside.did(*prune, "--target", "sparsity=0.97", "--as", "sue")
+    rules = inside.policy("rules.yaml")
+    inside.did("terms", "set", MODEL, "--data", inside.data, "--policy", rules, "--as", "ann")
+    inside.did("terms", "confirm", MODEL, "--as", "bob")
+    for version, code in ((GOOD, 0), (BAD, 1)):
+        done = inside.audit(version, rules)
+        if done.code != code:
+            raise RuntimeError(f"version {version}: {done.code} {done.text}")
+    if not inside.release(GOOD, "ann", "bob") or inside.gate(GOOD) != 0:
+        raise RuntimeError("the good version was not released")
+    return inside
+
+
+def run_attacks(base: Path, names: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Run these attacks, or all, each on its own copy of the store; one that could not be tried counts as through."""
+    build(base)
+    through, tried = [], {name: ATTACKS[name] for name in names or ATTACKS}
+    for name, function in tried.items():
+        with tempfile.TemporaryDirectory() as place:
+            copy = Inside(Path(place) / "copy")
+            shutil.copytree(base, copy.folder)
+            try:
+                refused = function(copy)
+            except (RuntimeError, LookupError, ValueError, AuditError):
+                traceback.print_exc()
+                refused = False
+        if not refused:
+            through.append(name)
+    return {"attacks": len(tried), "refused": len(tried) - len(through), "through": through}
+
+
+def main() -> None:
+    """Print one line of JSON."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(run_attacks(Path(folder), tuple(sys.argv[1:]))))
+
+
+if __name__ == "__main__":
+    main()
