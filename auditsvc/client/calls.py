@@ -43,7 +43,18 @@ from auditsvc.client.response_models import (
 from auditsvc.errors import AuditError, InvalidInput, NotApproved, NotVerified, Unavailable, errors_by_code
 
 if TYPE_CHECKING:
-    from auditsvc.records import Approval, FileEntry, Job, JobRequest, Record, Release, Rollback, Waiver
+    from auditsvc.records import (
+        Approval,
+        FileEntry,
+        Job,
+        JobRequest,
+        Record,
+        Release,
+        ReleaseTerms,
+        Rollback,
+        TermsProposal,
+        Waiver,
+    )
 
 RETRY_PAUSES_S = (0.2, 1.0)
 """Waits before a request is sent again, in seconds."""
@@ -55,6 +66,8 @@ RECORD_PATHS = {
     "evidence": "evidence",
     "check-failed": "failed-checks",
     "policy": "policies",
+    "terms": "terms",
+    "terms-proposal": "terms-proposals",
     "decision": "decisions",
     "waiver": "waivers",
     "approval": "approvals",
@@ -205,6 +218,35 @@ def record_page(kind: type[R], about: str | None, cursor: str | None) -> Call[tu
     query = {name: value for name, value in (("subject", about), ("cursor", cursor)) if value}
     page = json.loads((yield from call("GET", f"{_record_path(kind)}?{urlencode(query)}")))
     return tuple(kind.parse(json.dumps(item["record"]).encode()) for item in page["items"]), page["next"]
+
+
+def propose_terms(model: str, policy: str, datasets: Sequence[str], reason: str, **more: Any) -> Call[TermsProposal]:
+    """Propose the terms of a model as the owner of the token; another approver confirms them.
+
+    ``policy`` is a shipped one by name or one of the ledger by digest, ``datasets`` are digests; ``more`` are further
+    fields of the request: ``slices``, ``approvals``, ``roles``, ``parents``, ``unmarked``.
+
+    Raises:
+        NotFound: the model, the policy or a parent isn't registered.
+        InvalidInput: terms that can't be kept, with every reason.
+        Forbidden: the token's role is not ``approver``.
+    """
+    from auditsvc.records import TermsProposal
+
+    fields = {"policy": policy, "datasets": list(datasets), "reason": reason, **more}
+    return TermsProposal.parse((yield from call("POST", f"/v1/models/{quote(model)}/terms", fields)))
+
+
+def confirm_terms(proposal: str) -> Call[ReleaseTerms]:
+    """Confirm terms that another person proposed: from then on they bind the model.
+
+    Raises:
+        Conflict: you proposed them, or a newer proposal replaced them.
+        Forbidden: the token's role is not ``approver``.
+    """
+    from auditsvc.records import ReleaseTerms
+
+    return ReleaseTerms.parse((yield from call("POST", f"/v1/terms-proposals/{quote(proposal)}/confirmations", {})))
 
 
 def approve(decision: str, comment: str = "") -> Call[Approval]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -31,10 +31,16 @@ class GateAnswer(BaseModel):
     version: str
     candidate: str
     policy: str | None = None
+    policy_digest: str | None = None
+    data: tuple[dict[str, Any], ...] = ()
+    """The data sets of the decision: ``name``, ``digest`` and ``images``."""
+    terms: str | None = None
     decision: str | None = None
     decided_at: datetime.datetime | None = None
     release: str | None = None
     reasons: tuple[str, ...] = ()
+    review: str | None = None
+    """Why people must look at a release that is still the answer."""
 
     @property
     def exit_code(self) -> int:

@@ -6,6 +6,8 @@ audit
     ``audit_candidate``: measure, explore, judge and report
 measurement
     ``measure_candidate``: the evidence of every check
+terms
+    ``propose_terms``, ``confirm_terms``; ``binding_terms``: what binds a model
 decisions
     ``judge``, ``approve``, ``waive``
 release, rollback, alias

@@ -37,7 +37,7 @@ from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import admit_request, prune_candidate, submit
 from auditsvc.services.measurement import SHARD_WORK, Sharding
 from auditsvc.services.monitoring import monitor
-from auditsvc.services.policies import resolve_policy
+from auditsvc.services.policies import resolve_remote_policy
 from auditsvc.services.release import release
 from auditsvc.services.reporting import write_report
 from auditsvc.services.watermarking import WatermarkOptions
@@ -156,9 +156,7 @@ def _audit(request: AuditRequest, job: JobId, context: JobContext, runner: Runne
 
 
 def _policy(ctx: Context, name: str) -> Result:
-    if name.endswith((".yaml", ".yml")):
-        raise InvalidInput(f"a job names a shipped policy, or one of the ledger by digest, and no file: {name}")
-    policy = resolve_policy(name, ctx.ledger)
+    policy = resolve_remote_policy(name, ctx.ledger)
     ctx.ledger.append(policy, actor="auditsvc")
     return {"policy": policy.digest}
 

@@ -53,6 +53,22 @@ def resolve_policy(name: str, ledger: View | None = None) -> Policy:
     return ledger.get(Policy, name)
 
 
+def resolve_remote_policy(name: str, ledger: View) -> Policy:
+    """The policy that a job or a request over HTTP names: a shipped one, or one of the ledger by digest; never a file.
+
+    Raises:
+        InvalidInput: it is a path.
+        NotFound, InvalidPolicy: as ``resolve_policy`` says.
+    """
+    if _is_path(name):
+        raise InvalidInput(f"name a shipped policy, or one of the ledger by its digest, and no file: {name}")
+    return resolve_policy(name, ledger)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or os.sep in name or name.endswith((".yaml", ".yml"))
+
+
 def slice_dataset(policy: Policy, dataset: Dataset) -> Dataset:
     """The data set with the slices that the policy makes, which the policy's rules may name.
 
@@ -84,7 +100,7 @@ def read_policy(name_or_path: str) -> Policy:
 def _located(name_or_path: str) -> Path:
     """A path has a slash or ends in .yaml; anything else is the name of a shipped policy and never that of a file."""
     folder = resource_dir("policies") / "gates"
-    is_path = "/" in name_or_path or os.sep in name_or_path or name_or_path.endswith((".yaml", ".yml"))
+    is_path = _is_path(name_or_path)
     found = Path(name_or_path) if is_path else folder / f"{name_or_path}.yaml"
     if found.is_file():
         return found

@@ -39,6 +39,7 @@ from auditsvc.records import (
     Moment,
     Monitoring,
     Release,
+    ReleaseTerms,
     Rollback,
     Submission,
     Timing,
@@ -48,6 +49,7 @@ from auditsvc.records.evidence import DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import decision_records, report_folder
 from auditsvc.services.gallery import examples, gallery, siblings
+from auditsvc.services.terms import earlier_decisions
 
 
 def write_report(
@@ -103,6 +105,8 @@ def _inputs(
         timing=next((one for one in ledger.find(Timing, candidate.digest)[::-1] if one.at <= decision.at), None),
         verification=verification,
         where=where,
+        terms=ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
+        earlier=earlier_decisions(ledger, decision),
     )
 
 

@@ -12,14 +12,13 @@ from auditsvc.records import (
     Decision,
     Evidence,
     Parent,
-    PastDecision,
     Policy,
     ReleaseTerms,
     Retirement,
     Submission,
     Waiver,
 )
-from auditsvc.services.terms import past_decisions
+from auditsvc.services.terms import earlier_decisions
 
 
 def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, decision: Decision) -> ReleaseInputs:
@@ -40,13 +39,8 @@ def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, d
         waivers=tuple(ctx.ledger.get(Waiver, digest) for digest in decision.waivers),
         submitter=submission.submitter,
         terms=ctx.ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
-        earlier=_others(past_decisions(ctx.ledger, candidate.digest), decision),
+        earlier=earlier_decisions(ctx.ledger, decision),
     )
-
-
-def _others(decisions: tuple[PastDecision, ...], decision: Decision) -> tuple[PastDecision, ...]:
-    """All decisions but this one, up to its own time; what follows can't be in its statements."""
-    return tuple(one for one in decisions if one.decision != decision.digest and one.at <= decision.at)
 
 
 def signing_services_of(ctx: Context) -> SigningServices:

@@ -196,6 +196,12 @@ def past_decisions(view: View, candidate: Digest) -> tuple[PastDecision, ...]:
     )
 
 
+def earlier_decisions(view: View, decision: Decision) -> tuple[PastDecision, ...]:
+    """The other decisions on the candidate up to the time of this one; what follows can't be in its statements."""
+    found = past_decisions(view, decision.candidate)
+    return tuple(one for one in found if one.decision != decision.digest and one.at <= decision.at)
+
+
 def audited_data(view: View, decision: Decision) -> tuple[AuditedData, ...]:
     """The data of a decision; for a record of version 0.1 from its evidence."""
     if decision.data is not None:

@@ -59,7 +59,7 @@ from auditsvc.services.release import release, release_folder
 from auditsvc.tasks import task_named
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
-from tests.services.line import FACTS, GOOD, data_in, parent_in, ports_in
+from tests.services.line import FACTS, GOOD, bind, data_in, parent_in, ports_in
 from tests.services.line import policy as small_policy
 
 POLICY = """
@@ -310,6 +310,7 @@ def bent_line(folder: Path) -> Iterator[Broken]:
     candidate = prune_candidate(ctx, parent, GOOD, ctx.datasets.open(data_in(folder / "calibration", 30, seed=1)))
     submission = submit(ctx, candidate, version, "sue")
     dataset = ctx.datasets.open(data_in(folder / "audited"))
+    bind(ctx, small_policy(), dataset)
     decision = judge(ctx, candidate, small_policy(), measure_candidate(ctx, candidate, small_policy(), dataset))
     yield "self-approval", *refused(lambda: approve(ctx, decision, "sue"), Conflict)
     approve(ctx, decision, "ann")

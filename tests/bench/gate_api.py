@@ -36,6 +36,7 @@ from fastapi import FastAPI
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.records import (
     Approval,
+    AuditedData,
     Candidate,
     Decision,
     FileEntry,
@@ -51,7 +52,7 @@ from auditsvc.settings import Settings
 from auditsvc.web.app import run
 from tests.bench.filling import SENTINEL, check, fill_fast
 from tests.fakes import NOON, FixedClock
-from tests.web.sample import PARENT, POLICY
+from tests.web.sample import DATASET, PARENT, POLICY, PROPOSAL, TERMS
 
 RATE = 500
 DEPLOYED = 500
@@ -75,6 +76,8 @@ def records_of(number: int, *, released: bool) -> list[Record]:
         outcome="approved" if released else "rejected",
         judgements=tuple(_judgement(f"slice={place}", released) for place in range(JUDGEMENTS)),
         evidence=(),
+        terms=TERMS.digest,
+        data=(AuditedData(name="faces", digest=DATASET.digest, images=879),),
         at=NOON,
     )
     made: list[Record] = [candidate, submission, decision]
@@ -106,7 +109,7 @@ def fill(store: Path, candidates: int) -> int:
     if (store / "ledger.db").exists():
         return _size(store)
     ledger = SqlLedger(f"sqlite:///{store / 'ledger.db'}", FixedClock())
-    ledger.append(PARENT, POLICY, actor="auditsvc")
+    ledger.append(PARENT, POLICY, PROPOSAL, TERMS, actor="auditsvc")
     released, refused = (records_of(SENTINEL, released=one) for one in (True, False))
     fill_fast(str(store / "ledger.db"), ledger, (released, refused), candidates)
     check(ledger, candidates)

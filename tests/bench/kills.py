@@ -43,11 +43,12 @@ from auditsvc.records import (
     ReleaseRequest,
     Submission,
 )
-from auditsvc.services.decisions import approve
+from auditsvc.services.decisions import approve, judge
 from auditsvc.services.job_handlers import run_job
 from tests.adapters.postgres import new_database
-from tests.bench.office import Nursery, Office, a_policy, kill, opened, workers
+from tests.bench.office import FACTS, Nursery, Office, a_policy, kill, opened, workers
 from tests.fakes.jobs import MemoryRunner
+from tests.fakes.terms import bind_terms
 
 POLICIES = tuple(
     a_policy(accuracy={}, prediction_churn={}, occlusion={"fractions": [0.1, 0.2]}).model_copy(update={"seed": seed})
@@ -100,13 +101,18 @@ class Killer:
 
 
 def consents(office: Office, policy: Policy) -> list[ReleaseRequest]:
-    """Two people approve each candidate's decision under this policy; the orders for the releases."""
+    """This policy becomes the terms, and two people approve each candidate's decision under it; the release orders."""
     ledger = office.ctx.ledger
-    found = [
-        decision
+    trials = {
+        decision.candidate: decision
         for decision in ledger.all(Decision)
         if decision.policy == policy.digest and not ledger.find(Release, decision.digest)
-    ]
+    }
+    found = []
+    for candidate, trial in trials.items():
+        bind_terms(office.ctx, FACTS["model"], policy, *(one.digest for one in trial.data or ()))
+        evidence = [ledger.get(Evidence, one) for one in trial.evidence]
+        found.append(judge(office.ctx, ledger.get(Candidate, candidate), policy, evidence))
     for decision in found:
         for person in ("bob", "cyd"):
             approve(office.ctx, decision, person)

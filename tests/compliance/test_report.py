@@ -87,10 +87,14 @@ def test_a_waived_line_is_counted_apart_and_never_as_met() -> None:
 
 
 def test_a_decision_without_its_approvals_waits_for_them() -> None:
-    inputs = dataclasses.replace(sample.released(), approvals=(), release=None, verification=None)
-    report = build_report(inputs, at=AT)
+    trial = dataclasses.replace(sample.released(), approvals=(), release=None, verification=None)
+    binding = trial.decision.model_copy(update={"terms": trial.policy.digest})
+    report = build_report(dataclasses.replace(trial, decision=binding), at=AT)
     assert report.decision.headline == "Waiting for approval"
     assert "2 of 2 approvals are missing" in report.decision.explanation
+    report = build_report(trial, at=AT)
+    assert report.decision.headline == "Trial: approved"
+    assert report.decision.notes[0].startswith("A trial: no terms bind this decision")
 
 
 def test_evidence_past_its_time_is_said_to_be_expired() -> None:

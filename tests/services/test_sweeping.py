@@ -48,7 +48,7 @@ def test_the_smallest_that_passes_is_submitted_with_its_decision(search: Sweep) 
     submission = search.submit(found, "1", "sue")
     assert submission is not None and submission.candidate == found.best.digest
     assert search.ctx.ledger.find(Decision, found.best.digest)[-1].outcome == "approved"
-    assert search.ctx.registry.tags["brightness", submission.version]["auditsvc.decision"] == "approved"
+    assert search.ctx.registry.tags["brightness", submission.version]["auditsvc.trial"] == "approved"
     assert (
         query_gate(search.ctx.ledger, "brightness", submission.version).answer == "inconclusive"
     )  # nobody approved yet

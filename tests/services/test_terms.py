@@ -153,6 +153,8 @@ def test_reports_of_two_decisions_are_two_files(line):
     one = audit_candidate(ctx, candidate, policy(), dataset)
     kept = one.reports[0].read_bytes()
     two = audit_candidate(ctx, candidate, LAX, dataset)
+    assert b"A trial: no terms bind this decision" in kept
+    assert one.decision.policy_name.encode() in two.reports[0].read_bytes()
     assert one.reports != two.reports and one.reports[0].read_bytes() == kept
     assert one.reports[0].parent == report_folder(ctx.folder, one.decision.digest, MODEL, "2")
 

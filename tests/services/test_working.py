@@ -27,7 +27,7 @@ from auditsvc.services.job_handlers import JobContext, measure_shard, run_job
 from auditsvc.services.measurement import Sharding, measure_candidate, plan_shards
 from tests.fakes import MemoryLedger
 from tests.fakes.jobs import MemoryRunner
-from tests.services.line import FACTS, GOOD, policy
+from tests.services.line import FACTS, GOOD, bind, policy
 
 JOB = "000000000001-0000000000000000"
 RULES = policy(
@@ -131,6 +131,7 @@ def test_an_audit_that_is_killed_in_every_step_ends_as_one_that_is_not(room):
 
 def test_a_release_that_is_killed_is_sealed_once(room):
     made, candidate = room
+    bind(made.ctx, RULES, made.dataset("audited"))
     result = run_job(JOB, audit_order(candidate), "sue", made, MemoryRunner(made))
     decision = made.ctx.ledger.get(Decision, result["decision"])
     for person in ("bob", "cyd"):

@@ -51,9 +51,13 @@ def test_a_dry_run_shows_what_would_turn_and_stores_nothing(
     assert site.ledger.size() == before
 
 
+PLACE = sample.decision(3, "rejected").digest[7:23]
+"""The folder of the report of a decision."""
+
+
 @pytest.fixture
 def report(site: ProjectState) -> Path:
-    folder = site.folder / "reports" / "net" / "3"
+    folder = site.folder / "reports" / "net" / "3" / PLACE
     folder.mkdir(parents=True)
     (folder / "report.html").write_text("<script>alert(1)</script>")
     (folder / "report.pdf").write_bytes(b"%PDF-")
@@ -69,12 +73,16 @@ def report(site: ProjectState) -> Path:
 
 def test_reports_are_listed_with_their_files(reader: TestClient, report: Path) -> None:
     page = reader.get("/reports").text
-    assert all(f"/reports/net/3/{name}" in page for name in ("report.html", "report.pdf", "oscal.zip"))
+    assert all(f"/reports/net/3/{PLACE}/{name}" in page for name in ("report.html", "report.pdf", "oscal.zip"))
     assert "secret.key" not in page and PICTURES not in page
-    shown = reader.get("/reports/net/3/report.html")
+    shown = reader.get(f"/reports/net/3/{PLACE}/report.html")
     assert "sandbox" in shown.headers["content-security-policy"]
-    assert "attachment" in reader.get("/reports/net/3/oscal.zip").headers["content-disposition"]
-    for path in ("/reports/net/3/secret.key", "/reports/net/9/report.html", "/reports/net/3/..%2f..%2faccess.db"):
+    assert "attachment" in reader.get(f"/reports/net/3/{PLACE}/oscal.zip").headers["content-disposition"]
+    for path in (
+        f"/reports/net/3/{PLACE}/secret.key",
+        f"/reports/net/9/{PLACE}/report.html",
+        f"/reports/net/3/{PLACE}/..%2f..%2faccess.db",
+    ):
         assert reader.get(path).status_code in (404, 422)
 
 

@@ -36,8 +36,10 @@ from auditsvc.records import (
     Monitoring,
     Outcome,
     Parent,
+    PastDecision,
     Policy,
     Release,
+    ReleaseTerms,
     Rollback,
     Timing,
     Unmeasured,
@@ -100,6 +102,32 @@ class ReportInputs:
     suggestions: DiscoveredSlices | None = None
     exemplars: Exemplars | None = None
     timing: Timing | None = None
+    terms: ReleaseTerms | None = None
+    """The terms that bind the decision; None for a trial."""
+    earlier: tuple[PastDecision, ...] = ()
+    """Other decisions on the candidate until then, of whatever policy and data."""
+
+    @property
+    def consent(self) -> ReleaseTerms | Policy:
+        """What says how many people approve, and in which roles."""
+        return self.terms or self.policy
+
+    @property
+    def trial(self) -> bool:
+        """Whether no terms bind the decision; what version 0.1 released had none and is no trial."""
+        return self.decision.trial and self.release is None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What binds the decision, its data, the other decisions, and the notes of the decision itself."""
+        terms, data = self.terms, self.decision.data or ()
+        bound = []
+        if terms:
+            bound.append(f"Binding under the terms {terms.digest}, set by {terms.proposed_by} and {terms.confirmed_by}")
+        bound += ["A trial: no terms bind this decision, so it can't be approved or released"] * self.trial
+        bound += [f"Judged on {one.name}: {one.images} images ({one.digest})" for one in data]
+        bound += [f"Earlier decision on this candidate, {one.at:%Y-%m-%d}: {one.words}" for one in self.earlier]
+        return (*bound, *(self.decision.notes or ()))
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:

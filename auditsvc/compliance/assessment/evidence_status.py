@@ -236,11 +236,11 @@ def approvals(context: AssessmentContext) -> EvidenceStatus:
         return state("gov.approval", "contradicted", f"{inputs.submitter} submitted and approved", names)
     if any(approval.at < inputs.decision.at for approval in inputs.approvals):
         return state("gov.approval", "contradicted", "approved before the decision was made", names)
-    if len(people) < inputs.policy.approvals:
+    if len(people) < inputs.consent.approvals:
         return state(
             "gov.approval",
             "missing",
-            f"{len(people)} of {inputs.policy.approvals} required approvals were given",
+            f"{len(people)} of {inputs.consent.approvals} required approvals were given",
             names,
         )
     return state("gov.approval", *_signed(context, f"approved by {' and '.join(sorted(people))}"), names)

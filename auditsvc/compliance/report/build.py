@@ -418,11 +418,11 @@ def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> Dec
         at=inputs.decision.at,
         submitter=inputs.submitter,
         approvals=tuple(approvals),
-        approvals_needed=inputs.policy.approvals,
+        approvals_needed=inputs.consent.approvals,
         released=inputs.release.at if inputs.release else None,
         release_record=inputs.release.digest if inputs.release else None,
         conditions=_conditions(inputs),
-        notes=inputs.decision.notes or (),
+        notes=inputs.notes,
     )
 
 
@@ -437,14 +437,14 @@ def _headline(inputs: ReportInputs) -> tuple[str, str]:
             "On hold",
             f"No blocking rule is violated, but the evidence is inconclusive for: {_blocking(inputs, 'unknown')}.",
         )
+    if inputs.trial:
+        return "Trial: approved", "Every blocking rule is met or waived, but no terms bind this decision."
     if inputs.release is None:
-        missing = inputs.policy.approvals - len(inputs.approvals)
-        if missing > 0:
-            return (
-                "Waiting for approval",
-                f"Every blocking rule is met or waived; {missing} of {inputs.policy.approvals} approvals are missing.",
-            )
-        lacking = missing_consent(inputs.policy, (approval.approver for approval in inputs.approvals))
+        required = inputs.consent.approvals
+        if (missing := required - len(inputs.approvals)) > 0:
+            why = f"Every blocking rule is met or waived; {missing} of {required} approvals are missing."
+            return "Waiting for approval", why
+        lacking = missing_consent(inputs.consent, (approval.approver for approval in inputs.approvals))
         if lacking:
             return "Waiting for approval", f"Every blocking rule is met or waived; {'; '.join(lacking)}."
         return (

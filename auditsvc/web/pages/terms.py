@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.errors import NotFound
 from auditsvc.records import Candidate, Name, Parent, Submission, TermsProposal, person_key
 from auditsvc.resources import resource_dir
 from auditsvc.services.statements import parse_draft
@@ -53,12 +53,10 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
 @router.post("/models/{model}/terms", needs="approver")
 def create_terms_proposal(request: Request, model: AModel, given: Form) -> Response:
     """Propose terms under the caller's name; another person must confirm them."""
-    from auditsvc.services.policies import resolve_policy
+    from auditsvc.services.policies import resolve_remote_policy
 
     site = site_of(request)
     name = given.get("policy", "").strip()
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        raise InvalidInput("name a shipped policy, or one of the ledger by its digest")
     fields = {
         "datasets": given.get("datasets", "").split(),
         "slices": dict(_slice(line) for line in given.get("slices", "").splitlines() if line.strip()),
@@ -67,7 +65,7 @@ def create_terms_proposal(request: Request, model: AModel, given: Form) -> Respo
         "reason": given.get("reason", "").strip(),
     }
     draft = parse_draft(TermsDraft, fields)
-    propose_terms(site.ctx, model, resolve_policy(name, site.ledger), draft, request.state.caller.name)
+    propose_terms(site.ctx, model, resolve_remote_policy(name, site.ledger), draft, request.state.caller.name)
     return RedirectResponse(f"/models/{model}", 303)
 
 

@@ -67,11 +67,13 @@ def get_model_terms(request: Request, model: AModel) -> TermsStatus:
 )
 def create_terms_proposal(request: Request, model: AModel, terms: TermsRequest) -> Response:
     """Nothing changes until another approver confirms it."""
-    from auditsvc.services.policies import resolve_policy
+    from auditsvc.services.policies import resolve_remote_policy
 
     site = site_of(request)
     draft = TermsDraft.model_validate(terms.model_dump(exclude={"policy"}))
-    made = propose_terms(site.ctx, model, resolve_policy(terms.policy, site.ledger), draft, request.state.caller.name)
+    made = propose_terms(
+        site.ctx, model, resolve_remote_policy(terms.policy, site.ledger), draft, request.state.caller.name
+    )
     return get_record(request, made, 201, "/v1/terms-proposals")
 
 
