@@ -175,7 +175,7 @@ class ImageFiles:
         if size is None:
             own += [
                 f"image {name} is {header.shape}, the first one {self.size} (height, width); give a size to scale "
-                "them to"
+                "them to, in dataset.yaml or by auditsvc data convert --size"
                 for name, header in found
                 if header.shape != self.size
             ]

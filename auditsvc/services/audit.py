@@ -164,6 +164,8 @@ class _Audit:
             with self.ctx.progress.step("check the parent on some images"):
                 check_inputs(self.ctx, self.candidate, sliced, self.policy.seed, expected)
         self.ctx.ledger.append(self.policy, actor="auditsvc")
+        for note in self.dataset.ref.notes or ():
+            self.ctx.progress.say(f"data: {note}")
         for line in obstacles(self.ctx, self.candidate, self.policy, self.dataset):
             self.ctx.progress.say(line)
         record_holdout_use(self.ctx, self.candidate, self.dataset.ref.digest)

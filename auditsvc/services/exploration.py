@@ -14,6 +14,7 @@ import numpy as np
 
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
+from auditsvc.datasets.prediction_table import PredictedDataset
 from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
 from auditsvc.models import Model
@@ -44,7 +45,8 @@ def discover_slices(
         if pins == (dataset.ref.digest, policy.seed, policy.level, code_version()):
             return known
     classes = True if dataset.ref.task == "classification" else None
-    every = sliced_by(EVERYTHING.model_copy(update={"classes": classes}), dataset)
+    pixels = {} if isinstance(dataset, PredictedDataset) else EVERYTHING.image
+    every = sliced_by(EVERYTHING.model_copy(update={"classes": classes, "image": pixels}), dataset)
     parent = _load(ctx, ctx.ledger.get(Parent, candidate.parent))
     pair = _clean_pair(ctx, candidate, parent, policy, every, {} if cache is None else cache)
     change = pair.change

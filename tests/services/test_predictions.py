@@ -81,6 +81,7 @@ def test_an_equal_candidate_is_approved_its_decision_is_signed_and_nothing_is_re
 def test_a_slice_that_loses_is_found_and_rejected(ctx, tmp_path):
     done = audited(ctx, a_table(tmp_path / "lost.csv", lost=60))
     assert done.decision.outcome == "rejected"
+    assert done.discovered is not None
     outcome = reading(done.evidence, "drop.clean", "camera=b").outcome
     assert isinstance(outcome, Measured) and outcome.value == pytest.approx(0.3)
     flips = reading(done.evidence, "negative_flip_rate").outcome
@@ -111,6 +112,23 @@ def test_logits_and_probabilities_give_the_same_numbers(tmp_path):
     both = [read_predictions(a_table(tmp_path / f"{kind}.csv", 9, logits=kind)) for kind in (False, True)]
     for whose in ("parent", "candidate"):
         assert both[0].outputs[whose].allclose(both[1].outputs[whose], atol=1e-6)
+
+
+def test_parquet_is_read_as_csv_is(tmp_path):
+    path = a_table(tmp_path / "one.csv", 9)
+    frame = csv_as_parquet(path, tmp_path / "one.parquet")
+    both = [read_predictions(one) for one in (path, frame)]
+    assert both[0].dataset.classes == both[1].dataset.classes
+    assert both[0].outputs["candidate"].allclose(both[1].outputs["candidate"], atol=1e-6)
+    assert both[0].dataset.slices.names == both[1].dataset.slices.names == ("overall", "camera=a", "camera=b")
+
+
+def csv_as_parquet(path: Path, target: Path) -> Path:
+    from pyarrow import csv as tables
+    from pyarrow import parquet
+
+    parquet.write_table(tables.read_csv(path), target)
+    return target
 
 
 def test_predictions_of_other_images_are_refused(ctx, tmp_path):

@@ -235,7 +235,7 @@ def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) 
         dataset=run.dataset.name + (f" (one stage; {run.dataset.images} in total)" if run.key.stage else ""),
         dataset_digest=run.dataset.digest,
         dataset_images=run.key.stage or run.dataset.images,
-        dataset_source=run.dataset.source,
+        dataset_source="; ".join((run.dataset.source, *(run.dataset.notes or ()))),
         dataset_licence=run.dataset.licence,
         code=run.key.code,
         environment=facts(run.environment),
