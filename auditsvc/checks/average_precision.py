@@ -54,9 +54,9 @@ class AveragePrecision(Check):
         pair, slices = case.pair(CLEAN), case.dataset.slices
         own, dense = (ranked(model, case.batches(None), len(case.dataset.classes))
                       for model in (case.candidate, case.parent))  # fmt: skip
-        imperfect = [np.minimum((score < 1).astype(float), (score > 0).astype(float)) for score in
+        imperfect = [np.minimum(1 - score, score) for score in
                      (pair.candidate["score"].astype(float), pair.parent["score"].astype(float))]  # fmt: skip
-        differing = (pair.candidate["tally"] != pair.parent["tally"]).any(axis=1).astype(float)
+        differing = np.abs(pair.change)
         rng = np.random.default_rng(case.seed)
         for name, inside in _places(slices):
             if len(inside) < self.min_images:
@@ -66,7 +66,7 @@ class AveragePrecision(Check):
                 continue
             clusters = None if slices.clusters is None else slices.clusters[inside]
             weights, units = _weights(len(inside), clusters, self.draws, rng)
-            unlike = [float(one[inside].sum()) for one in (*imperfect, differing)]
+            unlike = [float(one[inside].mean()) * units for one in (*imperfect, differing)]
             found = [average_precision(one.of(inside), weights) for one in (own, dense)]
             yield from self._told(name, found, unlike, (len(inside), units), case.alpha)
 
@@ -85,7 +85,7 @@ class AveragePrecision(Check):
         images, units = size
         if not np.isfinite(values[0]):
             return Unmeasured(reason="there is no object on the images of this slice", images=images)
-        found = shift_to_margin(interval_of(values, self.draws, alpha, units), unlike, images, alpha, floor)
+        found = shift_to_margin(interval_of(values, self.draws, alpha, units), unlike, units, alpha, floor)
         return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
 
 

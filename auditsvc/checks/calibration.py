@@ -5,8 +5,8 @@ distance between confidence and accuracy over bins of equal size, debiased (a pe
 error of 5 points on 200 images).  The selective risk is the error rate among the most confident answers, over every
 coverage.  The reliability curve gives the accuracy of each confidence bin for both models.
 
-Intervals come from the bias-corrected bootstrap, by cluster where there are clusters; candidate and parent are
-resampled together, so their difference is paired.
+Intervals come from the bootstrap, by cluster where there are clusters; candidate and parent are resampled together, so
+their difference is paired.  The change of the calibration error is bounded on the squared errors.
 
 References: A. Kumar, P. Liang and T. Ma (2019), "Verified Uncertainty Calibration", arXiv:1909.10155 (the debiased
 estimator); C. Guo et al. (2017), arXiv:1706.04599; Y. Geifman and R. El-Yaniv (2017), arXiv:1705.08500.
@@ -22,9 +22,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from auditsvc.evaluation import Check, EvalContext, Interval, wilson
+from auditsvc.evaluation import Check, EvalContext, Interval
 from auditsvc.evaluation.intervals import Statistic, bca, bootstrap_weights
-from auditsvc.evaluation.metrics.reliability import Binned, error_interval, selective_change, selective_risk
+from auditsvc.evaluation.metrics.reliability import (
+    Binned,
+    change_interval,
+    error_interval,
+    selective_change,
+    selective_risk,
+)
+from auditsvc.evaluation.paired import FEWEST_CLUSTERS
 from auditsvc.models import Model
 from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 from auditsvc.records.metric import MetricKind
@@ -87,25 +94,22 @@ class Calibration(Check):
         for name, inside in zip(slices.names, places, strict=True):
             clusters = None if slices.clusters is None else slices.clusters[inside]
             yield from self._on(name, candidate[:, inside], parent[:, inside], clusters, case.alpha, rng)
-        yield from self._curve("", candidate, case.alpha)
-        yield from self._curve("parent_", parent, case.alpha)
+        yield from self._curve("", candidate, slices.clusters, case.alpha)
+        yield from self._curve("parent_", parent, slices.clusters, case.alpha)
 
-    def _curve(self, whose: str, told: Numbers, alpha: float) -> Iterator[Reading]:
+    def _curve(self, whose: str, told: Numbers, clusters: NDArray[np.int64] | None, alpha: float) -> Iterator[Reading]:
         """The reliability curve of one model over all images."""
-        bins = Binned.of(told[0], told[1], self.bins).reliability()
-        images, confidence, accuracy = (part[bins[0] > 0] for part in bins)
-        right = wilson(np.round(accuracy * images), images, alpha)
+        curve = Binned.of(told[0], told[1], self.bins).reliability(clusters, alpha)
         for number in range(self.bins):
             said, found = (f"{whose}{kind}.bin@{number + 1}" for kind in _CURVE[:2])
-            if number >= len(images):
+            if number >= len(curve):
                 none = Unmeasured(reason="no image is in this bin: many have the same confidence")
                 yield from (Reading(metric=metric, slice=OVERALL, outcome=none) for metric in (said, found))
                 continue
-            exact = float(confidence[number])
-            mean = Measured(value=exact, low=exact, high=exact, images=int(images[number]))
-            ends = Interval(right.value[number], right.low[number], right.high[number])
+            exact, accuracy = curve[number]
+            mean = Measured(value=exact, low=exact, high=exact, images=accuracy.images)
             yield Reading(metric=said, slice=OVERALL, outcome=mean)
-            yield Reading(metric=found, slice=OVERALL, outcome=_outcome(ends, int(images[number])))
+            yield Reading(metric=found, slice=OVERALL, outcome=accuracy)
 
     def _on(
         self,
@@ -118,18 +122,22 @@ class Calibration(Check):
     ) -> Iterator[Reading]:
         """The readings of one slice."""
         images = candidate.shape[1]
-        if images < self.min_images:
-            reason = f"{images} images; calibration is measured on at least {self.min_images}"
+        units = images if clusters is None else len(np.unique(clusters))
+        if images < self.min_images or units < FEWEST_CLUSTERS:
+            few = f"{images} images" if images < self.min_images else f"{units} clusters"
+            reason = (
+                f"{few}; calibration is measured on at least {self.min_images} images in {FEWEST_CLUSTERS} clusters"
+            )
             yield from (
                 Reading(metric=one.id, slice=name, outcome=Unmeasured(reason=reason, images=images)) for one in _METRICS
             )
             return
         weights = bootstrap_weights(images, clusters, self.draws, rng)
-        own, dense = (Binned.of(told[0], told[1], self.bins) for told in (candidate, parent))
+        own, dense = (Binned.of(told[0], told[1], self.bins, clusters) for told in (candidate, parent))
         found = (
             error_interval(weights, alpha, own),
             error_interval(weights, alpha, dense),
-            error_interval(weights, alpha, own, dense),
+            change_interval(weights, alpha, own, dense),
             bca(_mean_of(candidate[0] - parent[0]), weights, clusters, alpha),
             bca(selective_risk(candidate[0], candidate[1]), weights, clusters, alpha),
             bca(selective_risk(parent[0], parent[1]), weights, clusters, alpha),

@@ -143,13 +143,15 @@ class DomainShift(Check):
         for reading in case.readings(case.pair(CLEAN)):
             if reading.metric == f"drop.{CLEAN}" and reading.slice == self.other:
                 yield Reading(metric=_OTHER[2].id, slice=OVERALL, outcome=reading.outcome)
-        counts = int(inside.sum()), int((~inside).sum())
+        counts = _counted(inside, case.dataset.slices.clusters)
         if min(counts) < LEAST:
-            reason = f"a distance needs {LEAST} images on each side; there are {counts[0]} and {counts[1]}"
-            outcomes: tuple[Measured | Unmeasured, ...] = (Unmeasured(reason=reason, images=sum(counts)),) * 2
+            reason = f"a distance needs {LEAST} images (or clusters) a side; there are {counts[0]} and {counts[1]}"
+            outcomes: tuple[Measured | Unmeasured, ...] = (Unmeasured(reason=reason, images=len(inside)),) * 2
         else:
             seen = _descriptions(case)
-            found = mean_discrepancy(seen[~inside], seen[inside], case.alpha, case.seed)
+            of = case.dataset.slices.clusters
+            clusters = (None, None) if of is None else (of[~inside], of[inside])
+            found = mean_discrepancy(seen[~inside], seen[inside], case.alpha, case.seed, clusters)
             chance = found.chance
             outcomes = (
                 Measured(value=found.value, low=found.low, high=found.high, images=found.images),
@@ -177,6 +179,12 @@ def _members(case: EvalContext, name: str) -> NDArray[np.bool_]:
             return np.asarray(column.codes == column.names.index(name))
     known = ", ".join(case.dataset.slices.names[1:]) or "none"
     raise InvalidInput(f"the data set has no slice {name!r} to take as the other domain; it has {known}")
+
+
+def _counted(inside: NDArray[np.bool_], clusters: NDArray[np.int64] | None) -> tuple[int, int]:
+    """The images, or clusters, inside and outside."""
+    of = np.arange(len(inside)) if clusters is None else clusters
+    return len(np.unique(of[inside])), len(np.unique(of[~inside]))
 
 
 def _descriptions(case: EvalContext) -> Tensor:

@@ -30,7 +30,10 @@ def finding_message(
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
     value, low, high = (shown.text(number) for number in (outcome.value, outcome.low, outcome.high))
-    ends = f"({low} to {high}; {outcome.images} images)" if low != high else f"({outcome.images} images)"
+    seen = f"{outcome.images} images"
+    if outcome.clusters and outcome.clusters != outcome.images:
+        seen += f" in {outcome.clusters} clusters"
+    ends = f"({low} to {high}; {seen})" if low != high else f"({seen})"
     whose = f" for {outcome.which}" if outcome.which else ""
     return f"{place}: {value}{unit}{whose} {ends}; {wanted}{_deciding(needed, outcome.images)}"
 

@@ -55,9 +55,9 @@ class Rule(Value):
     """One sentence: this reading, on these slices, must be at least or at most this limit.
 
     ``reading`` is ``check/metric``; a ``*`` matches any run of characters and must match at least one
-    metric that the check declares.  A slice with fewer than ``min_images`` images is never judged: its
-    verdict is ``unknown``, at the severity ``below_minimum``; but a loss that even those few images show is
-    ``violated``, and a rule for which *no* slice is large enough is ``unknown`` at its own severity.
+    metric that the check declares.  A slice with fewer than ``min_images`` images can fail, never pass: it
+    is ``unknown``, at the severity ``below_minimum``, unless even those few images show that the limit is broken; and a
+    rule for which *no* slice is large enough is ``unknown`` at its own severity.
 
     ``family`` names the rules whose losses are tested together when harmed slices are named (Holm); a rule is
     a family of its own unless it says otherwise.  ``waivers: never`` means that the rule cannot be

@@ -48,7 +48,8 @@ def _sentence(rule: Rule) -> str:
     text = f"{rule.reading}{less} must be {bound} {rule.limit:g} on {', '.join(words)}"
     if rule.min_images > 1:
         soft = rule.below_minimum == "warn"
-        text += f"; slices under {rule.min_images} images are {'shown as unknown' if soft else 'unknown, and block'}"
+        text += f"; a slice of fewer than {rule.min_images} images can fail, never pass"
+        text += ", and does not block while it is unknown" if soft else ", and blocks while it is unknown"
     return text + ("; nobody can waive it" if rule.waivers == "never" else "")
 
 

@@ -9,7 +9,13 @@ from torch import nn
 
 from auditsvc.checks.calibration import Calibration
 from auditsvc.evaluation.intervals import bca, bootstrap_weights
-from auditsvc.evaluation.metrics.reliability import Binned, error_interval, selective_change, selective_risk
+from auditsvc.evaluation.metrics.reliability import (
+    Binned,
+    change_interval,
+    error_interval,
+    selective_change,
+    selective_risk,
+)
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import array_dataset, case_of
 
@@ -25,8 +31,8 @@ def test_a_perfectly_calibrated_model_has_no_error_on_average():
     """The plain binned error is 5 points here; squared and debiased it is zero on average."""
     found = [Binned.of(*drawn(seed, 200), 15).squared_error(np.ones((1, 200)))[0] for seed in range(300)]
     assert np.mean(found) == pytest.approx(0.0, abs=0.0006)
-    counts, told, right = Binned.of(*drawn(1, 200), 15).reliability()
-    assert np.sum(counts * np.abs(told - right)) / 200 > 0.04
+    curve = Binned.of(*drawn(1, 200), 15).reliability(None, 0.05)
+    assert sum(right.images * abs(told - right.value) for told, right in curve) / 200 > 0.04
 
 
 @pytest.mark.parametrize(("images", "excess"), [(300, 0.15), (1000, 0.08)])
@@ -38,6 +44,43 @@ def test_the_ends_of_the_error_hold_the_truth(images, excess):
         ends.append(error_interval(weights, 0.05, Binned.of(told, right, 15)))
     assert np.mean([end.low > excess for end in ends]) <= 0.09
     assert np.mean([end.high < excess for end in ends]) <= 0.09
+
+
+@pytest.mark.parametrize(("images", "before", "after"), [(125, 0.0, 0.03), (300, 0.0, 0.1), (300, 0.03, 0.0)])
+def test_a_candidate_that_grew_too_sure_is_seldom_called_less_so_than_it_is(images, before, after):
+    """The root of a cut estimate flattered the change: its upper end lay below the truth in one case of four."""
+    ends, runs = [], 150
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        share = rng.uniform(0.5, 0.89, images)
+        right = (rng.random(images) < share).astype(float)
+        own, dense = (Binned.of(share + more, right, 15) for more in (after, before))
+        ends.append(change_interval(bootstrap_weights(images, None, 300, rng), 0.05, own, dense))
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)  # three standard errors
+    assert np.mean([end.high < after - before for end in ends]) <= most
+    assert np.mean([end.low > after - before for end in ends]) <= most
+
+
+def test_the_same_confidences_have_no_change_of_error():
+    model = Binned.of(*drawn(1, 300, 0.1), 15)
+    weights = bootstrap_weights(300, None, 300, np.random.default_rng(0))
+    assert [float(end) for end in vars(change_interval(weights, 0.05, model, model)).values()] == [0.0, 0.0, 0.0]
+
+
+def test_clustered_images_are_no_calibration_error_and_widen_the_curve():
+    rng = np.random.default_rng(5)
+    clusters = np.repeat(np.arange(60), 5)
+    found, plain, curves = [], [], []
+    for _ in range(150):
+        told = rng.uniform(0.6, 0.99, 60).repeat(5)
+        right = (rng.random(60).repeat(5) < told).astype(float)
+        weights = np.ones((1, 300))
+        found.append(Binned.of(told, right, 15, clusters).squared_error(weights)[0])
+        plain.append(Binned.of(told, right, 15).squared_error(weights)[0])
+        curves.append([Binned.of(told, right, 5).reliability(of, 0.05)[2][1] for of in (clusters, None)])
+    assert abs(np.mean(found)) < np.mean(plain) / 3
+    assert all(own.low <= alone.low and own.high >= alone.high for own, alone in curves)
+    assert curves[0][0].clusters is not None and curves[0][1].clusters is None
 
 
 def test_resampling_clusters_is_wider_than_resampling_images():

@@ -110,3 +110,15 @@ def test_equal_sets_are_called_far_as_seldom_as_promised():
         one, other = torch.randn(120, 3, generator=chance), torch.randn(120, 3, generator=chance)
         called += mean_discrepancy(one, other, 0.05, number).low > 0
     assert called / 300 < 0.09
+
+
+def test_clusters_of_equal_images_are_no_distance():
+    """Each cluster is one image five times: without the clusters a distance is called in far more than 5 % of cases."""
+    chance, called = torch.Generator().manual_seed(1), np.zeros(2)
+    clusters = np.arange(200) // 5
+    for number in range(200):
+        one, other = (torch.randn(40, 3, generator=chance).repeat_interleave(5, 0) for _ in range(2))
+        for place, of in enumerate(((clusters, clusters), (None, None))):
+            called[place] += mean_discrepancy(one, other, 0.05, number, of).low > 0
+    assert called[0] / 200 < 0.1
+    assert called[1] > called[0]

@@ -79,6 +79,7 @@ def test_images_needed_is_the_formula_of_liu_at_power_80_and_assumes_one_change(
     assert images_needed(30, 1000, 0.02, 0.05) == int(np.ceil(z * z * 0.03 / 0.02**2))
     assert images_needed(0, 100, 0.02, 0.05) == images_needed(1, 100, 0.02, 0.05) < images_needed(2, 100, 0.02, 0.05)
     assert images_needed(0, 0, 0.02, 0.05) == images_needed(1, 1, 0.02, 0.05)
+    assert images_needed(1, 1, 0.02, 0.05) == int(np.ceil(z * z / 0.02**2))
     assert images_needed(3, 2, 0.02, 0.05) == int(np.ceil(z * z * 1.5 / 0.02**2))
     assert images_needed(30, 1000, 0.02, 0.05, power=0.9) > images_needed(30, 1000, 0.02, 0.05)
 
@@ -204,3 +205,13 @@ def test_students_p_is_scipys_and_one_where_there_is_no_spread():
     assert float(student_p(units_of(VALUES, counts=np.full(10, 2)))[0]) == pytest.approx(twice)
     for values in ([0.4], [1.0] * 4, [0.0] * 5):
         assert float(student_p(units_of(values))[0]) == 1.0
+
+
+@pytest.mark.parametrize(("value", "below"), [(-1.0, 1 / 202), (200.0, 201 / 202), (40.0, 40.5 / 101)])
+@pytest.mark.parametrize("left", [np.full(5, 40.0), np.array([1.0, 2.0, 4.0, 9.0, 40.0]), np.array([9e-4, 1e-4, 0.0])])
+def test_the_corrected_ends_are_efrons_also_where_every_resample_is_on_one_side(value, below, left):
+    drawn, bias, off = np.arange(101.0), stats.norm.ppf(below), left.mean() - left
+    skew = (off**3).sum() / (6 * (off**2).sum() ** 1.5) if off.any() else 0.0
+    low, high = (100 * stats.norm.cdf(bias + (bias + z) / (1 - skew * (bias + z))) for z in stats.norm.ppf([0.1, 0.9]))
+    found = corrected(value, drawn, left, 0.1)
+    assert (float(found.low), float(found.high)) == pytest.approx((min(low, value), max(high, value)))

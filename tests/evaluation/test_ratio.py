@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from auditsvc.checks.text_recognition import TextRecognition
 from auditsvc.datasets import Slices, column_from
 from auditsvc.datasets.dataset import Batch
 from auditsvc.evaluation import EvalContext
-from auditsvc.evaluation.metrics.ratio import interval_of, share, shift_to_margin, summed
+from auditsvc.evaluation.metrics.ratio import bounded, interval_of, share, shift_to_margin, summed
 from auditsvc.evaluation.sequential import StageContext, Staged, order_of
 from auditsvc.evaluation.sharding import (
     GatheredContext,
@@ -22,7 +24,7 @@ from auditsvc.evaluation.sharding import (
     from_bytes,
     merge_partial_results,
 )
-from auditsvc.records import Measured, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Reading, Unmeasured
 from tests.fakes.dense import SeesSquares, case_of_squares
 
 ALPHA = 0.05
@@ -116,6 +118,23 @@ def test_the_ends_move_out_where_few_images_differ():
     moved = shift_to_margin(plain, 0, 100, ALPHA, 0.0)
     assert 0.96 < float(moved.low) < 0.98 and float(moved.high) == 1.0
     assert float(shift_to_margin(plain, 50, 100, ALPHA, 0.0).low) == 1.0
+
+
+def test_a_little_noise_on_every_image_does_not_keep_the_ends_from_moving_out():
+    plain = bounded(0.001, 0.0009, 0.0011)
+    assert float(shift_to_margin(plain, 0.1, 100, ALPHA, -1.0).high) > 0.026
+    assert float(shift_to_margin(plain, 0.1, 40, ALPHA, -1.0).high) > 0.06
+
+
+def test_groups_that_are_too_small_are_named_and_keep_the_gap_open():
+    case = case_of_squares(SeesSquares(least=0.5), SeesSquares(), images=60)
+    column = column_from("site", ["a"] * 29 + ["b"] * 27 + ["c"] * 4)
+    case.dataset = replace(case.dataset, slices=Slices(60, (column,)))
+    found = {(one.metric, one.slice): one.outcome for one in ObjectDetection(draws=200, min_images=20).measure(case)}
+    for name in (OVERALL, "site=a"):
+        gap = found["recall_difference", name]
+        assert gap.high == 1.0 and "site=c (4 images)" in gap.which
+    assert "site=c (4 images)" in found["recall_difference", "site=c"].reason
 
 
 def test_a_graded_task_in_parts_and_in_stages_is_the_task_in_one_piece():

@@ -50,7 +50,7 @@ def test_rules_and_checks_that_come_and_go_are_named():
 
 def test_a_policy_explains_every_rule_with_its_reason():
     words = "\n".join(explain_policy(a_policy(a_rule(slices="each", min_images=9, why="because of the ducks"))))
-    assert "on every slice; slices under 9 images are unknown, and block" in words
+    assert "a slice of fewer than 9 images can fail, never pass, and blocks while it is unknown" in words
     assert "because of the ducks" in words
 
 

@@ -254,6 +254,8 @@ def figure_of(metric: Metric, outcome: Measured | Unmeasured, evidence: Digest, 
         unit=unit_of(metric),
         evidence=evidence,
         which=outcome.which or "",
+        clusters=outcome.clusters,
+        design_effect=outcome.design_effect,
     )
 
 

@@ -36,6 +36,9 @@ class Number(Value):
     evidence: Digest
     which: str = ""
     """The class or group that the value is about, where a metric is the worst of several."""
+    clusters: int | None = None
+    design_effect: float | None = None
+    """How many clusters the images are of, and what that multiplies the variance by."""
 
 
 class Gap(Value):
@@ -132,7 +135,9 @@ def interval_text(figure: Figure) -> str:
     if figure.low == figure.high:
         return "exact, no interval"
     low, high = (amount(end, figure.unit).partition(NARROW)[0] for end in (figure.low, figure.high))
-    return f"{low} to {high}"
+    if figure.clusters is None or figure.clusters == figure.images:
+        return f"{low} to {high}"
+    return f"{low} to {high}; {figure.clusters} clusters, design effect {figure.design_effect or 1:.1f}"
 
 
 def full_text(figure: Figure) -> str:
@@ -194,8 +199,8 @@ def rule_words(rule: Rule, metric: Metric, under: str = "") -> str:
     where = " and ".join(groups.get(name, f"for {name}") for name in slices)
     bound = "at least" if rule.at_least is not None else "at most"
     few = (
-        f" With fewer than {rule.min_images} images a group is unknown, or violated if even the favourable end of its "
-        "interval breaks the limit."
+        f" A group of fewer than {rule.min_images} images can fail, never pass: it is unknown unless even the "
+        "favourable end of its interval breaks the limit."
     )
     unit, less = unit_of(metric), ""
     if rule.of:

@@ -4,8 +4,8 @@ Each is a function of sums over the images, so a slice, a resample and the diffe
 weights and per-image statistics.  Both models are resampled together, by image or by cluster, with Poisson weights and
 one block of images at a time, so that a million images stream.
 
-A bootstrap has no information about changes that never occurred in the sample, so where fewer than ``FEW`` images
-differ, the ends are widened by what a share of unseen images could still change.
+A bootstrap has no information about changes that never occurred in the sample, so where the changes amount to fewer
+than ``FEW`` whole images or clusters, the ends are widened by what a share of unseen ones could still change.
 
 References: B. Efron (1987), doi:10.1080/01621459.1987.10478410; N. Chamandy et al. (2012), "Estimating Uncertainty for
 Massive Data Streams" (the Poisson bootstrap).
@@ -99,16 +99,14 @@ def interval_of(values: Numbers, draws: int, alpha: float, units: float) -> Inte
     return corrected(float(values[0]), drawn[np.isfinite(drawn)], left[np.isfinite(left)], wider)
 
 
-def shift_to_margin(
-    found: Interval, differing: float, images: int, alpha: float, floor: float, largest: float = 1.0
-) -> Interval:
-    """The ends moved out by what unseen images could change, where fewer than ``FEW`` differ; cut to the scale.
+def shift_to_margin(found: Interval, mass: float, units: float, alpha: float, floor: float) -> Interval:
+    """The ends moved out by what unseen images, or clusters, could change, where few have changed; cut to the scale.
 
-    ``largest`` is how much one of them could, as a share of all that it has.
+    ``mass`` is how many whole units the change amounts to: a little noise on every image is next to none.
     """
     low, high, value = float(found.low), float(found.high), float(found.value)
-    if differing < FEW:
-        reach = largest * (float(wilson(differing, images, alpha).high) - differing / images)
+    if mass < FEW:
+        reach = float(wilson(mass, units, alpha).high) - mass / units
         low, high = min(low, value - reach), max(high, value + reach)
     return bounded(value, max(low, floor), min(high, 1.0))
 
@@ -142,10 +140,6 @@ def _derived(measure: Metric) -> tuple[Metric, ...]:
         gap.model_copy(update={"id": f"parent_{gap.id}", "title": f"{gap.title}, of the parent"}),
         loss,
     )
-
-
-SEEN = 5
-"""With fewer changed images than this, nothing is known of how much an unseen one may lose."""
 
 
 class RatioCheck(Check):
@@ -198,7 +192,7 @@ class RatioCheck(Check):
         width = candidate.shape[1]
         own, dense = (Sums(tuple(one[:, part] for one in sums), self.draws)
                       for part in (slice(width), slice(width, None)))  # fmt: skip
-        tries = _Tries.of(candidate, parent, pair, slices)
+        tries = _Tries.of(pair, slices)
         for measure, formula in self.measures().items():
             name = measure.id
             values = [formula_of(formula, one) for one in (own, dense)]
@@ -213,7 +207,7 @@ class RatioCheck(Check):
             yield from self._worst(own, dense, tries, case)
 
     def _told(
-        self, metric: str, values: Sequence[Numbers], differing: Numbers, tries: _Tries, slices: Slices, alpha: float,
+        self, metric: str, values: Sequence[Numbers], mass: Numbers, tries: _Tries, slices: Slices, alpha: float,
         floor: float,
     ) -> Iterator[Reading]:  # fmt: skip
         for place, name in enumerate(slices.names):
@@ -224,9 +218,7 @@ class RatioCheck(Check):
                 outcome = Unmeasured(reason="there is nothing of the kind on the images of this slice", images=images)
             else:
                 found = interval_of(values[place], self.draws, alpha, float(tries.units[place]))
-                found = shift_to_margin(
-                    found, float(differing[place]), images, alpha, floor, float(tries.largest[place])
-                )
+                found = shift_to_margin(found, float(mass[place]), float(tries.units[place]), alpha, floor)
                 value, low, high = (float(part) for part in (found.value, found.low, found.high))
                 outcome = Measured(value=value, low=low, high=high, images=images)
             yield Reading(metric=metric, slice=name, outcome=outcome)
@@ -242,24 +234,31 @@ class RatioCheck(Check):
                 zip(tries.images, values, strict=True)]  # fmt: skip
         columns, start = [], 1
         for column in slices.columns:
-            columns.append([place for place in range(start, start + len(column.labels)) if kept[place]])
+            places = range(start, start + len(column.labels))
+            small = [
+                f"{slices.names[place]} ({int(tries.images[place])} images)" for place in places if not kept[place]
+            ]
+            columns.append(([place for place in places if kept[place]], small if len(column.labels) > 1 else []))
             start += len(column.labels)
-        compared = [column for column in columns if len(column) > 1]
-        pairs = sum(len(column) * (len(column) - 1) // 2 for column in compared)
+        compared = [together for together, _ in columns if len(together) > 1]
+        pairs = sum(len(together) * (len(together) - 1) // 2 for together in compared)
         found: dict[int, Measured] = {}
-        for together in compared:
-            for place in together:
+        for together, small in columns:
+            for place in together if len(together) > 1 else ():
                 others = [values[other] for other in together if other != place]
                 gaps = [_gap(values[place], other, self.draws, alpha, pairs) for other in others]
                 value, low, high = (max(gap[end] for gap in gaps) for end in range(3))
-                found[place] = Measured(value=value, low=low, high=max(high, value), images=int(tries.images[place]))
+                one = Measured(value=value, low=low, high=max(high, value), images=int(tries.images[place]))
+                found[place] = _without(one, small)
+        missing = [name for _, small in columns for name in small]
         if found:
             ends = [max(getattr(one, end) for one in found.values()) for end in ("value", "low", "high")]
             images = min(one.images for one in found.values())
-            found[0] = Measured(value=ends[0], low=ends[1], high=ends[2], images=images)
+            found[0] = _without(Measured(value=ends[0], low=ends[1], high=ends[2], images=images), missing)
+        short = f"; too small: {', '.join(missing[:3])}" if missing else ""
         for place, name in enumerate(slices.names):
             where = "no column" if name == OVERALL else "this slice's column"
-            reason = f"{where} has this group and another with {self.min_images} images to compare"
+            reason = f"{where} has this group and another with {self.min_images} images to compare{short}"
             yield Reading(metric=metric, slice=name, outcome=found.get(place) or Unmeasured(reason=reason))
 
     def _worst(self, own: Sums, dense: Sums, tries: _Tries, case: EvalContext) -> Iterator[Reading]:
@@ -276,8 +275,7 @@ class RatioCheck(Check):
             units = float(tries.units[place])
             ends = [_ends_of_class(change[:, number], self.draws, alpha, len(there), units) for number in there]
             value, low, high = (max(end[part] for end in ends) for part in range(3))
-            differing, largest = float(tries.differing[place]), float(tries.largest[place])
-            moved = shift_to_margin(bounded(value, low, high), differing, images, alpha, -1.0, largest)
+            moved = shift_to_margin(bounded(value, low, high), float(tries.differing[place]), units, alpha, -1.0)
             which = case.dataset.classes[int(there[int(np.argmax([end[0] for end in ends]))])]
             outcome = Measured(value=value, low=float(moved.low), high=float(moved.high), images=images, which=which)
             yield Reading(metric=WORST.id, slice=name, outcome=outcome)
@@ -285,31 +283,22 @@ class RatioCheck(Check):
 
 @dataclass(frozen=True)
 class _Tries:
-    """For each slice the images, those on which the two models' counts differ, and those that are not all alike."""
+    """For each slice its images, its clusters (``units``; images that come alone), and how many whole units differ
+    between the models, or are not at one end of the scale."""
 
     images: Numbers
     units: Numbers
-    """Images that come alone, or clusters."""
-    largest: Numbers
-    """The largest change of any image's score; 1 where fewer than ``SEEN`` changed."""
     differing: Numbers
     imperfect: Numbers
     parent_imperfect: Numbers
 
     @classmethod
-    def of(cls, candidate: Numbers, parent: Numbers, pair: Pair, slices: Slices) -> _Tries:
+    def of(cls, pair: Pair, slices: Slices) -> _Tries:
         scores = [answers["score"].astype(np.float64) for answers in (pair.candidate, pair.parent)]
-        rarer = [np.minimum(slices.sums(one < 1), slices.sums(one > 0)) for one in scores]
-        differing = slices.sums((candidate != parent).any(axis=1))
-        images = slices.sums(np.ones(len(candidate)))
-        return cls(images, _units(slices), _largest(scores, slices), differing, rarer[0], rarer[1])
-
-
-def _largest(scores: Sequence[Numbers], slices: Slices) -> Numbers:
-    """For each slice the largest change of a score, where enough of them are seen."""
-    change = np.abs(scores[0] - scores[1])
-    found = [change, *(change[one.codes == code] for one in slices.columns for code in range(len(one.labels)))]
-    return np.array([float(one.max()) if (one > 0).sum() >= SEEN else 1.0 for one in found])
+        images, units = slices.sums(np.ones(slices.images)), _units(slices)
+        share = units / np.maximum(images, 1)
+        rarer = [np.minimum(slices.sums(1 - one), slices.sums(one)) * share for one in scores]
+        return cls(images, units, slices.sums(np.abs(scores[0] - scores[1])) * share, rarer[0], rarer[1])
 
 
 def _units(slices: Slices) -> Numbers:
@@ -319,6 +308,14 @@ def _units(slices: Slices) -> Numbers:
     inside = [np.ones(slices.images, bool)]
     inside += [column.codes == code for column in slices.columns for code in range(len(column.labels))]
     return np.array([float(len(np.unique(slices.clusters[one]))) for one in inside])
+
+
+def _without(found: Measured, small: Sequence[str]) -> Measured:
+    """The same, where groups are too small to be compared: they are named, and nothing is shown to be small."""
+    if not small:
+        return found
+    which = f"the groups that are large enough, without {', '.join(small[:3])}"
+    return found.model_copy(update={"high": 1.0, "which": (which + (" and more" if len(small) > 3 else ""))[:200]})
 
 
 def _gap(one: Numbers, other: Numbers, draws: int, alpha: float, pairs: int) -> tuple[float, float, float]:

@@ -17,7 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from auditsvc.datasets.dataset import SliceColumn, Slices
 from auditsvc.evaluation.intervals import Interval, Statistic
+from auditsvc.evaluation.paired import Sample, levels, measured
+from auditsvc.records import Measured
 
 Numbers = NDArray[np.float64]
 
@@ -29,13 +32,20 @@ class Binned:
     members: Numbers
     told: Numbers
     right: Numbers
+    effect: float = 1.0
+    """The design effect of the distances, where images are clustered: what chance alone gives grows with it."""
 
     @classmethod
-    def of(cls, told: Numbers, right: Numbers, bins: int) -> Binned:
+    def of(cls, told: Numbers, right: Numbers, bins: int, clusters: NDArray[np.int64] | None = None) -> Binned:
         """Bins by the quantiles of the confidences; equal confidences share a bin."""
         edges = np.unique(np.quantile(told, np.arange(1, bins) / bins))
         places = np.searchsorted(edges, told, side="right")
-        return cls((places[:, None] == np.arange(len(edges) + 1)).astype(np.float64), told, right)
+        effect = (
+            Sample(right - told, Slices(len(told), (), clusters), None).design_effects()[0]
+            if clusters is not None
+            else 1
+        )
+        return cls((places[:, None] == np.arange(len(edges) + 1)).astype(np.float64), told, right, float(effect))
 
     def squared_error(self, weights: Numbers) -> Numbers:
         """``(B,)``: the mean squared distance of accuracy from confidence, less its expectation by chance.
@@ -46,38 +56,58 @@ class Binned:
         there = np.maximum(count, 1e-12)
         accuracy = weights @ (self.members * self.right[:, None]) / there
         distance = weights @ (self.members * (self.right - self.told)[:, None]) / there
-        chance = np.where(count > 1, accuracy * (1 - accuracy) / np.maximum(count - 1, 1), 0.0)
+        chance = np.where(count > 1, self.effect * accuracy * (1 - accuracy) / np.maximum(count - 1, 1), 0.0)
         return np.asarray(((distance**2 - chance) * count).sum(axis=1) / count.sum(axis=1))
 
-    def reliability(self) -> tuple[Numbers, Numbers, Numbers]:
-        """Images, mean confidence and accuracy of each bin: the reliability curve."""
-        count = self.members.sum(axis=0)
-        there = np.maximum(count, 1)
-        return count, self.told @ self.members / there, self.right @ self.members / there
+    def reliability(self, clusters: NDArray[np.int64] | None, alpha: float) -> list[tuple[float, Measured]]:
+        """Mean confidence and accuracy of each bin that has an image: the reliability curve."""
+        column = SliceColumn(
+            "bin", tuple(map(str, range(self.members.shape[1]))), self.members.argmax(axis=1).astype("i4")
+        )
+        sample = Sample(self.right.astype(np.int8), Slices(len(self.told), (column,), clusters), None)
+        mean = sample.sums(self.told) / np.maximum(sample.images, 1)
+        found = zip(mean[1:], measured(levels(sample, alpha), sample)[1:], strict=True)
+        return [(float(said), outcome) for said, outcome in found if isinstance(outcome, Measured)]
 
 
 def _root(squared: Numbers) -> Numbers:
     return np.sqrt(np.maximum(squared, 0))
 
 
-def error_interval(weights: Numbers, alpha: float, model: Binned, other: Binned | None = None) -> Interval:
-    """The calibration error of one model, or how much larger it is than another's, on the same resamples.
+def error_interval(weights: Numbers, alpha: float, model: Binned) -> Interval:
+    """The calibration error of one model: the root of its squared error and of that one's ends."""
+    value, drawn = _squared(weights, model)
+    low, high = (float(end) for end in np.quantile(drawn, (alpha, 1 - alpha)))
+    return Interval(*(_root(np.array(end)) for end in (value, min(low, value), max(high, value))))
 
-    Resampling adds the chance of the sample a second time; the mean of the resamples shows how much, and it is
-    taken out of each of them before the root is drawn.
+
+def change_interval(weights: Numbers, alpha: float, model: Binned, other: Binned) -> Interval:
+    """How much larger one model's calibration error is than another's, on the same resamples.
+
+    The root of an estimate that is cut at 0 is biased, so the *squared* errors, which are not, are subtracted and
+    bounded; the ends become a difference of roots at the end of the other model's error that is the worst for them.
     """
-    value, drawn = _error(weights, model)
-    if other is not None:
-        base, base_drawn = _error(weights, other)
-        value, drawn = value - base, drawn - base_drawn
-    low, high = np.quantile(drawn, (alpha, 1 - alpha))
-    return Interval(np.array(value), np.minimum(low, value), np.maximum(high, value))
+    value, drawn = _squared(weights, model)
+    base, base_drawn = _squared(weights, other)
+    each = (alpha / 2, 1 - alpha / 2)  # two bounds make one end
+    less, more = (float(end) for end in np.quantile(drawn - base_drawn, each))
+    small, large = (max(float(end), 0.0) for end in np.quantile(base_drawn, each))
+    change = float(_root(np.array(value)) - _root(np.array(base)))
+    low = _added(less, large if less > 0 else max(small, -less))
+    high = _added(more, small if more > 0 else large)
+    return Interval(np.array(change), np.array(min(low, change)), np.array(max(high, change)))
 
 
-def _error(weights: Numbers, model: Binned) -> tuple[float, Numbers]:
+def _added(squared: float, base: float) -> float:
+    """What a squared error adds to the error whose square is ``base``."""
+    return float(_root(np.array(base + squared)) - _root(np.array(base)))
+
+
+def _squared(weights: Numbers, model: Binned) -> tuple[float, Numbers]:
+    """The squared error, and its resamples less what resampling adds of its own."""
     squared = float(model.squared_error(np.ones((1, weights.shape[1])))[0])
     drawn = model.squared_error(weights)
-    return float(_root(np.array(squared))), _root(drawn - drawn.mean() + squared)
+    return squared, drawn - drawn.mean() + squared
 
 
 def selective_risk(told: Numbers, right: Numbers) -> Statistic:
