@@ -108,7 +108,7 @@ def test_a_file_is_found_by_path_and_a_shipped_one_by_name(tmp_path):
     assert read_policy(str(path)).policy == "small"
     assert read_policy("standard").policy == "standard"
     for name in ("nothing", "../gates/standard", str(tmp_path)):
-        with pytest.raises(NotFound, match="standard|no policy file"):
+        with pytest.raises(NotFound, match=r"standard|no policy file"):
             read_policy(name)
 
 
