@@ -1,7 +1,8 @@
-"""Options that say what an ONNX file does not say about itself; what is not given comes from the data set."""
+"""Options that say what a model file does not say about itself; what is not given comes from the data set."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,18 @@ Output = Annotated[str | None, typer.Option(help="Of an ONNX file: the output th
 Layout = Annotated[
     str | None,
     typer.Option("--decoding", help="Of an ONNX file: the output's layout (boxes, yolo, yolo-objectness, ctc, ...)."),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(help="Of a state dict: timm:NAME, torchvision:NAME, or package.module:factory, which is called here."),
+]
+Prepared = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="How an image in 0..1 becomes the network's input: imagenet, cifar10, caffe, 0-255, ..., or YAML such as "
+        "'mean: [0.5], std: [0.5], channels: bgr'.",
+    ),
 ]
 Confidence = Annotated[
     float | None, typer.Option(help="Of an ONNX detector: detections below it are not counted. [default: 0.5]")
@@ -61,3 +74,28 @@ def question_from(
     if layout is not None:
         decoding = Decoding.model_validate({"layout": layout, "confidence": confidence or 0.5})
     return Question(names, spec, output, task, decoding)
+
+
+def with_architecture(
+    question: Question, dataset: Dataset, architecture: str | None, preprocessing: str | None
+) -> Question:
+    """The question with what is said about a state dict; a factory of the caller's own code may be called from now on.
+
+    Raises:
+        InvalidInput: preprocessing that can't be used.
+    """
+    from dataclasses import replace
+
+    from auditsvc.models import InputSpec
+    from auditsvc.models.architectures import allow_architecture
+    from auditsvc.models.preprocessing import preprocessing_of
+
+    if architecture and ":" in architecture and not architecture.startswith(("timm:", "torchvision:")):
+        allow_architecture(architecture, Path.cwd())
+    channels, height, width = next(dataset.batches(1)).images.shape[1:]
+    return replace(
+        question,
+        architecture=architecture,
+        preprocessing=preprocessing_of(preprocessing) if preprocessing else None,
+        seen=InputSpec(channels=channels, height=height, width=width),
+    )

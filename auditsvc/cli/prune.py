@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
+from auditsvc.cli.onnx_options import (
+    Architecture,
+    Classes,
+    Confidence,
+    Image,
+    Layout,
+    Output,
+    Prepared,
+    question_from,
+    with_architecture,
+)
 from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.cli.watermark import MixupQueries, QueriesFrom
 from auditsvc.errors import InvalidInput
@@ -194,6 +204,8 @@ def prune(
     output: Output = None,
     decoding: Layout = None,
     confidence: Confidence = None,
+    architecture: Architecture = None,
+    preprocessing: Prepared = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Find the smallest candidate that --policy approves.")] = False,
     ladder: Annotated[
         Words, typer.Option(help="With --sweep: METHOD:TARGET=A,B,C;OTHER=N; may be repeated, most promising first.")
@@ -226,6 +238,7 @@ def prune(
     fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
     question = question_from(images, classes, image, output, decoding, confidence)
+    question = with_architecture(question, images, architecture, preprocessing)
     with resolve_parent(ctx, parent, question) as folder:
         dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:

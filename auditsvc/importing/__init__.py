@@ -17,7 +17,7 @@ from auditsvc.importing.onnx_session import (
     open_onnx,
     runs_of,
 )
-from auditsvc.importing.recognition import ModelRecognition, imported, recognise_model
+from auditsvc.importing.recognition import ModelRecognition, find_model, imported, output_activation, recognise_model
 from auditsvc.importing.round_trip import Trip, round_trip, round_trip_all
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "OnnxFile",
     "Trip",
     "batch_faults",
+    "find_model",
     "from_onnx",
     "imported",
     "inspect_folder",
@@ -35,6 +36,7 @@ __all__ = [
     "one_by_one",
     "open_folder",
     "open_onnx",
+    "output_activation",
     "recognise_model",
     "round_trip",
     "round_trip_all",

@@ -17,15 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.clean_process import run_clean, scratch_folder
-from auditsvc.models import CARD, WEIGHTS, assemble, build, read_card, read_weights
+from auditsvc.models import CARD, WEIGHTS, Model, assemble, build, read_card, read_weights
 from auditsvc.models.architectures import architecture_of, pretrained_weights, published_preprocessing
 from auditsvc.models.model_files import HEAD_BYTES, foreign, is_torch_file
 from auditsvc.models.state_dicts import fitted_to, unwrapped
-from auditsvc.records.architecture import ArchitectureCard, InputSpec, ModelDescription, Preprocessing, Resize
+from auditsvc.records.architecture import (
+    ArchitectureCard,
+    InputSpec,
+    ModelDescription,
+    OutputActivation,
+    Preprocessing,
+    Resize,
+)
 
 Format = Literal["model folder", "ONNX", "state dict", "Hugging Face"]
 
@@ -58,7 +66,7 @@ def recognise_model(path: Path, said: ModelDescription = ModelDescription()) -> 
         Refused: no model that can be read, with what each file is and what would work.
         Unavailable: the clean process could not be run.
     """
-    found = _found(path)
+    found = find_model(path)
     if found.is_dir():
         seen = (_model_folder if (found / CARD).is_file() else _hugging_face)(found)
     else:
@@ -78,8 +86,12 @@ def _questions(known: ModelDescription) -> tuple[str, ...]:
     return tuple(question for question, is_open in asked.items() if is_open)
 
 
-def _found(path: Path) -> Path:
-    """The model folder or the one model file that is meant."""
+def find_model(path: Path) -> Path:
+    """The model folder or the one model file that is meant.
+
+    Raises:
+        Refused: there is none, or several; with what each other file is and what would work.
+    """
     if path.is_file() and not path.is_symlink():
         files, folders = [path], []
     elif path.is_dir():
@@ -294,20 +306,56 @@ def imported(
     if missing or described.input is None:
         raise InvalidInput(f"{found.path.name} does not say all that is needed to run it; say", missing)
     name, arguments = architecture_of(str(described.architecture), len(described.classes))
+    size, preprocessing = _taken(found.weights, described.input, described.preprocessing)
     card = ArchitectureCard(
         architecture=name,
         arguments=arguments | described.arguments,
         task=described.task or "classification",
         classes=described.classes,
-        input=described.input,
+        input=size,
         output=described.output,
         decoding=described.decoding,
-        preprocessing=described.preprocessing,
+        preprocessing=preprocessing,
     )
     notes: tuple[str, ...] = ()
     if found.format == "Hugging Face":
         weights = pretrained_weights(found.path, card.arguments["config"], card.task)
     else:
         weights, notes = fitted_to(found.weights, build(card.architecture, card.arguments).state_dict())
-    assemble(weights, card)
+    model = assemble(weights, card)
+    activation = None if described.probabilities is False else output_activation(model, said=described.probabilities)
+    if activation:
+        card = card.model_copy(update={"output_activation": activation})
+        notes = (*notes, f"the outputs are probabilities: the {activation} at the end is inverted")
     return weights, card, (*found.notes, *notes)
+
+
+def _taken(
+    weights: Mapping[str, Tensor], given: InputSpec, preprocessing: Preprocessing | None
+) -> tuple[InputSpec, Preprocessing | None]:
+    """The input with the channels that the first convolution takes; grey images fill three channels, and colour
+    becomes grey for one."""
+    first = next((tensor.shape[1] for tensor in weights.values() if tensor.dim() == 4), given.channels)
+    if {first, given.channels} != {1, 3}:
+        return given, preprocessing
+    made = preprocessing or Preprocessing(channels="grey" if first == 1 else "rgb")
+    return given.model_copy(update={"channels": first}), made
+
+
+def output_activation(model: Model, *, said: bool | None = None) -> OutputActivation | None:
+    """The activation at the end of the network, by its answers to noise; ``said``: somebody says that there is one.
+
+    Rows that are never negative and always sum to 1 come of a softmax; logits do not by chance on 16 images.  A sigmoid
+    is taken to be there only where it is said.
+    """
+    if model.card.task not in ("classification", "segmentation"):
+        return None
+    spec, noise = model.card.input, torch.Generator().manual_seed(0)
+    images = torch.rand(16, spec.channels, spec.height, spec.width, generator=noise)
+    with torch.inference_mode():
+        raw = model.raw(images).float()
+    if raw.dim() < 2 or bool((raw < 0).any()) or bool((raw > 1).any()):
+        return None
+    if raw.shape[1] > 1 and torch.allclose(raw.sum(1), torch.ones(()), atol=1e-3):
+        return "softmax"
+    return "sigmoid" if said else None

@@ -1,6 +1,6 @@
 """Load models: a parent from its source, and the files of a record from the blob store, checked against their digests.
 
-A source is a model folder, an ONNX file, a version of the MLflow registry (``models:/name/version``,
+A source is a model folder, an ONNX file, a state dict, a folder of Hugging Face's ``save_pretrained``, a version of the MLflow registry (``models:/name/version``,
 ``models:/name@alias``) or an address in object storage.  ONNX is converted in a sandboxed process of ``importing``.
 """
 
@@ -9,15 +9,26 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
-from auditsvc.importing import ONNX, OnnxFile, is_model_folder, one_by_one, open_onnx, runs_of
+from auditsvc.importing import (
+    ONNX,
+    OnnxFile,
+    find_model,
+    imported,
+    is_model_folder,
+    one_by_one,
+    open_onnx,
+    recognise_model,
+    runs_of,
+)
 from auditsvc.models import (
     CARD,
     WEIGHTS,
@@ -29,11 +40,10 @@ from auditsvc.models import (
     read_card,
     read_weights,
 )
-from auditsvc.models.model_files import HEAD_BYTES, foreign
 from auditsvc.models.predictions import OUTPUTS, predicted
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, Parent, TaskName
-from auditsvc.records.architecture import Decoding, Preprocessing
+from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
 
 Outputs = Callable[[Tensor], Tensor]
 
@@ -86,8 +96,9 @@ _URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
 
 @dataclass(frozen=True)
 class Question:
-    """What an ONNX file does not say about itself: the classes, which output is audited and how it is laid out; and
-    what one image is, where the graph leaves sizes open."""
+    """What a model file does not say about itself: the classes, which output is audited and how it is laid out; what
+    one image is, where the file leaves sizes open; the architecture of a state dict (``records.ModelDescription``).
+    ``seen`` is one image of the data set, for a state dict of which nothing else says it."""
 
     classes: tuple[str, ...]
     image: InputSpec | None = None
@@ -96,14 +107,27 @@ class Question:
     decoding: Decoding | None = None
     preprocessing: Preprocessing | None = None
     probabilities: bool | None = None
+    architecture: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    seen: InputSpec | None = None
+
+    def described(self, *, own_architecture: bool) -> ModelDescription:
+        """What is said, as a description; a model may have its ``own_architecture``, which is not said then."""
+        names = ["classes", "output", "task", "decoding", "preprocessing", "probabilities"]
+        names += [] if own_architecture else ["architecture", "arguments"]
+        fields = {name: value for name in names if (value := getattr(self, name)) not in (None, {})}
+        return ModelDescription(**fields, **({"input": self.image} if self.image else {}))
 
 
 def question_of(ctx: Context, parent: Parent) -> Question:
-    """What an ONNX file of a candidate is taken to answer: what its parent answers, to the same images."""
+    """What a model file of a candidate is taken to be: what its parent is, for the same images."""
     by_name = {file.name: file.digest for file in parent.files}
     card = read_card(ctx.blobs.read(by_name[CARD]))
     known = card.output_activation is not None or None
-    return Question(card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known)
+    layers = {"architecture": card.architecture, "arguments": card.arguments} if WEIGHTS in by_name else {}
+    return Question(
+        card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known, **layers
+    )  # fmt: skip
 
 
 @contextmanager
@@ -122,11 +146,14 @@ def resolve_parent(ctx: Context, source: str, question: Question | None, *, laye
         scratch = Path(name)
         (scratch / "fetched").mkdir()
         found = _fetched(ctx, source, scratch / "fetched") if _is_elsewhere(source) else Path(source)
-        if found.is_dir() and is_model_folder(found):
-            yield found
+        path = found if found.is_dir() and is_model_folder(found) else find_model(found)
+        (scratch / "model").mkdir()
+        if path.suffix == ".onnx":
+            yield _from_graph(path, question, scratch / "model", layers=layers)
+        elif path.is_dir() and is_model_folder(path):
+            yield path
         else:
-            (scratch / "model").mkdir()
-            yield _from_graph(_onnx_file(found, source), question, scratch / "model", layers=layers)
+            yield _from_weights(ctx, path, question, scratch / "model")
 
 
 def _is_elsewhere(source: str) -> bool:
@@ -150,28 +177,26 @@ def _fetched(ctx: Context, source: str, folder: Path) -> Path:
     return ctx.registry.checkout(model, version, folder)
 
 
-def _onnx_file(found: Path, source: str) -> Path:
-    """The one ONNX file that is meant.
-
-    Raises:
-        Refused: there is none, or several; with what each other file is and what would convert it.
-    """
-    if found.is_file():
-        files = [found]
-    else:
-        files = sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
-    graphs = [path for path in files if path.suffix == ".onnx"]
-    if len(graphs) == 1:
-        return graphs[0]
-    reasons = [reason for path in files if (reason := _foreign(path))]
-    raise Refused(
-        f"{source} holds no model that can be read: {WEIGHTS} with {CARD}, or one ONNX file, is needed", reasons
-    )
+def _from_weights(ctx: Context, path: Path, question: Question | None, folder: Path) -> Path:
+    """The files of a model folder from a state dict or a folder of Hugging Face's."""
+    said = question.described(own_architecture=path.is_dir()) if question else ModelDescription()
+    seen = recognise_model(path, said)
+    known = seen.known
+    if known.input is None and question is not None and question.seen is not None:
+        known = known.model_copy(update={"input": question.seen})
+    weights, card, notes = imported(seen, known)
+    for note in notes:
+        ctx.progress.say(f"{path.name}: {note}")
+    return _written(model_files(weights, card), path, folder)
 
 
-def _foreign(path: Path) -> str | None:
-    with path.open("rb") as stream:
-        return foreign(stream.read(HEAD_BYTES), path.name, path)
+def _written(files: Mapping[str, bytes], path: Path, folder: Path) -> Path:
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    for name in BESIDE:
+        if (path.parent / name).is_file():
+            shutil.copyfile(path.parent / name, folder / name)
+    return folder
 
 
 def _from_graph(path: Path, question: Question | None, folder: Path, *, layers: bool) -> Path:
@@ -186,12 +211,7 @@ def _from_graph(path: Path, question: Question | None, folder: Path, *, layers: 
         files = model_files(model.layers.weights(), model.layers.card)
     elif isinstance(model.module, OnnxFile):
         files = {ONNX: model.module.data, CARD: model.card.canonical()}
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    for name in BESIDE:
-        if (path.parent / name).is_file():
-            shutil.copyfile(path.parent / name, folder / name)
-    return folder
+    return _written(files, path, folder)
 
 
 BESIDE = ("LICENSE", "NOTE.md")

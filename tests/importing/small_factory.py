@@ -13,6 +13,11 @@ def make(hidden: int = 4, classes: int = 2) -> nn.Module:
     )  # fmt: skip
 
 
+def probable() -> nn.Module:
+    """The same, with a softmax at the end."""
+    return nn.Sequential(*make(), nn.Softmax(1))
+
+
 def boom() -> object:
     """No network."""
     return "not a module"

@@ -168,6 +168,31 @@ def test_preprocessing_that_is_said_goes_into_the_card(tmp_path: Path):
     assert torch.allclose(model(IMAGES), network()((IMAGES - 0.5) / 0.25), atol=1e-6)
 
 
+def test_a_softmax_at_the_end_is_recognised_and_inverted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_file(network().state_dict(), tmp_path / "mine.safetensors")
+    name = "tests.importing.small_factory:probable"
+    monkeypatch.setenv("AUDITSVC_ARCHITECTURES", name)
+    said = SAID.model_copy(update={"architecture": name})
+    model, notes = read(tmp_path / "mine.safetensors", said)
+    assert model.card.output_activation == "softmax"
+    assert "softmax at the end is inverted" in notes
+    assert torch.allclose(model(IMAGES).log_softmax(1), network()(IMAGES).log_softmax(1), atol=1e-5)
+    told = ModelDescription(probabilities=False).over(said)
+    assert read(tmp_path / "mine.safetensors", told)[0].card.output_activation is None
+
+
+def test_logits_are_not_taken_for_probabilities(tmp_path: Path):
+    save_file(network().state_dict(), tmp_path / "mine.safetensors")
+    assert read(tmp_path / "mine.safetensors")[0].card.output_activation is None
+
+
+def test_grey_images_fill_the_channels_of_a_network_for_colour(tmp_path: Path):
+    save_file(network().state_dict(), tmp_path / "mine.safetensors")
+    said = ModelDescription(input=InputSpec(channels=1, height=8, width=8)).over(SAID)
+    model, _ = read(tmp_path / "mine.safetensors", said)
+    assert torch.allclose(model(IMAGES[:, :1]), network()(IMAGES[:, :1].expand(-1, 3, -1, -1)), atol=1e-6)
+
+
 def test_a_folder_with_two_models_names_both(tmp_path: Path):
     for name in ("a", "b"):
         save_file(network().state_dict(), tmp_path / f"{name}.safetensors")
