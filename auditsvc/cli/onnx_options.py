@@ -77,19 +77,23 @@ def question_from(
 
 
 def with_architecture(
-    question: Question, dataset: Dataset, architecture: str | None, preprocessing: str | None
+    question: Question, dataset: Dataset, architecture: str | None, preprocessing: str | None, *models: str | None
 ) -> Question:
     """The question with what is said about a state dict; a factory of the caller's own code may be called from now on.
 
     Raises:
-        InvalidInput: preprocessing that can't be used.
+        InvalidInput: preprocessing that can't be used, or for a model folder, whose card says it.
     """
     from dataclasses import replace
 
+    from auditsvc.importing import is_model_folder
     from auditsvc.models import InputSpec
     from auditsvc.models.architectures import allow_architecture
     from auditsvc.models.preprocessing import preprocessing_of
 
+    folders = [model for model in models if model and Path(model).is_dir() and is_model_folder(Path(model))]
+    if preprocessing and folders:
+        raise InvalidInput(f"--preprocessing is for model files; of a folder architecture.json says it: {folders[0]}")
     if architecture and ":" in architecture and not architecture.startswith(("timm:", "torchvision:")):
         allow_architecture(architecture, Path.cwd())
     channels, height, width = next(dataset.batches(1)).images.shape[1:]

@@ -238,7 +238,7 @@ def prune(
     fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
     question = question_from(images, classes, image, output, decoding, confidence)
-    question = with_architecture(question, images, architecture, preprocessing)
+    question = with_architecture(question, images, architecture, preprocessing, parent)
     with resolve_parent(ctx, parent, question) as folder:
         dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:

@@ -1,7 +1,8 @@
 """Load models: a parent from its source, and the files of a record from the blob store, checked against their digests.
 
-A source is a model folder, an ONNX file, a state dict, a folder of Hugging Face's ``save_pretrained``, a version of the MLflow registry (``models:/name/version``,
-``models:/name@alias``) or an address in object storage.  ONNX is converted in a sandboxed process of ``importing``.
+A source is a model folder, an ONNX file, a state dict, a folder of Hugging Face's ``save_pretrained``, a version of the
+MLflow registry (``models:/name/version``, ``models:/name@alias``) or an address in object storage.  Pickles and ONNX
+are read in a sandboxed process of ``importing``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,10 @@ def question_of(ctx: Context, parent: Parent) -> Question:
     by_name = {file.name: file.digest for file in parent.files}
     card = read_card(ctx.blobs.read(by_name[CARD]))
     known = card.output_activation is not None or None
-    layers = {"architecture": card.architecture, "arguments": card.arguments} if WEIGHTS in by_name else {}
-    return Question(
-        card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known, **layers
-    )  # fmt: skip
+    question = Question(card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known)
+    if WEIGHTS not in by_name or card.architecture == "onnx_graph":
+        return question
+    return replace(question, architecture=card.architecture, arguments=card.arguments)
 
 
 @contextmanager

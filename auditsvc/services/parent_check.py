@@ -158,7 +158,8 @@ def _stopped(name: str, dataset: Dataset, given: Answers, reason: str, trials: l
     reasons = [f"with {one.form} it would be {one.found.words()}" for one in best]
     return InvalidInput(
         f"{name} scores {given.words()} on {dataset.ref.name}: {reason}.  Nothing was judged.  Say how images are "
-        "prepared with --preprocessing, correct the order of the classes, or state the accuracy with --expect-accuracy",
+        "prepared (--preprocessing, or in architecture.json), correct the order of the classes, or state the accuracy "
+        "with --expect-accuracy",
         reasons or [f"fewer than {FEWEST} independent images: nothing else was tried"],
     )
 
