@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
+from auditsvc.cli.onnx_options import (
+    Architecture,
+    Classes,
+    Confidence,
+    Image,
+    Layout,
+    Output,
+    Prepared,
+    question_from,
+    with_architecture,
+)
 from auditsvc.cli.output import (
     ExpectAccuracy,
     Json,
@@ -63,6 +73,8 @@ def audit(
     output: Output = None,
     decoding: Layout = None,
     confidence: Confidence = None,
+    architecture: Architecture = None,
+    preprocessing: Prepared = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -99,6 +111,7 @@ def audit(
         else:
             slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
             question = question_from(dataset, classes, image, output, decoding, confidence)
+            question = with_architecture(question, dataset, architecture, preprocessing, parent, candidate)
             described = described_by(question, named=classes is not None)
             chosen = _own(ctx, given, described, dataset, mark)
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=given.get("expect_accuracy"))

@@ -139,7 +139,8 @@ def audit_of(fields: Mapping[str, Any], described: ModelDescription) -> AuditFil
 
 def described_by(question: Question, *, named: bool) -> ModelDescription:
     """A question as a description; its classes only where they were ``named``, as they may be the data set's."""
-    fields: dict[str, Any] = {"input": question.image, "output": question.output, "decoding": question.decoding}
+    names = ("output", "decoding", "architecture", "preprocessing")
+    fields: dict[str, Any] = {"input": question.image, **{name: getattr(question, name) for name in names}}
     if named:
         fields["classes"] = question.classes
     return ModelDescription(**{name: value for name, value in fields.items() if value is not None})
@@ -154,13 +155,18 @@ def model_folder(ctx: Context, audit: AuditFile, place: ModelPlace, dataset: Dat
     said = completed(audit.said(place), dataset)
     found = None if ":/" in place.path or place.path.endswith(".onnx") else recognise_model(Path(place.path), said)
     if found is not None and found.format in ("state dict", "Hugging Face"):
-        weights, card, _ = imported(found, said.over(found.known))
+        weights, card, notes = imported(found, said.over(found.known))
+        for note in notes:
+            ctx.progress.say(f"{found.path.name}: {note}")
         with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
             for name, content in model_files(weights, card).items():
                 (Path(scratch) / name).write_bytes(content)
             yield Path(scratch)
         return
-    question = Question(said.classes, said.input, said.output, said.task or dataset.ref.task, said.decoding)
+    question = Question(
+        said.classes, said.input, said.output, said.task or dataset.ref.task, said.decoding, said.preprocessing,
+        said.probabilities, said.architecture, said.arguments, said.input,
+    )  # fmt: skip
     with resolve_parent(ctx, place.path, question, layers=audit.prune is not None) as folder:
         if said.preprocessing is not None and folder != Path(place.path):
             card = read_card((folder / CARD).read_bytes()).model_copy(update={"preprocessing": said.preprocessing})
