@@ -292,6 +292,8 @@ def _reshape(node: NodeProto, writer: Writer) -> None:
         raise Refused(f"Reshape {node.name}: to an empty tensor")
     if writer.values.fixed and shape and shape[0] == writer.values.fixed:
         shape = [-1 if -1 not in shape else 0, *shape[1:]]
+    elif writer.values.fixed and shape and -1 not in shape and 0 not in shape:
+        shape = [-1, *shape[1:]]  # the batch is part of the first dimension, as where channels are shuffled
     if shape.count(-1) == 2 and shape[0] == -1:
         shape = [0, *shape[1:]]
     if shape.count(-1) > 1:
@@ -348,8 +350,8 @@ def _pad(node: NodeProto, writer: Writer) -> None:
 
 def _gather(node: NodeProto, writer: Writer) -> None:
     index, axis = writer.values.stored.get(node.input[1]), attributes(node).get("axis", 0)
-    if index is None or index.ndim > 1 or axis == 0:
-        raise Refused(f"Gather {node.name}: only fixed places of one dimension can be taken, and not of the batch")
+    if index is None or index.ndim > 1:
+        raise Refused(f"Gather {node.name}: only fixed places of one dimension can be taken")
     places = int(index) if index.ndim == 0 else [int(place) for place in index]
     writer.add("Gather", [node.input[0]], list(node.output), {"axis": axis, "index": places})
 

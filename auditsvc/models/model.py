@@ -67,11 +67,13 @@ def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
 
 def _fits(layout: Layout, shape: torch.Size, classes: int) -> bool:
     axis = 1 if layout in _SECOND else 2
-    return len(shape) == 3 and shape[axis] == _WIDTHS[layout] + classes
+    return len(shape) == (4 if layout == "grid" else 3) and shape[axis] == _WIDTHS[layout] + classes
 
 
 def _shape_of(layout: Layout, card: ArchitectureCard) -> str:
     wanted = _WIDTHS[layout] + len(card.classes)
+    if layout == "grid":
+        return f"(N, {wanted}, rows, columns)"
     return f"(N, {wanted}, any)" if layout in _SECOND else f"(N, any, {wanted})"
 
 
@@ -114,6 +116,18 @@ def _ctc_channels(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Te
     return _ctc(raw.transpose(1, 2), card, decoding)
 
 
+def _grid(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    """Reference: X. Ma (2022), FastestDet, https://github.com/dog-qiuqiu/FastestDet (its decoding of one head)."""
+    _, _, rows, columns = raw.shape
+    cell = raw.flatten(2).transpose(1, 2)
+    places = torch.arange(rows * columns, device=raw.device)
+    corner = torch.stack((places % columns, places // columns), dim=1).to(raw.dtype)
+    centre = (corner + cell[..., 1:3].tanh()) / raw.new_tensor((columns, rows))
+    half = cell[..., 3:5].sigmoid() / 2
+    sure = cell[..., :1].clamp(min=TINY) ** 0.6 * cell[..., 5:].clamp(min=TINY) ** 0.4
+    return torch.cat((centre - half, centre + half, _operating(sure, decoding.confidence)), dim=2)
+
+
 def _boxed(boxes: Tensor, card: ArchitectureCard) -> Tensor:
     """Centre and size in pixels to corners in shares."""
     size = boxes.new_tensor((card.input.width, card.input.height))
@@ -128,13 +142,14 @@ def _operating(sure: Tensor, point: float) -> Tensor:
     return torch.sigmoid(torch.logit(sure, eps=TINY) - math.log(point / (1 - point)))
 
 
-_WIDTHS: dict[Layout, int] = {"boxes": 4, "yolo": 4, "yolo-objectness": 5, "ctc": 1, "ctc-channels": 1}
-_SECOND = ("yolo", "ctc-channels")
+_WIDTHS: dict[Layout, int] = {"boxes": 4, "yolo": 4, "yolo-objectness": 5, "grid": 5, "ctc": 1, "ctc-channels": 1}
+_SECOND = ("yolo", "grid", "ctc-channels")
 """Layouts whose second dimension holds the numbers of one place."""
 _DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] = {
     "boxes": _corners,
     "yolo": _yolo,
     "yolo-objectness": _yolo_objectness,
+    "grid": _grid,
     "ctc": _ctc,
     "ctc-channels": _ctc_channels,
 }

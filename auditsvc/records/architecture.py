@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 
 from auditsvc.records.base import Name, Record, TaskName, Value
 
-Layout = Literal["boxes", "yolo", "yolo-objectness", "ctc", "ctc-channels"]
+Layout = Literal["boxes", "yolo", "yolo-objectness", "grid", "ctc", "ctc-channels"]
 
 LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
-    "detection": ("boxes", "yolo", "yolo-objectness"),
-    "tracking": ("boxes", "yolo", "yolo-objectness"),
+    "detection": ("boxes", "yolo", "yolo-objectness", "grid"),
+    "tracking": ("boxes", "yolo", "yolo-objectness", "grid"),
     "ocr": ("ctc", "ctc-channels"),
 }
 """The layouts of each task, the plain one first; other tasks have none to choose."""
@@ -30,8 +30,9 @@ class Decoding(Value):
 
     ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``:
     (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
-    a confidence that there is anything, which multiplies the others.  ``ctc``: (N, T, C + 1); ``ctc-channels``:
-    (N, C + 1, T).
+    a confidence that there is anything, which multiplies them.  ``grid``: (N, 5 + C, H, W), FastestDet's head; for
+    each cell the confidence that there is anything, centre and size before tanh and sigmoid, then confidences.
+    ``ctc``: (N, T, C + 1); ``ctc-channels``: (N, C + 1, T).
     ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
     position of the blank among the characters.
     """

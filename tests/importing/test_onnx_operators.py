@@ -144,6 +144,16 @@ def test_a_batch_size_that_is_written_into_the_graph_is_made_free(tmp_path: Path
     assert torch.equal(network(IMAGES), torch.from_numpy(wanted))
 
 
+def test_shuffled_channels_of_a_fixed_batch_are_made_free(tmp_path: Path) -> None:
+    """As ShuffleNet has it: the batch is joined with the channels, and halves are taken of a first dimension."""
+    nodes = [node("Conv", "x", "w", out="c"), node("Reshape", "c", "joined", out="j"),
+             node("Transpose", "j", out="t", perm=[1, 0, 2]), node("Reshape", "t", "halves", out="h"),
+             node("Gather", "h", "second", axis=0)]  # fmt: skip
+    stored = {"w": WEIGHT, "joined": np.array([2, 2, 36]), "halves": np.array([2, -1, 2, 6, 6]), "second": np.array(1)}
+    network, wanted = converted(shaped(nodes, stored, 17, [1, 3, 8, 8]), tmp_path)
+    assert torch.allclose(network(IMAGES), torch.from_numpy(wanted), atol=1e-5)
+
+
 def test_every_operator_without_a_layer_is_named_with_its_nodes_and_what_works(tmp_path: Path) -> None:
     nodes = [node("Det", "x", out="d", name="head/Det"), node("Det", "x", out="e"), node("Add", "d", "e", out="s"),
              node("NonZero", "s", out="a", name="mask/NonZero"), node("Cast", "a", to=1)]  # fmt: skip

@@ -119,6 +119,7 @@ def heads(shape: list[int], image: list[int | str]) -> bytes:
     [
         ("detection", [9, 6], None), ("detection", [6, 9], Decoding(layout="yolo")),
         ("tracking", [9, 7], Decoding(layout="yolo-objectness")), ("ocr", [9, 3], None),
+        ("detection", [7, 4, 5], Decoding(layout="grid")),
         ("ocr", [3, 9], Decoding(layout="ctc-channels")), ("segmentation", [2, 8, 8], None),
         ("segmentation", [1, 8, 8], None),
     ],

@@ -30,6 +30,15 @@ def test_objectness_multiplies_the_classes():
     torch.testing.assert_close(found[0, 0, 4:], torch.tensor([0.4, 0.1]))
 
 
+def test_a_cell_of_a_grid_has_its_centre_near_its_corner():
+    cells = torch.zeros(1, 7, 2, 4)
+    down, height = torch.atanh(torch.tensor(0.5)), torch.logit(torch.tensor(0.25))
+    cells[0, :, 1, 2] = torch.tensor([0.5, 0.0, down, 0.0, height, 0.9, 0.1])
+    found = decoded(cells, card("detection", ("a", "b"), Decoding(layout="grid")))[0, 6]
+    sure = [0.5**0.6 * 0.9**0.4, 0.5**0.6 * 0.1**0.4]
+    torch.testing.assert_close(found, torch.tensor([0.25, 0.625, 0.75, 0.875, *sure]))
+
+
 def test_the_operating_point_is_moved_to_one_half_and_the_order_stays():
     sure = torch.linspace(0.01, 0.99, 50)
     rows = torch.cat((torch.zeros(1, 50, 4), sure[None, :, None]), dim=2)
