@@ -39,7 +39,7 @@ def gate(
 
     ctx = context_for(store)
     check_log(ctx).require()
-    answer = with_content(ctx, query_gate(ctx.ledger, model, version, policy))
+    answer = with_content(ctx, query_gate(ctx.ledger, model, version, policy, at=ctx.clock.now()))
     if json:
         print_json(answer)
     else:

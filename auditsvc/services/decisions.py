@@ -36,7 +36,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.eligibility import Incumbent
 from auditsvc.services.holdout import holdout_uses, record_holdout_use
-from auditsvc.services.release import attest_rejection
+from auditsvc.services.release import attest_rejection, waived_by
 from auditsvc.services.terms import binding_terms, require_binding
 
 
@@ -184,11 +184,15 @@ def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") 
 
     Raises:
         NotApproved: the decision does not approve, or isn't binding under the terms of the model.
-        Conflict: a newer decision supersedes this one, or the approver submitted the candidate.
+        Conflict: a newer decision supersedes this one, or the approver submitted the candidate or waived a rule.
     """
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; people can approve only a decision that approves")
     require_binding(ctx.ledger, decision)
+    if person_key(approver) in waived_by(ctx.ledger, decision):
+        raise Conflict(
+            f"{approver} waived a rule of this decision and can't approve it: another person must approve it"
+        )
     known = [item for item in ctx.ledger.find(Approval, decision.digest) if item.approver == approver]
     if known:
         return known[0]
@@ -203,12 +207,16 @@ def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") 
     return approval
 
 
+MAX_WAIVER_DAYS = 366
+"""How long a waiver can hold: a person takes responsibility again at least once a year."""
+
+
 def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str, until: datetime.date) -> Waiver:
     """Waive one open rule of one candidate until a date, in a named person's name.
 
     Raises:
         InvalidInput: no such open rule in the decision (a waiver that matches nothing), a rule that can't be
-            waived, or a day in the past.
+            waived, or a day in the past or too far ahead.
         Conflict: the person submitted the candidate.
     """
     now = ctx.clock.now()
@@ -220,6 +228,8 @@ def waive(ctx: Context, decision: Decision, rule: str, person: str, reason: str,
         raise InvalidInput(f"the policy {decision.policy_name} does not allow waiving the rule {rule}")
     if until < now.date():
         raise InvalidInput(f"a waiver until {until} would be over already")
+    if until > now.date() + datetime.timedelta(days=MAX_WAIVER_DAYS):
+        raise InvalidInput(f"a waiver until {until} is too long: at most {MAX_WAIVER_DAYS} days from today")
     if any(
         person_key(item.submitter) == person_key(person) for item in ctx.ledger.find(Submission, decision.candidate)
     ):

@@ -16,12 +16,14 @@ from auditsvc.records import (
     Decision,
     Digest,
     Moment,
+    Policy,
     RegistryFinding,
     Release,
     ReleaseTerms,
     Revocation,
     Submission,
     Value,
+    Waiver,
 )
 from auditsvc.services.terms import audited_data, binding_terms, open_alarm, satisfied_by
 
@@ -56,16 +58,38 @@ class GateAnswer(Value):
         return EXIT_CODES[self.answer]
 
 
-def query_gate(ledger: Ledger, model: str, version: str, policy: str | None = None) -> GateAnswer:
+def query_gate(
+    ledger: Ledger, model: str, version: str, policy: str | None = None, *, at: Moment | None = None
+) -> GateAnswer:
     """Whether this version may be used: only if it is released under the terms of its model, and not revoked.
 
-    ``policy`` is a policy's name or digest that the answer must rest on.
+    ``policy`` is a policy's name or digest that the answer must rest on.  At the time ``at`` every waiver must hold,
+    and evidence that is older than its policy counts it for is mentioned; without a time neither is judged.
 
     Raises:
         NotFound: this version was never submitted.
     """
     with ledger.snapshot() as view:
-        return _asked(view, model, version, policy)
+        answer = _asked(view, model, version, policy)
+        return answer if at is None else _as_of(view, answer, at)
+
+
+def _as_of(view: View, answer: GateAnswer, at: Moment) -> GateAnswer:
+    """The answer at this time: a release whose waiver ended is not approved; old evidence asks for a review."""
+    if answer.answer != "approved" or answer.decision is None:
+        return answer
+    decision = view.get(Decision, answer.decision)
+    waivers = (view.get(Waiver, digest) for digest in decision.waivers)
+    ended = tuple(
+        f"the waiver of {one.rule} by {one.person} ended on {one.until}" for one in waivers if one.until < at.date()
+    )
+    if ended:
+        return answer.model_copy(update={"answer": "inconclusive", "reasons": ended})
+    age, most = (at - decision.at).days, view.get(Policy, decision.policy).max_age_days
+    if age <= most:
+        return answer
+    old = f"the decision is {age} days old and its policy counts evidence for {most} days: audit it again"
+    return answer.model_copy(update={"review": "; ".join(filter(None, (answer.review, old)))})
 
 
 def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnswer:

@@ -9,14 +9,27 @@ signature; its summary attestation says ``FAILED``, so no tool can mistake it fo
 
 from __future__ import annotations
 
+import datetime
 from contextlib import suppress
 from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound, Unavailable
-from auditsvc.ports import Context
-from auditsvc.provenance import sign_rejection, sign_release
+from auditsvc.ports import Context, Ledger
+from auditsvc.provenance import ReleaseInputs, sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
-from auditsvc.records import Approval, Candidate, Decision, Digest, Release, Revocation, Submission, digest_of
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Digest,
+    Moment,
+    Release,
+    Revocation,
+    Submission,
+    Waiver,
+    digest_of,
+    person_key,
+)
 from auditsvc.records.decision import missing_consent
 from auditsvc.services.alias import clear_alias, set_alias
 from auditsvc.services.log_check import check_log
@@ -75,12 +88,17 @@ def _held_in(folder: Path) -> Digest | None:
     return None
 
 
+def waived_by(ledger: Ledger, decision: Decision) -> frozenset[str]:
+    """The keys of the people who waived a rule of this decision: they don't count as its approvers."""
+    return frozenset(person_key(ledger.get(Waiver, digest).person) for digest in decision.waivers)
+
+
 def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     """Seal an approved candidate and move the alias to it.
 
     Raises:
-        NotApproved: the decision does not approve or isn't binding under the terms of the model, or too few other
-            people approved.
+        NotApproved: the decision does not approve or isn't binding under the terms of the model, its evidence is too
+            old, a waiver ended, or too few other people approved.
         Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
             what it has published.
         LogMismatch: the ledger does not follow from its log.
@@ -95,7 +113,8 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         raise NotApproved(f"the decision is {decision.outcome}; only a decision that approves can be released")
     terms = require_binding(ctx.ledger, decision)
     given = ctx.ledger.find(Approval, decision.digest)
-    lacking = missing_consent(terms, (one.approver for one in given))
+    waived = waived_by(ctx.ledger, decision)
+    lacking = missing_consent(terms, (one.approver for one in given if person_key(one.approver) not in waived))
     if lacking:
         raise NotApproved(f"{'; '.join(lacking)}; who submitted ({submission.submitter}) can't approve")
     folder = release_folder(ctx, submission, decision.digest)
@@ -105,11 +124,20 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     services = signing_services_of(ctx)
     check_log(ctx).require()
     sealing = release_inputs(ctx, submission, candidate, decision)
+    if not ctx.ledger.find(Release, decision.digest):
+        _require_recent(sealing, ctx.clock.now())
     sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
     ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
     set_alias(ctx, submission.model, submission.version, sealed.digest)
     return sealed
+
+
+def _require_recent(inputs: ReleaseInputs, at: Moment) -> None:
+    """Refuse a first release on evidence that its policy does not count any more.  Raises ``NotApproved``."""
+    age, most = at - min(run.finished for run in inputs.evidence), inputs.policy.max_age_days
+    if age > datetime.timedelta(days=most):
+        raise NotApproved(f"its evidence is {age.days} days old; the policy counts it for {most}: audit it again")
 
 
 def _submission(ctx: Context, candidate: Candidate) -> Submission:

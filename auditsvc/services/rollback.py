@@ -44,7 +44,7 @@ def roll_back(
     started = time.monotonic()
     found = alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
     target = _target(model, version, found, ctx.ledger)
-    answer = query_gate(ctx.ledger, model, target.version)
+    answer = query_gate(ctx.ledger, model, target.version, at=ctx.clock.now())
     if answer.answer != "approved":
         raise NotApproved(f"{model} version {target.version} is {answer.answer}: {'; '.join(answer.reasons)}")
     _verified(ctx, target)

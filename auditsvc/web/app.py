@@ -75,7 +75,7 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
         ctx=ctx,
         jobs=open_jobs(settings, project),
         access=access or TokenStore(scoped.service_db, ctx.clock),
-        answers=GateCache(ctx.ledger, scoped.ledger_file),
+        answers=GateCache(ctx.ledger, scoped.ledger_file, clock=ctx.clock),
         local=is_loopback(host),
         hosts=frozenset(),
         put_back=settings.restore_alias,

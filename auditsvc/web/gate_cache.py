@@ -8,10 +8,12 @@ Whether the ledger changed is checked for every request, in microseconds: SQLite
 (``PRAGMA data_version``); other databases are asked for the size of the log.  The cache is cleared if a new log entry
 can change a response, so a response is never older than the last commit: a revocation by any process takes effect at
 the next request.  A commit without a new log entry is none of ours: the ledger is compared with its log again at once.
+Waivers end with a day, so no answer is kept for longer than one.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import sqlite3
 from collections import OrderedDict
@@ -38,7 +40,8 @@ from auditsvc.records.log_event import decode_event
 from auditsvc.services.gate_query import query_gate
 
 if TYPE_CHECKING:
-    from auditsvc.ports import LoggedLedger
+    from auditsvc.ports import Clock, LoggedLedger
+    from auditsvc.records import Moment
 
 _KINDS = (Submission, Decision, Policy, Approval, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding)
 CHANGING = frozenset(kind.event for kind in _KINDS)
@@ -64,9 +67,12 @@ class CachedAnswer:
 class GateCache:
     """Asks the ledger, or its own memory.  Used from the event loop only."""
 
-    def __init__(self, ledger: LoggedLedger, database: Path | None, remembered: int = REMEMBERED) -> None:
-        """``database`` is the ledger's SQLite file, where it is one."""
-        self._ledger, self._limit = ledger, remembered
+    def __init__(
+        self, ledger: LoggedLedger, database: Path | None, remembered: int = REMEMBERED, clock: Clock | None = None
+    ) -> None:
+        """``database`` is the ledger's SQLite file, where it is one; without ``clock`` no waiver ends."""
+        self._ledger, self._limit, self._clock = ledger, remembered, clock
+        self._day: datetime.date | None = None
         self._watch = sqlite3.connect(database, isolation_level=None, check_same_thread=False) if database else None
         self._threads = CapacityLimiter(AT_ONCE)
         self._commits: int | None = None
@@ -92,6 +98,10 @@ class GateCache:
             Unavailable: the ledger can't be read.
         """
         question = (model, version, policy)
+        at = self._clock.now() if self._clock else None
+        if at is not None and at.date() != self._day:
+            self._day = at.date()
+            self._found.clear()
         await self._forget_what_changed()
         known = self._found.get(question)
         if known is not None:
@@ -99,9 +109,9 @@ class GateCache:
             return known
         size = self._size
         if self._watch:
-            answered = _asked(self._ledger, question)
+            answered = _asked(self._ledger, question, at)
         else:
-            answered = await run_sync(_asked, self._ledger, question, limiter=self._threads)
+            answered = await run_sync(_asked, self._ledger, question, at, limiter=self._threads)
         if size == self._size:
             self._found[question] = answered
             if len(self._found) > self._limit:
@@ -138,6 +148,6 @@ def _changes(leaf: bytes) -> bool:
     return event is not None and event["type"] in CHANGING
 
 
-def _asked(ledger: LoggedLedger, question: Question) -> CachedAnswer:
-    body = query_gate(ledger, *question).model_dump_json(exclude_none=True).encode()
+def _asked(ledger: LoggedLedger, question: Question, at: Moment | None) -> CachedAnswer:
+    body = query_gate(ledger, *question, at=at).model_dump_json(exclude_none=True).encode()
     return CachedAnswer(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

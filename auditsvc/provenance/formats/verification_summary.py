@@ -58,6 +58,10 @@ class ApprovalEntry(Value):
     at: Moment
 
 
+CLOCK_SKEW = datetime.timedelta(minutes=5)
+"""How far the clocks of signer and verifier may differ."""
+
+
 class AppliedWaiver(Value):
     """One waiver: the rule, the person who takes responsibility, the reason, the last day."""
 
@@ -151,10 +155,28 @@ class Summary(Value):
             raise Fault("NOT_PASSED", "the decision was not to release")
 
     def check_approvals(self) -> None:
-        """Enough people approved, and the submitter is not one of them.  Raises ``Fault`` (``APPROVALS``)."""
-        people = {person_key(entry.approver) for entry in self.release.approvals}
+        """Enough people approved who neither submitted it nor waived a rule.  Raises ``Fault`` (``APPROVALS``)."""
+        waived = {person_key(waiver.person) for waiver in self.release.waivers}
+        people = {person_key(entry.approver) for entry in self.release.approvals} - waived
         needed = max(1, int(self.release.approvals_needed))
         if person_key(self.release.submitter) in people:
             raise Fault("APPROVALS", f"{self.release.submitter} submitted and approved")
         if len(people) < needed:
-            raise Fault("APPROVALS", f"{len(people)} people approved; {needed} must")
+            but = " (who waived a rule doesn't count)" if waived else ""
+            raise Fault("APPROVALS", f"{len(people)} people approved; {needed} must{but}")
+
+    def check_time(self, at: Moment) -> str:
+        """It was signed before this time, and every waiver holds then; the detail of the step.
+
+        Raises:
+            Fault: ``NOT_YET_SIGNED`` or ``WAIVER_ENDED``.
+        """
+        signed = self.release.signed_at
+        if at < signed - CLOCK_SKEW:
+            raise Fault("NOT_YET_SIGNED", f"it was signed at {signed.isoformat()}, after the time of this verification")
+        ended = [one for one in self.release.waivers if one.until < at.date()]
+        if ended:
+            words = "; ".join(f"of {one.rule} by {one.person} on {one.until}" for one in ended)
+            raise Fault("WAIVER_ENDED", f"a waiver that the decision needs ended: {words}")
+        last = min((one.until for one in self.release.waivers), default=None)
+        return f"signed at {signed.isoformat()}" + (f"; the first waiver ends on {last}" if last else "")

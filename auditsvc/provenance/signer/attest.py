@@ -148,7 +148,7 @@ class ReleaseInputs:
         people = {person_key(approval.approver) for approval in valid}
         if person_key(self.submitter) in people:
             yield f"{self.submitter} submitted it and cannot approve it"
-        yield from missing_consent(self.consent, people)
+        yield from missing_consent(self.consent, people - {person_key(waiver.person) for waiver in self.waivers})
         for waiver in self.waivers:
             if waiver.until < at.date():
                 yield f"the waiver of {waiver.rule} by {waiver.person} ran out on {waiver.until}"

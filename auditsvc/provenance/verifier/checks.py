@@ -15,7 +15,7 @@ from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, p
 from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.verifier.attestation import LoadedAttestation
 from auditsvc.provenance.verifier.verification_context import VerificationContext, release_of
-from auditsvc.records import Candidate, Decision, Digest, ReleaseTerms
+from auditsvc.records import Candidate, Decision, Digest, Policy, ReleaseTerms
 
 
 def check_subjects(statement: Statement, resources: Mapping[str, str]) -> None:
@@ -140,6 +140,17 @@ def check_records(summary: Summary, contents: Mapping[str, bytes], resources: Ma
     return decision
 
 
+def note_age(found: VerificationContext, decision: Decision, contents: Mapping[str, bytes]) -> None:
+    """Note a decision that is older than its own policy counts evidence for."""
+    try:
+        most = Policy.parse(contents[release_layout.POLICY]).max_age_days
+    except (InvalidInput, KeyError):
+        return  # a policy of another version of auditsvc; its digest was compared
+    age = (found.at - decision.at).days
+    if age > most:
+        found.report.note(f"The decision is {age} days old; its policy counts evidence for {most} days.")
+
+
 def check_files(found: VerificationContext) -> None:
     """The folder contains exactly the files that were signed."""
     report = found.report
@@ -169,6 +180,8 @@ def check_decision(found: VerificationContext, summary: Summary, resource: str |
     with step("approvals") as seen:
         summary.check_approvals()
         seen.detail = ", ".join(sorted({entry.approver for entry in summary.release.approvals}))
+    with step("time") as seen:
+        seen.detail = summary.check_time(found.at)
     with step("verifier") as seen:
         if summary.verifier.id not in found.attested["vsa"].key.ids:
             raise Fault("VERIFIER", f"the key may not speak for {summary.verifier.id[:100]}")
@@ -238,6 +251,8 @@ def check_statements(found: VerificationContext, summary: Summary) -> None:
     with step("records") as seen:
         decision = check_records(summary, contents, resources)
         seen.detail = f"decision {decision.digest[:23]}..., {len(decision.judgements)} judgements"
+    if decision is not None:
+        note_age(found, decision, contents)
     check_data(found, contents)
     if decision and summary.release.terms is None and decision.terms is None:
         found.report.note("No terms bound the decision: whoever audited also chose the policy and the data.")

@@ -17,7 +17,7 @@ from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.verifier.attestation import LoadedAttestation, check_logged, check_window, open_attestation
 from auditsvc.records import Moment, Release, Step, Verification, VerificationVerdict
 
-_OPEN = frozenset({"STALE_TRUST", "TRUST_ROLLBACK"})
+_OPEN = frozenset({"STALE_TRUST", "TRUST_ROLLBACK", "NOT_YET_SIGNED", "WAIVER_ENDED"})
 """Codes for too little knowledge, as opposed to a known fault."""
 
 
