@@ -1,8 +1,8 @@
 """Which images were used for what: the evaluations of a model on them, and what calibrated or trained its candidates.
 
 Images are known by the content of their pixels, so that copying them into another data set, in another order or beside
-others, changes nothing.  A data set is indexed once; its index is a record and a blob.  It imports no torch, because
-pages need it.
+others, changes nothing.  A data set is indexed once; its index is a record and a blob.  It imports no torch, and numpy
+only where digests are compared, because pages need it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, View
 from auditsvc.records import Candidate, Decision, Digest, Evidence, Policy
 from auditsvc.records.eligibility import DatasetImages, HoldoutUse, HoldoutUses, ImagesSeen, Purpose, holdout_key
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from auditsvc.datasets import Dataset
 
 
@@ -29,6 +29,8 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
     Raises:
         InvalidDataset: an image that can't be read.
     """
+    import numpy as np
+
     for known in ctx.ledger.find(DatasetImages, dataset.ref.digest):
         if ctx.blobs.has(known.digests):
             return known
@@ -50,6 +52,8 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
 
 def digests_in(ctx: Context, index: DatasetImages) -> NDArray[np.uint64]:
     """``(N,)``: the digest of each image, in the order of the data set."""
+    import numpy as np
+
     return np.frombuffer(ctx.blobs.read(index.digests), "<u8").astype(np.uint64)
 
 
@@ -85,6 +89,8 @@ def record_holdout_use(ctx: Context, candidate: Candidate, dataset: Digest) -> N
 
 def _overlaps(ctx: Context, dataset: Digest) -> dict[Digest, float]:
     """The other indexed data sets that hold some of these images: which share of these."""
+    import numpy as np
+
     own = ctx.ledger.find(DatasetImages, dataset)
     if not own:
         return {}
@@ -155,6 +161,8 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     Raises:
         InvalidInput: there are such images; it names how many, from which data set, and what they were used for.
     """
+    import numpy as np
+
     seen = [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
     if not seen:
         return
