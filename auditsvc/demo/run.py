@@ -182,6 +182,7 @@ def _set_terms(ctx: Context, parent: Parent, policy: Policy, dataset: Dataset, c
         f"{terms.approvals} approvals; "
         f"proposed by {terms.proposed_by}, confirmed by {terms.confirmed_by}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
