@@ -22,7 +22,7 @@ from auditsvc.models import CARD, Model, model_files, read_card
 from auditsvc.models.architectures import allow_architecture
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Name, Recipe, TaskName, Text, faults_of
-from auditsvc.records.architecture import InputSpec, ModelDescription
+from auditsvc.records.architecture import Decoding, InputSpec, ModelDescription, Preprocessing, Resize
 from auditsvc.resources import resource_dir
 from auditsvc.services.candidates import admit, prune_candidate, register_parent, submit
 from auditsvc.services.inspection import Preview, preview, propose_preprocessing
@@ -96,6 +96,14 @@ class AuditFile(BaseModel):
         return {name: getattr(self, name) for name in ("model", "source", "licence", "intended_use", "not_for")}
 
 
+FIELDS = tuple(
+    name
+    for kind in (AuditFile, ModelPlace, Preprocessing, Resize, InputSpec, Decoding, Recipe)
+    for name in kind.model_fields
+)
+"""Every field that the file may have, for the one that was probably meant."""
+
+
 def read_audit_file(path: Path) -> AuditFile:
     """The audit of this file.
 
@@ -117,7 +125,7 @@ def read_audit_file(path: Path) -> AuditFile:
     try:
         return AuditFile.model_validate(fields)
     except ValidationError as error:
-        raise InvalidInput(f"{path} can't be used", faults_of(error)) from error
+        raise InvalidInput(f"{path} can't be used", faults_of(error, FIELDS)) from error
 
 
 def audit_of(fields: Mapping[str, Any], described: ModelDescription) -> AuditFile:
@@ -133,7 +141,7 @@ def audit_of(fields: Mapping[str, Any], described: ModelDescription) -> AuditFil
     try:
         found = AuditFile.model_validate(dict(fields))
     except ValidationError as error:
-        raise InvalidInput("this can't be audited", faults_of(error)) from error
+        raise InvalidInput("this can't be audited", faults_of(error, FIELDS)) from error
     return found.model_copy(update={"describe": described.over(found.describe)})
 
 
