@@ -13,7 +13,7 @@ from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from auditsvc.datasets.image_dataset import Column
-    from auditsvc.services.power import SlicePower
+    from auditsvc.services.power import Chance, SlicePower
 
 PolicyArgument = Annotated[str, typer.Argument(help="A policy file, or a shipped one by name.")]
 
@@ -30,10 +30,11 @@ def policy_plan(
     json: Json = False,
 ) -> None:
     """How many images each rule needs on each slice.  Exit code 3 if the policy could not approve anything."""
+    from auditsvc.datasets import Slices
     from auditsvc.datasets.readers import DatasetReaders
     from auditsvc.records import OVERALL
     from auditsvc.services.policies import resolve_policy, slice_dataset
-    from auditsvc.services.power import plan, slice_sizes
+    from auditsvc.services.power import chance_of_approval, plan, slice_sizes
 
     if (data is None) == (images is None):
         raise InvalidInput("say what to plan for: --data FOLDER or --images N")
@@ -42,19 +43,23 @@ def policy_plan(
     if data is not None:
         dataset = DatasetReaders().open(data)
         columns = getattr(dataset, "columns", ())
-        sizes = slice_sizes(slice_dataset(found, dataset))
+        sliced = slice_dataset(found, dataset)
+        sizes, slices = slice_sizes(sliced), sliced.slices
     else:
-        sizes = {OVERALL: images or 0}
+        sizes, slices = {OVERALL: images or 0}, Slices(images or 0, ())
     lines = plan(found, sizes, changing=changing, power=power)
+    chance = chance_of_approval(found, slices, changing=changing, power=power)
     if json:
         described = {"columns": [column.model_dump() for column in columns]} if columns else {}
         print_json(
             {"plan": [line.model_dump() for line in lines], "decidable": not any(x.cannot_approve for x in lines)}
+            | {"chance": chance.model_dump()}
             | described
         )
     else:
         _print_columns(columns)
         _print_plan(lines)
+        _print_chance(chance)
     raise typer.Exit(3 if any(line.cannot_approve for line in lines) else 0)
 
 
@@ -78,6 +83,22 @@ def _print_plan(lines: tuple[SlicePower, ...]) -> None:
     for line in lines:
         if line.cannot_approve:
             print(f"can't be decided: {line.rule} on {line.slice}")
+
+
+def _print_chance(chance: Chance) -> None:
+    """What the whole policy does with a candidate that loses nothing, and what would make it likely to pass."""
+    print(
+        f"a candidate that loses nothing and changes {chance.changing:.0%} of its answers is approved by the whole "
+        f"policy with a chance of {chance.chance:.0%} ({chance.low:.0%} to {chance.high:.0%}; "
+        f"{chance.runs} simulated audits)"
+    )
+    for name, share in chance.weakest:
+        print(f"  {share:.0%} of the audits could not show every rule on {name}")
+    if chance.more:
+        named = ", ".join(f"{count} of {name}" for name, count in chance.more.items())
+        print(f"  more images make it {chance.with_more:.0%}: {named}")
+    if chance.assumed:
+        print(f"  not simulated, assumed to hold: {', '.join(chance.assumed)}")
 
 
 @policy_app.command("dry-run")

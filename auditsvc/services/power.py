@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditsvc.checks import check_named
-from auditsvc.datasets import Dataset, Slices
+from auditsvc.datasets import Dataset, SliceColumn, Slices
 from auditsvc.datasets.image_properties import properties_of
 from auditsvc.datasets.slicing import ReslicedDataset, apply_slicing, class_column
+from auditsvc.evaluation import Check, wilson
+from auditsvc.evaluation.paired import Sample, levels, losses
 from auditsvc.records import OVERALL, Metric, Policy, Rule, Slicing, Value, matches, metric_of
 from auditsvc.records.messages import reach_of_loss
 
@@ -151,3 +155,157 @@ def undersized_slices(policy: Policy, dataset: Dataset) -> tuple[str, ...]:
         for line in plan(policy, slice_sizes(dataset))
         if line.cannot_approve
     )
+
+
+RUNS = 200
+"""Simulated audits: a chance of 80 % is known to about 5 points either way."""
+
+
+class Chance(Value):
+    """How likely a policy approves a candidate that loses nothing, with the ends of its interval (one-sided 5 %).
+
+    ``weakest`` are the slices on which most simulated audits could not show a rule, with their share.  ``more`` are the
+    images to add by slice, and ``with_more`` the chance with them.  ``assumed`` are rules that no simulation covers.
+    """
+
+    chance: float
+    low: float
+    high: float
+    runs: int
+    changing: float
+    weakest: tuple[tuple[str, float], ...] = ()
+    more: dict[str, int] = {}
+    with_more: float | None = None
+    assumed: tuple[str, ...] = ()
+
+
+def chance_of_approval(
+    policy: Policy, slices: Slices, *, changing: float = 0.05, power: float = 0.8, runs: int = RUNS, seed: int = 0
+) -> Chance:
+    """The chance that the whole policy approves a first candidate that changes answers and loses none on balance.
+
+    In every run, under every condition, a share ``changing`` of the images changes its answer, half of them to right
+    and half to wrong, independently of other conditions; graded scores, which change by less, do better than that.  A
+    score that a rule bounds is half-way between the limit and 1.  The intervals are those of the audit, clusters too.
+    """
+    rng = np.random.default_rng(seed)
+    held, assumed = _simulated(policy, slices, changing, runs, rng)
+    approved = np.logical_and.reduce([np.ones(runs, bool), *held.values()])
+    ends = wilson(approved.sum(), runs, 0.05)
+    failing = {name: 1 - np.logical_and.reduce([all_held for (_, one), all_held in held.items() if one == name]).mean()
+               for _, name in held}  # fmt: skip
+    weakest = sorted(((name, float(share)) for name, share in failing.items() if share), key=lambda one: -one[1])
+    found = Chance(chance=float(approved.mean()), low=float(ends.low), high=float(ends.high), runs=runs,
+                   changing=changing, weakest=tuple(weakest[:5]), assumed=assumed)  # fmt: skip
+    more = {} if found.chance >= power else _missing(policy, slices, held, changing, power)
+    for _ in range(3 if more else 0):
+        tried, _assumed = _simulated(policy, _with_more(slices, more, rng), changing, runs, rng)
+        reached = float(np.logical_and.reduce(list(tried.values())).mean())
+        found = found.model_copy(update={"more": more, "with_more": reached})
+        if reached >= power:
+            break
+        more = {name: math.ceil(1.3 * count) for name, count in more.items()}
+    return found
+
+
+Held = dict[tuple[str, str], NDArray[np.bool_]]
+"""For each blocking rule and slice whether it was shown to hold, in every run."""
+
+
+def _simulated(
+    policy: Policy, slices: Slices, changing: float, runs: int, rng: np.random.Generator
+) -> tuple[Held, tuple[str, ...]]:
+    sizes = dict(zip(slices.names, slices.sums(np.ones(slices.images)).astype(int).tolist(), strict=True))
+    lines = [line for line in plan(policy, sizes) if line.severity == "block"]
+    rules, held, assumed = {rule.rule: rule for rule in policy.rules}, Held(), []
+    for rule in policy.rules:
+        names = [line.slice for line in lines if line.rule == rule.rule]
+        check = check_named(rule.check, policy.checks[rule.check])
+        metrics = [metric for metric in check.metrics() if matches(rule.metric, metric.id)]
+        measured = [one for one in metrics if one.condition and one.role in ("loss", "score") and one.plannable]
+        if names and (len(measured) < len(metrics) or rule.of):
+            assumed.append(rule.rule)
+            continue
+        for metric in measured if names else ():
+            tried = min(slices.images, _limit_of(check, metric) or slices.images)
+            places = np.sort(rng.permutation(slices.images)[:tried])
+            shown = _shown(rules[rule.rule], metric, _repeated(slices, places, runs), policy.level, changing, rng)
+            ends = _by_slice(shown, slices, runs)
+            for line in lines:
+                if line.rule == rule.rule:
+                    holds = ends[line.slice] if line.state != "too few" else np.zeros(runs, bool)
+                    held[rule.rule, line.slice] = held.get((rule.rule, line.slice), np.ones(runs, bool)) & holds
+    return held, tuple(assumed)
+
+
+def _shown(
+    rule: Rule, metric: Metric, slices: Slices, level: float, changing: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """``(S,)``: whether the rule is shown to hold on each slice of the repeated data set."""
+    drawn = rng.random(slices.images, np.float32)
+    if metric.role == "loss":
+        change = (drawn < changing / 2).astype(np.int8) - (drawn > 1 - changing / 2)
+        return np.asarray(losses(Sample(change, slices, None), level).high <= rule.limit)
+    right = (drawn < (1 + rule.limit) / 2).astype(np.int8)
+    return np.asarray(levels(Sample(right, slices, None), level).low >= rule.limit)
+
+
+def _repeated(slices: Slices, places: NDArray[np.int64], runs: int) -> Slices:
+    """These images once for each run, each run in slices and clusters of its own."""
+    run = np.repeat(np.arange(runs), len(places)).astype(np.int32)
+    columns = [SliceColumn("run", tuple(map(str, range(runs))), run)]
+    for number, column in enumerate(slices.columns):
+        codes, width = np.tile(column.codes[places], runs), len(column.labels)
+        labels = tuple(map(str, range(runs * width)))
+        columns.append(SliceColumn(str(number), labels, np.where(codes >= 0, run * width + codes, -1).astype(np.int32)))
+    clusters = slices.clusters
+    if clusters is not None:
+        clusters = np.tile(clusters[places], runs) + run.astype(np.int64) * (int(clusters.max()) + 1)
+    return Slices(len(run), tuple(columns), clusters)
+
+
+def _by_slice(values: NDArray[np.bool_], slices: Slices, runs: int) -> dict[str, NDArray[np.bool_]]:
+    """For each slice the values of every run, from those of the repeated data set."""
+    found, start = {OVERALL: values[1 : runs + 1]}, runs + 1
+    for column in slices.columns:
+        width = len(column.labels)
+        block = values[start : start + runs * width].reshape(runs, width)
+        found |= {name: block[:, place] for place, name in enumerate(column.names)}
+        start += runs * width
+    return found
+
+
+def _missing(policy: Policy, slices: Slices, held: Held, changing: float, power: float) -> dict[str, int]:
+    """The images to add to each slice so that what fails now is shown with this power; those of ``overall`` last."""
+    failing = {key for key, runs in held.items() if runs.mean() < power ** (1 / len(held))}
+    each = power ** (1 / max(len({name for _, name in failing}), 1))
+    sizes = dict(zip(slices.names, slices.sums(np.ones(slices.images)).astype(int).tolist(), strict=True))
+    wanted: dict[str, int] = {}
+    for line in plan(policy, sizes, changing=changing, power=each):
+        rule = next(one for one in policy.rules if one.rule == line.rule)
+        limited = _limit_of(check_named(rule.check, policy.checks[rule.check]), _metric(policy, rule))
+        known = line.slice in sizes and line.n_for_power is not None
+        if (line.rule, line.slice) in failing and known and limited is None:
+            wanted[line.slice] = max(wanted.get(line.slice, 0), line.n_for_power or 0, line.min_images)
+    more = {name: count - sizes[name] for name, count in wanted.items() if count > sizes[name] and name != OVERALL}
+    rest = wanted.get(OVERALL, 0) - sizes[OVERALL] - sum(more.values())
+    return more | ({OVERALL: rest} if rest > 0 else {})
+
+
+def _limit_of(check: Check, metric: Metric) -> int | None:
+    """How many images an attack tries at most; None for conditions under which all are tried."""
+    return None if metric.condition in check.disturbances() else getattr(check, "images", None)
+
+
+def _with_more(slices: Slices, more: Mapping[str, int], rng: np.random.Generator) -> Slices:
+    """The data set with more images of these slices, like those that there are and independent of them."""
+    members = {name: np.flatnonzero(column.codes == code) for column in slices.columns
+               for code, name in enumerate(column.names)} | {OVERALL: np.arange(slices.images)}  # fmt: skip
+    added = [rng.choice(members[name], count) for name, count in more.items() if len(members[name])]
+    places = np.concatenate([np.arange(slices.images), *added])
+    columns = tuple(replace(column, codes=column.codes[places]) for column in slices.columns)
+    clusters = slices.clusters
+    if clusters is not None:
+        extra = int(clusters.max()) + 1 + np.arange(len(places) - slices.images)
+        clusters = np.concatenate([clusters, extra])
+    return Slices(len(places), columns, clusters)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from auditsvc.datasets import SliceColumn, Slices
 from auditsvc.evaluation import tango, wilson
 from auditsvc.records import EACH, OVERALL, Slicing
-from auditsvc.services.power import plan, slice_sizes, undersized_slices, with_policy_slices
+from auditsvc.services.policies import read_policy
+from auditsvc.services.power import chance_of_approval, plan, slice_sizes, undersized_slices, with_policy_slices
+from tests.bench.resubmission import power_first_try
 from tests.fakes.models import grey_dataset
 from tests.gate.sample import a_policy, a_rule
 
@@ -92,3 +95,45 @@ def test_a_share_that_may_be_small_at_most_is_planned_as_the_gate_will_judge_it(
     for images, met in ((line.min_n, True), (line.min_n - 2, False)):
         assert (float(wilson(0, images, 0.05).high) <= 0.02) is met
     assert line.n_for_power > line.min_n
+
+
+def two_groups(images, clusters=None):
+    codes = (np.arange(images) % 2).astype(np.int32)
+    return Slices(images, (SliceColumn("kind", ("a", "b"), codes),), clusters)
+
+
+def test_the_chance_of_the_whole_policy_falls_with_images_rules_and_changes():
+    each = a_rule(slices="each")
+    many = chance_of_approval(a_policy(each), two_groups(2000), runs=60)
+    few = chance_of_approval(a_policy(each), two_groups(200), runs=60)
+    still = chance_of_approval(a_policy(each), two_groups(200), runs=60, changing=0.01)
+    assert (many.chance, many.more, many.with_more) == (1.0, {}, None)
+    assert few.low <= few.chance < 0.5 < still.chance and few.chance < few.high
+    assert {name for name, _ in few.weakest} == {"kind=a", "kind=b"} == set(few.more)
+    assert few.with_more >= 0.8
+    assert chance_of_approval(a_policy(each), two_groups(60), runs=20, power=0.8).chance == 0
+
+
+def test_the_chance_follows_the_interval_of_the_audit():
+    """One rule, no slice: the share of simulated audits equals the power of Tango's interval."""
+    rng = np.random.default_rng(1)
+    drawn = rng.multinomial(300, [0.025, 0.025, 0.95], size=20_000)
+    truth = float((tango(drawn[:, 0], drawn[:, 1], 300, 0.05).high <= 0.05).mean())
+    found = chance_of_approval(a_policy(), Slices(300, ()), runs=1000)
+    assert abs(found.chance - truth) < 0.03
+
+
+def test_clusters_and_spent_alpha_lower_the_chance_and_other_metrics_are_assumed():
+    slices = two_groups(400)
+    plain = chance_of_approval(a_policy(), slices, runs=200, changing=0.1).chance
+    spent = chance_of_approval(a_policy(max_evaluations=20), slices, runs=200, changing=0.1).chance
+    alike = chance_of_approval(a_policy(), two_groups(400, np.arange(400) // 8), runs=50, changing=0.1).chance
+    assert alike < plain > spent
+    mark = a_rule(rule="mark", reading="watermark/log10_p", at_most=-12)
+    assert chance_of_approval(a_policy(a_rule(), mark), slices, runs=20).assumed == ("mark",)
+
+
+def test_small_data_can_approve_500_images_and_standard_keeps_its_first_try():
+    groups = SliceColumn("g", ("a", "b", "c"), (np.arange(500) % 3).astype(np.int32))
+    assert chance_of_approval(read_policy("small-data"), Slices(500, (groups,)), changing=0.02, runs=60).chance > 0.9
+    assert power_first_try(images=1000, runs=20) >= 0.9
