@@ -414,6 +414,7 @@ def run_attacks(base: Path, names: tuple[str, ...] = ()) -> dict[str, Any]:
             except (RuntimeError, LookupError, ValueError, AuditError):
                 traceback.print_exc()
                 refused = False
+        print(f"{name}: {'refused' if refused else 'THROUGH'}", file=sys.stderr, flush=True)
         if not refused:
             through.append(name)
     return {"attacks": len(tried), "refused": len(tried) - len(through), "through": through}
