@@ -127,6 +127,8 @@ def _min_n(rule: Rule, metric: Metric, alpha: float) -> int | None:
     z = NormalDist().inv_cdf(1 - alpha)
     if not metric.plannable or not 0 < rule.limit < 1:
         return None
+    if metric.role == "loss" and rule.at_most is not None:  # the rule of three, as in ``evaluation.paired.losses``
+        return math.ceil(math.log(alpha) / math.log1p(-rule.at_most))
     if metric.better == "lower" and rule.at_most is not None:
         return math.ceil(z * z * (1 - rule.at_most) / rule.at_most)
     if metric.better == "higher" and rule.at_least is not None:
