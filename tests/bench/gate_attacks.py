@@ -8,6 +8,7 @@ Write access to the database and to the model registry counts as inside the team
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import datetime
@@ -371,13 +372,11 @@ def one_admin_makes_everybody(inside: Inside) -> bool:
 @attack
 def placeholders_in_signed_statements(inside: Inside) -> bool:
     """What is signed names addresses that nobody owns."""
-    attest = next((inside.store / "releases" / MODEL).glob("*/attest"))
-    signed = b"".join(path.read_bytes() for path in attest.glob("*.json"))
-    import base64
-
-    payloads = [base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])
-                for path in attest.glob("*.sigstore.json")]  # fmt: skip
-    return b"auditsvc.example" not in b"".join((signed, *payloads))
+    payloads = [
+        base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])
+        for path in (inside.store / "releases" / MODEL).rglob("*.sigstore.json")
+    ]
+    return bool(payloads) and b"auditsvc.example" not in b"".join(payloads)
 
 
 def build(folder: Path) -> Inside:
