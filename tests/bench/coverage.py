@@ -19,7 +19,7 @@ from auditsvc.datasets.dataset import SliceColumn, Slices
 from auditsvc.evaluation.intervals import Units, bootstrap_weights, bounded_mean
 from auditsvc.evaluation.metrics.reliability import Binned, change_interval
 from auditsvc.evaluation.paired import FEWEST_CLUSTERS, Sample, losses
-from tests.bench.resubmission import resubmission_50
+from tests.bench.resubmission import power_first_try, resubmission_50
 
 ALPHA, SEED = 0.05, 20261130
 IMAGES = (20, 50, 59, 75, 100, 125, 200, 300, 500, 1000)
@@ -103,16 +103,6 @@ def calibration(runs: int = 300, draws: int = 300, off: float = 0.03) -> Falses:
             missed += float(change_interval(bootstrap_weights(images, None, draws, rng), ALPHA, own, dense).high) < off
         found[(float(images),)] = missed / runs
     return found
-
-
-def power_first_try(runs: int = 400, slices: int = 12, images: int = 1000, changing: float = 0.02) -> float:
-    """How often a candidate that loses nothing keeps five points on each of these slices, and one overall."""
-    rng, passed = np.random.default_rng(SEED), 0
-    for counts in rng.multinomial(images, [changing / 2, changing / 2, 1 - changing], size=(runs, slices)):
-        change = np.tile(np.array([1, -1, 0], np.int8), slices).repeat(counts.ravel())
-        high = losses(Sample(change, _slices(slices, images), None), ALPHA).high
-        passed += bool(high[0] <= 0.01 and (high[1:] <= 0.05).all())
-    return passed / runs
 
 
 def table(title: str, found: Falses) -> Iterator[str]:
