@@ -244,8 +244,8 @@ class Adversarial(Check):
             reasons = tuple(filter(None, [beaten_by(model, case.task, ball, self.steps, *few)]))
         own = [self._budgets(case, method, "Linf").attack(ball) for method in self.methods if method in _IN_A_BALL]
         if own and not reasons and case.task.name == "classification":
-            steps = max(2 * self.steps, 20)
-            stronger = Ensemble(case.task, ball, steps, queries=10 * steps)
+            steps = max(2 * self.steps, 12)
+            stronger = Ensemble(case.task, ball, steps, queries=5 * steps)
             share = left_standing(model, case.task, own, stronger, images, targets, seeds)
             if share > TOO_WEAK:
                 reasons = (f"a stronger attack breaks {share:.0%} more of {len(images)} images; use more steps",)
