@@ -115,7 +115,8 @@ def model_in(folder: Path, scale: float = 1.0) -> Path:
 
 def data_in(folder: Path) -> Path:
     facts = {"name": "flat", "task": "acme-grading", "classes": ["dark", "bright"]}
-    rows = [{"level": 0.1 + 0.7 * (number % 2), "label": ("dark", "bright")[number % 2], "side": "ab"[number % 3 > 0]}
+    rows = [{"level": 0.1 + 0.7 * (number % 2) + 0.002 * number, "label": ("dark", "bright")[number % 2],
+             "side": "ab"[number % 3 > 0]}
             for number in range(60)]  # fmt: skip
     path = folder / "flat.jsonl"
     path.write_text("\n".join(map(json.dumps, [facts, *rows])))

@@ -16,6 +16,7 @@ from auditsvc.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.datasets import Dataset
+    from auditsvc.records.architecture import ModelDescription
     from auditsvc.services.inspection import Preview
 
 LABEL = 15
@@ -52,17 +53,7 @@ def init(
     json: Json = False,
 ) -> None:
     """Look at a model and its data, write audit.yaml, and show ten predictions.  Nothing is registered."""
-    from auditsvc.models.preprocessing import preprocessing_of
-    from auditsvc.services.audit_file import (
-        NAME,
-        NOT_STATED,
-        PRUNED,
-        allow_own_code,
-        default_policy,
-        described_by,
-        drafted,
-        rendered,
-    )
+    from auditsvc.services.audit_file import NAME, NOT_STATED, PRUNED, allow_own_code, default_policy, drafted, rendered
     from auditsvc.services.policies import resolve_policy, slice_dataset
 
     target = Path(NAME)
@@ -75,13 +66,7 @@ def init(
         )
     ctx = context_for(store, create=True, quiet=json)
     dataset = ctx.datasets.open(Path(data))
-    described = described_by(
-        question_from(dataset, classes, image, output, decoding, confidence), named=classes is not None
-    )
-    if architecture is not None:
-        described = described.model_copy(update={"architecture": architecture})
-    if preprocessing is not None:
-        described = described.model_copy(update={"preprocessing": preprocessing_of(preprocessing)})
+    described = _described(dataset, classes, image, output, decoding, confidence, architecture, preprocessing)
     allow_own_code(described, Path.cwd())
     fields: dict[str, Any] = {
         "model": name or _name(dataset.ref.name),
@@ -105,6 +90,30 @@ def init(
                     "right": [one.model_dump(mode="json") for one in shown.scores]})  # fmt: skip
         return
     _print(notes, shown, dataset)
+
+
+def _described(
+    dataset: Dataset,
+    classes: str | None,
+    image: str | None,
+    output: str | None,
+    decoding: str | None,
+    confidence: float | None,
+    architecture: str | None,
+    preprocessing: str | None,
+) -> ModelDescription:
+    """What the options say about the models, and the data set where they say nothing."""
+    from auditsvc.models.preprocessing import preprocessing_of
+    from auditsvc.services.audit_file import described_by
+
+    described = described_by(
+        question_from(dataset, classes, image, output, decoding, confidence), named=classes is not None
+    )
+    if architecture is not None:
+        described = described.model_copy(update={"architecture": architecture})
+    if preprocessing is not None:
+        described = described.model_copy(update={"preprocessing": preprocessing_of(preprocessing)})
+    return described
 
 
 def _name(text: str) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from auditsvc.client.response_models import (
+    RECORD_PATHS,
     BacktestResult,
     CurrentUser,
     Delivery,
@@ -58,32 +59,6 @@ if TYPE_CHECKING:
 
 RETRY_PAUSES_S = (0.2, 1.0)
 """Waits before a request is sent again, in seconds."""
-
-RECORD_PATHS = {
-    "parent": "parents",
-    "candidate": "candidates",
-    "submission": "submissions",
-    "evidence": "evidence",
-    "check-failed": "failed-checks",
-    "policy": "policies",
-    "terms": "terms",
-    "terms-proposal": "terms-proposals",
-    "decision": "decisions",
-    "waiver": "waivers",
-    "approval": "approvals",
-    "release": "releases",
-    "revocation": "revocations",
-    "alias-move": "alias-moves",
-    "rollback": "rollbacks",
-    "monitoring": "monitoring-runs",
-    "document": "documents",
-    "answers": "answers",
-    "change-plan": "change-plans",
-    "change-verdict": "change-verdicts",
-    "incident": "incidents",
-    "incident-watch": "incident-watches",
-}
-"""The collection under ``/v1`` of each kind of record."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +113,8 @@ def error_of(status: int, body: bytes) -> AuditError:
     """The error in a Problem Details response, by its code."""
     try:
         problem = json.loads(body)
-        code, detail, reasons = (
-            str(problem["code"]),
-            str(problem["detail"]),
-            tuple(map(str, problem.get("reasons", ()))),
-        )
+        code, detail = str(problem["code"]), str(problem["detail"])
+        reasons = tuple(map(str, problem.get("reasons", ())))
     except (ValueError, KeyError, TypeError):
         return Unavailable(f"the response is not one of auditsvc: HTTP status {status}")
     kind = errors_by_code().get(code, InvalidInput if status < 500 else Unavailable)

@@ -195,3 +195,30 @@ def read_many(kind: type[M], body: bytes) -> tuple[M, ...]:
         return tuple(TypeAdapter(list[kind]).validate_json(body))  # type: ignore[valid-type]
     except ValidationError as error:
         raise Unavailable(f"the response is not one of auditsvc: {error}") from error
+
+
+RECORD_PATHS = {
+    "parent": "parents",
+    "candidate": "candidates",
+    "submission": "submissions",
+    "evidence": "evidence",
+    "check-failed": "failed-checks",
+    "policy": "policies",
+    "terms": "terms",
+    "terms-proposal": "terms-proposals",
+    "decision": "decisions",
+    "waiver": "waivers",
+    "approval": "approvals",
+    "release": "releases",
+    "revocation": "revocations",
+    "alias-move": "alias-moves",
+    "rollback": "rollbacks",
+    "monitoring": "monitoring-runs",
+    "document": "documents",
+    "answers": "answers",
+    "change-plan": "change-plans",
+    "change-verdict": "change-verdicts",
+    "incident": "incidents",
+    "incident-watch": "incident-watches",
+}
+"""The collection under ``/v1`` of each kind of record."""

@@ -39,8 +39,8 @@ from auditsvc.evaluation.sharding import (
     merge_partial_results,
 )
 from auditsvc.models import ArchitectureCard
+from auditsvc.models.answer_table import PREDICTIONS, images_digest
 from auditsvc.models.devices import device_words
-from auditsvc.models.predictions import PREDICTIONS, images_digest
 from auditsvc.ports import Context, Result
 from auditsvc.records import (
     OVERALL,

@@ -41,7 +41,7 @@ from auditsvc.models import (
     read_card,
     read_weights,
 )
-from auditsvc.models.predictions import OUTPUTS, predicted
+from auditsvc.models.answer_table import OUTPUTS, predicted
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, Parent, TaskName
 from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing

@@ -34,7 +34,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.intervals import Interval, student, wilson
 from auditsvc.models import ArchitectureCard, Model
-from auditsvc.models.predictions import PREDICTIONS
+from auditsvc.models.answer_table import PREDICTIONS
 from auditsvc.models.preprocessing import PRESETS, fitted
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Parent
