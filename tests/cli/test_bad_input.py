@@ -142,7 +142,7 @@ def test_a_usage_error_is_two(tmp_path):
 def test_a_candidate_pruned_elsewhere_is_inconclusive_without_our_mark(models, tmp_path):
     done = audit(models, tmp_path)
     assert done.returncode in (1, 3), done.stdout + done.stderr
-    assert "mark-found" in done.stdout and "not known" in done.stdout
+    assert "mark-found" in done.stdout and "this candidate has no watermark" in done.stderr
     asked = run("gate", "m", "2", "--store", tmp_path / "store", "--json")
     assert asked.returncode == done.returncode
     assert json.loads(asked.stdout)["answer"] in ("rejected", "inconclusive")
