@@ -161,6 +161,7 @@ def _state_dict(path: Path, said: ModelDescription) -> ModelRecognition:
         notes = tuple(answer["notes"])
     elif path.suffix == ".safetensors":
         weights, notes = unwrapped(read_weights(path.read_bytes(), path.name))
+        weights = dict(sorted(weights.items(), key=_as_in_a_network))
     else:
         raise Refused(_why_not(path) or f"{path.name} is not a model file that can be read")
     known = _published(said)
@@ -168,6 +169,12 @@ def _state_dict(path: Path, said: ModelDescription) -> ModelRecognition:
     outputs = {"last layer": (0, last[-1].shape[0])} if last else {}
     asked = () if said.architecture else ("the architecture: timm:NAME, torchvision:NAME or package.module:factory",)
     return ModelRecognition("state dict", path, known, outputs, asked, notes, weights)
+
+
+def _as_in_a_network(weight: tuple[str, Tensor]) -> tuple[bool, list[tuple[int, str]]]:
+    """Safetensors files do not keep the order of layers: matrices last, as heads are, then by the numbers in names."""
+    name, tensor = weight
+    return tensor.dim() == 2, [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def _published(said: ModelDescription) -> ModelDescription:

@@ -180,7 +180,11 @@ def test_what_a_job_tells_is_numbered_and_read_on_from_where_one_was(office: Off
     office.work_off()
     events = office.jobs.events(asked.id)
     assert [event.number for event in events] == list(range(1, len(events) + 1))
-    assert [event.step for event in events if event.done == 0] == ["prune, watermark, reload", "index the images", "submit"]
+    assert [event.step for event in events if event.done == 0] == [
+        "prune, watermark, reload",
+        "index the images",
+        "submit",
+    ]
     assert office.jobs.events(asked.id, after=events[1].number) == events[2:]
     assert office.jobs.events(asked.id, after=events[-1].number) == ()
 

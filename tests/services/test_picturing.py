@@ -13,7 +13,7 @@ from auditsvc.services.decisions import judge
 from auditsvc.services.gallery import BROKEN, GALLERY, examples, gallery, siblings
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.reporting import write_report
-from tests.services.line import policy
+from tests.services.line import data_in, policy
 
 DARK = policy(
     checks={"lighting": CheckSpec(version=1, parameters={"exposure_stops": [-2.0, 1.0]}),
@@ -45,9 +45,19 @@ def test_the_gallery_shows_every_kind_of_change_and_each_image_once(line):
     assert sum(item.parent == item.target for item in shown) == BROKEN
 
 
-def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_images(line):
+HEAVIER = Recipe(method="magnitude-global", targets={"sparsity": 0.5})
+
+
+def other_images(ctx, folder):
+    """Images to calibrate on, which are not audited."""
+    return ctx.datasets.open(data_in(folder / "calibration", seed=5))
+
+
+def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_images(line, tmp_path):
     ctx, parent, candidate, dataset = line
-    heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
+    heavier = prune_candidate(
+        ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), other_images(ctx, tmp_path)
+    )
     submit(ctx, heavier, "1", "sue")
     decisions = [
         judge(ctx, one, policy(), measure_candidate(ctx, one, policy(), dataset)) for one in (candidate, heavier)
@@ -58,13 +68,15 @@ def test_other_candidates_of_the_parent_are_those_judged_before_on_the_same_imag
     assert tuple(siblings(heavier, decisions[1], ctx.ledger)) == (other,)
 
 
-def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(line):
+def test_the_report_of_a_later_candidate_says_what_changed_since_the_release(line, tmp_path):
     ctx, parent, candidate, dataset = line
     decision = judge(ctx, candidate, policy(), measure_candidate(ctx, candidate, policy(), dataset))
     ctx.ledger.append(
         Release(model="brightness", version="2", candidate=candidate.digest, decision=decision.digest, approvals=(),
                 files=candidate.files, attestations=(), at=ctx.clock.now()), actor="test")  # fmt: skip
-    heavier = prune_candidate(ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), dataset)
+    heavier = prune_candidate(
+        ctx, parent, Recipe(method="magnitude-global", targets={"sparsity": 0.5}), other_images(ctx, tmp_path)
+    )
     submit(ctx, heavier, "1", "sue")
     ctx.clock.forward(days=1)
     later = judge(ctx, heavier, policy(), measure_candidate(ctx, heavier, policy(), dataset))
