@@ -33,7 +33,9 @@ def _raw(ledger: SqlLedger, statement: str, **values: object) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_no_program_changes_or_deletes_a_row(ledger: SqlLedger, table: str) -> None:
-    column = {"leaf": "idx", "node": "idx", "submission": "candidate", "subject": "kind"}.get(table, "digest")
+    column = {"leaf": "idx", "node": "idx", "submission": "candidate", "subject": "kind", "person": "name"}.get(
+        table, "digest"
+    )
     for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"):
         with pytest.raises(IntegrityError, match="append_only"):
             _raw(ledger, statement)
