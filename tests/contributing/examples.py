@@ -67,11 +67,12 @@ def _copy() -> Iterator[Path]:
         yield folder
 
 
-def in_copy(example: Example) -> set[str]:
-    """Apply the example to a copy, run its commands there, and name the files that it touched.
+@contextmanager
+def applied(example: Example) -> Iterator[Path]:
+    """A copy of the checkout with what the example adds and changes.
 
     Raises:
-        AssertionError: a diff does not apply, or a command does not print what the text says.
+        AssertionError: a diff does not apply.
     """
     with _copy() as folder:
         for path, text in example.files.items():
@@ -82,6 +83,16 @@ def in_copy(example: Example) -> set[str]:
         for diff in example.diffs:
             done = subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=folder, capture_output=True)
             assert done.returncode == 0, done.stderr
+        yield folder
+
+
+def in_copy(example: Example) -> set[str]:
+    """Apply the example to a copy, run its commands there, and name the files that it touched.
+
+    Raises:
+        AssertionError: a diff does not apply, or a command does not print what the text says.
+    """
+    with applied(example) as folder:
         assert example.commands, "an example that runs nothing shows nothing"
         for command, lines in example.commands:
             shown = _run(command, folder)
