@@ -1,8 +1,9 @@
 """Clean child processes: isolated Python, an environment without secrets, a separate folder, a time limit.
 
 The child reads a job as JSON from its folder and writes one JSON line for each finished part.  Tensors pass through
-safetensors files in the same folder; nothing is pickled in either direction.  ``run_clean`` runs one job to its end,
-``CleanSession`` keeps a child for many requests.
+safetensors files in the same folder; nothing is pickled in either direction.  ``run_clean`` runs one job to its end
+in a child of the fork server (``fork_server``: torch is imported once for all jobs), ``CleanSession`` keeps a child for
+many requests.
 
 Also the files that a model folder may hold, by name, size and content: a pickle named ``model.safetensors`` is
 refused as a pickle.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import auditsvc
 from auditsvc.errors import Unavailable
@@ -75,14 +78,12 @@ def _faults(path: Path) -> list[str]:
 
 
 _ROOT = str(Path(auditsvc.__file__).parents[1])
-_START = (
-    "import runpy, sys; root, module = sys.argv[1:3]; root in sys.path or sys.path.insert(0, root); "
-    "sys.argv[1:] = sys.argv[3:]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
-)
 """Isolated mode (``-I``) hides the working folder, so the child gets the location of this package."""
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "AUDITSVC_ARCHITECTURES", "AUDITSVC_ARCHITECTURES_DIR")
 MAX_LINE = 2**20
+SERVER_SECONDS = 120
+"""In which the fork server must have started and forked."""
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def run_clean(
     Raises:
         Unavailable: the child ran out of time, died, or answered nonsense; its last words are quoted.
     """
-    child = _start(["-c", _START, _ROOT, module], job, folder, subprocess.DEVNULL)
+    child = _fork(module, job, folder)
     late = threading.Event()
 
     def stop() -> None:
@@ -116,13 +117,81 @@ def run_clean(
         timer.cancel()
         _kill(child)
         child.wait()
-        if child.stdout:
-            child.stdout.close()
+        child.stdout.close()
     if late.is_set():
         raise Unavailable(f"the clean process ({module}) was stopped after {seconds:g} s; try a smaller model or batch")
     if code != 0:
         raise Unavailable(f"the clean process ({module}) ended with {code}: {_last_words(folder)}")
     return answers
+
+
+@dataclass
+class _Forked:
+    """A child of the fork server."""
+
+    pid: int
+    stdout: IO[bytes]
+    _code: IO[bytes]
+    _ended: int | None = None
+
+    def wait(self) -> int:
+        """The exit code, when there is one; negative: the signal that ended it."""
+        if self._ended is None:
+            with self._code:
+                self._ended = int(self._code.read() or -signal.SIGKILL)  # nothing: the server was killed too
+        return self._ended
+
+
+_servers: dict[int, socket.socket] = {}
+"""The fork server of this process, by process: a forked worker starts its own."""
+
+_asking = threading.Lock()
+
+
+def _fork(module: str, job: Mapping[str, Any], folder: Path) -> _Forked:
+    """A clean child with its job in a file of ``folder``, forked where torch is imported already."""
+    path = folder / "job.json"
+    path.write_text(json.dumps(job), "utf-8")
+    request = {"root": _ROOT, "module": module, "job": str(path), "folder": str(folder)}
+    message = json.dumps(request | {"environment": _environment(folder)}).encode()
+    (answers, out), (status, code) = os.pipe(), os.pipe()
+    with (folder / "stderr.txt").open("wb") as errors:
+        try:
+            pid = _ask_server(message, [out, errors.fileno(), code])
+        except BaseException:
+            os.close(answers)
+            os.close(status)
+            raise
+        finally:
+            os.close(out)
+            os.close(code)
+    return _Forked(pid, os.fdopen(answers, "rb"), os.fdopen(status, "rb"))
+
+
+def _ask_server(message: bytes, descriptors: list[int]) -> int:
+    """The number of the child; a server that was killed is started again, once."""
+    with _asking:
+        for _ in range(2):
+            server = _servers.get(os.getpid()) or _start_server()
+            with suppress(OSError):
+                socket.send_fds(server, [message], descriptors)
+                if pid := server.recv(32):
+                    return int(pid)
+            _servers.pop(os.getpid()).close()
+    raise Unavailable("clean processes can't be started: the process that forks them ends at once")
+
+
+def _start_server() -> socket.socket:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        subprocess.Popen(  # noqa: S603 - our own interpreter and script, no shell
+            [sys.executable, "-I", "-X", "utf8", str(Path(__file__).with_name("fork_server.py")), str(theirs.fileno())],
+            env=_environment(Path(tempfile.gettempdir())), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+            stdout=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    ours.settimeout(SERVER_SECONDS)
+    _servers[os.getpid()] = ours
+    return ours
 
 
 class CleanSession:
@@ -144,7 +213,7 @@ class CleanSession:
         """The child's answer to its job; the same one when asked again.  Raises as ``ask``."""
         with self._lock:
             if self._child is None:
-                self._child = _start([str(self._script)], self._job, self.folder, subprocess.PIPE)
+                self._child = _start(self._script, self._job, self.folder)
                 weakref.finalize(self, _end, self._child)
                 self._first = self._read(self._child, seconds)
             return self._first
@@ -190,13 +259,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _start(command: list[str], job: Mapping[str, Any], folder: Path, stdin: int) -> subprocess.Popen[bytes]:
+def _start(script: Path, job: Mapping[str, Any], folder: Path) -> subprocess.Popen[bytes]:
     """An isolated child with its job in a file of ``folder``."""
     (folder / "job.json").write_text(json.dumps(job), "utf-8")
     with (folder / "stderr.txt").open("wb") as errors:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
-            [sys.executable, "-I", "-X", "utf8", *command, str(folder / "job.json")],
-            cwd=folder, env=_environment(folder), stdin=stdin, stdout=subprocess.PIPE,
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and script, no shell
+            [sys.executable, "-I", "-X", "utf8", str(script), str(folder / "job.json")],
+            cwd=folder, env=_environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=errors, start_new_session=True,
         )  # fmt: skip
 
@@ -207,7 +276,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return passed | {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def _answers(child: subprocess.Popen[bytes], on_answer: Callable[[], None]) -> Iterator[dict[str, Any]]:
+def _answers(child: subprocess.Popen[bytes] | _Forked, on_answer: Callable[[], None]) -> Iterator[dict[str, Any]]:
     if child.stdout is None:
         return
     while line := child.stdout.readline(MAX_LINE):
@@ -219,7 +288,7 @@ def _answers(child: subprocess.Popen[bytes], on_answer: Callable[[], None]) -> I
         on_answer()
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes] | _Forked) -> None:
     """End the child and all that it started; nothing is left behind."""
     try:
         os.killpg(child.pid, signal.SIGKILL)

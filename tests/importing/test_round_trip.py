@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,14 @@ def test_a_child_that_fails_is_a_tool_that_failed(clean_script: Path, tmp_path: 
     clean_script.write_text(script)
     with pytest.raises(Unavailable, match=words):
         run_clean("script", {}, tmp_path, seconds=1 if "sleep" in script else 30)
+
+
+def test_a_killed_fork_server_is_started_again(clean_script: Path, tmp_path: Path) -> None:
+    clean_script.write_text("import json, os; print(json.dumps([os.getpid(), os.getppid()]))")
+    ((_, server),) = run_clean("script", {}, tmp_path, seconds=30)
+    os.kill(server, 9)
+    ((child, started),) = run_clean("script", {}, tmp_path, seconds=30)
+    assert started != server and child != started
 
 
 def test_a_child_that_is_cancelled_is_ended(tmp_path: Path, clean_script: Path) -> None:
