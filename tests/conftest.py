@@ -1,6 +1,10 @@
 """One torch thread for the tests: small networks gain nothing from two, and their training repeats exactly."""
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +31,24 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def mlflow_store_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's own migrations take seconds for each new store: the second and later ones are copies of the first."""
+    from auditsvc.adapters import mlflow_registry
+
+    build, first = mlflow_registry._build, tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+    def copied(store: Path) -> None:
+        if not first.exists():
+            build(first)
+        partial = store.with_name(f"{store.name}-{os.getpid()}.partial")
+        partial.write_bytes(first.read_bytes())
+        with closing(sqlite3.connect(partial)) as connection, connection:
+            connection.execute("UPDATE experiments SET artifact_location = ?", (f"{store.parent}/0",))
+        partial.rename(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlflow_registry, "_build", copied)
+        yield

@@ -91,6 +91,8 @@ BOUND = {
     "because",
     "original",
     "queries",
+    "proposal",
+    "terms",
 }
 """Digests of what carries a time or an encryption's nonce inside, so that two unharmed runs differ in them too."""
 

@@ -13,18 +13,19 @@ import pytest
 
 from auditsvc.resources import resource_dir
 from tests.adapters.unprivileged import obey_file_modes, read_only
+from tests.cli.in_process import command
 from tests.services.line import data_in, parent_in
 
 CLI = [sys.executable, "-m", "auditsvc"]
 
 
-def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, which obeys file modes also where root runs the tests."""
     return subprocess.run(
         [*CLI, *map(str, arguments)],
         capture_output=True,
         text=True,
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
         preexec_fn=obey_file_modes,
     )
@@ -43,7 +44,7 @@ def models(tmp_path_factory):
     return {"parent": parent_in(base / "parent"), "data": data_in(base / "data", 20)}
 
 
-def audit(models, tmp_path, **changes):
+def audit(models, tmp_path, *, run=command, **changes):
     given = {"data": models["data"], "candidate": models["parent"], "parent": models["parent"], "policy": "standard"}
     given |= changes
     options = [part for name, value in given.items() for part in (f"--{name}", value)]
@@ -77,13 +78,13 @@ def test_a_policy_with_a_typo_is_refused_with_its_line(models, tmp_path):
         (resource_dir("policies") / "gates" / "standard.yaml").read_text().replace("at_most: 0.01", "at_mots: 0.01")
     )
     refused(audit(models, tmp_path, policy=policy), 2, "at_mots", "line ")
-    refused(run("policy", "check", policy), 2, "at_mots", "line ")
+    refused(command("policy", "check", policy), 2, "at_mots", "line ")
 
 
 def test_an_empty_policy_is_refused(models, tmp_path):
     policy = tmp_path / "empty.yaml"
     policy.write_text("")
-    refused(run("policy", "check", policy), 2, "empty")
+    refused(command("policy", "check", policy), 2, "empty")
 
 
 def test_rows_that_do_not_match_the_images_are_refused(models, tmp_path):
@@ -102,7 +103,7 @@ def test_a_folder_that_is_no_data_set_is_refused(models, tmp_path):
 def test_a_read_only_store_is_one_clear_line(models, tmp_path):
     (tmp_path / "store").mkdir()
     with read_only(tmp_path / "store"):
-        refused(audit(models, tmp_path), 4, "store")
+        refused(audit(models, tmp_path, run=run), 4, "store")
     assert list((tmp_path / "store").iterdir()) == []
 
 
@@ -112,7 +113,7 @@ def test_a_store_below_a_file_is_one_clear_line(models, tmp_path):
 
 
 def test_the_gate_without_a_store_says_what_to_do(tmp_path):
-    refused(run("gate", "m", "1", cwd=tmp_path), 4, "auditsvc demo", "--store")
+    refused(command("gate", "m", "1", cwd=tmp_path), 4, "auditsvc demo", "--store")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,21 +129,21 @@ def test_a_full_disk_loses_nothing(models, tmp_path):
 
 
 def test_errors_are_json_where_json_was_asked_for(tmp_path):
-    done = run("gate", "m", "1", "--json", cwd=tmp_path)
+    done = command("gate", "m", "1", "--json", cwd=tmp_path)
     assert done.returncode == 4
     assert json.loads(done.stdout)["error"]["code"] == "unavailable"
 
 
 def test_a_usage_error_is_two(tmp_path):
-    assert run("gate").returncode == 2
-    assert run("no-such-command").returncode == 2
-    refused(run("verify", tmp_path / "nowhere", "--key", "k"), 2, "folder")
+    assert command("gate").returncode == 2
+    assert command("no-such-command").returncode == 2
+    refused(command("verify", tmp_path / "nowhere", "--key", "k"), 2, "folder")
 
 
 def test_a_candidate_pruned_elsewhere_is_inconclusive_without_our_mark(models, tmp_path):
     done = audit(models, tmp_path)
     assert done.returncode in (1, 3), done.stdout + done.stderr
     assert "mark-found" in done.stdout and "this candidate has no watermark" in done.stderr
-    asked = run("gate", "m", "2", "--store", tmp_path / "store", "--json")
+    asked = command("gate", "m", "2", "--store", tmp_path / "store", "--json")
     assert asked.returncode == done.returncode
     assert json.loads(asked.stdout)["answer"] in ("rejected", "inconclusive")

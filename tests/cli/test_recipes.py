@@ -12,7 +12,8 @@ from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidInput
 from auditsvc.pruning import METHODS
 from auditsvc.records import Recipe
-from tests.cli.test_bad_input import models, refused, run
+from tests.cli.in_process import command
+from tests.cli.test_bad_input import models, refused
 from tests.services.line import data_in
 
 __all__ = ["models"]
@@ -70,7 +71,7 @@ def test_words_that_are_no_ladder_are_refused(words: str) -> None:
 
 def prune(models, tmp_path: Path, *more: object):
     options = ("--model", "m", "--source", "s", "--licence", "l", "--as", "sue", "--calibration", models["data"])
-    return run("prune", "--store", tmp_path / "store", *options, "--parent", models["parent"], *more)
+    return command("prune", "--store", tmp_path / "store", *options, "--parent", models["parent"], *more)
 
 
 def test_prune_tells_the_version_and_the_card(models, tmp_path: Path) -> None:
