@@ -124,7 +124,12 @@ def test_a_full_disk_loses_nothing(models, tmp_path):
     done = subprocess.run(["bash", "-c", f"trap '' XFSZ; {script}"], capture_output=True, text=True)
     assert done.returncode == 4, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    after = audit(models, tmp_path)
+    policy = tmp_path / "accuracy.yaml"
+    policy.write_text(
+        "policy: accuracy\nversion: 1\nwhy: a test\nseed: 1\nchecks: {accuracy: {version: 1}}\n"
+        "rules: [{rule: loss, reading: accuracy/drop.clean, at_most: 0.2, why: a test}]\n"
+    )
+    after = audit(models, tmp_path, policy=policy)
     assert after.returncode in (0, 1, 3), after.stderr
 
 
