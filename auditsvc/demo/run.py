@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -56,12 +56,12 @@ class Row:
 
 def decisions_table(rows: Sequence[Row]) -> Table:
     """One line for each candidate."""
-    table = Table(caption_justify="left", box=SIMPLE, padding=(0, 0, 1, 0), pad_edge=False, show_edge=False)
-    for title in ("version", "recipe", "right,\noverall", "lost against\nthe parent", "worst loss", "decision"):
+    table = Table(caption_justify="left", box=None, padding=(0, 2, 1, 0), pad_edge=False, show_edge=False)
+    for title in ("", "recipe", "right,\noverall", "lost against\nthe parent", "worst loss", "decision"):
         table.add_column(title, no_wrap=True)
     for row in rows:
         table.add_row(
-            row.submission.version,
+            row.submission.version.rjust(2),
             _recipe(row.candidate),
             _shown(_reading(row, "score.clean", OVERALL)),
             _shown(_reading(row, "drop.clean", OVERALL), points=True),
@@ -69,7 +69,7 @@ def decisions_table(rows: Sequence[Row]) -> Table:
             Text(row.audit.decision.outcome, style=_STYLES[row.audit.decision.outcome]),
         )
     table.caption = (
-        f"\nIn percent and points; below each number its interval: {_levels(rows)} for each end.\n"
+        f"\nIn percent and points; below each number its interval: {_levels(rows)}.\n"
         "Worst loss: the judged slice and condition furthest down.\n"
         "Sparsity is a share of the layers that may be pruned, zeros of all parameters."
     )
@@ -77,8 +77,9 @@ def decisions_table(rows: Sequence[Row]) -> Table:
 
 
 def _levels(rows: Sequence[Row]) -> str:
-    """The confidence of each end of the intervals; a candidate after one that was not approved gets a higher one."""
-    return " or ".join(sorted({f"{100 * (1 - item.key.alpha):.4g} %" for row in rows for item in row.audit.evidence}))
+    """The confidence of each end of the intervals: higher for a candidate after one that was not approved."""
+    first, *more = sorted({f"{100 * (1 - item.key.alpha):.4g} %" for row in rows for item in row.audit.evidence})
+    return f"{first} for each end" + (f", {more[-1]} after a version that was not approved" if more else "")
 
 
 def _recipe(candidate: Candidate) -> str:
@@ -86,7 +87,7 @@ def _recipe(candidate: Candidate) -> str:
         return "pruned elsewhere"
     targets = ", ".join(f"{name} {value:g}" for name, value in candidate.recipe.targets.items())
     zeros = 100 * (1 - candidate.card["nonzero"] / candidate.card["parameters"])
-    return f"{candidate.recipe.method}\n{targets}\n{zeros:.0f} % zeros"
+    return f"{candidate.recipe.method.replace('-', chr(10))}\n{targets}\n{zeros:.0f} % zeros"
 
 
 def _reading(row: Row, metric: str, slice_name: str) -> Measured | Unmeasured:
@@ -112,11 +113,11 @@ def _worst(row: Row) -> str:
         if item.evidence in runs and check != "adversarial" and isinstance(item.outcome, Measured):
             metric = runs[item.evidence].metric(name)
             if metric.role == "loss" and metric.condition:
-                losses.append((item.outcome, item.slice, metric.condition))
+                losses.append((item.outcome, item.slice, metric.title.partition(", ")[2]))
     if not losses:
         return "not known"
     outcome, slice_name, condition = max(losses, key=lambda found: found[0].value)
-    return f"{_shown(outcome, points=True)}\n{slice_name}\n{condition}"
+    return "\n".join((_shown(outcome, points=True), slice_name, *wrap(condition or "unmodified images", 17)))
 
 
 def print_findings(console: Console, row: Row, policy: Policy) -> None:
