@@ -8,7 +8,6 @@ from scipy import stats
 
 from auditsvc.compliance.assessment.assessment_context import Readings
 from auditsvc.compliance.report.build import FALSE_DISCOVERY_RATE, discovery_rates, triage
-from auditsvc.evaluation import tango
 from auditsvc.evaluation.intervals import mcnemar
 from auditsvc.records import Measured, Reading
 from tests.compliance import sample
@@ -18,8 +17,9 @@ def found_in(counts: dict[str, tuple[int, int, int]]):
     """Losses of (lost, won, images) by slice, under one condition."""
     readings = []
     for name, (lost, won, images) in counts.items():
-        ends = tango(lost, won, images, 0.05)
-        outcome = Measured(value=(lost - won) / images, low=float(ends.low), high=float(ends.high), images=images,
+        change = (lost - won) / images
+        end = 2 * (lost + won - (lost - won) ** 2 / images) ** 0.5 / images
+        outcome = Measured(value=change, low=change - end, high=change + end, images=images,
                            lost=lost, won=won, p=float(mcnemar(lost, won)))  # fmt: skip
         readings.append(Reading(metric="drop.clean", slice=name, outcome=outcome))
     run = sample.evidence("accuracy", tuple(readings), sample.candidate())
