@@ -17,7 +17,8 @@ request, file, policy or signature, or a tool that is missing, is an *error*::
     |-- TooMany                    too-many          429     4   more requests than one caller may send
     |-- Cancelled                  cancelled         409     4   the job was stopped before its end
     `-- Unavailable                unavailable       503     4   a disk, server or library that is needed failed
-        `-- LogMismatch            log-mismatch      503     4   the ledger does not follow from its log
+        |-- LogMismatch            log-mismatch      503     4   the ledger does not follow from its log
+        `-- StorageFull            storage-full      507     4   a disk or quota is used up
 
 ``code`` is stable and is what programs should look at; ``str(error)`` says what happened and what to do.
 """
@@ -140,6 +141,13 @@ class LogMismatch(Unavailable):
     """Records or indexes don't follow from the transparency log: no gate answer, nothing is signed."""
 
     code = "log-mismatch"
+
+
+class StorageFull(Unavailable):
+    """A disk or a quota is used up; nothing half-written was kept."""
+
+    code = "storage-full"
+    status = 507
 
 
 def errors_by_code() -> dict[str, type[AuditError]]:

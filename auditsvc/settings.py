@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     port: int = Field(8600, ge=0, le=65535, description="The port that `serve` binds to.")
     allowed_hosts: _Names = Field((), description="Further host names that `serve` answers for, comma-separated.")
     public_url: str = Field("", description="The service's URL in browsers: https://audit.example.org; OIDC needs it.")
+    webhook_hosts: _Names = Field(
+        (), description="Hosts that webhooks may be sent to though they are not public; also over plain http."
+    )
     rate_limit: int = Field(200, ge=0, description="Requests a second of one token or address; 0 means unlimited.")
     log_format: Literal["text", "json"] = Field("text", description="Format of the service's log: text or JSON lines.")
     traces: bool = Field(

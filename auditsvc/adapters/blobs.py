@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
+from auditsvc.errors import Conflict, InvalidInput, NotFound, StorageFull, Unavailable
 from auditsvc.records import Digest, FileEntry, digest_of
 
 _CHUNK = 1 << 20
@@ -214,9 +214,8 @@ def writes(folder: Path) -> Iterator[None]:
             errno.EPERM: "this user may not write there: change the folder's rights or choose another",
             errno.ENOTDIR: "a part of its path is a file: choose another folder",
         }.get(error.errno or 0, f"{error.strerror or error}: check the disk")
-        raise Unavailable(
-            f"can't write to {folder}: {what}, and run this again; nothing half-written was kept"
-        ) from error
+        kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else Unavailable
+        raise kind(f"can't write to {folder}: {what}, and run this again; nothing half-written was kept") from error
 
 
 def _flush(target: BinaryIO) -> None:

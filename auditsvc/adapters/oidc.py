@@ -2,10 +2,11 @@
 
 The issuer's configuration and keys are cached for an hour.  An unknown key is looked up at most every 30 seconds, so
 that forged tokens cannot flood the issuer.  Only asymmetric signatures are accepted, never ``none`` or shared secrets,
-and the audience of a token must be this service.
+and the audience of a token must be this service.  A login takes ID tokens alone; the API also takes access tokens of
+the JWT profile.  Logout tokens, tokens for another client and tokens that are bound to a key are refused.
 
 References: OpenID Connect Core 1.0 and Discovery 1.0 (2014); RFC 7519 (JWT); RFC 7636 (PKCE); RFC 8725 (JWT best
-current practices).
+current practices); RFC 9068 (JWT profile for access tokens).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import jwt
@@ -32,6 +33,8 @@ KEPT_S = 3600.0
 AGAIN_S = 30.0
 LEEWAY_S = 30
 TIMEOUT_S = 10.0
+LATEST = 253402300800
+"""Seconds of the Unix epoch at the end of the year 9999: a later time is none."""
 LARGEST = 1 << 20
 """Bytes that an issuer's answer may have."""
 
@@ -76,6 +79,7 @@ class OidcIssuer:
             head = jwt.get_unverified_header(token)
             if head.get("alg") not in ALGORITHMS:
                 raise Unauthenticated("the token is not signed by a key pair")
+            kind = _kind(head, login=nonce is not None)
             found: Mapping[str, Any] = jwt.decode(
                 token,
                 self._key(str(head.get("kid", ""))),
@@ -85,10 +89,13 @@ class OidcIssuer:
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "iat", "iss", "aud", "sub"], "strict_aud": False},
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             raise Unauthenticated(f"the token of {self.url} can't be taken: {error}") from error
         if nonce is not None and found.get("nonce") != nonce:
             raise Unauthenticated("the token answers another login than the one that was begun here")
+        fault = _fault(found, kind, self.audience)
+        if fault:
+            raise Unauthenticated(f"the token of {self.url} can't be taken: {fault}")
         groups = found.get(self.groups_claim, ())
         named = [groups] if isinstance(groups, str) else groups if isinstance(groups, list | tuple) else ()
         return Claims(
@@ -161,6 +168,36 @@ class OidcIssuer:
             raise Unavailable(f"the issuer {self.url} names no {name}")
         _require_safe(address)
         return address
+
+
+def _kind(head: Mapping[str, Any], *, login: bool) -> Literal["access", "id"]:
+    """What the header says that the token is; an access token is no proof of a login.  Raises ``Unauthenticated``."""
+    name = str(head.get("typ", "JWT")).lower().removeprefix("application/")
+    if name == "at+jwt" and not login:
+        return "access"
+    if name == "jwt":
+        return "id"
+    raise Unauthenticated(f"a token of the type {name[:40]!r} is not taken here")
+
+
+def _fault(claims: Mapping[str, Any], kind: Literal["access", "id"], audience: str) -> str:
+    """What RFC 9068, section 4, or OpenID Connect Core, section 3.1.3.7, forbids in these claims; else nothing."""
+    times = [claims[name] for name in ("exp", "iat", "nbf", "auth_time") if name in claims]
+    if any(isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < LATEST for one in times):
+        return "a time is no time"
+    if "events" in claims:
+        return "it reports an event, a logout for example, and speaks for nobody"
+    if "cnf" in claims:
+        return "it is bound to a key whose possession is not proven here"
+    if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:
+        return "the subject is not a text of 1 to 255 characters"
+    if kind == "access":
+        missing = [name for name in ("client_id", "jti") if not isinstance(claims.get(name), str)]
+        return f"an access token needs {missing[0]}" if missing else ""
+    several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+    if claims.get("azp", None if several else audience) != audience:
+        return "it was issued to another client (azp)"
+    return ""
 
 
 def _require_safe(url: str) -> None:

@@ -13,6 +13,7 @@ Alembic is slow to import and is needed only to upgrade, so it is imported only 
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -30,7 +31,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from auditsvc.errors import Conflict, InvalidInput, Unavailable
+from auditsvc.errors import Conflict, InvalidInput, StorageFull, Unavailable
 
 LOCK_TIMEOUT_S = 30
 """How long a writer waits for another one, in seconds."""
@@ -151,8 +152,9 @@ class Database:
             yield
         except IntegrityError as error:
             raise Conflict(self._conflict(str(error.orig))) from error
-        except DatabaseError as error:
-            raise Unavailable(f"the database at {self.location} {_describe(error)}") from error
+        except (DatabaseError, sqlite3.DatabaseError) as error:  # the driver's own comes from the first statements
+            kind = StorageFull if _is_full(error) else Unavailable
+            raise kind(f"the database at {self.location} {_describe(error)}") from error
         except SQLAlchemyError as error:
             raise Unavailable(f"the database at {self.location} failed: {error}") from error
 
@@ -252,17 +254,22 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
 
-def _sqlite_code(error: DatabaseError) -> int | None:
+def _sqlite_code(error: DatabaseError | sqlite3.DatabaseError) -> int | None:
     """SQLite's primary result code; None from another database."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF
 
 
-def _describe(error: DatabaseError) -> str:
+def _is_full(error: DatabaseError | sqlite3.DatabaseError) -> bool:
+    """SQLite's SQLITE_FULL, or PostgreSQL's class 53 (insufficient resources: disk full)."""
+    return _sqlite_code(error) == 13 or getattr(getattr(error, "orig", None), "sqlstate", None) == "53100"
+
+
+def _describe(error: DatabaseError | sqlite3.DatabaseError) -> str:
     code = _sqlite_code(error)
     if code in _SQLITE_ERRORS:
         return _SQLITE_ERRORS[code]
-    first = next(iter(str(error.orig).strip().splitlines()), "no answer")
+    first = next(iter(str(getattr(error, "orig", error)).strip().splitlines()), "no answer")
     if isinstance(error, OperationalError) and code is None:
         return f"can't be reached: {first}; check that the server runs and that address and password are right"
     return f"failed: {first}"

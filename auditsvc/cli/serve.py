@@ -41,6 +41,7 @@ def worker(
         str | None, typer.Option(help="The project to take jobs of. [default: $AUDITSVC_PROJECT]", show_default=False)
     ] = None,
     store: Store = None,
+    parent: Annotated[int, typer.Option(hidden=True, help="The service that this worker ends with.")] = 0,
 ) -> None:
     """Take jobs from the queue until SIGTERM.  As many as wanted, on as many machines as wanted.
 
@@ -49,12 +50,16 @@ def worker(
     """
     import sys
 
+    from auditsvc.adapters.jobs.parent_process import end_with_parent
+
+    if parent:
+        end_with_parent()
     from auditsvc.bootstrap import open_worker
 
     settings = settings_for(store)
     made = open_worker(settings, settings.project if project is None else project)
     print(f"worker {made.name} takes jobs", file=sys.stderr, flush=True)
-    made.run()
+    made.run(parent)
 
 
 @jobs_app.command("list")

@@ -187,10 +187,11 @@ def add_incident(
     fields = {"model": model, "harm": harm, "aware": _moment(aware), "words": description, "candidate": candidate}
     made = add_incident(context_for(store), parse_draft(IncidentDraft, fields), person)
     if json:
-        print_json({"incident": made.digest, "due": made.due.isoformat()})
+        print_json({"incident": made.digest, "due": made.due.isoformat(), "reminder": made.reminder.isoformat()})
         return
     print(f"registered as {made.digest}")
-    print(f"report it to the authority immediately, at the latest by {made.due.isoformat()}")
+    print(f"report it to the authority immediately; better before {made.reminder.isoformat()}")
+    print(f"the period ends at {made.due.isoformat()}")
 
 
 @incident_app.command("report")

@@ -79,6 +79,8 @@ def read_csv(path: Path) -> Table:
             reader = csv.reader(stream, strict=True)
             names = next(reader, [])
             found = [(reader.line_num, fields) for fields in reader if fields]
+            if odd := next((line for line, fields in found if "\0" in "".join(fields)), 0):
+                raise csv.Error(f"line {odd} has a NUL")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidDataset(f"{path} can't be read: {error}") from error
     faults = [

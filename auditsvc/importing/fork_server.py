@@ -8,6 +8,7 @@ answer is the number of the child, which leads a session of its own.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import runpy
@@ -15,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import safetensors.torch  # noqa: F401 - imported for the children
@@ -47,12 +49,19 @@ def serve(requests: socket.socket) -> dict[str, Any] | None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for end in (awake, wake, descriptors[2], *codes.values()):
                 os.close(end)
+            end_with_parent()
             _become(requests, descriptors[:2])
             request: dict[str, Any] = json.loads(data)
             return request
         for end in descriptors[:2]:
             os.close(end)
         codes[child] = descriptors[2]
+
+
+def end_with_parent() -> None:
+    """A child ends when this server ends, and that with its worker (Linux, prctl(2))."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _report(codes: dict[int, int]) -> None:

@@ -190,9 +190,9 @@ class Record(Value):
             InvalidInput: not JSON, another kind of record, or fields that do not fit.
         """
         try:
-            fields = json.loads(data)
+            fields = json.loads(data, object_pairs_hook=_unique)
             found = fields.pop("kind", None)
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InvalidInput(f"not a {cls.kind} record: {error}") from error
         if found != cls.kind:
             raise InvalidInput(f"expected a {cls.kind} record, found {found!r}")
@@ -200,6 +200,14 @@ class Record(Value):
             return cls.model_validate(fields)
         except ValidationError as error:
             raise InvalidInput(f"not a valid {cls.kind} record", faults_of(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are unique (RFC 8259 leaves open which of two counts)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
 
 
 def faults_of(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, ...]:

@@ -32,6 +32,10 @@ Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
 EXIT_CODES: dict[Answer, int] = {"approved": 0, "rejected": 1, "inconclusive": 3, "revoked": 5}
 
 
+MOST_REASONS = 20
+"""Reasons of a decision in an answer; the decision has all."""
+
+
 class GateAnswer(Value):
     """The answer, what it rests on, and every reason against it."""
 
@@ -165,7 +169,10 @@ def _released(view: View, release: Release, decision: Decision) -> dict[str, obj
 
 def _unreleased(view: View, decision: Decision, terms: ReleaseTerms | None) -> dict[str, object]:
     if decision.outcome != "approved":
-        blocking = (item for item in decision.findings if item.severity == "block" and item.waiver is None)
-        return {"answer": decision.outcome, "reasons": tuple(f"{item.rule}: {item.words}" for item in blocking)}
+        blocking = [item for item in decision.findings if item.severity == "block" and item.waiver is None]
+        reasons = [f"{item.rule}: {item.words}" for item in blocking[:MOST_REASONS]]
+        if len(blocking) > MOST_REASONS:
+            reasons.append(f"and {len(blocking) - MOST_REASONS} more, in /v1/decisions/{decision.digest}")
+        return {"answer": decision.outcome, "reasons": tuple(reasons)}
     given, wanted = len(view.find(Approval, decision.digest)), terms.approvals if terms else 0
     return {"reasons": (f"approved by the gate, not released: {given} of {wanted} approvals given",)}

@@ -7,13 +7,16 @@ another process, on another machine.
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from auditsvc.datasets import Dataset
-from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.errors import InvalidDataset, InvalidInput, NotFound
 from auditsvc.ports import Context, Progress, Result, Runner
 from auditsvc.records import (
     AdmitRequest,
@@ -62,14 +65,28 @@ class JobContext:
 
         Raises:
             NotFound: there is none, or the name leads out of the folder.
-            InvalidDataset: with every fault in it.
+            InvalidDataset: with every fault in it, or with a link out of the data folder, a pipe or a device.
         """
         if name not in self._opened:
-            path = (self.data / name).resolve()
-            if not path.is_relative_to(self.data.resolve()) or not path.exists():
+            path, root = (self.data / name).resolve(), self.data.resolve()
+            if not path.is_relative_to(root) or not path.exists():
                 raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA_DIR)")
+            if odd := next(_leading_out(path, root), None):
+                raise InvalidDataset(f"{odd.relative_to(root)} is no file of the data folder: copy what it names there")
             self._opened[name] = self.ctx.datasets.open(path)
         return self._opened[name]
+
+
+def _leading_out(folder: Path, root: Path) -> Iterator[Path]:
+    """Links that lead out of ``root``, or nowhere, and what is neither a file nor a folder."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                if not path.resolve().is_relative_to(root) or not (path.is_file() or path.is_dir()):
+                    yield path
+            elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                yield path
 
 
 def run_job(job: JobId, request: JobRequest, by: str, context: JobContext, runner: Runner) -> Result:

@@ -117,7 +117,7 @@ def parse_policy(text: str, origin: str) -> Policy:
         _refuse_aliases(text, origin)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a number or date that is none, a deep nesting
         raise InvalidPolicy(f"{origin} is not YAML", [str(error).replace("\n", " ")]) from error
     if not isinstance(node, yaml.MappingNode) or not isinstance(fields, dict):
         raise InvalidPolicy(f"{origin} is empty or not a mapping; a policy needs policy, version, checks and rules")

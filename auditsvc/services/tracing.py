@@ -121,7 +121,7 @@ def read_answers(path: Path) -> QueryAnswers:
     """
     try:
         return parse_answers(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path} can't be read: {error}") from error
 
 

@@ -6,6 +6,7 @@ Opening a site: settings in, everything that the routes are given out; the other
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -19,15 +20,20 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from auditsvc import __version__
+from auditsvc.adapters.jobs.parent_process import PARENT
 from auditsvc.adapters.structured_logs import logging_config
+from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.bootstrap import load_plugins, open_context, open_jobs
 from auditsvc.errors import Unavailable
 from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
 from auditsvc.web.auth.authentication import is_loopback
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
+from auditsvc.web.auth.sessions import delete_ended_sessions
 from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.connection_limits import server_options
 from auditsvc.web.gate_cache import GateCache
+from auditsvc.web.idempotency import delete_expired_answers
 from auditsvc.web.periodic import PeriodicTask, WorkerProcesses, supervise_workers
 from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.registry_watcher import RegistryWatcher
@@ -39,6 +45,15 @@ DISPATCH_S = 2.0
 
 LOG_CHECK_S = 3600.0
 """Seconds between two comparisons of the ledger with its log."""
+
+
+CLEAN_UP_S = 3600.0
+"""Seconds between two deletions of what is over: sessions, and answers of repeated requests."""
+
+
+def _clean_up(access: TokenStore) -> None:
+    delete_expired_answers(access)
+    delete_ended_sessions(access)
 
 
 def open_site(settings: Settings, host: str) -> ProjectState:
@@ -54,6 +69,7 @@ def open_site(settings: Settings, host: str) -> ProjectState:
     public = urlsplit(settings.public_url).hostname or ""
     root.hosts = _hosts(host, (*settings.allowed_hosts, public))
     root.others = {name: partial(_open_project, settings, name, host, root.access) for name in settings.projects}
+    root.rounds["clean-up"] = PeriodicTask("clean-up", partial(_clean_up, root.access), CLEAN_UP_S)
     root.limiter = RateLimiter(settings.rate_limit)
     root.people = _people(settings, root.access)
     root.approver_tokens = settings.approver_tokens
@@ -76,10 +92,11 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
         jobs=open_jobs(settings, project),
         access=access or TokenStore(scoped.service_db, ctx.clock),
         answers=GateCache(ctx.ledger, scoped.ledger_file, clock=ctx.clock),
-        local=is_loopback(host),
+        local=is_loopback(host) and not settings.public_url,
         hosts=frozenset(),
         put_back=settings.restore_alias,
         project=project,
+        sender=WebhookSender(frozenset(settings.webhook_hosts)),
     )
     made.check_log()
     made.answers.recheck = made.check_log
@@ -112,16 +129,14 @@ def _can_trace(settings: Settings) -> bool:
 
 def _watch(site: ProjectState, settings: Settings) -> None:
     """Add the project's periodic tasks; ``run`` starts them."""
-    from auditsvc.adapters.webhook_http import post
-
     scoped = settings.for_project(site.project)
     if settings.workers:
         command = [sys.executable, "-m", "auditsvc", "worker", "--store", str(settings.store)]
-        command += ["--project", site.project]
+        command += ["--project", site.project, PARENT, str(os.getpid())]
         workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs_db))
         site.rounds["working"] = supervise_workers(workers)
     site.rounds["log-check"] = PeriodicTask("log-check", site.check_log, LOG_CHECK_S)
-    dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, post)
+    dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, site.sender.post)
     site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)
     if settings.registry_poll_s:
         watch = RegistryWatcher(site, sqlite_file(scoped.mlflow_store))
@@ -171,11 +186,8 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
             log_config=logging_config(settings.log_format),
             access_log=False,
             server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            timeout_keep_alive=30,
             timeout_graceful_shutdown=GRACE_S,
-            h11_max_incomplete_event_size=32 * 1024,
+            **server_options(),
         )
         for one in (site, *(site.of(name) for name in site.others)):
             for rounds in one.rounds.values():

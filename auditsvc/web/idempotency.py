@@ -1,6 +1,7 @@
 """``Idempotency-Key``: a write request that is repeated gets the first response and is executed once.
 
-A key belongs to its caller; reusing it for a different request is an error.  Responses are kept for a day.  Every
+A key belongs to its caller; reusing it for a different request is an error.  Responses are kept for a day, with the
+headers that say where the result is; of a response with a secret only that it was given is kept.  Every
 service function can be repeated without harm anyway; the key makes the *response* the same too.
 
 Reference: J. Jena, S. Dalal (2025), "The Idempotency-Key HTTP Header Field", draft-ietf-httpapi-idempotency-key-header.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from starlette.responses import Response
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.middleware import LARGE_BODIES
+from auditsvc.web.problems import problem, response_of
 from auditsvc.web.service_schema import idempotency_key
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 _MAX_KEY_LENGTH = 200
 _RETENTION = datetime.timedelta(days=1)
 _IN_PROGRESS_TIMEOUT = datetime.timedelta(minutes=2)
+
+_KEPT_HEADERS = ("location", "etag")
+_SHOWN_ONCE = "the first request with this Idempotency-Key succeeded; its secret was shown once and is not kept: "
+_SHOWN_ONCE += "revoke what it made, and make another"
 
 Inner = Callable[[Request], Awaitable[Response]]
 
@@ -43,6 +51,8 @@ async def idempotent(request: Request, caller: Caller, inner: Inner) -> Response
     site: ProjectState = request.app.state.site
     owner = f"{caller.project}/{caller.name}" if caller.project else caller.name
     key = request.headers["idempotency-key"]
+    if request.scope["path"] in LARGE_BODIES:
+        raise InvalidInput("this route takes no Idempotency-Key: what it keeps is named by its content; send it again")
     if not 0 < len(key) <= _MAX_KEY_LENGTH:
         raise InvalidInput(f"the Idempotency-Key must have 1 to {_MAX_KEY_LENGTH} characters")
     target = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
@@ -55,19 +65,20 @@ async def idempotent(request: Request, caller: Caller, inner: Inner) -> Response
     except BaseException:
         await run_in_threadpool(_release, site.access, owner, key)
         raise
-    row = (response.status_code, response.media_type or response.headers.get("content-type"), bytes(response.body))
+    if request.scope["state"].get("shown_once"):
+        kept = response_of(problem(409, "conflict", _SHOWN_ONCE, (), request.url.path))
+    else:
+        kept = response
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    row = (kept.status_code, kept.media_type or kept.headers.get("content-type"), bytes(kept.body), headers)
     await run_in_threadpool(_store, site.access, owner, key, row)
     return response
 
 
 def _begin(access: TokenStore, owner: str, key: str, request_hash: bytes, now: datetime.datetime) -> Response | None:
     """The stored response; None if this is the first request with the key, which is now marked as in progress."""
-    columns = idempotency_key.c
-    expired = (columns.created_at < (now - _RETENTION).isoformat()) | (
-        columns.status.is_(None) & (columns.created_at < (now - _IN_PROGRESS_TIMEOUT).isoformat())
-    )
     with access.write_tx() as connection:
-        connection.execute(delete(idempotency_key).where(expired))
+        connection.execute(delete(idempotency_key).where(_expired(now), *_own(owner, key)))
         found = connection.execute(select(idempotency_key).where(*_own(owner, key))).first()
         if found is None:
             row = {"caller": owner, "key": key, "request_hash": request_hash, "created_at": now.isoformat()}
@@ -77,14 +88,29 @@ def _begin(access: TokenStore, owner: str, key: str, request_hash: bytes, now: d
         raise InvalidInput("this Idempotency-Key was used for a different request; use a new key for each request")
     if found.status is None:
         raise Conflict("the first request with this Idempotency-Key is still in progress; retry later")
-    return Response(found.body, found.status, {"idempotent-replayed": "true"}, found.content_type)
+    headers = json.loads(found.headers or "{}") | {"idempotent-replayed": "true"}
+    return Response(found.body, found.status, headers, found.content_type)
 
 
-def _store(access: TokenStore, owner: str, key: str, row: tuple[int, str | None, bytes]) -> None:
-    status, content_type, body = row
+def _expired(now: datetime.datetime) -> ColumnElement[bool]:
+    columns = idempotency_key.c
+    return (columns.created_at < (now - _RETENTION).isoformat()) | (
+        columns.status.is_(None) & (columns.created_at < (now - _IN_PROGRESS_TIMEOUT).isoformat())
+    )
+
+
+def delete_expired_answers(access: TokenStore) -> None:
+    """Delete the answers that are no longer given again."""
+    with access.write_tx() as connection:
+        connection.execute(delete(idempotency_key).where(_expired(access.now())))
+
+
+def _store(access: TokenStore, owner: str, key: str, row: tuple[int, str | None, bytes, dict[str, str]]) -> None:
+    status, content_type, body, headers = row
     stored = update(idempotency_key).where(*_own(owner, key))
     with access.write_tx() as connection:
-        connection.execute(stored.values(status=status, content_type=content_type, body=body))
+        values = {"status": status, "content_type": content_type, "body": body, "headers": json.dumps(headers)}
+        connection.execute(stored.values(**values))
 
 
 def _release(access: TokenStore, owner: str, key: str) -> None:

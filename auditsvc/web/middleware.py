@@ -35,6 +35,13 @@ BODY_LIMIT = 256 * 1024
 BODY_WAIT_S = 30.0
 """How long a sender may pause in the middle of a body, in seconds."""
 
+BODY_GRACE_S = 60.0
+SLOWEST = 10_000
+"""A body takes at most a minute and a second for each 10,000 bytes."""
+
+PROBES = ("/healthz", "/readyz")
+"""Paths that are answered for any host: probes name an address, or none (HTTP/1.0)."""
+
 LARGE_BODIES = {
     "/v1/verify": 8 * 1024**3,
     "/v1/uploads": 8 * 1024**3,
@@ -72,15 +79,27 @@ class SecurityMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        is_head, ended = scope["method"] == "HEAD", False
+        if is_head:  # answered as GET, without the body; uvicorn keeps its own scope
+            scope = dict(scope, method="GET")
+        prefix = self._site.prefix
+        if prefix and f"{scope['path']}/".startswith(f"{prefix}/"):  # a proxy may strip it or not
+            path = scope["path"].removeprefix(prefix) or "/"
+            scope = dict(scope, path=path, raw_path=path.encode())
         began, status = time.perf_counter(), 500
         identity = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = identity
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, identity.encode())
+                _add_headers(message, identity.encode(), prefix.encode())
+            elif is_head:
+                if ended:
+                    return
+                ended = True
+                message = {"type": "http.response.body", "body": b""}  # the last part, which also ends a stream
             await send(message)
 
         with about(request=identity):
@@ -100,7 +119,7 @@ class SecurityMiddleware:
                 host = value
             elif name == b"content-length":
                 length = value
-        if not self._site.answers_for(host):
+        if scope["path"] not in PROBES and not self._site.answers_for(host):
             told = "this service does not answer for that host; name it in AUDITSVC_ALLOWED_HOSTS if it should"
             return response_of(problem(421, "wrong-host", told))
         if length.isdigit() and int(length) > _limit(scope):
@@ -115,12 +134,15 @@ class SecurityMiddleware:
             _log.info("%s %s", told["method"], told["path"], extra={"told": told})
 
 
-def _add_headers(message: Message, identity: bytes) -> None:
-    headers = message["headers"] = list(message.get("headers", ()))
-    given = {name for name, _ in headers}
+def _add_headers(message: Message, identity: bytes, prefix: bytes) -> None:
+    given = message.get("headers", ())
+    headers = message["headers"] = [
+        (name, prefix + value if name == b"location" and value.startswith(b"/") else value) for name, value in given
+    ]
+    names = {name for name, _ in headers}
     headers.extend(HEADERS)
     headers.append((b"x-request-id", identity))
-    headers.extend(header for header in (_POLICY, _NO_STORE) if header[0] not in given)
+    headers.extend(header for header in (_POLICY, _NO_STORE) if header[0] not in names)
 
 
 def _limit(scope: Scope) -> int:
@@ -131,15 +153,17 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
     """A body is counted as it comes, whatever it says of its length, and a sender that stops is not waited for."""
     if scope["method"] in ("GET", "HEAD"):
         return receive
-    limit, seen = _limit(scope), 0
+    limit, seen, began = _limit(scope), 0, time.monotonic()
 
     async def counted() -> Message:
         nonlocal seen
         try:
-            async with asyncio.timeout(BODY_WAIT_S):
+            left = began + BODY_GRACE_S + seen / SLOWEST - time.monotonic()
+            async with asyncio.timeout(min(BODY_WAIT_S, left)):
                 message = await receive()
         except TimeoutError:
-            raise HTTPException(408, f"the body stopped for {BODY_WAIT_S:g} seconds; send it again") from None
+            told = f"the body stopped for {BODY_WAIT_S:g} seconds, or came at less than {SLOWEST} bytes a second"
+            raise HTTPException(408, f"{told}; send it again") from None
         seen += len(message.get("body", b""))
         if seen > limit:
             raise HTTPException(413, f"the body may have {limit} bytes at most")

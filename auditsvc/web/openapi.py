@@ -171,6 +171,8 @@ def _declare_errors(path: str, operation: dict[str, Any]) -> None:
     if "requestBody" in operation:
         errors["400"] = "The body is not JSON, or not UTF-8."
         errors["413"] = "The body is too large."
+    if "requestBody" in operation:
+        errors["507"] = "The disk is full; nothing half-written was kept."
     errors["503"] = "A dependency is not available; retry."
     for status, words in errors.items():
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

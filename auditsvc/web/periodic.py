@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from auditsvc.adapters.jobs.parent_process import PARENT, end_orphans
 from auditsvc.errors import AuditError
 from auditsvc.ports import Jobs
 
@@ -74,10 +75,16 @@ class WorkerProcesses:
     most: int
     database: Path | None = None
     """The SQLite file of the jobs, if SQLite is used: while it does not exist, no job was ever submitted."""
+    _looked: bool = False
     _hired: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def look(self) -> None:
-        """Start what is missing, if there are jobs; a worker that died is replaced."""
+        """Start what is missing, if there are jobs; a worker that died is replaced.  First end those of a service that
+        was killed: they would go on with this store."""
+        if not self._looked:
+            self._looked = True
+            if PARENT in self.command and (ended := end_orphans(self.command)):
+                _log.warning("ended %d workers of a service that is gone", ended)
         if self.database and not self.database.exists():
             return
         self._hired = [process for process in self._hired if process.poll() is None]

@@ -5,6 +5,7 @@ Reference: M. Nottingham, E. Wilde, S. Dalal (2023), "Problem Details for HTTP A
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc import errors
-from auditsvc.errors import AuditError
+from auditsvc.errors import AuditError, StorageFull
 from auditsvc.web.rendering import page
 
 MEDIA_TYPE = "application/problem+json"
@@ -32,7 +33,11 @@ _CODES = {
     405: "method-not-allowed",
     413: "too-large",
     415: "unsupported-type",
+    507: "storage-full",
 }
+
+
+STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Problem(BaseModel):
@@ -91,6 +96,7 @@ def all_codes() -> dict[str, tuple[int, str]]:
         "method-not-allowed": (405, "The path exists, but not with this method."),
         "too-slow": (408, "The request body stopped arriving."),
         "too-large": (413, "The request body is larger than the route allows."),
+        "headers-too-large": (431, "The request line and headers are larger than the service allows."),
         "wrong-host": (421, "The service is not configured for the host in the request."),
         "internal-error": (500, "A bug in auditsvc; the service's log has the details under the request id."),
     }
@@ -102,6 +108,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AuditError, _package_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _disk_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -138,6 +145,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     details = {404: f"{request.url.path} does not exist", 405: f"{request.url.path} has no method {request.method}"}
     detail = details.get(error.status_code, str(error.detail))
     return _respond(request, problem(error.status_code, code, detail, (), request.url.path), dict(error.headers or {}))
+
+
+async def _disk_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in STORAGE_FULL:
+        raise error
+    return await _package_error(request, StorageFull("the disk is full; free some space and send this again"))
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the server logs it

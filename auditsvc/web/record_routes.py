@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Path, Query, Request
@@ -94,11 +95,20 @@ def get_record(request: Request, record: Record, status: int = 200, path: str | 
     ``path`` is where the record is read, for the ``Location`` header of a record that was just made.
     """
     headers = {"etag": f'"{record.digest}"', **IMMUTABLE}
-    if status == 200 and headers["etag"] in request.headers.get("if-none-match", ""):
+    if status == 200 and is_current(request, headers["etag"]):
         return Response(None, 304, headers)
     if status != 200:
         headers = {"etag": headers["etag"]} | ({"location": f"{path}/{record.digest}"} if path else {})
     return Response(record.canonical(), status, headers, "application/json")
+
+
+_TAGS = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+def is_current(request: Request, etag: str) -> bool:
+    """Whether ``If-None-Match`` names this strong tag: weak comparison, lists and ``*`` (RFC 9110, 8.8.3.2, 13.1.2)."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return given.strip() == "*" or etag in _TAGS.findall(given)
 
 
 def _cursor(position: int) -> str:

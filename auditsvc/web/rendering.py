@@ -81,7 +81,12 @@ def page(request: Request, template: str, here: str, status: int = 200, **contex
     """A rendered page; ``here`` is its entry in the navigation."""
     caller = getattr(request.state, "caller", None)
     text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **context)
-    return HTMLResponse(text, status)
+    prefix = request.app.state.site.prefix
+    return HTMLResponse(_LINK.sub(rf'\1="{prefix}/', text) if prefix else text, status)
+
+
+_LINK = re.compile(r'\b(href|src|action|hx-get|hx-post|spec-url)="/(?!/)')
+"""Links of templates begin at the service's own root; behind a public URL with a path they get that path."""
 
 
 def percent(value: float) -> str:

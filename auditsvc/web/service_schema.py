@@ -51,8 +51,20 @@ idempotency_key = Table(
     Column("status", Integer),
     Column("content_type", Text),
     Column("body", LargeBinary),
+    Column("headers", Text),
 )
-"""``status`` is null while the first request with this key is in progress."""
+"""``status`` is null while the first request with this key is in progress; ``headers`` is a JSON object."""
+
+session = Table(
+    "session",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("token", String(40), nullable=False),
+    Column("opened_at", _Moment, nullable=False),
+    Column("renewed_at", _Moment, nullable=False),
+    Column("replaces", LargeBinary),
+)
+"""Sessions of browsers; ``replaces`` is the former secret, which ends when this one is first used."""
 
 
 def _request_table(name: str) -> Table:
@@ -115,7 +127,7 @@ registry_snapshot = Table(
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0003",
+    head="0004",
     version_table="auditsvc_service_revision",
     migrations=Path(__file__).parent / "migrations",
 )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from auditsvc.adapters.blobs import writes
+from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.errors import Forbidden, Unavailable
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record
@@ -18,6 +24,7 @@ from auditsvc.records.log_event import encode_event
 from auditsvc.services.log_check import LogCheck, check_log
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.oidc_roles import OidcUsers
+from auditsvc.web.auth.permissions import COOKIE, HOST_COOKIE
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
@@ -26,6 +33,10 @@ from auditsvc.web.service_metrics import ServiceMetrics
 from auditsvc.web.webhooks.webhook_store import WebhookStore
 
 _log = logging.getLogger("auditsvc.web")
+
+PROBE_BYTES = 1 << 20
+PROBE_S = 10.0
+"""A probe of the disk has this many bytes; one that succeeded counts for this many seconds."""
 
 R = TypeVar("R", bound=Record)
 
@@ -54,6 +65,8 @@ class ProjectState:
     approver_tokens: bool = True
     """Whether a token that an admin issued may approve; otherwise only people of the OIDC issuer can."""
     public_url: str = ""
+    sender: WebhookSender = field(default_factory=WebhookSender)
+    """Sends webhooks, and knows where to."""
     mlflow_secret: str = field(default="", repr=False)
     audit_policy: str = ""
     audit_data: str = ""
@@ -67,9 +80,25 @@ class ProjectState:
     """The newest comparison of the ledger with its log."""
     watch_faults: tuple[str, ...] = ()
     """Models whose registry entries could not be checked in the last round, and why."""
+    _written: float | None = None
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the service over TLS, by its public URL."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def prefix(self) -> str:
+        """The path of the public URL, under which a reverse proxy serves all pages; mostly empty."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def cookie(self) -> str:
+        """The name of the session cookie."""
+        return HOST_COOKIE if self.is_https else COOKIE
 
     @property
     def ledger(self) -> LoggedLedger:
@@ -139,6 +168,21 @@ class ProjectState:
         if not found.faults:
             with suppress(Unavailable):  # too few witnesses
                 checkpoint_store_of(self.ctx).current()
+
+    def require_writable(self) -> None:
+        """Write a probe to the store's disk, at most every few seconds.
+
+        Raises:
+            StorageFull: the disk or the quota is used up.
+            Unavailable: it can't be written for another reason.
+        """
+        now = time.monotonic()
+        if self._written is None or now - self._written > PROBE_S:
+            with writes(self.folder), tempfile.TemporaryFile(dir=self.folder) as probe:
+                probe.write(bytes(PROBE_BYTES))
+                probe.flush()
+                os.fsync(probe.fileno())
+            self._written = now
 
     def require_intact(self) -> None:
         """Refuse to answer from a ledger that does not follow from its log.  Raises ``LogMismatch``."""

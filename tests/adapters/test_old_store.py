@@ -139,8 +139,7 @@ def test_its_tokens_and_webhooks_work(store: Path) -> None:
         )  # fmt: skip
         assert webhooks.cursor() == LOG_SIZE
         with access.read_tx() as connection:
-            (kept,) = connection.execute(service_schema.idempotency_key.select()).all()
-        assert (kept.caller, kept.key, kept.status, kept.content_type) == ("sue", "k1", 201, "application/json")
+            assert connection.execute(service_schema.idempotency_key.select()).all() == []  # could hold secrets
         access.close()
 
 

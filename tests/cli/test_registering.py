@@ -10,6 +10,7 @@ import pytest
 
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.cli import main
+from auditsvc.compliance.assessment.attestations import period_end
 from tests.contracts.sample import a_parent
 from tests.fakes import FixedClock
 
@@ -40,7 +41,9 @@ def test_an_incident_is_due_until_the_authority_was_told(store: Path, capsys: py
     facts = ("--harm", "widespread", "--aware", YESTERDAY, "--description", "It failed everywhere.", "--as", "ada")
     code, out = run(store, "incident", "add", name, *facts, "--json", capsys=capsys)
     made = json.loads(out)
-    assert code == 0 and made["due"] == (datetime.datetime.fromisoformat(YESTERDAY) + datetime.timedelta(2)).isoformat()
+    aware = datetime.datetime.fromisoformat(YESTERDAY)
+    assert code == 0 and made["reminder"] == (aware + datetime.timedelta(2)).isoformat()
+    assert made["due"] == period_end(aware, 2).isoformat() > made["reminder"]
     assert f"due {made['due']}" in run(store, "incident", "list", name, capsys=capsys)[1]
     told = ("--authority", "The authority", "--at", NOW.isoformat(), "--as", "ada")
     assert "in time" in run(store, "incident", "report", made["incident"], *told, capsys=capsys)[1]

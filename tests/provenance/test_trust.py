@@ -9,8 +9,9 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from auditsvc.adapters.file_keys import FileKeys
-from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.provenance import TrustRoot, publish_trust
+from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.trust.revocation_list import RevocationList
 from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate, tuf_json
 from tests.provenance.cases_trust import published, read, revocation, tuf_roles
@@ -44,6 +45,27 @@ def test_a_root_key_is_handed_over_by_the_old_one(forge: Forge) -> None:
     found = TrustRepository.read(folder, forge.keys.signer("release").public_pem, AT)
     assert (found.faults, found.versions.root, set(found.targets)) == ((), 2, set(targets))
     assert forge.verify(read(forge, folder)).verdict == "VALID"
+
+
+def test_the_root_is_renewed_before_its_end_and_at_the_end_once(forge: Forge) -> None:
+    folder, pinned = published(forge), forge.keys.signer("release").public_pem
+    targets, roles = {"trust-policy.json": forge.trust.to_json()}, tuf_roles(forge)
+    roots = []
+    for days in (0, 100, 200, 300, 320, 700, 701, 1500):  # from 700 on it had ended
+        at = AT + datetime.timedelta(days=days)
+        publish(folder, targets, roles, at)
+        found = TrustRepository.read(folder, pinned, at)
+        assert found.faults == ()
+        roots.append(found.versions.root)
+    assert roots == [1, 1, 1, 2, 2, 3, 3, 4]
+
+
+def test_a_publication_that_nobody_could_use_fails(forge: Forge) -> None:
+    folder = published(forge)
+    stranger = TufRoles.all_by(FileKeys(forge.folder / "stranger").signer("release"))
+    for days in (0, 400):
+        with pytest.raises((Unavailable, Fault)):
+            publish(folder, {"x": b""}, stranger, AT + datetime.timedelta(days=days))
 
 
 def test_a_pinned_root_file_is_trusted_like_the_key_that_signed_it(forge: Forge) -> None:

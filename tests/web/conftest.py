@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from auditsvc.ports import Context
 from auditsvc.web import create_app
 from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.connection_limits import server_options
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
@@ -65,7 +66,7 @@ def site(tmp_path: Path, clock: FixedClock, remembered: str) -> Iterator[Project
 @pytest.fixture
 def url(site: ProjectState) -> Iterator[str]:
     """The address of the service, served on a port of this machine."""
-    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    config = uvicorn.Config(create_app(site), host="127.0.0.1", port=0, log_level="error", **server_options())
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from starlette.testclient import TestClient
 
 from auditsvc.errors import NotFound
 from auditsvc.records import Revocation
-from auditsvc.services.gate_query import GateAnswer, query_gate
+from auditsvc.services.gate_query import MOST_REASONS, GateAnswer, query_gate
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.state import ProjectState
 from tests.fakes import NOON
@@ -45,6 +46,26 @@ def test_an_answer_that_still_holds_is_not_sent_again(reader: TestClient) -> Non
     first = reader.get("/v1/gate?model=net&version=1")
     again = reader.get("/v1/gate?model=net&version=1", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"a", {}', '"a",W/{} , "b"', "*", " * "])
+@pytest.mark.parametrize("path", ["/v1/gate?model=net&version=1", f"/v1/decisions/{sample.decision(2).digest}"])
+def test_entity_tags_are_compared_as_http_says(reader: TestClient, path: str, form: str) -> None:
+    etag = reader.get(path).headers["etag"]
+    assert reader.get(path, headers={"if-none-match": form.format(etag)}).status_code == 304
+    for other in (form.format('"other"').replace("*", "x"), etag.strip('"'), f'"x{etag[1:]}', f"'{etag}'x"[1:-3]):
+        assert reader.get(path, headers={"if-none-match": other}).status_code == 200, other
+
+
+def test_an_answer_names_some_reasons_and_where_all_are(reader: TestClient, site: ProjectState) -> None:
+    few = sample.decision(3, "rejected")
+    (one,) = few.judgements
+    many = tuple(one.model_copy(update={"rule": f"rule-{number}"}) for number in range(2000))
+    decision = few.model_copy(update={"judgements": many, "at": NOON + datetime.timedelta(minutes=1)})
+    site.ledger.append(decision, actor="auditsvc")
+    got = reader.get("/v1/gate?model=net&version=3").json()
+    assert (got["answer"], len(got["reasons"])) == ("rejected", MOST_REASONS + 1)
+    assert got["reasons"][-1] == f"and {2000 - MOST_REASONS} more, in /v1/decisions/{decision.digest}"
 
 
 def test_a_version_that_nobody_submitted_is_not_found(reader: TestClient) -> None:

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.compliance import Incident, Watch
+from auditsvc.compliance.assessment.attestations import current, period_end
 from auditsvc.records import Parent
 from auditsvc.web.state import ProjectState
 from tests.fakes import NOON
@@ -29,9 +30,38 @@ def test_an_incident_is_registered_once_under_the_name_of_the_token(auditor: Tes
     assert made.status_code == 201, made.text
     (record,) = site.ledger.find(Incident, "net")
     assert (record.person, record.digest) == (auditor.get("/v1/whoami").json()["name"], made.headers["etag"].strip('"'))
-    assert record.due == YESTERDAY + datetime.timedelta(days=10)
+    assert record.reminder == YESTERDAY + datetime.timedelta(days=10)
+    assert record.due == datetime.datetime(2026, 12, 1, 23, 59, 59, tzinfo=datetime.UTC)
     assert auditor.post("/v1/incidents", json=KNOWN).status_code == 409
     assert auditor.get("/v1/incidents?subject=net").json()["items"][0]["digest"] == record.digest
+
+
+def test_two_incidents_of_one_kind_and_minute_are_two(auditor: TestClient, site: ProjectState) -> None:
+    other = KNOWN | {"words": "Another gate did not open."}
+    first, second = (auditor.post("/v1/incidents", json=one) for one in (KNOWN, other))
+    assert (first.status_code, second.status_code) == (201, 201)
+    digest = second.headers["etag"].strip('"')
+    assert auditor.post(f"/v1/incidents/{digest}/reports", json=TOLD).status_code == 201
+    assert [(one.words, one.reported is None) for one in current(site.ledger.find(Incident, "net"))] == [
+        (KNOWN["words"], True), (other["words"], False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "days", "last"),
+    [
+        ("2026-11-26T09:00", 2, "2026-11-30"),  # Thursday: Friday, then Monday
+        ("2026-11-23T00:00", 2, "2026-11-25"),  # Monday
+        ("2026-11-25T23:59", 2, "2026-11-27"),  # Wednesday
+        ("2026-11-27T12:00", 2, "2026-12-01"),  # Friday: two working days after a weekend
+        ("2026-11-28T12:00", 2, "2026-12-01"),  # Saturday
+        ("2026-11-18T12:00", 10, "2026-11-30"),  # the tenth day is a Saturday
+        ("2026-11-20T12:00", 15, "2026-12-07"),
+    ],
+)
+def test_a_period_of_days_ends_with_a_working_day(event: str, days: int, last: str) -> None:
+    found = period_end(datetime.datetime.fromisoformat(event).replace(tzinfo=datetime.UTC), days)
+    assert found.isoformat() == f"{last}T23:59:59+00:00"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +102,8 @@ def test_the_page_shows_what_is_due_and_takes_the_report(auditor: TestClient, si
     form = {**KNOWN, "aware": YESTERDAY.strftime("%Y-%m-%dT%H:%M"), "harm": "widespread", "candidate": ""}
     assert auditor.post("/statements/incidents", data=form, follow_redirects=False).status_code == 303
     page = auditor.get("/statements").text
-    assert "report due" in page and 'in <span class="num">1</span> days' in page
+    assert "the period ends <b>2026-11-24 23:59</b>" in page and 'in <span class="num">2</span> days' in page
+    assert "better before 2026-11-23 12:00" in page
     (record,) = site.ledger.find(Incident, "net")
     told = {**TOLD, "reported": NOON.strftime("%Y-%m-%dT%H:%M")}
     sent = auditor.post(f"/statements/incidents/{record.digest}/reports", data=told, follow_redirects=False)

@@ -39,7 +39,7 @@ def test_tokens_answers_and_repeated_writes_are_shared(both: tuple[ProjectState,
     given = {"name": "ann", "role": "auditor"}
     first = one.post("/v1/tokens", json=given, headers={"idempotency-key": "k"})
     again = other.post("/v1/tokens", json=given, headers={"idempotency-key": "k"})
-    assert (first.status_code, again.content) == (201, first.content)
+    assert (first.status_code, again.status_code, again.headers["idempotent-replayed"]) == (201, 409, "true")
     ann = client(there, first.json()["token"])
     assert ann.get("/v1/gate?model=net&version=3").status_code == 404
     here.ledger.append(sample.PARENT, sample.POLICY, sample.candidate(3), sample.submission(3), actor="ann")

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from auditsvc.adapters.oidc import OidcIssuer
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.errors import InvalidInput, Unauthenticated, Unavailable
 from auditsvc.records import Approval
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.permissions import COOKIE
@@ -75,12 +75,12 @@ class LocalIssuer:
         public = {name: kinds[name[:3].rstrip("2")].to_jwk(key.public_key()) for name, key in self.published.items()}
         return {"keys": [json.loads(key) | {"kid": name, "use": "sig"} for name, key in public.items()]}
 
-    def token(self, key: str = "rsa", signer: Any = None, **changed: Any) -> str:
+    def token(self, key: str = "rsa", signer: Any = None, typ: str = "JWT", **changed: Any) -> str:
         now = int(time.time())
         said = {"iss": self.url, "aud": AUDIENCE, "sub": "1234", "iat": now, "exp": now + 300}
         said |= {"preferred_username": "gus", "groups": ["ml-leads"]} | changed
         said = {name: value for name, value in said.items() if value is not None}
-        return jwt.encode(said, signer or KEYS[key], ALGORITHM[key], headers={"kid": key})
+        return jwt.encode(said, signer or KEYS[key], ALGORITHM[key], headers={"kid": key, "typ": typ})
 
 
 @pytest.fixture
@@ -155,6 +155,47 @@ def test_what_is_not_the_issuer_s_word_for_us_now_is_refused(
 ) -> None:
     status, told = _who(clients, issuer.token(**changed))
     assert (status, told["code"]) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    ("typ", "changed", "status"),
+    [
+        ("JWT", {}, 200),
+        ("jwt", {"azp": AUDIENCE}, 200),
+        ("JWT", {"aud": [AUDIENCE, "other"], "azp": AUDIENCE}, 200),
+        ("at+jwt", {"client_id": "ci", "jti": "1"}, 200),
+        ("application/AT+JWT", {"client_id": "ci", "jti": "1", "azp": "ci"}, 200),
+        ("at+jwt", {"jti": "1"}, 401),
+        ("at+jwt", {"client_id": "ci"}, 401),
+        ("at+jwt", {"client_id": "ci", "jti": "1", "aud": "other"}, 401),
+        ("logout+jwt", {}, 401),
+        ("secevent+jwt", {}, 401),
+        ("dpop+jwt", {}, 401),
+        ("JWT", {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, 401),
+        ("JWT", {"azp": "other"}, 401),
+        ("JWT", {"aud": [AUDIENCE, "other"]}, 401),
+        ("JWT", {"aud": [AUDIENCE, "other"], "azp": "other"}, 401),
+        ("JWT", {"exp": 1e308}, 401),
+        ("JWT", {"exp": 10**30}, 401),
+        ("JWT", {"exp": True}, 401),
+        ("JWT", {"auth_time": "now"}, 401),
+        ("JWT", {"cnf": {"jkt": "x"}}, 401),
+        ("JWT", {"sub": 7}, 401),
+        ("JWT", {"sub": "x" * 256}, 401),
+    ],
+)
+def test_a_bearer_token_is_an_access_or_id_token_for_us(
+    clients: Clients, served: ProjectState, issuer: LocalIssuer, typ: str, changed: dict[str, Any], status: int
+) -> None:
+    assert _who(clients, issuer.token(typ=typ, **changed))[0] == status
+
+
+def test_a_login_takes_no_access_token(served: ProjectState, issuer: LocalIssuer) -> None:
+    assert served.people is not None
+    taken = served.people.issuer.claims
+    assert taken(issuer.token(nonce="n"), "n").name == "gus"
+    with pytest.raises(Unauthenticated, match="type"):
+        taken(issuer.token(nonce="n", typ="at+jwt", client_id=AUDIENCE, jti="1"), "n")
 
 
 def test_a_token_signed_with_a_shared_secret_or_not_at_all_is_refused(
@@ -243,8 +284,12 @@ def test_a_browser_comes_in_through_the_issuer_and_goes_out(
     assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
     assert browser.get("/v1/whoami").json()["role"] == "approver"
     held = browser.cookies[COOKIE]
+    assert _who(clients, held)[0] == 401  # a session is no token
     browser.post("/logout", headers={"sec-fetch-site": "same-origin"})
-    assert _who(clients, held)[0] == 401
+    copied = clients(client=ELSEWHERE)
+    copied.cookies.set(COOKIE, held)
+    assert copied.get("/v1/whoami").status_code == 401
+    assert all(token.revoked for token in served.access.tokens() if token.issuer.startswith("oidc:"))
     events = [json.loads(served.ledger.leaf(index)) for index in range(served.ledger.size())]
     assert [event["type"] for event in events[-2:]] == ["user.logged-in", "user.logged-out"]
 

@@ -8,8 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval
-from auditsvc.web.auth.permissions import COOKIE
+from auditsvc.web.auth.permissions import COOKIE, HOST_COOKIE
+from auditsvc.web.auth.sessions import delete_ended_sessions
+from auditsvc.web.service_schema import session
 from auditsvc.web.state import ProjectState
+from tests.fakes import FixedClock
 from tests.web import sample
 from tests.web.conftest import Clients
 
@@ -87,6 +90,74 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(clients: Clients,
     browser = _browser(clients, site, "approver", "bob")
     browser.post("/logout", headers=OWN)
     assert "not logged in" in browser.get("/").text
+
+
+def test_a_cookie_holds_a_session_and_never_the_token(
+    clients: Clients, site: ProjectState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, _ = site.access.issue("bob", "approver", 90)
+    for url, cookie, secure in (("", COOKIE, False), ("https://audit.example.org", HOST_COOKIE, True)):
+        monkeypatch.setattr(site, "public_url", url)
+        set_cookie = clients().post("/login", data={"token": secret}, headers=OWN).headers["set-cookie"]
+        name, _, rest = set_cookie.partition("=")
+        assert (name, "Secure" in rest, "Path=/;" in rest, "Domain" in rest) == (cookie, secure, True, False)
+        assert secret not in set_cookie
+        held = rest.partition(";")[0]
+        assert clients(client=("192.0.2.1", 1)).get("/v1/whoami", headers={"cookie": f"{cookie}={held}"}).json() == {
+            "name": "bob", "role": "approver", "project": "",
+        }  # fmt: skip
+        assert clients().get("/v1/whoami", headers={"authorization": f"Bearer {held}"}).status_code == 401
+        as_cookie = {"cookie": f"{cookie}={secret}"}
+        assert clients().get("/v1/whoami", headers=as_cookie).status_code == 401
+
+
+def test_a_session_gets_new_secrets_and_ends(clients: Clients, site: ProjectState, clock: FixedClock) -> None:
+    browser = _browser(clients, site, "approver", "bob")
+    first = browser.cookies[COOKIE]
+    assert "set-cookie" not in browser.get("/v1/whoami").headers
+    clock.forward(minutes=16)
+    assert browser.get("/v1/whoami").status_code == 200
+    second = browser.cookies[COOKIE]
+    assert second != first
+    old = {"cookie": f"{COOKIE}={first}"}
+    assert clients().get("/v1/whoami", headers=old).status_code == 200  # the answer may have been lost
+    assert browser.get("/v1/whoami").status_code == 200
+    assert clients().get("/v1/whoami", headers=old).status_code == 401
+    clock.forward(minutes=61)
+    assert browser.get("/v1/whoami").status_code == 401
+    browser = _browser(clients, site, "approver", "bob")
+    for minutes in range(0, 12 * 60, 30):
+        assert browser.get("/v1/whoami").status_code == 200, minutes
+        clock.forward(minutes=30)
+    assert browser.get("/v1/whoami").status_code == 401
+    delete_ended_sessions(site.access)
+    with site.access.read_tx() as connection:
+        assert connection.execute(session.select()).all() == []
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+def test_pages_work_under_a_path(
+    clients: Clients, site: ProjectState, stripped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy strips the path of the public URL, or passes it on."""
+    monkeypatch.setattr(site, "public_url", "http://audit.example.org/gates/eu")
+    path = "" if stripped else "/gates/eu"
+    browser = clients()
+    for place in ("/", "/policies", "/guide", "/docs", f"/candidates/{sample.candidate(3).digest}"):
+        page = browser.get(path + place)
+        assert page.status_code == 200
+        links = re.findall(r' (?:href|src|action|spec-url|hx-\w+)="(/[^"]*)"', page.text)
+        assert links and all(link.startswith("/gates/eu/") for link in links), place
+    secret, _ = site.access.issue("bob", "auditor", 1)
+    got = browser.post(f"{path}/login", data={"token": secret}, headers=OWN)
+    assert (got.status_code, got.headers["location"]) == (303, "/gates/eu/")
+    assert browser.get("/gates/eup/policies").status_code == 404
+
+
+def test_a_session_ends_with_its_token(clients: Clients, site: ProjectState) -> None:
+    browser = _browser(clients, site, "approver", "bob")
+    site.access.revoke(site.access.tokens()[-1].id)
+    assert browser.get("/v1/whoami").status_code == 401
 
 
 def test_a_waiver_from_the_page_needs_a_reason_and_a_day(clients: Clients, site: ProjectState) -> None:

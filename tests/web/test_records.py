@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 
 import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval, Candidate, Revocation, Waiver, digest_of
+from auditsvc.services.incidents import Watch
+from auditsvc.web import service_schema
+from auditsvc.web.idempotency import delete_expired_answers
 from auditsvc.web.record_routes import PATHS
 from auditsvc.web.state import ProjectState
-from tests.fakes import MemoryRegistry
+from tests.fakes import FixedClock, MemoryRegistry
 from tests.web import sample
 from tests.web.conftest import Clients
 from tests.web.databases import remembered  # noqa: F401 - the tests of this module run on both databases
@@ -116,16 +120,46 @@ def test_a_revocation_takes_two_people(clients: Clients, site: ProjectState) -> 
 
 
 def test_a_write_with_a_key_is_done_once_and_answered_alike(clients: Clients, site: ProjectState) -> None:
-    client = clients("admin")
-    body = {"name": "bob", "role": "approver"}
-    first = client.post("/v1/tokens", json=body, headers={"idempotency-key": "k1"})
-    again = client.post("/v1/tokens", json=body, headers={"idempotency-key": "k1"})
-    assert (first.status_code, again.status_code) == (201, 201)
+    client, path = clients("auditor", "eve"), "/v1/incident-watches"
+    body = {"model": "net", "since": "2026-10-01", "until": "2026-11-01", "words": "mail"}
+    first = client.post(path, json=body, headers={"idempotency-key": "k1"})
+    again = client.post(path, json=body, headers={"idempotency-key": "k1"})
+    assert (first.status_code, again.status_code) == (201, 201), first.text
     assert first.content == again.content
     assert again.headers["idempotent-replayed"] == "true"
-    assert [token.name for token in site.access.tokens()].count("bob") == 1
-    other = client.post("/v1/tokens", json=body | {"name": "cyd"}, headers={"idempotency-key": "k1"})
+    assert first.headers["location"] == again.headers["location"]
+    assert first.headers["etag"] == again.headers["etag"]
+    assert len(site.ledger.find(Watch, "net")) == 1
+    other = client.post(path, json=body | {"model": "other"}, headers={"idempotency-key": "k1"})
     assert (other.status_code, other.json()["code"]) == (422, "invalid-input")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "secret"),
+    [("/v1/tokens", {"name": "bob", "role": "approver"}, "token"),
+     ("/v1/webhooks", {"url": "https://ci.example.org/hook"}, "secret")],
+)  # fmt: skip
+def test_a_secret_is_shown_once_and_kept_nowhere(
+    clients: Clients, site: ProjectState, path: str, body: dict[str, str], secret: str
+) -> None:
+    client = clients("admin")
+    first = client.post(path, json=body, headers={"idempotency-key": "k1"})
+    assert first.status_code == 201, first.text
+    again = client.post(path, json=body, headers={"idempotency-key": "k1"})
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (409, "true")
+    with site.access.read_tx() as connection:
+        rows = connection.execute(service_schema.idempotency_key.select()).all()
+    assert rows and first.json()[secret] not in str(rows)
+    assert len(client.get(path).json()) == (2 if path == "/v1/tokens" else 1)
+
+
+def test_answers_that_are_over_are_deleted_by_time(clients: Clients, site: ProjectState, clock: FixedClock) -> None:
+    clients("admin").post("/v1/tokens", json={"name": "bob", "role": "reader"}, headers={"idempotency-key": "k1"})
+    for hours, left in ((23, 1), (2, 0)):
+        clock.at += datetime.timedelta(hours=hours)
+        delete_expired_answers(site.access)
+        with site.access.read_tx() as connection:
+            assert len(connection.execute(service_schema.idempotency_key.select()).all()) == left
 
 
 def test_a_key_belongs_to_its_person(clients: Clients, site: ProjectState) -> None:

@@ -61,7 +61,7 @@ def test_a_document_is_added_with_its_file_and_reviewed_by_another_person(
     assert _browser(clients, site, "auditor", "ann").post(review).status_code == 409
     eve = _browser(clients, site, "auditor", "eve")
     assert "Review as eve" in eve.get("/statements").text
-    clock.forward(hours=1)
+    clock.forward(minutes=50)
     assert eve.post(review).status_code == 303
     after = eve.get("/statements").text
     assert "<b>eve</b> reviewed it" in after and "Review as eve" not in after and "Awaiting" not in after

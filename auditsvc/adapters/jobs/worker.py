@@ -287,6 +287,7 @@ class Worker:
         self._lease = WorkerLease.take(leases)
         self._heartbeat = Heartbeat(store, self._jobs, self._lease, leases, max_crashes)
         self._stop = threading.Event()
+        self._parent = 0
         self._shards: Queue | None = None
         self._shard: Callable[[Result], Result] = self._unregistered
 
@@ -325,11 +326,13 @@ class Worker:
         self._shards = DBOS.retrieve_queue(shards)
         threading.Thread(target=self._run_heartbeat, name="heartbeat", daemon=True).start()
 
-    def run(self) -> None:
-        """Run until SIGTERM or SIGINT, give running steps ``GRACE_S`` seconds to finish, and exit the process.
+    def run(self, parent: int = 0) -> None:
+        """Run until SIGTERM or SIGINT, or until the process ``parent`` is gone; then exit the process.
 
-        Steps that still run then are queued for other workers already, so the exit does not wait for them.
+        Running steps have ``GRACE_S`` seconds to finish.  Those that still run then are queued for other workers
+        already, so the exit does not wait for them.
         """
+        self._parent = parent
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         with private_tempdir(self._lease.executor_id):
@@ -351,6 +354,9 @@ class Worker:
     def _run_heartbeat(self) -> None:
         cleaned_at = float("-inf")
         while not self._stop.wait(HEARTBEAT_S):
+            if self._parent and os.getppid() != self._parent:
+                self._stop.set()
+                return
             try:
                 self._heartbeat.beat()
                 if self._keep and time.monotonic() - cleaned_at > CLEANUP_INTERVAL_S:

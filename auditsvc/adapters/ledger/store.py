@@ -9,6 +9,8 @@ The Merkle tree is RFC 6962's; ``provenance.formats.merkle_log`` does the hashin
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -150,6 +152,41 @@ class Snapshot:
         return tuple((position, _read_record(kind, digest, body, self._location)) for digest, body, position in rows)
 
 
+class ParsedRecords:
+    """Large records that were read lately, so that a decision of some MB is parsed once; records never change.
+
+    Their bytes are still read and checked against the digest each time.
+    """
+
+    def __init__(self, smallest: int = 16 << 10, most: int = 32 << 20) -> None:
+        """Records of ``smallest`` bytes or more, up to ``most`` bytes together."""
+        self.smallest, self._most = smallest, most
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._known: OrderedDict[Digest, tuple[Record, int]] = OrderedDict()
+
+    def read(self, kind: type[R], data: bytes, digest: Digest) -> R:
+        """The record with these bytes, whose digest was checked.  Raises ``InvalidInput``."""
+        if len(data) < self.smallest:
+            return kind.stored(data, digest)
+        with self._lock:
+            known = self._known.get(digest, (None, 0))[0]
+            if isinstance(known, kind):
+                self._known.move_to_end(digest)
+                return known
+        made = kind.stored(data, digest)
+        with self._lock:
+            if digest not in self._known:
+                self._known[digest] = made, len(data)
+                self._bytes += len(data)
+            while self._bytes > self._most:
+                self._bytes -= self._known.popitem(last=False)[1][1]
+        return made
+
+
+_parsed = ParsedRecords()
+
+
 def _read_record(kind: type[R], digest: Digest, body: bytes | str, location: str) -> R:
     """The record in a row of the database at ``location``.
 
@@ -160,7 +197,7 @@ def _read_record(kind: type[R], digest: Digest, body: bytes | str, location: str
     if digest_of(data) != digest:
         raise Unavailable(f"the ledger at {location} is damaged: {digest} has other bytes; restore it from a backup")
     try:
-        return kind.stored(data, digest)
+        return _parsed.read(kind, data, digest)
     except InvalidInput as error:
         raise Unavailable(f"the ledger at {location} holds a record that this auditsvc can't read: {error}") from error
 

@@ -200,6 +200,26 @@ REPORTING_DAYS: dict[Harm, int] = {
 infringements 73(3).  The law requires a report immediately, and at the latest after these days."""
 
 
+def period_end(event: Moment, days: int) -> Moment:
+    """The last second of a period of days that begins with an event.
+
+    The day of the event does not count; a period that would end on a Saturday or Sunday ends with the next working day,
+    and one of two days or more has at least two working days.  Days are those of UTC (east of
+    Greenwich the local day ends earlier), and public holidays are not known here, so that the result may be early.
+
+    Reference: Regulation (EEC, Euratom) No 1182/71, Art. 3; the text was not at hand when this was written.
+    """
+    last = event.astimezone(datetime.UTC).date() + datetime.timedelta(days=days)
+    first = event.astimezone(datetime.UTC).date() + datetime.timedelta(days=1)
+
+    def working() -> int:
+        return sum((first + datetime.timedelta(days=one)).weekday() < 5 for one in range((last - first).days + 1))
+
+    while last.weekday() >= 5 or (days >= 2 and working() < 2):
+        last += datetime.timedelta(days=1)
+    return datetime.datetime.combine(last, datetime.time(23, 59, 59), datetime.UTC)
+
+
 class Incident(Record):
     """One serious incident with a model line; ``aware`` starts the clock, ``reported`` stops it."""
 
@@ -229,13 +249,19 @@ class Incident(Record):
 
     @property
     def due(self) -> Moment:
-        """The deadline for the report to the authority."""
+        """The deadline for the report to the authority: the end of the last day of the period."""
+        return period_end(self.aware, REPORTING_DAYS[self.harm])
+
+    @property
+    def reminder(self) -> Moment:
+        """The same number of times 24 hours after awareness: earlier than the deadline, to be safe."""
         return self.aware + datetime.timedelta(days=REPORTING_DAYS[self.harm])
 
     @property
-    def case(self) -> tuple[str, str, str]:
-        """The key of an incident; a later record with the same key replaces this one."""
-        return (self.model, self.harm, self.aware.isoformat())
+    def case(self) -> tuple[str, str, str, str]:
+        """The key of an incident; a later record with the same key replaces this one.  Two incidents of one kind and
+        minute differ by their words."""
+        return (self.model, self.harm, self.aware.isoformat(), self.words)
 
 
 class Watch(Record):

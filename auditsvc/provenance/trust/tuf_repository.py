@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from auditsvc.errors import Unavailable
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
 from auditsvc.provenance.formats.signatures import check_p256, plain_pem
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, parse_json
@@ -42,6 +43,10 @@ LIFETIMES: Mapping[TufRole, datetime.timedelta] = {
     "timestamp": datetime.timedelta(hours=24),
 }
 """The lifetime of each kind of metadata.  A revocation can be hidden from a client for the last one at most."""
+
+
+RENEWED_BEFORE = datetime.timedelta(days=120)
+"""A root is renewed this long before its end, so that a client that reads it once a season finds a valid one."""
 
 
 class TufSigner(Protocol):
@@ -174,14 +179,16 @@ def _is_signed(pem: Any, signature: bytes | None, data: bytes) -> bool:
 
 
 def publish(folder: Path, targets: Mapping[str, bytes], tuf_roles: TufRoles, at: Moment) -> None:
-    """Publish these targets as the next version.
+    """Publish these targets as the next version; a root that ends within ``RENEWED_BEFORE`` is renewed first.
 
     Raises:
-        Unavailable: the disk can't be written.
+        Unavailable: the disk can't be written, or what was written can't be used: these keys don't sign this
+            repository's root.
     """
     place = folder / "metadata"
     if read_or_none(place / "1.root.json") is None:
         write_whole(place / "1.root.json", signed_file(_root(tuf_roles, 1, at), tuf_roles.signers["root"]))
+    _renew_root(place, tuf_roles, at)
     now = _next_version(place)
     files = {}
     for name, data in targets.items():
@@ -197,6 +204,26 @@ def publish(folder: Path, targets: Mapping[str, bytes], tuf_roles: TufRoles, at:
     write_whole(
         place / "timestamp.json", signed_file(_signed("timestamp", now, at, meta=meta), tuf_roles.signers["timestamp"])
     )
+    found = TrustRepository.read(folder, read_or_none(place / "1.root.json") or b"", at)
+    if found.faults:
+        raise Unavailable(f"the trust that was published can't be used: {found.faults[0].detail}")
+
+
+def _renew_root(place: Path, tuf_roles: TufRoles, at: Moment) -> None:
+    version = _newest_root(place)
+    newest = Metadata.parse(read_or_none(place / f"{version}.root.json") or b"", "root")
+    if newest.expires - at > RENEWED_BEFORE:
+        return
+    data = signed_file(_root(tuf_roles, version + 1, at), tuf_roles.signers["root"])
+    try:
+        Threshold.of(newest, "root").check(Metadata.parse(data, "root"))
+    except Fault as fault:
+        raise Unavailable(f"the root of the trust ends at {newest.expires.isoformat()}: {fault.detail}") from fault
+    write_whole(place / f"{version + 1}.root.json", data)
+
+
+def _newest_root(place: Path) -> int:
+    return max((int(path.name.split(".")[0]) for path in place.glob("*.root.json")), default=0)
 
 
 def rotate(folder: Path, old: TufRoles, new: TufRoles, at: Moment) -> None:
@@ -206,7 +233,7 @@ def rotate(folder: Path, old: TufRoles, new: TufRoles, at: Moment) -> None:
         Unavailable: the disk can't be written.
     """
     place = folder / "metadata"
-    version = 1 + max((int(path.name.split(".")[0]) for path in place.glob("*.root.json")), default=0)
+    version = 1 + _newest_root(place)
     both = (*old.signers["root"], *new.signers["root"])
     write_whole(place / f"{version}.root.json", signed_file(_root(new, version, at), both))
 

@@ -1,8 +1,9 @@
 """Authentication and authorisation of every request: who is calling, and whether the route allows it.
 
-A token comes as ``Authorization: Bearer ...``, or from a browser in a same-site cookie. It is a token of this service
-or of an OIDC issuer. While the service is bound to loopback, a request from the same machine without a token has the
-role ``reader``; a request that a proxy forwarded counts as remote.
+A token comes as ``Authorization: Bearer ...``; it is one of this service or of an OIDC issuer. A browser sends the
+secret of its session in a same-site cookie (``sessions``). While the service is bound to loopback and has no public
+URL, a request from the same machine without a token has the role ``reader``; a request that a proxy forwarded counts as
+remote.
 
 Every route declares the access it needs (``@router.get("/v1/gate", needs="reader")``), and the check runs before the
 request is read. A route that declares none stops the start.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from enum import Enum
 from functools import lru_cache
@@ -28,7 +30,8 @@ from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
-from auditsvc.web.auth.permissions import COOKIE, LOCAL, OPEN, PROJECT, Access, Caller, require_role
+from auditsvc.web.auth import sessions
+from auditsvc.web.auth.permissions import LOCAL, OPEN, PROJECT, Access, Caller, require_role
 from auditsvc.web.idempotency import idempotent
 
 if TYPE_CHECKING:
@@ -37,9 +40,10 @@ if TYPE_CHECKING:
 Endpoint = Callable[..., Any]
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_IDENTIFYING = frozenset({b"authorization", b"cookie", *(name.encode() for name in _PROXY_HEADERS)})
-"""Headers that identify the caller, or show that a proxy forwarded the request."""
+_CREDENTIALS = frozenset({b"authorization", b"cookie"})
+_PROXY = re.compile(rb"(x-)?forwarded|x-real-|via$|cf-|cdn-|x-(envoy|amz|amzn|azure|appengine|original|proxy|rewrite)-"
+                    rb"|.*(client-ip|remote-(addr|user|ip)|forwarded)|x-request-start")  # fmt: skip
+"""Headers that show that a proxy, a tunnel or a content delivery network forwarded the request."""
 
 
 class RoleRoute(APIRoute):
@@ -74,11 +78,16 @@ class RoleRoute(APIRoute):
                 raise Forbidden("approvers act through a login at the OIDC issuer here, not by a token")
             state = request.scope["state"]
             state["caller"], state["site"] = caller, site
+            if request.method not in _SAFE:
+                _refuse_other_sites(request)
             if is_api and request.scope["query_string"]:
                 _check_parameters(request, known_parameters)
             if b"idempotency-key" in header_names and request.method not in ("GET", "HEAD"):
                 return await idempotent(request, caller, inner)
-            return await inner(request)
+            response = await inner(request)
+            if renewed := state.get("renewed_session"):
+                set_session_cookie(root, response, renewed)
+            return response
 
         return checked
 
@@ -133,13 +142,28 @@ async def authenticate(request: Request) -> Caller:
         if site.people and is_jwt(token.strip()):
             return await run_in_threadpool(site.people.caller, token.strip(), request.headers.get(PROJECT))
         return await _token_caller(site, token.strip())
-    if "cookie" in request.headers and COOKIE in request.cookies:
+    if "cookie" in request.headers and site.cookie in request.cookies:
         if request.method not in _SAFE and not is_same_origin(request):
             raise Forbidden("the request came from another site; nothing was done")
-        return await _token_caller(site, request.cookies[COOKIE])
+        found = await run_in_threadpool(sessions.caller_of, site.access, request.cookies[site.cookie])
+        caller, request.scope["state"]["renewed_session"] = found
+        return caller
     if site.local and not remote_address(request):
         return LOCAL
     raise Unauthenticated("a token is needed: Authorization: Bearer TOKEN; ask an admin for one")
+
+
+def set_session_cookie(site: ProjectState, response: Response, secret: str) -> None:
+    """Give a browser the secret of its session, out of reach of scripts, other sites and, with https, plain HTTP."""
+    response.set_cookie(
+        site.cookie,
+        secret,
+        int(sessions.SESSION.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=site.is_https,
+        path="/",
+    )
 
 
 async def _token_caller(site: ProjectState, token: str) -> Caller:
@@ -158,7 +182,11 @@ def is_anonymous_local(scope: Scope, header_names: Set[bytes]) -> bool:
 
     This is the hot path: a pipeline on the same machine asks the gate hundreds of times a second.
     """
-    return header_names.isdisjoint(_IDENTIFYING) and is_loopback(scope["client"][0] if scope.get("client") else "")
+    return (
+        header_names.isdisjoint(_CREDENTIALS)
+        and is_loopback(scope["client"][0] if scope.get("client") else "")
+        and not _is_forwarded(header_names)
+    )
 
 
 @lru_cache(maxsize=1000)
@@ -192,8 +220,23 @@ def site_of(request: Request) -> ProjectState:
 def remote_address(request: Request) -> str:
     """The address that the request comes from; empty for this machine, unless a proxy forwarded it."""
     address = request.client.host if request.client else "unknown"
-    forwarded = any(name in request.headers for name in _PROXY_HEADERS)
+    forwarded = _is_forwarded({name for name, _ in request.scope["headers"]})
     return "" if is_loopback(address) and not forwarded else address
+
+
+def _is_forwarded(header_names: Set[bytes]) -> bool:
+    return any(_PROXY.match(name) for name in header_names)
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page of another site can make a browser send a write without a token; a program sends no ``Origin``.
+
+    Raises:
+        Forbidden: a browser says that another site sent it.
+    """
+    from_browser = "origin" in request.headers or "sec-fetch-site" in request.headers
+    if from_browser and "authorization" not in request.headers and not is_same_origin(request):
+        raise Forbidden("the request came from another site; nothing was done")
 
 
 def is_same_origin(request: Request) -> bool:
@@ -207,7 +250,8 @@ def is_same_origin(request: Request) -> bool:
 
 def _rate_limit_key(request: Request) -> str:
     """Requests with one token share a limit, and so do those from one address; this machine has none."""
-    credentials = request.headers.get("authorization") or request.cookies.get(COOKIE)
+    site: ProjectState = request.app.state.site
+    credentials = request.headers.get("authorization") or request.cookies.get(site.cookie)
     if credentials:
         return hashlib.sha256(credentials.encode()).hexdigest()
     return remote_address(request)

@@ -1,15 +1,14 @@
 """Log in with a token or through an OIDC issuer, and log out.
 
 The OIDC login keeps state, nonce and PKCE verifier for ten minutes in a cookie that the browser sends back when the
-issuer redirects it. The user then gets a token of this service for twelve hours, and the log records login and logout.
+issuer redirects it. The user then gets a token of this service for twelve hours, whose secret nobody learns, and a
+session of it; the log records login and logout.
 """
 
 from __future__ import annotations
 
-import datetime
 import hmac
 import secrets
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -17,9 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from auditsvc.web.auth.authentication import Router, is_same_origin
+from auditsvc.web.auth import sessions
+from auditsvc.web.auth.authentication import Router, is_same_origin, set_session_cookie
 from auditsvc.web.auth.oidc_roles import OidcUsers
-from auditsvc.web.auth.permissions import COOKIE, Caller
+from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.auth.token_store import OIDC
 from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
 
@@ -27,7 +28,6 @@ router = Router(include_in_schema=False)
 
 LOGIN_STATE_COOKIE = "auditsvc_login"
 LOGIN_STATE_S = 600
-SESSION_S = 12 * 3600
 
 
 def _login_issuer(request: Request) -> tuple[ProjectState, OidcUsers, str]:
@@ -47,7 +47,13 @@ def start_oidc_login(request: Request, project: str = "") -> Response:
     answer = RedirectResponse(people.issuer.login_address(callback_url, state, nonce, verifier), 303)
     pending = ".".join((state, nonce, verifier, project[:40]))
     answer.set_cookie(
-        LOGIN_STATE_COOKIE, pending, LOGIN_STATE_S, httponly=True, samesite="lax", secure=_secure(site), path="/login"
+        LOGIN_STATE_COOKIE,
+        pending,
+        LOGIN_STATE_S,
+        httponly=True,
+        samesite="lax",
+        secure=site.is_https,
+        path=f"{site.prefix}/login",
     )
     return answer
 
@@ -61,7 +67,7 @@ async def finish_oidc_login(request: Request, code: str = "", state: str = "", e
     """
     site, people, address = _login_issuer(request)
     pending = request.cookies.get(LOGIN_STATE_COOKIE, "").split(".")
-    if error or not code or len(pending) != 4 or not hmac.compare_digest(pending[0], state):
+    if error or not code or len(pending) != 4 or not hmac.compare_digest(pending[0].encode(), state.encode()):
         raise Unauthenticated(
             f"the login at the issuer failed ({error[:100] or 'not started in this browser'}); try again"
         )
@@ -69,23 +75,18 @@ async def finish_oidc_login(request: Request, code: str = "", state: str = "", e
     caller = people.caller_of(claims, pending[3] or None)
     secret = await run_in_threadpool(_session, site, caller)
     answer = page(request, "welcome.html", "/login", name=caller.name, roles=caller.role, project=caller.project)
-    answer.set_cookie(COOKIE, secret, SESSION_S, httponly=True, samesite="strict", secure=_secure(site))
-    answer.delete_cookie(LOGIN_STATE_COOKIE, path="/login")
+    set_session_cookie(site, answer, secret)
+    answer.delete_cookie(LOGIN_STATE_COOKIE, path=f"{site.prefix}/login")
     return answer
 
 
 def _session(site: ProjectState, caller: Caller) -> str:
-    secret, token = site.access.issue(
-        caller.name, " ".join(caller.roles), SESSION_S / 86400, caller.project, issuer=caller.issuer
-    )
+    days = sessions.SESSION.total_seconds() / 86400
+    _, token = site.access.issue(caller.name, " ".join(caller.roles), days, caller.project, issuer=caller.issuer)
     site.of(caller.project).log_event(
         "user.logged-in", caller.name, token=token.id, role=token.role, subject=caller.token.removeprefix("oidc:")
     )
-    return secret
-
-
-def _secure(site: ProjectState) -> bool:
-    return site.public_url.startswith("https://")
+    return sessions.open_session(site.access, token.id)
 
 
 @router.get("/login", needs="anyone")
@@ -102,39 +103,35 @@ def _issuer(request: Request) -> str:
 
 @router.post("/login", needs="anyone")
 def log_in(request: Request, given: Form) -> Response:
-    """Store the token in a cookie that scripts can't read and other sites can't send."""
+    """Begin a session of the token; its cookie can't be read by scripts or sent by other sites."""
     site: ProjectState = request.app.state.site
     if not is_same_origin(request):
         raise Forbidden("log in from the login page of this service")
     token = given.get("token", "").strip()
     try:
-        site.access.caller(token)
+        caller = site.access.caller(token)
     except Unauthenticated as error:
         return page(request, "login.html", "/login", status=401, error=str(error), issuer=_issuer(request))
     answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(COOKIE, token, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
+    set_session_cookie(site, answer, sessions.open_session(site.access, caller.token))
     return answer
 
 
 @router.post("/logout", needs="anyone")
 def log_out(request: Request) -> Response:
-    """Delete the cookie, and revoke a token that was issued for this browser session."""
+    """End the session of this browser, and the token that an OIDC login made for it."""
     if not is_same_origin(request):
         raise Forbidden("log out from a page of this service")
-    token = request.cookies.get(COOKIE, "")
-    if token:
-        _end_session(request.app.state.site, token)
+    site: ProjectState = request.app.state.site
+    _end_session(site, request.cookies.get(site.cookie, ""))
     answer = RedirectResponse("/", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    answer.delete_cookie(site.cookie, path="/", secure=site.is_https, httponly=True, samesite="strict")
     return answer
 
 
-def _end_session(site: ProjectState, token: str) -> None:
-    """Revoke a token of an OIDC login; a token that an admin issued stays valid."""
-    with suppress(Unauthenticated):
-        caller = site.access.caller(token)
-        token_info = next(one for one in site.access.tokens() if one.id == caller.token)
-        if token_info.expires - token_info.issued <= datetime.timedelta(seconds=SESSION_S):
-            site.access.revoke(caller.token)
-            site.of(caller.project).log_event("user.logged-out", caller.name, token=caller.token)
+def _end_session(site: ProjectState, secret: str) -> None:
+    """End the session, and revoke the token of an OIDC login; a token that an admin issued stays valid."""
+    caller = sessions.end_session(site.access, secret)
+    if caller is not None and caller.issuer.startswith(OIDC):
+        site.access.revoke(caller.token)
+        site.of(caller.project).log_event("user.logged-out", caller.name, token=caller.token)

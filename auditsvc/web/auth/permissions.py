@@ -20,8 +20,9 @@ Access = Literal["anyone", "hmac"] | Role
 OPEN = ("anyone", "hmac")
 """Access without a token."""
 
-COOKIE = "auditsvc_token"
-"""The cookie that holds a browser's token."""
+COOKIE, HOST_COOKIE = "auditsvc_session", "__Host-auditsvc_session"
+"""The cookie that holds a browser's session; the second one where the public URL is https: browsers take and send it
+over TLS alone, and no other host of the domain can set it."""
 
 PROJECT = "auditsvc-project"
 """The header with which a caller who has roles in several projects chooses one."""

@@ -65,8 +65,8 @@ def row_of(site: ProjectState, submission: Submission) -> Row:
     """The state of one submission now."""
     ledger = site.ledger
     answer = query_gate(ledger, submission.model, submission.version)
-    decisions = ledger.find(Decision, submission.candidate)
-    decision = ledger.get(Decision, answer.decision) if answer.decision else decisions[-1] if decisions else None
+    known = () if answer.decision else ledger.find(Decision, submission.candidate)
+    decision = ledger.get(Decision, answer.decision) if answer.decision else next(reversed(known), None)
     approvers = tuple(item.approver for item in ledger.find(Approval, decision.digest)) if decision else ()
     required = consent_of(ledger, decision).approvals if decision else 0
     candidate = ledger.get(Candidate, submission.candidate)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from auditsvc.records import Name
 from auditsvc.services.gate_query import GateAnswer
 from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.record_routes import is_current
 
 router = Router(tags=["gate"])
 
@@ -55,6 +56,6 @@ async def query_gate(
     answered = await site.answers.ask(model, version, policy)
     site.require_intact()
     headers = {"etag": answered.etag}
-    if request.headers.get("if-none-match") == answered.etag:
+    if is_current(request, answered.etag):
         return Response(None, 304, headers)
     return Response(answered.body, 200, headers, "application/json")

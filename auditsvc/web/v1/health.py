@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from auditsvc import __version__
-from auditsvc.errors import AuditError, LogMismatch, Unavailable
+from auditsvc.errors import AuditError, LogMismatch, StorageFull, Unavailable
 from auditsvc.web import service_metrics
 from auditsvc.web.auth.authentication import Router
 from auditsvc.web.state import ProjectState
@@ -26,7 +26,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The ledger can be read and follows from its log; ``degraded`` names what else does not work."""
+    """The store can be read and written, and the ledger follows from its log; ``degraded`` names what does not work."""
 
     status: Literal["ready", "degraded"] = "ready"
     log_size: int
@@ -41,7 +41,7 @@ async def get_health() -> Health:
 
 @router.get("/readyz", needs="anyone", summary="Get readiness")
 def get_readiness(request: Request) -> Readiness:
-    """Reads the ledger; `503` if it can't, or if it does not follow from its transparency log.
+    """Reads the ledger and writes to the store's disk; `503` if it can't, or if the ledger differs from its log.
 
     `degraded` with `registry-watch` if a model's entries in the registry can't be checked. Location and cause are in
     the service's log, not in the answer.
@@ -50,12 +50,16 @@ def get_readiness(request: Request) -> Readiness:
     try:
         size = site.ledger.size()
         for one in site.opened():
+            one.require_writable()
             one.require_intact()
     except LogMismatch as error:
         raise LogMismatch("the ledger does not follow from its log; the service's log says where") from error
+    except StorageFull as error:
+        logging.getLogger("auditsvc.web").warning("not ready: %s", error)
+        raise Unavailable("the store's disk is full; the service's log says which") from error
     except AuditError as error:
         logging.getLogger("auditsvc.web").warning("not ready: %s", error)
-        raise Unavailable("the ledger can't be read; the service's log says why") from error
+        raise Unavailable("the store can't be read or written; the service's log says why") from error
     if any(one.watch_faults for one in site.opened()):
         return Readiness(status="degraded", log_size=size, degraded=["registry-watch"])
     return Readiness(log_size=size)

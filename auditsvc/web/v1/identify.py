@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
-from auditsvc.web.v1.uploads import tar_of
+from auditsvc.web.v1.uploads import save_body, tar_of
 
 if TYPE_CHECKING:
     from auditsvc.services.tracing import TraceResult
@@ -62,7 +62,7 @@ async def trace_file(request: Request) -> TraceResponse:
     site: ProjectState = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "found"
-        await _save_body(request, path)
+        await save_body(request, path)
         named = path.rename(path.with_suffix(_suffix(path)))
         return _view(await run_in_threadpool(identify_file, site.ctx, named))
 
@@ -80,7 +80,7 @@ async def trace_predictions(request: Request) -> TraceResponse:
     site: ProjectState = site_of(request)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "answers.csv"
-        await _save_body(request, path)
+        await save_body(request, path)
         return _view(await run_in_threadpool(identify_answers, site.ctx, path))
 
 
@@ -105,12 +105,6 @@ def download_queries(
         tar = b"".join(tar_of(Path(scratch), ("queries",)))
     headers = {"content-disposition": 'attachment; filename="queries.tar"'}
     return Response(tar, media_type="application/x-tar", headers=headers)
-
-
-async def _save_body(request: Request, path: Path) -> None:
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            await run_in_threadpool(file.write, chunk)
 
 
 def _suffix(path: Path) -> str:

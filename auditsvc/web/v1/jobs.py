@@ -37,7 +37,7 @@ from auditsvc.records import (
     ReportRequest,
 )
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.record_routes import Limit
+from auditsvc.web.record_routes import Limit, is_current
 from auditsvc.web.state import ProjectState
 
 router = Router(tags=["jobs"])
@@ -140,7 +140,7 @@ def get_job(request: Request, id: JobId) -> Response:
     """Its state: `queued`, `running`, `done` with the result, `failed` with the error, or `cancelled`."""
     job = site_of(request).jobs.get(id)
     tag = f'"{hashlib.sha256(job.model_dump_json().encode()).hexdigest()[:32]}"'
-    if tag in request.headers.get("if-none-match", ""):
+    if is_current(request, tag):
         return Response(None, 304, {"etag": tag})
     return _response(job, headers={"etag": tag})
 

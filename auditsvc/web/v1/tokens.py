@@ -61,6 +61,7 @@ def create_token(request: Request, token_request: TokenRequest) -> IssuedToken:
         token_request.name, token_request.role, token_request.days, site.project, issuer=person
     )
     site.log_event("token.issued", person, token=token.id, name=token.name, role=token.role)
+    request.state.shown_once = True
     return IssuedToken(token=secret, about=token)
 
 

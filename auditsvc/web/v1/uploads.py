@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry
 from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.safe_tar import unpack_files
 from auditsvc.web.state import ProjectState
 
 CHUNK = 1 << 20
@@ -62,21 +63,12 @@ def unpack(tar: Path, folder: Path) -> None:
     Raises:
         InvalidInput: not a tar, or an entry that is not allowed; names the entry.
     """
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            for number, member in enumerate(archive):
-                _check(member, number)
-                archive.extract(member, folder, filter="data")
-    except tarfile.TarError as error:
-        raise InvalidInput(f"this is not the tar of a release: {error}") from error
+    what = f"a release's tar holds at most {MAX_MEMBERS} files, in release/ and attest/ only"
+    unpack_files(tar, folder, most=MAX_MEMBERS, allowed=_in_release, what=what)
 
 
-def _check(member: tarfile.TarInfo, number: int) -> None:
-    top, nested = member.name.removeprefix("./").partition("/")[0], member.name not in (".", "./")
-    if number >= MAX_MEMBERS:
-        raise InvalidInput(f"a release has at most {MAX_MEMBERS} files")
-    if not (member.isreg() or member.isdir()) or (nested and top not in ("release", "attest")):
-        raise InvalidInput(f"a release's tar holds files in release/ and attest/ only, not {member.name[:200]!r}")
+def _in_release(name: str) -> bool:
+    return name.startswith(("release/", "attest/"))
 
 
 router = Router(tags=["candidates"])
@@ -119,7 +111,7 @@ async def create_upload(request: Request, name: FileName = None) -> Uploaded:
         raise InvalidInput("give the file name as the parameter `name`, or send a tar as application/x-tar")
     with upload_folder(site) as scratch:
         path = scratch / (name or "files.tar")
-        await _save_body(request, path)
+        await save_body(request, path)
         files = await run_in_threadpool(store_upload, site, path, person, is_tar)
     return Uploaded(files=files)
 
@@ -133,7 +125,8 @@ def upload_folder(site: ProjectState) -> Iterator[Path]:
         yield Path(scratch)
 
 
-async def _save_body(request: Request, path: Path) -> None:
+async def save_body(request: Request, path: Path) -> None:
+    """Stream a request's body to a file."""
     with path.open("wb") as file:
         async for chunk in request.stream():
             await run_in_threadpool(file.write, chunk)
@@ -162,20 +155,8 @@ def _unpacked(tar: Path) -> list[Path]:
     """
     folder = tar.parent / "files"
     folder.mkdir()
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            for number, member in enumerate(archive):
-                name = member.name.removeprefix("./")
-                if member.isdir() and name in ("", "."):
-                    continue
-                if number > MAX_FILES or not member.isreg() or "/" in name or name in ("", ".", ".."):
-                    entry = repr(member.name[:200])
-                    raise InvalidInput(
-                        f"the tar of a model has at most {MAX_FILES} regular files and no folders; found {entry}"
-                    )
-                archive.extract(member, folder, filter="data")
-    except tarfile.TarError as error:
-        raise InvalidInput(f"the body is not a tar: {error}") from error
+    what = f"the tar of a model has at most {MAX_FILES} regular files and no folders"
+    unpack_files(tar, folder, most=MAX_FILES, allowed=lambda name: "/" not in name, what=what)
     found = sorted(path for path in folder.iterdir() if path.is_file())
     if not found:
         raise InvalidInput("the tar is empty")

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, Field
 
-from auditsvc.adapters.webhook_http import checked_address
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.webhooks.webhook_store import Delivery, DeliveryState, Webhook
 
@@ -46,10 +45,11 @@ def create_webhook(request: Request, new: NewWebhook) -> WebhookCreated:
 
     A failed delivery is retried for about 18 hours; after that its state is `failed` until it is sent again.
     """
-    checked_address(new.url)
     site, person = site_of(request), request.state.caller.name
+    site.sender.check(new.url)
     secret, webhook = site.webhooks.add(new.url, new.events, person)
     site.log_event("webhook.created", person, webhook=webhook.id, url=webhook.url)
+    request.state.shown_once = True
     return WebhookCreated(secret=secret, about=webhook)
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from auditsvc.adapters.webhook_http import checked_address, post
+from auditsvc.adapters.webhook_http import WebhookSender, is_public
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
@@ -166,19 +166,68 @@ def server() -> Iterator[ThreadingHTTPServer]:
 
 def test_a_real_recipient_answers_and_redirects_are_not_followed(server: ThreadingHTTPServer) -> None:
     base = f"http://127.0.0.1:{server.server_port}"
+    post = WebhookSender(frozenset({"127.0.0.1"})).post
     assert post(f"{base}/hook?x=1", b"{}", {"webhook-id": "m"}) == 202
     assert post(f"{base}/away", b"{}", {}) == 302
     with pytest.raises(Unavailable):
         post("http://127.0.0.1:9/", b"{}", {})
+    with pytest.raises(InvalidInput):
+        WebhookSender().post(f"{base}/hook", b"{}", {})
+
+
+def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, connected = [], []
+
+    def answers(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        address = "93.184.215.14" if len(asked) == 1 else "127.0.0.1"
+        return [(2, 1, 6, "", (address, port))]
+
+    def connect(place: tuple[str, int], **_: object) -> None:
+        connected.append(place[0])
+        raise OSError("as far as this test goes")
+
+    monkeypatch.setattr("auditsvc.adapters.webhook_http.socket.getaddrinfo", answers)
+    monkeypatch.setattr("auditsvc.adapters.webhook_http.socket.create_connection", connect)
+    for _ in range(2):  # the second time the name points to this machine
+        with pytest.raises(Unavailable):
+            WebhookSender().post("https://rebinding.example.org/", b"{}", {})
+    assert (asked, connected) == (["rebinding.example.org"] * 2, ["93.184.215.14"])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
+     "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
+     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1"],
+)  # fmt: skip
+def test_only_global_addresses_are_public(address: str) -> None:
+    assert not is_public(address)
+    host = f"[{address}]" if ":" in address else address
+    if "%" not in address:
+        with pytest.raises(InvalidInput):
+            WebhookSender().check(f"https://{host}/hook")
+    assert is_public("93.184.215.14") and is_public("2606:2800:21f:cb07:6820:80da:af6b:8b2c")
 
 
 @pytest.mark.parametrize(
     "url",
-    ["http://example.org/", "ftp://example.org", "https://u:p@example.org/", "https://", "https://x/\r\nHost: y", "x"],
+    [
+        "http://example.org/",
+        "ftp://example.org",
+        "https://u:p@example.org/",
+        "https://",
+        "https://x/\r\nHost: y",
+        "x",
+        "https://localhost/",
+        "https://127.0.0.1/",
+    ],
 )
 def test_an_address_that_would_give_something_away_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):
-        checked_address(url)
+        WebhookSender().check(url)
 
 
 def test_an_admin_creates_lists_disables_and_redelivers(
