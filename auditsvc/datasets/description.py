@@ -28,6 +28,8 @@ class Description(BaseModel):
     the column that says which video, patient or writer an image is of; images of one are not independent, and the
     intervals know it.  ``where`` picks rows.
 
+    ``independent`` says why images that look like clusters (frames, bursts, copies) are none.
+
     ``unmatched: skip`` leaves out images without a row and rows without an image, and counts them; otherwise they are
     faults.  ``channels`` 1 or 3 reads all images as grey or RGB.
 
@@ -56,6 +58,7 @@ class Description(BaseModel):
     slices: tuple[str, ...] | Literal["auto"] = ()
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
     cluster: str | None = None
+    independent: Text | None = None
     where: dict[str, str] = {}
     other_domain: str | None = None
     source: Text

@@ -28,6 +28,7 @@ from auditsvc.datasets.dataset import Batch, Dataset, Slices
 from auditsvc.datasets.description import Description
 from auditsvc.datasets.images import NO_ROW, ImageArray, ImageFiles, Images, Join, join_files
 from auditsvc.datasets.readers import DatasetReader
+from auditsvc.datasets.suspicion import suspected_clusters
 from auditsvc.datasets.table import (
     Row,
     build_slices,
@@ -110,6 +111,12 @@ def open_content(content: Content) -> ImageDataset:
     targets = build_targets(content.folder, rows, description, content.annotations, shape, own)
     raise_faults(message, list(dict.fromkeys(own + faults)))
     left_out = () if joined is None else joined.notes()
+    suspected: tuple[str, ...] = ()
+    if description.independent:
+        notes += (f"its owner declares the images independent: {description.independent}",)
+    else:
+        labels = [row[description.target] for row in rows] if description.target else []
+        suspected = suspected_clusters(names, labels, [one.taken for one in images.headers], slices.clusters)
     boxes = () if content.annotations is None else content.annotations.notes
     return ImageDataset(
         ref=_dataset_ref(
@@ -118,6 +125,7 @@ def open_content(content: Content) -> ImageDataset:
             images.digests,
             targets.contents,
             (*content.notes, *left_out, *boxes, *notes, *images.notes),
+            suspected,
         ),
         slices=slices,
         classes=description.classes,
@@ -302,6 +310,7 @@ def _dataset_ref(
     digests: Sequence[str],
     targets: Sequence[str],
     notes: tuple[str, ...],
+    suspected: tuple[str, ...],
 ) -> DatasetRef:
     """The data set by content: every image and target, and every field that is read of its row."""
     cluster = (description.cluster,) if description.cluster else ()
@@ -325,6 +334,8 @@ def _dataset_ref(
         content["bins"] = dict(description.bins)
     if description.cluster:
         content["cluster"] = description.cluster
+    if description.independent:
+        content["independent"] = description.independent
     return DatasetRef(
         name=description.name,
         digest=digest_of(canonical_json(content)),
@@ -334,4 +345,6 @@ def _dataset_ref(
         source=description.source,
         licence=description.licence,
         notes=notes or None,
+        suspected=suspected or None,
+        independent=description.independent,
     )

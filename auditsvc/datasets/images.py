@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from auditsvc.datasets.description import Description
+from auditsvc.datasets.suspicion import Taken
 from auditsvc.datasets.table import Row, plain
 from auditsvc.errors import InvalidDataset
 
@@ -60,6 +63,7 @@ class Header:
     mode: str
     orientation: int
     alpha: bool
+    taken: Taken | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -93,7 +97,19 @@ def read_header(data: bytes) -> Header:
         alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
         stored = (height, width)
         shape = stored[::-1] if orientation >= 5 and orientation in TURNED else stored
-        return Header(shape, stored, image.mode, orientation, alpha)
+        return Header(shape, stored, image.mode, orientation, alpha, _taken(image.getexif()))
+
+
+def _taken(exif: Image.Exif) -> Taken | None:
+    """The camera and the time of the shot, where EXIF has them."""
+    if not exif:
+        return None
+    try:
+        own = exif.get_ifd(0x8769)
+        moment = datetime.strptime(str(own.get(0x9003)), "%Y:%m:%d %H:%M:%S")
+    except (*UNREADABLE, KeyError, TypeError, struct.error):
+        return None
+    return " ".join(str(part) for part in (exif.get(0x010F), exif.get(0x0110), own.get(0xA431))), moment.timestamp()
 
 
 def decode(data: bytes, *, grey: bool) -> Image.Image:

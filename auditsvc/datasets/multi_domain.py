@@ -67,6 +67,10 @@ class MultiDomainDataset:
             slices=tuple(column.column for column in self.slices.columns),
             source=f"{first.source}; {second.source}",
             notes=(*(first.notes or ()), *(second.notes or ())) or None,
+            suspected=(*(first.suspected or ()), *(second.suspected or ())) or None,
+            independent=f"{first.independent}; {second.independent}"
+            if first.independent and second.independent
+            else None,
             licence=first.licence if first.licence == second.licence else f"{first.licence}; {second.licence}",
         )
 

@@ -54,8 +54,8 @@ class PredictedDataset(ReslicedDataset):
     @property
     def ref(self) -> DatasetRef:
         """The images, with a note that no model ran on them."""
-        notes = (*(self.whole.ref.notes or ()), "predictions only: no model ran on the images")
-        return self.whole.ref.model_copy(update={"notes": notes})
+        ref = super().ref
+        return ref.model_copy(update={"notes": (*(ref.notes or ()), "predictions only: no model ran on the images")})
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
         """The numbers of all images, or of the chosen ones, and their targets."""

@@ -146,11 +146,16 @@ class ReslicedDataset:
 
     whole: Dataset
     slices: Slices
+    suspected: tuple[str, ...] = ()
+    """What else suggests clusters that the data set does not declare."""
 
     @property
     def ref(self) -> DatasetRef:
         """What it is, by content."""
-        return self.whole.ref
+        ref = self.whole.ref
+        if not self.suspected or ref.independent:
+            return ref
+        return ref.model_copy(update={"suspected": (*(ref.suspected or ()), *self.suspected)})
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ ONNX_FILE = "onnx_file"
 """The architecture of a card whose model is the ONNX file in the same folder."""
 
 START_SECONDS, ANSWER_SECONDS = 120.0, 600.0
-SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 16, 32, 33, 64)
+SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 33, 48, 64, 65, 100, 128, 256)
 """Batch sizes that are compared with one image at a time when a file is admitted."""
 PROBES, MOST_NUMBERS = 8, 16 * 2**20
 """Different images among these, and the largest batch in numbers."""

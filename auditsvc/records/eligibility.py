@@ -112,6 +112,13 @@ class DatasetImages(Record):
     distinct: Annotated[int, Field(ge=1)]
     digests: Digest
     """A blob of ``images`` little-endian 64-bit numbers, in the order of the data set."""
+    thumbnails: Digest | None = None
+    """A blob of ``images`` thumbnails, see ``datasets.copies``; None in records of version 0.1, and where the images
+    are not here."""
+    groups: Digest | None = None
+    """A blob of ``images`` little-endian 64-bit numbers: equal for what is the same image."""
+    near: Annotated[int, Field(ge=0)] | None = None
+    """How many images nearly equal one with other pixels."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:

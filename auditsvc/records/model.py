@@ -181,7 +181,8 @@ class Submission(Record):
 class DatasetRef(Value):
     """A data set by content: ``digest`` covers every image and every row of metadata.
 
-    ``notes`` say what reading it changed, assumed or left out, each with a count.
+    ``notes`` say what reading it changed, assumed or left out, each with a count.  ``suspected`` is what suggests
+    clusters that it does not declare, ``independent`` why its owner says that there are none.
     """
 
     name: Name
@@ -192,3 +193,5 @@ class DatasetRef(Value):
     source: Text
     licence: Text
     notes: tuple[str, ...] | None = None
+    suspected: tuple[str, ...] | None = None
+    independent: Text | None = None

@@ -121,15 +121,15 @@ def audit_candidate(
 
 
 def obstacles(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> tuple[str, ...]:
-    """What is known before measuring to stand against a release: a missing watermark, a trial."""
+    """What is known before measuring to stand against a release: suspected clusters, a missing watermark, a trial."""
     terms = binding_terms(ctx.ledger, candidate.model)
-    found = []
+    found = [f"the images are probably not independent: {one}" for one in dataset.ref.suspected or ()]
     rules = [terms.adapted(rule, candidate) if terms else rule for rule in policy.rules]
     needed = [rule.rule for rule in rules if rule.check == WATERMARK_CHECK and rule.severity == "block"]
     if candidate.mark is None and needed:
         found.append(
-            f"this candidate has no watermark, so {' and '.join(needed)} can't be met: mark it when it is admitted, "
-            "or set terms that do not require it (`auditsvc terms set --unmarked`)"
+            f"this candidate has no watermark, so {' and '.join(needed)} can't be met: mark it when it is admitted "
+            "(`auditsvc audit --mark`), or set terms that do not require it (`auditsvc terms set --unmarked`)"
         )
     trial = terms.objections(candidate, policy.digest, (dataset.ref.digest,)) if terms else ()
     if trial:
@@ -166,7 +166,7 @@ class _Audit:
         self.ctx.ledger.append(self.policy, actor="auditsvc")
         for note in self.dataset.ref.notes or ():
             self.ctx.progress.say(f"data: {note}")
-        for line in obstacles(self.ctx, self.candidate, self.policy, self.dataset):
+        for line in obstacles(self.ctx, self.candidate, self.policy, self.counted):
             self.ctx.progress.say(line)
         record_holdout_use(self.ctx, self.candidate, self.dataset.ref.digest)
         shards = plan_shards(self.ctx, self.candidate, self.policy, sliced, sharding) if sharding else ()

@@ -32,18 +32,22 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
     import numpy as np
 
     for known in ctx.ledger.find(DatasetImages, dataset.ref.digest):
-        if ctx.blobs.has(known.digests):
+        if all(one and ctx.blobs.has(one) for one in (known.digests, known.groups, known.thumbnails)):
             return known
-    from auditsvc.datasets.copies import pixel_digests
+    from auditsvc.datasets.copies import fingerprints, image_groups
 
     with ctx.progress.step("index the images", dataset.ref.images) as tick:
-        digests = pixel_digests(dataset, tick)
+        digests, thumbnails = fingerprints(dataset, tick)
+    groups, near = image_groups(digests, thumbnails)
     made = DatasetImages(
         dataset=dataset.ref.digest,
         name=dataset.ref.name,
         images=len(digests),
-        distinct=len(np.unique(digests)),
+        distinct=len(np.unique(groups)),
         digests=ctx.blobs.put(digests.astype("<u8").tobytes()),
+        thumbnails=ctx.blobs.put(thumbnails.tobytes()),
+        groups=ctx.blobs.put(groups.astype("<u8").tobytes()),
+        near=near,
         at=ctx.clock.now(),
     )
     ctx.ledger.append(made, actor="auditsvc")
@@ -52,24 +56,32 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
 
 def digests_in(ctx: Context, index: DatasetImages) -> NDArray[np.uint64]:
     """``(N,)``: the digest of each image, in the order of the data set."""
+    return _numbers(ctx, index.digests)
+
+
+def _numbers(ctx: Context, blob: Digest) -> NDArray[np.uint64]:
     import numpy as np
 
-    return np.frombuffer(ctx.blobs.read(index.digests), "<u8").astype(np.uint64)
+    return np.frombuffer(ctx.blobs.read(blob), "<u8").astype(np.uint64)
 
 
 def count_copies_once(ctx: Context, dataset: Dataset) -> Dataset:
-    """The data set with equal images in one cluster, so that a copy adds nothing to what is known; itself without any.
+    """The data set with equal and nearly equal images in one cluster, so that a copy adds nothing to what is known;
+    itself without any.  Where many are nearly equal, there are probably more that belong together.
 
     Raises:
         InvalidDataset: an image that can't be read.
     """
     index = index_images(ctx, dataset)
-    if index.distinct == index.images:
+    if index.distinct == index.images or index.groups is None:
         return dataset
-    from auditsvc.datasets.copies import with_copies
+    from auditsvc.datasets.copies import FEWEST, SHARE, with_copies
 
-    ctx.progress.say(f"{index.images - index.distinct} of {index.images} images are copies; equal images count once")
-    return with_copies(dataset, digests_in(ctx, index))
+    copies, near = index.images - index.distinct, index.near or 0
+    ctx.progress.say(f"{copies} of {index.images} images are copies or nearly; what is one image counts once")
+    many = near >= max(FEWEST, SHARE * index.images)
+    suspected = (f"{near} of {index.images} images nearly equal another one",) if many else ()
+    return with_copies(dataset, _numbers(ctx, index.groups), suspected)
 
 
 def record_holdout_use(ctx: Context, candidate: Candidate, dataset: Digest) -> None:
@@ -161,22 +173,35 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     Raises:
         InvalidInput: there are such images; it names how many, from which data set, and what they were used for.
     """
-    import numpy as np
-
     seen = [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
     if not seen:
         return
-    mine, reasons = digests_in(ctx, index_images(ctx, dataset)), []
+    mine, reasons = index_images(ctx, dataset), []
     for use in seen:
         for index in ctx.ledger.find(DatasetImages, use.dataset)[-1:]:
-            shared = np.flatnonzero(np.isin(mine, digests_in(ctx, index)))
+            shared = _shared(ctx, mine, index)
             names = ", ".join(dataset.name_of(int(place)) for place in shared[:3])
             whose = "candidate" if use.model == candidate.digest else "parent"
             if len(shared):
                 reasons.append(
-                    f"{len(shared)} of {len(mine)} images ({names}{', ...' if len(shared) > 3 else ''}) are in "
-                    f"{index.name}, which was used for {use.purpose} of the {whose}"
+                    f"{len(shared)} of {mine.images} images ({names}{', ...' if len(shared) > 3 else ''}) are in "
+                    f"{index.name}, or nearly, which was used for {use.purpose} of the {whose}"
                 )
     if reasons:
         why = f"{dataset.ref.name} can't be audited on: a model is never tested on images that made it; leave them out"
         raise InvalidInput(why, dict.fromkeys(reasons))
+
+
+def _shared(ctx: Context, mine: DatasetImages, other: DatasetImages) -> NDArray[np.int64]:
+    """The places of the images that the other data set holds too: equal ones, and where thumbnails are here nearly
+    equal ones."""
+    import numpy as np
+
+    equal = np.flatnonzero(np.isin(digests_in(ctx, mine), digests_in(ctx, other)))
+    if mine.thumbnails is None or other.thumbnails is None:
+        return equal
+    from auditsvc.datasets.copies import SIDE, near_pairs
+
+    ours, theirs = (np.frombuffer(ctx.blobs.read(one.thumbnails or ""), np.uint8).reshape(-1, SIDE, SIDE)
+                    for one in (mine, other))  # fmt: skip
+    return np.union1d(equal, near_pairs(ours, theirs)[0])

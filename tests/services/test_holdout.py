@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from auditsvc.datasets.copies import pixel_digests, with_copies
+from auditsvc.datasets.copies import fingerprints, with_copies
 from auditsvc.datasets.prediction_table import PredictedDataset, read_predictions
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Submission, Waiver
@@ -140,6 +140,26 @@ def test_a_data_set_is_indexed_once_and_copies_are_one_cluster(ctx, tmp_path):
     assert [one.distinct for one in ctx.ledger.all(DatasetImages)] == [60, 20]
 
 
+def test_nearly_equal_images_are_one_and_are_never_tested_on_what_they_trained(ctx, tmp_path):
+    whole = ctx.datasets.open(data_in(tmp_path / "whole"))
+    near = data_in(tmp_path / "near")
+    with np.load(near / "images.npz") as archive:
+        pixels = archive["images"].astype(int)
+    noise = np.random.default_rng(5).integers(-1, 2, pixels.shape)
+    changed = np.concatenate([pixels, pixels[:9, :, ::-1] // 2])  # darker and mirrored
+    rows = (near / "metadata.csv").read_text().splitlines()
+    (near / "metadata.csv").write_text("\n".join([*rows, *rows[1:10]]))
+    np.savez_compressed(near / "images.npz", images=changed.astype(np.uint8))
+    counted = count_copies_once(ctx, ctx.datasets.open(near))
+    assert sorted(np.bincount(counted.slices.clusters)) == [1] * 51 + [2] * 9
+    assert counted.ref.suspected == ("18 of 69 images nearly equal another one",)
+    other = data_in(tmp_path / "other", seed=4)
+    np.savez_compressed(other / "images.npz", images=np.clip(pixels + noise, 0, 255).astype(np.uint8))
+    record_images_seen(ctx, ONE.digest, whole, "recovery")
+    with pytest.raises(InvalidInput, match=r"60 of 60 images .* or nearly, which was used for recovery"):
+        require_unseen(ctx, ONE, ctx.datasets.open(other))
+
+
 def test_copies_join_declared_clusters(tmp_path):
     whole = ports_in(tmp_path).datasets.open(data_in(tmp_path / "whole"))
     declared = dataclasses.replace(whole, slices=dataclasses.replace(whole.slices, clusters=np.arange(60) // 2))
@@ -164,7 +184,7 @@ def test_digests_are_of_pixels_and_shape():
 
             yield Batch(torch.full((1, *self.shape), 0.5), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
 
-    found = [int(pixel_digests(Flat(*shape))[0]) for shape in ((1, 4, 4), (1, 4, 4), (1, 2, 8))]
+    found = [int(fingerprints(Flat(*shape))[0][0]) for shape in ((1, 4, 4), (1, 4, 4), (1, 2, 8))]
     assert found[0] == found[1] != found[2]
 
 
@@ -173,9 +193,9 @@ def test_images_of_which_only_predictions_are_here_are_known_by_their_names(ctx,
     rows = [f"{name},dark,dark,bright" for name in ("a", "b", "c")]
     table.write_text("\n".join(("image,truth,parent,candidate", *rows)))
     alone = read_predictions(table).dataset
-    assert len(np.unique(pixel_digests(alone))) == 3
+    assert len(np.unique(fingerprints(alone)[0])) == 3
     whole = ctx.datasets.open(data_in(tmp_path / "whole"))
-    assert pixel_digests(PredictedDataset(whole, whole.slices)).tolist() == pixel_digests(whole).tolist()
+    assert fingerprints(PredictedDataset(whole, whole.slices))[0].tolist() == fingerprints(whole)[0].tolist()
     assert isinstance(with_copies(alone, np.zeros(3)), PredictedDataset)
 
 
