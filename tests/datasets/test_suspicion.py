@@ -26,6 +26,7 @@ def found(names, labels=None, taken=(), clusters=None):
         ([f"frame_{frame:04}.jpg" for frame in range(60)], 1),
         ([f"take2/shot-{shot:02}/{number}.png" for shot in range(12) for number in range(4)], 12),
         ([f"{name}_{number:04}.jpg" for name in map(chr, range(97, 119)) for number in range(1, 4)], 22),
+        ([f"p{person}/x_{number}.jpg" for person in range(12) for number in range(4)], 12),
         ([f"IMG_20240501_10{minute:02}{second:02}.jpg" for minute in range(20) for second in (1, 3, 5)], 20),
     ],
 )
@@ -37,7 +38,8 @@ def test_groups_that_names_say(names, groups):
 @pytest.mark.parametrize(
     "names",
     [
-        [f"{number:06}.jpg" for number in range(200)],
+        [f"{number:03}.jpg" for number in range(1000)],
+        [f"images/{number}.jpg" for number in range(1000)],
         [f"COCO_val2014_{number:012}.jpg" for number in range(0, 2000, 7)],
         [f"200{year}_{number:06}.jpg" for year in (7, 8, 9) for number in range(60)],  # VOC
         [f"screenshot_{number}.png" for number in range(90)],
