@@ -185,7 +185,7 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
             if len(shared):
                 reasons.append(
                     f"{len(shared)} of {mine.images} images ({names}{', ...' if len(shared) > 3 else ''}) are in "
-                    f"{index.name}, or nearly, which was used for {use.purpose} of the {whose}"
+                    f"{index.name}, which was used for {use.purpose} of the {whose}"
                 )
     if reasons:
         why = f"{dataset.ref.name} can't be audited on: a model is never tested on images that made it; leave them out"
