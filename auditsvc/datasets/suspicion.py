@@ -26,7 +26,7 @@ GROUPS = 10
 _THINGS = "video|vid|clip|shot|scene|burst|seq|sequence|take|patient|subject|session"
 _GROUP = re.compile(rf"(?:^|[^a-z])(?:{_THINGS})[ _.-]?\d+", re.IGNORECASE)
 _FRAME = re.compile(r"(?:^|[^a-z])(?:frame|frm)[ _.-]?\d+", re.IGNORECASE)
-_COUNTER = re.compile(r"(.*[^\d/])(\d+)\D*")
+_COUNTER = re.compile(r"(.*\D)(\d+)\D*")
 _STAMP = re.compile(r"(?<!\d)((?:19|20)\d{6})[_T-]?(\d{6})(?!\d)")
 
 Taken = tuple[str, float]
