@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from auditsvc.adapters.ledger.duties import people_of
+from auditsvc.adapters.ledger.integrity import people_of
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Clock
 from auditsvc.records import (

@@ -99,42 +99,24 @@ waiver = Table(
     CheckConstraint("lower(person) <> lower(submitter)", name="two_people_waive"),
 )
 
-revocation = Table(
-    "revocation",
-    metadata,
-    Column("digest", _Digest, primary_key=True),
-    Column("release", _Digest, nullable=False),
-    Column("requested_by", _Person, nullable=False),
-    Column("confirmed_by", _Person, nullable=False),
-    CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_revoke"),
-)
 
-retirement = Table(
-    "retirement",
-    metadata,
-    Column("digest", _Digest, primary_key=True),
-    Column("requested_by", _Person, nullable=False),
-    Column("confirmed_by", _Person, nullable=False),
-    CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_retire"),
-)
+def _two_people(name: str, constraint: str, *about: Column[str], first: str = "requested_by") -> Table:
+    """The table of a kind of record that names two people, who must differ."""
+    return Table(
+        name,
+        metadata,
+        Column("digest", _Digest, primary_key=True),
+        *about,
+        Column(first, _Person, nullable=False),
+        Column("confirmed_by", _Person, nullable=False),
+        CheckConstraint(f"lower({first}) <> lower(confirmed_by)", name=constraint),
+    )
 
-terms = Table(
-    "terms",
-    metadata,
-    Column("digest", _Digest, primary_key=True),
-    Column("proposed_by", _Person, nullable=False),
-    Column("confirmed_by", _Person, nullable=False),
-    CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_terms"),
-)
 
-release_rollback = Table(
-    "release_rollback",
-    metadata,
-    Column("digest", _Digest, primary_key=True),
-    Column("requested_by", _Person, nullable=False),
-    Column("confirmed_by", _Person, nullable=False),
-    CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_roll_back"),
-)
+revocation = _two_people("revocation", "two_people_revoke", Column("release", _Digest, nullable=False))
+retirement = _two_people("retirement", "two_people_retire")
+terms = _two_people("terms", "two_people_set_terms", first="proposed_by")
+release_rollback = _two_people("release_rollback", "two_people_roll_back")
 
 person = Table(
     "person",

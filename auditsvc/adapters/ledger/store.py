@@ -18,8 +18,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select
 
-from auditsvc.adapters.ledger.duties import add_duties_row
-from auditsvc.adapters.ledger.integrity import ledger_faults
+from auditsvc.adapters.ledger.integrity import add_duties_row, ledger_faults
 from auditsvc.adapters.ledger.schema import SCHEMA, leaf, node, record, subject
 from auditsvc.adapters.sql import Database
 from auditsvc.errors import InvalidInput, NotFound, Unavailable

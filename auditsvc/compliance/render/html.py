@@ -1,9 +1,13 @@
-"""The report as one self-contained HTML page without scripts, fonts or external files."""
+"""The report as one self-contained HTML page without scripts, fonts or external files.
+
+The templates in ``reports/templates`` read the ``Report`` itself; every function that they call is in ``WORDS`` or
+``CHARTS``, for HTML and for paper alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auditsvc.compliance.render import charts
 from auditsvc.compliance.report import wording
@@ -11,25 +15,34 @@ from auditsvc.compliance.report.report_model import Report, SliceRow, SliceTable
 from auditsvc.compliance.report.wording import Counts
 from auditsvc.resources import resource_dir
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-def render_html(report: Report) -> str:
-    """The report as one page that needs no script, can be printed, and supports light and dark mode."""
+
+def template_environment(**options: Any) -> Environment:
+    """The environment of the report's templates; ``options`` are Jinja's."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
-    folder = resource_dir("templates")
-    page = Environment(
-        loader=FileSystemLoader(folder),
+    return Environment(
+        loader=FileSystemLoader(resource_dir("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        **options,
     )
+
+
+def render_html(report: Report) -> str:
+    """The report as one page that needs no script, can be printed, and supports light and dark mode."""
+    from markupsafe import Markup
+
+    page = template_environment()
     page.globals.update(
-        **_WORDS,
+        **WORDS,
         known={row.record for row in report.evidence},
-        style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        **{name: _marked(draw) for name, draw in _CHARTS.items()},
+        style=Markup((resource_dir("templates") / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our file
+        **{name: _marked(draw) for name, draw in CHARTS.items()},
         axis_row=lambda axis: Markup(charts.axis_row(axis)),  # noqa: S704 - numbers only
     )
     return page.get_template("report.html.j2").render(report=report)
@@ -42,9 +55,9 @@ def _marked(draw: Callable[..., charts.Chart]) -> Callable[..., Any]:
     return lambda *given: Markup(draw(*given).svg)  # noqa: S704 - see above
 
 
-def short(digest: str) -> str:
-    """The first twelve digits of a digest, as printed and linked."""
-    return digest.removeprefix("sha256:")[:12]
+def short(digest: str | None) -> str:
+    """The first twelve digits of a digest, as printed and linked; empty without one."""
+    return (digest or "").removeprefix("sha256:")[:12]
 
 
 def segments(counts: Counts) -> list[tuple[str, int]]:
@@ -75,7 +88,7 @@ def _scale(table: SliceTable) -> Any:
     return charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
 
 
-_WORDS: dict[str, Any] = {
+WORDS: dict[str, Any] = {
     "amount": wording.amount,
     "change_words": wording.change_words,
     "value_text": wording.value_text,
@@ -95,7 +108,7 @@ _WORDS: dict[str, Any] = {
 }
 """Functions that the templates call for text."""
 
-_CHARTS: dict[str, Callable[..., charts.Chart]] = {
+CHARTS: dict[str, Callable[..., charts.Chart]] = {
     "interval_row": charts.interval_row,
     "curve_chart": charts.curve_chart,
     "reliability_chart": charts.reliability_chart,

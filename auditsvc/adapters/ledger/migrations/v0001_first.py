@@ -1,8 +1,5 @@
 """The first tables, and the triggers that make them append-only.
 
-An ``UPDATE`` or ``DELETE`` is refused by the database.  SQLite's ``INSERT OR REPLACE`` deletes without asking the
-delete trigger, so there a row whose key is taken is refused before it is inserted.
-
 Revision ID: 0001
 """
 
@@ -10,6 +7,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from auditsvc.adapters.ledger.migrations import append_only, guard, is_sqlite
 
 revision = "0001"
 down_revision: str | None = None
@@ -46,10 +45,16 @@ def upgrade() -> None:
     _records()
     _people()
     _log()
-    if op.get_bind().dialect.name == "sqlite":
-        _sqlite_triggers()
-    else:
-        _postgresql_triggers()
+    if not is_sqlite():
+        op.execute(
+            "CREATE FUNCTION auditsvc_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE EXCEPTION 'append_only: % takes no %', TG_TABLE_NAME, lower(TG_OP) "
+            "USING ERRCODE = 'integrity_constraint_violation'; END $$"
+        )
+    for table, keys in _KEYS.items():
+        append_only(table, keys)
+    for kind in _GUARDED:
+        guard(kind, kind)
 
 
 def _records() -> None:
@@ -122,52 +127,3 @@ def _log() -> None:
     )
     level_zero = sa.text("level = 0")
     op.create_index("leaf_once", "node", ["hash"], unique=True, sqlite_where=level_zero, postgresql_where=level_zero)
-
-
-def _sqlite_triggers() -> None:
-    for table, keys in _KEYS.items():
-        for verb in ("update", "delete"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, 'append_only: {table} takes no {verb}'); END"
-            )
-        for name, same in keys.items():
-            op.execute(
-                f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {table} "  # noqa: S608 - names from above
-                f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {same}) "
-                f"BEGIN SELECT RAISE(ABORT, '{name}: this {table} is there already'); END"
-            )
-    for kind in _GUARDED:
-        op.execute(
-            f"CREATE TRIGGER record_guards_{kind} BEFORE INSERT ON record "  # noqa: S608 - names from above
-            f"WHEN NEW.kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM {kind} WHERE digest = NEW.digest) "
-            f"BEGIN SELECT RAISE(ABORT, 'guarded: a record of kind {kind} needs its row in {kind}'); END"
-        )
-
-
-def _postgresql_triggers() -> None:
-    op.execute(
-        "CREATE FUNCTION auditsvc_append_only() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "RAISE EXCEPTION 'append_only: % takes no %', TG_TABLE_NAME, lower(TG_OP) "
-        "USING ERRCODE = 'integrity_constraint_violation'; END $$"
-    )
-    for table in _KEYS:
-        op.execute(
-            f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION auditsvc_append_only()"
-        )
-        op.execute(
-            f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION auditsvc_append_only()"
-        )
-    for kind in _GUARDED:
-        op.execute(
-            f"CREATE FUNCTION auditsvc_guard_{kind}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608
-            f"IF NEW.kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM {kind} WHERE digest = NEW.digest) THEN "
-            f"RAISE EXCEPTION 'guarded: a record of kind {kind} needs its row in {kind}' "
-            "USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NEW; END $$"
-        )
-        op.execute(
-            f"CREATE TRIGGER record_guards_{kind} BEFORE INSERT ON record "
-            f"FOR EACH ROW EXECUTE FUNCTION auditsvc_guard_{kind}()"
-        )

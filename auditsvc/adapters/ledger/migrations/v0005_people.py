@@ -13,6 +13,7 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from auditsvc.adapters.ledger.migrations import append_only, guard
 from auditsvc.records import person_key
 
 revision = "0005"
@@ -38,11 +39,9 @@ def upgrade() -> None:
     found = _names()
     if found:
         op.bulk_insert(person, [{"key": key, "name": name} for key, name in found.items()])
-    for table, key in (("person", "key"), ("release_rollback", "digest")):
-        if op.get_bind().dialect.name == "sqlite":
-            _append_only_sqlite(table, key)
-        else:
-            _append_only_postgresql(table)
+    append_only("person", {"person_once": "key = NEW.key"})
+    append_only("release_rollback", {"release_rollback_once": "digest = NEW.digest"})
+    guard("rollback", "release_rollback")
 
 
 def _names() -> dict[str, str]:
@@ -55,44 +54,3 @@ def _names() -> dict[str, str]:
             if isinstance(name, str) and name:
                 found.setdefault(person_key(name), name)
     return found
-
-
-def _append_only_sqlite(table: str, key: str) -> None:
-    for verb in ("update", "delete"):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_{verb} BEFORE {verb} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, 'append_only: {table} takes no {verb}'); END"
-        )
-    op.execute(
-        f"CREATE TRIGGER {table}_once_no_replace BEFORE INSERT ON {table} "  # noqa: S608 - names from above
-        f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key}) "
-        f"BEGIN SELECT RAISE(ABORT, '{table}_once: this {table} is there already'); END"
-    )
-    if table == "release_rollback":
-        op.execute(
-            "CREATE TRIGGER record_guards_rollback BEFORE INSERT ON record "
-            "WHEN NEW.kind = 'rollback' AND NOT EXISTS (SELECT 1 FROM release_rollback WHERE digest = NEW.digest) "
-            "BEGIN SELECT RAISE(ABORT, 'guarded: a record of kind rollback needs its row in release_rollback'); END"
-        )
-
-
-def _append_only_postgresql(table: str) -> None:
-    op.execute(
-        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} "
-        "FOR EACH ROW EXECUTE FUNCTION auditsvc_append_only()"
-    )
-    op.execute(
-        f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
-        "FOR EACH STATEMENT EXECUTE FUNCTION auditsvc_append_only()"
-    )
-    if table == "release_rollback":
-        op.execute(
-            "CREATE FUNCTION auditsvc_guard_rollback() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "IF NEW.kind = 'rollback' AND NOT EXISTS (SELECT 1 FROM release_rollback WHERE digest = NEW.digest) THEN "
-            "RAISE EXCEPTION 'guarded: a record of kind rollback needs its row in release_rollback' "
-            "USING ERRCODE = 'integrity_constraint_violation'; END IF; RETURN NEW; END $$"
-        )
-        op.execute(
-            "CREATE TRIGGER record_guards_rollback BEFORE INSERT ON record "
-            "FOR EACH ROW EXECUTE FUNCTION auditsvc_guard_rollback()"
-        )
