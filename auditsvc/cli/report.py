@@ -50,7 +50,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the report of the newest decision again.  The same records give the same bytes."""
-    from auditsvc.compliance import FORMATS
+    from auditsvc.compliance.render import FORMATS
     from auditsvc.records import Candidate, Submission
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.reporting import write_report
@@ -100,7 +100,8 @@ def with_report(found: Verification, attest: Path, report: Path) -> Verification
     """
     from pydantic import ValidationError
 
-    from auditsvc.compliance import Report, check_report_numbers
+    from auditsvc.compliance.report.lint import check_report_numbers
+    from auditsvc.compliance.report.report_model import Report
     from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE
     from auditsvc.records import Decision, Evidence, Step
 

@@ -242,8 +242,7 @@ def watch_incidents(
 @incident_app.command("list")
 def list_incidents(model: Model, store: Store = None, json: Json = False) -> None:
     """The incidents of a model with their deadlines, open ones first, and the last incident watch."""
-    from auditsvc.compliance import Incident, Watch
-    from auditsvc.compliance.assessment.attestations import current
+    from auditsvc.compliance.assessment.attestations import Incident, Watch, current
 
     ctx = context_for(store)
     known = sorted(current(ctx.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))

@@ -61,16 +61,12 @@ class Alarm(Record):
         return (self.release, self.model)
 
 
-class Revocation(Record):
-    """A release that must no longer be used, and why; requested by one person, confirmed by another."""
-
-    kind: ClassVar[str] = "revocation"
-    event: ClassVar[str] = "release.revoked"
+class _AboutRelease(Record):
+    """What one person requests about a release, and why."""
 
     release: Digest
     reason: Text
     requested_by: Name
-    confirmed_by: Name
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:
@@ -78,39 +74,30 @@ class Revocation(Record):
         return (self.release,)
 
 
-class RevocationRequest(Record):
+class RevocationRequest(_AboutRelease):
     """A person's request to revoke a release; pending until another person confirms it with a ``Revocation``."""
 
     kind: ClassVar[str] = "revocation-request"
     event: ClassVar[str] = "revocation.requested"
 
-    release: Digest
-    reason: Text
-    requested_by: Name
-    at: Moment
 
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the release."""
-        return (self.release,)
+class Revocation(_AboutRelease):
+    """A release that must no longer be used, and why; requested by one person, confirmed by another."""
+
+    kind: ClassVar[str] = "revocation"
+    event: ClassVar[str] = "release.revoked"
+
+    confirmed_by: Name
 
 
-class RollbackRequest(Record):
+class RollbackRequest(_AboutRelease):
     """A person's request to move the alias back to a release; pending until another person confirms it."""
 
     kind: ClassVar[str] = "rollback-request"
     event: ClassVar[str] = "rollback.requested"
 
-    release: Digest
-    reason: Text
-    requested_by: Name
-    at: Moment
 
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the release."""
-        return (self.release,)
-
-
-class Rollback(Record):
+class Rollback(_AboutRelease):
     """The alias returns to an earlier release, for real or as a rehearsal; requested by one person, confirmed
     by another.
 
@@ -123,19 +110,15 @@ class Rollback(Record):
     model: Name
     found: str | None = None
     version: str
-    release: Digest
-    reason: Text
-    requested_by: Name
     confirmed_by: Name
     rehearsal: bool
     took_ms: Annotated[int, Field(ge=0)]
     """From the question to a verified release that is ready to carry the alias."""
-    at: Moment
 
     @model_validator(mode="after")
     def _two_people(self) -> Self:
         if self.requested_by.lower() == self.confirmed_by.lower():
-            raise ValueError(f"{self.requested_by} asked for it and can't confirm it too")
+            raise ValueError(f"{self.requested_by} requested it and can't confirm it")
         return self
 
     def subjects(self) -> tuple[str, ...]:

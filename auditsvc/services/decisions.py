@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from auditsvc.compliance import ReportInputs
+from auditsvc.compliance.assessment.assessment_context import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
 from auditsvc.ports import Context, Ledger, View

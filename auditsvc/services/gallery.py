@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from auditsvc.checks import check_named
-from auditsvc.compliance import GalleryItem, Sibling
+from auditsvc.compliance.assessment.assessment_context import GalleryItem, Sibling
 from auditsvc.datasets import Dataset
 from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Ledger

@@ -13,8 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from auditsvc.compliance import Incident, Watch
-from auditsvc.compliance.assessment.attestations import Harm
+from auditsvc.compliance.assessment.attestations import Harm, Incident, Watch
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Context
 from auditsvc.records import Digest, Moment, Name, Text

@@ -12,22 +12,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from auditsvc.compliance import (
-    Answers,
-    AssessmentContext,
-    ChangePlan,
-    ChangeVerdict,
-    Document,
-    Incident,
-    Report,
-    ReportInputs,
-    Watch,
-    build_report,
-    load_frameworks,
-    load_questionnaire,
-    render_files,
-)
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, ReportInputs
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch
+from auditsvc.compliance.assessment.framework import load_frameworks, load_questionnaire
+from auditsvc.compliance.render import render_files
 from auditsvc.compliance.render.tables import PICTURES, pictures
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.datasets import Dataset
 from auditsvc.errors import NotFound, Unavailable
 from auditsvc.ports import Context, Log

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from auditsvc.ports import Context
-from auditsvc.provenance import ReleaseInputs, SigningServices, TrustRoot
 from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
-from auditsvc.provenance.trust.trust_root import with_retired
+from auditsvc.provenance.trust.trust_root import TrustRoot, with_retired
 from auditsvc.records import (
     Approval,
     Candidate,
@@ -20,6 +21,9 @@ from auditsvc.records import (
 )
 from auditsvc.services.terms import earlier_decisions
 
+if TYPE_CHECKING:
+    from auditsvc.provenance import ReleaseInputs, SigningServices
+
 
 def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, decision: Decision) -> ReleaseInputs:
     """All records behind one decision on one submitted version.
@@ -27,6 +31,8 @@ def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, d
     Raises:
         NotFound: one of them is not in the ledger.
     """
+    from auditsvc.provenance import ReleaseInputs
+
     return ReleaseInputs(
         model=submission.model,
         version=submission.version,
@@ -51,6 +57,8 @@ def signing_services_of(ctx: Context) -> SigningServices:
     Raises:
         Conflict: the log does not continue what it has published.
     """
+    from auditsvc.provenance import SigningServices  # here: the gate question, which checks the log, signs nothing
+
     log = checkpoint_store_of(ctx)
     log.guard()
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
-from auditsvc.compliance.assessment.attestations import Answer, Claim
+from auditsvc.compliance.assessment.attestations import Answer, Answers, ChangePlan, ChangeVerdict, Claim, Document
+from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.ports import Context, Ledger
 from auditsvc.records import Candidate, Digest, FileEntry, Name, Parent, Record, Text, faults_of, person_key

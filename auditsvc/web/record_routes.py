@@ -42,14 +42,14 @@ def _page_model(kind: type[Record]) -> type[BaseModel]:
     return create_model(f"{kind.__name__}Page", __doc__=words, **fields)
 
 
-def record_router(router: Router, kind: type[R], path: str, *, names: tuple[str, str], about: str) -> None:
+def record_router(router: Router, kind: type[R], plural: str, *, about: str, singular: str = "") -> None:
     """Add the two routes that read records of a kind.
 
-    ``names`` are singular and plural, for the operation ids (``get_policy``, ``list_policies``); ``about`` describes
-    the filter ``subject``.
+    ``plural`` names the path and, with the singular, the operation ids (``/v1/alias-moves``, ``get_alias_move``,
+    ``list_alias_moves``); ``about`` describes the filter ``subject``.
     """
-    PATHS[kind] = path
-    singular, plural = names
+    path = PATHS[kind] = f"/v1/{plural.replace('_', '-')}"
+    singular = singular or plural.removesuffix("s")
     subjects = Query(None, min_length=1, max_length=300, description=about)
 
     def list_(request: Request, subject: str | None = subjects, cursor: Cursor = None, limit: Limit = 20) -> Response:
@@ -89,17 +89,19 @@ def list_records(request: Request, kind: type[R], subject: str | None, cursor: s
     return Response(body, media_type="application/json")
 
 
-def get_record(request: Request, record: Record, status: int = 200, path: str | None = None) -> Response:
-    """One record as its canonical JSON; `304` where the client's copy is current.
-
-    ``path`` is where the record is read, for the ``Location`` header of a record that was just made.
-    """
+def get_record(request: Request, record: Record) -> Response:
+    """One record as its canonical JSON; `304` where the client's copy is current."""
     headers = {"etag": f'"{record.digest}"', **IMMUTABLE}
-    if status == 200 and is_current(request, headers["etag"]):
+    if is_current(request, headers["etag"]):
         return Response(None, 304, headers)
-    if status != 200:
-        headers = {"etag": headers["etag"]} | ({"location": f"{path}/{record.digest}"} if path else {})
-    return Response(record.canonical(), status, headers, "application/json")
+    return Response(record.canonical(), 200, headers, "application/json")
+
+
+def created(record: Record) -> Response:
+    """A record that was just made: `201` with its place, or `202` for a request, which is read at no place."""
+    path = PATHS.get(type(record))
+    headers = {"etag": f'"{record.digest}"'} | ({"location": f"{path}/{record.digest}"} if path else {})
+    return Response(record.canonical(), 201 if path else 202, headers, "application/json")
 
 
 _TAGS = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')

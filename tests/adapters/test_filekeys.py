@@ -46,7 +46,8 @@ def test_the_trust_policy_beside_the_keys_names_them(tmp_path: Path) -> None:
     keys = FileKeys(tmp_path)
     keys.signer("build")
     assert TrustRoot.load(tmp_path / "trust-policy.json") == TrustRoot.of_keys(keys)
-    assert TrustRoot.load(tmp_path / "release.pub").keys == TrustRoot.of_keys(keys).of_role("release")
+    known = TrustRoot.of_keys(keys).keys
+    assert TrustRoot.load(tmp_path / "release.pub").keys == tuple(key for key in known if key.role == "release")
 
 
 def test_a_private_key_is_never_printed(tmp_path: Path) -> None:

@@ -20,16 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from auditsvc.compliance import (
-    FORMATS,
-    AssessmentContext,
-    Report,
-    ReportInputs,
-    build_report,
-    lint_report,
-    load_frameworks,
-    render,
-)
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, ReportInputs
+from auditsvc.compliance.assessment.framework import load_frameworks
+from auditsvc.compliance.render import FORMATS, render
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.lint import lint_report
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.records import CheckSpec, Evidence, Judgement, Measured, Policy, Reading, Rule
 from auditsvc.resources import resource_dir
 from tests.compliance import sample

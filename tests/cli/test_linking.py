@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.cli.report import with_report
-from auditsvc.compliance import render
+from auditsvc.compliance.render import render
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE
 from auditsvc.records import Verification

@@ -10,7 +10,7 @@ import pytest
 import auditsvc.client
 from auditsvc.client import AsyncClient, Client
 from auditsvc.client.calls import RECORD_PATHS
-from auditsvc.compliance import Document
+from auditsvc.compliance.assessment.attestations import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from auditsvc.records import ReleaseRequest, digest_of
 from auditsvc.web.state import ProjectState

@@ -18,10 +18,11 @@ from auditsvc.checks import all_checks
 from auditsvc.checks.adversarial import Adversarial
 from auditsvc.checks.lighting import EXPOSURE
 from auditsvc.checks.occlusion import Occlusion
-from auditsvc.compliance import GalleryItem, Report, ReportInputs, build_report, load_frameworks
-from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Sibling
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, GalleryItem, ReportInputs, Sibling
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, Document
-from auditsvc.compliance.assessment.framework import load_questionnaire
+from auditsvc.compliance.assessment.framework import load_frameworks, load_questionnaire
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.records import (
     Approval,
     Candidate,

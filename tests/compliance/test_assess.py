@@ -7,11 +7,12 @@ import datetime
 
 import pytest
 
-from auditsvc.compliance import AssessmentContext, ReportInputs, assess, build_report, load_frameworks
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, ReportInputs
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
 from auditsvc.compliance.assessment.evidence_status import evidence_status, worst
-from auditsvc.compliance.assessment.framework import WORST_FIRST
-from auditsvc.compliance.assessment.rules import Assessment
+from auditsvc.compliance.assessment.framework import WORST_FIRST, load_frameworks
+from auditsvc.compliance.assessment.rules import Assessment, assess
+from auditsvc.compliance.report.build import build_report
 from auditsvc.records import Digest, Verification
 from auditsvc.resources import resource_dir
 from tests.compliance import sample

@@ -6,7 +6,9 @@ import dataclasses
 
 import pytest
 
-from auditsvc.compliance import build_report, lint_report, render_html
+from auditsvc.compliance.render.html import render_html
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.lint import lint_report
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample
 

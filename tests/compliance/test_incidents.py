@@ -8,8 +8,11 @@ import datetime
 import pytest
 from pydantic import ValidationError
 
-from auditsvc.compliance import Incident, Watch, assess, build_report, lint_report, load_frameworks
-from auditsvc.compliance.assessment.attestations import current
+from auditsvc.compliance.assessment.attestations import Incident, Watch, current
+from auditsvc.compliance.assessment.framework import load_frameworks
+from auditsvc.compliance.assessment.rules import assess
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.lint import lint_report
 from auditsvc.resources import resource_dir
 from tests.compliance import sample
 

@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from auditsvc.compliance import FORMATS, Report, lint_report, render
-from auditsvc.compliance.report.lint import Code, unlinked_numbers
+from auditsvc.compliance.render import FORMATS, render
+from auditsvc.compliance.report.lint import Code, lint_report, unlinked_numbers
+from auditsvc.compliance.report.report_model import Report
 from tests.compliance import sample
 
 TEXTS = [name for name in FORMATS if name not in {"pdf", "oscal"}]

@@ -8,7 +8,9 @@ import re
 
 import pytest
 
-from auditsvc.compliance import Report, build_report, render_html
+from auditsvc.compliance.render.html import render_html
+from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Candidate, Decision, Evidence, Measured, Policy, Reading, Unmeasured
 from tests.compliance import sample

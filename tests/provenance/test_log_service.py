@@ -12,7 +12,7 @@ from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import Conflict, InvalidInput, NotFound
 from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
 from auditsvc.provenance.formats import merkle_log
-from auditsvc.provenance.formats.merkle_log import Tile, entry_tile, hash_tile, nodes_from_tiles, tiles_of
+from auditsvc.provenance.formats.merkle_log import Tile, entry_tile, hash_tile
 from auditsvc.provenance.formats.signed_note import (
     Checkpoint,
     NoteKey,
@@ -26,6 +26,7 @@ from auditsvc.provenance.signer.log_witness import Witness, witness_request
 from auditsvc.provenance.trust.trust_root import log_origin
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write
+from tests.provenance.tiles import nodes_from_tiles, tiles_of
 
 
 def log_of(size: int) -> MemoryLog:

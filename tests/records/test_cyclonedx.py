@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from auditsvc.compliance import ReportInputs, build_report, render
+from auditsvc.compliance.assessment.assessment_context import ReportInputs
+from auditsvc.compliance.render import render
+from auditsvc.compliance.report.build import build_report
 from auditsvc.records.cyclonedx import bill_of_materials
 from tests.provenance.sample import AT, sealing
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from auditsvc.compliance import FORMATS, render_files
+from auditsvc.compliance.render import FORMATS, render_files
 from tests.compliance import sample
 
 FOLDER = Path(__file__).parents[2] / "reports" / "examples"

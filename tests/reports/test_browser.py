@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.compliance import render
+from auditsvc.compliance.render import render
 from tests.compliance import sample
 
 pytestmark = pytest.mark.browser

@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 
-from auditsvc.compliance import build_report, render
+from auditsvc.compliance.render import render
+from auditsvc.compliance.report.build import build_report
 from tests.compliance import sample
 
 pytest.importorskip("typst", reason="the extra 'pdf' is not installed")

@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from auditsvc.compliance import FORMATS, Report, render
+from auditsvc.compliance.render import FORMATS, render
 from auditsvc.compliance.render.oscal import render_oscal
+from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample
 from tests.compliance.test_lint import changed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.compliance import Document, Incident, Watch
+from auditsvc.compliance.assessment.attestations import Document, Incident, Watch
 from auditsvc.records import Approval, ReleaseRequest, Revocation
 from auditsvc.web.state import ProjectState
 from tests.fakes import NOON

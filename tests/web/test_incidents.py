@@ -7,8 +7,7 @@ import datetime
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.compliance import Incident, Watch
-from auditsvc.compliance.assessment.attestations import current, period_end
+from auditsvc.compliance.assessment.attestations import Incident, Watch, current, period_end
 from auditsvc.records import Parent
 from auditsvc.web.state import ProjectState
 from tests.fakes import NOON

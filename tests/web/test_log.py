@@ -11,12 +11,13 @@ from starlette.testclient import TestClient
 
 from auditsvc.provenance import TrustRoot
 from auditsvc.provenance.formats import merkle_log
-from auditsvc.provenance.formats.merkle_log import Tile, nodes_from_tiles
+from auditsvc.provenance.formats.merkle_log import Tile
 from auditsvc.provenance.formats.signed_note import NoteKey, open_checkpoint
 from auditsvc.provenance.trust.trust_root import log_origin
 from auditsvc.records import Approval, canonical_json
 from auditsvc.web.state import ProjectState
 from tests.fakes import MemoryLedger
+from tests.provenance.tiles import nodes_from_tiles
 from tests.web import sample
 
 U = base64.b64decode

@@ -100,7 +100,7 @@ def test_the_other_candidates_are_drawn_beside_this_one(reader: TestClient) -> N
 
 
 def test_pictures_are_told_apart_by_their_bytes() -> None:
-    from auditsvc.compliance import GalleryItem
+    from auditsvc.compliance.assessment.assessment_context import GalleryItem
 
     facts = {"image": "x", "parent": "a", "candidate": "b", "target": "a", "slices": (), "condition": "clean"}
     facts["change"] = "right to wrong"

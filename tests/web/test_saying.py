@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.records import digest_of
 from auditsvc.resources import resource_dir
 from auditsvc.web.state import ProjectState

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock
 from tests.web import sample

@@ -31,7 +31,23 @@ class Claim(Value):
     decimals: Annotated[int, Field(ge=0, le=9)] = 3
 
 
-class Document(Record):
+class _AboutModel(Record):
+    """A statement about a model line."""
+
+    model: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the model's name."""
+        return (self.model,)
+
+
+def _check_reviewer(author: str, reviewer: str | None, what: str) -> None:
+    if reviewer == author:
+        raise ValueError(f"{author} can't review {what} of their own")
+
+
+class Document(_AboutModel):
     """A document or statement about a model line, or about one candidate of it.
 
     ``document`` is one of the kinds of ``policies/frameworks/_vocabulary.yaml``.  The reviewer is another
@@ -41,7 +57,6 @@ class Document(Record):
     kind: ClassVar[str] = "document"
     event: ClassVar[str] = "document.submitted"
 
-    model: Name
     document: Annotated[str, Field(pattern=r"^(doc|data|gov)\.[a-z_]+$")]
     title: Text
     file: FileEntry | None = None
@@ -50,15 +65,13 @@ class Document(Record):
     reviewer: str = ""
     candidate: Digest | None = None
     claims: tuple[Claim, ...] = ()
-    at: Moment
     expires: datetime.date
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.file is None and not self.statement.strip():
             raise ValueError("a document needs a file or a statement")
-        if self.reviewer == self.owner:
-            raise ValueError(f"{self.owner} can't review a document of their own")
+        _check_reviewer(self.owner, self.reviewer, "a document")
         if self.expires <= self.at.date():
             raise ValueError("a document must expire at least one day after it was submitted")
         return self
@@ -68,38 +81,31 @@ class Document(Record):
         return (self.model, *((self.candidate,) if self.candidate else ()))
 
 
-class Answers(Record):
+class Answers(_AboutModel):
     """A named person's answers to the questionnaire.  A question without an answer is ``unknown``, never ``no``."""
 
     kind: ClassVar[str] = "answers"
     event: ClassVar[str] = "questionnaire.answered"
 
-    model: Name
     questionnaire: Name
     version: int
     answers: dict[str, Answer]
     person: Name
     reviewer: Name | None = None
     reasons: dict[str, str] = {}
-    at: Moment
     expires: datetime.date
 
     @model_validator(mode="after")
     def _two_people(self) -> Self:
-        if self.reviewer == self.person:
-            raise ValueError(f"{self.person} can't review answers of their own")
+        _check_reviewer(self.person, self.reviewer, "answers")
         return self
-
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the model's name."""
-        return (self.model,)
 
     def answer(self, question: Question) -> Answer:
         """The answer to one question."""
         return self.answers.get(question.question, "unknown")
 
 
-class ChangePlan(Record):
+class ChangePlan(_AboutModel):
     """Which pruning is planned before the first release, and within which limits.
 
     A change inside the plan is foreseen (Annex IV 2(f), Art. 13(3)(c)); one outside may be a substantial
@@ -109,7 +115,6 @@ class ChangePlan(Record):
     kind: ClassVar[str] = "change-plan"
     event: ClassVar[str] = "change-plan.submitted"
 
-    model: Name
     methods: Annotated[tuple[Name, ...], Field(min_length=1)]
     max_targets: dict[str, float]
     max_loss: Annotated[float, Field(ge=0, le=1)]
@@ -117,18 +122,12 @@ class ChangePlan(Record):
     words: Text
     person: Name
     reviewer: str = ""
-    at: Moment
     expires: datetime.date
 
     @model_validator(mode="after")
     def _two_people(self) -> Self:
-        if self.reviewer == self.person:
-            raise ValueError(f"{self.person} can't review a plan of their own")
+        _check_reviewer(self.person, self.reviewer, "a plan")
         return self
-
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the model's name."""
-        return (self.model,)
 
 
 class ChangeVerdict(Record):
@@ -146,8 +145,7 @@ class ChangeVerdict(Record):
 
     @model_validator(mode="after")
     def _two_people(self) -> Self:
-        if self.reviewer == self.person:
-            raise ValueError(f"{self.person} can't review a verdict of their own")
+        _check_reviewer(self.person, self.reviewer, "a verdict")
         return self
 
     def subjects(self) -> tuple[str, ...]:
@@ -220,13 +218,12 @@ def period_end(event: Moment, days: int) -> Moment:
     return datetime.datetime.combine(last, datetime.time(23, 59, 59), datetime.UTC)
 
 
-class Incident(Record):
+class Incident(_AboutModel):
     """One serious incident with a model line; ``aware`` starts the clock, ``reported`` stops it."""
 
     kind: ClassVar[str] = "incident"
     event: ClassVar[str] = "incident.registered"
 
-    model: Name
     candidate: Digest | None = None
     harm: Harm
     words: Text
@@ -235,17 +232,12 @@ class Incident(Record):
     authority: str = ""
     reference: str = ""
     person: Name
-    at: Moment
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.reported is not None and (self.reported < self.aware or not self.authority.strip()):
             raise ValueError("a report must follow the awareness date and name the authority")
         return self
-
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the model's name."""
-        return (self.model,)
 
     @property
     def due(self) -> Moment:
@@ -264,28 +256,22 @@ class Incident(Record):
         return (self.model, self.harm, self.aware.isoformat(), self.words)
 
 
-class Watch(Record):
+class Watch(_AboutModel):
     """A named person watched for incidents in a period and knows of none except those registered."""
 
     kind: ClassVar[str] = "incident-watch"
     event: ClassVar[str] = "incidents.monitored"
 
-    model: Name
     since: datetime.date
     until: datetime.date
     words: Text
     person: Name
-    at: Moment
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.since <= self.until <= self.at.date():
             raise ValueError("an incident watch must begin before it ends, and end before it is recorded")
         return self
-
-    def subjects(self) -> tuple[str, ...]:
-        """Found by the model's name."""
-        return (self.model,)
 
 
 def current(incidents: Iterable[Incident]) -> tuple[Incident, ...]:

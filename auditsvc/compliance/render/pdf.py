@@ -37,9 +37,10 @@ def render_pdf(report: Report) -> bytes:
         raise Unavailable("PDF needs Typst: pip install 'auditsvc[pdf]'") from error
     with tempfile.TemporaryDirectory(prefix="auditsvc-pdf-") as name:
         folder = Path(name)
-        for kind, images in (("picture", report.pictures), ("example", report.examples)):
-            for number, image in enumerate(images):
-                (folder / _file_of(kind, number, image)).write_bytes(base64.b64decode(image.data))
+        images: dict[str, Picture | Example] = {_file_of("picture", n, one): one for n, one in enumerate(report.pictures)}
+        images |= {_file_of("example", n, one): one for n, one in enumerate(report.examples)}
+        for file, image in images.items():
+            (folder / file).write_bytes(base64.b64decode(image.data))
         (folder / "report.json").write_bytes(render_json(report))
         (folder / "main.typ").write_text(_page(report), encoding="utf-8")
         try:

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
-from auditsvc.ports import KeyRole, Keys
+from auditsvc.ports import Keys
 from auditsvc.provenance.formats.oms import OMS_TYPE
 from auditsvc.provenance.formats.predicates import (
     BOM_TYPE,
@@ -258,10 +258,6 @@ class TrustRoot(_Part):
     def key(self, hint: str) -> TrustedKey | None:
         """The key with this hint, if it is trusted."""
         return next((key for key in self.keys if key.hint == hint), None)
-
-    def of_role(self, role: KeyRole) -> tuple[TrustedKey, ...]:
-        """The keys of one role."""
-        return tuple(key for key in self.keys if key.role == role)
 
     def with_vouched_keys(self, vouched: TrustRoot) -> TrustRoot:
         """This trust, with the build, audit and log keys that its release key vouches for."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from auditsvc.web.state import ProjectState
 
 Endpoint = Callable[..., Any]
+Content = Mapping[str, Mapping[str, Any]]
+"""For each media type of a body what the OpenAPI document says of it."""
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _CREDENTIALS = frozenset({b"authorization", b"cookie"})
@@ -110,20 +115,47 @@ class Router:
         return self._router.routes
 
     def get(self, path: str, *, needs: Access, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """Add a ``GET`` route; ``options`` are FastAPI's."""
-        return self._add("GET", path, needs, options)
+        """Add a ``GET`` route; see ``_add``."""
+        return self._add("GET", path, needs, **options)
 
     def post(self, path: str, *, needs: Access, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """Add a ``POST`` route; ``options`` are FastAPI's."""
-        return self._add("POST", path, needs, options)
+        """Add a ``POST`` route; see ``_add``."""
+        return self._add("POST", path, needs, **options)
 
     def delete(self, path: str, *, needs: Access, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """Add a ``DELETE`` route; ``options`` are FastAPI's."""
-        return self._add("DELETE", path, needs, options)
+        """Add a ``DELETE`` route; see ``_add``."""
+        return self._add("DELETE", path, needs, **options)
 
-    def _add(self, method: str, path: str, needs: Access, options: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+    def _add(
+        self,
+        method: str,
+        path: str,
+        needs: Access,
+        *,
+        creates: type[BaseModel] | None = None,
+        takes: Content | None = None,
+        sends: Content | None = None,
+        **options: Any,
+    ) -> Callable[[Endpoint], Endpoint]:
+        """Add a route.
+
+        Args:
+            method: The HTTP method.
+            path: The path, with parameters in braces.
+            needs: The access that it needs.
+            creates: The model of what it makes, answered with 201.
+            takes: The body that it streams, by media type, where it is not JSON of a model.
+            sends: The body that it answers, by media type, where it is not JSON of a model.
+            **options: FastAPI's.
+        """
         security: list[dict[str, list[str]]] = [] if needs in OPEN else [{"token": []}]
-        extra = {**(options.pop("openapi_extra", None) or {}), "x-role": needs, "security": security}
+        extra: dict[str, Any] = {"x-role": needs, "security": security}
+        if takes:
+            extra["requestBody"] = {"required": True, "content": takes}
+        if creates:
+            options |= {"status_code": 201, "response_model": creates}
+        if sends:
+            options |= {"response_class": Response, "responses": {200: {"content": sends}}}
         return self._router.api_route(path, methods=[method], openapi_extra=extra, **options)
 
 

@@ -10,9 +10,9 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.records import ENDS, Candidate, Decision, Job, JobEvent
 from auditsvc.records.log_event import decode_event
+from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.rendering import page
-from auditsvc.web.v1.log import current_checkpoint
 
 router = Router(include_in_schema=False)
 
@@ -61,7 +61,7 @@ def log_page(request: Request, before: int | None = None) -> HTMLResponse:
     end = size if before is None else max(0, min(before, size))
     start = max(0, end - SHOWN_EVENTS)
     entries = [(index, _log_event(site.ledger.leaf(index))) for index in range(end - 1, start - 1, -1)]
-    checkpoint = current_checkpoint(site)
+    checkpoint = checkpoint_store_of(site.ctx).current()
     return page(request, "log.html", "/log", entries=entries, start=start, size=size, checkpoint=checkpoint)
 
 

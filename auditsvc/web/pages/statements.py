@@ -18,9 +18,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch, load_questionnaire
-from auditsvc.compliance.assessment.attestations import REPORTING_DAYS, Harm, Risk, current, risk_of
-from auditsvc.compliance.assessment.framework import load_vocabulary
+from auditsvc.compliance.assessment.attestations import (
+    REPORTING_DAYS,
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+    Document,
+    Harm,
+    Incident,
+    Risk,
+    Watch,
+    current,
+    risk_of,
+)
+from auditsvc.compliance.assessment.framework import load_questionnaire, load_vocabulary
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry, Parent, Submission
 from auditsvc.resources import resource_dir

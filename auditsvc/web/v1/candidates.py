@@ -11,19 +11,10 @@ router = Router(tags=["candidates"])
 record_router(
     router,
     Candidate,
-    "/v1/candidates",
-    names=("candidate", "candidates"),
+    "candidates",
     about="A model's name, or the digest of a parent or of one of the candidate's files.",
 )
-record_router(router, Parent, "/v1/parents", names=("parent", "parents"), about="A model's name.")
-record_router(
-    router,
-    Submission,
-    "/v1/submissions",
-    names=("submission", "submissions"),
-    about="A candidate's digest, or `model/version`.",
-)
-record_router(router, Evidence, "/v1/evidence", names=("evidence", "evidence"), about="A candidate's digest.")
-record_router(
-    router, CheckFailed, "/v1/failed-checks", names=("failed_check", "failed_checks"), about="A candidate's digest."
-)
+record_router(router, Parent, "parents", about="A model's name.")
+record_router(router, Submission, "submissions", about="A candidate's digest, or `model/version`.")
+record_router(router, Evidence, "evidence", about="A candidate's digest.")
+record_router(router, CheckFailed, "failed_checks", about="A candidate's digest.")

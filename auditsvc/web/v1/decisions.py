@@ -12,20 +12,14 @@ from starlette.responses import Response
 from auditsvc.records import Approval, Candidate, Decision, Name, Release, Text, Waiver
 from auditsvc.services.decisions import approve, involved, waive
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
-from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.record_routes import ADigest, created, record_router
 from auditsvc.web.state import ProjectState
 
 router = Router(tags=["decisions"])
 
-record_router(
-    router,
-    Decision,
-    "/v1/decisions",
-    names=("decision", "decisions"),
-    about="A candidate's digest, or `candidate|policy`, both as digests.",
-)
-record_router(router, Approval, "/v1/approvals", names=("approval", "approvals"), about="A decision's digest.")
-record_router(router, Waiver, "/v1/waivers", names=("waiver", "waivers"), about="A candidate's digest.")
+record_router(router, Decision, "decisions", about="A candidate's digest, or `candidate|policy`, both as digests.")
+record_router(router, Approval, "approvals", about="A decision's digest.")
+record_router(router, Waiver, "waivers", about="A candidate's digest.")
 
 
 class ApprovalRequest(BaseModel):
@@ -42,13 +36,7 @@ class WaiverRequest(BaseModel):
     until: datetime.date
 
 
-@router.post(
-    "/v1/decisions/{digest}/approvals",
-    needs="approver",
-    status_code=201,
-    response_model=Approval,
-    summary="Approve a decision",
-)
+@router.post("/v1/decisions/{digest}/approvals", needs="approver", creates=Approval, summary="Approve a decision")
 def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest) -> Response:
     """Approve under your name.
 
@@ -57,29 +45,20 @@ def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest
     """
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = approve(site.ctx, decision, require_independent(request, involved(site.ledger, decision)), approval.comment)
-    return get_record(request, made, 201, "/v1/approvals")
+    person = require_independent(request, involved(site.ledger, decision))
+    return created(approve(site.ctx, decision, person, approval.comment))
 
 
-@router.post(
-    "/v1/decisions/{digest}/waivers", needs="approver", status_code=201, response_model=Waiver, summary="Waive a rule"
-)
+@router.post("/v1/decisions/{digest}/waivers", needs="approver", creates=Waiver, summary="Waive a rule")
 def create_waiver(request: Request, digest: ADigest, waiver: WaiverRequest) -> Response:
     """Take responsibility for one open rule of this decision. The decision of the next audit applies it."""
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
     person = require_independent(request, involved(site.ledger, decision))
-    made = waive(site.ctx, decision, waiver.rule, person, waiver.reason, waiver.until)
-    return get_record(request, made, 201, "/v1/waivers")
+    return created(waive(site.ctx, decision, waiver.rule, person, waiver.reason, waiver.until))
 
 
-@router.post(
-    "/v1/decisions/{digest}/release",
-    needs="auditor",
-    status_code=201,
-    response_model=Release,
-    summary="Release a candidate",
-)
+@router.post("/v1/decisions/{digest}/release", needs="auditor", creates=Release, summary="Release a candidate")
 def create_release(request: Request, digest: ADigest) -> Response:
     """Signs, attests and logs the candidate of an approved decision, then moves the registry alias to it.
 
@@ -89,5 +68,4 @@ def create_release(request: Request, digest: ADigest) -> Response:
 
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
-    made = release(site.ctx, site.ledger.get(Candidate, decision.candidate), decision)
-    return get_record(request, made, 201, "/v1/releases")
+    return created(release(site.ctx, site.ledger.get(Candidate, decision.candidate), decision))

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.uploads import save_body, tar_of
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from auditsvc.services.tracing import TraceResult
 
 router = Router(tags=["releases"])
-
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
 class TraceMatch(BaseModel):
@@ -49,12 +47,7 @@ class TraceResponse(BaseModel):
     untried: list[str]
 
 
-@router.post(
-    "/v1/identify",
-    needs="auditor",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
-    summary="Trace a model file",
-)
+@router.post("/v1/identify", needs="auditor", takes={"application/octet-stream": BINARY}, summary="Trace a model file")
 async def trace_file(request: Request) -> TraceResponse:
     """Send a safetensors or ONNX file. It is compared with every watermarked version and not stored."""
     from auditsvc.services.tracing import identify_file
@@ -70,7 +63,7 @@ async def trace_file(request: Request) -> TraceResponse:
 @router.post(
     "/v1/identify/answers",
     needs="auditor",
-    openapi_extra={"requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}},
+    takes={"text/csv": {"schema": {"type": "string"}}},
     summary="Trace predictions",
 )
 async def trace_predictions(request: Request) -> TraceResponse:
@@ -85,11 +78,7 @@ async def trace_predictions(request: Request) -> TraceResponse:
 
 
 @router.get(
-    "/v1/identify/queries",
-    needs="auditor",
-    response_class=Response,
-    responses={200: {"content": {"application/x-tar": _BINARY}}},
-    summary="Download query images",
+    "/v1/identify/queries", needs="auditor", sends={"application/x-tar": BINARY}, summary="Download query images"
 )
 def download_queries(
     request: Request,

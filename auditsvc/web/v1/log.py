@@ -1,44 +1,35 @@
-"""The transparency log: signed checkpoints, proofs, entries and tiles.
+"""The transparency log (signed checkpoints, proofs, entries and tiles), and the keys to check it with.
 
 ``/v1/log`` follows the C2SP specification "tlog-tiles" (``checkpoint``, ``tile/...``), so that a public witness or a
 mirror can follow the log without knowing anything else about this service.
 
 A checkpoint is signed once for each size and stored. If the database was restored from an old backup, the log no longer
 extends the published checkpoint, and nothing is signed until it does.
+
+The TUF repository (trusted keys and revocations) is for verifiers that update themselves.  It is published again on
+request once half of its validity is over, or after a revocation.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from threading import Lock
+from typing import Annotated, get_args
 
 from fastapi import Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from auditsvc.errors import InvalidInput
-from auditsvc.ports import LoggedLedger
+from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.ports import KeyRole, LoggedLedger
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.merkle_log import WIDTH, Tile, entry_tile, hash_tile
-from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
+from auditsvc.provenance.formats.release_layout import read_or_none
 from auditsvc.records import Digest
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.services.signing_context import checkpoint_store_of, trust_of
+from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.record_routes import IMMUTABLE
 from auditsvc.web.state import ProjectState
-
-
-def current_checkpoint(site: ProjectState) -> str:
-    """The signed checkpoint of the current log.
-
-    Raises:
-        Conflict: the log does not extend the published checkpoint.
-        Unavailable: the store or the keys can't be read or written, or too few witnesses answer.
-    """
-    ctx = site.ctx
-    return CheckpointStore(
-        ctx.checkpoint or site.folder / "checkpoint", site.keys, site.ledger, ctx.witnesses
-    ).current()
-
 
 router = Router(tags=["log"])
 
@@ -46,12 +37,9 @@ Size = Annotated[int | None, Query(ge=1, le=2**53, description="The tree size; t
 Index = Annotated[int, Path(ge=0, le=2**53, description="The entry's index, from 0.")]
 _TILE = r"^(entries|[0-9]|[1-5][0-9]|6[0-3])/(x[0-9]{3}/)*[0-9]{3}(\.p/[1-9][0-9]{0,2})?$"
 TilePath = Annotated[str, Path(pattern=_TILE, max_length=100, description="As in C2SP tlog-tiles: `0/000`.")]
-_TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-_BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-}
-
-_ENTRY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {}, **_BYTES[200]["content"]}}}
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+_BYTES = {"application/octet-stream": BINARY}
+_ENTRY = {"application/json": {}, **_BYTES}
 
 
 class Inclusion(BaseModel):
@@ -78,15 +66,13 @@ def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@router.get(
-    "/v1/log/checkpoint", needs="reader", response_class=Response, responses=_TEXT, summary="Get the checkpoint"
-)
+@router.get("/v1/log/checkpoint", needs="reader", sends=_TEXT, summary="Get the checkpoint")
 def get_checkpoint(request: Request) -> Response:
     """Origin, size and root, signed by the log's key: a C2SP signed note.
 
     `409` if the log no longer extends the published checkpoint: nothing is signed until it is restored.
     """
-    return Response(current_checkpoint(site_of(request)), media_type="text/plain; charset=utf-8")
+    return Response(checkpoint_store_of(site_of(request).ctx).current(), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/v1/log/inclusion", needs="reader", summary="Get an inclusion proof")
@@ -125,9 +111,7 @@ def get_consistency_proof(
     return Consistency(old=old, new=now, path=[_text(node) for node in path], **roots)
 
 
-@router.get(
-    "/v1/log/entries/{index}", needs="reader", response_class=Response, responses=_ENTRY, summary="Get one entry"
-)
+@router.get("/v1/log/entries/{index}", needs="reader", sends=_ENTRY, summary="Get one entry")
 def get_log_entry(request: Request, index: Index) -> Response:
     """The bytes of an entry: an event as JSON (actor, type, record, time), or a logged signature."""
     site: ProjectState = site_of(request)
@@ -136,9 +120,7 @@ def get_log_entry(request: Request, index: Index) -> Response:
     return Response(data, media_type=kind, headers=IMMUTABLE)
 
 
-@router.get(
-    "/v1/log/tile/{path:path}", needs="reader", response_class=Response, responses=_BYTES, summary="Get one tile"
-)
+@router.get("/v1/log/tile/{path:path}", needs="reader", sends=_BYTES, summary="Get one tile")
 def get_log_tile(request: Request, path: TilePath) -> Response:
     """256 hashes or entries that never change; a client computes its own proofs from them."""
     ledger: LoggedLedger = site_of(request).ledger
@@ -158,3 +140,46 @@ def _node(ledger: LoggedLedger, level: int, index: int) -> bytes:
     for sibling in ledger.inclusion(first, (index + 1) << level)[:level] if level else ():
         found = merkle_log.node_hash(found, sibling)
     return found
+
+
+class PublicKey(BaseModel):
+    """One key: its role, and the public key as PEM."""
+
+    role: KeyRole
+    pem: str
+
+
+@router.get("/v1/keys", needs="reader", summary="List public keys")
+def list_keys(request: Request) -> list[PublicKey]:
+    """One key for each role. Before you trust them, compare them with a copy from another channel."""
+    site: ProjectState = site_of(request)
+    roles: tuple[KeyRole, ...] = get_args(KeyRole)
+    return [PublicKey(role=role, pem=site.keys.signer(role).public_pem.decode()) for role in roles]
+
+
+@router.get("/v1/keys/trust-policy", needs="reader", sends={"application/json": {}}, summary="Get the trust policy")
+def get_trust_policy(request: Request) -> Response:
+    """All keys with what each may sign, in the format of `auditsvc verify --key`."""
+    return Response(trust_of(site_of(request).ctx).to_json(), media_type="application/json")
+
+
+_FILE = r"^(metadata/(timestamp|[1-9][0-9]{0,8}\.(root|snapshot|targets))|targets/[0-9a-f]{64}\.[a-z-]{1,40})\.json$"
+_publish_lock = Lock()
+
+
+@router.get("/v1/trust/{path:path}", needs="reader", sends={"application/json": {}}, summary="Get a TUF file")
+def get_trust_file(
+    request: Request,
+    path: Annotated[str, Path(pattern=_FILE, max_length=160, description="As in TUF: `metadata/timestamp.json`.")],
+) -> Response:
+    """One file of the TUF repository; `auditsvc verify DIR --key release.pub --trust .../v1/trust` reads it."""
+    from auditsvc.services.key_rotation import keep_fresh, trust_folder
+
+    ctx = site_of(request).ctx
+    if path == "metadata/timestamp.json":
+        with _publish_lock:
+            keep_fresh(ctx)
+    data = read_or_none(trust_folder(ctx) / path)
+    if data is None:
+        raise NotFound(f"the TUF repository has no file {path}")
+    return Response(data, media_type="application/json", headers=IMMUTABLE if path[0] == "t" else {})

@@ -11,7 +11,7 @@ from fastapi import Path, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from auditsvc.compliance import Framework, load_frameworks
+from auditsvc.compliance.assessment.framework import Framework, load_frameworks
 from auditsvc.errors import NotFound
 from auditsvc.records import Digest, Name, Policy
 from auditsvc.resources import resource_dir
@@ -59,7 +59,7 @@ def get_framework(
     raise NotFound(f"no framework {framework}")
 
 
-record_router(router, Policy, "/v1/policies", names=("policy", "policies"), about="A policy's name, or `name/version`.")
+record_router(router, Policy, "policies", singular="policy", about="A policy's name, or `name/version`.")
 
 
 class BacktestRequest(BaseModel):
@@ -99,8 +99,7 @@ def list_builtin_policies(request: Request) -> list[Name]:  # noqa: ARG001 - a r
 @router.get(
     "/v1/builtin-policies/{name}",
     needs="reader",
-    response_class=Response,
-    responses={200: {"content": {"application/yaml": {"schema": {"type": "object"}}}}},
+    sends={"application/yaml": {"schema": {"type": "object"}}},
     summary="Get one built-in policy",
 )
 def get_builtin_policy(

@@ -34,35 +34,19 @@ from auditsvc.services.revocation import (
     request_or_confirm_rollback,
     requesters,
 )
-from auditsvc.web.auth.authentication import Router, require_independent, site_of
-from auditsvc.web.record_routes import IMMUTABLE, ADigest, get_record, record_router
+from auditsvc.web.auth.authentication import BINARY, Router, require_independent, site_of
+from auditsvc.web.record_routes import IMMUTABLE, ADigest, created, record_router
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.uploads import files_of, tar_of
 
 router = Router(tags=["releases"])
 
+record_router(router, Release, "releases", about="`model/version`, or the digest of a candidate, a decision or a file.")
+record_router(router, Revocation, "revocations", about="A release's digest.")
+record_router(router, Monitoring, "monitoring_runs", about="A model's name, or a release.")
+record_router(router, Rollback, "rollbacks", about="A model's name, or a release.")
 record_router(
-    router,
-    Release,
-    "/v1/releases",
-    names=("release", "releases"),
-    about="`model/version`, or the digest of a candidate, a decision or a file.",
-)
-record_router(router, Revocation, "/v1/revocations", names=("revocation", "revocations"), about="A release's digest.")
-record_router(
-    router,
-    Monitoring,
-    "/v1/monitoring-runs",
-    names=("monitoring_run", "monitoring_runs"),
-    about="A model's name, or a release.",
-)
-record_router(router, Rollback, "/v1/rollbacks", names=("rollback", "rollbacks"), about="A model's name, or a release.")
-record_router(
-    router,
-    AliasMove,
-    "/v1/alias-moves",
-    names=("alias_move", "alias_moves"),
-    about="A model's name, or the digest of a release, decision or revocation.",
+    router, AliasMove, "alias_moves", about="A model's name, or the digest of a release, decision or revocation."
 )
 
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox"
@@ -92,11 +76,7 @@ def _folder(site: ProjectState, digest: str) -> Path:
 
 
 @router.get(
-    "/v1/releases/{digest}/bundle",
-    needs="reader",
-    response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
-    summary="Download a release",
+    "/v1/releases/{digest}/bundle", needs="reader", sends={"application/x-tar": BINARY}, summary="Download a release"
 )
 def download_bundle(request: Request, digest: ADigest) -> StreamingResponse:
     """A tar of `release/` (the model files) and `attest/` (their attestations).
@@ -111,8 +91,7 @@ def download_bundle(request: Request, digest: ADigest) -> StreamingResponse:
 @router.get(
     "/v1/releases/{digest}/attestations/{name:path}",
     needs="reader",
-    response_class=Response,
-    responses={200: {"content": {"application/json": {}}}},
+    sends={"application/json": {}},
     summary="Get one attestation",
 )
 def get_attestation(
@@ -128,13 +107,7 @@ def get_attestation(
     return Response(found.read_bytes(), media_type="application/json", headers=IMMUTABLE)
 
 
-@router.get(
-    "/v1/releases/{digest}/report",
-    needs="reader",
-    response_class=Response,
-    responses={200: {"content": {"text/html": {}}}},
-    summary="Get the report",
-)
+@router.get("/v1/releases/{digest}/report", needs="reader", sends={"text/html": {}}, summary="Get the report")
 def get_release_report(request: Request, digest: ADigest) -> Response:
     """The report of the release's decision: one self-contained HTML page."""
     site = site_of(request)
@@ -166,8 +139,7 @@ def get_revocation_status(request: Request, digest: ADigest) -> RevocationStatus
 @router.post(
     "/v1/releases/{digest}/revocations",
     needs="approver",
-    status_code=201,
-    response_model=Revocation,
+    creates=Revocation,
     responses={202: {"description": "Requested; another person must confirm it.", "model": RevocationRequest}},
     summary="Request or confirm a revocation",
 )
@@ -177,17 +149,13 @@ def create_revocation(request: Request, digest: ADigest, action: ReleaseActionRe
     site = site_of(request)
     release = site.ledger.get(Release, digest)
     person = require_independent(request, requesters(pending_revocation(site.ledger, release)))
-    made = request_or_confirm_revocation(site.ctx, release, person, action.reason)
-    if isinstance(made, RevocationRequest):
-        return get_record(request, made, 202, None)
-    return get_record(request, made, 201, "/v1/revocations")
+    return created(request_or_confirm_revocation(site.ctx, release, person, action.reason))
 
 
 @router.post(
     "/v1/releases/{digest}/rollbacks",
     needs="approver",
-    status_code=201,
-    response_model=Rollback,
+    creates=Rollback,
     responses={202: {"description": "Requested; another person must confirm it.", "model": RollbackRequest}},
     summary="Request or confirm a rollback",
 )
@@ -197,7 +165,4 @@ def create_rollback(request: Request, digest: ADigest, action: ReleaseActionRequ
     site = site_of(request)
     release = site.ledger.get(Release, digest)
     person = require_independent(request, requesters(pending_rollback(site.ledger, release)))
-    made = request_or_confirm_rollback(site.ctx, release, person, action.reason)
-    if isinstance(made, RollbackRequest):
-        return get_record(request, made, 202, None)
-    return get_record(request, made, 201, "/v1/rollbacks")
+    return created(request_or_confirm_rollback(site.ctx, release, person, action.reason))

@@ -13,14 +13,15 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from auditsvc.compliance import Answers, ChangePlan, ChangeVerdict, Document, load_questionnaire
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
 from auditsvc.resources import resource_dir
 from auditsvc.services import statements
 from auditsvc.services.statements import REVIEWERS, AnswersDraft, ChangePlanDraft, ChangeVerdictDraft, DocumentDraft
-from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.auth.authentication import BINARY, Router, site_of
+from auditsvc.web.record_routes import PATHS, ADigest, created, record_router
 from auditsvc.web.v1.uploads import upload_folder
 
 router = Router(tags=["statements"])
@@ -28,30 +29,26 @@ router = Router(tags=["statements"])
 S = TypeVar("S", Document, Answers, ChangePlan, ChangeVerdict)
 
 
-def _readable_and_reviewable(kind: type[S], path: str, plural: str, singular: str, about: str) -> None:
+def _readable_and_reviewable(kind: type[S], plural: str, singular: str, about: str) -> None:
     """Add the routes that read statements of this kind, and the one that reviews them."""
-    record_router(router, kind, path, names=(singular, plural), about=about)
+    record_router(router, kind, plural, singular=singular, about=about)
 
     @router.post(
-        f"{path}/{{digest}}/reviews",
+        f"{PATHS[kind]}/{{digest}}/reviews",
         needs=REVIEWERS[kind],
-        status_code=201,
-        response_model=kind,
+        creates=kind,
         name=f"review_{singular}",
         summary=f"Review {'a ' if plural != singular else ''}{singular.replace('_', ' ')}",
     )
     def review(request: Request, digest: ADigest) -> Response:
         """You have read it and agree with it. Its author can't review it."""
-        made = statements.review(site_of(request).ctx, kind, digest, request.state.caller.name)
-        return get_record(request, made, 201, path)
+        return created(statements.review(site_of(request).ctx, kind, digest, request.state.caller.name))
 
 
-_readable_and_reviewable(Document, "/v1/documents", "documents", "document", "A model's name, or a candidate's digest.")
-_readable_and_reviewable(Answers, "/v1/answers", "answers", "answers", "A model's name.")
-_readable_and_reviewable(ChangePlan, "/v1/change-plans", "change_plans", "change_plan", "A model's name.")
-_readable_and_reviewable(
-    ChangeVerdict, "/v1/change-verdicts", "change_verdicts", "change_verdict", "A candidate's digest."
-)
+_readable_and_reviewable(Document, "documents", "document", "A model's name, or a candidate's digest.")
+_readable_and_reviewable(Answers, "answers", "answers", "A model's name.")
+_readable_and_reviewable(ChangePlan, "change_plans", "change_plan", "A model's name.")
+_readable_and_reviewable(ChangeVerdict, "change_verdicts", "change_verdict", "A candidate's digest.")
 
 
 class QuestionnaireItem(BaseModel):
@@ -80,20 +77,16 @@ def get_questionnaire(request: Request) -> QuestionnaireView:  # noqa: ARG001 - 
     return QuestionnaireView(questionnaire=found.questionnaire, version=found.version, questions=items)
 
 
-@router.post(
-    "/v1/documents", needs="submitter", status_code=201, response_model=Document, summary="Add a document or statement"
-)
+@router.post("/v1/documents", needs="submitter", creates=Document, summary="Add a document or statement")
 def create_document(request: Request, draft: DocumentDraft) -> Response:
     """The token's holder becomes its owner. It has no reviewer yet, and it is valid until it expires."""
-    made = statements.add_document(site_of(request).ctx, draft, request.state.caller.name)
-    return get_record(request, made, 201, "/v1/documents")
+    return created(statements.add_document(site_of(request).ctx, draft, request.state.caller.name))
 
 
 @router.get(
     "/v1/documents/{digest}/file",
     needs="reader",
-    response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+    sends={"application/octet-stream": BINARY},
     summary="Download the file of a document",
 )
 def download_document(request: Request, digest: ADigest) -> Response:
@@ -110,26 +103,19 @@ def download_document(request: Request, digest: ADigest) -> Response:
     return FileResponse(folder / file.name, 200, None, "application/octet-stream", cleanup, name)
 
 
-@router.post(
-    "/v1/answers", needs="auditor", status_code=201, response_model=Answers, summary="Answer the questionnaire"
-)
+@router.post("/v1/answers", needs="auditor", creates=Answers, summary="Answer the questionnaire")
 def create_answers(request: Request, draft: AnswersDraft) -> Response:
     """Stored under your name; the newest answers count until they expire."""
-    made = statements.add_answers(site_of(request).ctx, draft, request.state.caller.name)
-    return get_record(request, made, 201, "/v1/answers")
+    return created(statements.add_answers(site_of(request).ctx, draft, request.state.caller.name))
 
 
-@router.post("/v1/change-plans", needs="submitter", status_code=201, response_model=ChangePlan, summary="Plan changes")
+@router.post("/v1/change-plans", needs="submitter", creates=ChangePlan, summary="Plan changes")
 def create_change_plan(request: Request, draft: ChangePlanDraft) -> Response:
     """Stored under your name, without a reviewer yet. A later change within its limits counts as planned."""
-    made = statements.add_change_plan(site_of(request).ctx, draft, request.state.caller.name)
-    return get_record(request, made, 201, "/v1/change-plans")
+    return created(statements.add_change_plan(site_of(request).ctx, draft, request.state.caller.name))
 
 
-@router.post(
-    "/v1/change-verdicts", needs="auditor", status_code=201, response_model=ChangeVerdict, summary="Classify a change"
-)
+@router.post("/v1/change-verdicts", needs="auditor", creates=ChangeVerdict, summary="Classify a change")
 def create_change_verdict(request: Request, draft: ChangeVerdictDraft) -> Response:
     """Planned, not substantial, or substantial: a person decides this, not a test."""
-    made = statements.add_change_verdict(site_of(request).ctx, draft, request.state.caller.name)
-    return get_record(request, made, 201, "/v1/change-verdicts")
+    return created(statements.add_change_verdict(site_of(request).ctx, draft, request.state.caller.name))

@@ -14,18 +14,12 @@ from starlette.responses import Response
 from auditsvc.records import Digest, Name, ReleaseTerms, TermsProposal
 from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
-from auditsvc.web.record_routes import ADigest, get_record, record_router
+from auditsvc.web.record_routes import ADigest, created, record_router
 
 router = Router(tags=["terms"])
 
-record_router(router, ReleaseTerms, "/v1/terms", names=("terms", "terms"), about="A model's name.")
-record_router(
-    router,
-    TermsProposal,
-    "/v1/terms-proposals",
-    names=("terms_proposal", "terms_proposals"),
-    about="A model's name.",
-)
+record_router(router, ReleaseTerms, "terms", singular="terms", about="A model's name.")
+record_router(router, TermsProposal, "terms_proposals", about="A model's name.")
 
 AModel = Annotated[Name, Path(description="The model's name in the registry.")]
 
@@ -61,8 +55,7 @@ def get_model_terms(request: Request, model: AModel) -> TermsStatus:
 @router.post(
     "/v1/models/{model}/terms",
     needs="approver",
-    status_code=201,
-    response_model=TermsProposal,
+    creates=TermsProposal,
     summary="Propose the terms of a model",
 )
 def create_terms_proposal(request: Request, model: AModel, terms: TermsRequest) -> Response:
@@ -74,14 +67,13 @@ def create_terms_proposal(request: Request, model: AModel, terms: TermsRequest) 
     made = propose_terms(
         site.ctx, model, resolve_remote_policy(terms.policy, site.ledger), draft, request.state.caller.name
     )
-    return get_record(request, made, 201, "/v1/terms-proposals")
+    return created(made)
 
 
 @router.post(
     "/v1/terms-proposals/{digest}/confirmations",
     needs="approver",
-    status_code=201,
-    response_model=ReleaseTerms,
+    creates=ReleaseTerms,
     summary="Confirm the terms of a model",
 )
 def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
@@ -89,5 +81,4 @@ def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
     site = site_of(request)
     proposal = site.ledger.get(TermsProposal, digest)
     person = require_independent(request, (proposal.proposed_by,))
-    made = confirm_terms(site.ctx, proposal, person)
-    return get_record(request, made, 201, "/v1/terms")
+    return created(confirm_terms(site.ctx, proposal, person))

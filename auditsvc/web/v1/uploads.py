@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import FileEntry
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.safe_tar import unpack_files
 from auditsvc.web.state import ProjectState
 
@@ -75,7 +75,6 @@ router = Router(tags=["candidates"])
 
 TAR = "application/x-tar"
 MAX_FILES = 100
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 FileName = Annotated[
     str | None,
@@ -96,8 +95,8 @@ class Uploaded(BaseModel):
 @router.post(
     "/v1/uploads",
     needs="submitter",
-    status_code=201,
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, TAR: _BINARY}}},
+    creates=Uploaded,
+    takes={"application/octet-stream": BINARY, TAR: BINARY},
     summary="Upload files",
 )
 async def create_upload(request: Request, name: FileName = None) -> Uploaded:

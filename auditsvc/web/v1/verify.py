@@ -44,10 +44,10 @@ from auditsvc.records import (
 from auditsvc.services.key_rotation import revoked
 from auditsvc.services.release import release_folder
 from auditsvc.services.signing_context import trust_of as installed
-from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.record_routes import PATHS, ADigest
 from auditsvc.web.state import ProjectState
-from auditsvc.web.v1.uploads import unpack
+from auditsvc.web.v1.uploads import TAR, unpack
 
 router = Router(tags=["releases"])
 
@@ -105,10 +105,6 @@ def _relation(record: Record, digest: Digest) -> str:
     return "was made from it" if isinstance(record, Candidate) and record.parent == digest else "is about it"
 
 
-TAR = "application/x-tar"
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-
-
 class FileVerification(BaseModel):
     """The result; `VALID` only if the release verifies and was not revoked."""
 
@@ -126,7 +122,7 @@ class FileVerification(BaseModel):
 @router.post(
     "/v1/verify",
     needs="reader",
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY, TAR: _BINARY}}},
+    takes={"application/octet-stream": BINARY, TAR: BINARY},
     summary="Verify a file or a release",
 )
 async def verify_upload(request: Request) -> FileVerification:

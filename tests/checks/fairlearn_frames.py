@@ -1,18 +1,14 @@
-"""The fairness readings as fairlearn's ``MetricFrame``, for those who work with it."""
+"""The fairness readings as fairlearn's ``MetricFrame``: what the check is compared with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from fairlearn.metrics import MetricFrame, count, false_positive_rate, selection_rate, true_positive_rate
 
 from auditsvc.datasets import SliceColumn
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import Predictions
 from auditsvc.records import Evidence, Measured
-
-if TYPE_CHECKING:
-    from fairlearn.metrics import MetricFrame
 
 
 def metric_frame(answers: Predictions, column: SliceColumn, positive: int) -> MetricFrame:
@@ -20,14 +16,7 @@ def metric_frame(answers: Predictions, column: SliceColumn, positive: int) -> Me
 
     ``answers`` are one model's; ``positive`` is the positive class (one versus rest).  Images in no group of
     the column are left out.
-
-    Raises:
-        Unavailable: fairlearn is not installed.
     """
-    try:
-        from fairlearn.metrics import MetricFrame, count, false_positive_rate, selection_rate, true_positive_rate
-    except ImportError as error:
-        raise Unavailable("fairlearn is not installed: pip install fairlearn") from error
     inside = np.flatnonzero(column.codes >= 0)
     said, is_it = answers["answer"][inside] == positive, answers["target"][inside] == positive
     right = {"accuracy": lambda truth, told: float(np.mean(np.asarray(truth) == np.asarray(told)))}
@@ -47,12 +36,7 @@ def frame_of(evidence: Evidence, column: str, *, parent: bool = False) -> Metric
 
     Raises:
         InvalidInput: evidence of another check, or of more than two classes, or a column that it does not have.
-        Unavailable: fairlearn is not installed.
     """
-    try:
-        from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
-    except ImportError as error:
-        raise Unavailable("fairlearn is not installed: pip install fairlearn") from error
     rates_of_slices = [one.slice for one in evidence.readings if one.metric == "selection_rate"]
     names = [name for name in rates_of_slices if name.startswith(f"{column}=")]
     rows = [row for name in names for row in _counted(evidence, name, "parent_" if parent else "")]
