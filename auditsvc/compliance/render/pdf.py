@@ -37,7 +37,8 @@ def render_pdf(report: Report) -> bytes:
         raise Unavailable("PDF needs Typst: pip install 'auditsvc[pdf]'") from error
     with tempfile.TemporaryDirectory(prefix="auditsvc-pdf-") as name:
         folder = Path(name)
-        images: dict[str, Picture | Example] = {_file_of("picture", n, one): one for n, one in enumerate(report.pictures)}
+        images: dict[str, Picture | Example] = {}
+        images |= {_file_of("picture", n, one): one for n, one in enumerate(report.pictures)}
         images |= {_file_of("example", n, one): one for n, one in enumerate(report.examples)}
         for file, image in images.items():
             (folder / file).write_bytes(base64.b64decode(image.data))
