@@ -88,21 +88,21 @@ class ContentBlobs(ABC):
             NotFound: one of the blobs is not there.
             Unavailable: a blob is damaged, or the folder can't be written.
         """
-        beside = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
+        partial = folder.parent / f"{_UNFINISHED}{uuid.uuid4().hex}"
         with writes(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder.parent)
             _must_be_empty(folder)
             try:
-                beside.mkdir()
+                partial.mkdir()
                 for file in files:
-                    self._copy(file, beside / file.name)
-                for place in sorted(path for path in beside.rglob("*") if path.is_dir()):
+                    self._copy(file, partial / file.name)
+                for place in sorted(path for path in partial.rglob("*") if path.is_dir()):
                     _flush_folder(place)
-                _flush_folder(beside)
-                _take_place(beside, folder)
+                _flush_folder(partial)
+                _take_place(partial, folder)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
             _flush_folder(folder.parent)
 
     def _copy(self, file: FileEntry, to: Path) -> None:
@@ -144,7 +144,7 @@ class FileBlobs(ContentBlobs):
             self._folder.mkdir(parents=True, exist_ok=True)
             _sweep(self._folder)
             handle, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._folder)
-            beside = Path(name)
+            partial = Path(name)
             try:
                 with os.fdopen(handle, "wb") as target:
                     for chunk in parts:
@@ -154,13 +154,13 @@ class FileBlobs(ContentBlobs):
                     _flush(target)
                 digest = f"sha256:{seen.hexdigest()}"
                 place = self._place(digest)
-                beside.chmod(0o444)
+                partial.chmod(0o444)
                 place.parent.mkdir(exist_ok=True)
-                beside.replace(place)  # where it was there already, the fresh copy heals a damaged one
+                partial.replace(place)  # where it was there already, the fresh copy heals a damaged one
                 _flush_folder(place.parent)
                 _flush_folder(self._folder)
             finally:
-                beside.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
         return digest, size
 
     def _place(self, digest: Digest) -> Path:
@@ -236,9 +236,9 @@ def _must_be_empty(folder: Path) -> None:
         raise Conflict(f"{folder} is not an empty folder: choose another")
 
 
-def _take_place(beside: Path, folder: Path) -> None:
+def _take_place(partial: Path, folder: Path) -> None:
     try:
-        beside.replace(folder)  # takes the place of an empty folder, and of nothing else
+        partial.replace(folder)  # takes the place of an empty folder, and of nothing else
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise Conflict(f"{folder} is not an empty folder: choose another") from error

@@ -211,8 +211,8 @@ def read_signer(path: Path, role: KeyRole, passphrase: bytes | None = None) -> F
     except TypeError as error:
         raise Unavailable(f"{path} is encrypted; give the passphrase of the keys") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        told = "the passphrase is wrong or the file is damaged" if secret else "it holds no private key"
-        raise (Unavailable if secret else InvalidInput)(f"cannot use {path}: {told}") from error
+        reason = "the passphrase is wrong or the file is damaged" if secret else "it holds no private key"
+        raise (Unavailable if secret else InvalidInput)(f"cannot use {path}: {reason}") from error
     if isinstance(key, ed25519.Ed25519PrivateKey) and role == "log":
         return FileSigner(role, key)
     if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1) and role != "log":

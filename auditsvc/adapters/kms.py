@@ -79,8 +79,8 @@ class KmsSigner:
         try:
             return question()
         except _errors() as error:
-            told = str(error).strip() or type(error).__name__
-            raise Unavailable(f"{self.uri.partition(':')[0]} can't be used: {told}") from error
+            reason = str(error).strip() or type(error).__name__
+            raise Unavailable(f"{self.uri.partition(':')[0]} can't be used: {reason}") from error
 
 
 @cache

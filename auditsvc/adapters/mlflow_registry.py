@@ -124,14 +124,14 @@ def _build(store: Path) -> None:
         built = Path(place) / "mlflow.db"
         with translated(f"sqlite:///{built}", built):
             SqlAlchemyStore(f"sqlite:///{built}", str(store.parent)).engine.dispose()
-        with tempfile.NamedTemporaryFile(prefix=".unfinished-", dir=store.parent) as beside:
+        with tempfile.NamedTemporaryFile(prefix=".unfinished-", dir=store.parent) as partial:
             with built.open("rb") as source:
-                shutil.copyfileobj(source, beside)
-            beside.flush()
-            os.fsync(beside.fileno())
-            Path(beside.name).chmod(0o644)
+                shutil.copyfileobj(source, partial)
+            partial.flush()
+            os.fsync(partial.fileno())
+            Path(partial.name).chmod(0o644)
             try:
-                store.hardlink_to(beside.name)
+                store.hardlink_to(partial.name)
             except FileExistsError:
                 return  # another process was faster, and its store is as good
 

@@ -134,10 +134,10 @@ class OidcIssuer:
             "client_id": self.audience,
             "code_verifier": verifier,
         } | ({"client_secret": self.secret} if self.secret else {})
-        told = _asked(self._configured("token_endpoint"), urlencode(given).encode())
-        if not isinstance(told.get("id_token"), str):
+        answer = _asked(self._configured("token_endpoint"), urlencode(given).encode())
+        if not isinstance(answer.get("id_token"), str):
             raise Unauthenticated("the issuer gave no id token")
-        return self.claims(told["id_token"], nonce)
+        return self.claims(answer["id_token"], nonce)
 
     def _key(self, name: str) -> jwt.PyJWK:
         with self._asking:
@@ -226,13 +226,13 @@ def _asked(url: str, form: bytes | None = None) -> dict[str, Any]:
     request = urllib.request.Request(url, form, {"accept": "application/json"})  # noqa: S310 - https or loopback
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S) as answer:
-            told = json.loads(answer.read(LARGEST))
+            fields = json.loads(answer.read(LARGEST))
     except urllib.error.HTTPError as error:
         if form is not None and error.code < 500:
             raise Unauthenticated(f"the issuer refuses the login ({error.code})") from error
         raise Unavailable(f"the issuer answers {error.code} at {url}") from error
     except (OSError, ValueError) as error:
         raise Unavailable(f"the issuer does not answer at {url}: {error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(fields, dict):
         raise Unavailable(f"the issuer's answer at {url} is no object")
-    return told
+    return fields

@@ -122,8 +122,8 @@ class Pkcs11Signer:
                 except (pkcs11.PKCS11Error, RuntimeError) as error:
                     self._session = None
                     if last:
-                        told = str(error) or type(error).__name__
-                        raise Unavailable(f"the token {self.place.token!r} can't be used: {told}") from error
+                        reason = str(error) or type(error).__name__
+                        raise Unavailable(f"the token {self.place.token!r} can't be used: {reason}") from error
         raise Unavailable(f"the token {self.place.token!r} can't be used")
 
     def _opened(self, pkcs11: Any) -> Any:

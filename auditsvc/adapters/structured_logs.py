@@ -15,7 +15,7 @@ LogFormat = Literal["text", "json"]
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per line.  The entries of a record's ``told`` become separate fields."""
+    """One JSON object per line.  The entries of a record's ``facts`` become separate fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -27,7 +27,7 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **known(),
             **_trace(),
-            **getattr(record, "told", {}),
+            **getattr(record, "facts", {}),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
@@ -39,9 +39,9 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, with a traceback below it where there is one."""
-        facts = {**known(), **getattr(record, "told", {})}
-        told = " ".join(f"{name}={value}" for name, value in facts.items())
-        return super().format(record) + (f" [{told}]" if told and not record.exc_info else "")
+        facts = {**known(), **getattr(record, "facts", {})}
+        text = " ".join(f"{name}={value}" for name, value in facts.items())
+        return super().format(record) + (f" [{text}]" if text and not record.exc_info else "")
 
 
 def _trace() -> dict[str, str]:

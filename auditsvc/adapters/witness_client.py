@@ -71,19 +71,19 @@ class HttpWitnesses:
         Raises:
             Unavailable: fewer than the quorum signed; says what each of the others answered.
         """
-        told = []
+        failures = []
         for vkey, address in self.addresses:
             try:
                 line = self._line(address, envelope)
                 if count_witnesses(envelope + line, (vkey,)) != 1:
                     raise Fault("WITNESS", "its line is not a cosignature of this checkpoint by its key")
             except (Fault, urllib.error.URLError, OSError) as error:
-                told.append(f"{address}: {error}")
+                failures.append(f"{address}: {error}")
             else:
                 envelope += line
-        signed = len(self.addresses) - len(told)
+        signed = len(self.addresses) - len(failures)
         if signed < self.quorum:
-            raise Unavailable(f"{signed} of {self.quorum} witnesses signed the checkpoint; {'; '.join(told)}")
+            raise Unavailable(f"{signed} of {self.quorum} witnesses signed the checkpoint; {'; '.join(failures)}")
         return envelope
 
     def _line(self, address: str, envelope: str) -> str:

@@ -162,8 +162,8 @@ def missing_consent(wanted: Policy | TermsFields, approvers: Iterable[str]) -> t
     roles = {
         role: [name for name in names if person_key(name) in people] for role, names in (wanted.roles or {}).items()
     }
-    lacking += [f"nobody consents as {role}" for role, names in roles.items() if not names]
+    lacking += [f"no approval as {role}" for role, names in roles.items() if not names]
     distinct = ({person_key(name) for name in chosen} for chosen in product(*roles.values()))
     if not lacking and roles and all(len(chosen) < len(roles) for chosen in distinct):
-        lacking.append(f"one person can't stand for two of {', '.join(roles)}")
+        lacking.append(f"one person can't approve in two roles ({', '.join(roles)})")
     return tuple(lacking)

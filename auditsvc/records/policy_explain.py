@@ -25,7 +25,7 @@ def explain_policy(policy: Policy) -> Iterator[str]:
     yield f"{policy.policy}, version {policy.version}: {policy.why.strip()}"
     yield (
         f"Each rule is judged by the pessimistic end of its interval: a candidate that breaks a rule passes it with a "
-        f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must consent. "
+        f"chance of at most {100 * policy.alpha:g} %. {policy.approvals} people other than the submitter must approve. "
         f"Evidence counts for {policy.max_age_days} days."
     )
     if policy.max_evaluations:
@@ -35,7 +35,7 @@ def explain_policy(policy: Policy) -> Iterator[str]:
         shares = ", ".join(f"{100 * share:.3g}" for share in policy.stages)
         yield f"The audit may stop, decided, after {shares} % of the images; each end is at {100 * policy.level:.3g} %."
     for role, names in (policy.roles or {}).items():
-        yield f"One of those who consent must be {' or '.join(names)}, as {role}."
+        yield f"One of the approvers must be {' or '.join(names)}, as {role}."
     for rule in policy.rules:
         yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {_sentence(rule)}"
         yield f"    because: {rule.why.strip()}"
@@ -50,7 +50,7 @@ def _sentence(rule: Rule) -> str:
         soft = rule.below_minimum == "warn"
         text += f"; a slice of fewer than {rule.min_images} images can fail, never pass"
         text += ", and does not block while it is unknown" if soft else ", and blocks while it is unknown"
-    return text + ("; nobody can waive it" if rule.waivers == "never" else "")
+    return text + ("; it can't be waived" if rule.waivers == "never" else "")
 
 
 def explain_decision(decision: Decision, policy: Policy) -> Iterator[str]:
@@ -63,9 +63,9 @@ def explain_decision(decision: Decision, policy: Policy) -> Iterator[str]:
     against = [item for item in decision.findings if item.severity == "block" and item.waiver is None]
     waived = [item for item in decision.findings if item.waiver is not None]
     warned = [item for item in decision.findings if item.severity == "warn" and item.waiver is None]
-    yield from _group("Against it:", against, rules)
-    yield from _group("Broken or unknown, and taken upon themselves by a named person:", waived, rules)
-    yield from _group("Shown, without blocking:", warned, rules)
+    yield from _group("Not met:", against, rules)
+    yield from _group("Violated or unknown, and waived by a named person:", waived, rules)
+    yield from _group("Warnings:", warned, rules)
     yield from (f"Note: {note}." for note in decision.notes or ())
 
 
@@ -77,7 +77,7 @@ def _group(title: str, items: list[Judgement], rules: dict[str, Rule]) -> Iterat
         yield f"  {item.verdict}: {item.words}"
     for name in dict.fromkeys(item.rule for item in items):
         if name in rules:
-            yield f"  {name} is asked for because: {rules[name].why.strip()}"
+            yield f"  {name} is required because: {rules[name].why.strip()}"
 
 
 _PARTS = {"checks", "rules", "kind"}

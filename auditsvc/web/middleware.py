@@ -120,8 +120,8 @@ class SecurityMiddleware:
             elif name == b"content-length":
                 length = value
         if scope["path"] not in PROBES and not self._site.answers_for(host):
-            told = "this service does not answer for that host; name it in AUDITSVC_ALLOWED_HOSTS if it should"
-            return response_of(problem(421, "wrong-host", told))
+            detail = "this service does not answer for that host; name it in AUDITSVC_ALLOWED_HOSTS if it should"
+            return response_of(problem(421, "wrong-host", detail))
         if length.isdigit() and int(length) > _limit(scope):
             return response_of(problem(413, "too-large", f"the body may have {_limit(scope)} bytes at most"))
         return None
@@ -130,8 +130,8 @@ class SecurityMiddleware:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._site.metrics.observe(scope["method"], route, status, seconds)
         if status >= 400 or scope["method"] not in ("GET", "HEAD"):
-            told = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
-            _log.info("%s %s", told["method"], told["path"], extra={"told": told})
+            facts = {"method": scope["method"], "path": scope["path"], "status": status, "ms": round(seconds * 1000, 1)}
+            _log.info("%s %s", facts["method"], facts["path"], extra={"facts": facts})
 
 
 def _add_headers(message: Message, identity: bytes, prefix: bytes) -> None:

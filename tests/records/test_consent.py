@@ -16,8 +16,8 @@ ROLES = {"safety": ("sam", "mia"), "data-protection": ("dora", "mia")}
     [
         (("sam", "dora"), ()),
         (("SAM", "mia"), ()),
-        (("ann", "mia"), ("one person can't stand for two of safety, data-protection",)),
-        (("ann", "sam"), ("nobody consents as data-protection",)),
+        (("ann", "mia"), ("one person can't approve in two roles (safety, data-protection)",)),
+        (("ann", "sam"), ("no approval as data-protection",)),
         (("mia",), ("1 of 2 people approved it",)),
         (("mia", "MIA"), ("1 of 2 people approved it",)),
     ],

@@ -64,8 +64,8 @@ def test_a_decision_explains_what_speaks_against_it_what_was_waived_and_what_was
     words = list(explain_decision(decision, policy))
     assert words[0].startswith("The gate rejects")
     assert words[1] == "0 of 3 judgements hold, under test-1, on 22 November 2026."
-    order = [words.index(line) for line in ("Against it:", "Broken or unknown, and taken upon themselves by a named "
-                                            "person:", "Shown, without blocking:")]  # fmt: skip
+    order = [words.index(line) for line in ("Not met:", "Violated or unknown, and waived by a named person:",
+                                            "Warnings:")]  # fmt: skip
     assert order == sorted(order)
     assert words[-1].startswith("Note: the waiver of soft by bob ended")
 
