@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import KeyRole, Signer
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.trust.sigstore_root import trusted_root
+from auditsvc.provenance.trust.trust_root import trusted_root
 
 _ROLES: tuple[KeyRole, ...] = get_args(KeyRole)
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

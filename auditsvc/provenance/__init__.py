@@ -13,13 +13,13 @@ The parts, each of which imports only those above it
     ``verification_summary`` are the statements, ``merkle_log`` and ``signed_note`` the log and its checkpoints,
     ``rfc3161`` timestamps, ``release_layout`` the file names of a release.
 ``trust``
-    Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log),
-    ``tuf_repository`` and ``tuf_client`` (how that is published and fetched without a way to roll it back),
-    ``revocation_list``, and ``sigstore_root`` (the same trust for Sigstore's own clients).
+    Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log, and the same for
+    Sigstore's own clients), ``tuf_repository`` and ``tuf_client`` (how that is published and fetched without a way to
+    roll it back), and ``revocation_list``.
 ``verifier``
     ``verify`` runs every step and reports all of them; ``load_verified`` returns the bytes that were verified;
-    ``verify_folder`` checks a plain OMS signature.  ``attestation`` checks one bundle, ``checks`` whether the
-    attestations, the files and the decision agree, and ``verification_context`` holds what was found so far.
+    ``verify_folder`` checks a plain OMS signature.  ``checks`` compares the attestations, the files and the
+    decision, and ``verification_context`` checks each bundle and holds what was found so far.
 ``signer``
     ``attest`` signs a release or a rejection, ``checkpoint_store`` guards the log against a restored backup, and
     ``log_witness`` cosigns the checkpoints of other logs.  The signer verifies its own output before it publishes it.

@@ -12,8 +12,7 @@ import pytest
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot, sign_folder, verify_folder
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
-from auditsvc.provenance.trust.sigstore_root import trusted_root
-from auditsvc.provenance.trust.trust_root import log_origin
+from auditsvc.provenance.trust.trust_root import log_origin, trusted_root
 from tests.fakes.log import MemoryLog
 from tests.provenance import peers
 from tests.provenance.authority import Authority

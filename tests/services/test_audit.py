@@ -17,7 +17,7 @@ from auditsvc.demo import run
 from auditsvc.errors import InvalidInput
 from auditsvc.records import AuditRequest, CheckFailed, Decision, Rule, Slicing, Submission
 from auditsvc.records.evidence import DiscoveredSlices, Exemplars
-from auditsvc.services import exploration
+from auditsvc.services import audit as auditing
 from auditsvc.services.audit import audit_candidate
 from auditsvc.services.job_handlers import JobContext, run_job
 from auditsvc.services.sweep import Sweep
@@ -104,7 +104,7 @@ def test_a_search_that_crashes_is_left_out_and_the_decision_made(line, monkeypat
     def crash(*_):
         raise RuntimeError("no groups")
 
-    monkeypatch.setattr(exploration, "discovered_slices", crash)
+    monkeypatch.setattr(auditing, "discovered_slices", crash)
     done = audit_candidate(ctx, candidate, policy(), dataset)
     assert (done.discovered, done.decision.outcome) == (None, "approved")
 
@@ -127,7 +127,7 @@ def test_a_candidate_that_was_not_submitted_gets_no_report(line):
 def test_the_parts_of_the_audit_are_put_together_in_one_place():
     """Only the audit imports what judges a candidate and what explores it."""
     package = Path(inspect.getfile(auditsvc)).parent
-    parts = {("auditsvc.services.decisions", "judge"), ("auditsvc.services.exploration", "discover_slices")}
+    parts = {("auditsvc.services.decisions", "judge"), ("auditsvc.services.audit", "discover_slices")}
     users = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditsvc.records.evidence import Exemplars
-from auditsvc.services.exploration import find_exemplars, seeds_of
+from auditsvc.services.audit import find_exemplars, seeds_of
 from tests.services.line import policy
 
 

@@ -10,9 +10,8 @@ from PIL import Image
 from auditsvc.records import CheckSpec, Flip, Recipe, Release, Rule
 from auditsvc.services.candidates import prune_candidate, submit
 from auditsvc.services.decisions import judge
-from auditsvc.services.gallery import BROKEN, GALLERY, examples, gallery, siblings
 from auditsvc.services.measurement import measure_candidate
-from auditsvc.services.reporting import write_report
+from auditsvc.services.reporting import BROKEN, GALLERY, examples, gallery, siblings, write_report
 from tests.services.line import data_in, policy
 
 DARK = policy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from auditsvc.evaluation import Predictions
 from auditsvc.records import Slicing
 from auditsvc.records.evidence import DiscoveredSlices
-from auditsvc.services.exploration import EVERYTHING, discover_slices
+from auditsvc.services.audit import EVERYTHING, discover_slices
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.power import sliced_by, with_policy_slices
 from tests.services.line import policy

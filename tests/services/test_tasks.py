@@ -21,9 +21,9 @@ from auditsvc.demo.case_data import HERE
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.models import ArchitectureCard, InputSpec, build, model_files
 from auditsvc.records import Candidate, Decision, Evidence, Measured, Recipe
+from auditsvc.services.audit import discover_slices
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import judge
-from auditsvc.services.exploration import discover_slices
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.policies import read_policy
 from auditsvc.services.tracing import queries_for

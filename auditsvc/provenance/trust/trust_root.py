@@ -4,14 +4,18 @@ A trust root reaches the verifier from another source than the release.  It is a
 policy that lists every key with its role and its validity in the log.  The index in the log is the clock, because a
 claimed date proves nothing: a retired key counts for what was logged before its retirement, a compromised key for
 nothing from the index on at which the compromise may have begun, a successor for nothing that was logged before it.
+
+``trusted_root`` gives the log and the authorities to Sigstore's own clients (sigstore, 2024, protobuf-specs,
+"sigstore_trustroot.proto").
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -29,9 +33,9 @@ from auditsvc.provenance.formats.predicates import (
     identity_of,
 )
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
-from auditsvc.provenance.formats.signatures import check_p256, hint_of, plain_pem
+from auditsvc.provenance.formats.signatures import check_p256, ed25519_der, hint_of, plain_pem
 from auditsvc.provenance.formats.signed_note import NoteKey
-from auditsvc.provenance.formats.strict_json import Fault, parse_json
+from auditsvc.provenance.formats.strict_json import Fault, base64_of, parse_json
 from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, Versions, publish
 from auditsvc.records import Digest, Moment, Release, Retirement, Revocation, canonical_json, faults_of
@@ -323,3 +327,42 @@ def publish_trust(
     targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: revocations.to_json()}
     publish(folder, targets, tuf_roles or TufRoles.all_by(keys.signer("release")), at)
     return revocations
+
+
+_ALWAYS = {"start": "1970-01-01T00:00:00Z"}
+
+
+def trusted_root(trust: TrustRoot) -> bytes:
+    """The file, in JSON; keys of statements are not part of it, clients are given those by hand.
+
+    Raises:
+        InvalidInput: the trust names no log.
+    """
+    if trust.log is None:
+        raise InvalidInput("a trusted root for Sigstore needs a log; give a trust policy, not a release key alone")
+    key = NoteKey.parse(trust.log.vkey)
+    log = {
+        "baseUrl": f"https://{trust.log.origin}",
+        "hashAlgorithm": "SHA2_256",
+        "publicKey": {
+            "rawBytes": base64_of(ed25519_der(key.raw)),
+            "keyDetails": "PKIX_ED25519",
+            "validFor": _ALWAYS,
+        },
+        "logId": {"keyId": base64_of(key.full_id)},
+    }
+    return canonical_json(
+        {
+            "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
+            "tlogs": [log],
+            "certificateAuthorities": [],
+            "ctlogs": [],
+            "timestampAuthorities": [_authority(chain) for chain in trust.timestamp_authorities],
+        }
+    )
+
+
+def _authority(chain: str) -> dict[str, Any]:
+    blocks = [block.partition("-----END")[0] for block in chain.split("-----BEGIN CERTIFICATE-----")[1:]]
+    certificates = [{"rawBytes": base64_of(base64.b64decode(block))} for block in blocks]
+    return {"subject": {}, "certChain": {"certificates": certificates}, "validFor": _ALWAYS}

@@ -13,8 +13,7 @@ from auditsvc.provenance.formats.oms import resources_of, strip_prefix
 from auditsvc.provenance.formats.predicates import EXTERNAL, WHOLE, Statement
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json
 from auditsvc.provenance.formats.verification_summary import Summary
-from auditsvc.provenance.verifier.attestation import LoadedAttestation
-from auditsvc.provenance.verifier.verification_context import VerificationContext, release_of
+from auditsvc.provenance.verifier.verification_context import LoadedAttestation, VerificationContext, release_of
 from auditsvc.records import Candidate, Decision, Digest, Policy, ReleaseTerms
 
 

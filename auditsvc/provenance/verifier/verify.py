@@ -33,8 +33,12 @@ from auditsvc.provenance.formats.strict_json import MAX_BYTES, Fault
 from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.verifier import checks
-from auditsvc.provenance.verifier.attestation import open_attestation
-from auditsvc.provenance.verifier.verification_context import VerificationContext, VerificationReport, release_of
+from auditsvc.provenance.verifier.verification_context import (
+    VerificationContext,
+    VerificationReport,
+    open_attestation,
+    release_of,
+)
 from auditsvc.records import Moment, Release, Verification
 
 MAX_DEPTH = 16
