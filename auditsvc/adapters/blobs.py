@@ -256,7 +256,6 @@ def _sweep(folder: Path) -> None:
                     left.unlink()
 
 
-_OBJECT_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IN_MEMORY = 16 << 20
 """Bytes that are kept in memory before they are sent; what is larger waits in a temporary file."""
 
@@ -285,7 +284,7 @@ class ObjectBlobs(ContentBlobs):
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there."""
-        if not _OBJECT_DIGEST.fullmatch(digest):
+        if not _DIGEST.fullmatch(digest):
             return False
         with self._reached():
             try:
@@ -354,6 +353,3 @@ def _foreign() -> tuple[Any, ...]:
     except ImportError:
         return (OSError,)
     return (OSError, BotoCoreError, ClientError)
-
-
-__all__ = ["FileBlobs"]

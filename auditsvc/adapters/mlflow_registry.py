@@ -425,6 +425,3 @@ def _short(value: Any) -> str:
 
 def _plain(name: str) -> str:
     return _ODD.sub("_", name)
-
-
-__all__ = ["MlflowRegistry"]

@@ -29,9 +29,10 @@ from auditsvc.compliance.render.tables import PICTURES, pictures
 from auditsvc.compliance.report.build import build_report
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.datasets import Dataset
-from auditsvc.errors import NotFound, Unavailable
+from auditsvc.errors import NotFound
 from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Context, Ledger, Log
+from auditsvc.provenance.formats.release_layout import write_whole
 from auditsvc.records import (
     Candidate,
     CheckFailed,
@@ -164,8 +165,10 @@ def write_report(
     before = _previous(ctx, inputs)
     report = build_report(inputs, at=context.at, context=context, frameworks=frameworks, previous=before)
     folder = report_folder(ctx.folder, decision.digest, inputs.model, inputs.version)
-    _written(folder / PICTURES, pictures(inputs.gallery))
-    return tuple(_written(folder / name, data) for name, data in render_files(report, formats).items())
+    files = {folder / name: data for name, data in render_files(report, formats).items()}
+    for path, data in {folder / PICTURES: pictures(inputs.gallery), **files}.items():
+        write_whole(path, data)
+    return tuple(files)
 
 
 def _inputs(
@@ -244,15 +247,3 @@ def _logged_at(log: Log, digest: Digest) -> Moment | None:
     except NotFound:
         return None
     return datetime.fromisoformat(event["at"])
-
-
-def _written(path: Path, data: bytes) -> Path:
-    """The file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise Unavailable(f"the report {path} can't be written: {error.strerror}") from error
-    return path

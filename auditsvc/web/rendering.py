@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import Depends
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from auditsvc.compliance.render.html import short, template_environment
 from auditsvc.errors import InvalidInput
 
 MOST_FIELDS = 200
@@ -61,13 +62,7 @@ MENU = (
 @cache
 def environment() -> Environment:
     """The template environment, created once."""
-    made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = template_environment(HERE / "templates")
     made.filters.update(code=code, percent=percent, points=points, short=short, moment=moment)
     return made
 
@@ -97,11 +92,6 @@ def percent(value: float) -> str:
 def points(value: float) -> str:
     """A difference of fractions in percentage points, with its sign; a loss is positive."""
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def short(digest: str) -> str:
-    """The first 12 hexadecimal digits of a digest."""
-    return digest.removeprefix("sha256:")[:12]
 
 
 def moment(at: datetime.datetime) -> str:

@@ -335,8 +335,8 @@ STYLE = (
 """Colours on white for a chart in a file of its own; the page styles hold the same classes with their own colours."""
 
 
-def standalone(chart: Chart, width: int = WIDTH, height: int = 34) -> bytes:
-    """The chart as an SVG file with its style; ``width`` and ``height`` are for charts that fill a table cell."""
+def standalone(chart: Chart) -> bytes:
+    """The chart as an SVG file with its style, in a size of its own where it fills a table cell."""
     svg = chart.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    svg = svg.replace('height="34" width="100%"', f'width="{width}" height="{height}"', 1)
+    svg = svg.replace('height="34" width="100%"', f'width="{WIDTH}" height="34"', 1)
     return svg.replace(">", f"><title>{escape(chart.text)}</title><style>{STYLE}</style>", 1).encode()

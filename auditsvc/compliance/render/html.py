@@ -7,6 +7,7 @@ The templates in ``reports/templates`` read the ``Report`` itself; every functio
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auditsvc.compliance.render import charts
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def template_environment(**options: Any) -> Environment:
-    """The environment of the report's templates; ``options`` are Jinja's."""
+def template_environment(folder: Path, **options: Any) -> Environment:
+    """The environment of the templates in a folder, with escaping; ``options`` are Jinja's."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
-        loader=FileSystemLoader(resource_dir("templates")),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -37,11 +38,12 @@ def render_html(report: Report) -> str:
     """The report as one page that needs no script, can be printed, and supports light and dark mode."""
     from markupsafe import Markup
 
-    page = template_environment()
+    folder = resource_dir("templates")
+    page = template_environment(folder)
     page.globals.update(
         **WORDS,
         known={row.record for row in report.evidence},
-        style=Markup((resource_dir("templates") / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our file
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our file
         **{name: _marked(draw) for name, draw in CHARTS.items()},
         axis_row=lambda axis: Markup(charts.axis_row(axis)),  # noqa: S704 - numbers only
     )

@@ -20,6 +20,7 @@ from auditsvc.compliance.render.html import CHARTS, WORDS, template_environment
 from auditsvc.compliance.render.tables import render_json
 from auditsvc.compliance.report.report_model import Example, Picture, Report
 from auditsvc.errors import Unavailable
+from auditsvc.resources import resource_dir
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,7 +62,7 @@ def _page(report: Report) -> str:
     """The report in Typst."""
     from markupsafe import Markup
 
-    page = template_environment(finalize=_literal)
+    page = template_environment(resource_dir("templates"), finalize=_literal)
     page.globals.update(**WORDS, **CHARTS, standalone=lambda chart: standalone(chart).decode(), file_of=_file_of)
     page.filters["code"] = Markup
     return page.get_template("report.typ.j2").render(report=report)

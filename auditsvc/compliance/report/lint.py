@@ -40,7 +40,7 @@ def check_report_numbers(report: Report, decision: Decision, evidence: Iterable[
     if report.subject.candidate != decision.candidate:
         faults.append(f"report.subject: the report is about another candidate, {report.subject.candidate}")
     correct = unavailable = 0
-    for where, digest, number in _numbers(report.model_dump(mode="json"), "report"):
+    for where, digest, number in _numbers(report):
         if digest not in known:
             unavailable += 1
         elif number in known[digest]:
@@ -66,16 +66,20 @@ def _number(outcome: Measured) -> _Number:
     return (outcome.value, outcome.low, outcome.high, outcome.images)
 
 
-def _numbers(value: Any, where: str) -> Iterator[tuple[str, Digest, _Number]]:
+def _numbers(report: Report) -> Iterator[tuple[str, Digest, _Number]]:
     """Every measured number of a report with its location and the digest of its evidence."""
+    for where, part in _parts(report.model_dump(mode="json"), "report"):
+        if part.get("state") == "measured":
+            yield where, part["evidence"], (part["value"], part["low"], part["high"], part["images"])
+
+
+def _parts(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object in a report with its location, outer ones first."""
     if isinstance(value, dict):
-        if value.get("state") == "measured":
-            yield where, value["evidence"], (value["value"], value["low"], value["high"], value["images"])
-        for name, inner in value.items():
-            yield from _numbers(inner, f"{where}.{name}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _numbers(inner, f"{where}[{number}]")
+        yield where, value
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in inner:
+        yield from _parts(part, f"{where}[{name}]" if isinstance(value, list) else f"{where}.{name}")
 
 
 Code = Literal[
@@ -187,20 +191,14 @@ def _number_tokens(report: Report) -> Iterator[Fault]:
 def unlinked_numbers(report: Report) -> tuple[str, ...]:
     """Locations of numbers without evidence, or with evidence that is not in the index of the report."""
     index = {row.record for row in report.evidence} | {fact.label for fact in report.related}
-    return tuple(_walk(report.model_dump(mode="json"), "report", index))
+    parts = _parts(report.model_dump(mode="json"), "report")
+    return tuple(where for where, part in parts if not _is_linked(part, index))
 
 
-def _walk(value: Any, where: str, index: set[str]) -> Iterator[str]:
-    if isinstance(value, dict):
-        found = value.get("evidence")
-        named = [digest for digest in (found if isinstance(found, list) else [found]) if isinstance(digest, str)]
-        if (value.get("state") == "measured" and not named) or any(digest not in index for digest in named):
-            yield where
-        for name, inner in value.items():
-            yield from _walk(inner, f"{where}.{name}", index)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _walk(inner, f"{where}[{number}]", index)
+def _is_linked(part: dict[str, Any], index: set[str]) -> bool:
+    found = part.get("evidence")
+    named = [digest for digest in (found if isinstance(found, list) else [found]) if isinstance(digest, str)]
+    return index.issuperset(named) and (bool(named) or part.get("state") != "measured")
 
 
 def _free_text(report: Report) -> Iterator[tuple[str, str]]:

@@ -308,13 +308,12 @@ def publish_trust(
     keys: Keys,
     at: Moment,
     trust: TrustRoot | None = None,
-    tuf_roles: TufRoles | None = None,
 ) -> RevocationList:
     """Publish the next version of the trust repository (TUF) in ``folder``, with all revocations so far.
 
     Readers give ``TrustRoot.from_repository`` that folder, or a copy of it, and the release key.  It must be
     published again at least once a day, or readers find it stale and say ``UNKNOWN``.  ``trust`` is the policy
-    where keys were retired or compromised; ``tuf_roles`` says who signs metadata, by default the release key.
+    where keys were retired or compromised; the release key signs the metadata.
 
     Raises:
         Unavailable: the disk or the keys failed; readers see the version before.
@@ -325,7 +324,7 @@ def publish_trust(
     )
     policy = trust or TrustRoot.of_keys(keys)
     targets = {TRUST_POLICY: policy.to_json(), REVOCATIONS: revocations.to_json()}
-    publish(folder, targets, tuf_roles or TufRoles.all_by(keys.signer("release")), at)
+    publish(folder, targets, TufRoles.all_by(keys.signer("release")), at)
     return revocations
 
 
