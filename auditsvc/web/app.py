@@ -1,7 +1,4 @@
-"""Serving: open the store, bind the address, tell how to come in, stop gracefully.
-
-Opening a site: settings in, everything that the routes are given out; the other projects on demand.
-"""
+"""The service process: opens the store and every project, binds the address, prints how to log in, stops gracefully."""
 
 from __future__ import annotations
 
@@ -144,7 +141,7 @@ def _watch(site: ProjectState, settings: Settings) -> None:
 
 
 def _hosts(host: str, further: Iterable[str]) -> frozenset[str]:
-    """On loopback its own names only; else this machine's names and addresses; and always those that were named."""
+    """On loopback its own names only; else this machine's names and addresses; and always the configured ones."""
     named = {name.lower() for name in further} - {""}
     own = {"localhost", "127.0.0.1", "::1", host.lower()}
     if not is_loopback(host):
@@ -169,7 +166,7 @@ GRACE_S = 20
 
 
 def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = False, admin: str = "admin") -> None:
-    """Serve until a signal comes; then finish what was begun, and close.
+    """Serve until a signal; then finish the requests in progress, and close.
 
     Raises:
         Unavailable: the store can't be opened, the address can't be bound, or a plug-in can't be loaded.
@@ -201,7 +198,7 @@ def run(settings: Settings, host: str, port: int, *, new_admin_token: bool = Fal
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-    """uvicorn answers a signal first, in its own time, and then sends it on to here: a good end."""
+    """The end of a graceful stop: uvicorn handles the signal first, and raises it again when it has finished."""
     raise SystemExit(0)
 
 

@@ -86,7 +86,7 @@ class GateCache:
         return len(self._found)
 
     def close(self) -> None:
-        """Give the database back."""
+        """Close the connection to the database."""
         if self._watch:
             self._watch.close()
 

@@ -35,16 +35,16 @@ class PeriodicTask:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, after one pause: what just started has requests to answer first."""
+        """Start the thread; the first round is one interval later."""
         self._thread = threading.Thread(target=self._run, name=f"auditsvc-{self.name}", daemon=True)
         self._thread.start()
 
     def trigger(self) -> None:
-        """Do a round now."""
+        """Run a round now."""
         self._woken.set()
 
     def stop(self, wait_s: float = 15.0) -> None:
-        """End after the round that is being done."""
+        """Stop after the current round."""
         self._ended.set()
         self._woken.set()
         if self._thread:
@@ -95,7 +95,7 @@ class WorkerProcesses:
         return not self._hired and bool(self.jobs.page(state="running", limit=1))
 
     def dismiss(self) -> None:
-        """Ask all to end, and wait; what they were at goes on when the service is back."""
+        """Stop all, and wait; their jobs resume when the service is back."""
         for process in self._hired:
             process.terminate()
         for process in self._hired:
@@ -108,7 +108,7 @@ class WorkerProcesses:
 
 @dataclass
 class WorkerSupervisor(PeriodicTask):
-    """The rounds that look after the workers."""
+    """The rounds that start and replace workers."""
 
     staff: WorkerProcesses | None = None
 
@@ -120,5 +120,5 @@ class WorkerSupervisor(PeriodicTask):
 
 
 def supervise_workers(staff: WorkerProcesses, every_s: float = 5.0) -> WorkerSupervisor:
-    """Rounds for this staff."""
+    """Rounds for these worker processes."""
     return WorkerSupervisor("working", staff.look, every_s, staff=staff)

@@ -34,7 +34,7 @@ _log = logging.getLogger("auditsvc.watching")
 
 
 class RegistryWatcher:
-    """One project's eye on its registry."""
+    """Watches the registry of one project."""
 
     def __init__(self, site: ProjectState, store: Path | None = None) -> None:
         """``store`` is the registry's file, where it is one."""

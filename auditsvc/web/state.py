@@ -43,7 +43,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass
 class ProjectState:
-    """What the routes are given: one project's ledger, who may come in, the answers to the gate question."""
+    """What the routes read: one project's ledger, its tokens, and the answers to the gate question."""
 
     ctx: Context
     jobs: Jobs
@@ -199,7 +199,7 @@ class ProjectState:
         self.ledger.append_leaf(encode_event(event, actor, self.clock.now(), **facts))
 
     def close(self) -> None:
-        """Stop what goes on, and give everything back."""
+        """Stop the background tasks, and close everything."""
         for rounds in self.rounds.values():
             rounds.stop()
         for other in self._opened.values():

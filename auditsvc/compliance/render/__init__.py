@@ -55,9 +55,7 @@ FORMATS: dict[str, Format] = {
     "assessments-csv": Format("assessments.csv", "text/csv; charset=utf-8", _text(render_assessments_csv)),
     "junit": Format("junit.xml", "application/xml", _text(render_junit)),
     "card": Format("model-card.md", "text/markdown; charset=utf-8", _text(render_card)),
-    "bom": Format(
-        "bom.cdx.json", "application/vnd.cyclonedx+json; version=1.6", lambda report: canonical_json(report.bom)
-    ),
+    "bom": Format("bom.cdx.json", "application/vnd.cyclonedx+json; version=1.6", _bom),
     "oscal": Format("oscal.zip", "application/zip", _oscal),
     "annex-iv": Format("annex-iv-draft.md", "text/markdown; charset=utf-8", _text(render_annex_iv)),
     "annex-v": Format("annex-v-form.md", "text/markdown; charset=utf-8", _text(render_annex_v)),
