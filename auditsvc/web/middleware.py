@@ -162,8 +162,8 @@ def _limited(scope: Scope, receive: Receive) -> Receive:
             async with asyncio.timeout(min(BODY_WAIT_S, left)):
                 message = await receive()
         except TimeoutError:
-            told = f"the body stopped for {BODY_WAIT_S:g} seconds, or came at less than {SLOWEST} bytes a second"
-            raise HTTPException(408, f"{told}; send it again") from None
+            detail = f"the body stopped for {BODY_WAIT_S:g} seconds, or came at less than {SLOWEST} bytes a second"
+            raise HTTPException(408, f"{detail}; send it again") from None
         seen += len(message.get("body", b""))
         if seen > limit:
             raise HTTPException(413, f"the body may have {limit} bytes at most")
