@@ -34,7 +34,8 @@ def test_the_checkpoint_is_signed_and_says_what_the_log_says(reader: TestClient,
 
 def test_a_log_that_lost_what_it_published_signs_nothing(reader: TestClient, site: ProjectState) -> None:
     assert reader.get("/v1/log/checkpoint").status_code == 200
-    site.ctx = replace(site.ctx, ledger=MemoryLedger())  # an old backup
+    old_backup = MemoryLedger()
+    site.ctx = replace(site.ctx, ledger=old_backup, log=old_backup)
     got = reader.get("/v1/log/checkpoint")
     assert (got.status_code, got.json()["code"]) == (409, "conflict")
     assert "LOG_FORK_GUARD" in got.json()["detail"]
