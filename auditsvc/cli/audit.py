@@ -18,8 +18,7 @@ from auditsvc.cli.onnx_options import (
     Layout,
     Output,
     Prepared,
-    question_from,
-    with_architecture,
+    described_by,
 )
 from auditsvc.cli.output import (
     ExpectAccuracy,
@@ -83,7 +82,7 @@ def audit(
     Without --model and --data, audit.yaml of this folder says what to audit (auditsvc init); options win over it.
     """
     from auditsvc.services.audit import audit_candidate
-    from auditsvc.services.audit_file import NAME, described_by, read_audit_file
+    from auditsvc.services.audit_file import NAME, read_audit_file
     from auditsvc.services.policies import resolve_policy, slice_dataset
     from auditsvc.services.terms import binding_terms
 
@@ -110,9 +109,9 @@ def audit(
             chosen = _submitted(ctx, given["model"], version)
         else:
             slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
-            question = question_from(dataset, classes, image, output, decoding, confidence)
-            question = with_architecture(question, dataset, architecture, preprocessing, parent, candidate)
-            described = described_by(question, named=classes is not None)
+            described = described_by(
+                dataset.ref.task, classes, image, output, decoding, confidence, architecture, preprocessing
+            )
             chosen = _own(ctx, given, described, dataset, mark)
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=given.get("expect_accuracy"))
     _print_result(ctx, done, rules, json=json, verbose=verbose)

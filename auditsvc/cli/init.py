@@ -10,16 +10,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.onnx_options import Classes, Confidence, Image, Layout, Output, question_from
-from auditsvc.cli.output import Json, Store, context_for, print_json, print_lines
+from auditsvc.cli.onnx_options import (
+    Architecture,
+    Classes,
+    Confidence,
+    Image,
+    Layout,
+    Output,
+    Prepared,
+    described_by,
+)
+from auditsvc.cli.output import ExpectAccuracy, Json, Store, context_for, print_json, print_lines
 from auditsvc.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.datasets import Dataset
-    from auditsvc.records.architecture import ModelDescription
     from auditsvc.services.inspection import Preview
 
 LABEL = 15
+
+
+def _schema(wanted: bool) -> None:
+    """Print what audit.yaml may hold."""
+    if wanted:
+        from auditsvc.services.audit_file import AuditFile
+
+        print_json(AuditFile.model_json_schema())
+        raise typer.Exit
 
 
 def init(
@@ -34,26 +51,22 @@ def init(
     person: Annotated[str | None, typer.Option("--as", help="Who submits. [default: your account's name]")] = None,
     intended: Annotated[str | None, typer.Option("--for", help="For whom and for what the model is.")] = None,
     not_for: Annotated[str | None, typer.Option("--not-for", help="What it must not be used for.")] = None,
-    architecture: Annotated[
-        str | None,
-        typer.Option(help="Of a state dict: timm:NAME, torchvision:NAME or your package.module:factory."),
-    ] = None,
-    preprocessing: Annotated[
-        str | None, typer.Option(help="imagenet, 0-255, ... or YAML: 'mean: [0.5], std: [0.5]'. [default: tried]")
-    ] = None,
-    accuracy: Annotated[
-        float | None, typer.Option("--expect-accuracy", help="The parent's accuracy as you know it, 0 to 1.")
-    ] = None,
+    architecture: Architecture = None,
+    preprocessing: Prepared = None,
+    accuracy: ExpectAccuracy = None,
     classes: Classes = None,
     image: Image = None,
     output: Output = None,
     decoding: Layout = None,
     confidence: Confidence = None,
+    _: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of audit.yaml.", is_eager=True, callback=_schema)
+    ] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Look at a model and its data, write audit.yaml, and show ten predictions.  Nothing is registered."""
-    from auditsvc.services.audit_file import NAME, NOT_STATED, PRUNED, allow_own_code, default_policy, drafted, rendered
+    from auditsvc.services.audit_file import NAME, NOT_STATED, PRUNED, default_policy, drafted, rendered
     from auditsvc.services.policies import resolve_policy, slice_dataset
 
     target = Path(NAME)
@@ -66,8 +79,9 @@ def init(
         )
     ctx = context_for(store, create=True, quiet=json)
     dataset = ctx.datasets.open(Path(data))
-    described = _described(dataset, classes, image, output, decoding, confidence, architecture, preprocessing)
-    allow_own_code(described, Path.cwd())
+    described = described_by(
+        dataset.ref.task, classes, image, output, decoding, confidence, architecture, preprocessing
+    )
     fields: dict[str, Any] = {
         "model": name or _name(dataset.ref.name),
         "parent": parent or model,
@@ -82,8 +96,8 @@ def init(
         **({"expect_accuracy": accuracy} if accuracy is not None else {}),
         **({"describe": described} if described.model_fields_set else {}),
     }
+    slice_dataset(resolve_policy(fields["policy"], ctx.ledger), dataset)  # before a model is opened
     audit, notes, shown = drafted(ctx, fields, dataset)
-    slice_dataset(resolve_policy(audit.policy, ctx.ledger), dataset)
     target.write_text(rendered(audit, notes), "utf-8")
     if json:
         print_json({"file": NAME, "audit": audit.model_dump(mode="json", exclude_unset=True), "notes": notes,
@@ -92,28 +106,56 @@ def init(
     _print(notes, shown, dataset)
 
 
-def _described(
-    dataset: Dataset,
-    classes: str | None,
-    image: str | None,
-    output: str | None,
-    decoding: str | None,
-    confidence: float | None,
-    architecture: str | None,
-    preprocessing: str | None,
-) -> ModelDescription:
-    """What the options say about the models, and the data set where they say nothing."""
-    from auditsvc.models.preprocessing import preprocessing_of
-    from auditsvc.services.audit_file import described_by
+model_app = typer.Typer(help="Check a model before an audit.", no_args_is_help=True, rich_markup_mode=None)
 
-    described = described_by(
-        question_from(dataset, classes, image, output, decoding, confidence), named=classes is not None
-    )
-    if architecture is not None:
-        described = described.model_copy(update={"architecture": architecture})
-    if preprocessing is not None:
-        described = described.model_copy(update={"preprocessing": preprocessing_of(preprocessing)})
-    return described
+
+@model_app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A file, a folder, models:/NAME/VERSION.")],
+    data: Annotated[Path | None, typer.Option(help="Images with their answers: ten predictions are shown.")] = None,
+    architecture: Architecture = None,
+    preprocessing: Prepared = None,
+    classes: Classes = None,
+    image: Image = None,
+    output: Output = None,
+    decoding: Layout = None,
+    confidence: Confidence = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Say what a model is: format, input, output, classes, preprocessing, ten predictions, and what can't be measured.
+
+    Nothing is registered.  Exit code 2 with every reason, if the model can't be used.
+    """
+    from auditsvc.services.inspection import inspect_model
+
+    ctx = context_for(store, create=True, quiet=json)
+    dataset = ctx.datasets.open(data) if data else None
+    task = dataset.ref.task if dataset else None
+    said = described_by(task, classes, image, output, decoding, confidence, architecture, preprocessing)
+    seen = inspect_model(ctx, model, said, dataset)
+    card, shown = seen.model.card if seen.model else None, seen.shown
+    if json:
+        print_json({
+            "format": seen.found.format, "known": seen.found.known.model_dump(mode="json", exclude_unset=True),
+            "notes": seen.found.notes, "needed": () if card else seen.found.questions, "output": seen.shape,
+            "card": card.model_dump(mode="json", exclude_none=True) if card else None,
+            "preprocessing": seen.preprocessing, "unmeasured": seen.unmeasured,
+            "right": [one.model_dump(mode="json") for one in shown.scores] if shown else [],
+        })  # fmt: skip
+        return
+    rows = [(model, seen.found.format), *(("", note) for note in seen.found.notes)]
+    if card is None:
+        rows += [("needed", question) for question in seen.found.questions]
+    else:
+        size = card.input
+        rows += [("input", f"{size.channels} x {size.height} x {size.width}, {seen.preprocessing}"),
+                 ("output", f"{' x '.join(map(str, seen.shape))}, {card.task}, {len(card.classes)} classes: "
+                            f"{', '.join((card.output_classes or card.classes)[:10])}")]  # fmt: skip
+        rows += [("unmeasured", why) for why in seen.unmeasured]
+    print_lines((f"{name:<{LABEL}}{text}" for name, text in rows), LABEL)
+    if shown and dataset:
+        _print_answers(shown, dataset, ("model",))
 
 
 def _name(text: str) -> str:
@@ -138,17 +180,15 @@ def _print(notes: dict[str, str], shown: Preview, dataset: Dataset) -> None:
     names = ("data", "parent", "candidate", "preprocessing")
     lines = [f"{name:<{LABEL}}{shown_notes[name]}" for name in names if name in shown_notes]
     print_lines(lines, LABEL)
-    print()
-    _print_examples(shown, ("parent", "candidate")[: len(shown.scores)])
-    right = "right" if dataset.ref.task == "classification" else "mean score"
-    scores = zip(("parent", "candidate"), shown.scores, strict=False)
-    print(f"\n{right} on {shown.scores[0].images} images: " + ", ".join(f"{who} {one.text()}" for who, one in scores))
+    _print_answers(shown, dataset, ("parent", "candidate")[: len(shown.scores)])
     marked = [name for name, note in notes.items() if note.startswith(CHECK)]
     print_lines([f"wrote {NAME}; read it over" + (f", above all {', '.join(marked)}" if marked else "")])
     print("next: auditsvc audit")
 
 
-def _print_examples(shown: Preview, who: tuple[str, ...]) -> None:
+def _print_answers(shown: Preview, dataset: Dataset, who: tuple[str, ...]) -> None:
+    """Ten answers beside their truths, and the score of each model."""
+    print()
     rows = [("image", "truth", *who)]
     for one in shown.examples:
         wrong = [f"{answer}{'' if score >= 1 else f'  ({score:.2f})' if score > 0 else '  (wrong)'}"
@@ -158,6 +198,9 @@ def _print_examples(shown: Preview, who: tuple[str, ...]) -> None:
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     for row in rows:
         print("  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+    right = "right" if dataset.ref.task == "classification" else "mean score"
+    scores = ", ".join(f"{name} {one.text()}" for name, one in zip(who, shown.scores, strict=True))
+    print(f"\n{right} on {shown.scores[0].images} images: {scores}")
 
 
 _CELL = 40

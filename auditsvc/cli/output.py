@@ -35,7 +35,10 @@ Licence = Annotated[str, typer.Option(help="The parent's licence.")]
 ExpectAccuracy = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="The parent's accuracy as its owner states it (0..1); the audit stops if it is not."
+        "--expect-accuracy",
+        min=0,
+        max=1,
+        help="The parent's accuracy by its owner (0..1); the audit stops if it is not.",
     ),
 ]
 Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand in the ledger.")]

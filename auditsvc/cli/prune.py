@@ -21,8 +21,7 @@ from auditsvc.cli.onnx_options import (
     Layout,
     Output,
     Prepared,
-    question_from,
-    with_architecture,
+    described_by,
 )
 from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.cli.watermark import MixupQueries, QueriesFrom
@@ -225,7 +224,7 @@ def prune(
 ) -> None:
     """Prune a parent, watermark, register and submit the result.  With --sweep: the smallest that passes a policy."""
     from auditsvc.services.candidates import register_parent
-    from auditsvc.services.model_store import resolve_parent
+    from auditsvc.services.model_store import resolve_model, said_by
     from auditsvc.services.policies import resolve_policy
     from auditsvc.services.sweep import Sweep
     from auditsvc.services.watermarking import WatermarkOptions
@@ -237,9 +236,8 @@ def prune(
     fields: dict[str, Any] = {"recovery": recovery_of(recover, seen), "data": seen.own, "seed": seed}
     fields["number_format"] = number_format
     facts = {"model": model, "source": source, "licence": licence}
-    question = question_from(images, classes, image, output, decoding, confidence)
-    question = with_architecture(question, images, architecture, preprocessing, parent)
-    with resolve_parent(ctx, parent, question) as folder:
+    said = described_by(images.ref.task, classes, image, output, decoding, confidence, architecture, preprocessing)
+    with resolve_model(ctx, parent, said, said_by(images)) as folder:
         dense, version = register_parent(ctx, folder, facts)
     if audited is not None and sweep:
         dataset = ctx.datasets.open(audited)

@@ -11,6 +11,7 @@ sizes when a file is admitted; an audit runs every image both in a batch and alo
 
 from __future__ import annotations
 
+import ast
 import functools
 import tempfile
 import threading
@@ -30,9 +31,10 @@ from auditsvc.importing.onnx_import import from_onnx, refuse_foreign
 from auditsvc.models import CARD, WEIGHTS, ArchitectureCard, InputSpec, Model, load_model, read_card
 from auditsvc.models.complexity import COMPRESSION
 from auditsvc.models.model import decoded, layout_of
+from auditsvc.models.model_files import class_fields
 from auditsvc.models.preprocessing import fitted, normalised
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import Decoding, Preprocessing
+from auditsvc.records.architecture import ModelDescription, Preprocessing
 
 ONNX_FILE = "onnx_file"
 """The architecture of a card whose model is the ONNX file in the same folder."""
@@ -75,15 +77,31 @@ class GraphInfo:
     parameters: int
     nonzero: int
 
-    def spec(self) -> InputSpec | None:
-        """The image that the input takes, channels first or last; None where the graph leaves sizes open."""
-        sizes = self.image.shape[1:]
-        if len(sizes) != 3 or None in sizes:
+    def spec(self, seen: InputSpec | None = None) -> InputSpec | None:
+        """The image that the input takes, channels first or last; sizes that the graph leaves open are those of
+        ``seen``.  None where there are such sizes and nothing is seen."""
+        first, second, third = self.image.shape[1:]
+        last = first not in _CHANNELS and third in _CHANNELS
+        sizes = (third, first, second) if last else (first, second, third)
+        if seen is not None:
+            open_ones = (seen.channels, seen.height, seen.width)
+            sizes = tuple(size or other for size, other in zip(sizes, open_ones, strict=True))  # type: ignore[assignment]
+        if None in sizes:
             return None
-        first, second, third = (size or 0 for size in sizes)
-        if first in _CHANNELS or third not in _CHANNELS:
-            return InputSpec(channels=first, height=second, width=third)
-        return InputSpec(channels=third, height=first, width=second)
+        return InputSpec.model_validate(dict(zip(("channels", "height", "width"), sizes, strict=True)))
+
+    @functools.cached_property
+    def described(self) -> ModelDescription:
+        """What an export of Ultralytics says in its metadata: task and classes; its networks take RGB in 0..1."""
+        task = {"detect": "detection", "classify": "classification"}.get(self.metadata.get("task", ""))
+        try:
+            names = ast.literal_eval(self.metadata.get("names", ""))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            names = None
+        if task is None or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+            return ModelDescription()
+        classes = tuple(names[key] for key in sorted(names))
+        return ModelDescription.model_validate({"task": task, "classes": classes, "preprocessing": Preprocessing()})
 
 
 class OnnxFile(nn.Module):
@@ -219,44 +237,45 @@ def _sizes(shape: torch.Size) -> str:
 
 def open_onnx(
     source: Path | bytes,
-    *,
-    task: TaskName,
-    classes: tuple[str, ...],
-    image: InputSpec | None = None,
-    output: str | None = None,
-    decoding: Decoding | None = None,
-    preprocessing: Preprocessing | None = None,
-    probabilities: bool | None = None,
+    said: ModelDescription,
+    like: ModelDescription = ModelDescription(),  # noqa: B008 - frozen
 ) -> Model:
     """The model of an ONNX file, run by ONNX Runtime as it is.
 
-    ``image`` is needed only where the graph leaves its sizes open.  The layout of a detector's or text recogniser's
-    output is recognised by its shape; ``decoding`` names it where two fit.  A Softmax or Sigmoid at the end of a
-    classifier is inverted, unless ``probabilities`` is False; with ``probabilities`` a Softmax is assumed.
+    ``said`` wins over what the file says of itself; ``like`` is what the images say: the task, the classes in their
+    order, and the size of one, which counts only where the graph leaves its sizes open.  The layout of a detector's or
+    text recogniser's output is recognised by its shape; ``decoding`` names it where two fit.  A Softmax or Sigmoid at
+    the end of a classifier is inverted, unless ``probabilities`` is False; with ``probabilities`` a Softmax is assumed.
 
     Raises:
+        InvalidInput: nothing says the classes.
         Refused: a file that can't be run, or an output that does not fit the task and its classes; with shapes.
     """
     if isinstance(source, Path):
         refuse_foreign(source)
-    module = OnnxFile(source, output)
-    found = module.info.spec()
-    if image is None and found is None:
+    module = OnnxFile(source, said.output or like.output)
+    known = said.over(module.info.described).over(like)
+    found, spec = module.info.spec(), said.input or module.info.spec(like.input)
+    if spec is None:
         raise Refused(f"the input {module.info.image} leaves sizes open: name them with --image CHANNELSxHEIGHTxWIDTH")
-    spec = image or found
-    if spec is None or (found is not None and found != spec):
+    if found is not None and found != spec:
         raise Refused(f"the input {module.info.image} does not take images of {spec}")
+    if not known.classes:
+        raise InvalidInput("the ONNX file does not name its classes: pass the classes")
+    task: TaskName = known.task or "classification"
+    if like.task not in (None, task) and not said.task:
+        raise Refused(f"the model is for {task} by its metadata; the data set is for {like.task}")
     name = module.output.name if len(module.info.outputs) > 1 else None
     shape = module.answers(torch.full((2, spec.channels, spec.height, spec.width), 0.5)).shape
     last: str | None = {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(
-        module.output.last, "softmax" if probabilities else None
+        module.output.last, "softmax" if known.probabilities else None
     )
-    if task not in ("classification", "segmentation") or probabilities is False:
+    if task not in ("classification", "segmentation") or known.probabilities is False:
         last = None
     card = ArchitectureCard.model_validate({
-        "architecture": ONNX_FILE, "task": task, "classes": classes, "input": spec, "output": name,
-        "decoding": decoding or layout_of(task, shape, classes), "preprocessing": preprocessing,
-        "output_activation": last,
+        "architecture": ONNX_FILE, "task": task, "input": spec, "output": name, "preprocessing": known.preprocessing,
+        "decoding": known.decoding or layout_of(task, shape, known.classes), "output_activation": last,
+        **class_fields(known.classes, like.classes, task),
     })  # fmt: skip
     model = Model(module, card)
     try:

@@ -1,4 +1,4 @@
-"""Child process that reads a file of ``torch.save`` into safetensors, or says what an ONNX file declares.
+"""Child process that reads a file of ``torch.save`` into safetensors.
 
 Run by ``auditsvc.importing.recognition`` only.
 """
@@ -39,37 +39,12 @@ def state_dict(path: str, folder: Path) -> dict[str, Any]:
     return {"notes": notes}
 
 
-def onnx_declarations(path: str) -> dict[str, Any]:
-    """Inputs and outputs (name, type, shape; free sizes are 0), metadata, and the operator that gives each output."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise Refused("it is not an ONNX file") from error
-    stored = {tensor.name for tensor in model.graph.initializer}
-
-    def declared(item: Any) -> dict[str, Any]:
-        kind = item.type.tensor_type
-        name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
-        return {"name": item.name, "type": name, "shape": [dim.dim_value for dim in kind.shape.dim]}
-
-    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
-    return {
-        "inputs": [declared(item) for item in model.graph.input if item.name not in stored],
-        "outputs": [declared(item) | {"operator": made_by.get(item.name)} for item in model.graph.output],
-        "metadata": {item.key: item.value for item in model.metadata_props},
-    }
-
-
 def main(job_file: Path) -> None:
     """Do the job; one JSON line."""
     confine()
     job: dict[str, Any] = json.loads(job_file.read_text("utf-8"))
     try:
-        read = state_dict(job["path"], job_file.parent) if job["format"] == "torch" else onnx_declarations(job["path"])
-        said: dict[str, Any] = {"reasons": [], **read}
+        said: dict[str, Any] = {"reasons": [], **state_dict(job["path"], job_file.parent)}
     except Refused as error:
         said = {"reasons": [str(error).splitlines()[0], *error.reasons]}
     sys.stdout.write(json.dumps(said) + "\n")

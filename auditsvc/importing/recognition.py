@@ -7,7 +7,6 @@ executed; pickles and ONNX files are read in a clean process.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import shutil
@@ -22,9 +21,11 @@ from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.clean_process import run_clean, scratch_folder
+from auditsvc.importing.onnx_import import refuse_foreign
+from auditsvc.importing.onnx_session import OnnxFile
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, build, read_card, read_weights
 from auditsvc.models.architectures import architecture_of, pretrained_weights, published_preprocessing
-from auditsvc.models.model_files import HEAD_BYTES, foreign, is_torch_file
+from auditsvc.models.model_files import HEAD_BYTES, class_fields, foreign, is_torch_file
 from auditsvc.models.state_dicts import fitted_to, unwrapped
 from auditsvc.records.architecture import (
     ArchitectureCard,
@@ -136,17 +137,17 @@ def _model_folder(folder: Path) -> ModelRecognition:
     return ModelRecognition("model folder", folder, ModelDescription(**fields))
 
 
-def _read_untrusted(path: Path, kind: str, keep: Path | None = None) -> dict[str, Any]:
+def _read_pickle(path: Path, keep: Path) -> tuple[str, ...]:
+    """The tensors of a file of ``torch.save`` as safetensors in ``keep``; what was done to get them."""
     if path.stat().st_size > MAX_BYTES:
         raise Refused(f"{path.name} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     with scratch_folder() as scratch:
-        job = {"format": kind, "path": str(path.absolute())}
+        job = {"path": str(path.absolute())}
         (answer,) = run_clean("auditsvc.importing.read_untrusted", job, scratch, seconds=SECONDS)
         if answer["reasons"]:
             raise Refused(f"{path.name} can't be read", answer["reasons"])
-        if keep is not None:
-            shutil.move(scratch / WEIGHTS_READ, keep)
-    return answer
+        shutil.move(scratch / WEIGHTS_READ, keep)
+    return tuple(answer["notes"])
 
 
 PROCESSOR = "preprocessor_config.json"
@@ -156,9 +157,8 @@ WEIGHTS_READ = "weights.safetensors"
 def _state_dict(path: Path, said: ModelDescription) -> ModelRecognition:
     if is_torch_file(_head(path), path):
         with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
-            answer = _read_untrusted(path, "torch", Path(scratch) / WEIGHTS_READ)
+            notes = _read_pickle(path, Path(scratch) / WEIGHTS_READ)
             weights = read_weights((Path(scratch) / WEIGHTS_READ).read_bytes(), path.name)
-        notes = tuple(answer["notes"])
     elif path.suffix == ".safetensors":
         weights, notes = unwrapped(read_weights(path.read_bytes(), path.name))
         weights = dict(sorted(weights.items(), key=_as_in_a_network))
@@ -191,40 +191,18 @@ def _published(said: ModelDescription) -> ModelDescription:
 
 
 def _onnx(path: Path) -> ModelRecognition:
-    if reason := foreign(_head(path), path.name, path):
-        raise Refused(reason)
-    found = _read_untrusted(path, "onnx")
-    fields: dict[str, Any] = {}
-    if len(found["inputs"]) == 1 and len(shape := found["inputs"][0]["shape"]) == 4 and all(shape[1:]):
-        last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-        channels, height, width = (shape[3], shape[1], shape[2]) if last else shape[1:]
-        fields["input"] = InputSpec(channels=channels, height=height, width=width)
-        kind = {"float16": "float16", "uint8": "uint8"}.get(found["inputs"][0]["type"])
-        if last or kind:
-            fields["preprocessing"] = Preprocessing(
-                layout="nhwc" if last else "nchw", dtype=kind, range=(0, 255) if kind == "uint8" else (0, 1)
-            ) if kind else Preprocessing(layout="nhwc")  # fmt: skip
-    fields |= _ultralytics(found["metadata"])
-    if any(output["operator"] in ("Softmax", "Sigmoid") for output in found["outputs"]):
+    refuse_foreign(path)
+    info = OnnxFile(path).info
+    fields: dict[str, Any] = {"input": spec} if (spec := info.spec()) else {}
+    if any(port.last in ("Softmax", "Sigmoid") for port in info.outputs):
         fields["probabilities"] = True
-    outputs = {item["name"]: tuple(item["shape"]) for item in found["outputs"]}
-    notes = tuple(f"{item['name']} is the output of {item['operator']}" for item in found["outputs"])
+    outputs = {port.name: tuple(size or 0 for size in port.shape) for port in info.outputs}
     asked = ("the output that is audited: " + ", ".join(outputs),) if len(outputs) > 1 else ()
-    return ModelRecognition("ONNX", path, ModelDescription(**fields), outputs, asked, notes)
-
-
-def _ultralytics(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Task, classes and preprocessing of an export of Ultralytics; its networks take RGB in 0..1."""
-    task = {"detect": "detection", "classify": "classification"}.get(metadata.get("task", ""))
-    if task is None or "names" not in metadata:
-        return {}
-    try:
-        names = ast.literal_eval(metadata["names"])
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {}
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        return {}
-    return {"task": task, "classes": tuple(names[key] for key in sorted(names)), "preprocessing": Preprocessing()}
+    notes = (
+        f"opset {info.opset}, takes {info.image}",
+        *(f"gives {port}, made by {port.last}" for port in info.outputs),
+    )
+    return ModelRecognition("ONNX", path, info.described.over(ModelDescription(**fields)), outputs, asked, notes)
 
 
 def _hugging_face(folder: Path) -> ModelRecognition:
@@ -233,6 +211,7 @@ def _hugging_face(folder: Path) -> ModelRecognition:
     kind = " ".join(map(str, config.get("architectures") or ()))
     task = "segmentation" if "SemanticSegmentation" in kind else "classification"
     labels = config.get("id2label") or {}
+    labels = {} if all(str(label) == f"LABEL_{key}" for key, label in labels.items()) else labels
     fields: dict[str, Any] = {
         "architecture": "transformers",
         "arguments": {"config": config, "task": task},
@@ -297,11 +276,12 @@ def _sizes(size: Any) -> tuple[int | None, tuple[int, int] | None]:
 
 
 def imported(
-    found: ModelRecognition, described: ModelDescription
+    found: ModelRecognition, described: ModelDescription, wanted: tuple[str, ...] = ()
 ) -> tuple[dict[str, Tensor], ArchitectureCard, tuple[str, ...]]:
     """The weights of a state dict or Hugging Face folder under its architecture's names, its card, and what was done.
 
-    ``described`` is the whole description: what was said, what the file says, and what the data set says.
+    ``described`` is the whole description: what was said, what the file says, and what the data set says.  ``wanted``
+    are the classes in the order of the data set.
 
     Raises:
         InvalidInput: something that must be said is missing, or an architecture that can't be made.
@@ -318,7 +298,7 @@ def imported(
         architecture=name,
         arguments=arguments | described.arguments,
         task=described.task or "classification",
-        classes=described.classes,
+        **class_fields(described.classes, wanted, described.task or "classification"),
         input=size,
         output=described.output,
         decoding=described.decoding,

@@ -32,16 +32,30 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     Raises:
         InvalidInput: an output of another shape than the card says, with both.
     """
-    own = LAYOUTS.get(card.task)
+    own, outputs = LAYOUTS.get(card.task), len(card.output_classes or card.classes)
     if own is None:
-        return _logits(raw, card)
+        return _in_order(_logits(raw, card), card, axis=1)
     decoding = card.decoding or Decoding(layout=own[0])
-    if not _fits(decoding.layout, raw.shape, len(card.classes)):
+    if not _fits(decoding.layout, raw.shape, outputs):
         raise InvalidInput(
-            f"the layout {decoding.layout} with {len(card.classes)} classes is {_shape_of(decoding.layout, card)}; the "
+            f"the layout {decoding.layout} with {outputs} classes is {_shape_of(decoding.layout, card)}; the "
             f"model gives {tuple(raw.shape)}: name another layout in the card's decoding"
         )
-    return _DECODERS[decoding.layout](raw, card, decoding)
+    first = 0 if card.task == "ocr" else BOX
+    return _in_order(_DECODERS[decoding.layout](raw, card, decoding), card, axis=2, first=first)
+
+
+BOX = 4
+"""Numbers of a box, which precede the confidences."""
+
+
+def _in_order(answers: Tensor, card: ArchitectureCard, axis: int, first: int = 0) -> Tensor:
+    """The answers with the classes, which are there from place ``first`` on, in the order of the card's."""
+    if card.output_classes is None:
+        return answers
+    places = [first + card.output_classes.index(name) for name in card.classes]
+    after = range(first + len(card.output_classes), answers.shape[axis])
+    return answers.index_select(axis, torch.tensor([*range(first), *places, *after], device=answers.device))
 
 
 def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
@@ -71,7 +85,7 @@ def _fits(layout: Layout, shape: torch.Size, classes: int) -> bool:
 
 
 def _shape_of(layout: Layout, card: ArchitectureCard) -> str:
-    wanted = _WIDTHS[layout] + len(card.classes)
+    wanted = _WIDTHS[layout] + len(card.output_classes or card.classes)
     if layout == "grid":
         return f"(N, {wanted}, rows, columns)"
     return f"(N, {wanted}, any)" if layout in _SECOND else f"(N, any, {wanted})"

@@ -27,7 +27,7 @@ from auditsvc.models.architectures import build
 from auditsvc.models.fake_quantization import install_int8
 from auditsvc.models.model import Model
 from auditsvc.models.resize_layers import resize
-from auditsvc.records import faults_of
+from auditsvc.records import TaskName, faults_of
 from auditsvc.records.architecture import ArchitectureCard
 
 HEAD_BYTES = 512
@@ -163,6 +163,33 @@ def read_card(data: bytes) -> ArchitectureCard:
     except (ValidationError, RecursionError) as error:
         reasons = faults_of(error) if isinstance(error, ValidationError) else (str(error),)
         raise Refused(f"{CARD} can't be used", reasons) from error
+
+
+def class_fields(own: tuple[str, ...], wanted: tuple[str, ...], task: TaskName) -> dict[str, tuple[str, ...]]:
+    """The card's ``classes`` and ``output_classes`` for a network with outputs for ``own`` classes, in their order, and
+    a data set with the ``wanted`` ones; names that differ in case and punctuation alone are the same.
+
+    Raises:
+        Refused: the two do not have the same classes.
+    """
+    folded = {_folded(name): name for name in wanted}
+    alike = len(folded) == len(wanted) and len({_folded(name) for name in own}) == len(own)
+    known = tuple(folded.get(_folded(name), name) for name in own) if alike else own
+    if not wanted or known == wanted:
+        return {"classes": known or wanted}
+    lacking, more = ([name for name in one if name not in other] for one, other in ((wanted, known), (known, wanted)))
+    if lacking or (more and task not in ("detection", "tracking")):
+        raise Refused(
+            "the model and the data set do not have the same classes",
+            [f"the data set alone has {name}" for name in lacking] + [f"the model alone has {name}" for name in more]
+            + ["say the model's classes in the order of its outputs (--classes, or classes in audit.yaml); a "
+               "dataset.yaml may name classes that no image has"],
+        )  # fmt: skip
+    return {"classes": wanted, "output_classes": known}
+
+
+def _folded(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold())) or name
 
 
 def assemble(weights: dict[str, Tensor], card: ArchitectureCard) -> Model:

@@ -102,8 +102,9 @@ class ArchitectureCard(Record):
     """``architecture.json``: the architecture by name, never code.
 
     ``output`` names the answer that is audited where the architecture has several, ``decoding`` how it is laid out
-    where the task knows several layouts.  ``preprocessing`` is part of the model, so that every check works in the
-    image's own units, RGB or grey in 0..1; without it images go in as they are.
+    where the task knows several layouts.  ``output_classes`` are the classes in the order of the network's outputs,
+    where that is not ``classes``; a detector may have more.  ``preprocessing`` is part of the model, so that every
+    check works in the image's own units, RGB or grey in 0..1; without it images go in as they are.
     """
 
     kind: ClassVar[str] = "architecture"
@@ -117,11 +118,18 @@ class ArchitectureCard(Record):
     decoding: Decoding | None = None
     preprocessing: Preprocessing | None = None
     output_activation: OutputActivation | None = None
+    output_classes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("two classes have the same name")
+        outputs = self.output_classes or self.classes
+        if len(set(outputs)) != len(outputs) or not set(self.classes) <= set(outputs):
+            raise ValueError("output_classes must be the classes in another order")
+        if len(outputs) > len(self.classes) and self.task not in ("detection", "tracking"):
+            extra = ", ".join(name for name in outputs if name not in self.classes)
+            raise ValueError(f"the network has outputs for classes that the data set lacks: {extra}")
         own = LAYOUTS.get(self.task, ())
         if self.decoding is not None and self.decoding.layout not in own:
             known = ", ".join(own) or "none"

@@ -6,9 +6,8 @@ themselves.  Places are relative to the file.  ``init`` marks with CHECK what it
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -17,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
-from auditsvc.importing import imported, is_model_folder, open_folder, recognise_model
-from auditsvc.models import CARD, Model, model_files, read_card
+from auditsvc.importing import OnnxFile, is_model_folder, open_folder
+from auditsvc.models import Model
 from auditsvc.models.architectures import allow_architecture
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Name, Recipe, TaskName, Text, faults_of
@@ -26,7 +25,7 @@ from auditsvc.records.architecture import Decoding, InputSpec, ModelDescription,
 from auditsvc.resources import resource_dir
 from auditsvc.services.candidates import admit, prune_candidate, register_parent, submit
 from auditsvc.services.inspection import Preview, preview, propose_preprocessing
-from auditsvc.services.model_store import Question, resolve_parent
+from auditsvc.services.model_store import resolve_model, said_by
 from auditsvc.services.watermarking import WatermarkOptions
 
 NAME = "audit.yaml"
@@ -145,41 +144,9 @@ def audit_of(fields: Mapping[str, Any], described: ModelDescription) -> AuditFil
     return found.model_copy(update={"describe": described.over(found.describe)})
 
 
-def described_by(question: Question, *, named: bool) -> ModelDescription:
-    """A question as a description; its classes only where they were ``named``, as they may be the data set's."""
-    names = ("output", "decoding", "architecture", "preprocessing")
-    fields: dict[str, Any] = {"input": question.image, **{name: getattr(question, name) for name in names}}
-    if named:
-        fields["classes"] = question.classes
-    return ModelDescription(**{name: value for name, value in fields.items() if value is not None})
-
-
-@contextmanager
-def model_folder(ctx: Context, audit: AuditFile, place: ModelPlace, dataset: Dataset) -> Iterator[Path]:
-    """The folder of one of the audit's models; what nobody says of it comes from the data set.
-
-    Raises as ``resolve_parent`` and ``imported``.
-    """
-    said = completed(audit.said(place), dataset)
-    found = None if ":/" in place.path or place.path.endswith(".onnx") else recognise_model(Path(place.path), said)
-    if found is not None and found.format in ("state dict", "Hugging Face"):
-        weights, card, notes = imported(found, said.over(found.known))
-        for note in notes:
-            ctx.progress.say(f"{found.path.name}: {note}")
-        with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
-            for name, content in model_files(weights, card).items():
-                (Path(scratch) / name).write_bytes(content)
-            yield Path(scratch)
-        return
-    question = Question(
-        said.classes, said.input, said.output, said.task or dataset.ref.task, said.decoding, said.preprocessing,
-        said.probabilities, said.architecture, said.arguments, said.input,
-    )  # fmt: skip
-    with resolve_parent(ctx, place.path, question, layers=audit.prune is not None) as folder:
-        if said.preprocessing is not None and folder != Path(place.path):
-            card = read_card((folder / CARD).read_bytes()).model_copy(update={"preprocessing": said.preprocessing})
-            (folder / CARD).write_bytes(card.canonical())
-        yield folder
+def _resolved(ctx: Context, audit: AuditFile, place: ModelPlace, dataset: Dataset) -> AbstractContextManager[Path]:
+    """The folder of one of the audit's models.  Raises as ``resolve_model``."""
+    return resolve_model(ctx, place.path, audit.said(place), said_by(dataset), layers=audit.prune is not None)
 
 
 def allow_own_code(said: ModelDescription, folder: Path) -> None:
@@ -188,15 +155,6 @@ def allow_own_code(said: ModelDescription, folder: Path) -> None:
     library, _, name = (said.architecture or "").partition(":")
     if name and library not in ("timm", "torchvision"):
         allow_architecture(str(said.architecture), folder)
-
-
-def completed(said: ModelDescription, dataset: Dataset) -> ModelDescription:
-    """A description with the data set's task and classes where it says none; of a state dict also its image size."""
-    known = ModelDescription(task=dataset.ref.task, classes=dataset.classes)
-    if said.architecture and not said.architecture.startswith(("timm:", "torchvision:")):
-        channels, height, width = next(dataset.batches(1)).images.shape[1:]
-        known = known.model_copy(update={"input": InputSpec(channels=channels, height=height, width=width)})
-    return said.over(known)
 
 
 def admit_own(ctx: Context, audit: AuditFile, dataset: Dataset, marking: Dataset | None = None) -> Candidate:
@@ -208,12 +166,12 @@ def admit_own(ctx: Context, audit: AuditFile, dataset: Dataset, marking: Dataset
         InvalidInput: files that can't be read with what is said of them.
         Refused: as ``admit`` and ``prune_candidate``.
     """
-    with model_folder(ctx, audit, audit.parent, dataset) as folder:
+    with _resolved(ctx, audit, audit.parent, dataset) as folder:
         parent, version = register_parent(ctx, folder, audit.facts)
     if audit.prune is not None:
         candidate = prune_candidate(ctx, parent, audit.prune, ctx.datasets.open(Path(str(audit.calibration))))
     elif audit.candidate is not None:
-        with model_folder(ctx, audit, audit.candidate, dataset) as folder:
+        with _resolved(ctx, audit, audit.candidate, dataset) as folder:
             options = WatermarkOptions() if marking else None
             candidate = admit(ctx, folder, parent, dataset, options, marking)
     submit(ctx, candidate, version, audit.submitter)
@@ -239,11 +197,11 @@ def drafted(ctx: Context, fields: Mapping[str, Any], dataset: Dataset) -> tuple[
     audit = audit_of(fields, ModelDescription())
     notes = {"data": _data_note(dataset), "policy": f"auditsvc policy explain {audit.policy}"}
     notes |= {name: f"{CHECK}: say it" for name in _WORDS if getattr(audit, name) == NOT_STATED}
-    if not audit.said(audit.parent).classes and not is_model_folder(Path(audit.parent.path)):
-        audit = audit.described(classes=dataset.classes)
-        notes["describe.classes"] = f"{CHECK}: the order of the model's outputs; this is the data set's"
     with ExitStack() as folders:  # a model may read its file only when it answers
-        parent = open_folder(folders.enter_context(model_folder(ctx, audit, audit.parent, dataset)))
+        parent = open_folder(folders.enter_context(_resolved(ctx, audit, audit.parent, dataset)))
+        if not audit.said(audit.parent).classes and not _names_classes(audit, parent):
+            audit = audit.described(classes=dataset.classes)
+            notes["describe.classes"] = f"{CHECK}: the order of the model's outputs; this is the data set's"
         if _asks_for_preprocessing(audit, parent):
             proposal = propose_preprocessing(parent, dataset)
             audit = audit.described(preprocessing=proposal.preprocessing)
@@ -251,7 +209,7 @@ def drafted(ctx: Context, fields: Mapping[str, Any], dataset: Dataset) -> tuple[
             parent = parent.with_card(parent.card.model_copy(update={"preprocessing": proposal.preprocessing}))
         models = {"parent": parent}
         if audit.candidate is not None:
-            folder = folders.enter_context(model_folder(ctx, audit, audit.candidate, dataset))
+            folder = folders.enter_context(_resolved(ctx, audit, audit.candidate, dataset))
             models["candidate"] = open_folder(folder)
         notes |= {name: _model_note(model) for name, model in models.items()}
         return audit, notes, preview(tuple(models.values()), dataset)
@@ -261,6 +219,13 @@ def _asks_for_preprocessing(audit: AuditFile, parent: Model) -> bool:
     """Whether neither the person nor the file says how images are prepared; a model folder's card always does."""
     said = audit.said(audit.parent).preprocessing is not None or parent.card.preprocessing is not None
     return not said and not is_model_folder(Path(audit.parent.path))
+
+
+def _names_classes(audit: AuditFile, parent: Model) -> bool:
+    """Whether the model's own files name its classes."""
+    module = parent.module
+    by_file = isinstance(module, OnnxFile) and bool(module.info.described.classes)
+    return by_file or parent.card.output_classes is not None or is_model_folder(Path(audit.parent.path))
 
 
 _WORDS = ("intended_use", "not_for")

@@ -30,7 +30,7 @@ from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.ports import Context
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
 from auditsvc.services.holdout import inherit_images_seen, record_images_seen
-from auditsvc.services.model_store import BESIDE, load_stored, question_of, resolve_parent, stored_tensors
+from auditsvc.services.model_store import BESIDE, load_stored, resolve_model, said_by_parent, stored_tensors
 from auditsvc.services.watermarking import (
     WatermarkOptions,
     embed_watermark,
@@ -295,7 +295,7 @@ def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidat
 def _folder_of(ctx: Context, order: AdmitRequest, parent: Parent) -> Iterator[Path]:
     """The model folder that an order names; an ONNX file alone answers what its parent's card says."""
     if order.reference is not None:
-        with resolve_parent(ctx, order.reference, question_of(ctx, parent), layers=False) as folder:
+        with resolve_model(ctx, order.reference, *said_by_parent(ctx, parent), layers=False) as folder:
             yield folder
         return
     missing = [file.name for file in order.files if not ctx.blobs.has(file.digest)]
@@ -304,5 +304,5 @@ def _folder_of(ctx: Context, order: AdmitRequest, parent: Parent) -> Iterator[Pa
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "model"
         ctx.blobs.checkout(order.files, folder)
-        with resolve_parent(ctx, str(folder), question_of(ctx, parent), layers=False) as found:
+        with resolve_model(ctx, str(folder), *said_by_parent(ctx, parent), layers=False) as found:
             yield found

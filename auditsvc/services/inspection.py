@@ -1,4 +1,4 @@
-"""What ``auditsvc init`` finds out before an audit: the data set, both models, and how they answer some of the images.
+"""What ``init`` and ``model check`` find out before an audit: what models are, and how they answer some of the images.
 
 Preprocessing that a model file does not state is tried: each common one on the same images, and the best is proposed
 only where it is better than all others beyond chance.  A person confirms it in ``audit.yaml``.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from auditsvc.datasets import Dataset
-from auditsvc.errors import InvalidInput
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.evaluation import wilson
 from auditsvc.evaluation.paired import Predictions, empty_predictions
+from auditsvc.importing import ModelRecognition, open_folder, recognise_model
 from auditsvc.models import Model
+from auditsvc.ports import Context
 from auditsvc.records import Value
-from auditsvc.records.architecture import Preprocessing
+from auditsvc.records.architecture import ArchitectureCard, ModelDescription, Preprocessing, Resize
+from auditsvc.services.model_store import located, resolve_model, said_by
 from auditsvc.services.parent_check import best_form
 from auditsvc.tasks import Task, task_named
 
@@ -116,12 +120,78 @@ def propose_preprocessing(model: Model, dataset: Dataset) -> Proposal:
         InvalidInput: the model can't take the images.
     """
     task, chosen = task_named(dataset.ref.task, dataset.classes), spread_images(dataset)
+    fitting = _fitting(model.card, dataset)
+    scaled = "scaled to the network's size; " if fitting.resize else ""
+    model = model.with_card(model.card.model_copy(update={"preprocessing": fitting}))
     plain = score_of(answered(model, dataset, chosen, task))
     best = best_form(model, dataset)
     if best is None:
-        return Proposal(Preprocessing(), f"none of the common ones is better than none, {plain.text()}")
+        return Proposal(fitting, f"{scaled}none of the common ones is better than none, {plain.text()}")
     form, made, words = best
-    return Proposal(made, f"with {form} {words} are right, without any {plain.text()}")
+    return Proposal(made, f"{scaled}with {form} {words} are right, without any {plain.text()}")
+
+
+def _fitting(card: ArchitectureCard, dataset: Dataset) -> Preprocessing:
+    """What brings the images to the network's size and channels, where they have others."""
+    channels, height, width = next(dataset.batches(1)).images.shape[1:]
+    size, fields = (card.input.height, card.input.width), dict[str, Any]()
+    if (height, width) != size:
+        fields["resize"] = Resize(size=size)
+    if (channels, card.input.channels) == (3, 1):
+        fields["channels"] = "grey"
+    return Preprocessing(**fields)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model is: ``found`` is what its files say, ``model`` the opened one, if what is known is enough for that.
+
+    ``shape`` is that of its output for one image, ``preprocessing`` how images are prepared and who says so,
+    ``unmeasured`` what no audit of it can measure, each with the reason.
+    """
+
+    found: ModelRecognition
+    model: Model | None = None
+    shape: tuple[int, ...] = ()
+    preprocessing: str = ""
+    shown: Preview | None = None
+    unmeasured: tuple[str, ...] = ()
+
+
+def inspect_model(ctx: Context, source: str, said: ModelDescription, dataset: Dataset | None = None) -> Inspection:
+    """What the model that ``source`` names is, and with a data set how it answers.
+
+    Raises as ``resolve_model``.
+    """
+    with located(ctx, source) as path:
+        found = recognise_model(path, said)
+        like = said_by(dataset) if dataset else ModelDescription()
+        known = found.known.over(like)
+        if not known.classes or known.input is None or (found.format == "state dict" and not known.architecture):
+            return Inspection(found)
+        with resolve_model(ctx, str(path), said, like, layers=False) as folder:
+            model, words = open_folder(folder), "images as they are; nothing says how they are to be prepared"
+            if found.known.preprocessing is not None:
+                made = found.known.preprocessing.model_dump(mode="json", exclude_defaults=True)
+                words = ", ".join(f"{name} {value}" for name, value in made.items()) or "none: images as they are"
+            elif dataset is not None:
+                proposal = propose_preprocessing(model, dataset)
+                words = f"not stated by the file: {proposal.note}"
+                model = model.with_card(model.card.model_copy(update={"preprocessing": proposal.preprocessing}))
+            size = model.card.input
+            with torch.inference_mode():
+                shape = model.raw(torch.full((1, size.channels, size.height, size.width), 0.5)).shape[1:]
+            shown = preview((model,), dataset) if dataset else None
+            return Inspection(found, model, tuple(shape), words, shown, _unmeasured(model))
+
+
+def _unmeasured(model: Model) -> tuple[str, ...]:
+    try:
+        _ = model.layers
+    except Refused as error:
+        why = "; ".join(error.reasons) or str(error)
+        return (f"attacks with gradients, and no pruning or watermark here: it can't be converted to layers: {why}",)
+    return ()
 
 
 def preview(models: Sequence[Model], dataset: Dataset) -> Preview:

@@ -12,12 +12,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from auditsvc.datasets import Dataset
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.importing import (
     ONNX,
@@ -43,8 +42,8 @@ from auditsvc.models import (
 )
 from auditsvc.models.answer_table import OUTPUTS, predicted
 from auditsvc.ports import Context
-from auditsvc.records import FileEntry, Parent, TaskName
-from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
+from auditsvc.records import FileEntry, Parent
+from auditsvc.records.architecture import ModelDescription, Preprocessing
 
 Outputs = Callable[[Tensor], Tensor]
 
@@ -95,66 +94,68 @@ def stored_tensors(ctx: Context, files: Iterable[FileEntry]) -> tuple[dict[str, 
 _URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a model file does not say about itself: the classes, which output is audited and how it is laid out; what
-    one image is, where the file leaves sizes open; the architecture of a state dict (``records.ModelDescription``).
-    ``seen`` is one image of the data set, for a state dict of which nothing else says it."""
-
-    classes: tuple[str, ...]
-    image: InputSpec | None = None
-    output: str | None = None
-    task: TaskName = "classification"
-    decoding: Decoding | None = None
-    preprocessing: Preprocessing | None = None
-    probabilities: bool | None = None
-    architecture: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    seen: InputSpec | None = None
-
-    def described(self, *, own_architecture: bool) -> ModelDescription:
-        """What is said, as a description; a model may have its ``own_architecture``, which is not said then."""
-        names = ["classes", "output", "task", "decoding", "preprocessing", "probabilities"]
-        names += [] if own_architecture else ["architecture", "arguments"]
-        fields = {name: value for name in names if (value := getattr(self, name)) not in (None, {})}
-        return ModelDescription(**fields, **({"input": self.image} if self.image else {}))
+def said_by(dataset: Dataset) -> ModelDescription:
+    """What images say about a model that takes them: the task, the classes in their order, the size of one."""
+    channels, height, width = next(dataset.batches(1)).images.shape[1:]
+    size = InputSpec(channels=channels, height=height, width=width)
+    return ModelDescription(task=dataset.ref.task, classes=dataset.classes, input=size)
 
 
-def question_of(ctx: Context, parent: Parent) -> Question:
-    """What a model file of a candidate is taken to be: what its parent is, for the same images."""
+def said_by_parent(ctx: Context, parent: Parent) -> tuple[ModelDescription, ModelDescription]:
+    """What is said of a model file of a candidate (the classes and the image of its parent), and what it is taken to be
+    where it says nothing itself: what its parent is."""
     by_name = {file.name: file.digest for file in parent.files}
     card = read_card(ctx.blobs.read(by_name[CARD]))
-    known = card.output_activation is not None or None
-    question = Question(card.classes, card.input, card.output, card.task, card.decoding, card.preprocessing, known)
-    if WEIGHTS not in by_name or card.architecture == "onnx_graph":
-        return question
-    return replace(question, architecture=card.architecture, arguments=card.arguments)
+    names = ["task", "classes", "input", "output", "decoding", "preprocessing"]
+    if WEIGHTS in by_name and card.architecture != "onnx_graph":
+        names += ["architecture", "arguments"]
+    fields = {name: value for name in names if (value := getattr(card, name)) is not None}
+    fields |= {"probabilities": True} if card.output_activation else {}
+    return ModelDescription(classes=card.output_classes or card.classes, input=card.input), ModelDescription(**fields)
+
+
+NOTHING = ModelDescription()
 
 
 @contextmanager
-def resolve_parent(ctx: Context, source: str, question: Question | None, *, layers: bool = True) -> Iterator[Path]:
-    """A model folder with the parent that ``source`` names; a converted or fetched one is gone afterwards.
+def resolve_model(
+    ctx: Context,
+    source: str,
+    said: ModelDescription = NOTHING,
+    like: ModelDescription = NOTHING,
+    *,
+    layers: bool = True,
+) -> Iterator[Path]:
+    """A model folder with the model that ``source`` names; a converted or fetched one is gone afterwards.
 
-    With ``layers`` an ONNX file is converted to layers, which can be pruned; without, ONNX Runtime runs it as it is.
+    ``said`` wins over what the files say of themselves, and ``like``, what the images say, comes last; the card has the
+    classes in its order.  Of a model folder the card says everything.  With ``layers`` an ONNX file is converted to
+    layers, which can be pruned; without, ONNX Runtime runs it as it is.
 
     Raises:
-        InvalidInput: an ONNX file without a ``question``, or an unknown URI scheme.
+        InvalidInput: a file that does not say all that is needed, or an unknown URI scheme.
         NotFound: no such version or alias.
         Forbidden: an address in object storage that the operator did not allow.
         Refused: files that are no model, with the reason and what would work for each.
     """
-    with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
-        scratch = Path(name)
-        (scratch / "fetched").mkdir()
-        found = _fetched(ctx, source, scratch / "fetched") if _is_elsewhere(source) else Path(source)
-        path = found if found.is_dir() and is_model_folder(found) else find_model(found)
-        (scratch / "model").mkdir()
+    with located(ctx, source) as path, tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
         if path.suffix == ".onnx":
-            yield _from_graph(path, question, scratch / "model", layers=layers)
+            yield _written(_of_graph(path, said, like, layers=layers), path, Path(name))
         elif path.is_dir() and is_model_folder(path):
+            card = read_card((path / CARD).read_bytes())
+            if said.preprocessing not in (None, card.preprocessing or Preprocessing()):
+                raise InvalidInput(f"of a model folder {CARD} says the preprocessing, and {path} says another one")
             yield path
         else:
-            yield _from_weights(ctx, path, question, scratch / "model")
+            yield _written(_of_weights(ctx, path, said, like), path, Path(name))
+
+
+@contextmanager
+def located(ctx: Context, source: str) -> Iterator[Path]:
+    """The model file or folder that ``source`` names; a fetched one is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
+        found = _fetched(ctx, source, Path(name)) if _is_elsewhere(source) else Path(source)
+        yield found if found.is_dir() and is_model_folder(found) else find_model(found)
 
 
 def _is_elsewhere(source: str) -> bool:
@@ -178,17 +179,24 @@ def _fetched(ctx: Context, source: str, folder: Path) -> Path:
     return ctx.registry.checkout(model, version, folder)
 
 
-def _from_weights(ctx: Context, path: Path, question: Question | None, folder: Path) -> Path:
-    """The files of a model folder from a state dict or a folder of Hugging Face's."""
-    said = question.described(own_architecture=path.is_dir()) if question else ModelDescription()
-    seen = recognise_model(path, said)
-    known = seen.known
-    if known.input is None and question is not None and question.seen is not None:
-        known = known.model_copy(update={"input": question.seen})
-    weights, card, notes = imported(seen, known)
+def _of_weights(ctx: Context, path: Path, said: ModelDescription, like: ModelDescription) -> dict[str, bytes]:
+    """The files of a model folder from a state dict or a folder of Hugging Face's, which names its own network."""
+    if path.is_dir():
+        own = said.model_fields_set - {"architecture", "arguments"}
+        said = ModelDescription(**{name: getattr(said, name) for name in own})
+    found = recognise_model(path, said)
+    weights, card, notes = imported(found, found.known.over(like), like.classes)
     for note in notes:
         ctx.progress.say(f"{path.name}: {note}")
-    return _written(model_files(weights, card), path, folder)
+    return model_files(weights, card)
+
+
+def _of_graph(path: Path, said: ModelDescription, like: ModelDescription, *, layers: bool) -> dict[str, bytes]:
+    """The files of a model folder; that the output fits the task and its classes is known before."""
+    model = open_onnx(path, said, like)
+    if layers or not isinstance(model.module, OnnxFile):
+        return model_files(model.layers.weights(), model.layers.card)
+    return {ONNX: model.module.data, CARD: model.card.canonical()}
 
 
 def _written(files: Mapping[str, bytes], path: Path, folder: Path) -> Path:
@@ -198,21 +206,6 @@ def _written(files: Mapping[str, bytes], path: Path, folder: Path) -> Path:
         if (path.parent / name).is_file():
             shutil.copyfile(path.parent / name, folder / name)
     return folder
-
-
-def _from_graph(path: Path, question: Question | None, folder: Path, *, layers: bool) -> Path:
-    """The files of a model folder; that the output fits the task and its classes is known before."""
-    if question is None:
-        raise InvalidInput(f"{path.name} does not name its classes: pass the classes")
-    model = open_onnx(
-        path, task=question.task, classes=question.classes, image=question.image, output=question.output,
-        decoding=question.decoding, preprocessing=question.preprocessing, probabilities=question.probabilities,
-    )  # fmt: skip
-    if layers:
-        files = model_files(model.layers.weights(), model.layers.card)
-    elif isinstance(model.module, OnnxFile):
-        files = {ONNX: model.module.data, CARD: model.card.canonical()}
-    return _written(files, path, folder)
 
 
 BESIDE = ("LICENSE", "NOTE.md")

@@ -10,7 +10,7 @@ import pytest
 from auditsvc.adapters import object_references
 from auditsvc.adapters.object_references import ObjectReferences
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
-from auditsvc.services.model_store import resolve_parent
+from auditsvc.services.model_store import resolve_model
 from tests.adapters.object_storage import new_bucket, object_storage, storage_client
 from tests.services.line import parent_in, ports_in
 
@@ -50,7 +50,7 @@ def test_no_other_place_is_read(place: str, tmp_path: Path) -> None:
         with pytest.raises(Forbidden, match="AUDITSVC_ALLOWED_MODEL_URIS allows"):
             fetched(place, allowed, tmp_path)
     ctx = ports_in(tmp_path / "store")
-    with pytest.raises(Forbidden, match="no place is allowed"), resolve_parent(ctx, place, None):
+    with pytest.raises(Forbidden, match="no place is allowed"), resolve_model(ctx, place):
         pass
 
 

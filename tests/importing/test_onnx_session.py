@@ -14,7 +14,7 @@ from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing import batch_faults, one_by_one, open_onnx
 from auditsvc.models import InputSpec, Model
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import Decoding, Preprocessing
+from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
 from tests.importing.graphs import brightness, model_of
 
 CLASSES = ("dark", "bright")
@@ -22,7 +22,7 @@ IMAGES = torch.linspace(0.05, 0.95, 10).view(10, 1, 1, 1).expand(10, 1, 28, 28).
 
 
 def opened(data: bytes | Path, task: TaskName = "classification", classes: tuple[str, ...] = CLASSES) -> Model:
-    return open_onnx(data, task=task, classes=classes)
+    return open_onnx(data, ModelDescription(task=task, classes=classes))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_graph_that_answers_by_the_size_of_the_batch_is_caught(below: int) -> 
 def test_preprocessing_is_done_once(image, kind, fields) -> None:
     """As the card says it and as the file's own input shows it: together, alone and by the layers."""
     made = Preprocessing(**fields)
-    model = open_onnx(brightness(image, kind=kind), task="classification", classes=CLASSES, preprocessing=made)
+    model = open_onnx(brightness(image, kind=kind), ModelDescription(classes=CLASSES, preprocessing=made))
     mean, std = (*made.mean, 0.0)[0], (*made.std, 1.0)[0]
     margin = (IMAGES.mean((1, 2, 3)) - mean) / std - 0.4
     for answers in (model(IMAGES), one_by_one(model)(IMAGES)):
@@ -147,6 +147,4 @@ def test_what_does_not_fit_is_refused_with_its_shape(task, data, words) -> None:
 
 def test_an_input_of_another_size_is_named() -> None:
     with pytest.raises(Refused, match=r"'x': float N x 1 x 28 x 28 does not take images of"):
-        open_onnx(
-            brightness(), task="classification", classes=CLASSES, image=InputSpec(channels=3, height=28, width=28)
-        )
+        open_onnx(brightness(), ModelDescription(classes=CLASSES, input=InputSpec(channels=3, height=28, width=28)))

@@ -13,10 +13,11 @@ from auditsvc.importing import ONNX
 from auditsvc.models import CARD as CARD_NAME
 from auditsvc.models import WEIGHTS, build, model_files
 from auditsvc.records import Candidate, Evidence, Measured
+from auditsvc.records.architecture import ModelDescription
 from auditsvc.services.candidates import admit, register_parent, submit
 from auditsvc.services.decisions import judge
 from auditsvc.services.measurement import measure_candidate
-from auditsvc.services.model_store import Question, question_of, resolve_parent
+from auditsvc.services.model_store import resolve_model, said_by_parent
 from auditsvc.services.watermarking import WatermarkOptions, detect_watermark
 from tests.importing.graphs import brightness
 from tests.services.line import CARD, FACTS, policy
@@ -65,10 +66,12 @@ def test_an_onnx_pair_is_audited_as_it_is(line, tmp_path: Path) -> None:
     ctx, _, _, dataset = line
     for name, threshold in (("parent", 0.4), ("candidate", 0.157)):
         (tmp_path / f"{name}.onnx").write_bytes(brightness(threshold=threshold))
-    with resolve_parent(ctx, str(tmp_path / "parent.onnx"), Question(CARD.classes), layers=False) as folder:
+    with resolve_model(
+        ctx, str(tmp_path / "parent.onnx"), ModelDescription(classes=CARD.classes), layers=False
+    ) as folder:
         parent, version = register_parent(ctx, folder, FACTS | {"model": "graph"})
     assert {file.name for file in parent.files} == {ONNX, CARD_NAME}
-    with resolve_parent(ctx, str(tmp_path / "candidate.onnx"), question_of(ctx, parent), layers=False) as folder:
+    with resolve_model(ctx, str(tmp_path / "candidate.onnx"), *said_by_parent(ctx, parent), layers=False) as folder:
         candidate = admit(ctx, folder, parent, dataset)
     submit(ctx, candidate, version, "sue")
     assert (
@@ -86,7 +89,7 @@ def test_a_graph_that_answers_by_the_batch_is_not_admitted(elsewhere, tmp_path: 
     ctx, parent, _, dataset = elsewhere
     (tmp_path / "trojan.onnx").write_bytes(brightness(flips_below=8))
     with (
-        resolve_parent(ctx, str(tmp_path / "trojan.onnx"), question_of(ctx, parent), layers=False) as folder,
+        resolve_model(ctx, str(tmp_path / "trojan.onnx"), *said_by_parent(ctx, parent), layers=False) as folder,
         pytest.raises(Refused, match="what else is in the batch"),
     ):
         admit(ctx, folder, parent, dataset)
