@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from auditsvc.adapters.webhook_http import WebhookSender
-from auditsvc.datasets.images import read_header
+from auditsvc.datasets.images import UNREADABLE, read_header
 from auditsvc.datasets.table import read_csv
 from auditsvc.errors import AuditError
 from auditsvc.records import Candidate, Evidence, matches
@@ -74,7 +74,7 @@ def _text(parse: Callable[[str], object]) -> Parser:
 def _documented(data: bytes) -> object:
     try:
         return read_header(data)
-    except (ValueError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         return error
 
 

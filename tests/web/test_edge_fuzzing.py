@@ -10,6 +10,7 @@ from auditsvc.errors import AuditError
 from tests.web.edge_fuzzing import PIECES, examples, fuzz
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_changed_examples_crash_nothing() -> None:
     count, crashes, longest = fuzz(2.0)
     assert crashes == []
@@ -17,6 +18,7 @@ def test_changed_examples_crash_nothing() -> None:
     assert longest < 2
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("piece", PIECES, ids=repr)
 def test_a_hostile_piece_alone_is_refused_or_read(piece: bytes) -> None:
     for parse, _ in examples().values():
