@@ -88,7 +88,7 @@ class SecurityMiddleware:
             scope = dict(scope, path=path, raw_path=path.encode())
         began, status = time.perf_counter(), 500
         identity = secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = identity
+        scope.setdefault("state", {}).update(request_id=identity, prefix=prefix)
 
         async def answer(message: Message) -> None:
             nonlocal status, ended

@@ -76,7 +76,7 @@ def page(request: Request, template: str, here: str, status: int = 200, **contex
     """A rendered page; ``here`` is its entry in the navigation."""
     caller = getattr(request.state, "caller", None)
     text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **context)
-    prefix = request.app.state.site.prefix
+    prefix = request.scope.get("state", {}).get("prefix", "")
     return HTMLResponse(_LINK.sub(rf'\1="{prefix}/', text) if prefix else text, status)
 
 
