@@ -1,23 +1,26 @@
 """Latency measurement: ONNX Runtime, one thread, batch size 1, a model together with its parent.
 
-Both models take turns in the same run, so that whatever else the machine is doing slows both.
+Both models take turns in the same run, so that whatever else the machine is doing slows both, and the order of a turn
+is the reverse of the last one's, so that none always runs on what the other left in the caches.  The ratio of two
+latencies is that of the same turns, with an interval by a bootstrap over pairs of turns.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.model import Model
 from auditsvc.models.onnx_export import onnx_bytes, session
 
-WARM_UP = 3
+WARM_UP, RESAMPLES = 4, 2000
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,45 @@ class Latency:
     runs: int
 
 
-def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> tuple[Latency, ...]:
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast the second is as the first, with the ends of the 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Times in ms, ``(works, turns)``: an even number of turns, each in the reverse order of the last."""
+
+    times: NDArray[np.float64]
+
+    def __getitem__(self, place: int) -> Latency:
+        """The summary of one work."""
+        low, median, high = np.quantile(self.times[place], (0.25, 0.5, 0.75))
+        return Latency(float(median), float(high - low), self.times.shape[1])
+
+    def ratio(self, first: int, second: int) -> Ratio:
+        """The median of each turn's ratio.
+
+        A turn and its reverse count as one, by their geometric mean, and pairs are drawn with replacement: the
+        percentile bootstrap, B. Efron (1979), doi:10.1214/aos/1176344552.
+        """
+        logs = np.log(self.times[first] / self.times[second]).reshape(-1, 2).mean(1)
+        drawn = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
+        low, high = np.quantile(np.median(logs[drawn], axis=1), (0.025, 0.975))
+        return Ratio(*(float(np.exp(log)) for log in (np.median(logs), low, high)))
+
+
+def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> Turns:
     """The latency of each model for the first image, measured in turns in ONNX Runtime on one thread.
 
     Raises:
         Refused: a model that can't be written as ONNX or does not answer alike there.
         Unavailable: ``onnxruntime`` is not installed.
     """
-    if runs < 4:
-        raise InvalidInput("an interquartile range needs at least 4 runs")
     sessions = [session(onnx_bytes(model, images)) for model in models]
     return time_in_turns(
         [_once(running, model.fitted(images)) for running, model in zip(sessions, models, strict=True)], runs
@@ -49,18 +82,18 @@ def _once(running: Any, images: Tensor) -> Callable[[], object]:
     return lambda: running.run(None, feed)
 
 
-def time_in_turns(works: Sequence[Callable[[], object]], runs: int) -> tuple[Latency, ...]:
-    """The time that each piece of work takes, one run of each in turn."""
-    times: list[list[float]] = [[] for _ in works]
+def time_in_turns(works: Sequence[Callable[[], object]], runs: int) -> Turns:
+    """The time that each piece of work takes, one run of each in turn.
+
+    Raises:
+        InvalidInput: an odd number of runs, or fewer than 4.
+    """
+    if runs < 4 or runs % 2:
+        raise InvalidInput(f"latency is measured in an even number of at least 4 turns, not {runs}")
+    times = np.zeros((len(works), WARM_UP + runs))
     for turn in range(WARM_UP + runs):
-        for place, work in enumerate(works):
+        for place in range(len(works))[:: 1 if turn % 2 == 0 else -1]:
             start = time.perf_counter_ns()
-            work()
-            if turn >= WARM_UP:
-                times[place].append((time.perf_counter_ns() - start) / 1e6)
-    return tuple(_summary(taken) for taken in times)
-
-
-def _summary(taken: list[float]) -> Latency:
-    low, median, high = statistics.quantiles(taken, n=4)
-    return Latency(median, high - low, len(taken))
+            works[place]()
+            times[place, turn] = (time.perf_counter_ns() - start) / 1e6
+    return Turns(times[:, WARM_UP:])

@@ -231,7 +231,12 @@ def _nothing(work: Work) -> dict[str, Tensor]:
     targets_of(work.recipe, Nothing)
     if work.recipe.number_format is None and not work.recipe.recovery:
         raise InvalidInput("this recipe changes nothing: name a method, a number format or a recovery")
-    return work.after(1)(work.parent, 0, {}).weights()
+    weights = work.after(1)(work.parent, 0, {}).weights()
+    if work.recipe.number_format is None and all(
+        torch.equal(weights[name], tensor) for name, tensor in work.parent.weights().items()
+    ):
+        raise InvalidInput("this recipe changed nothing: the parent's normalisation statistics are the better ones")
+    return weights
 
 
 METHODS: dict[str, Callable[[Work], dict[str, Tensor]]] = {

@@ -65,7 +65,8 @@ def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, images: 
         Unavailable: ``onnxruntime`` is not installed.
     """
     models = [load_stored(ctx, item.files) for item in (candidate, parent)]
-    mine, dense = latencies(models, images, runs=runs)
+    turns = latencies(models, images, runs=runs)
+    mine, dense, ratio = turns[0], turns[1], turns.ratio(1, 0)
     timing = Timing(
         candidate=candidate.digest,
         parent=parent.digest,
@@ -74,7 +75,10 @@ def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, images: 
         parent_median_ms=dense.median_ms,
         parent_iqr_ms=dense.iqr_ms,
         runs=mine.runs,
-        how=f"ONNX Runtime {version('onnxruntime')}, one thread, one image, in turns",
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        how=f"ONNX Runtime {version('onnxruntime')}, one thread, one image, in turns of alternating order",
         at=ctx.clock.now(),
     )
     ctx.ledger.append(timing, actor="auditsvc")
@@ -93,8 +97,7 @@ def cost_lines(ctx: Context, candidate: Candidate, parent: Parent, timing: Timin
     if timing is not None:
         lines.append(
             f"{timing.median_ms:.3g} ms (IQR {timing.iqr_ms:.2g}) vs. the parent's {timing.parent_median_ms:.3g} ms "
-            f"(IQR {timing.parent_iqr_ms:.2g}) in the same {timing.runs} turns: {timing.times_faster:.2f} times as "
-            f"fast; {timing.how}"
+            f"(IQR {timing.parent_iqr_ms:.2g}) in the same {timing.runs} turns: {timing.speed}; {timing.how}"
         )
     if _zeros(mine) > _FEW_ZEROS:
         lines.append("dense kernels gain no speed from zeros; a recipe's sparsity is of the layers that it may prune")

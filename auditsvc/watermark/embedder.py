@@ -2,8 +2,12 @@
 
 Each weight moves by ``epsilon * rms(filter) * (I - P) xi``: ``xi`` is +1 or -1 from the key, and ``P`` projects on the
 span of the logits' gradients on some unlabelled images, so the answers are unchanged to first order.  Zero weights stay
-zero.  Biases, normalisation, layers that do not affect the logits, and layers other than two-dimensional convolutions
-and linear ones are not changed.
+zero, and marked weights are multiples of a power of two that is small against the mark, so that they compress better
+than weights with all their digits.  Biases, normalisation, layers that do not affect the logits, and layers other than
+two-dimensional convolutions and linear ones are not changed.
+
+The strength ``epsilon`` is the smallest with which the mark is found after each of ``ATTACKS``; it is smaller still
+where the model is so brittle that more than ``AIM`` of the answers change, but not smaller than ``FORMATS`` need.
 
 Limits: gradient rows take ``gradients.MEMORY`` bytes (1 GiB) at a time, and the weights about ten copies in float32:
 11 M weights took 29 s of one core and 2.9 GB at peak.  Above about 2.5 M weights the model runs once more for each
@@ -27,6 +31,7 @@ from torch import Tensor, nn
 from auditsvc.errors import InvalidInput
 from auditsvc.models.devices import one_thread
 from auditsvc.records import Digest, Mark
+from auditsvc.watermark.detector import compare
 from auditsvc.watermark.gradients import (
     Logits,
     Target,
@@ -38,19 +43,61 @@ from auditsvc.watermark.gradients import (
     pulled_back,
     rows_of,
 )
-from auditsvc.watermark.watermark_keys import LANES, SCHEME, SLOTS, Payload, commitment, require_bound, subkeys_root
+from auditsvc.watermark.watermark_keys import (
+    LANES,
+    SCHEME,
+    SLOTS,
+    Payload,
+    all_subkeys,
+    commitment,
+    require_bound,
+    subkeys_root,
+)
 
 RIDGE = 1e-3
 """Times the mean of the Gram matrix's diagonal."""
 
-JUDGED = 256
+JUDGED = 1000
 """The most images, apart from the fixed ones, on which changed answers are counted."""
 
-CHANGED = 0.015
-"""The mark is made weaker until no larger share of answers changes."""
+CHANGED, AIM = 0.015, 0.001
+"""The largest share of changed answers with which a mark is made at all, and the share above which it is weakened."""
 
-STEPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1)
-"""Shares of the usual strength that are tried."""
+FOUND = 10.2
+"""The z that the mark has to have after each attack: p is 1e-12 at 7.2, and chance moves z by one."""
+
+WEAKENING, STRENGTHENING, TRIALS = 0.7, 1.3, 20
+
+GRID = 8
+"""The mark is at least this many times the step between two values that a marked weight can have."""
+
+
+def _rounded(weight: Tensor, _scale: Tensor) -> Tensor:
+    """Four bits: fifteen evenly spaced values in each output filter."""
+    step = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True).clamp(min=1e-30) / 7
+    return (weight / step).round() * step
+
+
+def _halved(weight: Tensor, _scale: Tensor) -> Tensor:
+    """The smaller half of the weights set to zero."""
+    sizes = weight[weight != 0].abs()
+    return weight * (weight.abs() > sizes.median()) if sizes.numel() else weight
+
+
+def _shaken(weight: Tensor, scale: Tensor) -> Tensor:
+    """Each weight moved by 0.3 of its filter's size, as much as an epoch of fine-tuning at a usual rate moves it."""
+    noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+    return weight + 0.3 * scale * noise
+
+
+ATTACKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "4-bit": _rounded,
+    "half-pruned": _halved,
+    "fine-tuned": _shaken,
+}
+"""What the mark is made to survive: functions of a layer's marked weights and the size of each filter."""
+
+FORMATS = ("4-bit",)
 
 
 @dataclass(frozen=True)
@@ -77,8 +124,9 @@ def embed(
 
     ``logits(images)`` runs the model and gives ``(N, C)``; ``images`` are unlabelled ``(N, C, H, W)`` in
     0..1.  Some hundreds, at most two thirds of them, are held still (see ``ROWS``); of the others at most
-    ``JUDGED`` say how many answers change.  ``strength`` is epsilon: none means 25 over the root of the
-    number of weights, within 0.01 to 0.05, made smaller until at most ``CHANGED`` of the answers change.
+    ``JUDGED`` say how many answers change.  ``strength`` is epsilon: none means as small as the module says, at most
+    25 over the root of the number of weights, within 0.01 to 0.05.  The mark's ``fidelity`` has the share of changed
+    answers, the images it was counted on, and z after each attack.
     ``watched`` defines the answers where they are more than the largest of the logits, which then may be any
     numbers that determine them.  ``queries`` is the digest of a set of queries that was prepared for this mark, to be
     committed to as well.
@@ -86,7 +134,7 @@ def embed(
 
     Raises:
         InvalidInput: fewer than three images, weights other than ``unmarked``, nothing to mark, or answers
-            that change too much even with a tenth of the usual strength.
+            that change too much even with the weakest mark.
     """
     if len(images) < 3:
         raise InvalidInput(f"marking needs at least 3 images, and some hundreds to do it well; {len(images)} given")
@@ -96,10 +144,12 @@ def embed(
         held = len(target.probe.images)
         direction, projected = _hold_still(target)
         judge = images[held : held + JUDGED]
-        steps = (strength,) if strength is not None else tuple(_usual(target.count) * step for step in STEPS)
+        finder = _Finder(target, direction, all_subkeys(seed), unmarked, payload)
+        steps = (strength,) if strength is not None else _strengths(finder, _usual(target.count))
         limit = CHANGED if strength is None else 1.0
         seen = watched or _largest(logits)
         epsilon, weights, fidelity = _fitting(model, target, direction, judge, steps, limit, seen)
+        fidelity |= {f"z {name}": z for name, z in finder.after(epsilon).items()}
     parameters: dict[str, Any] = {
         "epsilon": epsilon, "images": held, "mixtures": target.probe.mixtures.shape[1], "ridge": RIDGE, "slots": SLOTS,
         "lanes": LANES, "layers": [layer.name for layer in target.layers], "subkeys_root": subkeys_root(seed),
@@ -141,8 +191,58 @@ def _hold_still(target: Target) -> tuple[dict[str, Tensor], float]:
     return direction, left / max(target.count, 1)
 
 
+@dataclass(frozen=True)
+class _Finder:
+    """Reads the mark that ``epsilon`` would make, after attacks."""
+
+    target: Target
+    direction: dict[str, Tensor]
+    subkeys: dict[int, bytes]
+    unmarked: Digest
+    payload: Payload
+
+    def after(self, epsilon: float, names: Sequence[str] = ("", *ATTACKS)) -> dict[str, float]:
+        """z after each attack; the empty name is none."""
+        layers, scales = self.target.layers, self.target.scales
+        original = {layer.name: layer.module.weight.detach().float() for layer in layers}
+        with _moved(self.target, self.direction, epsilon):
+            marked = {layer.name: layer.module.weight.detach().float().clone() for layer in layers}
+        result = {}
+        for name in names:
+            attack = ATTACKS.get(name, lambda weight, _scale: weight)
+            suspect = {layer: attack(weight, scales[layer]) for layer, weight in marked.items()}
+            comparison = compare(suspect, original, None)
+            result[name or "unchanged"] = comparison.judge(self.subkeys, self.unmarked, self.payload).z
+        return result
+
+
+def _strengths(finder: _Finder, most: float) -> tuple[float, ...]:
+    """Strengths to try: the smallest that survives every attack, then weaker ones down to what the formats need.
+
+    An attack adds noise that does not depend on the mark, so z at one strength gives the strength that is needed;
+    it is checked, and raised until it holds.
+    """
+    seen = finder.after(most)
+    plain = seen["unchanged"]
+
+    def needed(names: Sequence[str]) -> float:
+        if plain <= FOUND:
+            return most
+        worst = max(max((plain / max(seen[name], 1e-9)) ** 2 - 1, 0.0) for name in names)
+        epsilon = most * (worst / ((plain / FOUND) ** 2 - 1)) ** 0.5
+        for _ in range(TRIALS):
+            if epsilon >= most or min(finder.after(epsilon, names).values()) >= FOUND:
+                break
+            epsilon *= STRENGTHENING
+        return min(epsilon, most)
+
+    everything, least = needed(tuple(ATTACKS)), needed(FORMATS)
+    between = [everything * WEAKENING**step for step in range(TRIALS)]
+    return (everything, *(epsilon for epsilon in between[1:] if epsilon > least), min(everything, least))
+
+
 def _usual(count: int) -> float:
-    """25 over the root of the number of weights: the mark can then be seen even without the original."""
+    """The largest strength: 25 over the root of the number of weights, which shows even without the original."""
     return float(min(max(25 / max(count, 1) ** 0.5, 0.01), 0.05))
 
 
@@ -155,13 +255,13 @@ def _fitting(
     limit: float,
     watched: Watched,
 ) -> tuple[float, dict[str, Tensor], dict[str, float]]:
-    """The largest strength under which no more than ``limit`` of the answers change, and the weights with it."""
+    """The first strength with which no more than ``AIM`` of the answers change, else the last, and its weights."""
     before, said = answers_of(target.probe.logits, judge), watched.answers(judge)
     for epsilon in steps:
         with _moved(target, direction, epsilon):
             after = answers_of(target.probe.logits, judge)
             changed = float(watched.changed(said, watched.answers(judge)).double().mean())
-            if changed <= limit:
+            if changed <= (min(AIM, limit) if epsilon > steps[-1] else limit):
                 weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
                 shift = float((after - before).square().mean().sqrt() / before.std().clamp(min=1e-12))
                 return epsilon, weights, {"changed": changed, "judged": float(len(judge)), "shift": shift}
@@ -184,8 +284,9 @@ def _moved(target: Target, direction: dict[str, Tensor], epsilon: float) -> Iter
         with torch.no_grad():
             for layer, weight in zip(target.layers, old, strict=True):
                 step = epsilon * target.scales[layer.name] * direction[layer.name]
-                marked = (weight.float() + step).to(weight.dtype)
-                layer.module.weight.copy_(torch.where((marked == 0) & (weight != 0), weight, marked))
+                grid = torch.exp2((epsilon * target.scales[layer.name] / GRID).clamp(min=1e-30).log2().floor())
+                marked = (((weight.float() + step) / grid).round() * grid).to(weight.dtype)
+                layer.module.weight.copy_(torch.where((marked == 0) | (weight == 0), weight, marked))
         yield
     finally:
         with torch.no_grad():

@@ -251,8 +251,8 @@ def main() -> None:
                 "ours": round(macs(parent) / macs(mine), 3),
                 "peer": round(macs(parent) / macs(cut), 3),
             }
-            row[f"latency_speedup_{name}"] = round(times[0].median_ms / times[1].median_ms, 2)
-            row[f"latency_speedup_peer_{name}"] = round(times[0].median_ms / times[2].median_ms, 2)
+            row[f"latency_speedup_{name}"] = round(times.ratio(0, 1).value, 2)
+            row[f"latency_speedup_peer_{name}"] = round(times.ratio(0, 2).value, 2)
             row[f"seconds_{name}"] = {"ours": round(my_seconds, 1), "peer": round(their_seconds, 1)}
             say(f"{name}: {found}, {row[f'latency_speedup_{name}']} times faster, {my_seconds:.0f} s")
         back += table_comes_back(Path(scratch))

@@ -27,6 +27,16 @@ def test_latency_stands_beside_the_parents_of_the_same_run() -> None:
         candidate=inputs.candidate.digest, parent=inputs.parent.digest, median_ms=0.5, iqr_ms=0.02,
         parent_median_ms=1.25, parent_iqr_ms=0.03, runs=100, how="ONNX Runtime, one thread", at=inputs.decision.at,
     )  # fmt: skip
-    words = facts(replace(inputs, timing=timing))["Latency"]
-    assert words.startswith("0.5 ms (interquartile range 0.02) against 1.25 ms (0.03) of the parent")
-    assert "2.50 times as fast" in words
+
+    def words(**ratio: float) -> str:
+        return facts(replace(inputs, timing=timing.model_copy(update=ratio)))["Latency"]
+
+    assert words().startswith("0.5 ms (interquartile range 0.02) against 1.25 ms (0.03) of the parent")
+    assert "no gain or loss of speed is claimed" in words() and "times as fast" not in words()
+    known = words(ratio=2.5, ratio_low=2.4, ratio_high=2.61)
+    assert "2.5 times as fast (95 % interval 2.4 to 2.61)" in known
+    for low, high in ((0.9, 1.2), (1.0, 1.2), (0.9, 1.0)):
+        open_ = words(ratio=1.05, ratio_low=low, ratio_high=high)
+        assert "no difference in speed was shown" in open_ and "times as fast" not in open_
+    assert "0.8 times as fast" in words(ratio=0.8, ratio_low=0.7, ratio_high=0.9)
+    assert b"ratio" not in timing.canonical()

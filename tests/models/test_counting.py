@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
 import pytest
 import torch
 import torch_pruning
 
+from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS, model_files
 from auditsvc.models.complexity import ShapeCounter, facts, macs
-from auditsvc.models.latency import Latency, time_in_turns
+from auditsvc.models.latency import Turns, time_in_turns
 from tests.models.families import FAMILIES, grey_images, model_of
 
 
@@ -57,9 +59,28 @@ def test_facts_are_of_the_bytes_that_are_saved() -> None:
     assert found["parameters"] - found["nonzero"] == 10 * 16 * 49 / 2
 
 
-def test_work_is_timed_in_turns() -> None:
+def test_work_is_timed_in_turns_of_alternating_order() -> None:
     order: list[str] = []
-    first, second = time_in_turns([lambda: order.append("a"), lambda: order.append("b")], 5)
-    assert order == ["a", "b"] * 8
-    assert isinstance(first, Latency) and first.runs == second.runs == 5
-    assert first.median_ms >= 0 and first.iqr_ms >= 0
+    turns = time_in_turns([lambda: order.append("a"), lambda: order.append("b")], 6)
+    assert order == ["a", "b", "b", "a"] * 5
+    assert turns[0].runs == turns[1].runs == 6
+    assert turns[0].median_ms >= 0 and turns[0].iqr_ms >= 0
+    for runs in (2, 5):
+        with pytest.raises(InvalidInput, match=f"even number of at least 4 turns, not {runs}"):
+            time_in_turns([lambda: None], runs)
+
+
+def simulated(ratio: float, seed: int, penalty: float = 0.1) -> Turns:
+    """A machine that drifts, with bursts, on which the one that runs first is slower."""
+    random = np.random.default_rng(seed)
+    machine = np.exp(np.cumsum(random.normal(0, 0.05, 60))) * np.where(random.random(60) < 0.1, 3, 1)
+    first = np.where(np.arange(60) % 2 == 0, 1 + penalty, 1.0)
+    noise = random.lognormal(0, 0.1, (2, 60))
+    return Turns(np.stack([machine * first, machine * (1 + penalty - (first - 1)) / ratio]) * noise)
+
+
+def test_the_interval_of_a_ratio_of_latencies_holds_the_true_one() -> None:
+    found = [simulated(1.2, seed).ratio(0, 1) for seed in range(200)]
+    assert np.mean([one.low <= 1.2 <= one.high for one in found]) > 0.9
+    assert np.mean([one.high - one.low for one in found]) < 0.15
+    assert all(one.low <= one.value <= one.high for one in found)

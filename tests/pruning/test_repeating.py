@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from auditsvc import pruning
 from auditsvc.models import WEIGHTS, model_files
 from auditsvc.pruning.importance import CRITERIA
 from auditsvc.records import Recipe
-from tests.models.families import model_of
-from tests.pruning.toy import Toy
+from tests.pruning.toy import Toy, taught
 
 TOY = Toy(64)
 TRAINING = {"epochs": 2, "batch": 32, "shift": 1, "flip": True}
@@ -43,8 +43,11 @@ def recipes() -> Iterator[Recipe]:
     yield Recipe(method="none", targets={}, data=data, number_format="int8")
 
 
+PARENT = functools.cache(lambda: taught(TOY))
+
+
 def fingerprint(recipe: Recipe) -> str:
-    parent = model_of("small_cnn", width=8)
+    parent = PARENT()
     return hashlib.sha256(model_files(pruning.prune(parent, recipe, TOY), parent.card)[WEIGHTS]).hexdigest()
 
 

@@ -9,8 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from auditsvc import pruning
 from auditsvc.datasets import Batch, Slices
-from auditsvc.records import DatasetRef, digest_of
+from auditsvc.models import Model, assemble
+from auditsvc.records import DatasetRef, Recipe, digest_of
+from tests.models.families import model_of
 
 
 class Toy:
@@ -53,3 +56,12 @@ class Toy:
 
     def thumbnail(self, index: int) -> bytes:
         return b""
+
+
+def taught(data: Toy, start: Model | None = None, epochs: int = 4) -> Model:
+    """A network, else a small one with normalisation, that has learned these images, so that recovery has an aim."""
+    start = start or model_of("small_cnn", width=8)
+    spec = {"fine-tune": {"epochs": epochs, "batch": 32}}
+    return assemble(
+        pruning.prune(start, Recipe(method="none", targets={}, data=data.ref.digest, recovery=spec), data), start.card
+    )

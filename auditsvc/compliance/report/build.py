@@ -192,7 +192,7 @@ def _costs(inputs: ReportInputs) -> dict[str, Any]:
         said["Latency"] = (
             f"{timing.median_ms:.3g} ms (interquartile range {timing.iqr_ms:.2g}) against "
             f"{timing.parent_median_ms:.3g} ms ({timing.parent_iqr_ms:.2g}) of the parent, measured alternately in "
-            f"{timing.runs} rounds: {timing.times_faster:.2f} times as fast; {timing.how}"
+            f"{timing.runs} rounds: {timing.speed}; {timing.how}"
         )
     zeros = card.get("parameters", 0.0) - card.get("nonzero", card.get("parameters", 0.0))
     if zeros > 0:
