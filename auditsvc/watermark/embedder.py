@@ -20,6 +20,7 @@ spectrum marking, I. Cox et al. (1997), doi:10.1109/83.650120, as used on weight
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,8 +210,9 @@ class _Finder:
             marked = {layer.name: layer.module.weight.detach().float().clone() for layer in layers}
         result = {}
         for name in names:
-            attack = ATTACKS.get(name, lambda weight, _scale: weight)
-            suspect = {layer: attack(weight, scales[layer]) for layer, weight in marked.items()}
+            suspect = {
+                layer: ATTACKS[name](weight, scales[layer]) if name else weight for layer, weight in marked.items()
+            }
             comparison = compare(suspect, original, None)
             result[name or "unchanged"] = comparison.judge(self.subkeys, self.unmarked, self.payload).z
         return result
@@ -229,7 +231,7 @@ def _strengths(finder: _Finder, most: float) -> tuple[float, ...]:
         if plain <= FOUND:
             return most
         worst = max(max((plain / max(seen[name], 1e-9)) ** 2 - 1, 0.0) for name in names)
-        epsilon = most * (worst / ((plain / FOUND) ** 2 - 1)) ** 0.5
+        epsilon = most * math.sqrt(worst / ((plain / FOUND) ** 2 - 1))
         for _ in range(TRIALS):
             if epsilon >= most or min(finder.after(epsilon, names).values()) >= FOUND:
                 break

@@ -58,10 +58,10 @@ class Toy:
         return b""
 
 
-def taught(data: Toy, start: Model | None = None, epochs: int = 4) -> Model:
+def taught(data: Toy, start: Model | None = None, epochs: int = 4, rate: float = 0.01) -> Model:
     """A network, else a small one with normalisation, that has learned these images, so that recovery has an aim."""
     start = start or model_of("small_cnn", width=8)
-    spec = {"fine-tune": {"epochs": epochs, "batch": 32}}
+    spec = {"fine-tune": {"epochs": epochs, "batch": 32, "rate": rate}}
     return assemble(
         pruning.prune(start, Recipe(method="none", targets={}, data=data.ref.digest, recovery=spec), data), start.card
     )
