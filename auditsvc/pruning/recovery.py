@@ -40,8 +40,8 @@ from auditsvc.tasks import task_named
 
 RECALIBRATION_BATCH = 64
 
-HELD_BACK, MOST_HELD_BACK = 0.1, 1000
-"""The share of the images on which training is judged, and the largest number."""
+HELD_BACK, FEWEST_HELD_BACK, MOST_HELD_BACK = 0.1, 16, 1000
+"""The share of the images on which training is judged, the fewest (at most a quarter), and the most."""
 
 WARM_UP = 0.1
 """The share of the steps over which the rate rises."""
@@ -162,7 +162,7 @@ def _held_back(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     groups = np.arange(images) if clusters is None or len(np.unique(clusters)) < 2 else np.asarray(clusters)
     names, counts = np.unique(groups, return_counts=True)
     order = np.random.default_rng(0).permutation(len(names))
-    wanted = min(max(1, round(HELD_BACK * images)), MOST_HELD_BACK)
+    wanted = min(max(round(HELD_BACK * images), min(FEWEST_HELD_BACK, images // 4), 1), MOST_HELD_BACK)
     taken = min(int(np.searchsorted(np.cumsum(counts[order]), wanted)) + 1, len(names) - 1)
     judged = np.isin(groups, names[order[:taken]])
     return np.flatnonzero(judged), np.flatnonzero(~judged)

@@ -35,7 +35,7 @@ def test_an_int8_candidate_with_recovery_is_marked_timed_and_comes_with_its_onnx
         method="structured-l1",
         targets={"macs": 1.5, "round_to": 1},
         data=calibration.ref.digest,
-        recovery={"batch-norm": {"images": 20}, "distillation": {"epochs": 1, "batch": 10}},
+        recovery={"batch-norm": {"images": 20}, "fine-tune": {"epochs": 6, "batch": 10, "rate": 0.05}},
         number_format="int8",
     )
     with pytest.raises(InvalidInput, match="needs the data set"):
