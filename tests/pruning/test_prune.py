@@ -117,7 +117,7 @@ def test_recovery_brings_the_answers_back_to_the_parents() -> None:
     """The parent is trained first, so that its answers are worth having."""
     parent = taught(TOY, epochs=6)
     cut = Recipe(method="structured-random", targets={"macs": 6, "round_to": 1}, data=TOY.ref.digest)
-    recoveries = ({}, {"batch-norm": {"images": 128}}, {"distillation": {"epochs": 6, "batch": 32, "share": 1.0}})
+    recoveries = ({}, {"batch-norm": {"images": 128}}, {"distillation": {"epochs": 12, "batch": 32, "share": 1.0}})
     wanted = parent(TOY.images).softmax(1)
     plain, renormed, distilled = (
         float((assemble(pruning.prune(parent, recipe, TOY), parent.card)(TOY.images).softmax(1) - wanted).abs().mean())
