@@ -8,6 +8,7 @@ the registry and the data sets.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import threading
@@ -119,7 +120,15 @@ def open_context(
     )
     if create:
         _check(ctx)
-    return ctx
+    return _with_operator_terms(ctx, scoped.terms_file, create=create) if scoped.terms_file else ctx
+
+
+def _with_operator_terms(ctx: Context, path: Path, *, create: bool) -> Context:
+    from auditsvc.services.operator_terms import apply_operator_terms, read_operator_terms
+
+    if create:
+        apply_operator_terms(ctx, path)
+    return dataclasses.replace(ctx, operator_models=frozenset(read_operator_terms(path)))
 
 
 def _check(ctx: Context) -> None:

@@ -70,16 +70,17 @@ def decide(
 ) -> Decision:
     """Judge one candidate by every rule of the policy.  The order of evidence and waivers changes nothing.
 
-    The decision is binding if policy, data and parent are those of the ``terms``; else it is a trial.  Evidence that is
-    not eligible (``records.eligibility``) is left out, and the rules that needed it state the reason.  Rules that
-    compare with the ``incumbent`` are not judged while nothing is released.
+    The decision is binding if policy, data and parent are those of the ``terms``; else it is a trial, in which their
+    required slices are judged too.  Evidence that is not eligible (``records.eligibility``) is left out, and the rules
+    that needed it state the reason.  Rules that compare with the ``incumbent`` are not judged while nothing is
+    released.
     """
     evidence = tuple(evidence)
     data = _audited_data(one for one in evidence if one.key.candidate == candidate.digest)
     trial = terms.objections(candidate, policy.digest, (one.digest for one in data)) if terms else ()
     binding = None if trial else terms
     rules = tuple(binding.adapted(rule, candidate) for rule in policy.rules) if binding else policy.rules
-    required = (binding.slices if binding else None) or {}
+    required = (terms.slices if terms else None) or {}
     eligible = eligible_evidence(policy, candidate, evidence, at, holdout_uses)
     if exhausted := holdout_exhausted(policy, holdout_uses):
         eligible = dict.fromkeys(eligible, exhausted)

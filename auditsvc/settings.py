@@ -33,7 +33,7 @@ _CLIENT_VARIABLES = ("AUDITSVC_URL", "AUDITSVC_TOKEN")
 _KUBERNETES = re.compile(r"AUDITSVC_(SERVICE|PORT)_")
 """Variables that Kubernetes sets in every pod next to a Service called ``auditsvc``."""
 
-_PER_PROJECT = ("ledger_url", "mlflow_uri", "jobs_url", "blobs_url", "checkpoint_file", "data_dir")
+_PER_PROJECT = ("ledger_url", "mlflow_uri", "jobs_url", "blobs_url", "checkpoint_file", "data_dir", "terms_file")
 
 
 def _split(value: object) -> object:
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     data_dir: Path | None = Field(None, description="The folder of the data sets, each in a folder of its own.")
     checkpoint_file: Path | None = Field(
         None, description="The log's last signed checkpoint; best on another disk than the ledger."
+    )
+    terms_file: Path | None = Field(
+        None, description="The operator's terms, a YAML file of models; they bind without two people."
     )
     projects: Annotated[tuple[_ProjectName, ...], NoDecode, BeforeValidator(_split)] = Field(
         (), description="Further projects, comma-separated; each has a store of its own and sees no other."

@@ -473,6 +473,8 @@ class Context:
     references: References | None = None
     """Object storage that models may be fetched from by their address, if any is allowed."""
     compute: Compute = Compute()
+    operator_models: frozenset[str] = frozenset()
+    """The models whose terms the operator's settings set, so that people can't."""
     public_url: str = ""
     """The service's address, if one is set: statements name policies under it."""
 

@@ -10,7 +10,7 @@ Without terms, whoever runs an audit also chooses the policy and the data, and s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -88,6 +88,20 @@ class ReleaseTerms(TermsFields, Record):
 
     proposal: Digest
     confirmed_by: Name
+    operator: Literal[True] | None = None
+    """True: the operator's settings set these terms, without two people; ``proposal`` is the digest of their file."""
+
+    @property
+    def set_by(self) -> str:
+        """Who set them, in words."""
+        if self.operator:
+            return "set by the operator's settings, without two people"
+        return f"proposed by {self.proposed_by}, confirmed by {self.confirmed_by}"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The terms in words, one line for each."""
+        return (*super().lines, f"  people: {self.set_by}")
 
     @model_validator(mode="after")
     def _two_people(self) -> Self:

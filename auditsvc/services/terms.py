@@ -6,7 +6,8 @@ bind.  Only a decision under them that no newer one supersedes can be approved o
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -66,37 +67,53 @@ def propose_terms(ctx: Context, model: str, policy: Policy, draft: TermsDraft, p
         NotFound: the model or one of the parents isn't registered.
         InvalidInput: a required slice that no blocking rule judges, fewer approvals than the policy asks for, a data
             set that the policy excludes, or a parent of another model.
-        Conflict: the ledger holds another policy under this name and version.
+        Conflict: the ledger holds another policy under this name and version, or the operator sets the terms.
     """
     if not ctx.ledger.find(Parent, model):
         raise NotFound(f"the model {model} is not registered; register its parent first")
-    faults = [*_policy_faults(policy, draft)]
-    faults += [
+    _require_people(ctx, model)
+    wrong = [
         f"the parent {one} is of {found.model}, not of {model}"
         for one in draft.parents
         if (found := ctx.ledger.get(Parent, one)).model != model
     ]
-    if faults:
-        raise InvalidInput(f"these terms of {model} can't be used", faults)
+    fields = terms_fields(ctx, model, policy, draft, wrong)
     try:
-        made = TermsProposal(
-            model=model,
-            policy=policy.digest,
-            policy_name=f"{policy.policy}-{policy.version}",
-            datasets=tuple(dict.fromkeys(draft.datasets)),
-            slices=draft.slices or None,
-            approvals=draft.approvals or policy.approvals,
-            roles=policy.roles if draft.roles is None else draft.roles,
-            parents=draft.parents or None,
-            unmarked=draft.unmarked or None,
-            reason=draft.reason,
-            proposed_by=person,
-            at=ctx.clock.now(),
-        )
+        made = TermsProposal(**fields, proposed_by=person)
     except ValidationError as error:
         raise InvalidInput(f"these terms of {model} can't be used", faults_of(error)) from error
     ctx.ledger.append(policy, made, actor=person)
     return made
+
+
+def _require_people(ctx: Context, model: str) -> None:
+    if model in ctx.operator_models:
+        raise Conflict(f"the operator's settings set the terms of {model} (AUDITSVC_TERMS_FILE); people can't")
+
+
+def terms_fields(
+    ctx: Context, model: str, policy: Policy, draft: TermsDraft, wrong: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The fields of terms from a draft and its policy; ``wrong`` is what was found wrong before.
+
+    Raises:
+        InvalidInput: what doesn't fit the policy, with every fault.
+    """
+    if faults := [*_policy_faults(policy, draft), *wrong]:
+        raise InvalidInput(f"these terms of {model} can't be used", faults)
+    return {
+        "model": model,
+        "policy": policy.digest,
+        "policy_name": f"{policy.policy}-{policy.version}",
+        "datasets": tuple(dict.fromkeys(draft.datasets)),
+        "slices": draft.slices or None,
+        "approvals": draft.approvals or policy.approvals,
+        "roles": policy.roles if draft.roles is None else draft.roles,
+        "parents": draft.parents or None,
+        "unmarked": draft.unmarked or None,
+        "reason": draft.reason,
+        "at": ctx.clock.now(),
+    }
 
 
 def _policy_faults(policy: Policy, draft: TermsDraft) -> list[str]:
@@ -118,8 +135,9 @@ def confirm_terms(ctx: Context, proposal: TermsProposal, person: str) -> Release
     """Confirm proposed terms: from now on they bind the model.  Confirming again returns the same terms.
 
     Raises:
-        Conflict: the person proposed them, or a newer proposal or newer terms replaced them.
+        Conflict: the person proposed them, a newer proposal or newer terms replaced them, or the operator sets them.
     """
+    _require_people(ctx, proposal.model)
     known = binding_terms(ctx.ledger, proposal.model)
     if known and known.proposal == proposal.digest:
         return known

@@ -94,7 +94,9 @@ def superseded_approval(inside: Inside) -> bool:
         with later(2):
             if inside.audit(BAD, inside.policy("rules.yaml")).code != 1:
                 raise RuntimeError("the audit without waivers did not reject")
-            code = http.post(f"/v1/decisions/{digest}/release").status_code
+            made = http.post("/v1/tokens", json={"name": "aud", "role": "auditor"}).json()
+            auditor = {"authorization": f"Bearer {made['token']}"}
+            code = http.post(f"/v1/decisions/{digest}/release", headers=auditor).status_code
             return code == 409 and inside.run("release", MODEL, BAD).code != 0 and inside.gate(BAD) != 0
 
 
@@ -118,7 +120,7 @@ def copies_fill_the_data(inside: Inside) -> bool:
     """Too few images are listed fifteen times."""
     rules, pictures = inside.policy("each.yaml", policy="each", rules=MARGIN), bursts(24, 1)
     noise = np.random.default_rng(0)
-    for title, spread, times in (("few", 0, 1), ("exact", 0, 15), ("nearly", 6, 15)):
+    for title, spread, times in (("few", 0, 1), ("exact", 0, 15), ("nearly", 1, 15)):
         many = {f"{copy:02}{number:03}.png": (image + noise.normal(0, spread, image.shape)).clip(0, 255)
                 for copy in range(times) for number, image in enumerate(pictures)}  # fmt: skip
         if inside.audit(GOOD, rules, photographs(inside.folder / title, many)).code != 3:

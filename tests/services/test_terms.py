@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 
 import pytest
@@ -18,6 +19,7 @@ from auditsvc.services.audit import audit_candidate, obstacles
 from auditsvc.services.decisions import approve, judge, report_folder
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
+from auditsvc.services.operator_terms import apply_operator_terms
 from auditsvc.services.policies import resolve_policy
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.terms import (
@@ -276,3 +278,33 @@ def test_one_name_and_version_of_a_policy_is_one_policy(line):
     with pytest.raises(Conflict, match="version 1"):
         ctx.ledger.append(policy(seed=99), actor="test")
     assert not list(ctx.ledger.all(Decision))
+
+
+def test_terms_of_the_operators_file_bind_without_two_people_and_people_can_not_replace_them(line, tmp_path):
+    ctx, _, _, dataset = line
+    rules, path = policy(), tmp_path / "terms.yaml"
+    ctx.ledger.append(rules, actor="test")
+    path.write_text(f"{MODEL}: {{policy: '{rules.digest}', datasets: ['{dataset.ref.digest}'], reason: the board}}\n")
+    for _ in range(2):  # the second time nothing is new
+        apply_operator_terms(ctx, path)
+    (terms,) = ctx.ledger.find(ReleaseTerms, MODEL)
+    assert binding_terms(ctx.ledger, MODEL) == terms and terms.operator
+    assert "without two people" in terms.set_by and terms.lines[-1].endswith(terms.set_by)
+    decision = audited(line, rules)
+    assert decision.terms == terms.digest and let_out(line, decision).decision == decision.digest
+    draft = TermsDraft(datasets=(dataset.ref.digest,), reason="of people")
+    with pytest.raises(Conflict, match="the operator's settings set the terms"):
+        propose_terms(dataclasses.replace(ctx, operator_models=frozenset({MODEL})), MODEL, rules, draft, "ann")
+    for faulty, words in (("[1]", "name no models"), (f"{MODEL}: {{policy: standard, dataset: x}}", "dataset")):
+        path.write_text(faulty)
+        with pytest.raises(InvalidInput, match=words):
+            apply_operator_terms(ctx, path)
+
+
+def test_slices_that_the_terms_require_are_judged_in_trials_too(line):
+    ctx, _, _, dataset = line
+    bind(ctx, policy(), dataset, slices={"camera=a": 50})
+    found = audited(line, policy(version=2))
+    assert found.trial and found.outcome == "inconclusive"
+    (missing,) = [one for one in found.findings if one.slice == "camera=a"]
+    assert "40 images; the terms require 50 of this slice" in missing.outcome.reason

@@ -123,7 +123,7 @@ class ReportInputs:
         terms, data = self.terms, self.decision.data or ()
         bound = []
         if terms:
-            bound.append(f"Binding under the terms {terms.digest}, set by {terms.proposed_by} and {terms.confirmed_by}")
+            bound.append(f"Binding under the terms {terms.digest}, {terms.set_by}")
         bound += ["A trial: no terms bind this decision, so it can't be approved or released"] * self.trial
         bound += [f"Judged on {one.name}: {one.images} images ({one.digest})" for one in data]
         bound += [f"Earlier decision on this candidate, {one.at:%Y-%m-%d}: {one.words}" for one in self.earlier]

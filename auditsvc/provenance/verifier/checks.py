@@ -258,7 +258,7 @@ def check_statements(found: VerificationContext, summary: Summary) -> None:
     elif decision:
         with step("terms") as seen:
             terms = check_terms(summary, decision, contents)
-            seen.detail = f"{terms.digest}, proposed by {terms.proposed_by}, confirmed by {terms.confirmed_by}"
+            seen.detail = f"{terms.digest}, {terms.set_by}"
 
 
 def check_data(found: VerificationContext, contents: Mapping[str, bytes]) -> None:
