@@ -48,12 +48,15 @@ def worker(
     What a worker was at when it was killed is taken over by the others, or by itself when it is started again.  With
     AUDITSVC_DEVICE=cuda it takes the audits that ask for a GPU; start one for each, with CUDA_VISIBLE_DEVICES.
     """
+    import os
     import sys
 
     from auditsvc.adapters.jobs.parent_process import end_with_parent
 
     if parent:
         end_with_parent()
+        if os.getppid() != parent:  # it ended before the kernel was asked
+            return
     from auditsvc.bootstrap import open_worker
 
     settings = settings_for(store)
