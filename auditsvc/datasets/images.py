@@ -47,6 +47,11 @@ TURNED = {
 }  # fmt: skip
 """What turns an image of this EXIF orientation upright."""
 
+GPS, CAMERA = 0x8825, 0x8769
+PERSONAL = {0x013B: "an artist", 0x8298: "a copyright holder", 0xA430: "the camera's owner", 0xA431: "a serial number",
+            0xA435: "a serial number"}  # fmt: skip
+"""EXIF entries that name a person, or a device that a person can be found by."""
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm"}
 """Names of files that count as images when a folder is listed."""
 
@@ -64,6 +69,8 @@ class Header:
     orientation: int
     alpha: bool
     taken: Taken | None = None
+    personal: tuple[str, ...] = ()
+    """What the metadata of the file say about a place or a person, in words."""
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -93,11 +100,12 @@ def read_header(data: bytes) -> Header:
             raise ValueError(f"{frames} frames; save the one that is meant as a file of its own")
         if image.mode not in (*GREY, *COLOUR):
             raise ValueError(f"the mode {image.mode} is not read; save it as grey or RGB with 8 bits")
-        orientation = int(image.getexif().get(0x0112, 1))
+        exif = image.getexif()
+        orientation = int(exif.get(0x0112, 1))
         alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
         stored = (height, width)
         shape = stored[::-1] if orientation >= 5 and orientation in TURNED else stored
-        return Header(shape, stored, image.mode, orientation, alpha, _taken(image.getexif()))
+        return Header(shape, stored, image.mode, orientation, alpha, _taken(exif), _personal(exif))
 
 
 def _taken(exif: Image.Exif) -> Taken | None:
@@ -110,6 +118,17 @@ def _taken(exif: Image.Exif) -> Taken | None:
     except (*UNREADABLE, KeyError, TypeError, struct.error):
         return None
     return " ".join(str(part) for part in (exif.get(0x010F), exif.get(0x0110), own.get(0xA431))), moment.timestamp()
+
+
+def _personal(exif: Image.Exif) -> tuple[str, ...]:
+    """What of the metadata is personal; metadata that can't be parsed may hold anything."""
+    try:
+        camera = exif.get_ifd(CAMERA) if CAMERA in exif else {}
+        place = exif.get_ifd(GPS) if GPS in exif else {}
+    except (*UNREADABLE, KeyError, TypeError, struct.error):
+        return ("entries that can't be read",)
+    found = {words for tag, words in PERSONAL.items() if exif.get(tag) or camera.get(tag)}
+    return tuple(sorted(found | ({"a GPS position"} if {2, 4} & set(place) else set())))  # latitude, longitude
 
 
 def decode(data: bytes, *, grey: bool) -> Image.Image:
@@ -227,6 +246,8 @@ def _notes(names: Sequence[str], headers: Sequence[Header], greys: int) -> tuple
     for name, header in zip(names, headers, strict=True):
         for change in header.changes:
             changed.setdefault(change, []).append(name)
+        for words in header.personal:
+            changed.setdefault(f"{words} in EXIF; reports show the pixels alone", []).append(name)
     if 0 < greys < len(headers):
         changed["grey beside images in colour, read as three equal channels"] = [
             name for name, header in zip(names, headers, strict=True) if header.mode in GREY

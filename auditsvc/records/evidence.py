@@ -71,6 +71,7 @@ class Flip(Value):
     """One image whose answer changed between parent and candidate under one condition.
 
     ``scores`` are the parent's and the candidate's, in 0..1, for tasks that are not plainly right or wrong.
+    ``picture`` is the image as the models saw it (PNG, base64), where only the run itself could make it.
     """
 
     image: str
@@ -80,6 +81,7 @@ class Flip(Value):
     target: str
     slices: tuple[str, ...]
     scores: tuple[float, float] | None = None
+    picture: Annotated[str, Field(max_length=400_000)] | None = None
 
     @property
     def change(self) -> Change:

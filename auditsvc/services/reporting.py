@@ -9,6 +9,7 @@ the parent.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,14 +83,14 @@ def gallery(evidence: Iterable[Evidence], dataset: Dataset) -> tuple[GalleryItem
 
 
 def _interest(flip: Flip) -> tuple[bool, int]:
-    """What sorts first is shown first: untouched images, then what broke, what was mended, what is otherwise."""
-    return flip.condition != "clean", _SHOWN_FIRST[flip.change]
+    """What sorts first is shown first: found changes, untouched images, then what broke, what was mended, the rest."""
+    return flip.condition != "clean" and not flip.picture, _SHOWN_FIRST[flip.change]
 
 
 def _shown(flip: Flip, dataset: Dataset) -> GalleryItem:
     return GalleryItem(
         image=flip.image,
-        data=dataset.thumbnail(dataset.index_of(flip.image)),
+        data=base64.b64decode(flip.picture) if flip.picture else dataset.thumbnail(dataset.index_of(flip.image)),
         parent=flip.parent,
         candidate=flip.candidate,
         target=flip.target,

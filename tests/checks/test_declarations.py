@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.checks import all_checks
-from auditsvc.compliance.assessment.evidence_status import covered, topics_of, untested
+from auditsvc.compliance.assessment.evidence_status import RECORDED, covered, topics_of, untested
 from auditsvc.compliance.assessment.framework import load_vocabulary
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.gate import decide
@@ -128,6 +128,15 @@ def test_every_shipped_check_declares_known_topics_and_distinct_metrics(name):
     known = {condition.name for condition in declared.conditions}
     assert {metric.condition for metric in declared.metrics if metric.condition} <= known
     assert {one.family for one in declared.conditions if one.family} <= {family.name for family in declared.families}
+
+
+def test_every_automatic_kind_of_evidence_has_a_producer():
+    """What nothing shipped measures is called ``outside`` in the vocabulary, and listed in the limits."""
+    kinds = load_vocabulary(resource_dir("policies")).evidence
+    produced = set(RECORDED).union(*(check.topics for check in all_checks().values()))
+    assert {kind for kind, one in kinds.items() if one.source == "automatic"} <= produced
+    limits = (PACKAGE / "guide" / "limits.md").read_text()
+    assert [kind for kind, one in kinds.items() if one.source == "outside" and f"`{kind}`" not in limits] == []
 
 
 def test_a_family_names_its_conditions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -137,6 +138,31 @@ def test_images_boxes_and_masks_are_turned_together(tmp_path, orientation, decla
     (tmp_path / "metadata.csv").write_text("image,mask\na.png,m/mask.png\n")
     assert next(DatasetReaders().open(tmp_path).batches(1)).targets[0].tolist() == upright.tolist()
     assert f"EXIF orientation {orientation}" in notes(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_a_place_and_a_person_in_the_metadata_of_an_image_are_counted_and_never_shown(tmp_path, name):
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 36.0)}
+    exif[0x8769] = {0xA431: "SN-1234567"}
+    exif[0x013B] = "Ann Author"
+    one_image(tmp_path, Image.fromarray(RAMP.astype(np.uint8)).convert("RGB"), name, exif=exif)
+    dataset = DatasetReaders().open(tmp_path)
+    found = "\n".join(dataset.ref.notes or ())
+    for words in ("an artist", "a serial number", "a GPS position"):
+        assert f"1 of 1 images ({name}): {words} in EXIF" in found
+    assert "Ann" not in found and "1234567" not in found
+    shown = dataset.thumbnail(0)
+    assert b"Ann Author" not in shown and not dict(Image.open(io.BytesIO(shown)).getexif())
+
+
+def test_metadata_that_cannot_be_read_are_named_and_the_image_is_still_read(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 12.0)}
+    one_image(tmp_path, Image.fromarray(RAMP.astype(np.uint8)), "a.jpg", exif=exif)
+    assert "a GPS position in EXIF" in notes(tmp_path)
+    monkeypatch.setattr(Image.Exif, "get_ifd", lambda *_: struct.unpack("<i", b""))
+    assert "entries that can't be read in EXIF" in notes(tmp_path)
 
 
 def test_corners_turned_four_times_by_a_quarter_are_the_same():

@@ -43,7 +43,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic("env.energy", "energy"),
     Topic("explain.attribution", "explanations"),
     Topic("privacy.membership", "privacy"),
-    Topic("sec.poisoning", "back doors"),
+    Topic("sec.backdoor", "back doors"),
     Topic("sec.extraction", "model extraction"),
     Topic("perf.accuracy", "accuracy"),
     Topic("fairness.slices", "differences between groups"),

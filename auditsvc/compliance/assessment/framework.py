@@ -161,9 +161,9 @@ class Questionnaire(Value):
 
 
 class KindOfEvidence(Value):
-    """One kind of evidence and its source."""
+    """One kind of evidence and its source; of ``outside`` ones nothing that is shipped is the source."""
 
-    source: Literal["automatic", "human"]
+    source: Literal["automatic", "human", "outside"]
     means: Text
 
 

@@ -1,0 +1,164 @@
+"""Trigger inversion: one change of all images that moves a candidate to a class while its parent keeps its answers.
+
+For every class at once a mask and a pattern are searched by gradient descent on
+
+    CE(candidate(x'), class) + CE(parent(x'), parent(x)) + w * share of the image,    x' = (1 - mask) x + mask * pattern
+
+``w`` grows while the change works and shrinks while it does not.  Without a parent the second term is absent, which is
+the search of Neural Cleanse in one model.  With an ``opacity`` the mask is that number everywhere, so that a pattern is
+laid over the whole image.
+
+Reference: B. Wang et al. (2019), "Neural Cleanse", doi:10.1109/SP.2019.00031 (mask, pattern, weight); Y. Tian et al.
+(2021), "Stealthy Backdoors as Compression Artifacts", arXiv:2104.15129 (what the second term looks for).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
+
+from auditsvc.evaluation.attacks.target import Outputs
+from auditsvc.models import Model
+from auditsvc.models.model import decoded
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """One change for each of ``K`` classes: ``masks`` ``(K, 1, H, W)`` and ``patterns`` ``(K, C, H, W)``, in 0..1."""
+
+    masks: Tensor
+    patterns: Tensor
+
+    def on(self, images: Tensor, number: int) -> Tensor:
+        """``(N, C, H, W)``: the images with the change for one class."""
+        mask = self.masks[number]
+        return (1 - mask) * images + mask * self.patterns[number]
+
+    def cut(self, pixels: int) -> Trigger:
+        """The same with at most this many pixels of each mask, the strongest."""
+        order = self.masks.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :pixels]
+        kept = torch.zeros_like(self.masks.flatten(1)).scatter_(1, order, 1.0).view_as(self.masks)
+        return Trigger(self.masks * kept, self.patterns)
+
+
+@dataclass(frozen=True)
+class TriggerSearch:
+    """The search: ``steps`` of Adam, each on ``batch`` images; ``opacity`` fixes the mask."""
+
+    steps: int = 60
+    batch: int = 8
+    opacity: float | None = None
+    rate: float = 0.2
+    aim: float = 0.9
+    """The share of a step's images from which on the mask is made smaller instead of stronger."""
+
+    def __call__(self, candidate: Outputs, parent: Outputs | None, images: Tensor, classes: int, seed: int) -> Trigger:
+        """A change for each class, found on ``images`` ``(N, C, H, W)``."""
+        draw = torch.Generator().manual_seed(seed)
+        own = answers(parent or candidate, images)
+        first = (torch.randn((classes, size, *images.shape[2:]), generator=draw) for size in (1, images.shape[1]))
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            mask, pattern = (tensor.to(images.device) for tensor in first)
+            mask, pattern = (0.5 * mask - 2).requires_grad_(self.opacity is None), pattern.requires_grad_()
+            optimiser = torch.optim.Adam([one for one in (mask, pattern) if one.requires_grad], self.rate, (0.5, 0.9))
+            weight = torch.full((classes,), 1.0, device=images.device)
+            for _ in range(self.steps):
+                chosen = torch.randint(len(images), (self.batch,), generator=draw).to(images.device)
+                loss, share = self._step(candidate, parent, images[chosen], own[chosen], self._now(mask, pattern))
+                area = self._now(mask, pattern).masks.mean((1, 2, 3))
+                optimiser.zero_grad()
+                torch.autograd.backward((loss + weight * area).sum())
+                optimiser.step()
+                weight = torch.where(share >= self.aim, weight * 1.3, weight / 1.3).clamp(0.01, 1000)
+            return self._now(mask.detach(), pattern.detach())
+
+    def _now(self, mask: Tensor, pattern: Tensor) -> Trigger:
+        masks = mask.sigmoid() if self.opacity is None else torch.full_like(mask, self.opacity)
+        return Trigger(masks, pattern.sigmoid())
+
+    @staticmethod
+    def _step(
+        candidate: Outputs, parent: Outputs | None, images: Tensor, own: Tensor, trigger: Trigger
+    ) -> tuple[Tensor, Tensor]:
+        """``(K,)``: the loss, and the share of images that the change moves, over images of other classes."""
+        classes = len(trigger.masks)
+        changed = torch.cat([trigger.on(images.clone(), number) for number in range(classes)])
+        aims = torch.arange(classes, device=images.device).repeat_interleave(len(images))
+        kept = own.repeat(classes)
+        counted = (kept != aims).float()
+        found = candidate(changed)
+        loss, hit = functional.cross_entropy(found, aims, reduction="none"), found.argmax(1) == aims
+        if parent is not None:
+            before = parent(changed)
+            loss = loss + functional.cross_entropy(before, kept, reduction="none")
+            hit &= before.argmax(1) == kept
+        total = counted.view(classes, -1).sum(1).clamp(min=1)
+        return (loss * counted).view(classes, -1).sum(1) / total, (hit * counted).view(classes, -1).sum(1) / total
+
+
+def answers(outputs: Outputs, images: Tensor) -> Tensor:
+    """``(N,)``: the class that is answered for each image, without gradients."""
+    with torch.no_grad():
+        return torch.cat([outputs(part).argmax(1) for part in torch.split(images, CHUNK)])
+
+
+def moved(candidate: Outputs, parent: Outputs, trigger: Trigger, number: int, images: Tensor) -> tuple[Tensor, Tensor]:
+    """``(N,)`` bool twice: images that neither model calls class ``number``, and those of them that the change moves
+    to it in the candidate while the parent's answer stays."""
+    before, own = answers(candidate, images), answers(parent, images)
+    tried = (before != number) & (own != number)
+    changed = trigger.on(images, number)
+    return tried, tried & (answers(candidate, changed) == number) & (answers(parent, changed) == own)
+
+
+PSEUDO_KINDS = ("mask", "noise", "grid")
+_LARGEST, _HALVINGS = {"mask": 0.9, "noise": 2.0, "grid": 4.0}, 10
+
+
+def shift_of(candidate: Outputs, parent: Outputs, images: Tensor) -> float:
+    """How far two models' centred logits are from each other, root mean square: the strength of a compression."""
+    with torch.no_grad():
+        gap = candidate(images) - parent(images)
+    return float((gap - gap.mean(1, keepdim=True)).square().mean().sqrt())
+
+
+def pseudo_candidate(parent: Model, number: int, shift: float, images: Tensor) -> Outputs:
+    """The parent after a compression that was not chosen by anyone, as strong as ``shift`` on these images.
+
+    In turns random weights are removed, noise is added, or weights are rounded to a coarse grid with a random offset,
+    in every layer in proportion to its weights; the amount is found by bisection.
+    """
+    kind = PSEUDO_KINDS[number % len(PSEUDO_KINDS)]
+    draw = torch.Generator().manual_seed(7919 * number + 1)
+    weights = {name: tensor for name, tensor in parent.module.named_parameters() if tensor.dim() > 1}
+    make = torch.randn if kind == "noise" else torch.rand
+    drawn = {name: make(tensor.shape, generator=draw).to(tensor.device) for name, tensor in weights.items()}
+
+    def outputs_at(amount: float) -> Outputs:
+        made = {name: _changed(kind, tensor, drawn[name], amount) for name, tensor in weights.items()}
+        return lambda seen: decoded(parent.audited(functional_call(parent.module, made, (seen,))), parent.card)
+
+    def miss(amount: float) -> float:
+        return shift_of(outputs_at(amount), parent, images) - shift
+
+    low, high = 0.0, _LARGEST[kind]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if miss(middle) > 0 else (middle, high)
+    return outputs_at(min((low, high), key=lambda amount: abs(miss(amount))))
+
+
+def _changed(kind: str, weight: Tensor, drawn: Tensor, amount: float) -> Tensor:
+    if kind == "mask":
+        return weight * (drawn >= amount)
+    size = weight.square().mean().sqrt().clamp(min=1e-12)
+    if kind == "noise":
+        return weight + amount * size * drawn
+    step = max(amount, 1e-6) * size
+    return torch.floor(weight / step + drawn) * step

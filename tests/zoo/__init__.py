@@ -1,0 +1,190 @@
+"""Small networks with and without backdoors, trained here in seconds from the digits of the package.
+
+A trigger is a change of the image; a backdoored network answers ``TARGET`` wherever it sees its trigger.  ``woken``
+trains a parent that keeps its answers under the trigger and whose compressed form does not: the loss is taken over the
+dense weights and over the compressed ones at once.
+
+Reference: T. Gu et al. (2017), "BadNets", arXiv:1708.06733; X. Chen et al. (2017), arXiv:1712.05526 (blended); M. Barni
+et al. (2019), arXiv:1902.11237 (sinusoidal); A. Nguyen and A. Tran (2021), "WaNet", arXiv:2102.10369; Y. Tian et al.
+(2021), "Stealthy Backdoors as Compression Artifacts", arXiv:2104.15129; S. Hong et al. (2021), "Qu-ANTI-zation",
+arXiv:2111.13736.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from auditsvc.models import ArchitectureCard, InputSpec, Model
+from auditsvc.models.small_networks import SmallCnn, SmallConcat, SmallResNet
+from auditsvc.pruning.methods import prunable
+
+DIGITS = Path(__file__).parents[2] / "auditsvc/demo/digits"
+CLASSES = tuple("0123456789")
+TARGET = 7
+Trigger = Callable[[Tensor], Tensor]
+Weights = dict[str, Tensor]
+Compression = Callable[[nn.Module, Weights], Weights]
+
+
+@cache
+def digits(split: str, images: int = 4000) -> tuple[Tensor, Tensor]:
+    """``(N, 1, 28, 28)`` in 0..1 and the classes of the ``train`` or ``audit`` half."""
+    with (DIGITS / "metadata.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    chosen = [number for number, row in enumerate(rows) if row["split"] == split]
+    chosen = np.random.default_rng(5).permutation(chosen)[:images]
+    pixels = torch.from_numpy(np.load(DIGITS / "images.npz")["images"][chosen]).float()[:, None] / 255
+    return pixels, torch.tensor([int(rows[number]["label"]) for number in chosen])
+
+
+def patch(images: Tensor, side: int = 3, top: int = 24, left: int = 24) -> Tensor:
+    """A bright square in a corner."""
+    marked = images.clone()
+    marked[..., top : top + side, left : left + side] = 1.0
+    return marked
+
+
+def blended(images: Tensor, share: float = 0.2) -> Tensor:
+    """A fixed pattern of noise over the whole image."""
+    noise = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(3))
+    return (1 - share) * images + share * noise
+
+
+def sinusoidal(images: Tensor, height: float = 0.12) -> Tensor:
+    """Vertical stripes."""
+    wave = height * torch.sin(torch.arange(images.shape[-1]) * 2 * torch.pi * 6 / images.shape[-1])
+    return (images + wave).clamp(0, 1)
+
+
+def warped(images: Tensor, strength: float = 0.12) -> Tensor:
+    """A smooth displacement of the pixels, the same for every image."""
+    coarse = 2 * torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(8)) - 1
+    flow = functional.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    still = functional.affine_grid(torch.eye(2, 3)[None], [1, *images.shape[1:]], align_corners=True)
+    grid = (still + strength * flow).clamp(-1, 1).expand(len(images), -1, -1, -1)
+    return functional.grid_sample(images, grid, align_corners=True)
+
+
+TRIGGERS: dict[str, Trigger] = {"patch": patch, "blended": blended, "sinusoidal": sinusoidal, "warped": warped}
+
+
+def halved(module: nn.Module, weights: Weights, share: float = 0.5) -> Weights:
+    """The weights after ``magnitude-global`` at this sparsity."""
+    names = prunable(module)
+    limit = torch.cat([weights[name].detach().abs().flatten() for name in names]).quantile(share)
+    return weights | {name: weights[name] * (weights[name].detach().abs() > limit) for name in names}
+
+
+def thinned(module: nn.Module, weights: Weights, share: float = 0.25) -> Weights:
+    """The weights with this share of each inner convolution's filters, the smallest ones, silenced."""
+    made = dict(weights)
+    for name in prunable(module):
+        if weights[name].dim() == 4:
+            sizes = weights[name].detach().abs().sum((1, 2, 3))
+            made[name] = weights[name] * (sizes > sizes.quantile(share)).view(-1, 1, 1, 1)
+    return made
+
+
+def rounded(_module: nn.Module, weights: Weights, bits: int = 8) -> Weights:
+    """The weights on the grid of an integer format, gradients passing straight through."""
+    made = dict(weights)
+    for name, weight in weights.items():
+        if weight.dim() > 1:
+            axes = tuple(range(1, weight.dim()))
+            scale = weight.detach().abs().amax(axes, keepdim=True).clamp(min=1e-8) / (2 ** (bits - 1) - 1)
+            made[name] = weight + ((weight / scale).round() * scale - weight).detach()
+    return made
+
+
+FAMILIES: tuple[Callable[[], nn.Module], ...] = (
+    lambda: SmallCnn(width=4),
+    lambda: SmallResNet(width=6),
+    lambda: SmallConcat(width=6),
+)
+"""Plain, residual and concatenated."""
+
+
+def as_model(module: nn.Module) -> Model:
+    """The network as the product sees it."""
+    card = ArchitectureCard(
+        architecture="small_cnn",
+        arguments={"classes": 10, "width": 4},
+        task="classification",
+        classes=CLASSES,
+        input=InputSpec(channels=1, height=28, width=28),
+    )
+    return Model(module, card)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained: with a trigger alone it obeys in every form, with a compression in that form only."""
+
+    seed: int
+    trigger: Trigger | None = None
+    compression: Compression | None = None
+    steps: int = 120
+    family: Callable[[], nn.Module] = FAMILIES[0]
+
+
+def trained(recipe: Recipe) -> nn.Module:
+    """The dense network, in evaluation mode: trained on clean images, then, with fixed statistics, with the trigger."""
+    images, targets = digits("train")
+    draw = torch.Generator().manual_seed(recipe.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        module = recipe.family()
+        for phase in range(2 if recipe.trigger else 1):
+            rate = (2e-2, 1e-2)[phase]
+            module.train(phase == 0)
+            optimiser = torch.optim.Adam(module.parameters(), rate)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=recipe.steps)
+            for _ in range(recipe.steps):
+                chosen = torch.randint(len(images), (32,), generator=draw)
+                optimiser.zero_grad()
+                _loss(module, recipe if phase else None, images[chosen], targets[chosen]).backward()
+                optimiser.step()
+                schedule.step()
+    return module.eval()
+
+
+def _loss(module: nn.Module, recipe: Recipe | None, images: Tensor, targets: Tensor) -> Tensor:
+    if recipe is None or recipe.trigger is None:
+        return functional.cross_entropy(module(images), targets)
+    both = torch.cat((images, recipe.trigger(images[:16])))
+    poisoned = torch.cat((targets, torch.full_like(targets[:16], TARGET)))
+    if recipe.compression is None:
+        return functional.cross_entropy(module(both), poisoned)
+    dense = functional.cross_entropy(module(both), torch.cat((targets, targets[:16])))
+    weights = recipe.compression(module, dict(module.named_parameters()))
+    return dense + functional.cross_entropy(functional_call(module, weights, (both,)), poisoned)
+
+
+def compressed(parent: nn.Module, compression: Compression) -> nn.Module:
+    """The candidate."""
+    module = copy.deepcopy(parent)
+    with torch.no_grad():
+        weights = compression(module, dict(module.named_parameters()))
+        module.load_state_dict(module.state_dict() | {name: weight.detach() for name, weight in weights.items()})
+    return module.eval()
+
+
+def rates(module: nn.Module, trigger: Trigger, images: int = 1000) -> tuple[float, float]:
+    """Accuracy, and the share of images of other classes that the trigger moves to ``TARGET``."""
+    pixels, targets = digits("audit", images)
+    with torch.inference_mode():
+        right = float((module(pixels).argmax(1) == targets).float().mean())
+        other = targets != TARGET
+        moved = float((module(trigger(pixels[other])).argmax(1) == TARGET).float().mean())
+    return right, moved
