@@ -1,4 +1,4 @@
-"""The fairness readings as fairlearn's ``MetricFrame``: what the check is compared with."""
+"""The fairness readings as fairlearn's ``MetricFrame``: stored evidence, or answers, for those who work with it."""
 
 from __future__ import annotations
 
