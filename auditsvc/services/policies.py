@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ from auditsvc.services.power import with_policy_slices
 from auditsvc.tasks import TASKS
 
 Lines = dict[tuple[str | int, ...], int]
+
+DEEPEST = 50
+"""Lists and mappings in each other that a policy may have."""
 
 
 def resolve_policy(name: str, ledger: View | None = None) -> Policy:
@@ -114,6 +118,7 @@ def _located(name_or_path: str) -> Path:
 def parse_policy(text: str, origin: str) -> Policy:
     """A policy from its text; ``origin`` names it in messages."""
     try:
+        _refuse_nesting(text, origin)
         _refuse_aliases(text, origin)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         fields = yaml.safe_load(text)
@@ -137,6 +142,17 @@ def parse_policy(text: str, origin: str) -> Policy:
     if faults:
         raise _refused(origin, faults)
     return policy.model_copy(update={"checks": checks})
+
+
+def _refuse_nesting(text: str, origin: str) -> None:
+    """Refuse text whose brackets are nested deeper than any policy's: reading it takes time quadratic in the depth."""
+    depth = 0
+    for found in re.finditer(r"[\[\]{}]|^(?:[ \t]*[-?:](?=[ \t]))+", text, re.MULTILINE):
+        mark = found.group()
+        depth = max(0, depth + (mark in "[{") - (mark in "]}"))
+        if depth > DEEPEST or len(mark.split()) > DEEPEST:
+            line = text.count("\n", 0, found.start()) + 1
+            raise _refused(origin, [(line, f"more than {DEEPEST} lists or mappings in each other")])
 
 
 def _refuse_aliases(text: str, origin: str) -> None:

@@ -30,8 +30,8 @@ from tests.web import sample
 
 Parser = Callable[[bytes], object]
 PIECES = (
-    b"\0", b"\xff", b"\xed\xa0\x80", b"\\", b"../", b"*" * 50, b"[" * 5000, b"{" * 5000, b"9" * 5000, b"1e999", b"-",
-    b"&a", b"*a", b"!!python/object:os.system", b"<<:", b"\r\n", b"\xe2\x80\xae", b"NaN", b",", b'"',
+    b"\0", b"\xff", b"\xed\xa0\x80", b"\\", b"../", b"*" * 50, b"[" * 5000, b"{" * 5000, b"- " * 5000, b"9" * 5000,
+    b"1e999", b"-", b"&a", b"*a", b"!!python/object:os.system", b"<<:", b"\r\n", b"\xe2\x80\xae", b"NaN", b",", b'"',
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -19,9 +20,11 @@ def test_changed_examples_crash_nothing() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("piece", PIECES, ids=repr)
+@pytest.mark.parametrize("piece", PIECES, ids=lambda piece: repr(piece[:12]))
 def test_a_hostile_piece_alone_is_refused_or_read(piece: bytes) -> None:
     for parse, _ in examples().values():
         for data in (piece, piece * 3):
+            began = time.process_time()
             with suppress(AuditError):
                 parse(data)
+            assert time.process_time() - began < 2
