@@ -55,7 +55,10 @@ PERSONAL = {0x013B: "an artist", 0x8298: "a copyright holder", 0xA430: "the came
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".pgm", ".ppm"}
 """Names of files that count as images when a folder is listed."""
 
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 """What Pillow raises for a file that is no image, or a broken one."""
 
 
@@ -115,7 +118,7 @@ def _taken(exif: Image.Exif) -> Taken | None:
     try:
         own = exif.get_ifd(0x8769)
         moment = datetime.strptime(str(own.get(0x9003)), "%Y:%m:%d %H:%M:%S")
-    except (*UNREADABLE, KeyError, TypeError, struct.error):
+    except UNREADABLE:
         return None
     return " ".join(str(part) for part in (exif.get(0x010F), exif.get(0x0110), own.get(0xA431))), moment.timestamp()
 
@@ -125,7 +128,7 @@ def _personal(exif: Image.Exif) -> tuple[str, ...]:
     try:
         camera = exif.get_ifd(CAMERA) if CAMERA in exif else {}
         place = exif.get_ifd(GPS) if GPS in exif else {}
-    except (*UNREADABLE, KeyError, TypeError, struct.error):
+    except UNREADABLE:
         return ("entries that can't be read",)
     found = {words for tag, words in PERSONAL.items() if exif.get(tag) or camera.get(tag)}
     return tuple(sorted(found | ({"a GPS position"} if {2, 4} & set(place) else set())))  # latitude, longitude
