@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from auditsvc.errors import NotFound
+from auditsvc.records import Record, RevocationRequest, RollbackRequest
 from auditsvc.web import rendering
 from auditsvc.web.auth.authentication import Router
 from auditsvc.web.auth.permissions import OPEN
@@ -126,7 +127,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
     parts["schemas"].pop("HTTPValidationError", None)
     parts["schemas"].pop("ValidationError", None)
-    for kind in PATHS:
+    named: tuple[type[Record], ...] = (*PATHS, RevocationRequest, RollbackRequest)
+    for kind in named:
         _name_kind(parts["schemas"][kind.__name__], kind.kind)
     parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "auditsvc_..."}}
     for path, methods in made["paths"].items():

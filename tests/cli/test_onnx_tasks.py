@@ -157,7 +157,7 @@ def detection(folder: Path, images: int, chance: np.random.Generator, films: int
     }  # fmt: skip
     for number in range(images):
         codes = np.zeros((4, 4), int)
-        for place in chance.choice(16, 3, replace=False):
+        for place in chance.choice(16, 5, replace=False):  # so many layouts that none comes twice
             codes[divmod(int(place), 4)] = label = int(chance.integers(1, 3))
             row, column = divmod(int(place), 4)
             made["annotations"].append({
