@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditsvc.cli.decision import candidate_of
 from auditsvc.cli.onnx_options import (
     Architecture,
     Classes,
@@ -106,7 +107,7 @@ def audit(
     else:
         dataset = ctx.datasets.open(Path(given["data"]))
         if version is not None and candidate is None:
-            chosen = _submitted(ctx, given["model"], version)
+            chosen = candidate_of(ctx, given["model"], version)
         else:
             slice_dataset(rules, dataset)  # a policy that does not fit is refused before the candidate is admitted
             described = described_by(
@@ -116,15 +117,6 @@ def audit(
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=given.get("expect_accuracy"))
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
-
-
-def _submitted(ctx: Context, model: str, version: str) -> Candidate:
-    from auditsvc.records import Candidate, Submission
-
-    known = ctx.ledger.find(Submission, f"{model}/{version}")
-    if not known:
-        raise NotFound(f"no candidate was submitted as {model} version {version}")
-    return ctx.ledger.get(Candidate, known[-1].candidate)
 
 
 def _own(

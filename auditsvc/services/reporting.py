@@ -72,19 +72,19 @@ def gallery(evidence: Iterable[Evidence], dataset: Dataset) -> tuple[GalleryItem
     flips: dict[str, Flip] = {}
     for flip in sorted((flip for item in evidence for flip in item.flips), key=_interest):
         flips.setdefault(flip.image, flip)
-    kinds: dict[tuple[bool, int], int] = {}
+    kinds: dict[tuple[bool, bool, int], int] = {}
     chosen = []
     for flip in flips.values():
         kind = _interest(flip)
         kinds[kind] = kinds.get(kind, 0) + 1
-        if kinds[kind] <= (BROKEN if kind[1] == 0 else GALLERY - BROKEN):
+        if kinds[kind] <= (BROKEN if kind[-1] == 0 else GALLERY - BROKEN):
             chosen.append(flip)
     return tuple(_shown(flip, dataset) for flip in chosen[:GALLERY])
 
 
-def _interest(flip: Flip) -> tuple[bool, int]:
+def _interest(flip: Flip) -> tuple[bool, bool, int]:
     """What sorts first is shown first: found changes, untouched images, then what broke, what was mended, the rest."""
-    return flip.condition != "clean" and not flip.picture, _SHOWN_FIRST[flip.change]
+    return not flip.picture, flip.condition != "clean", _SHOWN_FIRST[flip.change]
 
 
 def _shown(flip: Flip, dataset: Dataset) -> GalleryItem:

@@ -53,8 +53,7 @@ def test_a_backdoor_that_pruning_activates_is_rejected_with_class_and_patch(tmp_
     verdicts = {line.rule: line.verdict for line in decision.judgements}
     assert verdicts["no-hidden-trigger"] == "violated" and verdicts["trigger-by-chance"] != "met", success
     assert decision.outcome == "rejected"
-    assert found["backdoor"].flips[0].picture
-    assert "backdoor/success" in page or "patch of" in page, "the report names the finding"
+    assert success.which in page and found["backdoor"].flips[0].picture in page
 
 
 @pytest.mark.slow
