@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.stats import beta
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
@@ -63,6 +64,9 @@ JUDGED = 1000
 
 CHANGED, AIM = 0.015, 0.001
 """The largest share of changed answers with which a mark is made at all, and the share above which it is weakened."""
+
+CONFIDENCE = 0.95
+"""How certain it has to be that more than ``CHANGED`` change before a mark is refused: of 66 images one is 1.5 %."""
 
 FOUND = 10.2
 """The z that the mark has to have after each attack: p is 1e-12 at 7.2, and chance moves z by one."""
@@ -263,14 +267,21 @@ def _fitting(
         with _moved(target, direction, epsilon):
             after = answers_of(target.probe.logits, judge)
             changed = float(watched.changed(said, watched.answers(judge)).double().mean())
-            if changed <= (min(AIM, limit) if epsilon > steps[-1] else limit):
+            if changed <= min(AIM, limit) or (epsilon == steps[-1] and _at_least(changed, len(judge)) <= limit):
                 weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
                 shift = float((after - before).square().mean().sqrt() / before.std().clamp(min=1e-12))
                 return epsilon, weights, {"changed": changed, "judged": float(len(judge)), "shift": shift}
     raise InvalidInput(
-        f"{changed:.1%} of the answers change even with epsilon {steps[-1]:.4f}, and {limit:.1%} is the limit; "
-        f"give more images than {len(target.probe.images) + len(judge)}, or ones that the model is for"
+        f"{changed:.1%} of {len(judge)} answers change even with epsilon {steps[-1]:.4f} (at least "
+        f"{_at_least(changed, len(judge)):.1%} with {CONFIDENCE:.0%} confidence), and {limit:.1%} is the limit; "
+        "use images that the model is for"
     )
+
+
+def _at_least(share: float, count: int) -> float:
+    """The lower end of a share of ``count`` answers: Clopper and Pearson, one-sided (doi:10.1093/biomet/26.4.404)."""
+    changed = math.floor(share * count + 1e-6)
+    return float(beta.ppf(1 - CONFIDENCE, changed, count - changed + 1)) if changed else 0.0
 
 
 def _largest(logits: Logits) -> Watched:

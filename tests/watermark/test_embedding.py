@@ -2,6 +2,7 @@ import zlib
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Mark
@@ -131,6 +132,13 @@ def test_a_mark_that_changes_too_much_is_refused(marked, monkeypatch):
     monkeypatch.setattr(embedder, "CHANGED", -1.0)
     with pytest.raises(InvalidInput, match="answers change"):
         embed(marked.net, marked.net, marked.images[:30], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD)
+
+
+@pytest.mark.parametrize("changed, judged, refused", [(1, 66, False), (3, 66, False), (4, 66, True), (24, 1000, True)])
+def test_a_mark_is_refused_only_where_the_judged_images_show_that_too_many_answers_change(changed, judged, refused):
+    assert (embedder._at_least(changed / judged, judged) > embedder.CHANGED) == refused
+    tail = binomtest(changed, judged, embedder.CHANGED, alternative="greater").pvalue
+    assert (tail < 1 - embedder.CONFIDENCE) == refused
 
 
 def test_the_published_mark_fits_its_seed_and_payload_only(marked):
