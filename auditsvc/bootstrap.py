@@ -196,11 +196,11 @@ def open_signer(uri: str, role: KeyRole, settings: Settings) -> Signer:
         Unavailable: the key file can't be read.
     """
     if uri.startswith("pkcs11:") and role != "log":
-        from auditsvc.adapters.pkcs11 import Pkcs11Signer, Place
+        from auditsvc.adapters.external_keys import Pkcs11Signer, Place
 
         return Pkcs11Signer(role, Place.parse(uri))
     if uri.startswith(("awskms:", "gcpkms:", "azurekms:")) and role != "log":
-        from auditsvc.adapters.kms import KmsSigner
+        from auditsvc.adapters.external_keys import KmsSigner
 
         return KmsSigner(role, uri)
     if uri.startswith("file:"):
@@ -212,13 +212,13 @@ def open_signer(uri: str, role: KeyRole, settings: Settings) -> Signer:
 
 
 def _open_timestamps(settings: Settings) -> Timestamps:
-    from auditsvc.adapters.timestamp_authority import HttpTimestamps
+    from auditsvc.adapters.signing_services import HttpTimestamps
 
     return HttpTimestamps.at(settings.tsa_url, settings.tsa_certificates or Path())
 
 
 def _open_witnesses(path: Path, log: Log) -> Witnesses:
-    from auditsvc.adapters.witness_client import HttpWitnesses
+    from auditsvc.adapters.signing_services import HttpWitnesses
 
     return HttpWitnesses.in_file(path, log)
 

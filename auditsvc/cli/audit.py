@@ -193,8 +193,8 @@ def monitor(
     Exit code 0: steady, 1: worse, 3: too few images to decide.  It moves no alias: people roll back or revoke.
     """
     from auditsvc.records import Release
-    from auditsvc.services.alias import ALIAS, alias_target
     from auditsvc.services.monitoring import monitor as monitor_release
+    from auditsvc.services.registry import ALIAS, alias_target
 
     ctx = context_for(store, create=True, quiet=json)
     chosen = version or alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))

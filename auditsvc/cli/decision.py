@@ -136,8 +136,7 @@ def rollback(
     Nothing is revoked.
     """
     from auditsvc.records import RollbackRequest
-    from auditsvc.services.revocation import request_or_confirm_rollback
-    from auditsvc.services.rollback import roll_back
+    from auditsvc.services.revocation import request_or_confirm_rollback, roll_back
 
     ctx = context_for(store, create=True, quiet=json)
     made: Rollback | RollbackRequest

@@ -35,7 +35,7 @@ def gate(
     """
     from auditsvc.services.gate_query import query_gate
     from auditsvc.services.log_check import check_log
-    from auditsvc.services.registry_content import with_content
+    from auditsvc.services.registry import with_content
 
     ctx = context_for(store)
     check_log(ctx).require()

@@ -130,11 +130,7 @@ def main(folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-
-
-SEED, EPOCHS, BATCH, RATE = 20261122, 3, 64, 0.05
+DIGITS_SEED, DIGITS_EPOCHS, DIGITS_BATCH, DIGITS_RATE = 20261122, 3, 64, 0.05
 
 
 def trained_digits(folder: Path, description: Path) -> Path:
@@ -151,7 +147,7 @@ def trained_digits(folder: Path, description: Path) -> Path:
         input=InputSpec(channels=1, height=28, width=28),
     )
     with torch.random.fork_rng(), one_thread():
-        torch.manual_seed(SEED)
+        torch.manual_seed(DIGITS_SEED)
         module = _trained(build(card.architecture, card.arguments), batch)
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="training-", dir=folder))
@@ -169,13 +165,17 @@ def trained_digits(folder: Path, description: Path) -> Path:
 def _trained(module: torch.nn.Module, batch: Batch) -> torch.nn.Module:
     """Three epochs of stochastic gradient descent; on one thread, because sums depend on how many share them."""
     module.train()
-    optimiser = torch.optim.SGD(module.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
-    steps = EPOCHS * -(-len(batch.targets) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    for _ in range(EPOCHS):
-        for part in torch.split(torch.randperm(len(batch.targets)), BATCH):
+    optimiser = torch.optim.SGD(module.parameters(), lr=DIGITS_RATE, momentum=0.9, weight_decay=5e-4)
+    steps = DIGITS_EPOCHS * -(-len(batch.targets) // DIGITS_BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, DIGITS_RATE, total_steps=steps)
+    for _ in range(DIGITS_EPOCHS):
+        for part in torch.split(torch.randperm(len(batch.targets)), DIGITS_BATCH):
             optimiser.zero_grad()
             torch.autograd.backward(functional.cross_entropy(module(batch.images[part]), batch.targets[part]))
             optimiser.step()
             schedule.step()
     return module.eval()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -32,11 +32,11 @@ from auditsvc.records import (
     Unmeasured,
     Verification,
 )
-from auditsvc.services.alias import ALIAS
 from auditsvc.services.audit import AuditResult, audit_candidate
 from auditsvc.services.audit_summary import LABEL, short_summary
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve
+from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.reporting import write_report
 from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, propose_terms

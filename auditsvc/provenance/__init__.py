@@ -9,13 +9,13 @@ The parts, each of which imports only those above it
 ----------------------------------------------------
 ``formats``
     Bytes in, values out, with no opinion about trust.  ``strict_json`` and ``signatures`` parse what is foreign;
-    ``dsse`` is the envelope and the Sigstore bundle, ``manifest`` and ``oms`` name the files, ``predicates`` and
+    ``dsse`` is the envelope and the Sigstore bundle, ``manifest`` lists the files (OMS), ``predicates`` and
     ``verification_summary`` are the statements, ``merkle_log`` and ``signed_note`` the log and its checkpoints,
     ``rfc3161`` timestamps, ``release_layout`` the file names of a release.
 ``trust``
-    Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log, and the same for
-    Sigstore's own clients), ``tuf_repository`` and ``tuf_client`` (how that is published and fetched without a way to
-    roll it back), and ``revocation_list``.
+    Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log, the same for
+    Sigstore's own clients, and the revocation list), ``tuf_repository`` and ``tuf_client`` (how that is published and
+    fetched without a way to roll it back).
 ``verifier``
     ``verify`` runs every step and reports all of them; ``load_verified`` returns the bytes that were verified;
     ``verify_folder`` checks a plain OMS signature.  ``checks`` compares the attestations, the files and the

@@ -16,7 +16,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, KeyRole, Signer
 from auditsvc.provenance import publish_trust
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
-from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
+from auditsvc.provenance.trust.trust_root import RevocationList, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import LIFETIMES, ROLES, TrustRepository, TufRoles, rotate
 from auditsvc.records import Release, Retirement, Revocation
 from auditsvc.services.signing_context import checkpoint_store_of, trust_of

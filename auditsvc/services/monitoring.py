@@ -41,7 +41,7 @@ from auditsvc.records.statistics import difference, holm
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import load_stored
-from auditsvc.services.rollback import verify_offline
+from auditsvc.services.revocation import verify_offline
 
 LEAST = 20
 """Images that each side needs for a distance."""

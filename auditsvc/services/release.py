@@ -31,8 +31,8 @@ from auditsvc.records import (
     person_key,
 )
 from auditsvc.records.decision import missing_consent
-from auditsvc.services.alias import clear_alias, set_alias
 from auditsvc.services.log_check import check_log
+from auditsvc.services.registry import clear_alias, set_alias
 from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
 from auditsvc.services.terms import require_binding
 

@@ -35,7 +35,7 @@ from auditsvc.web.periodic import PeriodicTask, WorkerProcesses, supervise_worke
 from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
+from auditsvc.web.webhook_delivery import WebhookDispatcher
 
 DISPATCH_S = 2.0
 """Seconds between two runs of the webhook dispatcher."""

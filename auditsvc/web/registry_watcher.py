@@ -20,8 +20,7 @@ from sqlalchemy import select
 from auditsvc.errors import AuditError, NotFound
 from auditsvc.ports import Placed, Registered
 from auditsvc.records import Release, Revocation
-from auditsvc.services.alias import AliasDrift, reconcile
-from auditsvc.services.registry_content import record_content, recorded_fault
+from auditsvc.services.registry import AliasDrift, reconcile, record_content, recorded_fault
 from auditsvc.web.service_schema import registry_snapshot
 
 if TYPE_CHECKING:

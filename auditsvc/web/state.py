@@ -30,7 +30,7 @@ from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.service_metrics import ServiceMetrics
-from auditsvc.web.webhooks.webhook_store import WebhookStore
+from auditsvc.web.webhook_delivery import WebhookStore
 
 _log = logging.getLogger("auditsvc.web")
 

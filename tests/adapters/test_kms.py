@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from auditsvc.adapters.kms import KmsSigner
+from auditsvc.adapters.external_keys import KmsSigner
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance.formats.signatures import check_p256
 

@@ -21,7 +21,7 @@ from auditsvc.services.gate_query import query_gate
 from auditsvc.services.terms import audited_data
 from auditsvc.web import service_schema
 from auditsvc.web.auth.token_store import TokenStore
-from auditsvc.web.webhooks.webhook_store import WebhookStore
+from auditsvc.web.webhook_delivery import WebhookStore
 from tests.contracts.sample import a_candidate
 from tests.fakes import FixedClock
 

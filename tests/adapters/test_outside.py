@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.timestamp_authority import HttpTimestamps
-from auditsvc.adapters.witness_client import HttpWitnesses
+from auditsvc.adapters.signing_services import HttpTimestamps, HttpWitnesses
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
 from auditsvc.provenance.formats.dsse import Bundle

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.adapters.pkcs11 import Pkcs11Signer, Place
+from auditsvc.adapters.external_keys import Pkcs11Signer, Place
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance.formats.signatures import check_p256
 
@@ -88,7 +88,7 @@ def test_a_wrong_pin_signs_nothing(token: Path, tmp_path: Path) -> None:
     """In a process of its own: whoever has logged in once need not do it again."""
     (tmp_path / "pin").write_text("0000")
     uri = f"pkcs11:token=auditsvc;object=release?module-path={MODULE}&pin-source=file:{tmp_path / 'pin'}"
-    code = "import sys; from auditsvc.adapters.pkcs11 import Pkcs11Signer, Place; "
+    code = "import sys; from auditsvc.adapters.external_keys import Pkcs11Signer, Place; "
     code += "Pkcs11Signer('release', Place.parse(sys.argv[1])).sign(b'x')"
     done = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=False)
     assert done.returncode == 1

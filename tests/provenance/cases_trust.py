@@ -9,7 +9,7 @@ from pathlib import Path
 
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.trust.revocation_list import RevocationList, RevokedDigest, revoked_digests
+from auditsvc.provenance.trust.trust_root import RevocationList, RevokedDigest, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate
 from auditsvc.records import Revocation, Verification
 from tests.provenance.cases import case

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auditsvc.provenance import TrustRoot, sign_release, verify
-from auditsvc.provenance.trust.revocation_list import RevocationList, RevokedDigest
+from auditsvc.provenance.trust.trust_root import RevocationList, RevokedDigest
 from auditsvc.records import Parent, Verification, digest_of
 from tests.provenance.sample import AT, FILES, entries, house, sealing, write
 

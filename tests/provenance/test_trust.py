@@ -12,7 +12,7 @@ from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.provenance import TrustRoot, publish_trust
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.trust.revocation_list import RevocationList
+from auditsvc.provenance.trust.trust_root import RevocationList
 from auditsvc.provenance.trust.tuf_repository import ROLES, TrustRepository, TufRoles, publish, rotate, tuf_json
 from tests.provenance.cases_trust import published, read, revocation, tuf_roles
 from tests.provenance.forge import Forge

@@ -11,9 +11,8 @@ import pytest
 from auditsvc.errors import Conflict
 from auditsvc.ports import Context, Placed
 from auditsvc.records import AliasMove, RegistryFinding
-from auditsvc.services.alias import ALIAS, AliasDrift, clear_alias, reconcile, set_alias
 from auditsvc.services.gate_query import query_gate
-from auditsvc.services.registry_content import record_content
+from auditsvc.services.registry import ALIAS, AliasDrift, clear_alias, reconcile, record_content, set_alias
 from tests.fakes import FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 from tests.web import sample
 

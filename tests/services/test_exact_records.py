@@ -22,7 +22,6 @@ from auditsvc.records import (
     digest_of,
 )
 from auditsvc.records.eligibility import HoldoutUse
-from auditsvc.services.alias import ALIAS, set_alias
 from auditsvc.services.decisions import (
     approve,
     decision_records,
@@ -32,6 +31,7 @@ from auditsvc.services.decisions import (
     waive,
 )
 from auditsvc.services.measurement import measure_candidate
+from auditsvc.services.registry import ALIAS, set_alias
 from auditsvc.services.release import (
     attest_rejection,
     refusal_folder,

@@ -12,11 +12,11 @@ from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound, Refus
 from auditsvc.evaluation import Check
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import Alarm, CheckFailed, CheckSpec, Evidence, Release, Rule, Submission, digest_of
-from auditsvc.services.alias import ALIAS
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve, judge, waive
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
+from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release, release_folder, revoke
 from auditsvc.services.reporting import write_report
 from tests.services.line import FACTS, GOOD, bind, policy

@@ -24,10 +24,10 @@ from auditsvc.records import (
     Rule,
     Submission,
 )
-from auditsvc.services.alias import ALIAS
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.job_handlers import JobContext, run_job
 from auditsvc.services.monitoring import changes_since, monitor, one_pass_policy
+from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release_folder, revoke
 from auditsvc.services.reporting import write_report
 from tests.compliance import sample

@@ -9,10 +9,10 @@ import pytest
 from auditsvc.compliance.assessment.evidence_status import evidence_status
 from auditsvc.errors import Conflict, NotApproved, NotFound
 from auditsvc.records import Recipe, Release, Rollback, Submission
-from auditsvc.services.alias import ALIAS, reconcile
 from auditsvc.services.candidates import prune_candidate, submit
+from auditsvc.services.registry import ALIAS, reconcile
 from auditsvc.services.release import release_folder, revoke
-from auditsvc.services.rollback import roll_back
+from auditsvc.services.revocation import roll_back
 from tests.compliance import sample
 from tests.services.test_line import released
 

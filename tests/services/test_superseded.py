@@ -8,9 +8,9 @@ import pytest
 
 from auditsvc.errors import Conflict
 from auditsvc.records import Approval, Decision, Release
-from auditsvc.services.alias import ALIAS
 from auditsvc.services.audit import audit_candidate
 from auditsvc.services.decisions import approve
+from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release
 from tests.services.line import FACTS, bind, policy
 

@@ -14,13 +14,13 @@ from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.verifier.verify import summary_in
 from auditsvc.records import Alarm, Approval, CheckSpec, Decision, Release, ReleaseTerms, Rule, Submission, digest_of
-from auditsvc.services.alias import ALIAS
 from auditsvc.services.audit import audit_candidate, obstacles
 from auditsvc.services.decisions import approve, judge, report_folder
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.operator_terms import apply_operator_terms
 from auditsvc.services.policies import resolve_policy
+from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.terms import (
     TermsDraft,

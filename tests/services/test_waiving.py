@@ -12,7 +12,7 @@ from auditsvc.services.decisions import MAX_WAIVER_DAYS, approve, judge, waive
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.release import release
-from auditsvc.services.rollback import verify_offline
+from auditsvc.services.revocation import verify_offline
 from tests.fakes import NOON
 from tests.services.line import bind, policy
 

@@ -25,7 +25,7 @@ from auditsvc.resources import resource_dir
 from auditsvc.services.policies import parse_policy
 from auditsvc.services.tracing import read_answers
 from auditsvc.web.record_routes import _position
-from auditsvc.web.safe_tar import unpack_files
+from auditsvc.web.v1.uploads import unpack_files
 from tests.web import sample
 
 Parser = Callable[[bytes], object]

@@ -13,7 +13,7 @@ from auditsvc.settings import Settings
 from auditsvc.web import create_app, service_schema
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_store import WebhookStore
+from auditsvc.web.webhook_delivery import WebhookStore
 from tests.fakes import FixedClock
 from tests.web import sample
 from tests.web.conftest import Clients

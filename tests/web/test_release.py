@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Release, Rollback, Submission
-from auditsvc.services.alias import ALIAS, clear_alias
 from auditsvc.services.decisions import report_folder
+from auditsvc.services.registry import ALIAS, clear_alias
 from auditsvc.web.state import ProjectState
 from tests.fakes import MemoryRegistry
 from tests.provenance.sample import FILES, sealing, terms_of

@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 
 from auditsvc.errors import Unavailable
 from auditsvc.records import AdmitRequest
-from auditsvc.services.alias import ALIAS, set_alias
+from auditsvc.services.registry import ALIAS, set_alias
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_store import sign
+from auditsvc.web.webhook_delivery import sign
 from tests.fakes import FixedClock, MemoryRegistry
 from tests.web import sample
 from tests.web.conftest import Clients

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from auditsvc.provenance.formats.oms import OMS_TYPE, oms_predicate, oms_root, strip_prefix
+from auditsvc.provenance.formats.manifest import OMS_TYPE, oms_predicate, oms_root, strip_prefix
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json, text_of
 from auditsvc.records import Candidate, Decision, Digest, Evidence, FileEntry, Judgement, Parent, canonical_json
 

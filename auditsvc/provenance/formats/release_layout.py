@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from auditsvc.errors import Unavailable
-from auditsvc.provenance.formats.oms import OMS_TYPE
+from auditsvc.provenance.formats.manifest import OMS_TYPE
 from auditsvc.provenance.formats.predicates import BOM_TYPE, PROVENANCE_TYPE, TEST_TYPE, VSA_TYPE
 from auditsvc.records import Evidence
 

@@ -18,8 +18,7 @@ from auditsvc.errors import Conflict, InvalidInput, NotApproved
 from auditsvc.ports import Keys, Log, Signer
 from auditsvc.provenance.formats import predicates, release_layout
 from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
-from auditsvc.provenance.formats.manifest import differences, read_folder
-from auditsvc.provenance.formats.oms import strip_prefix
+from auditsvc.provenance.formats.manifest import differences, read_folder, strip_prefix
 from auditsvc.provenance.formats.predicates import folder_statement, identity_of, policy_uri, resource_uri
 from auditsvc.provenance.formats.signatures import check_p256, der_of, hint_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint

@@ -15,14 +15,14 @@ import base64
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Keys
-from auditsvc.provenance.formats.oms import OMS_TYPE
+from auditsvc.provenance.formats.manifest import OMS_TYPE
 from auditsvc.provenance.formats.predicates import (
     BOM_TYPE,
     BUILDER_ID_0_1,
@@ -36,9 +36,8 @@ from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
 from auditsvc.provenance.formats.signatures import check_p256, ed25519_der, hint_of, plain_pem
 from auditsvc.provenance.formats.signed_note import NoteKey
 from auditsvc.provenance.formats.strict_json import Fault, base64_of, parse_json
-from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
 from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, Versions, publish
-from auditsvc.records import Digest, Moment, Release, Retirement, Revocation, canonical_json, faults_of
+from auditsvc.records import Digest, Moment, Release, Retirement, Revocation, Text, canonical_json, faults_of
 from auditsvc.records.base import Value
 
 StatementRole = Literal["build", "audit", "release"]
@@ -365,3 +364,56 @@ def _authority(chain: str) -> dict[str, Any]:
     blocks = [block.partition("-----END")[0] for block in chain.split("-----BEGIN CERTIFICATE-----")[1:]]
     certificates = [{"rawBytes": base64_of(base64.b64decode(block))} for block in blocks]
     return {"subject": {}, "certChain": {"certificates": certificates}, "validFor": _ALWAYS}
+
+
+class RevokedDigest(Value):
+    """One digest that must no longer be used, since when, and why."""
+
+    subject: Digest
+    reason: Text
+    at: Moment
+
+
+class RevocationList(Value):
+    """All revocations as of ``issued``."""
+
+    issued: Moment
+    revocations: Annotated[
+        tuple[RevokedDigest, ...], Field(validation_alias=AliasChoices("revocations", "recalls"))
+    ] = ()
+    """Version 0.1 wrote the list under the name ``recalls``."""
+
+    def about(self, subjects: Iterable[str]) -> tuple[RevokedDigest, ...]:
+        """The entries about any of these digests."""
+        wanted = set(subjects)
+        return tuple(revoked for revoked in self.revocations if revoked.subject in wanted)
+
+    def to_json(self) -> bytes:
+        """The file ``revocations.json``, in canonical JSON."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read ``revocations.json``.
+
+        Raises:
+            InvalidInput: it is not a revocation list.
+        """
+        try:
+            return cls.model_validate(parse_json(data))
+        except Fault as fault:
+            raise InvalidInput(f"not a list of revocations: {fault}") from fault
+        except ValidationError as error:
+            raise InvalidInput("not a list of revocations", faults_of(error)) from error
+
+
+def revoked_digests(revocation: Revocation, release: Release) -> tuple[RevokedDigest, ...]:
+    """The entries for a revoked release: the release itself and its decision.
+
+    The decision is listed too, because a release whose log proofs were renewed has another digest and the same
+    decision.
+    """
+    return tuple(
+        RevokedDigest(subject=subject, reason=revocation.reason, at=revocation.at)
+        for subject in (release.digest, release.decision)
+    )

@@ -20,7 +20,7 @@ from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, Cha
 from auditsvc.errors import NotFound
 from auditsvc.ports import Ledger
 from auditsvc.provenance import TrustRoot, verify
-from auditsvc.provenance.trust.revocation_list import RevocationList, revoked_digests
+from auditsvc.provenance.trust.trust_root import RevocationList, revoked_digests
 from auditsvc.records import (
     AliasMove,
     Approval,

@@ -19,7 +19,7 @@ from auditsvc.errors import InvalidInput, Unauthenticated
 from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, faults_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.webhook_store import Delivery, DeliveryState, Webhook, verify
+from auditsvc.web.webhook_delivery import Delivery, DeliveryState, Webhook, verify
 
 router = Router(tags=["webhooks"])
 

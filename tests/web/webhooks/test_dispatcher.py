@@ -12,8 +12,7 @@ import pytest
 from auditsvc.adapters.webhook_http import WebhookSender, is_public
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhooks.dispatcher import WebhookDispatcher
-from auditsvc.web.webhooks.webhook_store import LEASE_S, RETRY_DELAYS_S, WebhookStore, key_of, verify
+from auditsvc.web.webhook_delivery import LEASE_S, RETRY_DELAYS_S, WebhookDispatcher, WebhookStore, key_of, verify
 from tests.fakes import FixedClock
 from tests.web import sample
 from tests.web.conftest import Clients

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditsvc.errors import Unauthenticated
-from auditsvc.web.webhooks.webhook_store import TOLERANCE_S, key_of, new_secret, sign, verify
+from auditsvc.web.webhook_delivery import TOLERANCE_S, key_of, new_secret, sign, verify
 
 BODY = b'{"test": 2432232314}'
 KEY = key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

@@ -1,11 +1,16 @@
-"""Witnesses over HTTP: they see the log grow, and sign that it never shrank or forked.
+"""Third parties that sign over HTTP: witnesses of the transparency log, and a timestamp authority (RFC 3161).
 
-The setting names a file with one witness on each line, its key and its address, and how many must sign::
+Witnesses cosign each checkpoint if the log only grew since they last saw it.  The setting names a file with one witness
+per line (key and address) and the number of witnesses that must sign::
 
     quorum 1
     witness.example/w1+7f1c...+BAbq...  https://witness.example
 
-Reference: C2SP (2024), "tlog-witness", https://c2sp.org/tlog-witness.
+A timestamp proves that a signature existed at a given time; every response is verified against the authority's
+certificates before it is used.
+
+References: C2SP (2024), "tlog-witness", https://c2sp.org/tlog-witness; C. Adams, P. Cain, D. Pinkas, R. Zuccherato
+(2001), "Time-Stamp Protocol", RFC 3161.
 """
 
 from __future__ import annotations
@@ -18,12 +23,14 @@ from pathlib import Path
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import Log
+from auditsvc.provenance.formats.rfc3161 import time_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey, count_witnesses
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.signer.log_witness import witness_request
 
-TIMEOUT_S = 10
+WITNESS_TIMEOUT_S = 10
 _MOST = 64 * 1024
+"""Bytes of a response that are read."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def _asked(address: str, request: bytes) -> str | int:
     """The witness's line, or the size that it saw last."""
     asked = urllib.request.Request(f"{address}/add-checkpoint", request)  # noqa: S310 - http only, see ``in_file``
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=WITNESS_TIMEOUT_S) as answer:  # noqa: S310
             return str(answer.read(_MOST).decode("utf-8", "replace"))
     except urllib.error.HTTPError as error:
         body = error.read(_MOST).decode("utf-8", "replace")
@@ -117,3 +124,55 @@ def _is_key(text: str) -> bool:
     except Fault:
         return False
     return True
+
+
+TIMESTAMP_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True)
+class HttpTimestamps:
+    """``ports.Timestamps``: an authority by its address; ``authority`` are its certificates in PEM, root last."""
+
+    url: str
+    authority: str
+
+    @classmethod
+    def at(cls, url: str, certificates: Path) -> HttpTimestamps:
+        """The authority at this address, with the certificates in this file.
+
+        Raises:
+            InvalidInput: not an HTTP address, or a file that can't be read.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise InvalidInput(f"a time stamping authority has an address that starts with http, not {url!r}")
+        try:
+            return cls(url, certificates.read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput(f"the authority's certificates {certificates} can't be read: {error}") from error
+
+    def stamp(self, data: bytes) -> bytes:
+        """The authority's response over these bytes, checked.
+
+        Raises:
+            Unavailable: it can't be reached, refuses, or answers with something else.
+        """
+        try:
+            from rfc3161_client import HashAlgorithm, TimestampRequestBuilder
+        except ImportError as error:
+            raise Unavailable("time stamps need rfc3161-client: pip install 'auditsvc[timestamp]'") from error
+        query = (
+            TimestampRequestBuilder().data(data).hash_algorithm(HashAlgorithm.SHA256).cert_request(cert_request=True)
+        )
+        request = urllib.request.Request(  # noqa: S310 - http only, see ``at``
+            self.url, query.build().as_bytes(), {"content-type": "application/timestamp-query"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMESTAMP_TIMEOUT_S) as answer:  # noqa: S310
+                token: bytes = answer.read(_MOST)
+        except (urllib.error.URLError, OSError) as error:
+            raise Unavailable(f"the time stamping authority {self.url} does not answer: {error}") from error
+        try:
+            time_of((token,), data, (self.authority,))
+        except Fault as fault:
+            raise Unavailable(f"the time stamping authority {self.url}: {fault.detail}") from fault
+        return token

@@ -1,19 +1,26 @@
-"""Signing in a hardware security module, through PKCS #11: the private key never leaves it.
+"""Signing keys that are not in files: in a cloud's key management service, or in a PKCS #11 token.
 
-A key is named by a ``pkcs11:`` URI with the module that speaks to the device and where its PIN is read from::
+A setting names the key by a URI::
 
+    awskms:KEY-ID                 gcpkms:projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/1
+    azurekms://VAULT/KEY
     pkcs11:token=auditsvc;object=release?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin
 
-The PIN is read when the first signature is made, and is in no setting.  ECDSA P-256 only: the log's Ed25519 key, which
-few devices know, stays in a file.
+Cloud keys are used through securesystemslib; the cloud's own library finds the credentials.  The PIN of a PKCS #11
+token is read from its file at the first signature.  ECDSA P-256 only: the log's Ed25519 key, which few devices
+support, stays in a file.
 
-Reference: J. Pechanec, D. Moffat (2015), "The PKCS #11 URI Scheme", RFC 7512; OASIS (2020), "PKCS #11" v3.0.
+References: J. Pechanec, D. Moffat (2015), "The PKCS #11 URI Scheme", RFC 7512; OASIS (2020), "PKCS #11" v3.0.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,6 +32,81 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import KeyRole
+
+SCHEMES = ("awskms:", "gcpkms:", "azurekms:")
+_P256 = "ecdsa-sha2-nistp256"
+_FOREIGN = {
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "google.api_core.exceptions": ("GoogleAPIError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+    "azure.core.exceptions": ("AzureError",),
+}
+
+
+@dataclass
+class KmsSigner:
+    """``ports.Signer`` for one key in a cloud."""
+
+    role: KeyRole
+    uri: str
+
+    @cached_property
+    def public_pem(self) -> bytes:
+        """The public key, asked of the cloud once.
+
+        Raises:
+            Unavailable: the cloud can't be reached or refuses, or its library is not installed.
+            InvalidInput: the key is not ECDSA P-256.
+        """
+        pem: str = self._signer.public_key.keyval["public"]
+        return pem.encode()
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature in DER; only the digest is sent.  Raises ``Unavailable``."""
+        return bytes.fromhex(self._guarded(lambda: self._signer.sign(data).signature))
+
+    @cached_property
+    def _signer(self) -> Any:
+        try:
+            from securesystemslib.signer import Signer
+        except ImportError as error:
+            raise Unavailable("keys in a cloud need securesystemslib: pip install 'auditsvc[kms]'") from error
+        uri, key = self._guarded(self._imported)
+        if key.scheme != _P256:
+            raise InvalidInput(f"{self.uri} holds a key for {key.scheme}; it must be ECDSA P-256")
+        return self._guarded(lambda: Signer.from_priv_key_uri(uri, key))
+
+    def _imported(self) -> Any:
+        from securesystemslib.signer import AWSSigner, AzureSigner, GCPSigner
+
+        scheme, _, name = self.uri.partition(":")
+        if scheme == "awskms":
+            return AWSSigner.import_(name)
+        if scheme == "gcpkms":
+            return GCPSigner.import_(name)
+        vault, _, key = name.removeprefix("//").partition("/")
+        return AzureSigner.import_(vault, key)
+
+    def _guarded(self, question: Callable[[], Any]) -> Any:
+        """Ask the cloud, and translate what its library raises."""
+        try:
+            return question()
+        except _errors() as error:
+            reason = str(error).strip() or type(error).__name__
+            raise Unavailable(f"{self.uri.partition(':')[0]} can't be used: {reason}") from error
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """The errors of securesystemslib and of the clouds' libraries that are installed; they share no root."""
+    from securesystemslib.exceptions import Error
+
+    found: list[type[Exception]] = [Error, OSError, ValueError]
+    for module, names in _FOREIGN.items():
+        with suppress(ImportError):
+            found += (getattr(import_module(module), name) for name in names)
+    return tuple(found)
+
 
 SCHEME = "pkcs11:"
 

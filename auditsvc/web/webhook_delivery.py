@@ -1,10 +1,14 @@
-"""The webhooks of a project, the state of every delivery, and their signatures.
+"""Outgoing webhooks: the store of webhooks and deliveries, their signatures, and the dispatcher that sends them.
 
-The ID of a delivery consists of its webhook and the index of its log entry, so an event is never enqueued twice.
-Successful deliveries are deleted after a week; failed ones stay until they are sent.  Each is signed with HMAC-SHA256
-over ``id.timestamp.body`` (Standard Webhooks); MLflow signs in the same way, under headers of its own.
+The log is the outbox (transactional outbox pattern): an entry exists exactly if the event happened, and a cursor
+remembers how far the log was read.  So a crash loses no event, and events of other processes (a worker, the command
+line) are sent too.  Delivery is at least once; the ID of a delivery consists of its webhook and the index of its log
+entry, so a repeated delivery keeps its ID and the recipient can drop it.  Successful deliveries are deleted after a
+week; failed ones stay until they are sent.
 
-Limit: secrets are stored in plain text, because signing needs them; protect the database like the keys.
+Each delivery is signed with HMAC-SHA256 over ``id.timestamp.body`` (Standard Webhooks); MLflow signs in the same way,
+under headers of its own.  Limit: secrets are stored in plain text, because signing needs them; protect the database
+like the keys.
 
 Reference: Standard Webhooks (2023), https://www.standardwebhooks.com.
 """
@@ -16,17 +20,24 @@ import datetime
 import hashlib
 import hmac
 import json
+import logging
 import secrets
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import RowMapping, delete, insert, select, update
 
-from auditsvc.errors import NotFound, Unauthenticated
+from auditsvc.errors import NotFound, Unauthenticated, Unavailable
 from auditsvc.ports import Clock
-from auditsvc.records import Moment, Name, Value
+from auditsvc.records import Moment, Name, Value, canonical_json
+from auditsvc.records.log_event import decode_event
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.service_schema import webhook, webhook_cursor, webhook_delivery
+
+if TYPE_CHECKING:
+    from auditsvc.ports import LoggedLedger
+
 
 PREFIX = "whsec_"
 """The prefix of a secret, as the libraries for Standard Webhooks expect it."""
@@ -261,3 +272,79 @@ def _value(kind: type[V], row: RowMapping) -> V:
     """A row as a value of this type, without the columns that are not its fields (the secret, the body)."""
     fields = {name: row[name] for name in kind.model_fields}
     return kind(**fields | ({"events": tuple(json.loads(row["events"]))} if "events" in fields else {}))
+
+
+BATCH_SIZE = 500
+"""Log entries that one run reads."""
+
+GONE = 410
+"""The HTTP status of a recipient that wants no more deliveries."""
+
+Post = Callable[[str, bytes, Mapping[str, str]], int]
+"""Sends a body with headers to a URL without following redirects; returns the status.  Raises ``Unavailable``."""
+
+_log = logging.getLogger("auditsvc.webhooks")
+
+
+class WebhookDispatcher:
+    """Runs once per call; dispatchers of several processes share the work through the store."""
+
+    def __init__(self, ledger: LoggedLedger, webhooks: WebhookStore, clock: Clock, post: Post) -> None:
+        self._ledger, self._webhooks, self._clock, self._post = ledger, webhooks, clock, post
+
+    def run_once(self) -> int:
+        """Read new log entries and send the deliveries that are due; returns the number of attempts.
+
+        Raises:
+            Unavailable: the log or the webhook store can't be read.
+        """
+        self._read_log()
+        due = self._webhooks.claim()
+        if due:
+            with ThreadPoolExecutor(min(4, len(due))) as pool:
+                list(pool.map(self._send, due))
+        return len(due)
+
+    def _read_log(self) -> None:
+        size, cursor = self._ledger.size(), self._webhooks.cursor()
+        if cursor is None:
+            self._webhooks.enqueue(size, ())  # events before the first run are not sent
+        elif cursor < size:
+            end = min(size, cursor + BATCH_SIZE)
+            found = [_message(index, self._ledger.leaf(index)) for index in range(cursor, end)]
+            self._webhooks.enqueue(end, [message for message in found if message is not None])
+
+    def _send(self, due: DueDelivery) -> None:
+        now = int(self._clock.now().timestamp())
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": due.id,
+            "webhook-timestamp": str(now),
+            "webhook-signature": sign(key_of(due.secret), due.id, now, due.body),
+        }
+        try:
+            status = self._post(due.url, due.body, headers)
+        except Unavailable as error:
+            self._fail(due, str(error), permanent=False)
+            return
+        if 200 <= status < 300:
+            self._webhooks.mark_delivered(due)
+        else:
+            self._fail(due, f"the recipient answered with status {status}", permanent=status == GONE)
+
+    def _fail(self, due: DueDelivery, error: str, *, permanent: bool) -> None:
+        if self._webhooks.mark_failed(due, error, permanent=permanent) == "failed":
+            _log.warning("gave up on delivery %s to webhook %s: %s", due.id, due.webhook, error)
+
+
+def _message(index: int, leaf: bytes) -> tuple[int, str, bytes] | None:
+    """A log entry as index, event type and message body; None for an entry that is no event."""
+    event = decode_event(leaf)
+    if event is None:
+        return None
+    envelope = ("kind", "apiVersion", "type", "at")
+    data: dict[str, Any] = {name: value for name, value in event.items() if name not in envelope}
+    data["entry"] = index
+    if str(event.get("object", "")).startswith("sha256:"):
+        data["href"] = f"/v1/provenance/{event['object']}"
+    return index, event["type"], canonical_json({"type": event["type"], "timestamp": event["at"], "data": data})
