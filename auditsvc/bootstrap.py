@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.plugins import installed
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Registry,
         Result,
         Signer,
+        SigningProcess,
         Timestamps,
         Witnesses,
     )
@@ -107,7 +109,7 @@ def open_context(
         blobs=_lazy(_open_blobs, scoped),
         registry=_lazy(_open_registry, scoped),
         datasets=_lazy(_open_datasets, scoped.threads),
-        keys=_lazy(_open_keys, scoped),
+        keys=_lazy(_open_keys, scoped, project),
         clock=SystemClock(),
         progress=progress or NoProgress(),
         folder=scoped.store,
@@ -117,6 +119,7 @@ def open_context(
         references=_lazy(_open_references, scoped.allowed_model_uris) if scoped.allowed_model_uris else None,
         compute=Compute() if scoped.device == "cpu" else _lazy(_open_compute, scoped.device),
         public_url=scoped.public_url,
+        signing=_signing(settings, project),
     )
     if create:
         _check(ctx)
@@ -181,11 +184,51 @@ def _open_datasets(threads: int) -> Datasets:
     return DatasetReaders()
 
 
-def _open_keys(settings: Settings) -> Keys:
+def _signing(settings: Settings, project: str) -> SigningProcess | None:
+    if not settings.signer:
+        return None
+    from auditsvc.adapters.signer_process import SocketSigning
+
+    return SocketSigning(settings.signer, project)
+
+
+def _open_keys(settings: Settings, project: str) -> Keys:
+    if settings.signer:
+        from auditsvc.adapters.signer_process import SignerKeys, SocketSigning
+
+        return SignerKeys(SocketSigning(settings.signer, project))
     from auditsvc.adapters.file_keys import FileKeys
 
     external = {role: open_signer(uri, role, settings) for role, uri in settings.key_uris.items()}
     return FileKeys(settings.store / "keys", settings.key_passphrase.encode() or None, external)
+
+
+def run_signer(settings: Settings, address: str) -> None:
+    """Answer requests at this address, with the keys of all projects; see ``adapters.signer_process``.
+
+    Raises:
+        Unavailable: the socket can't be made.
+    """
+    from auditsvc.adapters.signer_process import serve_requests
+
+    contexts = cache(partial(open_context, settings.model_copy(update={"signer": ""}), create=True))
+
+    def answer(project: str, request: str, subject: str) -> str:
+        from auditsvc.services.signing_requests import answer_request
+
+        return answer_request(contexts(project), request, subject)
+
+    serve_requests(address, answer)
+
+
+def continue_without_keys(settings: Settings) -> NoReturn:
+    """Replace this process, a worker, by itself without keys, with a signer process of its own."""
+    from auditsvc.adapters.signer_process import continue_without_keys as replace
+
+    command = [sys.executable, "-m", "auditsvc", "signer", "--store", str(settings.store), "--socket"]
+    folders = [settings.for_project(name).store / "keys" for name in ("", *settings.projects)]
+    files = [Path(uri.removeprefix("file:")) for uri in settings.key_uris.values() if uri.startswith("file:")]
+    replace(command, settings.secret_variables, [*folders, *files])
 
 
 def open_signer(uri: str, role: KeyRole, settings: Settings) -> Signer:

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     audit_key: str = Field("", repr=False, description="URI of the key that signs what was measured.")
     release_key: str = Field("", repr=False, description="URI of the key that signs what may be released.")
     log_key: str = Field("", repr=False, description="URI of the key that signs checkpoints: file: and Ed25519 only.")
+    signer: str = Field(
+        "", description="The socket of `auditsvc signer`, which alone holds the keys; empty: each worker starts one."
+    )
     tsa_url: str = Field("", description="An RFC 3161 time-stamping authority for every signature.")
     tsa_certificates: Path | None = Field(None, description="Its certificates in PEM: its own first, the root last.")
     witnesses_file: Path | None = Field(None, description="The log's witnesses (key and URL on a line) and the quorum.")
@@ -208,6 +211,11 @@ class Settings(BaseSettings):
         """The keys that are not files in the store, by role."""
         uris = {"build": self.build_key, "audit": self.audit_key, "release": self.release_key, "log": self.log_key}
         return {cast(Literal["build", "audit", "release", "log"], role): uri for role, uri in uris.items() if uri}
+
+    @property
+    def secret_variables(self) -> tuple[str, ...]:
+        """The environment variables that workers don't need: keys, passphrase, client secrets."""
+        return tuple(_variable(name) for name, field in Settings.model_fields.items() if not field.repr)
 
 
 def sqlite_file(url: str) -> Path | None:

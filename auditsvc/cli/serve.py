@@ -57,12 +57,33 @@ def worker(
         end_with_parent()
         if os.getppid() != parent:  # it ended before the kernel was asked
             return
-    from auditsvc.bootstrap import open_worker
+    from auditsvc.bootstrap import continue_without_keys, open_worker
 
     settings = settings_for(store)
+    if not settings.signer:
+        continue_without_keys(settings)
     made = open_worker(settings, settings.project if project is None else project)
     print(f"worker {made.name} takes jobs", file=sys.stderr, flush=True)
     made.run(parent)
+
+
+def signer(
+    socket: Annotated[
+        str | None, typer.Option(help="The path of its socket. [default: $AUDITSVC_SIGNER]", show_default=False)
+    ] = None,
+    store: Store = None,
+) -> None:
+    """Hold the keys and sign what the ledger shows as decided, for workers and services with AUDITSVC_SIGNER.
+
+    Run it as a user of its own who alone can read the folder `keys` of the store, in the group of the others.
+    """
+    from auditsvc.bootstrap import run_signer
+    from auditsvc.errors import InvalidInput
+
+    settings = settings_for(store)
+    if not (address := socket or settings.signer):
+        raise InvalidInput("name the signer's socket with --socket or AUDITSVC_SIGNER")
+    run_signer(settings, address)
 
 
 @jobs_app.command("list")

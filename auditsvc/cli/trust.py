@@ -67,6 +67,8 @@ def retire(
         raise InvalidInput(f"a role is one of {', '.join(_ROLES)}; the log's key is the log's name and stays")
     chosen = cast(Literal["build", "audit", "release"], role)
     ctx = context_for(store)
+    if ctx.signing:
+        raise InvalidInput("retire a key where the signer keeps it: as its user, without AUDITSVC_SIGNER")
     successor = open_signer(to, chosen, settings_for(store)) if to else None
     keys = cast(FileKeys, ctx.keys)
     options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}

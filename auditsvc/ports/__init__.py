@@ -213,6 +213,23 @@ class Keys(Protocol):
         ...
 
 
+SigningRequest = Literal["release", "rejection", "checkpoint", "trust", "keys", "watermark-secret"]
+"""What the signer process does; see ``services.signing_requests``."""
+
+
+class SigningProcess(Protocol):
+    """Another process, which holds the keys."""
+
+    def ask(self, request: SigningRequest, subject: str = "") -> str:
+        """Its answer; ``subject`` is the digest of a decision.
+
+        Raises:
+            AuditError: what the use case raised there.
+            Unavailable: it can't be reached.
+        """
+        ...
+
+
 class Timestamps(Protocol):
     """A time stamping authority (RFC 3161)."""
 
@@ -266,6 +283,8 @@ __all__ = [
     "Result",
     "Runner",
     "Signer",
+    "SigningProcess",
+    "SigningRequest",
     "Tick",
     "Timestamps",
     "View",
@@ -477,6 +496,8 @@ class Context:
     """The models whose terms the operator's settings set, so that people can't."""
     public_url: str = ""
     """The service's address, if one is set: statements name policies under it."""
+    signing: SigningProcess | None = None
+    """The process that signs, if it is another one: ``keys`` has public halves only."""
 
     @property
     def device(self) -> str:

@@ -28,6 +28,7 @@ from auditsvc.records import (
     Parent,
     Policy,
     Release,
+    ReleaseTerms,
     Revocation,
     Submission,
     Value,
@@ -108,6 +109,26 @@ def decide_now(ctx: Context, candidate: Candidate, policy: Policy, evidence: Seq
         holdout_uses=holdout_uses(policy, candidate, datasets_of(evidence), ctx.ledger),
         terms=binding_terms(ctx.ledger, candidate.model),
         at=ctx.clock.now(),
+    )
+
+
+def decided_again(ledger: Ledger, decision: Decision) -> Decision:
+    """The decision made again, as of its time, from the records that it names.
+
+    Raises:
+        NotFound: one of them is not in the ledger.
+    """
+    candidate, policy = ledger.get(Candidate, decision.candidate), ledger.get(Policy, decision.policy)
+    evidence = [ledger.get(Evidence, digest) for digest in decision.evidence]
+    return decide(
+        policy,
+        candidate,
+        evidence,
+        waivers=[ledger.get(Waiver, digest) for digest in decision.waivers],
+        incumbent=_with_uses(incumbent_named(decision.incumbent, ledger), policy, evidence, ledger),
+        holdout_uses=holdout_uses(policy, candidate, datasets_of(evidence), ledger),
+        terms=ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
+        at=decision.at,
     )
 
 

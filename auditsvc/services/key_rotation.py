@@ -37,8 +37,13 @@ def publish(ctx: Context, folder: Path | None = None) -> RevocationList:
     """Publish the next version of trust and recalls.
 
     Raises:
+        InvalidInput: another folder than the store's, where the signer process has the keys.
         Unavailable: the disk or the keys failed; readers see the version before.
     """
+    if ctx.signing:
+        if folder not in (None, trust_folder(ctx)):
+            raise InvalidInput(f"the signer process publishes in {trust_folder(ctx)}; copy that folder")
+        return RevocationList.parse(ctx.signing.ask("trust").encode())
     trust, at = trust_of(ctx), ctx.clock.now()
     return publish_trust(folder or trust_folder(ctx), revoked(ctx), keys=ctx.keys, at=at, trust=trust)
 

@@ -47,8 +47,12 @@ def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> 
         Conflict: the log does not continue what it has published.
         Unavailable: the disk, the keys or the log failed; run it again.
     """
+    submissions = ctx.ledger.find(Submission, candidate.digest)
+    if ctx.signing and submissions:
+        ctx.signing.ask("rejection", decision.digest)
+        return tuple(refusal_folder(ctx, submission, decision) for submission in submissions)
     written = []
-    for submission in ctx.ledger.find(Submission, candidate.digest):
+    for submission in submissions:
         services = signing_services_of(ctx)
         folder = refusal_folder(ctx, submission, decision)
         sealing = release_inputs(ctx, submission, candidate, decision)
@@ -94,7 +98,23 @@ def waived_by(ledger: Ledger, decision: Decision) -> frozenset[str]:
 
 
 def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
-    """Seal an approved candidate and move the alias to it.
+    """Seal an approved candidate, here or in the signer process, and move the alias to it.
+
+    Raises:
+        AuditError: as ``seal``.
+        Unavailable: the registry failed; run it again.
+    """
+    if ctx.signing:
+        sealed = ctx.ledger.get(Release, ctx.signing.ask("release", decision.digest))
+    else:
+        sealed = seal(ctx, candidate, decision)
+    ctx.registry.tag(sealed.model, sealed.version, {"auditsvc.release": sealed.digest})
+    set_alias(ctx, sealed.model, sealed.version, sealed.digest)
+    return sealed
+
+
+def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
+    """Sign, log and record an approved candidate.
 
     Raises:
         NotApproved: the decision does not approve or isn't binding under the terms of the model, its evidence is too
@@ -102,7 +122,7 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
             what it has published.
         LogMismatch: the ledger does not follow from its log.
-        Unavailable: a disk, the keys or the registry failed; run it again.
+        Unavailable: a disk or the keys failed; run it again.
     """
     if candidate.only_predictions:
         raise NotApproved("predictions are not released; their decision is signed, and a model needs its files audited")
@@ -128,8 +148,6 @@ def release(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         _require_recent(sealing, ctx.clock.now())
     sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
-    ctx.registry.tag(submission.model, submission.version, {"auditsvc.release": sealed.digest})
-    set_alias(ctx, submission.model, submission.version, sealed.digest)
     return sealed
 
 

@@ -82,4 +82,5 @@ def trust_of(ctx: Context) -> TrustRoot:
 
 def checkpoint_store_of(ctx: Context) -> CheckpointStore:
     """The last checkpoint of this installation's log, and the guard over it."""
-    return CheckpointStore(ctx.checkpoint or ctx.folder / "checkpoint", ctx.keys, ctx.log, ctx.witnesses)
+    path = ctx.checkpoint or ctx.folder / "checkpoint"
+    return CheckpointStore(path, ctx.keys, ctx.log, ctx.witnesses, ctx.signing)

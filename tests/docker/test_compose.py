@@ -13,7 +13,7 @@ from auditsvc.settings import Settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-OURS = ("api", "worker")
+OURS = ("api", "worker", "signer")
 
 
 def settings_of(service: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -36,6 +36,16 @@ def test_service_and_workers_share_their_stores(service: str, monkeypatch: pytes
     assert found.jobs_db == found.ledger_db == "postgresql+psycopg://auditsvc:secret@postgres/auditsvc"
     assert (found.mlflow_store, found.blobs_url, found.workers) == ("http://mlflow:5000", "s3://auditsvc/blobs", 0)
     assert {"store:/store"} <= set(COMPOSE["services"][service]["volumes"])
+
+
+def test_only_the_signer_has_keys_and_it_runs_as_another_user() -> None:
+    for name, service in COMPOSE["services"].items():
+        has = (
+            "AUDITSVC_KEY_PASSPHRASE" in service.get("environment", {}),
+            "keys:/store/keys" in service.get("volumes", ()),
+        )
+        assert has == ((name == "signer"),) * 2
+    assert COMPOSE["services"]["signer"]["user"] == "10002:10001"
 
 
 def test_no_password_is_written_in_it_and_none_may_be_left_out() -> None:

@@ -65,6 +65,17 @@ def test_mounts_selectors_and_references_meet() -> None:
             assert sum(one["spec"]["selector"].items() <= found.items() for found in labels) == 1
 
 
+def test_only_the_signer_has_keys_and_it_runs_as_another_user() -> None:
+    for pod in _pods():
+        with_keys = [one for one in pod["containers"] if "auditsvc-keys" in str(one.get("envFrom"))]
+        mounting = [one for one in pod["containers"] if "/store/keys" in str(one.get("volumeMounts"))]
+        assert [one["name"] for one in with_keys] == [one["name"] for one in mounting]
+        assert {one["name"] for one in with_keys} <= {"signer"}
+        for one in with_keys:
+            assert one["securityContext"]["runAsUser"] != pod["securityContext"]["runAsUser"]
+    assert sum(one["name"] == "signer" for one in _containers()) == 2
+
+
 def test_only_settings_that_there_are_are_set() -> None:
     known = {name.upper() for name in Settings.model_fields}
     text = "\n".join(path.read_text() for path in FILES)

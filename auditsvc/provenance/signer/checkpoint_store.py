@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditsvc.errors import Conflict, Unavailable
-from auditsvc.ports import Keys, Log, Witnesses
+from auditsvc.ports import Keys, Log, SigningProcess, Witnesses
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, open_checkpoint, sign_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
@@ -29,6 +29,8 @@ class CheckpointStore:
     keys: Keys
     log: Log
     witnesses: Witnesses | None = None
+    signing: SigningProcess | None = None
+    """The process that has the log's key, if it is another one."""
 
     def guard(self) -> None:
         """The log still contains what was published last.
@@ -46,6 +48,8 @@ class CheckpointStore:
             Conflict: as ``guard``.
             Unavailable: the file or the keys can't be read or written, or too few witnesses answer.
         """
+        if self.signing:
+            return self.signing.ask("checkpoint")
         with self._alone():
             stored, published = self._guarded()
             size = self.log.size()
