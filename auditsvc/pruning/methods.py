@@ -89,11 +89,11 @@ def _step(
     steps = pruning_steps_of(wiring.coupled, [scorer.units(coupled) for coupled in wiring.coupled], targets)
     try:
         removals = choose(steps, _cost(model, goal), wanted, wiring.left_alone)
+        smaller = assemble(remove_channels(model.weights(), removals), model.card)
+        reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), removals)))
     except RuntimeError as error:
         line = str(error).splitlines()[0][:200]
         raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
-    smaller = assemble(remove_channels(model.weights(), removals), model.card)
-    reasons = _unlike(smaller, with_weights(model, mask_channels(model.weights(), removals)))
     if reasons:
         raise Refused(f"{model.card.architecture} was pruned wrongly and is not handed out", reasons)
     return smaller

@@ -10,9 +10,11 @@ import torch
 import torch_pruning
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models import WEIGHTS, model_files
-from auditsvc.models.complexity import ShapeCounter, facts, macs
+from auditsvc.models import WEIGHTS, assemble, model_files
+from auditsvc.models.complexity import ShapeCounter, _counted, facts, macs
 from auditsvc.models.latency import Turns, time_in_turns
+from auditsvc.pruning import prune
+from auditsvc.records import Recipe
 from tests.models.families import FAMILIES, grey_images, model_of
 
 
@@ -84,3 +86,12 @@ def test_the_interval_of_a_ratio_of_latencies_holds_the_true_one() -> None:
     assert np.mean([one.low <= 1.2 <= one.high for one in found]) > 0.9
     assert np.mean([one.high - one.low for one in found]) < 0.15
     assert all(one.low <= one.value <= one.high for one in found)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_macs_at_other_channels_are_those_of_the_smaller_model(family: str) -> None:
+    model = model_of(FAMILIES[family])
+    weights = prune(model, Recipe(method="structured-l1", targets={"macs": 1.5, "round_to": 1}, seed=3), None)
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    smaller = assemble(weights, model.card)
+    assert ShapeCounter(model).macs(shapes) == _counted(smaller.module, smaller.card.input, "cpu") == macs(smaller)
