@@ -6,27 +6,3 @@ from auditsvc.evaluation.fingerprint import code_version, fingerprint
 from auditsvc.evaluation.intervals import Interval, images_needed, student, tango, wilson
 from auditsvc.evaluation.paired import Pair, Predictions
 from auditsvc.evaluation.randomness import image_seeds, normal, poisson, uniform
-
-__all__ = [
-    "CLEAN",
-    "Attack",
-    "Attacks",
-    "Check",
-    "Disturbance",
-    "EvalContext",
-    "Interval",
-    "Outputs",
-    "Pair",
-    "Predictions",
-    "WatermarkReading",
-    "code_version",
-    "fingerprint",
-    "image_seeds",
-    "images_needed",
-    "normal",
-    "poisson",
-    "student",
-    "tango",
-    "uniform",
-    "wilson",
-]

@@ -19,26 +19,3 @@ from auditsvc.importing.onnx_session import (
 )
 from auditsvc.importing.recognition import ModelRecognition, find_model, imported, output_activation, recognise_model
 from auditsvc.importing.round_trip import Trip, round_trip, round_trip_all
-
-__all__ = [
-    "LIMITS",
-    "ONNX",
-    "ONNX_FILE",
-    "ModelRecognition",
-    "OnnxFile",
-    "Trip",
-    "batch_faults",
-    "find_model",
-    "from_onnx",
-    "imported",
-    "inspect_folder",
-    "is_model_folder",
-    "one_by_one",
-    "open_folder",
-    "open_onnx",
-    "output_activation",
-    "recognise_model",
-    "round_trip",
-    "round_trip_all",
-    "runs_of",
-]

@@ -4,18 +4,3 @@ from auditsvc.models.architectures import architecture_names, build
 from auditsvc.models.model import Model
 from auditsvc.models.model_files import CARD, WEIGHTS, assemble, load_model, model_files, read_card, read_weights
 from auditsvc.records.architecture import ArchitectureCard, InputSpec
-
-__all__ = [
-    "CARD",
-    "WEIGHTS",
-    "ArchitectureCard",
-    "InputSpec",
-    "Model",
-    "architecture_names",
-    "assemble",
-    "build",
-    "load_model",
-    "model_files",
-    "read_card",
-    "read_weights",
-]

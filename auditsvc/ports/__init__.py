@@ -265,32 +265,6 @@ class Witnesses(Protocol):
         ...
 
 
-__all__ = [
-    "Blobs",
-    "Clock",
-    "Context",
-    "Datasets",
-    "Jobs",
-    "KeyRole",
-    "Keys",
-    "Ledger",
-    "Log",
-    "Placed",
-    "Progress",
-    "References",
-    "Registered",
-    "Registry",
-    "Result",
-    "Runner",
-    "Signer",
-    "SigningProcess",
-    "SigningRequest",
-    "Tick",
-    "Timestamps",
-    "View",
-    "Witnesses",
-]
-
 R = TypeVar("R", bound=Record)
 
 

@@ -68,21 +68,6 @@ _MODULES = {
     "verify_folder": "verifier.verify",
 }
 
-__all__ = [
-    "ReleaseInputs",
-    "SigningServices",
-    "TrustRoot",
-    "VerifiedRelease",
-    "load_verified",
-    "publish_trust",
-    "release_in",
-    "sign_folder",
-    "sign_rejection",
-    "sign_release",
-    "verify",
-    "verify_folder",
-]
-
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used: the ledger needs the Merkle tree alone, without any cryptography."""

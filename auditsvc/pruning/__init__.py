@@ -82,27 +82,3 @@ def formatted(model: Model, recipe: Recipe, data: Dataset | Sequence[Dataset] | 
         return model.weights()
     images = sources_of(recipe, data).of(None, "int8") if recipe.number_format == "int8" else None
     return in_format(model, recipe.number_format, images, recipe.seed)
-
-
-__all__ = [
-    "FORMATS",
-    "METHODS",
-    "AfterStep",
-    "ChannelMask",
-    "Frontier",
-    "Ladder",
-    "Outcome",
-    "Sources",
-    "Trial",
-    "concrete",
-    "formatted",
-    "in_float",
-    "in_float_weights",
-    "in_format",
-    "in_format_of",
-    "ladder",
-    "prune",
-    "recovery_of",
-    "rows",
-    "sweep",
-]

@@ -16,27 +16,3 @@ from auditsvc.evaluation.attacks.pgd import Fgsm, MinimalNorm, Pgd
 from auditsvc.evaluation.attacks.physical import Patch, Spatial, WorstCover
 from auditsvc.evaluation.attacks.square import Square
 from auditsvc.evaluation.attacks.target import Ball, Norm
-
-__all__ = [
-    "Apgd",
-    "ArtPgd",
-    "AutoAttack",
-    "Ball",
-    "Budgets",
-    "Ensemble",
-    "Fgsm",
-    "HopSkipJump",
-    "Method",
-    "MinimalNorm",
-    "Norm",
-    "Patch",
-    "Pgd",
-    "Spatial",
-    "Square",
-    "TargetedApgd",
-    "Transfer",
-    "WorstCover",
-    "beaten_by",
-    "left_standing",
-    "masking_symptoms",
-]
