@@ -190,6 +190,7 @@ def _process(store: Path, files: Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_one_version_in_silence(tmp_path: Path, files: Path) -> None:
     """On a store that is new; nothing is said, nothing is sent, and nothing is left where they were started."""
     (tmp_path / "cwd").mkdir()

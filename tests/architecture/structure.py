@@ -40,6 +40,16 @@ def trees() -> dict[str, ast.Module]:
 
 
 @cache
+def _by_path() -> dict[Path, ast.Module]:
+    return {path: trees()[name] for name, path in sources().items()}
+
+
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of one file of the package, parsed once for all tests."""
+    return _by_path()[path]
+
+
+@cache
 def imports() -> dict[str, frozenset[str]]:
     """What each module imports of the package, wherever in it: in functions and for types alone too.
 

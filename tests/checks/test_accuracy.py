@@ -49,12 +49,12 @@ def test_every_group_is_held_against_all_others_of_its_column():
 
 def test_the_interval_keeps_its_promise_over_pairs_of_groups():
     rng, missed = np.random.default_rng(3), []
-    for _ in range(400):
+    for _ in range(200):
         lost, won = rng.binomial(250, 0.05), rng.binomial(250, 0.01)
         other = rng.binomial(125, 0.01), rng.binomial(125, 0.03)
         found = changes(*pair_of(("a", 250, lost, won), ("b", 125, *other)))["gender=a"]
         missed.append((found.high < 0.06, found.low > 0.06))
-    assert np.mean(missed, axis=0).max() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)  # three standard errors of 400 runs
+    assert np.mean(missed, axis=0).max() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)  # three standard errors of 200 runs
 
 
 def test_a_group_alone_has_no_gap_and_few_clusters_show_none():
