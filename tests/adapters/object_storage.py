@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ def object_storage() -> Iterator[str]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    from botocore.loaders import JSONFileLoader
+
     with pytest.MonkeyPatch.context() as environment:
+        # Each client reads megabytes of service descriptions anew; they are the same for all.
+        read = cache(partial(JSONFileLoader.load_file, JSONFileLoader()))
+        environment.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
         environment.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
         environment.setenv("AWS_ACCESS_KEY_ID", "test")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
