@@ -16,11 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from auditsvc.provenance.trust.revocation_list import RevocationList
-
 from auditsvc.bootstrap import continue_without_keys, open_context
 from auditsvc.errors import AuditError
 from auditsvc.gate import decide
+from auditsvc.provenance.trust.trust_root import RevocationList
 from auditsvc.records import Approval, Decision, Release, Submission
 from auditsvc.services.terms import binding_terms
 from auditsvc.settings import Settings

@@ -1,9 +1,12 @@
 """What a stranger can do to the running service: ``python -m tests.bench.hostile [--kills N] [--fuzz SECONDS]``.
 
 One JSON line: ``cases`` that were tried and ``held`` (the service answered ``/healthz`` meanwhile and refused or took
-what was sent as it should), ``healthz_worst_s``, ``memory_worst_ratio`` (peak resident size to that before the cases),
+what was sent as it should), ``healthz_worst_s`` and ``healthz_worst_cpu_s`` (CPU time of the service while one
+``/healthz`` waited: what it would be on an idle machine), ``memory_worst_ratio`` (peak resident size to that before the
+cases), ``costly`` (the three cases with the longest ``/healthz`` and the most memory: CPU seconds, ratio),
 ``orphans`` (workers that were alive 30 s after the service was killed, over all kills), ``fuzz_inputs``,
-``fuzz_crashes``, ``route_role_requests`` and ``route_role_wrong``.
+``fuzz_crashes``, ``route_role_requests``, ``route_role_wrong``, and ``signer_attacks`` of a worker that was taken over,
+with those that got neither a key nor a signature (``signer_refused``).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pathlib import Path
 from auditsvc.bootstrap import open_jobs
 from auditsvc.records import ReleaseRequest
 from auditsvc.settings import Settings
+from tests.adapters import signer_attacks
 from tests.web.access import ROUTES
 from tests.web.edge_fuzzing import fuzz
 from tests.web.test_hostile import HOSTILE_TARS
@@ -66,6 +70,11 @@ class Service:
         """Bytes in memory now."""
         words = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu_s(self) -> float:
+        """CPU seconds that the process has used."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def pour(self, start: bytes, part: bytes, most: int = 160 << 20) -> bool:
         """Send without end; whether the service ended the connection before ``most`` bytes."""
@@ -121,13 +130,15 @@ def half_open(service: Service, most: int = 300) -> bool:
 
 @contextmanager
 def watched(service: Service) -> Iterator[dict[str, float]]:
-    """The worst time of ``/healthz`` and the largest size, while the block runs."""
-    found = {"healthz": 0.0, "resident": 0.0}
+    """The worst time of ``/healthz``, the service's CPU time meanwhile, and its largest size, while the block runs."""
+    found = {"healthz": 0.0, "cpu": 0.0, "resident": 0.0}
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.1):
+            before = service.cpu_s()
             status, seconds = service.ask("GET", "/healthz")
+            found["cpu"] = max(found["cpu"], service.cpu_s() - before)
             found["healthz"] = max(found["healthz"], seconds if status == 200 else 60.0)
             found["resident"] = max(found["resident"], service.resident())
 
@@ -191,26 +202,36 @@ def main() -> None:
         service = Service(Path(folder) / "store")
         try:
             idle = service.resident()
-            with watched(service) as seen:
-                found = list(cases(service))
-                failed = [name for name, tried in found if not tried()]
+            found = list(cases(service))
+            failed: list[str] = []
+            seen: dict[str, dict[str, float]] = {}
+            for name, case in found:
+                with watched(service) as seen[name]:
+                    failed += [] if case() else [name]
             requests, wrong = roles(service)
         finally:
             service.process.terminate()
             service.process.wait()
+        costly = {name for what in ("cpu", "resident") for name in sorted(seen, key=lambda one: -seen[one][what])[:3]}
+        attacks = signer_attacks.run(Path(folder))
+        reasons = {name: why for name, why in attacks.items() if name not in ("works", "hidden")}
         inputs, crashes, _ = fuzz(options.fuzz)
         figures = {
             "cases": len(found),
             "held": len(found) - len(failed),
             "failed": failed,
-            "healthz_worst_s": round(seen["healthz"], 3),
-            "memory_worst_ratio": round(seen["resident"] / idle, 2),
+            "healthz_worst_s": round(max(one["healthz"] for one in seen.values()), 3),
+            "healthz_worst_cpu_s": round(max(one["cpu"] for one in seen.values()), 3),
+            "memory_worst_ratio": round(max(one["resident"] for one in seen.values()) / idle, 2),
+            "costly": {name: (round(seen[name]["cpu"], 2), round(seen[name]["resident"] / idle, 2)) for name in costly},
             "kills": options.kills,
             "orphans": orphans(Path(folder), options.kills),
             "fuzz_inputs": inputs,
             "fuzz_crashes": len(crashes),
             "route_role_requests": requests,
             "route_role_wrong": wrong,
+            "signer_attacks": len(reasons),
+            "signer_refused": sum(map(bool, reasons.values())),
         }
     print(json.dumps(figures))
 
