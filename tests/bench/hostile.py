@@ -2,11 +2,12 @@
 
 One JSON line: ``cases`` that were tried and ``held`` (the service answered ``/healthz`` meanwhile and refused or took
 what was sent as it should); ``healthz_worst_s`` and ``healthz_worst_cpu_s`` (CPU time of the service while one
-``/healthz`` waited: what it would be on an idle machine); ``started_mb``, ``loaded_mb`` (resident size before and after
-the first valid policy, which loads torch) and ``memory_worst_ratio`` (peak to ``loaded_mb``); ``costly`` (the cases with
-the longest ``/healthz`` and the most memory: CPU seconds, ratio); ``orphans`` (workers that were alive 30 s after the
-service was killed, over all kills); ``fuzz_inputs``, ``fuzz_crashes``; ``route_role_requests``, ``route_role_wrong``;
-``signer_attacks`` of a worker that was taken over, and ``signer_refused``: those that got neither key nor signature.
+``/healthz`` waited: what it would be on an idle machine); ``started_mb`` and ``loaded_mb`` (resident size before and
+after the first valid policy, which loads torch), ``memory_worst_ratio`` (peak to ``loaded_mb``); ``costly`` (the cases
+with the longest ``/healthz`` and the most memory: CPU seconds, ratio); ``orphans`` (workers that were alive 30 s after
+the service was killed, over all kills); ``fuzz_inputs``, ``fuzz_crashes``; ``route_role_requests``,
+``route_role_wrong``; ``signer_attacks`` of a worker that was taken over, and ``signer_refused``: those that got neither
+key nor signature.
 """
 
 from __future__ import annotations
