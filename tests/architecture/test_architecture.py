@@ -85,9 +85,7 @@ def test_one_name_is_one_thing():
 
 
 def test_no_assert_validates_anything():
-    asserting = [
-        path for path in SOURCES for node in ast.walk(structure.tree_of(path)) if isinstance(node, ast.Assert)
-    ]
+    asserting = [path for path in SOURCES for node in ast.walk(structure.tree_of(path)) if isinstance(node, ast.Assert)]
     assert asserting == []
 
 
