@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.output import Json, print_json
+from auditsvc.cli.output import Json, command_group, print_json, print_result
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.datasets.image_dataset import Content
 
-data_app = typer.Typer(
-    help="Check a data set, and convert it to the native format.", no_args_is_help=True, rich_markup_mode=None
-)
+data_app = command_group("Check a data set, and convert it to the native format.")
 Data = Annotated[Path, typer.Argument(help="A folder or file of any format that an installed reader recognises.")]
 
 
@@ -74,10 +72,9 @@ def convert(
     except ValueError as error:
         raise InvalidInput(f"the options do not fit: {error}") from error
     written = write_folder(content, folder)
-    if json:
-        print_json({"written": str(written)})
-    else:
-        print(f"wrote {written}; check source, licence and the order of the classes in it")
+    print_result(
+        json, {"written": str(written)}, f"wrote {written}; check source, licence and the order of its classes"
+    )
 
 
 def _content(data: Path) -> Content:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json, print_result
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def approve(
 
     ctx = context_for(store, create=True, quiet=json)
     approval = record_approval(ctx, latest_decision(ctx, candidate_of(ctx, model, version)), person, comment)
-    if json:
-        print_json(approval)
-    else:
-        print(f"{person} approved {model} version {version} ({approval.decision})")
+    print_result(json, approval, f"{person} approved {model} version {version} ({approval.decision})")
 
 
 def waive(
@@ -62,10 +59,7 @@ def waive(
     ctx = context_for(store, create=True, quiet=json)
     decision = latest_decision(ctx, candidate_of(ctx, model, version))
     waiver = record_waiver(ctx, decision, rule, person, reason, until.date())
-    if json:
-        print_json(waiver)
-    else:
-        print(f"{person} waived {rule} of {model} version {version} until {waiver.until}")
+    print_result(json, waiver, f"{person} waived {rule} of {model} version {version} until {waiver.until}")
 
 
 def release(model: Model, version: Version, store: Store = None, json: Json = False) -> None:
@@ -79,11 +73,8 @@ def release(model: Model, version: Version, store: Store = None, json: Json = Fa
     candidate = candidate_of(ctx, model, version)
     with ctx.progress.step("sign, attest, log, verify"):
         sealed = seal(ctx, candidate, latest_decision(ctx, candidate))
-    if json:
-        print_json(sealed)
-    else:
-        submission = ctx.ledger.find(Submission, candidate.digest)[0]
-        print(f"released {model} version {version}: {release_folder(ctx, submission, sealed.decision)}")
+    folder = release_folder(ctx, ctx.ledger.find(Submission, candidate.digest)[0], sealed.decision)
+    print_result(json, sealed, f"released {model} version {version}: {folder}")
 
 
 def revoke(
@@ -109,12 +100,8 @@ def revoke(
         raise InvalidInput("--requested-by needs --reason")
     else:
         made = releases.revoke(ctx, sealed, reason, requested_by, person)
-    if json:
-        print_json(made)
-    elif isinstance(made, RevocationRequest):
-        print(f"{person} requested the revocation of {model} version {version}; another person must confirm it")
-    else:
-        print(f"revoked {model} version {version}")
+    words = f"{person} requested the revocation of {model} version {version}; another person must confirm it"
+    print_result(json, made, words if isinstance(made, RevocationRequest) else f"revoked {model} version {version}")
 
 
 def rollback(

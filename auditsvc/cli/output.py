@@ -87,6 +87,19 @@ def print_json(value: BaseModel | dict[str, Any]) -> None:
     print(json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False))
 
 
+def print_result(json: bool, value: BaseModel | dict[str, Any], *lines: str) -> None:
+    """The result of a command: one JSON object with ``--json``, else these lines."""
+    if json:
+        print_json(value)
+    else:
+        print("\n".join(lines))
+
+
+def command_group(help: str) -> typer.Typer:
+    """A group of commands, which prints its help when it is called alone."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
+
+
 def print_lines(lines: Iterable[str], indent: int = 0) -> None:
     """Lines of text; on a terminal a long one is wrapped, its further lines indented."""
     for line in lines:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Store, context_for, print_json
+from auditsvc.cli.output import Json, Store, context_for, print_json, print_result
 from auditsvc.cli.report import policy_app
 from auditsvc.errors import InvalidInput, NotFound
 
@@ -114,17 +114,14 @@ def policy_dry_run(
 
     ledger = context_for(store).ledger
     found = tuple(backtest(resolve_policy(policy, ledger), ledger, model))
-    if json:
-        print_json({"replayed": [item.model_dump(mode="json") for item in found]})
-        return
+    lines = []
     for item in found:
         turned = "  <- changed" if item.turned else ""
-        print(
-            f"{item.model} version {item.version} on {item.data}: {item.before} under {item.under}, {item.now}{turned}"
-        )
-        for reason in item.reasons:
-            print(f"    {reason}")
-    print(f"{sum(item.turned for item in found)} of {len(found)} decisions would change")
+        name = f"{item.model} version {item.version} on {item.data}"
+        lines.append(f"{name}: {item.before} under {item.under}, {item.now}{turned}")
+        lines += [f"    {reason}" for reason in item.reasons]
+    lines.append(f"{sum(item.turned for item in found)} of {len(found)} decisions would change")
+    print_result(json, {"replayed": [item.model_dump(mode="json") for item in found]}, *lines)
 
 
 @policy_app.command("diff")
@@ -139,10 +136,9 @@ def policy_diff(
 
     before, after = resolve_policy(old), resolve_policy(new)
     lines = differences(before, after)
-    if json:
-        print_json({"old": before.digest, "new": after.digest, "differences": list(lines)})
-    else:
-        print("\n".join(lines) or "no difference")
+    print_result(
+        json, {"old": before.digest, "new": after.digest, "differences": list(lines)}, *(lines or ["no difference"])
+    )
     raise typer.Exit(1 if lines else 0)
 
 
@@ -161,10 +157,7 @@ def policy_explain(
     if (policy is None) == (model is None or version is None):
         raise InvalidInput("say what to explain: a POLICY, or a decision with --model and --version")
     lines = list(explain_policy(resolve_policy(policy))) if policy else _decision(str(model), str(version), store)
-    if json:
-        print_json({"words": lines})
-    else:
-        print("\n".join(lines))
+    print_result(json, {"words": lines}, *lines)
 
 
 def _decision(model: str, version: str, store: Path | None) -> list[str]:

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Store, Version, context_for, print_json, settings_for
+from auditsvc.cli.output import (
+    Json,
+    Model,
+    Store,
+    Version,
+    command_group,
+    context_for,
+    print_json,
+    print_result,
+    settings_for,
+)
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from auditsvc.records import Verification
 
-policy_app = typer.Typer(help="Check, plan, compare and explain policies.", no_args_is_help=True, rich_markup_mode=None)
+policy_app = command_group("Check, plan, compare and explain policies.")
 
 
 def demo(
@@ -66,10 +76,7 @@ def report(
     if unknown:
         raise InvalidInput(f"no report format {', '.join(unknown)}; there are: {', '.join(FORMATS)}, all")
     paths = write_report(ctx, candidate, decision, dataset, formats=names)
-    if json:
-        print_json({"reports": [str(path) for path in paths]})
-    else:
-        print("\n".join(str(path) for path in paths))
+    print_result(json, {"reports": [str(path) for path in paths]}, *map(str, paths))
 
 
 @policy_app.command("check")
@@ -80,13 +87,13 @@ def policy_check(
     from auditsvc.services.policies import resolve_policy
 
     found = resolve_policy(policy)
-    if json:
-        print_json({"policy": found.policy, "version": found.version, "digest": found.digest})
-        return
-    print(f"{found.policy} version {found.version}: {len(found.rules)} rules, {len(found.checks)} checks")
-    print(f"  {found.digest}")
-    for rule in found.rules:
-        print(f"  {rule.severity:<5} {rule.rule}: {rule.sentence()}")
+    print_result(
+        json,
+        {"policy": found.policy, "version": found.version, "digest": found.digest},
+        f"{found.policy} version {found.version}: {len(found.rules)} rules, {len(found.checks)} checks",
+        f"  {found.digest}",
+        *(f"  {rule.severity:<5} {rule.rule}: {rule.sentence()}" for rule in found.rules),
+    )
 
 
 def with_report(found: Verification, attest: Path, report: Path) -> Verification:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from auditsvc.cli.output import Json, Store, print_json, settings_for
+from auditsvc.cli.output import Json, Store, command_group, print_result, settings_for
 
 if TYPE_CHECKING:
     from auditsvc.ports import Jobs
+    from auditsvc.records import Job
 
 
 def serve(
@@ -29,9 +30,7 @@ def serve(
     run(settings, host or settings.host, port or settings.port, new_admin_token=admin_token, admin=admin)
 
 
-jobs_app = typer.Typer(
-    help="Look at background work, stop it, try it again.", no_args_is_help=True, rich_markup_mode=None
-)
+jobs_app = command_group("List, cancel and retry background jobs.")
 
 JobName = Annotated[str, typer.Argument(help="The job's id.")]
 
@@ -98,24 +97,23 @@ def jobs_list(
 ) -> None:
     """Jobs, newest first."""
     found = _jobs(store).page(state=state, limit=limit)
-    if json:
-        print_json({"jobs": [job.model_dump(mode="json") for job in found]})
-        return
+    lines = []
     for job in found:
         error = f"  {job.error.code}: {job.error.message}" if job.error else ""
-        print(f"{job.id}  {job.request.kind:<8} {job.state:<9} {job.submitted_by}{error}")
+        lines.append(f"{job.id}  {job.request.kind:<8} {job.state:<9} {job.submitted_by}{error}")
+    print_result(json, {"jobs": [job.model_dump(mode="json") for job in found]}, *lines)
 
 
 @jobs_app.command("cancel")
 def jobs_cancel(job: JobName, store: Store = None, json: Json = False) -> None:
     """Stop a job: at once if it waits, else at its next sign of life."""
-    _print(_jobs(store).cancel(job).model_dump(mode="json"), json=json)
+    _print(_jobs(store).cancel(job), json=json)
 
 
 @jobs_app.command("retry")
 def jobs_retry(job: JobName, store: Store = None, json: Json = False) -> None:
     """Queue a job again that failed or was cancelled."""
-    _print(_jobs(store).retry(job).model_dump(mode="json"), json=json)
+    _print(_jobs(store).retry(job), json=json)
 
 
 @jobs_app.command("forget")
@@ -131,10 +129,7 @@ def jobs_forget(
     import datetime
 
     found = _jobs(store).delete_ended(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
-    if json:
-        print_json({"forgotten": found})
-    else:
-        print(f"forgot {found} jobs")
+    print_result(json, {"forgotten": found}, f"deleted {found} jobs")
 
 
 def _jobs(store: Path | None) -> Jobs:
@@ -144,11 +139,8 @@ def _jobs(store: Path | None) -> Jobs:
     return open_jobs(settings, settings.project)
 
 
-def _print(job: dict[str, object], *, json: bool) -> None:
-    if json:
-        print_json(job)
-    else:
-        print(f"{job['id']} is {job['state']}")
+def _print(job: Job, *, json: bool) -> None:
+    print_result(json, job.model_dump(mode="json"), f"{job.id} is {job.state}")
 
 
 def backup(
@@ -166,14 +158,12 @@ def backup(
     settings = settings_for(store)
     settings = settings.for_project(settings.project)
     copied = back_up(settings.store, folder.absolute())
-    elsewhere = [name for name, url in _urls(settings.ledger_url, settings.mlflow_uri, settings.blobs_url) if url]
-    if json:
-        print_json({"backup": str(folder.absolute()), "copied": list(copied), "elsewhere": elsewhere})
-        return
-    print(f"copied to {folder}: {', '.join(copied)}")
-    if elsewhere:
-        print(f"not copied, as they are elsewhere: {', '.join(elsewhere)}; back up the ledger before the files")
-
-
-def _urls(ledger: str, mlflow: str, blobs: str) -> tuple[tuple[str, str], ...]:
-    return ("the ledger", ledger), ("MLflow", mlflow), ("the files", blobs)
+    urls = {"the ledger": settings.ledger_url, "MLflow": settings.mlflow_uri, "the files": settings.blobs_url}
+    elsewhere = [name for name, url in urls.items() if url]
+    words = f"not copied, as they are elsewhere: {', '.join(elsewhere)}; back up the ledger before the files"
+    print_result(
+        json,
+        {"backup": str(folder.absolute()), "copied": list(copied), "elsewhere": elsewhere},
+        f"copied to {folder}: {', '.join(copied)}",
+        *([words] if elsewhere else []),
+    )

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, context_for, print_json
+from auditsvc.cli.output import Json, Model, Person, Store, command_group, context_for, print_result
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
 
-statement_app = typer.Typer(
-    help="Documents, questionnaire answers, change plans and change verdicts, each reviewed by a second person.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+statement_app = command_group(
+    "Documents, questionnaire answers, change plans and change verdicts, each reviewed by a second person."
 )
-incident_app = typer.Typer(
-    help="Serious incidents with a model, their reports, and incident watches.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+incident_app = command_group("Serious incidents with a model, their reports, and incident watches.")
 
 Expires = Annotated[str, typer.Option(help="The last valid day, for example 2027-11-01.")]
 When = Annotated[str, typer.Option(help="Date and time, for example 2026-11-26T14:30Z; UTC without a zone.")]
@@ -125,18 +119,15 @@ def review(
     from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
     from auditsvc.services.statements import review
 
-    ctx = context_for(store)
-    match kind:
-        case "document":
-            _print_added(review(ctx, Document, digest, person), json)
-        case "answers":
-            _print_added(review(ctx, Answers, digest, person), json)
-        case "plan":
-            _print_added(review(ctx, ChangePlan, digest, person), json)
-        case "verdict":
-            _print_added(review(ctx, ChangeVerdict, digest, person), json)
-        case _:
-            raise InvalidInput(f"no kind of statement {kind!r}; use document, answers, plan or verdict")
+    kinds: dict[str, type[Any]] = {
+        "document": Document,
+        "answers": Answers,
+        "plan": ChangePlan,
+        "verdict": ChangeVerdict,
+    }
+    if kind not in kinds:
+        raise InvalidInput(f"no kind of statement {kind!r}; use {', '.join(kinds)}")
+    _print_added(review(context_for(store), kinds[kind], digest, person), json)
 
 
 @statement_app.command("list")
@@ -152,16 +143,9 @@ def list_statements(model: Model, store: Store = None, json: Json = False) -> No
     for candidate in {item.candidate for item in ledger.all(Submission) if item.model == model}:
         found += ledger.find(ChangeVerdict, candidate)
     found.sort(key=lambda one: one.at)
-    if json:
-        print_json(
-            {"statements": [one.model_dump(mode="json") | {"digest": one.digest, "kind": one.kind} for one in found]}
-        )
-        return
-    for one in found:
-        reviewed = f"reviewed by {one.reviewer}" if one.reviewer else "not reviewed"
-        print(f"{one.digest}  {one.kind} by {author_of(one)}, {reviewed}")
-    if not found:
-        print(f"there are no statements about {model}")
+    lines = [f"{one.digest}  {one.kind} by {author_of(one)}, {_reviewed(one.reviewer)}" for one in found]
+    statements = [one.model_dump(mode="json") | {"digest": one.digest, "kind": one.kind} for one in found]
+    print_result(json, {"statements": statements}, *(lines or [f"there are no statements about {model}"]))
 
 
 @incident_app.command("add")
@@ -186,12 +170,14 @@ def add_incident(
 
     fields = {"model": model, "harm": harm, "aware": _moment(aware), "words": description, "candidate": candidate}
     made = add_incident(context_for(store), parse_draft(IncidentDraft, fields), person)
-    if json:
-        print_json({"incident": made.digest, "due": made.due.isoformat(), "reminder": made.reminder.isoformat()})
-        return
-    print(f"registered as {made.digest}")
-    print(f"report it to the authority immediately; better before {made.reminder.isoformat()}")
-    print(f"the period ends at {made.due.isoformat()}")
+    due, reminder = made.due.isoformat(), made.reminder.isoformat()
+    print_result(
+        json,
+        {"incident": made.digest, "due": due, "reminder": reminder},
+        f"registered as {made.digest}",
+        f"report it to the authority immediately; better before {reminder}",
+        f"the period ends at {due}",
+    )
 
 
 @incident_app.command("report")
@@ -211,10 +197,8 @@ def report_incident(
     report = parse_draft(IncidentReport, {"authority": authority, "reference": reference, "reported": _moment(at)})
     made = report_incident(context_for(store), incident, report, person)
     late = made.reported is not None and made.reported > made.due
-    if json:
-        print_json({"incident": made.digest, "late": late})
-        return
-    print(f"registered as {made.digest}: reported to {authority}{', late' if late else ', in time'}")
+    words = f"registered as {made.digest}: reported to {authority}, {'late' if late else 'in time'}"
+    print_result(json, {"incident": made.digest, "late": late}, words)
 
 
 @incident_app.command("watch")
@@ -233,10 +217,7 @@ def watch_incidents(
 
     fields = {"model": model, "since": since, "until": until, "words": description}
     made = add_watch(context_for(store), parse_draft(WatchDraft, fields), person)
-    if json:
-        print_json({"watch": made.digest})
-        return
-    print(f"registered as {made.digest}")
+    print_result(json, {"watch": made.digest}, f"registered as {made.digest}")
 
 
 @incident_app.command("list")
@@ -247,28 +228,25 @@ def list_incidents(model: Model, store: Store = None, json: Json = False) -> Non
     ctx = context_for(store)
     known = sorted(current(ctx.ledger.find(Incident, model)), key=lambda one: (one.reported is not None, one.due))
     watches, now = ctx.ledger.find(Watch, model), ctx.clock.now()
-    if json:
-        found = [one.model_dump(mode="json") | {"digest": one.digest, "due": one.due.isoformat()} for one in known]
-        print_json({"incidents": found, "watches": [one.model_dump(mode="json") for one in watches]})
-        return
+    lines = [] if known else [f"no incident of {model} is registered"]
     for one in known:
         due = f"due {one.due.isoformat()}"
         status = f"reported to {one.authority} {one.reported.isoformat()}" if one.reported else due
         overdue = "  OVERDUE" if one.reported is None and one.due < now else ""
-        print(f"{one.digest}  {one.harm}, aware since {one.aware.isoformat()}, {status}{overdue}\n  {one.words}")
-    if not known:
-        print(f"no incident of {model} is registered")
-    if watches:
-        print(f"{watches[-1].person} watched from {watches[-1].since} to {watches[-1].until}")
-    else:
-        print("there is no incident watch")
+        lines.append(f"{one.digest}  {one.harm}, aware since {one.aware.isoformat()}, {status}{overdue}\n  {one.words}")
+    last = watches[-1] if watches else None
+    lines.append(f"{last.person} watched from {last.since} to {last.until}" if last else "there is no incident watch")
+    found = [one.model_dump(mode="json") | {"digest": one.digest, "due": one.due.isoformat()} for one in known]
+    print_result(json, {"incidents": found, "watches": [one.model_dump(mode="json") for one in watches]}, *lines)
+
+
+def _reviewed(reviewer: str | None) -> str:
+    return f"reviewed by {reviewer}" if reviewer else "not reviewed"
 
 
 def _print_added(record: Document | Answers | ChangePlan | ChangeVerdict, json: bool) -> None:
-    if json:
-        print_json({"kind": record.kind, "digest": record.digest, "reviewer": record.reviewer or None})
-    else:
-        print(f"{'reviewed' if record.reviewer else 'added'}: {record.digest}")
+    fields = {"kind": record.kind, "digest": record.digest, "reviewer": record.reviewer or None}
+    print_result(json, fields, f"{'reviewed' if record.reviewer else 'added'}: {record.digest}")
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

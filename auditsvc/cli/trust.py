@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from auditsvc.cli.output import Json, Person, Store, context_for, print_json, settings_for
+from auditsvc.cli.output import Json, Person, Store, command_group, context_for, print_result, settings_for
 from auditsvc.errors import Conflict, InvalidInput, LogMismatch, Unavailable
 
 if TYPE_CHECKING:
     from auditsvc.provenance.signer.log_witness import Witness
 
 
-keys_app = typer.Typer(help="The signing keys.", no_args_is_help=True, rich_markup_mode=None)
+keys_app = command_group("The signing keys.")
 
-RequestedBy = Annotated[str, typer.Option(help="Who asks for it; you, who confirm, are another person.")]
+RequestedBy = Annotated[str, typer.Option(help="Who requests it; you confirm it and are another person.")]
 Reason = Annotated[str, typer.Option(help="Reason; it is recorded in the ledger.")]
 Since = Annotated[
-    int | None, typer.Option("--compromised-since", help="It was in foreign hands from this index of the log on.")
+    int | None, typer.Option("--compromised-since", help="It was compromised from this index of the log on.")
 ]
 _ROLES = ("build", "audit", "release")
 
@@ -36,13 +36,12 @@ def list_keys(store: Store = None, json: Json = False) -> None:
     from auditsvc.services.signing_context import trust_of
 
     trust = trust_of(context_for(store))
-    if json:
-        print_json({"keys": [key.model_dump(mode="json", exclude_none=True) for key in trust.keys]})
-        return
+    lines = []
     for key in trust.keys:
         until = "" if key.not_after_log_index is None else f" to {key.not_after_log_index}"
-        since = "" if key.compromised_since is None else f", in foreign hands since {key.compromised_since}"
-        print(f"{key.role:<8} {key.hint}  log index {key.from_log_index}{until or ' on'}{since}")
+        since = "" if key.compromised_since is None else f", compromised since {key.compromised_since}"
+        lines.append(f"{key.role:<8} {key.hint}  log index {key.from_log_index}{until or ' on'}{since}")
+    print_result(json, {"keys": [key.model_dump(mode="json", exclude_none=True) for key in trust.keys]}, *lines)
 
 
 @keys_app.command("retire")
@@ -58,7 +57,7 @@ def retire(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Put a new key in the place of a role's: what the old one signed so far still holds, nothing after that does."""
+    """Replace the key of a role: what the old key signed until now stays valid, nothing that it signs later is."""
     from auditsvc.adapters.file_keys import FileKeys
     from auditsvc.bootstrap import open_signer
     from auditsvc.services.key_rotation import retire as end
@@ -73,13 +72,13 @@ def retire(
     keys = cast(FileKeys, ctx.keys)
     options: dict[str, Any] = {"successor": successor, "compromised_since": compromised_since}
     record = end(ctx, chosen, reason, requested_by, keys, confirmed_by=person, **options)
-    if json:
-        print_json(record)
-        return
-    print(f"the {role} key counts for log entries before {record.log_size}; a new one is in its place")
-    if to:
-        print(f"from now on set AUDITSVC_{role.upper()}_KEY to the new place")
-    print("tell readers by `auditsvc trust publish`; those who pinned the old release key follow it")
+    print_result(
+        json,
+        record,
+        f"the {role} key is valid for log entries before {record.log_size}; a new key replaces it",
+        *([f"from now on set AUDITSVC_{role.upper()}_KEY to the new key"] if to else []),
+        "publish it with `auditsvc trust publish`; readers who pinned the old release key follow it",
+    )
 
 
 @keys_app.command("compromised")
@@ -92,7 +91,7 @@ def compromised(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Say of a retired key that it was in foreign hands: what it signed since then is not valid any more."""
+    """Mark a retired key as compromised: what it signed since then is no longer valid."""
     from auditsvc.services.key_rotation import compromise
 
     try:
@@ -100,16 +99,12 @@ def compromised(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{public} can't be read: {error}") from error
     record = compromise(context_for(store), pem, since, reason, requested_by, confirmed_by=person)
-    if json:
-        print_json(record)
-    else:
-        print(f"nothing that this {record.role} key signed from log entry {since} on is valid; publish the trust again")
+    words = f"nothing that this {record.role} key signed from log entry {since} on is valid; publish the trust again"
+    print_result(json, record, words)
 
 
-trust_app = typer.Typer(
-    help="Whom readers are to trust, and what was recalled.", no_args_is_help=True, rich_markup_mode=None
-)
-log_app = typer.Typer(help="The transparency log.", no_args_is_help=True, rich_markup_mode=None)
+trust_app = command_group("The keys that readers trust, and what was revoked.")
+log_app = command_group("The transparency log.")
 
 
 @trust_app.command("publish")
@@ -118,17 +113,14 @@ def publish(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Publish whom to trust and all recalls (TUF).  At least once a day; copy the folder to where readers find it."""
-    from auditsvc.services.key_rotation import publish as tell
-    from auditsvc.services.key_rotation import trust_folder
+    """Publish the trusted keys and all revocations (TUF).  Run it daily; copy the folder to where readers fetch it."""
+    from auditsvc.services import key_rotation
 
     ctx = context_for(store)
-    folder = out or trust_folder(ctx)
-    revocations = tell(ctx, folder)
-    if json:
-        print_json({"folder": str(folder), "revocations": len(revocations.revocations)})
-    else:
-        print(f"published {folder} with {len(revocations.revocations)} revocations; it counts for a day")
+    folder = out or key_rotation.trust_folder(ctx)
+    count = len(key_rotation.publish(ctx, folder).revocations)
+    words = f"published {folder} with {count} revocations; it is valid for a day"
+    print_result(json, {"folder": str(folder), "revocations": count}, words)
 
 
 @trust_app.command("show")
@@ -156,13 +148,8 @@ def check(store: Store = None, json: Json = False) -> None:
     from auditsvc.services.log_check import check_log
 
     found = check_log(context_for(store))
-    if json:
-        print_json(found)
-    else:
-        for fault in found.faults:
-            print(fault)
-        intact = f"all records and indexes follow from the {found.entries} entries of the log"
-        print(f"{len(found.faults)} differences" if found.faults else intact)
+    intact = f"all records and indexes follow from the {found.entries} entries of the log"
+    print_result(json, found, *found.faults, f"{len(found.faults)} differences" if found.faults else intact)
     if found.faults:
         raise typer.Exit(LogMismatch.exit_code)
 
@@ -176,9 +163,7 @@ def key(store: Store = None) -> None:
     print(log.vkey if log else "")
 
 
-witness_app = typer.Typer(
-    help="Follow another log and cosign its checkpoints.", no_args_is_help=True, rich_markup_mode=None
-)
+witness_app = command_group("Follow another log and cosign its checkpoints.")
 
 Folder = Annotated[Path, typer.Argument(help="The witness's own folder: its key, the logs, what it saw.")]
 _MOST = 64 * 1024
@@ -212,10 +197,7 @@ def new(
     except OSError as error:
         raise Unavailable(f"{folder} can't be written: {error.strerror}") from error
     vkey = _witness(folder).key.vkey
-    if json:
-        print_json({"vkey": vkey, "follows": logs})
-    else:
-        print(vkey)
+    print_result(json, {"vkey": vkey, "follows": logs}, vkey)
 
 
 @witness_app.command("add-checkpoint")

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Model, Person, Store, Version, context_for, print_json
+from auditsvc.cli.output import (
+    Json,
+    Model,
+    Person,
+    Store,
+    Version,
+    command_group,
+    context_for,
+    print_json,
+    print_result,
+)
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
     from auditsvc.services.tracing import TraceResult
 
-watermark_app = typer.Typer(
-    help="Issue watermarked copies, and identify a found model by its watermark.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+watermark_app = command_group("Issue watermarked copies, and identify a found model by its watermark.")
 
 IDENTIFY_CODES = {"MATCH": 0, "INCONCLUSIVE": 3, "NO EVIDENCE": 3}
 
@@ -59,10 +65,8 @@ def issue_copy(
             copy = watermark_for_recipient(ctx, candidate, options, images)
             made[name] = submit_copy(ctx, copy, person).version
             tick()
-    if json:
-        print_json({"model": model, "copies": made})
-    else:
-        print("\n".join(f"{model} version {number}: the copy of {name}" for name, number in made.items()))
+    lines = (f"{model} version {number}: the copy of {name}" for name, number in made.items())
+    print_result(json, {"model": model, "copies": made}, *lines)
 
 
 @watermark_app.command("identify")
@@ -115,10 +119,8 @@ def queries(
     from auditsvc.services.tracing import SHEET, export_query_set, queries_for
 
     count = export_query_set(queries_for(context_for(store), model, version), folder)
-    if json:
-        print_json({"images": count, "sheet": str(folder / SHEET)})
-    else:
-        print(f"{count} images in {folder}; fill in {folder / SHEET}: a label for each, or a column for each class")
+    words = f"{count} images in {folder}; fill in {folder / SHEET}: a label for each, or a column for each class"
+    print_result(json, {"images": count, "sheet": str(folder / SHEET)}, words)
 
 
 @watermark_app.command("reveal")
@@ -153,10 +155,11 @@ def arbitrate(
     from auditsvc.services.tracing import arbitrate as judge
 
     result = judge(found, shown, release, TrustRoot.load(key), datetime.now(UTC))
-    if json:
-        print_json(result)
-    else:
-        print(f"{result.verdict}: z {result.z:.1f}, p 10^{result.log10_p:.1f} on {result.weights} weights")
-        print(f"  the watermark of {release}{f', the copy of {result.recipient}' if result.recipient else ''}")
-        print(f"  it was committed to in entry {result.logged_as} of the log: before every later entry")
+    print_result(
+        json,
+        result,
+        f"{result.verdict}: z {result.z:.1f}, p 10^{result.log10_p:.1f} on {result.weights} weights",
+        f"  the watermark of {release}{f', the copy of {result.recipient}' if result.recipient else ''}",
+        f"  it was committed to in entry {result.logged_as} of the log: before every later entry",
+    )
     raise typer.Exit(IDENTIFY_CODES[result.verdict])

@@ -96,17 +96,14 @@ class Dataset(Protocol):
     @property
     def ref(self) -> DatasetRef:
         """What it is, by content."""
-        ...
 
     @property
     def slices(self) -> Slices:
         """The partitions that its metadata declares."""
-        ...
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the targets' numbers."""
-        ...
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
         """All images, or the chosen ones, in order, ``size`` at a time.
@@ -114,20 +111,15 @@ class Dataset(Protocol):
         Raises:
             InvalidDataset: an image that can't be read.
         """
-        ...
 
     def target_of(self, index: int) -> Tensor:
         """The target of one image; for classification a number."""
-        ...
 
     def name_of(self, index: int) -> str:
         """The image's name in the metadata."""
-        ...
 
     def index_of(self, name: str) -> int:
         """The number of the image of this name."""
-        ...
 
     def thumbnail(self, index: int) -> bytes:
         """The image as a small PNG or JPEG, for people."""
-        ...

@@ -102,7 +102,6 @@ class Attacks(Protocol):
 
     def __call__(self, outputs: Outputs, images: Tensor, targets: Tensor, seeds: Tensor) -> Sequence[Tensor]:
         """For each budget the attacked images."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,9 @@ class Runner(Protocol):
         Raises:
             Cancelled: the job was stopped.
         """
-        ...
 
     def spread(self, shards: Sequence[Shard]) -> tuple[Result, ...]:
         """Measure these shards wherever there is room, and return the results in the shards' order."""
-        ...
 
 
 class Jobs(Protocol):
@@ -80,17 +78,14 @@ class Jobs(Protocol):
 
     def submit(self, request: JobRequest, by: str) -> Job:
         """Queue a job; once this has returned, the job survives a crash.  Raises ``Unavailable``."""
-        ...
 
     def get(self, job: JobId) -> Job:
         """The job in its current state.  Raises ``NotFound``."""
-        ...
 
     def page(
         self, *, kind: str = "", state: JobState | None = None, before: JobId | None = None, limit: int = 20
     ) -> tuple[Job, ...]:
         """At most ``limit`` jobs, newest first, older than ``before``."""
-        ...
 
     def cancel(self, job: JobId) -> Job:
         """Cancel a job: at once if it is queued, else at its next progress event; finished steps are kept.
@@ -99,7 +94,6 @@ class Jobs(Protocol):
             NotFound: no job has this id.
             Conflict: it is done or failed.
         """
-        ...
 
     def retry(self, job: JobId) -> Job:
         """Queue a failed or cancelled job again.
@@ -108,15 +102,12 @@ class Jobs(Protocol):
             NotFound: no job has this id.
             Conflict: it is queued, running or done.
         """
-        ...
 
     def delete_ended(self, ended_before: Moment) -> int:
         """Delete jobs that ended before this time, with their events; returns how many.  Their results stay."""
-        ...
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
         """The job's events after this number, oldest first.  Raises ``NotFound``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -140,43 +131,33 @@ class Registry(Protocol):
 
     def register_parent(self, parent: Parent, folder: Path) -> str:
         """Register the parent; returns its version.  Registering the same digest again returns the same version."""
-        ...
 
     def register_candidate(self, candidate: Candidate, folder: Path, parent_version: str) -> str:
         """Register a candidate with lineage to its parent; idempotent by digest; returns its version."""
-        ...
 
     def registered(self, model: str, version: str) -> Registered:
         """What the registry says about a version.  Raises ``NotFound``."""
-        ...
 
     def tag(self, model: str, version: str, tags: dict[str, str]) -> None:
         """Set tags on a version.  Tags are hints for readers, never evidence."""
-        ...
 
     def checkout(self, model: str, version: str, folder: Path) -> Path:
         """Copy the files of a version into this folder; the folder inside it that holds them.  Raises ``NotFound``."""
-        ...
 
     def move_alias(self, model: str, alias: str, version: str) -> None:
         """Point the alias at this version."""
-        ...
 
     def drop_alias(self, model: str, alias: str) -> None:
         """Remove the alias, if it is there."""
-        ...
 
     def aliased(self, model: str, alias: str) -> str | None:
         """The version with this alias, or None: an unassigned alias is not an error."""
-        ...
 
     def placed(self) -> dict[str, Placed]:
         """The aliases and stages of all models, from any source; models without any are omitted."""
-        ...
 
     def set_stage(self, model: str, version: str, stage: str | None) -> None:
         """Put a version into a stage, or out of all of them.  Raises ``NotFound``."""
-        ...
 
 
 KeyRole = Literal["build", "audit", "release", "log"]
@@ -189,16 +170,13 @@ class Signer(Protocol):
     @property
     def role(self) -> KeyRole:
         """What this key may be used for."""
-        ...
 
     @property
     def public_pem(self) -> bytes:
         """The public key, PEM SubjectPublicKeyInfo."""
-        ...
 
     def sign(self, data: bytes) -> bytes:
         """The signature over these bytes (DER for ECDSA).  Raises ``Unavailable``."""
-        ...
 
 
 class Keys(Protocol):
@@ -206,11 +184,9 @@ class Keys(Protocol):
 
     def signer(self, role: KeyRole) -> Signer:
         """The signer for this role."""
-        ...
 
     def watermark_secret(self) -> bytes:
         """32 bytes; never in the ledger, never in a log."""
-        ...
 
 
 SigningRequest = Literal["release", "rejection", "checkpoint", "trust", "keys", "watermark-secret"]
@@ -227,7 +203,6 @@ class SigningProcess(Protocol):
             AuditError: what the use case raised there.
             Unavailable: it can't be reached.
         """
-        ...
 
 
 class Timestamps(Protocol):
@@ -236,11 +211,9 @@ class Timestamps(Protocol):
     @property
     def authority(self) -> str:
         """Its certificates in PEM, its own first and its root last."""
-        ...
 
     def stamp(self, data: bytes) -> bytes:
         """A time stamp response over these bytes, in DER.  Raises ``Unavailable``."""
-        ...
 
 
 class Witnesses(Protocol):
@@ -249,12 +222,10 @@ class Witnesses(Protocol):
     @property
     def vkeys(self) -> tuple[str, ...]:
         """Their public keys as notes name them."""
-        ...
 
     @property
     def quorum(self) -> int:
         """How many of them must cosign before anything is published."""
-        ...
 
     def cosign(self, envelope: str) -> str:
         """The checkpoint with their lines under it.
@@ -262,7 +233,6 @@ class Witnesses(Protocol):
         Raises:
             Unavailable: fewer than the quorum answered.
         """
-        ...
 
 
 R = TypeVar("R", bound=Record)
@@ -273,7 +243,6 @@ class Clock(Protocol):
 
     def now(self) -> Moment:
         """UTC, to the second."""
-        ...
 
 
 class View(Protocol):
@@ -285,17 +254,14 @@ class View(Protocol):
         Raises:
             NotFound: there is none.
         """
-        ...
 
     def find(self, kind: type[R], subject: str) -> tuple[R, ...]:
         """All records of this kind about this subject, oldest first; see ``Record.subjects``."""
-        ...
 
     def page(
         self, kind: type[R], *, subject: str = "", before: int | None = None, limit: int = 20
     ) -> tuple[tuple[int, R], ...]:
         """At most ``limit`` records with their positions, newest first, older than ``before``, about ``subject``."""
-        ...
 
 
 class Ledger(View, Protocol):
@@ -308,15 +274,12 @@ class Ledger(View, Protocol):
             Conflict: a constraint of the ledger forbids it (who submitted can't approve).
             Unavailable: the store can't be written.
         """
-        ...
 
     def snapshot(self) -> AbstractContextManager[View]:
         """The ledger as it is at the first look-up: for a few that belong together; what is added later is not seen."""
-        ...
 
     def all(self, kind: type[R]) -> Iterator[R]:
         """All records of this kind, oldest first."""
-        ...
 
 
 class Log(Protocol):
@@ -324,31 +287,24 @@ class Log(Protocol):
 
     def leaf_index(self, object_digest: Digest) -> int:
         """Where this object was logged first.  Raises ``NotFound``."""
-        ...
 
     def leaf(self, index: int) -> bytes:
         """The bytes of one leaf.  Raises ``NotFound``."""
-        ...
 
     def append_leaf(self, data: bytes) -> int:
         """Log these bytes (an attestation's entry) and return the index; the same bytes keep their index."""
-        ...
 
     def size(self) -> int:
         """The number of leaves."""
-        ...
 
     def root(self, size: int) -> bytes:
         """The root hash of the first ``size`` leaves."""
-        ...
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """The audit path of one leaf in the tree of this size."""
-        ...
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """The proof that the tree of size ``new`` continues the tree of size ``old``."""
-        ...
 
 
 class Blobs(Protocol):
@@ -356,23 +312,18 @@ class Blobs(Protocol):
 
     def put(self, data: bytes) -> Digest:
         """Store these bytes; returns their digest."""
-        ...
 
     def put_file(self, path: Path) -> FileEntry:
         """Store a file, streaming; the entry's name is the file's own."""
-        ...
 
     def read(self, digest: Digest) -> bytes:
         """The bytes, checked against the digest.  Raises ``NotFound``, ``Unavailable``."""
-        ...
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there."""
-        ...
 
     def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
         """Write these files into an empty or absent folder, atomically: the folder appears whole."""
-        ...
 
 
 class Datasets(Protocol):
@@ -380,7 +331,6 @@ class Datasets(Protocol):
 
     def open(self, path: Path) -> Dataset:
         """Read a data set folder, or one description in it, and check it.  Raises ``InvalidDataset``."""
-        ...
 
 
 class References(Protocol):
@@ -396,7 +346,6 @@ class References(Protocol):
             Refused: the folder has other files than those of a model, or larger ones.
             Unavailable: it can't be read.
         """
-        ...
 
 
 class Progress(Protocol):
@@ -408,11 +357,9 @@ class Progress(Protocol):
         Raises:
             Cancelled: at the next step or tick after the job was stopped.
         """
-        ...
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        ...
 
 
 class Tick(Protocol):
@@ -420,7 +367,6 @@ class Tick(Protocol):
 
     def __call__(self, units: int = 1) -> None:
         """Report ``units`` more as done."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -439,7 +385,6 @@ class LoggedLedger(Ledger, Log, Protocol):
 
         Reads everything, so it takes seconds for some ten thousand records.
         """
-        ...
 
 
 @dataclass(frozen=True)

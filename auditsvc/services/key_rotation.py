@@ -70,11 +70,9 @@ class Succession(Protocol):
 
     def successor(self, role: KeyRole) -> Signer:
         """The key that will follow this role's."""
-        ...
 
     def succeed(self, role: KeyRole, successor: Signer) -> object:
         """Put the successor in the role's place."""
-        ...
 
 
 def retire(

@@ -27,11 +27,9 @@ class NoteSigner(Protocol):
     @property
     def public_pem(self) -> bytes:
         """An Ed25519 public key."""
-        ...
 
     def sign(self, data: bytes) -> bytes:
         """The 64 bytes of an Ed25519 signature."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,9 @@ class TufSigner(Protocol):
     @property
     def public_pem(self) -> bytes:
         """The public key, PEM."""
-        ...
 
     def sign(self, data: bytes) -> bytes:
         """The signature in DER."""
-        ...
 
 
 @dataclass(frozen=True)
