@@ -198,6 +198,9 @@ def prune(
     seed: Annotated[int, typer.Option(help="The recipe's seed.")] = 0,
     recipe: Annotated[Path | None, typer.Option(help="A whole recipe as JSON, instead of the options above.")] = None,
     onnx: Annotated[bool, typer.Option(help="Also write the model as ONNX, checked against the weights.")] = False,
+    runtime: Annotated[
+        list[str], typer.Option(help="Also write it for openvino or mnn, made from the ONNX file; may be repeated.")
+    ] = [],  # noqa: B006
     classes: Classes = None,
     image: Image = None,
     output: Output = None,
@@ -246,7 +249,8 @@ def prune(
         return
     chosen = recipe_of({**fields, "method": method, "targets": dict(target_of(text) for text in target)})
     marking = WatermarkOptions(recipient, ctx.datasets.open(queries) if queries else None, mixup_queries)
-    candidate = _made(ctx, dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, onnx=onnx)
+    runtimes = [*runtime, *(["onnxruntime"] if onnx else [])]
+    candidate = _made(ctx, dense, recipe_file(recipe) if recipe else chosen, images, seen, marking, runtimes)
     _submit_and_print(ctx, candidate, dense, images, version, person, json=json)
 
 
@@ -257,8 +261,7 @@ def _made(
     calibration: Dataset,
     seen: RecipeData,
     marking: WatermarkOptions,
-    *,
-    onnx: bool,
+    runtimes: Sequence[str],
 ) -> Candidate:
     """The candidate; a latency target is measured first and becomes the MACs that meet it."""
     from auditsvc.pruning import concrete
@@ -269,7 +272,7 @@ def _made(
     if fixed != recipe:
         ctx.progress.say(f"the latency is met with macs={fixed.targets['macs']:g}; that is the recipe now")
     with ctx.progress.step("prune, watermark, reload"):
-        return prune_candidate(ctx, parent, fixed, calibration, seen.sets, onnx=onnx, marking=marking)
+        return prune_candidate(ctx, parent, fixed, calibration, seen.sets, runtimes=runtimes, marking=marking)
 
 
 def _submit_and_print(

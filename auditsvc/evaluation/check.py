@@ -88,6 +88,10 @@ class Check(BaseModel, ABC):
         """What is done to the images under each condition that one picture can show; the report shows it."""
         return {}
 
+    def machine(self) -> str | None:
+        """What its readings depend on outside of files and data; evidence of another machine is not found again."""
+        return None
+
     def parameters(self) -> dict[str, Any]:
         """The parameters in full, defaults filled in: what the evidence is bound to."""
         return self.model_dump(mode="json")

@@ -140,6 +140,8 @@ class EvalContext:
     cache: MutableMapping[str, Predictions] = field(default_factory=dict)
     tick: Callable[[int], None] = lambda _images: None
     read_mark: Callable[[], WatermarkReading] | None = None
+    open_run: Callable[[str], tuple[Outputs, Outputs]] | None = None
+    """The candidate's file in a runtime (``openvino/int8``): its answers in a batch, and one image at a time."""
     flips: list[Flip] = field(default_factory=list)
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""

@@ -6,7 +6,7 @@ that ONNX Runtime runs as it is; ``from_onnx`` converts it to data (a list of no
 only after comparison with ONNX Runtime.
 """
 
-from auditsvc.importing.clean_process import LIMITS, ONNX, inspect_folder, is_model_folder
+from auditsvc.importing.clean_process import FOR_RUNTIMES, LIMITS, ONNX, inspect_folder, is_model_folder
 from auditsvc.importing.onnx_import import from_onnx
 from auditsvc.importing.onnx_session import (
     ONNX_FILE,
@@ -19,3 +19,4 @@ from auditsvc.importing.onnx_session import (
 )
 from auditsvc.importing.recognition import ModelRecognition, find_model, imported, output_activation, recognise_model
 from auditsvc.importing.round_trip import Trip, round_trip, round_trip_all
+from auditsvc.importing.runtime_session import converted

@@ -29,16 +29,21 @@ from typing import IO, Any
 import auditsvc
 from auditsvc.errors import Unavailable
 from auditsvc.models import CARD, WEIGHTS
-from auditsvc.models.model_files import HEAD_BYTES, foreign
+from auditsvc.models.model_files import HEAD_BYTES, TFLITE_MAGIC, foreign
 
 ONNX = "model.onnx"
 """Alongside weights: the same model for other runtimes, exported by auditsvc from these weights.  Without weights: the
 model itself, which ONNX Runtime runs as it is (``importing.onnx_session``)."""
 
+TFLITE = "model.tflite"
+FOR_RUNTIMES = (ONNX, "model.xml", "model.bin", TFLITE, "model.mnn")
+"""Alongside weights or an ONNX file, the same model for other runtimes: OpenVINO (two files), LiteRT, MNN.  An audit
+runs each of them on all images."""
+
 LIMITS: dict[str, int] = {
     WEIGHTS: 4 * 2**30,
     CARD: 16 * 2**20,
-    ONNX: 4 * 2**30,
+    **dict.fromkeys(FOR_RUNTIMES, 4 * 2**30),
     "LICENSE": 2**20,
     "NOTICE": 2**20,
     "NOTE.md": 2**20,
@@ -68,7 +73,9 @@ def _faults(path: Path) -> list[str]:
         return [f"{path.name} is not a plain file; links and folders are not admitted"]
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    if reason := foreign(head, path.name, path):
+    if path.name == TFLITE and head[4:8] != TFLITE_MAGIC:
+        return [f"{path.name} is not a TensorFlow Lite model"]
+    if path.name != TFLITE and (reason := foreign(head, path.name, path)):
         return [reason]
     limit = LIMITS.get(path.name)
     if limit is None:

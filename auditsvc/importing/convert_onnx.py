@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
 from safetensors.numpy import load_file, save, save_file
 
-from auditsvc.errors import Refused
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.onnx_operators import Values, translate
 from auditsvc.importing.process_limits import confine
-from auditsvc.importing.subprocess_onnx import ERRORS, as_input, channels_last, in_one_line, read
+from auditsvc.importing.subprocess_runtime import as_input, channels_last, read
+from auditsvc.runtimes.onnxruntime import session
 
 BATCHES = (2, 3)
 """Both prime and small, so that neither is likely to be a number of channels by chance at both."""
@@ -39,16 +39,11 @@ def evaluate(model: onnx.ModelProto, images: NDArray[Any], names: list[str]) -> 
     shown.CopyFrom(model)
     known = {output.name for output in shown.graph.output}
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values: list[NDArray[Any]] = session.run(names, {session.get_inputs()[0].name: images})
-    except ERRORS as error:
-        raise Refused(f"ONNX Runtime can't run it: {in_one_line(error)}") from error
-    return values
+        running = session(shown.SerializeToString(), optimise=False)
+        return running.values(images, names)
+    except InvalidInput as error:
+        raise Refused(str(error)) from error
 
 
 @dataclass(frozen=True)

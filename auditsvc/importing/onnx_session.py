@@ -1,7 +1,7 @@
 """An ONNX file that ONNX Runtime runs as it is, as a model like any other.
 
 What ships is what is measured: nothing is converted, so every operator, number type and layout that ONNX Runtime knows
-can be audited.  The graph is untrusted and is opened in a clean process only (``subprocess_onnx``), which holds no
+can be audited.  The graph is untrusted and is opened in a clean process only (``runtime_session``), which holds no
 keys.  Where gradients are needed, and only there, ``Model.layers`` converts the file; the file itself still gives the
 answers that count.
 
@@ -14,20 +14,18 @@ from __future__ import annotations
 import ast
 import functools
 import tempfile
-import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput, Refused
-from auditsvc.importing.clean_process import ONNX, CleanSession, is_model_folder
+from auditsvc.importing.clean_process import ONNX, is_model_folder
 from auditsvc.importing.onnx_import import from_onnx, refuse_foreign
+from auditsvc.importing.runtime_session import Outputs, RuntimeSession, ports_of
 from auditsvc.models import CARD, WEIGHTS, ArchitectureCard, InputSpec, Model, load_model, read_card
 from auditsvc.models.complexity import COMPRESSION
 from auditsvc.models.model import decoded, layout_of
@@ -35,35 +33,20 @@ from auditsvc.models.model_files import class_fields
 from auditsvc.models.preprocessing import fitted, normalised
 from auditsvc.records import TaskName
 from auditsvc.records.architecture import ModelDescription, Preprocessing
+from auditsvc.runtimes import Port, Runtime
+from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
 ONNX_FILE = "onnx_file"
 """The architecture of a card whose model is the ONNX file in the same folder."""
 
-START_SECONDS, ANSWER_SECONDS = 120.0, 600.0
 SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24, 32, 33, 48, 64, 65, 100, 128, 256)
 """Batch sizes that are compared with one image at a time when a file is admitted."""
 PROBES, MOST_NUMBERS = 8, 16 * 2**20
 """Different images among these, and the largest batch in numbers."""
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
 """The largest difference, relative to the largest output: of graphs in single precision and in half."""
-Outputs = Callable[[Tensor], Tensor]
-_SERVED = ("tensor(float)", "tensor(float16)", "tensor(double)", "tensor(uint8)")
-_SCRIPT = Path(__file__).with_name("subprocess_onnx.py")
+_SERVED = ("float32", "float16", "float64", "uint8")
 _CHANNELS = (1, 3, 4)
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output of a graph; a size that is not fixed is None.  ``last`` is the operator that makes it."""
-
-    name: str
-    type: str
-    shape: tuple[int | None, ...]
-    last: str = ""
-
-    def __str__(self) -> str:
-        sizes = " x ".join("N" if size is None else str(size) for size in self.shape) or "no sizes"
-        return f"{self.name!r}: {self.type.removeprefix('tensor(').removesuffix(')')} {sizes}"
 
 
 @dataclass(frozen=True)
@@ -110,11 +93,9 @@ class OnnxFile(nn.Module):
     def __init__(self, source: Path | bytes, output: str | None = None) -> None:
         super().__init__()
         self._source, self._output = source, output
-        name = str(source.absolute()) if isinstance(source, Path) else ONNX
-        self._session = CleanSession(_SCRIPT, {"onnx": name, "threads": torch.get_num_threads()})
-        if isinstance(source, bytes):
-            (self._session.folder / ONNX).write_bytes(source)
-        self._lock, self._layers = threading.Lock(), dict[str, Model]()
+        files = source if isinstance(source, Path) else {ONNX: source}
+        self._session = RuntimeSession(OnnxRuntime, files, threads=torch.get_num_threads())
+        self._layers = dict[str, Model]()
 
     @functools.cached_property
     def info(self) -> GraphInfo:
@@ -123,11 +104,11 @@ class OnnxFile(nn.Module):
         Raises:
             Refused: no valid ONNX, or not one image input of a type that is served; with the input's name and shape.
         """
-        said = self._session.start(seconds=START_SECONDS)
+        said = self._session.said
         if said["reasons"]:
             raise Refused("ONNX Runtime can't run this ONNX file", said["reasons"])
         graph = said["graph"]
-        ports = [_port(item) for item in graph["inputs"]]
+        ports = ports_of(graph, "inputs")
         if len(ports) != 1:
             raise Refused(
                 f"the graph has {len(ports)} inputs ({'; '.join(map(str, ports))}); one image input is needed"
@@ -137,7 +118,7 @@ class OnnxFile(nn.Module):
                 f"the input {ports[0]} can't be given images: float, float16, double or uint8 is needed, as "
                 "N x channels x height x width or N x height x width x channels"
             )
-        outputs = tuple(_port(item) for item in graph["outputs"])
+        outputs = ports_of(graph, "outputs")
         return GraphInfo(ports[0], outputs, graph["metadata"], graph["opset"], graph["parameters"], graph["nonzero"])
 
     @functools.cached_property
@@ -158,9 +139,7 @@ class OnnxFile(nn.Module):
         """The whole file; weights that were in a companion file are inside."""
         if isinstance(self._source, bytes):
             return self._source
-        said = self._session.start(seconds=START_SECONDS)
-        whole = Path(said["graph"]["whole"]) if not said["reasons"] else self._source
-        return (whole if whole.is_absolute() else self._session.folder / whole).read_bytes()
+        return self._session.whole()
 
     def forward(self, images: Tensor) -> Tensor:
         """The answers in one batch."""
@@ -174,20 +153,11 @@ class OnnxFile(nn.Module):
         """
         if images.requires_grad and torch.is_grad_enabled():
             raise InvalidInput("ONNX Runtime gives no gradients")
-        folder, output = self._session.folder, self.output.name
-        given, made = folder / "images.safetensors", folder / "answers.safetensors"
-        request = {"images": str(given), "answers": str(made), "output": output, "alone": alone}
-        request["bytes"] = images.dtype == torch.uint8
-        with self._lock:
-            save_file({"images": images.detach().float().cpu().contiguous()}, given)
-            said = self._session.ask(request, seconds=ANSWER_SECONDS)
-            if said["reasons"]:
-                raise InvalidInput(
-                    f"ONNX Runtime can't run {_sizes(images.shape)} through the input {self.info.image}",
-                    said["reasons"],
-                )
-            answers: Tensor = load_file(made)["answers"]
-            return answers.clone().to(images.device)
+        try:
+            return self._session.answers(images, self.output.name, alone=alone)
+        except InvalidInput as error:
+            what = f"{_sizes(images.shape)} through the input {self.info.image}"
+            raise InvalidInput(f"ONNX Runtime can't run {what}", [str(error)]) from error
 
     def layers_for(self, card: ArchitectureCard) -> Model:
         """The same network as torch layers, which take (N, C, H, W) floats whatever the file takes.
@@ -225,10 +195,6 @@ def open_folder(folder: Path) -> Model:
         raise Refused(f"{folder} is not a model folder: a {card.architecture} needs {WEIGHTS}")
     refuse_foreign(folder / ONNX)
     return Model(OnnxFile(folder / ONNX, card.output), card)
-
-
-def _port(item: dict[str, Any]) -> Port:
-    return Port(item["name"], item["type"], tuple(item["shape"]), item.get("last", ""))
 
 
 def _sizes(shape: torch.Size) -> str:
@@ -285,16 +251,27 @@ def open_onnx(
     return model
 
 
-def runs_of(data: bytes, card: ArchitectureCard) -> tuple[Outputs, Outputs]:
-    """An ONNX file that was exported from this card's model: its outputs in a batch, and one image at a time.
+def runs_of(
+    model: Model, files: Mapping[str, bytes], runtime: type[Runtime], precision: str | None = None
+) -> tuple[Outputs, Outputs]:
+    """What a runtime answers from a candidate's files, in a batch and one image at a time; ``model`` is the candidate.
 
-    Such a file does all of the preprocessing but the resizing itself.
+    A file that was exported from layers does all of the preprocessing but the resizing itself.
+
+    Raises:
+        InvalidInput: no file for this runtime, or one that it can't run or that has another precision.
+        Unavailable: the runtime is not installed, or this machine lacks the precision.
     """
-    module = OnnxFile(data)
-    return (
-        lambda images: decoded(module.answers(fitted(images, card)), card),
-        lambda images: decoded(module.answers(fitted(images, card), alone=True), card),
-    )
+    session, card = RuntimeSession(runtime, files, precision), model.card
+    outputs = [port.name for port in ports_of(session.graph(), "outputs")]
+    output = card.output if card.output in outputs else outputs[0]
+    as_it_is = isinstance(model.module, OnnxFile)
+
+    def run(images: Tensor, *, alone: bool) -> Tensor:
+        given = normalised(fitted(images, card), card) if as_it_is else fitted(images, card)
+        return decoded(session.answers(given, output, alone=alone), card)
+
+    return functools.partial(run, alone=False), functools.partial(run, alone=True)
 
 
 def one_by_one(model: Model) -> Outputs:

@@ -45,7 +45,7 @@ _FROM_EXPORT = (
     "tensors = torch.export.load('{name}').state_dict; "
     "s.save_file({{key: tensors[key].contiguous() for key in tensors}}, 'model.safetensors')\""
 )
-_HDF5, _GZIP, _TFLITE = b"\x89HDF\r\n\x1a\n", b"\x1f\x8b", b"TFL3"
+_HDF5, _GZIP, TFLITE_MAGIC = b"\x89HDF\r\n\x1a\n", b"\x1f\x8b", b"TFL3"
 
 
 def foreign(head: bytes, name: str, source: Path | bytes | None = None) -> str | None:
@@ -63,7 +63,7 @@ def foreign(head: bytes, name: str, source: Path | bytes | None = None) -> str |
         return f"{name} is an HDF5 file (Keras); it was not opened. Export it as ONNX: python -m tf2onnx.convert --help"
     if head[257:262] == b"ustar" or head.startswith(_GZIP):
         return f"{name} is an archive; it was not opened. Unpack it where you trust it and send the files"
-    if head[4:8] == _TFLITE:
+    if head[4:8] == TFLITE_MAGIC:
         return f"{name} is a TensorFlow Lite model. Export it as ONNX: python -m tf2onnx.convert --tflite {name}"
     return None
 

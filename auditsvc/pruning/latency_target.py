@@ -14,8 +14,8 @@ import torch
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
+from auditsvc.evaluation.latency import latencies
 from auditsvc.models import Model, assemble
-from auditsvc.models.latency import latencies
 from auditsvc.ports import Progress
 from auditsvc.pruning.channel_removal import ChannelMask
 from auditsvc.pruning.channel_selection import TOLERANCE

@@ -113,6 +113,9 @@ class EvidenceKey(Value):
     stage: Annotated[int, Field(ge=1)] | None = None
     """How many of the images were measured, where a policy's ``stages`` let an audit stop early."""
 
+    machine: Annotated[str, Field(max_length=1000)] | None = None
+    """The CPU flags and the versions of the runtimes, for a check whose readings depend on them."""
+
     def text(self) -> str:
         """The key as one digest, for look-ups."""
         return _KeyRecord(key=self).digest

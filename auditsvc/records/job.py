@@ -46,6 +46,7 @@ class PruneRequest(Value):
     recipient: Annotated[str, Field(max_length=128)] = ""
     """For whom this copy is marked."""
     onnx: bool = False
+    runtimes: tuple[Name, ...] = ()
     """Whether the candidate's files hold the model for other runtimes too."""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,14 +23,32 @@ from torch import Tensor
 from auditsvc import pruning
 from auditsvc.datasets import Dataset
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Refused
-from auditsvc.importing import ONNX, OnnxFile, batch_faults, inspect_folder, open_folder, round_trip
+from auditsvc.importing import (
+    FOR_RUNTIMES,
+    ONNX,
+    OnnxFile,
+    batch_faults,
+    converted,
+    inspect_folder,
+    open_folder,
+    round_trip,
+)
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, model_files, read_weights
 from auditsvc.models.complexity import facts
-from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.ports import Context
 from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
+from auditsvc.runtimes import RUNTIMES, Runtime
+from auditsvc.runtimes.onnx_export import onnx_bytes
+from auditsvc.runtimes.onnxruntime import OnnxRuntime
 from auditsvc.services.holdout import inherit_images_seen, record_images_seen
-from auditsvc.services.model_store import BESIDE, load_stored, resolve_model, said_by_parent, stored_tensors
+from auditsvc.services.model_store import (
+    BESIDE,
+    load_stored,
+    resolve_model,
+    runtimes_of,
+    said_by_parent,
+    stored_tensors,
+)
 from auditsvc.services.watermarking import (
     WatermarkOptions,
     embed_watermark,
@@ -74,30 +92,33 @@ def prune_candidate(
     data: Sequence[Dataset] = (),
     *,
     onnx: bool = False,
+    runtimes: Sequence[str] = (),
     marking: WatermarkOptions | None = None,
 ) -> Candidate:
     """Prune, mark, and admit one candidate; the same parent, recipe and recipient give the same one, found again.
 
     ``calibration`` is unlabelled and is not what the candidate will be audited on: the mark is fitted to it.  ``data``
-    are the data sets that the recipe names by digest.  With ``onnx`` the candidate's files hold the same model for
-    other runtimes too, compared with ONNX Runtime.  ``marking`` says for whom the copy is marked.
+    are the data sets that the recipe names by digest.  With ``onnx`` the candidate's files hold the same model as ONNX
+    too, compared with ONNX Runtime; ``runtimes`` get files of their own, made from that.  ``marking`` says for whom
+    the copy is marked.
 
     Raises:
         InvalidInput: a recipe that does not fit the parent, or data that was not given.
         Refused: the saved files, loaded in a clean process, are not the model that was saved; or ONNX Runtime
             answers otherwise.
     """
+    wanted = _runtimes((*runtimes, *(("onnxruntime",) if onnx else ())))
     known = ctx.ledger.find(Candidate, recipe_key(parent.digest, recipe))
     for item in known:
         if not is_marked_for(ctx, item, marking):
             continue
-        if has_onnx(item) == onnx and all(ctx.blobs.has(file.digest) for file in item.files):
+        if set(runtimes_of(item.files)) == wanted and all(ctx.blobs.has(file.digest) for file in item.files):
             return _made_with(ctx, item, calibration, data)
     dense = load_stored(ctx, parent.files)
     floats = pruning.in_float_weights(dense, recipe, data, progress=ctx.progress)
     weights, mark = embed_watermark(ctx, parent, assemble(floats, dense.card), calibration, marking)
     saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
-    made = _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, onnx=onnx)
+    made = _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, wanted)
     return _made_with(ctx, made, calibration, data)
 
 
@@ -128,15 +149,16 @@ def watermark_for_recipient(
         raise InvalidInput("say for whom the copy is: it is marked so that a leak leads to its recipient")
     parent = ctx.ledger.get(Parent, candidate.parent)
     for item in ctx.ledger.find(Candidate, parent.digest):
-        same = item.mark is not None and item.mark.unmarked == copy.unmarked and has_onnx(item) == has_onnx(candidate)
+        alike = runtimes_of(item.files) == runtimes_of(candidate.files)
+        same = item.mark is not None and item.mark.unmarked == copy.unmarked and alike
         if same and is_marked_for(ctx, item, marking):
             return item
     stored, card = stored_tensors(ctx, candidate.files)
     unmarked = assemble(dict(original_of(ctx, copy).weights), card)
     weights, mark = embed_watermark(ctx, parent, unmarked, calibration, marking)
     saved = pruning.in_format_of(weights, stored)
-    model, onnx = assemble(saved, card), has_onnx(candidate)
-    made = _written(ctx, model, saved, parent, calibration, candidate.recipe, mark, onnx=onnx)
+    wanted = set(runtimes_of(candidate.files))
+    made = _written(ctx, assemble(saved, card), saved, parent, calibration, candidate.recipe, mark, wanted)
     inherit_images_seen(ctx, candidate, made)
     return _made_with(ctx, made, calibration)
 
@@ -149,8 +171,7 @@ def _written(
     calibration: Dataset,
     recipe: Recipe | None,
     mark: Mark,
-    *,
-    onnx: bool,
+    runtimes: Iterable[type[Runtime]],
 ) -> Candidate:
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch)
@@ -159,14 +180,38 @@ def _written(
         for file in parent.files:
             if file.name in BESIDE:
                 (folder / file.name).write_bytes(ctx.blobs.read(file.digest))
-        if onnx:
-            (folder / ONNX).write_bytes(onnx_bytes(model, next(calibration.batches(PROBES)).images))
+        _export(folder, model, calibration, runtimes)
         return _admitted(ctx, folder, model, parent, calibration, recipe, mark)
 
 
-def has_onnx(candidate: Candidate) -> bool:
-    """Whether the candidate's files hold the model as ONNX too."""
-    return any(file.name == ONNX for file in candidate.files)
+def _runtimes(names: Iterable[str]) -> set[type[Runtime]]:
+    """The runtimes of these names.
+
+    Raises:
+        InvalidInput: one that is not known.
+    """
+    known = RUNTIMES.by_id
+    if unknown := set(names) - set(known):
+        raise InvalidInput(f"no runtime {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return {known[name] for name in names}
+
+
+def _export(folder: Path, model: Model, probe: Dataset, runtimes: Iterable[type[Runtime]]) -> None:
+    """Write the model for these runtimes, each made from one ONNX file that gives the model's answers.
+
+    Raises:
+        Refused: ONNX Runtime or a converter refuses it, or auditsvc can't write the runtime's format.
+    """
+    wanted = set(runtimes)
+    if not wanted:
+        return
+    data = onnx_bytes(model, next(probe.batches(PROBES)).images)
+    for one in wanted:
+        made = {ONNX: data} if one is OnnxRuntime else converted(one, data)
+        if not made:
+            raise Refused(f"auditsvc can't write {one.files[0]} for {one.id}: bring it in the folder that is admitted")
+        for name, content in made.items():
+            (folder / name).write_bytes(content)
 
 
 def admit(
@@ -181,6 +226,7 @@ def admit(
 
     Weights, or an ONNX file without weights, are admitted as they are.  An ONNX file alongside weights is replaced by
     an export of these weights: two files that may answer differently are never signed on the word of a comparison.
+    Files for other runtimes are admitted as they are; an audit runs each of them on all images.
     With ``marking`` our watermark is embedded first, fitted to ``calibration``, which is not what will be audited; an
     ONNX file is then converted and exported again.
 
@@ -194,6 +240,9 @@ def admit(
     if reasons := inspect_folder(folder):
         raise Refused("these files are not admitted", reasons)
     exported = (folder / ONNX).is_file() and (marking is not None or not isinstance(model.module, OnnxFile))
+    brought = [name for name in FOR_RUNTIMES if name != ONNX and (folder / name).is_file()]
+    if marking is not None and brought:
+        raise Refused(f"{', '.join(brought)} would not carry the mark: leave it out, and convert the marked weights")
     if marking is not None:
         images = calibration or probe
         layers = model.layers
@@ -201,12 +250,13 @@ def admit(
         floats = assemble(pruning.in_float(saved), layers.card)
         weights, mark = embed_watermark(ctx, parent, floats, images, marking)
         saved = pruning.in_format_of(weights, saved)
-        made = _written(ctx, assemble(saved, layers.card), saved, parent, images, None, mark, onnx=exported)
+        model, wanted = assemble(saved, layers.card), {OnnxRuntime} if exported else set()
+        made = _written(ctx, model, saved, parent, images, None, mark, wanted)
         return _made_with(ctx, made, images)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
         if exported:
-            (copy / ONNX).write_bytes(onnx_bytes(model, next(probe.batches(PROBES)).images))
+            _export(copy, model, probe, {OnnxRuntime})
             ctx.progress.say(
                 f"{ONNX} was exported again from the admitted weights; to have a file of your own audited and signed, "
                 f"send it without {WEIGHTS}"
@@ -224,7 +274,7 @@ def _admitted(
     as_data = isinstance(module, OnnxFile) or model.card.architecture == "onnx_graph"
     if as_data and (reasons := batch_faults(model, images)):
         raise Refused("the answer to an image depends on what else is in the batch", reasons)
-    paths = [folder / name for name in (WEIGHTS, CARD, ONNX, *BESIDE) if (folder / name).is_file()]
+    paths = [folder / name for name in (WEIGHTS, CARD, *FOR_RUNTIMES, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,
         task=parent.task,

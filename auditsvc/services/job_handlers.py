@@ -133,7 +133,14 @@ def _make(request: PruneRequest, context: JobContext) -> Result:
     calibration, marking = context.dataset(request.calibration), WatermarkOptions(request.recipient)
     with context.ctx.progress.step("prune, watermark, reload"):
         made = prune_candidate(
-            context.ctx, parent, request.recipe, calibration, training, onnx=request.onnx, marking=marking
+            context.ctx,
+            parent,
+            request.recipe,
+            calibration,
+            training,
+            onnx=request.onnx,
+            runtimes=request.runtimes,
+            marking=marking,
         )
     return {"candidate": made.digest}
 

@@ -58,7 +58,7 @@ from auditsvc.records import (
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
-from auditsvc.services.model_store import load_stored, other_runs
+from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
 from auditsvc.services.watermarking import detect_watermark
 from auditsvc.tasks import task_named
@@ -194,6 +194,7 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset, l
         alpha=level,
         code=code_version(),
         slicing=slicing_of(policy),
+        machine=check.machine(),
     )
 
 
@@ -215,6 +216,7 @@ def _context_fields(
         "alpha": level,
         "device": ctx.device,
         "also": other_runs(ctx, candidate.files, model),
+        "open_run": partial(open_run, ctx, candidate.files, model),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
     }
 

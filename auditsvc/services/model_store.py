@@ -19,6 +19,7 @@ from torch import Tensor
 from auditsvc.datasets import Dataset
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.importing import (
+    FOR_RUNTIMES,
     ONNX,
     OnnxFile,
     find_model,
@@ -44,6 +45,8 @@ from auditsvc.models.answer_table import OUTPUTS, predicted
 from auditsvc.ports import Context
 from auditsvc.records import FileEntry, Parent
 from auditsvc.records.architecture import ModelDescription, Preprocessing
+from auditsvc.runtimes import RUNTIMES, Runtime, run_named
+from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
 Outputs = Callable[[Tensor], Tensor]
 
@@ -68,13 +71,39 @@ def load_stored(ctx: Context, files: Iterable[FileEntry]) -> Model:
 def other_runs(ctx: Context, files: Iterable[FileEntry], model: Model) -> tuple[Outputs, ...]:
     """In what other ways these files can answer images than ``model`` does in a batch, each of which is audited too.
 
-    The ONNX file of a release, in a batch and one image at a time; one image at a time for a graph that came as data,
+    Each file for a runtime, in a batch and one image at a time; one image at a time for a graph that came as data,
     because only the answers of built-in layers are known not to depend on the rest of the batch.
+
+    Raises:
+        Unavailable: the runtime of one of the files is not installed here.
     """
     as_data = isinstance(model.module, OnnxFile) or model.card.architecture == "onnx_graph"
-    exported = [file.digest for file in files if file.name == ONNX and not isinstance(model.module, OnnxFile)]
-    return (*((one_by_one(model),) if as_data else ()), *(run for digest in exported
-            for run in runs_of(ctx.blobs.read(digest), model.card)))  # fmt: skip
+    known = tuple(files)
+    others = [one for one in runtimes_of(known) if not (one is OnnxRuntime and isinstance(model.module, OnnxFile))]
+    held = runtime_files(ctx, known) if others else {}
+    return (*((one_by_one(model),) if as_data else ()), *(run for one in others for run in runs_of(model, held, one)))
+
+
+def runtimes_of(files: Iterable[FileEntry]) -> tuple[type[Runtime], ...]:
+    """The runtimes for which these files hold one of their own; torch runs the weights themselves."""
+    names = {file.name for file in files} - {WEIGHTS}
+    return tuple(one for one in RUNTIMES.by_id.values() if one.files[0] in names)
+
+
+def runtime_files(ctx: Context, files: Iterable[FileEntry]) -> dict[str, bytes]:
+    """The content of the files that a runtime reads, by name."""
+    return {file.name: ctx.blobs.read(file.digest) for file in files if file.name in (WEIGHTS, CARD, *FOR_RUNTIMES)}
+
+
+def open_run(ctx: Context, files: Iterable[FileEntry], model: Model, run: str) -> tuple[Outputs, Outputs]:
+    """What these files answer in a run such as ``openvino/int8``, in a batch and one image at a time.
+
+    Raises:
+        InvalidInput: no file for this runtime, or one that it can't run or that has another precision.
+        Unavailable: the runtime is not installed, or this machine lacks the precision.
+    """
+    runtime, precision = run_named(run)
+    return runs_of(model, runtime_files(ctx, files), runtime, precision)
 
 
 def stored_tensors(ctx: Context, files: Iterable[FileEntry]) -> tuple[dict[str, Tensor], ArchitectureCard]:

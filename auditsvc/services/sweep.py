@@ -23,10 +23,10 @@ from auditsvc.compliance.render.charts import SweepPoint, standalone, sweep_char
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused, Unavailable
 from auditsvc.evaluation import Predictions
+from auditsvc.evaluation.latency import latencies
 from auditsvc.gate import decide
 from auditsvc.models import Model
 from auditsvc.models.complexity import facts
-from auditsvc.models.latency import latencies
 from auditsvc.ports import Context
 from auditsvc.pruning import Frontier, Ladder, Outcome
 from auditsvc.records import (

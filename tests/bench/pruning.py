@@ -38,12 +38,12 @@ from auditsvc import pruning
 from auditsvc.datasets.image_dataset import ImageDataset
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Refused
+from auditsvc.evaluation.latency import latencies
 from auditsvc.importing import Trip, round_trip
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, build, model_files
 from auditsvc.models.complexity import macs
-from auditsvc.models.latency import latencies
-from auditsvc.models.onnx_export import compare_onnx, onnx_bytes
 from auditsvc.records import Recipe
+from auditsvc.runtimes.onnx_export import compare_onnx, onnx_bytes
 from tests.models.families import FAMILIES
 from tests.pruning.test_families import all_come_back, all_recipes, candidate
 

@@ -19,9 +19,9 @@ from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing import from_onnx, round_trip
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, build, model_files
 from auditsvc.models.complexity import macs
-from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.models.onnx_layers import OPERATORS, OnnxGraph
 from auditsvc.records import Recipe
+from auditsvc.runtimes.onnx_export import onnx_bytes
 from tests.models.families import FAMILIES, grey_images, model_of
 
 CLASSES = tuple("0123456789")

@@ -136,7 +136,7 @@ def test_the_layout_is_recognised_by_the_shape(task, shape, decoding) -> None:
         ("segmentation", heads([3, 8, 8], ["n", 3, 8, 8]), r"segmentation with 2 classes is \(N, 2, H, W\)"),
         ("detection", heads([6, 6], ["n", 3, 8, 8]), "boxes and yolo both fit; name one with --decoding"),
         ("detection", heads([9, 9], ["n", 3, 8, 8]), "no layout fits"),
-        ("classification", heads([2], ["n", 3, "h", "w"]), "'x': float N x 3 x N x N leaves sizes open"),
+        ("classification", heads([2], ["n", 3, "h", "w"]), "'x': float32 N x 3 x N x N leaves sizes open"),
         ("classification", b"hello world, this is no model", "not an ONNX file"),
     ],
 )
@@ -146,5 +146,5 @@ def test_what_does_not_fit_is_refused_with_its_shape(task, data, words) -> None:
 
 
 def test_an_input_of_another_size_is_named() -> None:
-    with pytest.raises(Refused, match=r"'x': float N x 1 x 28 x 28 does not take images of"):
+    with pytest.raises(Refused, match=r"'x': float32 N x 1 x 28 x 28 does not take images of"):
         open_onnx(brightness(), ModelDescription(classes=CLASSES, input=InputSpec(channels=3, height=28, width=28)))

@@ -15,9 +15,9 @@ from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.inference import compile_model
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, model_files, read_card
 from auditsvc.models.complexity import macs
-from auditsvc.models.onnx_export import onnx_bytes, session
 from auditsvc.models.preprocessing import PRESETS, preprocessing_of
 from auditsvc.records.architecture import Preprocessing
+from auditsvc.runtimes.onnx_export import onnx_bytes, session
 
 IMAGES = torch.rand(4, 3, 8, 10, generator=torch.Generator().manual_seed(0))
 

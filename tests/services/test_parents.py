@@ -10,8 +10,8 @@ import torch
 
 from auditsvc.errors import InvalidInput, NotFound, Refused
 from auditsvc.models import load_model
-from auditsvc.models.onnx_export import onnx_bytes
 from auditsvc.records.architecture import ModelDescription
+from auditsvc.runtimes.onnx_export import onnx_bytes
 from auditsvc.services.candidates import register_parent
 from auditsvc.services.model_store import resolve_model, said_by_parent
 from tests.services.line import CARD, FACTS, ports_in

@@ -10,9 +10,9 @@ import torch
 from auditsvc import pruning
 from auditsvc.errors import InvalidInput
 from auditsvc.models import load_model, read_weights
-from auditsvc.models.onnx_export import compare_onnx
 from auditsvc.ports import Context
 from auditsvc.records import Parent, Recipe
+from auditsvc.runtimes.onnx_export import compare_onnx
 from auditsvc.services.candidates import prune_candidate, register_parent
 from auditsvc.services.model_store import load_stored, stored_tensors
 from auditsvc.services.sweep import cost_lines, measure_latency

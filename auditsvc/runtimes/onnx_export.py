@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auditsvc.errors import Refused, Unavailable
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.fake_quantization import is_int8
 from auditsvc.models.model import Model
+from auditsvc.runtimes.onnxruntime import Session, session
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -77,22 +78,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def session(data: bytes) -> Any:
-    """An ONNX Runtime session on one thread.
-
-    Raises:
-        Unavailable: ``onnxruntime`` is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise Unavailable('ONNX Runtime is not installed: pip install "auditsvc[onnx]"') from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-
 def compare_onnx(data: bytes, model: Model, images: Tensor) -> tuple[str, ...]:
     """Every way in which ONNX Runtime's answers are not the model's; none means they are the same."""
     running = session(data)
@@ -101,20 +86,13 @@ def compare_onnx(data: bytes, model: Model, images: Tensor) -> tuple[str, ...]:
     )
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises; its errors share no base class but ``Exception``."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (state.Fail, state.InvalidArgument, state.RuntimeException, state.NotImplemented, state.InvalidGraph)
-
-
-def _differs(running: Any, model: Model, images: Tensor) -> list[str]:
+def _differs(running: Session, model: Model, images: Tensor) -> list[str]:
     with torch.inference_mode():
         wanted = model.raw(images).numpy()
     try:
-        (found,) = running.run(None, {"images": model.fitted(images).contiguous().numpy()})
-    except _runtime_errors() as error:
-        return [f"batch of {len(images)}: ONNX Runtime fails: {str(error).splitlines()[0][:200]}"]
+        found = running.run(model.fitted(images).contiguous().numpy(), "outputs")
+    except InvalidInput as error:
+        return [f"batch of {len(images)}: {error}"]
     if wanted.shape != found.shape:
         return [f"batch of {len(images)}: ONNX Runtime gives {found.shape}, torch {wanted.shape}"]
     if not np.isfinite(found).all():

@@ -1,45 +1,50 @@
-"""Child process that runs one ONNX file in ONNX Runtime.  Run by ``importing.onnx_session`` only, by path.
+"""Child process that runs deployable files in their runtimes.  Run by ``importing.runtime_session`` only, by path.
 
-It imports nothing of this package, so that it starts quickly.  The file is untrusted: limits are set before it is read,
-weights outside the file are accepted from its one companion ``<name>.data`` only, and the process holds no keys.
+It imports torch for the runtime torch alone, so that it starts quickly.  The files are untrusted: limits are set before
+one is read, weights outside an ONNX file are accepted from its one companion ``<name>.data`` only, and the process
+holds no keys.  A runtime that prints does not disturb the answers: the standard output is kept for them.
 """
 
+import importlib
 import json
+import os
 import resource
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import onnx
-import onnxruntime
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 from safetensors.numpy import load_file, save_file
 
+sys.path.append(str(Path(__file__).parents[2]))
+
+from auditsvc.errors import AuditError
+from auditsvc.runtimes.runtime import Program, Runtime
+
 MEMORY, FILE_SIZE = 24 * 2**30, 8 * 2**30
-DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
-          "tensor(uint8)": "uint8"}  # fmt: skip
-ERRORS: tuple[type[Exception], ...] = (ValueError, RuntimeError, OSError, MemoryError, TypeError, *(
-    kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)
-))  # fmt: skip
-"""What ONNX Runtime raises shares no base class but ``Exception``."""
+ERRORS = (AuditError, ValueError, RuntimeError, OSError, MemoryError, TypeError)
 PASSED_OVER = ("Identity", "Cast", "Flatten", "Squeeze", "Reshape", "Dropout")
 """Nodes that leave the order of an answer as it is: the last other one says whether it is a probability."""
 
 
-def confine() -> None:
-    """Hard limits before a byte of the file is read."""
+def confine() -> IO[str]:
+    """Hard limits before a byte of a file is read; the stream for answers, which nothing else writes to."""
     for what, limit in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, FILE_SIZE), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(what)[1]
         smaller = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(what, (smaller, smaller))
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return stream
 
 
-def read(path: Path) -> onnx.ModelProto:
-    """The file, valid and whole.  Raises ``ValueError`` with the reason."""
+def read(path: Path) -> Any:
+    """The ONNX file, valid and whole.  Raises ``ValueError`` with the reason."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     try:
         model = onnx.load(str(path), load_external_data=False)
         outside = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data
@@ -57,24 +62,23 @@ def read(path: Path) -> onnx.ModelProto:
     return model
 
 
-def described(model: onnx.ModelProto, session: onnxruntime.InferenceSession) -> dict[str, Any]:
-    """What the file says of itself, as plain values."""
+def described(model: Any, program: Program) -> dict[str, Any]:
+    """What the file says of itself, as plain values; of an ONNX file also its operators and weights."""
+    said: dict[str, Any] = {"inputs": [vars(one) for one in program.inputs], "integers": program.integers}
+    said |= {"outputs": [vars(one) for one in program.outputs], "metadata": getattr(program, "metadata", {})}
+    if model is None:
+        return said
+    from onnx import numpy_helper
+
     makers = {name: node for node in model.graph.node for name in node.output}
     weights = [numpy_helper.to_array(one) for one in model.graph.initializer]
     weights = [one for one in weights if (one.dtype.kind in "fi" and one.ndim > 1) or one.dtype.kind == "f"]
-    return {
-        "inputs": [_value(item) for item in session.get_inputs()],
-        "outputs": [_value(item) | {"last": _last(item.name, makers)} for item in session.get_outputs()],
-        "metadata": dict(session.get_modelmeta().custom_metadata_map),
+    return said | {
+        "outputs": [one | {"last": _last(one["name"], makers)} for one in said["outputs"]],
         "opset": max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0),
         "parameters": sum(one.size for one in weights),
         "nonzero": sum(int(np.count_nonzero(one)) for one in weights),
     }
-
-
-def _value(item: Any) -> dict[str, Any]:
-    sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape or ()]
-    return {"name": item.name, "type": item.type, "shape": sizes}
 
 
 def _last(name: str, makers: dict[str, Any]) -> str:
@@ -87,15 +91,15 @@ def _last(name: str, makers: dict[str, Any]) -> str:
     return ""
 
 
-def answers(session: onnxruntime.InferenceSession, images: NDArray[Any], output: str, *, alone: bool) -> NDArray[Any]:
+def answers(program: Program, images: NDArray[Any], output: str, *, alone: bool) -> NDArray[Any]:
     """The answers to ``(N, C, H, W)`` float32 in 0..1; ``alone``: one image at a time.
 
-    The graph's own layout, number type and batch size are served: channels last, bytes, halves, a fixed batch.
+    The program's own layout, number type and batch size are served: channels last, bytes, halves, a fixed batch.
     """
-    (image,) = session.get_inputs()
+    (image,) = program.inputs
     sizes = list(image.shape)
-    images = as_input(images, sizes, DTYPES[image.type])
-    fixed = sizes[0] if isinstance(sizes[0], int) and sizes[0] > 0 else None
+    images = as_input(images, sizes, image.type)
+    fixed = sizes[0] or None
     step = fixed or (1 if alone else len(images))
     if alone and fixed:
         images = np.repeat(images, fixed, axis=0)
@@ -104,7 +108,7 @@ def answers(session: onnxruntime.InferenceSession, images: NDArray[Any], output:
         part = images[start : start + step]
         short = step - len(part)
         filled = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
-        (made,) = session.run([output], {image.name: filled})
+        made = program.run(filled, output)
         if made.ndim == 0 or len(made) != step:
             raise ValueError(f"{output} gives {tuple(made.shape)} for {step} images; one row for each is needed")
         found.append(made[: 1 if alone else len(part)])
@@ -129,49 +133,75 @@ def channels_last(sizes: list[Any], image: tuple[int, ...]) -> bool:
     return not fits((channels, height, width)) and fits((height, width, channels))
 
 
-def opened(job: dict[str, Any], folder: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """A session on the file, and its description; a file with weights outside is written as one file first."""
-    path = Path(job["onnx"])
-    model = read(path)
-    if path.with_name(f"{path.name}.data").exists():
-        path = folder / "whole.onnx"
-        onnx.save(model, str(path))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = job["threads"]
-    options.inter_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session, described(model, session) | {"whole": str(path)}
+def opened(job: dict[str, Any], folder: Path) -> tuple[Program, dict[str, Any]]:
+    """A program of the file, and its description; a file with weights outside is written as one file first."""
+    path, model = Path(job["file"]), None
+    if path.suffix == ".onnx":
+        model = read(path)
+        if path.with_name(f"{path.name}.data").exists():
+            import onnx
+
+            path = folder / "whole.onnx"
+            onnx.save(model, str(path))
+    before, start = _peak(), time.perf_counter()
+    program = runtime(job).open(path, job["precision"], job["threads"])
+    said = described(model, program) | {"whole": str(path), "open_ms": 1e3 * (time.perf_counter() - start)}
+    return program, said | {"memory_before": before}
 
 
-def in_one_line(error: Exception) -> str:
+def runtime(job: dict[str, Any]) -> Runtime:
+    """The runtime that the job names as ``module:Class``."""
+    module, _, name = job["runtime"].partition(":")
+    found: Runtime = getattr(importlib.import_module(module), name)()
+    return found
+
+
+def _peak() -> int:
+    """The largest resident size so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def answer(request: dict[str, Any], program: Program) -> dict[str, Any]:
+    """What one request asks for: answers written to a file, or the times of single images in ms."""
+    images = load_file(request["images"])["images"]
+    images = images / 255 if request.get("bytes") else images
+    if "times" not in request:
+        save_file({"answers": answers(program, images, request["output"], alone=request["alone"])}, request["answers"])
+        return {}
+    times = []
+    for turn in range(request["times"]):
+        start = time.perf_counter_ns()
+        answers(program, images[turn % len(images) :][:1], request["output"], alone=True)
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return {"ms": times, "memory": _peak()}
+
+
+def in_one_line(error: BaseException) -> str:
     """The first line of what went wrong."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def say(answer: dict[str, Any]) -> None:
-    """One JSON line."""
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
-
-
 def main(job_file: Path) -> None:
     """Open the file, then answer each request with one JSON line."""
-    confine()
+    stream = confine()
+
+    def say(answer: dict[str, Any]) -> None:
+        stream.write(json.dumps(answer) + "\n")
+        stream.flush()
+
     job, folder = json.loads(job_file.read_text("utf-8")), job_file.parent
     try:
-        session, description = opened(job, folder)
+        if "convert" in job:
+            say({"reasons": [], "files": [str(path) for path in runtime(job).convert(Path(job["convert"]), folder)]})
+            return
+        program, description = opened(job, folder)
     except ERRORS as error:
-        say({"reasons": [in_one_line(error)]})
+        say({"reasons": [in_one_line(error)], "error": type(error).__name__})
         return
     say({"reasons": [], "graph": description})
     for line in sys.stdin:
-        request = json.loads(line)
         try:
-            images = load_file(request["images"])["images"]
-            images = images / 255 if request["bytes"] else images
-            made = answers(session, images, request["output"], alone=request["alone"])
-            save_file({"answers": made}, request["answers"])
-            say({"reasons": []})
+            say({"reasons": []} | answer(json.loads(line), program))
         except ERRORS as error:
             say({"reasons": [in_one_line(error)]})
 

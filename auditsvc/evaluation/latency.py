@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from auditsvc.errors import InvalidInput
 from auditsvc.models.model import Model
-from auditsvc.models.onnx_export import onnx_bytes, session
+from auditsvc.runtimes.onnx_export import onnx_bytes
+from auditsvc.runtimes.onnxruntime import Session, session
 
 WARM_UP, RESAMPLES = 4, 2000
 
@@ -77,9 +77,9 @@ def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> Tur
     )
 
 
-def _once(running: Any, images: Tensor) -> Callable[[], object]:
-    feed = {"images": images[:1].contiguous().numpy()}
-    return lambda: running.run(None, feed)
+def _once(running: Session, images: Tensor) -> Callable[[], object]:
+    one = images[:1].contiguous().numpy()
+    return lambda: running.run(one, "outputs")
 
 
 def time_in_turns(works: Sequence[Callable[[], object]], runs: int) -> Turns:

@@ -1,0 +1,35 @@
+"""Runtimes: what answers images from a deployable file, one module each.
+
+A model that is exact in torch may answer otherwise where it is deployed: another kernel rounds, saturates or
+overflows, another layout swaps channels, a default lowers the precision.  So a file is measured in the runtime that
+will run it.  Each runtime is an extra (``pip install "auditsvc[openvino]"``) and is imported when a file is opened, in
+a clean process (``importing.runtime_session``); one that is missing makes its readings unmeasured.  Installed packages
+add runtimes in the entry-point group ``auditsvc.runtimes``.
+"""
+
+from __future__ import annotations
+
+from auditsvc.errors import InvalidInput
+from auditsvc.plugins import Registry, classes_in, concrete
+from auditsvc.runtimes.runtime import Port, Program, Runtime, cpu_flags
+
+RUNTIMES: Registry[type[Runtime]] = Registry(
+    "auditsvc.runtimes",
+    lambda: ((one.id, one) for one in classes_in(__name__, Runtime)),  # type: ignore[type-abstract]
+    accepts=concrete(Runtime),
+    id_of=lambda one: one.id,
+)
+
+
+def run_named(text: str) -> tuple[type[Runtime], str]:
+    """The runtime and the precision of ``openvino/bfloat16``.
+
+    Raises:
+        InvalidInput: an unknown runtime, or a precision that it does not have; with those that are known.
+    """
+    name, _, precision = text.partition("/")
+    found = RUNTIMES.by_id.get(name)
+    if found is None or precision not in found.precisions:
+        known = [f"{one.id}/{each}" for one in RUNTIMES.by_id.values() for each in one.precisions]
+        raise InvalidInput(f"no run {text!r}; known: {', '.join(known)}")
+    return found, precision

@@ -1,0 +1,117 @@
+"""The port: a runtime opens a file and gives a program, which answers batches of images.
+
+It imports no torch, so that a clean process that runs one file starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from auditsvc.errors import Unavailable
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a program; ``type`` as numpy names it, a size that is not fixed is None.
+
+    ``last`` is the operator that makes an output, where the file says it.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+    last: str = ""
+
+    def __str__(self) -> str:
+        sizes = " x ".join("N" if size is None else str(size) for size in self.shape) or "no sizes"
+        return f"{self.name!r}: {self.type} {sizes}"
+
+
+class Program(Protocol):
+    """An opened file."""
+
+    inputs: list[Port]
+    outputs: list[Port]
+    integers: bool
+    """Whether it computes in integers (INT8)."""
+
+    def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
+        """The answers of one output to one batch, in the program's own layout and number type.
+
+        Raises:
+            InvalidInput: images that it can't run, in the runtime's words.
+        """
+        ...
+
+
+class Runtime(ABC):
+    """One way to run a file.  ``open`` pins threads and precision: a default may change with the machine."""
+
+    id: ClassVar[str]
+    distribution: ClassVar[str]
+    """The installed distribution whose version goes into the evidence."""
+    library: ClassVar[str]
+    """The module that is imported."""
+    files: ClassVar[tuple[str, ...]]
+    """The files of a candidate that it can run, the preferred one first."""
+    precisions: ClassVar[tuple[str, ...]]
+    """What it can be asked to compute in; ``int8`` runs a file with integer layers."""
+
+    @abstractmethod
+    def open(self, path: Path, precision: str, threads: int) -> Program:
+        """The program of a file.
+
+        Raises:
+            InvalidInput: a file that it can't run, in the runtime's words.
+            Unavailable: it is not installed, or this machine lacks the precision.
+        """
+
+    def convert(self, onnx: Path, folder: Path) -> tuple[Path, ...]:
+        """The runtime's own files, made from an ONNX file that auditsvc exported; none where it runs ONNX or
+        auditsvc can't write its format."""
+        del onnx, folder
+        return ()
+
+    @classmethod
+    def imported(cls) -> Any:
+        """The library.
+
+        Raises:
+            Unavailable: it is not installed; with the command that installs it.
+        """
+        try:
+            return importlib.import_module(cls.library)
+        except ImportError as error:
+            raise Unavailable(f'{cls.id} is not installed: pip install "auditsvc[{cls.id}]"') from error
+
+    @classmethod
+    def version(cls) -> str | None:
+        """The installed version; None if it is not installed."""
+        try:
+            return version(cls.distribution)
+        except PackageNotFoundError:
+            return None
+
+
+_FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimddp", "i8mm",
+          "bf16", "fphp")  # fmt: skip
+"""Those on which a runtime's choice of kernels, and so its rounding, depends."""
+
+
+@cache
+def cpu_flags() -> str:
+    """The machine and the flags of its CPU that choose kernels: ``x86_64 avx2 avx512_vnni``."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text("utf-8").split())
+    except OSError:
+        words = set()
+    return " ".join((platform.machine(), *(flag for flag in _FLAGS if flag in words)))
