@@ -10,9 +10,9 @@ import torch
 import torch_pruning
 
 from auditsvc.errors import InvalidInput
+from auditsvc.evaluation.latency import Turns, time_in_turns
 from auditsvc.models import WEIGHTS, assemble, model_files
 from auditsvc.models.complexity import ShapeCounter, _counted, facts, macs
-from auditsvc.evaluation.latency import Turns, time_in_turns
 from auditsvc.pruning import prune
 from auditsvc.records import Recipe
 from tests.models.families import FAMILIES, grey_images, model_of
