@@ -209,6 +209,7 @@ RECORD_PATHS = {
     "decision": "decisions",
     "waiver": "waivers",
     "approval": "approvals",
+    "objection": "objections",
     "release": "releases",
     "revocation": "revocations",
     "alias-move": "alias-moves",

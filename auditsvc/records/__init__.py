@@ -13,7 +13,17 @@ from auditsvc.records.base import (
     faults_of,
     person_key,
 )
-from auditsvc.records.decision import Approval, AuditedData, Decision, Judgement, Outcome, PastDecision, Verdict, Waiver
+from auditsvc.records.decision import (
+    Approval,
+    AuditedData,
+    Decision,
+    Judgement,
+    Objection,
+    Outcome,
+    PastDecision,
+    Verdict,
+    Waiver,
+)
 from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
 from auditsvc.records.job import (
     ENDS,

@@ -152,6 +152,37 @@ class Approval(Record):
         return (self.decision,)
 
 
+ObjectionState = Literal["rejected", "changes requested", "withdrawn"]
+
+
+class Objection(Record):
+    """A named person rejects one decision, requests changes, or withdraws an own objection, with a reason."""
+
+    kind: ClassVar[str] = "objection"
+    event: ClassVar[str] = "decision.objected"
+
+    decision: Digest
+    candidate: Digest
+    person: Name
+    state: ObjectionState
+    reason: Text
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the decision."""
+        return (self.decision,)
+
+    @property
+    def words(self) -> str:
+        """Who did what."""
+        done = {
+            "rejected": "rejected it",
+            "changes requested": "requested changes",
+            "withdrawn": "withdrew an objection",
+        }
+        return f"{self.person} {done[self.state]}"
+
+
 def missing_consent(wanted: Policy | TermsFields, approvers: Iterable[str]) -> tuple[str, ...]:
     """The approvals that the terms, or a policy, still require; empty if these people are enough.
 

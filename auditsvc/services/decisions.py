@@ -37,6 +37,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.eligibility import Incumbent
 from auditsvc.services.holdout import holdout_uses, record_holdout_use
+from auditsvc.services.objections import require_unopposed
 from auditsvc.services.release import attest_rejection, waived_by
 from auditsvc.services.terms import binding_terms, require_binding
 
@@ -205,11 +206,13 @@ def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") 
 
     Raises:
         NotApproved: the decision does not approve, or isn't binding under the terms of the model.
-        Conflict: a newer decision supersedes this one, or the approver submitted the candidate or waived a rule.
+        Conflict: a newer decision supersedes this one, an objection is open, or the approver submitted
+            the candidate or waived a rule.
     """
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; people can approve only a decision that approves")
     require_binding(ctx.ledger, decision)
+    require_unopposed(ctx.ledger, decision.digest)
     if person_key(approver) in waived_by(ctx.ledger, decision):
         raise Conflict(
             f"{approver} waived a rule of this decision and can't approve it: another person must approve it"

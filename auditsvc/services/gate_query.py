@@ -25,6 +25,7 @@ from auditsvc.records import (
     Value,
     Waiver,
 )
+from auditsvc.services.objections import open_objections
 from auditsvc.services.terms import audited_data, binding_terms, open_alarm, satisfied_by
 
 Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
@@ -174,5 +175,8 @@ def _unreleased(view: View, decision: Decision, terms: ReleaseTerms | None) -> d
         if len(blocking) > MOST_REASONS:
             reasons.append(f"and {len(blocking) - MOST_REASONS} more, in /v1/decisions/{decision.digest}")
         return {"answer": decision.outcome, "reasons": tuple(reasons)}
+    if objections := open_objections(view, decision.digest):
+        answer = "rejected" if any(one.state == "rejected" for one in objections) else "inconclusive"
+        return {"answer": answer, "reasons": tuple(f"{one.words}: {one.reason}" for one in objections)}
     given, wanted = len(view.find(Approval, decision.digest)), terms.approvals if terms else 0
     return {"reasons": (f"approved by the gate, not released: {given} of {wanted} approvals given",)}

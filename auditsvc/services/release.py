@@ -32,6 +32,7 @@ from auditsvc.records import (
 )
 from auditsvc.records.decision import missing_consent
 from auditsvc.services.log_check import check_log
+from auditsvc.services.objections import require_unopposed
 from auditsvc.services.registry import clear_alias, set_alias
 from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
 from auditsvc.services.terms import require_binding
@@ -119,8 +120,8 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     Raises:
         NotApproved: the decision does not approve or isn't binding under the terms of the model, its evidence is too
             old, a waiver ended, or too few other people approved.
-        Conflict: a newer decision supersedes this one, what was sealed does not verify, or the log does not continue
-            what it has published.
+        Conflict: a newer decision supersedes this one, an objection is open, what was sealed does not verify,
+            or the log does not continue what it has published.
         LogMismatch: the ledger does not follow from its log.
         Unavailable: a disk or the keys failed; run it again.
     """
@@ -132,6 +133,7 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; only a decision that approves can be released")
     terms = require_binding(ctx.ledger, decision)
+    require_unopposed(ctx.ledger, decision.digest)
     given = ctx.ledger.find(Approval, decision.digest)
     waived = waived_by(ctx.ledger, decision)
     lacking = missing_consent(terms, (one.approver for one in given if person_key(one.approver) not in waived))

@@ -29,6 +29,7 @@ from auditsvc.records import (
     Alarm,
     Approval,
     Decision,
+    Objection,
     Policy,
     RegistryFinding,
     Release,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from auditsvc.ports import Clock, LoggedLedger
     from auditsvc.records import Moment
 
-_KINDS = (Submission, Decision, Policy, Approval, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding)
+_KINDS = (Submission, Decision, Policy, Approval, Objection, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding)
 CHANGING = frozenset(kind.event for kind in _KINDS)
 """Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
 

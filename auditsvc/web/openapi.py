@@ -72,7 +72,7 @@ opaque `cursor`. A write with an `Idempotency-Key` can be repeated without being
 TAGS = (
     ("gate", "May this version be used?"),
     ("candidates", "Pruned models submitted for release, and their evidence."),
-    ("decisions", "Decisions under a policy, approvals and waivers."),
+    ("decisions", "Decisions under a policy, approvals, objections and waivers."),
     ("releases", "Signed releases, their verification, revocation and rollback."),
     ("jobs", "Background jobs: create, follow, cancel, retry."),
     ("policies", "Policies and compliance frameworks."),

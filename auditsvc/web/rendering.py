@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.render.html import short, template_environment
+from auditsvc.compliance.report.wording import interval_text, slice_words, value_text
 from auditsvc.errors import InvalidInput
 
 MOST_FIELDS = 200
@@ -63,6 +64,7 @@ MENU = (
 def environment() -> Environment:
     """The template environment, created once."""
     made = template_environment(HERE / "templates")
+    made.globals.update(value_text=value_text, interval_text=interval_text, slice_words=slice_words)
     made.filters.update(code=code, percent=percent, points=points, short=short, moment=moment)
     return made
 

@@ -93,8 +93,8 @@ def test_an_approver_comes_in_and_consents_with_the_button(chromium, url: str, s
     page.wait_for_selector("text=bob approved")
     approvals = site.ledger.find(Approval, sample.decision(2).digest)
     assert [(item.approver, item.comment) for item in approvals] == [("bob", "looked at it")]
-    page.click("text=Log out")
-    page.wait_for_selector("text=not logged in")
+    page.click("text=Sign out")
+    page.wait_for_selector("text=not signed in")
     context.close()
 
 

@@ -88,7 +88,7 @@ def test_reports_are_listed_with_their_files(reader: TestClient, report: Path) -
 
 def test_the_images_that_flipped_stand_on_the_candidate_s_page(reader: TestClient, report: Path) -> None:
     page = reader.get(f"/candidates/{sample.candidate(3).digest}").text
-    assert 'src="data:image/png;base64,AAAA"' in page and "F → <b>M</b>, label F" in page
+    assert 'src="data:image/png;base64,AAAA"' in page and "parent F, candidate <b>M</b>, label F" in page
     (report / PICTURES).write_text("{")
     assert reader.get(f"/candidates/{sample.candidate(3).digest}").status_code == 503
 

@@ -44,7 +44,7 @@ def test_the_first_page_sorts_by_what_is_to_be_done(reader: TestClient) -> None:
 
 def test_a_candidate_stands_beside_its_parent_the_hardest_hit_slice_after_overall(reader: TestClient) -> None:
     page = reader.get(f"/candidates/{sample.candidate(3).digest}").text
-    assert page.index("overall</th>") < page.index("gender=F</th>")
+    assert page.index("overall</th>", page.index("losses")) < page.rindex("gender=F</th>")
     assert "96.0 %" in page and "93.0 %" in page and "+3.0" in page
     assert "1 predictions changed" in page
 
@@ -54,7 +54,7 @@ def test_a_decision_shows_its_rules_and_who_is_missing(reader: TestClient) -> No
     assert page.count("another person, not ann") == 2
     assert "<button>Approve" not in page
     refused = reader.get(f"/decisions/{sample.decision(3, 'rejected').digest}").text
-    assert "approval is not possible" in refused and "users would notice" in refused
+    assert "submits a new version" in refused and "users would notice" in refused
 
 
 def test_two_people_consent_with_the_button_and_the_submitter_has_none(clients: Clients, site: ProjectState) -> None:
@@ -70,7 +70,7 @@ def test_two_people_consent_with_the_button_and_the_submitter_has_none(clients: 
     assert "Approve as" not in ann.get(path).text
     refused = ann.post(f"{path}/approvals", data={"comment": ""}, headers=OWN)
     assert refused.status_code == 409
-    assert "<button>Release" in _browser(clients, site, "auditor", "eve").get(path).text
+    assert "<button>Sign and publish" in _browser(clients, site, "auditor", "eve").get(path).text
 
 
 @pytest.mark.parametrize("headers", [{"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"}, {}])
@@ -89,7 +89,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(clients: Clients,
     assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
     browser = _browser(clients, site, "approver", "bob")
     browser.post("/logout", headers=OWN)
-    assert "not logged in" in browser.get("/").text
+    assert "not signed in" in browser.get("/").text
 
 
 def test_a_cookie_holds_a_session_and_never_the_token(
@@ -192,3 +192,41 @@ def test_a_page_has_a_title_a_language_one_heading_and_no_inline_script_or_style
     page = reader.get(path).text
     assert '<html lang="en">' in page and page.count("<h1") == 1 and "<title>" in page
     assert not re.findall(r"<script(?![^>]*src=)|\sstyle=|\son[a-z]+=", page)
+
+
+def test_a_decision_is_one_sentence_a_map_and_a_next_step(reader: TestClient) -> None:
+    page = reader.get(f"/decisions/{sample.decision(3, 'rejected').digest}").text
+    assert "Not approved: loses 3.0\xa0points (2.0 to 4.0; 879 images) on all images." in page
+    assert "<title>gender=F, unmodified images: loss 3.0\xa0points (2.0 to 4.0), 157 images;" in page
+    assert 'class="l3 broken"' in page and "Next: ann prunes less" in page
+    waiting = reader.get(f"/decisions/{sample.decision(2).digest}").text
+    assert "Next: 2 more people with the role approver, not ann, approve." in waiting
+    assert "Approve and Reject need the role approver; you are not signed in." in waiting
+
+
+def test_an_objection_stops_approval_and_release_until_its_author_withdraws_it(
+    clients: Clients, site: ProjectState
+) -> None:
+    path = f"/decisions/{sample.decision(2).digest}"
+    bob, cyd = (_browser(clients, site, "approver", name) for name in ("bob", "cyd"))
+    assert bob.post(f"{path}/objections", data={"state": "rejected", "reason": " "}, headers=OWN).status_code == 422
+    assert bob.post(f"{path}/objections", data={"state": "no", "reason": "x"}, headers=OWN).status_code == 422
+    given = {"state": "changes requested", "reason": "fails <b>at night"}
+    assert bob.post(f"{path}/objections", data=given, headers=OWN).status_code == 303
+    page = cyd.get(path).text
+    assert "requested changes: fails &lt;b&gt;at night" in page and "Approve as" not in page
+    refused = cyd.post(f"{path}/approvals", data={"comment": "ok"}, headers=OWN)
+    assert refused.status_code == 409 and "bob requested changes" in refused.text
+    assert cyd.post(f"{path}/objections", data={"state": "withdrawn", "reason": "x"}, headers=OWN).status_code == 409
+    asked = clients().get("/v1/gate?model=net&version=2").json()
+    assert asked["answer"] == "inconclusive" and asked["reasons"] == ["bob requested changes: fails <b>at night"]
+    assert (
+        bob.post(f"{path}/objections", data={"state": "withdrawn", "reason": "fixed"}, headers=OWN).status_code == 303
+    )
+    assert cyd.post(f"{path}/approvals", data={"comment": "ok"}, headers=OWN).status_code == 303
+    again = {"state": "rejected", "reason": "no"}
+    made = clients("approver", "bob").post(f"/v1{path}/objections", json=again)
+    assert made.status_code == 201
+    assert clients().get("/v1/gate?model=net&version=2").json()["answer"] == "rejected"
+    assert clients("auditor", "eve").post(f"/v1{path}/release").status_code == 409
+    assert clients("auditor", "eve").post(f"/v1{path}/objections", json=again).status_code == 403

@@ -11,12 +11,30 @@ Reference: W3C (2023), "Web Content Accessibility Guidelines 2.2", success crite
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from auditsvc.compliance.report.report_model import ConfidenceBin, Curve, FrontierPoint, Reliability
-from auditsvc.compliance.report.wording import Figure, Number, full_text, plain, value_text
+from auditsvc.compliance.report.report_model import (
+    ConfidenceBin,
+    Curve,
+    FrontierPoint,
+    Reliability,
+    SliceRow,
+    SliceTable,
+)
+from auditsvc.compliance.report.wording import (
+    Figure,
+    Gap,
+    Number,
+    full_text,
+    plain,
+    plural,
+    short_text,
+    slice_words,
+    value_text,
+)
+from auditsvc.records import OVERALL
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,75 @@ def loss_row(loss: Number, axis: Axis, label: str) -> Chart:
     ]
     kind = "interval worse" if loss.low > 0 else "interval"
     return _chart(f"{label}: loss {full_text(loss)}", parts, f'class="{kind}" width="240" height="14"')
+
+
+# The map of losses: one row for each slice, one column for each condition.
+
+MAP_ROWS, MAP_COLUMNS = 16, 14
+"""Most slices and conditions on a map: the ones with the largest certain losses; the tables have all."""
+
+CELL, ROW, NAMES = 40, 20, 150
+_LEVELS = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""Losses from which the shade of a cell gets darker."""
+
+
+def heat_map(tables: Sequence[SliceTable], violated: Container[tuple[str, str]] = ()) -> Chart | None:
+    """The loss in points by slice and condition, all images first, then the slice that certainly loses most.
+
+    The number is in the cell, bold where the interval excludes zero; ``violated`` holds the pairs of condition and
+    slice that break a blocking rule, which get a frame.  None where no loss was measured.
+    """
+    losses = {(table.condition, row.slice): row for table in tables for row in table.rows}
+    known = [table for table in tables if any(isinstance(row.loss, Number) for row in table.rows)]
+    if not known:
+        return None
+    shown = sorted(known[1:], key=lambda one: -_certain(losses.get((one.condition, OVERALL))))[: MAP_COLUMNS - 1]
+    columns = [table for table in known if table is known[0] or table in shown]
+    names = list(dict.fromkeys(row.slice for table in known for row in table.rows))
+    names.sort(key=lambda n: (n != OVERALL, -max(_certain(losses.get((one.condition, n))) for one in known)))
+    top = max(min(len(table.title), 30) for table in columns) * 4.4 + 8
+    parts = [
+        f'<text transform="translate({NAMES + CELL * x + 24} {top - 5:g}) rotate(-50)">'
+        f"{escape(_cut(table.title, 30))}</text>"
+        for x, table in enumerate(columns)
+    ]
+    for y, name in enumerate(names[:MAP_ROWS]):
+        parts.append(_text(NAMES - 6, top + ROW * y + 14, _cut(slice_words(name), 24), "end"))
+        for x, table in enumerate(columns):
+            row = losses.get((table.condition, name))
+            place = (NAMES + CELL * x, top + ROW * y)
+            parts.append(_cell(row, place, f"{slice_words(name)}, {table.title}", (table.condition, name) in violated))
+    text = f"Loss in points of {plural(len(names), 'slice')} under {plural(len(known), 'condition')}"
+    text += f", of which {len(names[:MAP_ROWS])} and {len(columns)} are shown; the tables list all"
+    width, height = NAMES + CELL * len(columns) + 90, top + ROW * len(names[:MAP_ROWS]) + 2
+    size = f'class="heat" viewBox="0 0 {width} {height:g}" width="{width}" height="{height:g}"'
+    return _chart(text, parts, size)
+
+
+def _certain(row: SliceRow | None) -> float:
+    """The least that a slice loses."""
+    return row.loss.low if row and isinstance(row.loss, Number) else -1.0
+
+
+def _cell(row: SliceRow | None, place: tuple[float, float], title: str, violated: bool) -> str:
+    x, y = place
+    loss = row.loss if row else Gap(reason="not measured")
+    if row is None or not isinstance(loss, Number):
+        why = escape(f"{title}: {value_text(loss)}, {loss.reason if isinstance(loss, Gap) else ''}")
+        return f"<g><title>{why}</title>{_rect(x, y, 'none')}{_text(x + 19, y + 14, '–')}</g>"
+    words = f"{title}: loss {short_text(loss)}, {plural(loss.images, 'image')}; parent {value_text(row.parent)}, "
+    words += f"candidate {value_text(row.candidate)}"
+    level = f"l{sum(loss.value >= step for step in _LEVELS)}" if loss.value > -0.005 else "gain"
+    number = _text(x + 19, y + 14, f"{100 * loss.value:.1f}".replace("-", "−"), kind="sure" if loss.low > 0 else "")
+    return f"<g><title>{escape(words)}</title>{_rect(x, y, level + ' broken' * violated)}{number}</g>"
+
+
+def _rect(x: float, y: float, kind: str) -> str:
+    return f'<rect class="{kind}" x="{x + 1}" y="{y + 1:g}" width="{CELL - 2}" height="{ROW - 2}"/>'
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 # Charts with two axes, in the units of a view box; sized to be read on a phone.
@@ -329,6 +416,12 @@ STYLE = (
     ".mark.candidate.rejected,.mark.candidate.inconclusive{fill:#ffffff;stroke-width:2}"
     ".mark.candidate.inconclusive{stroke-dasharray:2 2}.diagonal{stroke:#59606a;stroke-dasharray:2 4}"
     ".ring{fill:none;stroke:#1d2126;stroke-width:1.5}.mark.failed{fill:#ffffff;stroke:#b23c00;stroke-width:2}"
+    ".heat text{font-size:10px}.heat .sure{font-weight:bold}"
+    ".heat .none{fill:#ffffff;stroke:#ddd8cd;stroke-dasharray:2 2}"
+    ".heat .gain{fill:#dcebf5}.heat .l0{fill:#f7f5f0}.heat .l1{fill:#f8e9dc}.heat .l2{fill:#f5d5bb}"
+    ".heat .l3{fill:#f0b48a}"
+    ".heat .l4{fill:#e8925c}.heat .l5{fill:#e0753a}"
+    ".heat .broken{stroke:#1d2126;stroke-width:1.5}.heat text{fill:#1d2126}"
     ".method-0,.method-1,.method-2,.method-3{stroke:#6a6f78;stroke-width:1.2}"
     ".method-1{stroke-dasharray:6 3}.method-2{stroke-dasharray:2 3}.method-3{stroke-dasharray:8 3 2 3}"
 )

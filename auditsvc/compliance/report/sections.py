@@ -40,7 +40,19 @@ from auditsvc.compliance.report.wording import (
     rule_words,
     unit_of,
 )
-from auditsvc.records import OVERALL, Candidate, Digest, Evidence, Judgement, Measured, Metric, Moment, Rule, metric_of
+from auditsvc.records import (
+    OVERALL,
+    Candidate,
+    Decision,
+    Digest,
+    Evidence,
+    Judgement,
+    Measured,
+    Metric,
+    Moment,
+    Rule,
+    metric_of,
+)
 from auditsvc.records.evidence import DiscoveredSlices
 
 
@@ -61,6 +73,17 @@ def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
     return tuple(
         SliceTable(condition=one.name, title=one.words, rows=_slice_rows(one.name, readings)) for one in conditions
     )
+
+
+def broken_cells(decision: Decision, readings: Readings) -> set[tuple[str, str]]:
+    """Condition and slice of every loss that violates a blocking rule and is not waived."""
+    found = ((readings.metric(one.metric.rpartition("/")[2]), one) for one in decision.findings)
+    return {
+        (metric.condition, one.slice)
+        for metric, one in found
+        if metric.role == "loss" and metric.condition and one.verdict == "violated"
+        and one.severity == "block" and one.waiver is None
+    }  # fmt: skip
 
 
 def _slice_rows(condition: str, readings: Readings) -> tuple[SliceRow, ...]:
@@ -182,8 +205,13 @@ def _sentence(rule: Rule, found: list[Judgement], readings: Readings) -> str:
 _STATUSES: tuple[RuleStatus, ...] = ("violated", "unknown", "waived", "met")
 
 
-def _worst_first(judgement: Judgement) -> int:
-    return _STATUSES.index(rule_status(judgement))
+def _worst_first(judgement: Judgement) -> tuple[int, float]:
+    """By status, then by the pessimistic end of the interval."""
+    found = judgement.outcome
+    end = 0.0
+    if isinstance(found, Measured):
+        end = found.low if judgement.bound == "at_least" else -found.high
+    return _STATUSES.index(rule_status(judgement)), end
 
 
 def _rule_row(judgement: Judgement, readings: Readings, alpha: float) -> RuleRow:

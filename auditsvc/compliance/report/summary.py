@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, Readings, ReportInputs, expiry
 from auditsvc.compliance.assessment.attestations import (
@@ -37,6 +37,7 @@ from auditsvc.compliance.report.report_model import (
 )
 from auditsvc.compliance.report.sections import count, rule_status, weakest_slice
 from auditsvc.compliance.report.wording import (
+    NARROW,
     SCORE_WORDS,
     Fact,
     Figure,
@@ -48,8 +49,61 @@ from auditsvc.compliance.report.wording import (
     plural,
     short_text,
     slice_words,
+    unit_of,
 )
-from auditsvc.records import OVERALL, Judgement
+from auditsvc.records import CLEAN_CONDITION, OVERALL, Decision, Judgement, Measured, Metric
+
+
+def plain_verdict(decision: Decision, readings: Readings) -> str:
+    """The decision as one sentence: what blocks it, with the largest certain losses, or that nothing does."""
+    blocking = [one for one in decision.findings if one.severity == "block" and one.waiver is None]
+    if decision.outcome == "approved":
+        worst = _worst(decision.judgements, readings)
+        most = f"; largest loss {' and '.join(worst)}" if worst else ""
+        return f"Every blocking rule is met{' or waived' if decision.waivers else ''}{most}."
+    if decision.outcome == "inconclusive":
+        first = blocking[0] if blocking else None
+        example = (
+            f", for example {first.rule} on {slice_words(first.slice)} ({_measured(first, readings)})" if first else ""
+        )
+        return f"Not decided: {plural(len(blocking), 'result')} can't be judged{example}."
+    broken = [one for one in blocking if one.verdict == "violated"]
+    worst = _worst(broken, readings)
+    parts = [f"loses {' and '.join(worst)}"] if worst else []
+    other = [one for one in broken if _metric_of(one, readings).role != "loss"]
+    for one in other[: 2 - len(worst)]:
+        metric = _metric_of(one, readings)
+        limit = f"{'at least' if one.bound == 'at_least' else 'at most'} {amount(one.limit, unit_of(metric))}"
+        parts.append(f"{metric.title} {_measured(one, readings)} on {slice_words(one.slice)}, limit {limit}")
+    return f"Not approved: {'; '.join(parts) or 'a rule is violated'}."
+
+
+def _worst(judged: Iterable[Judgement], readings: Readings) -> list[str]:
+    """The largest certain loss on unmodified images, and the largest of any slice under another condition."""
+    found: dict[bool, tuple[float, str]] = {}
+    for one in judged:
+        metric = _metric_of(one, readings)
+        if metric.role != "loss" or not metric.condition or one.against or not isinstance(one.outcome, Measured):
+            continue
+        clean = metric.condition == CLEAN_CONDITION.name
+        under = "" if clean else f" under “{readings.condition(metric.condition).words}”"
+        words = f"{_measured(one, readings)} on {slice_words(one.slice)}{under}"
+        found[clean] = max(found.get(clean, (-9.0, "")), (one.outcome.low, words))
+    return [found[clean][1] for clean in (True, False) if clean in found]
+
+
+def _metric_of(one: Judgement, readings: Readings) -> Metric:
+    return readings.metric(one.metric.rpartition("/")[2])
+
+
+def _measured(one: Judgement, readings: Readings) -> str:
+    """The value with its interval and number of images, or why there is none."""
+    found, unit = one.outcome, unit_of(_metric_of(one, readings))
+    if not isinstance(found, Measured):
+        return found.reason
+    low, high = (amount(end, unit).partition(NARROW)[0] for end in (found.low, found.high))
+    ends = f"{low} to {high}; " if found.low != found.high else ""
+    return f"{amount(found.value, unit)} ({ends}{plural(found.images, 'image')})"
 
 
 def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...]) -> Summary:

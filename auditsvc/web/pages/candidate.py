@@ -1,4 +1,4 @@
-"""The page of a candidate: its loss against the parent by slice and condition, with intervals.
+"""The page of a version: the verdict, its loss by slice and condition with intervals, and its images.
 
 It also shows the curves of scores against severity, the other candidates of the same parent, and images whose answer
 changed.  All charts are made by ``compliance.render.charts``.
@@ -7,7 +7,7 @@ changed.  All charts are made by ``compliance.render.charts``.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +18,24 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.assessment.assessment_context import Readings, Sibling
-from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, loss_axis, loss_row
+from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, heat_map, loss_axis, loss_row
 from auditsvc.compliance.render.tables import PICTURES
-from auditsvc.compliance.report.sections import curves, frontier
-from auditsvc.compliance.report.wording import Figure, Number
+from auditsvc.compliance.report.report_model import RulePart, SliceRow
+from auditsvc.compliance.report.sections import broken_cells, curves, frontier, rules, slice_tables
+from auditsvc.compliance.report.summary import plain_verdict
+from auditsvc.compliance.report.wording import Number
 from auditsvc.errors import Unavailable
-from auditsvc.records import OVERALL, Candidate, CheckFailed, Decision, Evidence, Parent, Reading, Submission
+from auditsvc.records import (
+    OVERALL,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Evidence,
+    Parent,
+    Reading,
+    Submission,
+    Timing,
+)
 from auditsvc.services.decisions import decision_records, is_clean, report_folder
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.overview import row_of
@@ -32,6 +44,43 @@ from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
 
 MAX_SIBLINGS = 30
+WORST_PICTURES = 5
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a decision says, which never changes: its sentence, its map of losses, and its rules, worst first."""
+
+    sentence: str
+    heat: Markup | None
+    rules: tuple[RulePart, ...]
+
+
+_DRAWN: OrderedDict[str, Judged] = OrderedDict()
+"""By the digest of the decision; at most ``_KEPT``."""
+_KEPT = 200
+
+
+def judged(site: ProjectState, decision: Decision, submission: Submission) -> Judged:
+    """The decision in words and as a map; kept by its digest, because reading the evidence takes long."""
+    digest = decision.digest
+    known = _DRAWN.get(digest)
+    if known is None:
+        candidate = site.ledger.get(Candidate, decision.candidate)
+        inputs = decision_records(submission.model, submission.version, candidate, decision, site.ledger)
+        drawn = heat_map(slice_tables(inputs.readings), broken_cells(decision, inputs.readings))
+        parts = sorted(rules(inputs), key=lambda one: (one.severity != "block", not one.counts.violated))
+        known = _DRAWN[digest] = Judged(
+            plain_verdict(decision, inputs.readings), _markup(drawn) if drawn else None, tuple(parts)
+        )
+        if len(_DRAWN) > _KEPT:
+            _DRAWN.popitem(last=False)
+    return known
+
+
+def worst_pictures(site: ProjectState, decision: Decision, submission: Submission) -> list[dict[str, Any]]:
+    """The first images of a decision's report: what the parent answered right and the candidate does not."""
+    return pictures_of(report_folder(site.folder, decision.digest, submission.model, submission.version))
 
 
 def curves_of(evidence: tuple[Evidence, ...]) -> list[tuple[str, Markup]]:
@@ -84,23 +133,13 @@ LISTED_SIBLINGS = 20
 
 
 @dataclass(frozen=True)
-class SliceRow:
-    """One slice under one condition; ``chart`` is None where the loss was not measured."""
-
-    name: str
-    parent: Figure
-    score: Figure
-    drop: Figure
-    chart: Markup | None
-
-
-@dataclass(frozen=True)
 class Condition:
-    """One condition of a check: all images first, then the slices, largest loss first."""
+    """One condition of a check: all images first, then the slices, largest loss first, with a chart of each loss."""
 
     check: str
     name: str
-    rows: tuple[SliceRow, ...]
+    title: str
+    rows: tuple[tuple[SliceRow, Markup | None], ...]
 
 
 @router.get("/candidates/{digest}", needs="reader")
@@ -112,23 +151,22 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
     newest = {item.key.check: item for item in ledger.find(Evidence, digest)}
     submissions = ledger.find(Submission, digest)
     decisions = ledger.find(Decision, digest)[::-1]
-    judged = bool(decisions and submissions)
+    about = (site, decisions[0], submissions[-1]) if decisions and submissions else None
     siblings = [item for _, item in ledger.page(Candidate, subject=found.parent, limit=LISTED_SIBLINGS)]
+    parent = ledger.get(Parent, found.parent)
     return page(
         request,
         "candidate.html",
         "/",
         candidate=found,
-        parent=ledger.get(Parent, found.parent),
+        parent=parent,
+        costs=costs_of(found, parent, ledger.find(Timing, digest)),
         row=row_of(site, submissions[-1]) if submissions else None,
         decisions=decisions,
+        judged=judged(*about) if about else None,
         curves=curves_of(tuple(newest.values())),
-        frontier=frontier_of(site, submissions[-1], decisions[0]) if judged else None,
-        pictures=pictures_of(
-            report_folder(site.folder, decisions[0].digest, submissions[-1].model, submissions[-1].version)
-        )
-        if judged
-        else [],
+        frontier=frontier_of(site, submissions[-1], decisions[0]) if about else None,
+        pictures=worst_pictures(*about) if about else [],
         conditions=[part for item in newest.values() for part in conditions_of(item)],
         numbers=[(item.key.check, number) for item in newest.values() for number in _numbers(item)],
         flips=Counter(flip.condition for item in newest.values() for flip in item.flips),
@@ -137,29 +175,36 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
     )
 
 
+def costs_of(found: Candidate, parent: Parent, timings: tuple[Timing, ...]) -> list[tuple[str, str, str]]:
+    """Name, parent's and candidate's value of what was counted; empty where the parent's is not recorded."""
+    before, after = (sum(file.size for file in one.files) for one in (parent, found))
+    rows = [("Files, bytes", f"{before:,}", f"{after:,}")]
+    rows += [(name.replace("_", " ").capitalize(), "", f"{value:,.0f}") for name, value in sorted(found.card.items())]
+    for one in timings[-1:]:
+        whole = (one.parent_median_ms, one.parent_iqr_ms), (one.median_ms, one.iqr_ms)
+        parents, own = (f"{median:.3g} ({spread:.2g})" for median, spread in whole)
+        rows.append(("Latency, ms (interquartile range)", parents, own))
+    return rows
+
+
 def conditions_of(evidence: Evidence) -> list[Condition]:
     """The conditions of a check that compares scores; none for a check that measures something else."""
-    metrics = [evidence.metric(item.metric) for item in evidence.readings]
-    names = [metric.condition for metric in metrics if metric.role == "loss" and metric.condition]
     readings = Readings({evidence.digest: evidence})
-    return [_condition(evidence.key.check, name, readings) for name in dict.fromkeys(names)]
+    made = []
+    for table in slice_tables(readings):
+        axis = loss_axis([row.loss for row in table.rows if isinstance(row.loss, Number)])
+        rows = [
+            (row, _markup(loss_row(row.loss, axis, row.slice)) if isinstance(row.loss, Number) else None)
+            for row in table.rows
+        ]
+        rows.sort(key=lambda one: _worst_first(one[0]))
+        if any(readings.slices(f"drop.{table.condition}")):
+            made.append(Condition(evidence.key.check, table.condition, table.title, tuple(rows)))
+    return made
 
 
-def _condition(check: str, name: str, readings: Readings) -> Condition:
-    drops = {part: readings.get(f"drop.{name}", part) for part in readings.slices(f"drop.{name}")}
-    axis = loss_axis([drop for drop in drops.values() if isinstance(drop, Number)])
-    rows = [
-        SliceRow(
-            name=part,
-            parent=readings.get(f"parent.{name}", part),
-            score=readings.get(f"score.{name}", part),
-            drop=drop,
-            chart=_markup(loss_row(drop, axis, part)) if isinstance(drop, Number) else None,
-        )
-        for part, drop in drops.items()
-    ]
-    rows.sort(key=lambda row: (row.name != OVERALL, -row.drop.value if isinstance(row.drop, Number) else 1.0))
-    return Condition(check, name, tuple(rows))
+def _worst_first(row: SliceRow) -> tuple[bool, float]:
+    return row.slice != OVERALL, -row.loss.value if isinstance(row.loss, Number) else 1.0
 
 
 def _numbers(evidence: Evidence) -> list[Reading]:

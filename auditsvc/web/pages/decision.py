@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from fastapi import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -19,6 +20,7 @@ from auditsvc.records import (
     Candidate,
     Decision,
     Monitoring,
+    Objection,
     Policy,
     Release,
     Revocation,
@@ -28,7 +30,10 @@ from auditsvc.records import (
     Waiver,
     person_key,
 )
+from auditsvc.records.decision import ObjectionState
 from auditsvc.services.decisions import approve, involved, waive
+from auditsvc.services.objections import object_to, open_objections
+from auditsvc.services.release import waived_by
 from auditsvc.services.revocation import (
     pending_revocation,
     pending_rollback,
@@ -39,6 +44,7 @@ from auditsvc.services.revocation import (
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.pages.candidate import judged, worst_pictures
 from auditsvc.web.pages.overview import consent_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
@@ -106,7 +112,7 @@ def release_actions(site: ProjectState, release: Release | None, caller: Caller)
 
 @router.get("/decisions/{digest}", needs="reader")
 def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
-    """Every rule with its finding, the approvals, and what is missing."""
+    """The verdict, what happens next, the map of losses, images, and every rule with its findings."""
     site = site_of(request)
     ledger, caller = site.ledger, request.state.caller
     found = ledger.get(Decision, digest)
@@ -115,8 +121,13 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     approvals = ledger.find(Approval, digest)
     releases = ledger.find(Release, digest)
     newest = [one for one in ledger.find(Decision, f"{found.candidate}|{found.policy}") if one.supersedes(found)][-1]
-    consent, counts = consent_of(ledger, found), _counts(ledger, found)
-    others = {item.approver.lower() for item in approvals} | {submission.submitter.lower()}
+    release = releases[-1] if releases else None
+    revocations = ledger.find(Revocation, release.digest) if release else ()
+    objections = open_objections(ledger, digest)
+    counts = _counts(ledger, found)
+    missing = max(0, consent_of(ledger, found).approvals - len(approvals))
+    no_review = "" if release else _no_review(caller, found, submission, approvals, ledger)
+    can_decide = found.outcome == "approved" and not counts and not release
     return page(
         request,
         "decision.html",
@@ -124,28 +135,78 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         decision=found,
         submission=submission,
         policy=policy,
-        rules={rule.rule: rule for rule in policy.rules},
-        met=[item for item in found.judgements if item.verdict == "met"],
+        judged=judged(site, found, submission),
+        pictures=worst_pictures(site, found, submission),
         approvals=approvals,
-        missing=max(0, consent.approvals - len(approvals)),
+        missing=missing,
+        objections=ledger.find(Objection, digest),
+        next_step="Revoked: it must not be used."
+        if revocations
+        else next_step(found, submission, missing=missing, release=release, obstacle=counts, objections=objections),
+        no_review=no_review,
         data=audited_data(ledger, found),
         past=[one for one in past_decisions(ledger, found.candidate)[::-1] if one.decision != digest],
-        obstacle=counts,
-        alarm=open_alarm(ledger, releases[-1]) if releases else None,
+        alarm=open_alarm(ledger, release) if release else None,
         waivers=ledger.find(Waiver, found.candidate),
-        release=releases[-1] if releases else None,
-        actions=release_actions(site, releases[-1] if releases else None, caller),
-        revocations=ledger.find(Revocation, releases[-1].digest) if releases else (),
-        monitoring=ledger.find(Monitoring, releases[-1].digest)[::-1] if releases else (),
+        release=release,
+        actions=release_actions(site, release, caller),
+        revocations=revocations,
+        monitoring=ledger.find(Monitoring, release.digest)[::-1] if release else (),
         newest=newest,
-        may_approve=caller.may("approver")
-        and caller.name.lower() not in others
-        and found.outcome == "approved"
-        and not counts,
-        may_waive=caller.may("approver") and caller.name.lower() != submission.submitter.lower(),
-        may_release=caller.may("auditor") and len(approvals) >= consent.approvals and not (releases or counts),
+        may_approve=can_decide and not no_review and not objections and missing > 0,
+        may_object=can_decide and caller.may("approver"),
+        own_objection=[one for one in objections if person_key(one.person) == person_key(caller.name)],
+        may_waive=caller.may("approver") and person_key(caller.name) != person_key(submission.submitter),
+        may_release=can_decide and caller.may("auditor") and not missing and not objections,
         tomorrow=(site.clock.now() + datetime.timedelta(days=1)).date(),
     )
+
+
+def next_step(
+    decision: Decision,
+    submission: Submission,
+    *,
+    missing: int,
+    release: Release | None,
+    obstacle: str,
+    objections: tuple[Objection, ...],
+) -> str:
+    """What happens next with a decision, and who must do it."""
+    if release:
+        return f"Released on {release.at:%Y-%m-%d}. Monitoring and new audits raise an alarm here."
+    if decision.outcome == "rejected":
+        return (
+            f"Next: {submission.submitter} prunes less, or otherwise, and submits a new version. An approver can waive "
+            "a rule if the policy allows it."
+        )
+    if decision.outcome == "inconclusive":
+        return "Next: an auditor audits it with more images of what can't be judged, or an approver waives the rule."
+    if obstacle:
+        return obstacle[:1].upper() + obstacle[1:]
+    if objections:
+        who = objections[0].person
+        return f"Next: {submission.submitter} answers the objection. {who} withdraws it, or a new version is submitted."
+    if missing:
+        people = "1 more person" if missing == 1 else f"{missing} more people"
+        return f"Next: {people} with the role approver, not {submission.submitter}, approve."
+    return "Next: a person with the role auditor signs and publishes it."
+
+
+def _no_review(
+    caller: Caller, decision: Decision, submission: Submission, approvals: tuple[Approval, ...], ledger: Ledger
+) -> str:
+    """Why the caller has no button to approve; empty if nothing is against it."""
+    key = person_key(caller.name)
+    if not caller.may("approver"):
+        who = f"you are signed in as {caller.role}" if caller.token else "you are not signed in"
+        return f"Approve and Reject need the role approver; {who}."
+    if key == person_key(submission.submitter):
+        return "You submitted this version, so other people approve it."
+    if any(person_key(one.approver) == key for one in approvals):
+        return "You approved this decision."
+    if key in waived_by(ledger, decision):
+        return "You waived a rule of this decision, so other people approve it."
+    return ""
 
 
 def _counts(ledger: Ledger, decision: Decision) -> str:
@@ -179,6 +240,17 @@ def create_approval(request: Request, digest: ADigest, given: Form) -> Response:
     found = site.ledger.get(Decision, digest)
     person = require_independent(request, involved(site.ledger, found))
     approve(site.ctx, found, person, given.get("comment", "")[:4000])
+    return _back(digest)
+
+
+@router.post("/decisions/{digest}/objections", needs="approver")
+def create_objection(request: Request, digest: ADigest, given: Form) -> Response:
+    """Reject the decision, request changes, or withdraw an own objection, with a reason."""
+    site, state = site_of(request), given.get("state", "")
+    if state not in get_args(ObjectionState):
+        raise InvalidInput(f"state: {state!r}; it is one of {', '.join(get_args(ObjectionState))}")
+    found = site.ledger.get(Decision, digest)
+    object_to(site.ctx, found, request.state.caller.name, cast("ObjectionState", state), given.get("reason", "")[:4000])
     return _back(digest)
 
 

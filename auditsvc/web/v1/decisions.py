@@ -1,4 +1,4 @@
-"""Decisions, their approvals and waivers, and the release of an approved candidate."""
+"""Decisions, their approvals, objections and waivers, and the release of an approved candidate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from auditsvc.records import Approval, Candidate, Decision, Name, Release, Text, Waiver
+from auditsvc.records import Approval, Candidate, Decision, Name, Objection, Release, Text, Waiver
+from auditsvc.records.decision import ObjectionState
 from auditsvc.services.decisions import approve, involved, waive
+from auditsvc.services.objections import object_to
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.record_routes import ADigest, created, record_router
 from auditsvc.web.state import ProjectState
@@ -19,6 +21,7 @@ router = Router(tags=["decisions"])
 
 record_router(router, Decision, "decisions", about="A candidate's digest, or `candidate|policy`, both as digests.")
 record_router(router, Approval, "approvals", about="A decision's digest.")
+record_router(router, Objection, "objections", about="A decision's digest.")
 record_router(router, Waiver, "waivers", about="A candidate's digest.")
 
 
@@ -26,6 +29,13 @@ class ApprovalRequest(BaseModel):
     """The comment of an approval."""
 
     comment: Annotated[str, Field(max_length=4000)] = ""
+
+
+class ObjectionRequest(BaseModel):
+    """A rejection, a request for changes or the withdrawal of one, and the reason."""
+
+    state: ObjectionState
+    reason: Text
 
 
 class WaiverRequest(BaseModel):
@@ -47,6 +57,14 @@ def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest
     decision = site.ledger.get(Decision, digest)
     person = require_independent(request, involved(site.ledger, decision))
     return created(approve(site.ctx, decision, person, approval.comment))
+
+
+@router.post("/v1/decisions/{digest}/objections", needs="approver", creates=Objection, summary="Object to a decision")
+def create_objection(request: Request, digest: ADigest, objection: ObjectionRequest) -> Response:
+    """Reject the decision or request changes: nobody can approve or release it until you withdraw the objection."""
+    site: ProjectState = site_of(request)
+    decision = site.ledger.get(Decision, digest)
+    return created(object_to(site.ctx, decision, request.state.caller.name, objection.state, objection.reason))
 
 
 @router.post("/v1/decisions/{digest}/waivers", needs="approver", creates=Waiver, summary="Waive a rule")
