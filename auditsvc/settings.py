@@ -116,6 +116,9 @@ class Settings(BaseSettings):
         (), description="Hosts that webhooks may be sent to though they are not public; also over plain http."
     )
     rate_limit: int = Field(200, ge=0, description="Requests a second of one token or address; 0 means unlimited.")
+    upload_gb_per_day: float = Field(100, ge=0, description="Uploads of one caller in a day, in GB; 0 means unlimited.")
+    blobs_gb: float = Field(0, ge=0, description="A project's files, in GB, above which uploads are refused; 0: none.")
+    unused_days: int = Field(30, ge=0, description="Days until files that no record names are removed; 0 keeps them.")
     log_format: Literal["text", "json"] = Field("text", description="Format of the service's log: text or JSON lines.")
     traces: bool = Field(
         default_factory=lambda: bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")),

@@ -21,7 +21,7 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ _CHUNK = 1 << 20
 """Bytes that are read at once: no file is ever in memory whole."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PLACES = f"[0-9a-f][0-9a-f]/{'[0-9a-f]' * 62}"
 _UNFINISHED = ".unfinished-"
 _STALE_S = 24 * 3600
 """An unfinished file or folder of this age, in seconds, has no writer any more."""
@@ -45,9 +46,13 @@ class ContentBlobs(ABC):
     def put(self, data: bytes) -> Digest:
         """Store these bytes; see ``ports.Blobs.put``."""
         digest = digest_of(data)
-        if not self.has(digest):
+        if not self._renew(digest):
             self._store([data])
         return digest
+
+    def _renew(self, digest: Digest) -> bool:
+        """Whether the blob is there; one that is counts as new for ``remove_unused``."""
+        return self.has(digest)
 
     def put_file(self, path: Path) -> FileEntry:
         """Store a file, streaming.  Raises ``NotFound``, ``Unavailable``."""
@@ -136,6 +141,36 @@ class FileBlobs(ContentBlobs):
             return _DIGEST.fullmatch(digest) is not None and self._place(digest).is_file()
         except OSError as error:
             raise Unavailable(f"the folder {self._folder} can't be read: {error.strerror}") from error
+
+    def _renew(self, digest: Digest) -> bool:
+        try:
+            os.utime(self._place(digest))
+        except OSError:  # not there, or of another user: a copy of our own takes its place
+            return False
+        return True
+
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        return sum(place.stat().st_size for place in self._folder.glob(_PLACES))
+
+    def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:
+        """Remove blobs other than these that nobody stored for so many days; how many, and their bytes.
+
+        A blob that is stored again meanwhile stays: it is moved aside first, and put back if it became new.
+        """
+        count = size = 0
+        for place in self._folder.glob(_PLACES):
+            if f"sha256:{place.parent.name}{place.name}" in used or _age_s(place) < days * 86400:
+                continue
+            aside = self._folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+            with writes(self._folder):
+                place.rename(aside)
+                if _age_s(aside) < days * 86400:
+                    aside.replace(place)
+                    continue
+                count, size = count + 1, size + aside.stat().st_size
+                aside.unlink()
+        return count, size
 
     def _store(self, parts: Iterable[bytes]) -> tuple[Digest, int]:
         """Write the chunks under the digest that they turn out to have; returns it and the size in bytes."""
@@ -245,11 +280,15 @@ def _take_place(partial: Path, folder: Path) -> None:
         raise
 
 
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
 def _sweep(folder: Path) -> None:
     """Remove what a killed writer left long ago; a young one may still be at work."""
     for left in folder.glob(f"{_UNFINISHED}*"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_S:
+            if _age_s(left) > _STALE_S:
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:
@@ -291,6 +330,15 @@ class ObjectBlobs(ContentBlobs):
                 return bool(self._files.info(self._place(digest))["type"] == "file")
             except FileNotFoundError:
                 return False
+
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        with self._reached():
+            return int(self._files.du(self._root))
+
+    def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:  # noqa: ARG002 - as the port says
+        """Raises ``InvalidInput``: object storage does not tell when a blob was stored again."""
+        raise InvalidInput(f"unused blobs are removed from a folder only, not from {self._url}")
 
     @contextmanager
     def _source(self, digest: Digest) -> Iterator[BinaryIO]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from auditsvc.cli.output import Json, Store, command_group, print_result, settings_for
+from auditsvc.cli.output import Json, Store, command_group, context_for, print_result, settings_for
 
 if TYPE_CHECKING:
     from auditsvc.ports import Jobs
@@ -141,6 +141,25 @@ def _jobs(store: Path | None) -> Jobs:
 
 def _print(job: Job, *, json: bool) -> None:
     print_result(json, job.model_dump(mode="json"), f"{job.id} is {job.state}")
+
+
+store_app = command_group("The files of the store.")
+
+
+@store_app.command("clean")
+def clean(
+    days: Annotated[float, typer.Option(min=0, help="Keep files that were stored within so many days.")] = 30,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Remove files that no record names.  The service does so every day; see AUDITSVC_UNUSED_DAYS.
+
+    Retry failed jobs first: they need the files that they were given and the results of their shards.
+    """
+    from auditsvc.services.unused_blobs import remove_unused_blobs
+
+    count, size = remove_unused_blobs(context_for(store), days)
+    print_result(json, {"removed": count, "bytes": size}, f"removed {count} files, {size / 1e6:.1f} MB")
 
 
 def backup(

@@ -9,7 +9,7 @@ a request inherit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -321,6 +321,19 @@ class Blobs(Protocol):
 
     def has(self, digest: Digest) -> bool:
         """Whether the blob is there."""
+
+    def size(self) -> int:
+        """Bytes of all blobs.  Raises ``Unavailable``."""
+        ...
+
+    def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:
+        """Remove blobs other than these that nobody stored for so many days; how many, and their bytes.
+
+        Raises:
+            InvalidInput: the storage can't do that safely.
+            Unavailable: it can't be written.
+        """
+        ...
 
     def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
         """Write these files into an empty or absent folder, atomically: the folder appears whole."""

@@ -22,6 +22,7 @@ from auditsvc.adapters.structured_logs import logging_config
 from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.bootstrap import load_plugins, open_context, open_jobs
 from auditsvc.errors import Unavailable
+from auditsvc.services.unused_blobs import remove_unused_blobs
 from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
 from auditsvc.web.auth.authentication import is_loopback
@@ -46,6 +47,9 @@ LOG_CHECK_S = 3600.0
 
 CLEAN_UP_S = 3600.0
 """Seconds between two deletions of what is over: sessions, and answers of repeated requests."""
+
+
+DAY_S = 86400.0
 
 
 def _clean_up(access: TokenStore) -> None:
@@ -84,6 +88,7 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
     """
     scoped = settings.for_project(project)
     ctx = open_context(settings.model_copy(update={"device": "cpu"}), project, create=True)
+    daily = settings.upload_gb_per_day
     made = ProjectState(
         ctx=ctx,
         jobs=open_jobs(settings, project),
@@ -94,6 +99,8 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
         put_back=settings.restore_alias,
         project=project,
         sender=WebhookSender(frozenset(settings.webhook_hosts)),
+        uploads=RateLimiter(daily * 1e9 / DAY_S, burst_s=DAY_S, limit=f"{daily:g} GB of uploads in a day"),
+        max_blob_bytes=settings.blobs_gb * 1e9,
     )
     made.check_log()
     made.answers.recheck = made.check_log
@@ -132,6 +139,9 @@ def _watch(site: ProjectState, settings: Settings) -> None:
         command += ["--project", site.project, PARENT, str(os.getpid())]
         workers = WorkerProcesses(site.jobs, command, settings.workers, sqlite_file(scoped.jobs_db))
         site.rounds["working"] = supervise_workers(workers)
+    if settings.unused_days and not settings.blobs_url:
+        clean = partial(remove_unused_blobs, site.ctx, settings.unused_days)
+        site.rounds["unused-files"] = PeriodicTask("unused-files", clean, DAY_S)
     site.rounds["log-check"] = PeriodicTask("log-check", site.check_log, LOG_CHECK_S)
     dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, site.sender.post)
     site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)

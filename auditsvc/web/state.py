@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from auditsvc.adapters.blobs import writes
 from auditsvc.adapters.webhook_http import WebhookSender
-from auditsvc.errors import Forbidden, Unavailable
+from auditsvc.errors import Forbidden, StorageFull, Unavailable
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record
 from auditsvc.records.log_event import encode_event
@@ -60,6 +60,10 @@ class ProjectState:
     others: Mapping[str, Callable[[], ProjectState]] = field(default_factory=dict)
     """How to open the other projects; only the first one knows them."""
     limiter: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    uploads: RateLimiter = field(default_factory=lambda: RateLimiter(0))
+    """Bytes that a caller uploads."""
+    max_blob_bytes: float = 0
+    """Of the project's files together; 0 is no limit."""
     people: OidcUsers | None = None
     """Users of the OIDC issuer, if one is configured."""
     approver_tokens: bool = True
@@ -168,6 +172,14 @@ class ProjectState:
         if not found.faults:
             with suppress(Unavailable):  # too few witnesses
                 checkpoint_store_of(self.ctx).current()
+
+    def require_room(self) -> None:
+        """Raises ``StorageFull``: the project's files have reached their quota."""
+        if self.max_blob_bytes and self.ctx.blobs.size() >= self.max_blob_bytes:
+            most = f"{self.max_blob_bytes / 1e9:g} GB (AUDITSVC_BLOBS_GB)"
+            raise StorageFull(
+                f"the files of this project have reached {most}; remove unused ones: auditsvc store clean"
+            )
 
     def require_writable(self) -> None:
         """Write a probe to the store's disk, at most every few seconds.

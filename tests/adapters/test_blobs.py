@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -140,3 +141,37 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def aged(folder: Path, days: float) -> FileBlobs:
+    """A store with the blobs ``a`` and ``b``, last stored so many days ago."""
+    blobs = FileBlobs(folder)
+    for data in (b"a", b"b"):
+        blobs.put(data)
+    for place in folder.glob("??/*"):
+        place.chmod(0o644)
+        os.utime(place, (time.time() - days * 86400,) * 2)
+    return blobs
+
+
+def test_unused_blobs_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    blobs = aged(tmp_path, 10)
+    assert blobs.remove_unused({digest_of(b"a")}, 11) == (0, 0)
+    assert blobs.size() == 2
+    assert blobs.remove_unused({digest_of(b"a")}, 9) == (1, 1)
+    assert (blobs.has(digest_of(b"a")), blobs.has(digest_of(b"b")), blobs.size()) == (True, False, 1)
+
+
+def test_a_blob_that_is_stored_again_is_new_also_in_the_moment_of_its_removal(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    blobs = aged(tmp_path, 10)
+    blobs.put(b"a")
+    rename = Path.rename
+
+    def stored_meanwhile(place: Path, target: Path) -> Path:
+        blobs.put(b"b")
+        return rename(place, target)
+
+    monkeypatch.setattr(Path, "rename", stored_meanwhile)
+    assert blobs.remove_unused(frozenset(), 9) == (0, 0)
+    assert (blobs.read(digest_of(b"a")), blobs.read(digest_of(b"b"))) == (b"a", b"b")
+    assert not [*tmp_path.glob(".unfinished-*")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from auditsvc.errors import Conflict, InvalidInput, NotFound
@@ -33,6 +33,13 @@ class MemoryBlobs:
 
     def has(self, digest: Digest) -> bool:
         return digest in self._blobs
+
+    def size(self) -> int:
+        return sum(map(len, self._blobs.values()))
+
+    def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:
+        unused = [digest for digest in self._blobs if digest not in used]
+        return len(unused), sum(len(self._blobs.pop(digest)) for digest in unused)
 
     def checkout(self, files: Sequence[FileEntry], folder: Path) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from auditsvc.records import digest_of
 from auditsvc.web import middleware
+from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.state import ProjectState
 from tests.web.conftest import Clients
 
@@ -90,3 +91,22 @@ def test_more_than_the_limit_is_cut_off(
     got = submitter.post("/v1/uploads?name=x", content=(b"x" * 50_000 for _ in range(3)), headers=FILE)
     assert (got.status_code, got.json()["code"]) == (413, "too-large")
     assert list((site.folder / "uploads").iterdir()) == []
+
+
+def test_a_caller_has_a_quota_for_a_day_and_nothing_of_the_rest_is_kept(
+    submitter: TestClient, clients: Clients, site: ProjectState
+) -> None:
+    site.uploads = RateLimiter(1.0, lambda: 0.0, burst_s=1000, limit="1 kB of uploads in a day")
+    sizes = [submitter.post("/v1/uploads?name=a", content=b"x" * size, headers=FILE) for size in (900, 100, 1)]
+    assert [got.status_code for got in sizes] == [201, 201, 429]
+    assert "1 kB of uploads in a day" in sizes[2].json()["detail"]
+    assert clients("submitter", "bob").post("/v1/uploads?name=a", content=b"y", headers=FILE).status_code == 201
+    assert [*(site.folder / "uploads").iterdir()] == []
+
+
+def test_a_project_has_a_quota(submitter: TestClient, site: ProjectState) -> None:
+    site.max_blob_bytes = 1000
+    assert submitter.post("/v1/uploads?name=a", content=b"x" * 1000, headers=FILE).status_code == 201
+    full = submitter.post("/v1/uploads?name=a", content=b"y", headers=FILE)
+    assert (full.status_code, full.json()["code"]) == (507, "storage-full")
+    assert "AUDITSVC_BLOBS_GB" in full.json()["detail"]

@@ -16,6 +16,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -115,7 +116,8 @@ async def create_upload(request: Request, name: FileName = None) -> Uploaded:
         raise InvalidInput("give the file name as the parameter `name`, or send a tar as application/x-tar")
     with upload_folder(site) as scratch:
         path = scratch / (name or "files.tar")
-        await save_body(request, path)
+        await run_in_threadpool(site.require_room)
+        await save_body(request, path, partial(site.uploads.count, person))
         files = await run_in_threadpool(store_upload, site, path, person, is_tar)
     return Uploaded(files=files)
 
@@ -129,10 +131,11 @@ def upload_folder(site: ProjectState) -> Iterator[Path]:
         yield Path(scratch)
 
 
-async def save_body(request: Request, path: Path) -> None:
-    """Stream a request's body to a file."""
+async def save_body(request: Request, path: Path, count: Callable[[int], None] = lambda _: None) -> None:
+    """Stream a request's body to a file; ``count`` gets the bytes of each part, and may raise."""
     with path.open("wb") as file:
         async for chunk in request.stream():
+            count(len(chunk))
             await run_in_threadpool(file.write, chunk)
 
 
