@@ -143,10 +143,13 @@ def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool
     from auditsvc.services.audit_summary import LABEL, clean_scores, long_summary, short_summary
 
     decision, report = done.decision, str(done.reports[0]) if done.reports else ""
+    submission = ctx.ledger.find(Submission, decision.candidate)[-1]
     if json:
         findings = [item.model_dump(mode="json", exclude_none=True) for item in decision.findings]
         print_json(
             {
+                "model": submission.model,
+                "version": submission.version,
                 "decision": decision.digest,
                 "outcome": decision.outcome,
                 "trial": decision.trial,
@@ -159,7 +162,6 @@ def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool
             }
         )
         return
-    submission = ctx.ledger.find(Submission, decision.candidate)[-1]
     summary = long_summary if verbose else short_summary
     subject, crashed = f"{submission.model} version {submission.version}", [item.key.check for item in done.failures]
     lines = [*summary(decision, policy, done.evidence, subject, crashed), f"  {'report':<{LABEL}}{report}"]

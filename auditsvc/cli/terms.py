@@ -32,7 +32,8 @@ def set_(
     ] = None,
     approvals: Annotated[int | None, typer.Option(min=1, max=9, help="Approvals. [default: the policy's]")] = None,
     parent: Annotated[
-        list[str] | None, typer.Option(help="An accepted parent, by digest; may be repeated. [default: any]")
+        list[str] | None,
+        typer.Option(help="An accepted parent, by digest; may be repeated. [default: those registered now]"),
     ] = None,
     unmarked: Annotated[
         bool, typer.Option("--unmarked", help="A candidate that was pruned elsewhere needs no watermark.")

@@ -227,7 +227,10 @@ class ImageFiles:
         if cached is not None:
             return cached
         try:
-            image = decode(self.load(number), grey=self._grey)
+            data = self.load(number)
+            if hashlib.sha256(data).hexdigest() != self.digests[number]:
+                raise InvalidDataset(f"the image {self._names[number]} was changed after the data set was opened")
+            image = decode(data, grey=self._grey)
         except UNREADABLE as error:
             raise InvalidDataset(f"the image {self._names[number]} can't be read: {error}") from error
         if image.size != self.size[::-1]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -94,7 +95,10 @@ class MaskFiles:
         if cached is not None:
             return cached
         try:
-            numbers = upright_mask(self._paths[number], self._headers[number] if self._headers else None)
+            data = self._paths[number].read_bytes()
+            if hashlib.sha256(data).hexdigest() != self.contents[number]:
+                raise InvalidDataset(f"the mask {self._paths[number]} was changed after the data set was opened")
+            numbers = upright_mask(io.BytesIO(data), self._headers[number] if self._headers else None)
         except UNREADABLE as error:
             raise InvalidDataset(f"the mask {self._paths[number]} can't be read: {error}") from error
         scaled = nearest_pixels(numbers, self._size)
@@ -115,14 +119,14 @@ def nearest_pixels(numbers: NDArray[np.integer], size: tuple[int, int]) -> NDArr
     return np.ascontiguousarray(numbers[rows[:, None], columns])
 
 
-def upright_mask(path: Path, header: Header | None = None) -> NDArray[np.integer]:
+def upright_mask(source: Path | BinaryIO, header: Header | None = None) -> NDArray[np.integer]:
     """The numbers of a mask ``(h, w)``; one with the shape of the image as it is stored is turned with its image.
 
     Raises:
         ValueError: several channels, or another shape than its image has.
         OSError, SyntaxError: no image.
     """
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(source, formats=FORMATS) as image:
         turn = TURNED.get(image.getexif().get(0x0112, 1))
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
             raise ValueError(f"{len(image.getbands())} channels ({image.mode}), not one number for each pixel")

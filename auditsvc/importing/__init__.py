@@ -11,6 +11,7 @@ from auditsvc.importing.onnx_import import from_onnx
 from auditsvc.importing.onnx_session import (
     ONNX_FILE,
     OnnxFile,
+    batch_bound,
     batch_faults,
     one_by_one,
     open_folder,

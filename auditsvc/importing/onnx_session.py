@@ -6,7 +6,8 @@ keys.  Where gradients are needed, and only there, ``Model.layers`` converts the
 answers that count.
 
 A graph may answer differently in batches of different sizes, by mistake or on purpose.  ``batch_faults`` compares many
-sizes when a file is admitted; an audit runs every image both in a batch and alone, and the worse answer counts.
+sizes when a file is admitted, and ``batch_bound`` fixes the size at 1 unless a proof shows that no size matters; an
+audit runs every image both in a batch and alone, and the worse answer counts.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput, Refused
-from auditsvc.importing.clean_process import ONNX, is_model_folder
+from auditsvc.importing.clean_process import ONNX, is_model_folder, run_clean, scratch_folder
 from auditsvc.importing.onnx_import import from_onnx, refuse_foreign
 from auditsvc.importing.runtime_session import Outputs, RuntimeSession, ports_of
 from auditsvc.models import CARD, WEIGHTS, ArchitectureCard, InputSpec, Model, load_model, read_card
@@ -281,6 +283,20 @@ def one_by_one(model: Model) -> Outputs:
     if isinstance(module, OnnxFile):
         return lambda images: decoded(module.answers(normalised(fitted(images, card), card), alone=True), card)
     return lambda images: torch.cat([model(image) for image in torch.split(images, 1)])
+
+
+def batch_bound(data: bytes, card: ArchitectureCard, output: str) -> tuple[bytes, str]:
+    """An ONNX file as it may be admitted, and why its batch size was fixed at 1; empty if every size gives an image the
+    same answer, by ``batch_independence``, or the file fixes the size itself."""
+    size = card.input
+    shape, chance = (2, size.channels, size.height, size.width), torch.Generator().manual_seed(0)
+    with scratch_folder() as scratch:
+        (scratch / ONNX).write_bytes(data)
+        save_file({"images": torch.rand(shape, generator=chance)}, scratch / "images.safetensors")
+        job = {"onnx": str(scratch / ONNX), "images": str(scratch / "images.safetensors"), "output": output}
+        (said,) = run_clean("auditsvc.importing.batch_independence", job, scratch, seconds=600.0)
+        objection = str(said["objection"])
+        return (scratch / "fixed.onnx").read_bytes() if objection else data, objection
 
 
 def batch_faults(model: Model, images: Tensor) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -15,6 +16,11 @@ class FileEntry(Value):
     name: Annotated[str, Field(pattern=r"^[^/\\\x00]+(/[^/\\\x00]+)*$", max_length=1024)]
     size: Annotated[int, Field(ge=0)]
     digest: Digest
+
+
+def answering_files(files: Iterable[FileEntry]) -> frozenset[Digest]:
+    """The files that answer images, by digest: another card, licence or note makes no other model."""
+    return frozenset(file.digest for file in files if not file.name.endswith((".json", ".md", "LICENSE")))
 
 
 class Parent(Record):

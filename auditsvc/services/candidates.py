@@ -27,6 +27,7 @@ from auditsvc.importing import (
     FOR_RUNTIMES,
     ONNX,
     OnnxFile,
+    batch_bound,
     batch_faults,
     converted,
     inspect_folder,
@@ -261,6 +262,15 @@ def admit(
                 f"{ONNX} was exported again from the admitted weights; to have a file of your own audited and signed, "
                 f"send it without {WEIGHTS}"
             )
+        if isinstance(model.module, OnnxFile):
+            data, objection = batch_bound(model.module.data, model.card, model.module.output.name)
+            (copy / ONNX).write_bytes(data)
+            if objection:
+                model = open_folder(copy)
+                ctx.progress.say(
+                    f"the batch size of {ONNX} was fixed at 1: it is not shown that an answer does not depend on the "
+                    f"rest of the batch ({objection})"
+                )
         return _admitted(ctx, copy, model, parent, probe, None, None)
 
 
@@ -274,6 +284,13 @@ def _admitted(
     as_data = isinstance(module, OnnxFile) or model.card.architecture == "onnx_graph"
     if as_data and (reasons := batch_faults(model, images)):
         raise Refused("the answer to an image depends on what else is in the batch", reasons)
+    if model.card.architecture == "onnx_graph" and recipe is None:
+        _, objection = batch_bound(onnx_bytes(model, images), model.card, "outputs")
+        if objection:
+            raise Refused(
+                "it is not shown that an answer does not depend on the rest of the batch; send it as ONNX with a batch "
+                f"size fixed at 1, without {WEIGHTS}", [objection]
+            )  # fmt: skip
     paths = [folder / name for name in (WEIGHTS, CARD, *FOR_RUNTIMES, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,

@@ -196,9 +196,10 @@ def latest_decision(ctx: Context, candidate: Candidate) -> Decision:
 
 
 def involved(ledger: Ledger, decision: Decision) -> tuple[str, ...]:
-    """Who submitted the candidate, and who approved this decision: another person must act next."""
+    """Who submitted the candidate, waived a rule of this decision or approved it: another person must act next."""
     submitters = tuple(item.submitter for item in ledger.find(Submission, decision.candidate))
-    return submitters + tuple(item.approver for item in ledger.find(Approval, decision.digest))
+    waived = tuple(ledger.get(Waiver, digest).person for digest in decision.waivers)
+    return submitters + waived + tuple(item.approver for item in ledger.find(Approval, decision.digest))
 
 
 def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") -> Approval:

@@ -102,7 +102,8 @@ def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnsw
     if not submissions:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
     nothing = GateAnswer(answer="inconclusive", model=model, version=version, candidate=submissions[-1].candidate)
-    releases, terms = view.find(Release, f"{model}/{version}"), binding_terms(view, model)
+    terms = binding_terms(view, model)
+    releases = [one for one in view.find(Release, f"{model}/{version}") if one.candidate == nothing.candidate]
     if releases:
         decision = view.get(Decision, releases[-1].decision)
         found = _released(view, releases[-1], decision)

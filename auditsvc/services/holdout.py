@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, View
-from auditsvc.records import Candidate, Decision, Digest, Evidence, Policy
+from auditsvc.records import Candidate, Decision, Digest, Evidence, Parent, Policy
 from auditsvc.records.eligibility import DatasetImages, HoldoutUse, HoldoutUses, ImagesSeen, Purpose, holdout_key
+from auditsvc.records.model import answering_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,15 +101,12 @@ def record_holdout_use(ctx: Context, candidate: Candidate, dataset: Digest) -> N
 
 
 def _overlaps(ctx: Context, dataset: Digest) -> dict[Digest, float]:
-    """The other indexed data sets that hold some of these images: which share of these."""
-    import numpy as np
-
+    """The other indexed data sets that hold some of these images, or nearly equal ones: which share of these."""
     own = ctx.ledger.find(DatasetImages, dataset)
     if not own:
         return {}
-    mine = np.unique(digests_in(ctx, own[-1]))
     others = {one.dataset: one for one in ctx.ledger.all(DatasetImages) if one.dataset != dataset}
-    shares = {name: float(np.isin(mine, digests_in(ctx, one)).mean()) for name, one in others.items()}
+    shares = {name: len(_shared(ctx, own[-1], one)) / own[-1].images for name, one in others.items()}
     return {name: share for name, share in shares.items() if share}
 
 
@@ -126,17 +124,32 @@ def holdout_uses(policy: Policy, candidate: Candidate, datasets: Iterable[Digest
 
 
 def _ordinal(policy: Policy, candidate: Candidate, dataset: Digest, ledger: View) -> int:
-    uses = ledger.find(HoldoutUse, holdout_key(dataset, candidate.model))
+    uses = _uses_of_line(candidate, dataset, ledger)
     own = next((use for use in uses if use.candidate == candidate.digest), None)
     before = [(use, 1.0) for use in uses[: uses.index(own) if own else None]]
     for other, share in ((own and own.overlaps) or {}).items():
-        found = ledger.find(HoldoutUse, holdout_key(other, candidate.model))
+        found = _uses_of_line(candidate, other, ledger)
         before += [(use, share) for use in found if own and use.at <= own.at and use.candidate != candidate.digest]
     counted: dict[Digest, float] = {}
     for use, share in before:
         if not _returned(policy, use, own, ledger):
             counted[use.candidate] = max(counted.get(use.candidate, 0.0), share)
     return 1 + math.ceil(sum(counted.values()) - 1e-9)
+
+
+def _uses_of_line(candidate: Candidate, dataset: Digest, ledger: View) -> list[HoldoutUse]:
+    """The evaluations on these images of the candidate's model, and of what has the same parent under another name."""
+
+    def parent_of(digest: Digest) -> frozenset[Digest]:
+        return answering_files(ledger.get(Parent, digest).files)
+
+    def same(use: HoldoutUse) -> bool:
+        if use.model == candidate.model:
+            return True
+        other = ledger.get(Candidate, use.candidate).parent
+        return not parent_of(candidate.parent).isdisjoint(parent_of(other))
+
+    return [use for use in ledger.find(HoldoutUse, dataset) if same(use)]
 
 
 def _returned(policy: Policy, use: HoldoutUse, own: HoldoutUse | None, ledger: View) -> bool:

@@ -31,6 +31,7 @@ from auditsvc.records import (
     person_key,
 )
 from auditsvc.records.decision import missing_consent
+from auditsvc.records.model import answering_files
 from auditsvc.services.log_check import check_log
 from auditsvc.services.objections import require_unopposed
 from auditsvc.services.registry import clear_alias, set_alias
@@ -128,8 +129,11 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     if candidate.only_predictions:
         raise NotApproved("predictions are not released; their decision is signed, and a model needs its files audited")
     submission = _submission(ctx, candidate)
-    if any(ctx.ledger.find(Revocation, known.digest) for known in ctx.ledger.find(Release, candidate.digest)):
-        raise NotApproved("this candidate was released and revoked; prune, audit and submit another")
+    if revoked := revoked_release(ctx.ledger, candidate):
+        raise NotApproved(
+            f"this candidate was released as version {revoked.version} of {revoked.model} and revoked, or has a file "
+            "that answers images in common with it; prune or mark, audit and submit another"
+        )
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; only a decision that approves can be released")
     terms = require_binding(ctx.ledger, decision)
@@ -151,6 +155,16 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
     return sealed
+
+
+def revoked_release(ledger: Ledger, candidate: Candidate) -> Release | None:
+    """A revoked release of this candidate, or of one with the same weights or runtime file; None if there is none."""
+    for revocation in ledger.all(Revocation):
+        release = ledger.get(Release, revocation.release)
+        other = ledger.get(Candidate, release.candidate)
+        if not answering_files(candidate.files).isdisjoint(answering_files(other.files)):
+            return release
+    return None
 
 
 def _require_recent(inputs: ReleaseInputs, at: Moment) -> None:

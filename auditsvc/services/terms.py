@@ -63,13 +63,17 @@ def pending_terms(view: View, model: str) -> TermsProposal | None:
 def propose_terms(ctx: Context, model: str, policy: Policy, draft: TermsDraft, person: str) -> TermsProposal:
     """Propose the terms of a model; another person must confirm them.
 
+    Where the draft names no parents, those that are registered now are accepted, and none that is registered later:
+    a candidate loses nothing against a parent that is as bad.
+
     Raises:
         NotFound: the model or one of the parents isn't registered.
         InvalidInput: a required slice that no blocking rule judges, fewer approvals than the policy asks for, a data
             set that the policy excludes, or a parent of another model.
         Conflict: the ledger holds another policy under this name and version, or the operator sets the terms.
     """
-    if not ctx.ledger.find(Parent, model):
+    known = ctx.ledger.find(Parent, model)
+    if not known:
         raise NotFound(f"the model {model} is not registered; register its parent first")
     _require_people(ctx, model)
     wrong = [
@@ -78,6 +82,7 @@ def propose_terms(ctx: Context, model: str, policy: Policy, draft: TermsDraft, p
         if (found := ctx.ledger.get(Parent, one)).model != model
     ]
     fields = terms_fields(ctx, model, policy, draft, wrong)
+    fields["parents"] = draft.parents or tuple(one.digest for one in known)
     try:
         made = TermsProposal(**fields, proposed_by=person)
     except ValidationError as error:

@@ -96,9 +96,9 @@ class Inside:
         path.write_text(yaml.safe_dump(RULES | changes))
         return path
 
-    def audit(self, version: str, policy: Path, data: Path | None = None) -> Done:
+    def audit(self, version: str, policy: Path, data: Path | None = None, model: str = MODEL) -> Done:
         """Audit a version under a policy file."""
-        words = ("audit", "--data", data or self.data, "--model", MODEL, "--version", version, "--policy", policy)
+        words = ("audit", "--data", data or self.data, "--model", model, "--version", version, "--policy", policy)
         return self.run(*words, "--as", "mallory")
 
     def release(self, version: str, *people: str) -> bool:
@@ -144,10 +144,10 @@ def later(days: int) -> Iterator[None]:
         yield
 
 
-def another(inside: Inside) -> str:
-    """The version of one more good candidate."""
-    words = ("prune", "--parent", inside.folder / "parent", "--calibration", inside.folder / "calibration")
-    more = ("--model", MODEL, "--target", "sparsity=0.05", "--as", "sue", *FACTS, "--json")
+def another(inside: Inside, target: str = "sparsity=0.05", parent: Path | None = None, model: str = MODEL) -> str:
+    """The version of one more candidate, a good one unless said otherwise."""
+    words = ("prune", "--parent", parent or inside.folder / "parent", "--calibration", inside.folder / "calibration")
+    more = ("--model", model, "--target", target, "--as", "sue", *FACTS, "--json")
     return str(inside.did(*words, *more).fields["version"])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import csv
+import datetime
 import json
 import os
 import shutil
@@ -20,9 +21,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from auditsvc.errors import AuditError
+from auditsvc.models import load_model, model_files
 from auditsvc.web.registry_watcher import RegistryWatcher
-from tests.bench import measuring_attacks  # noqa: F401 - registers its attacks
+from tests.bench import measuring_attacks
 from tests.bench.attack_store import (
     ATTACKS,
     BAD,
@@ -36,6 +40,7 @@ from tests.bench.attack_store import (
     later,
     waive_all,
 )
+from tests.services.line import CARD
 
 
 @attack
@@ -158,6 +163,33 @@ def revocation_cut_off_the_log(inside: Inside) -> bool:
 
 
 @attack
+def version_number_given_again(inside: Inside) -> bool:
+    """The model is deleted in MLflow; a worse candidate is submitted next and gets the number of the released one."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{inside.store / 'mlflow.db'}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).delete_registered_model(MODEL)
+    if another(inside, "sparsity=0.96") != GOOD:
+        raise RuntimeError("the registry gave another number")
+    with inside.service() as (_, http):
+        answer = http.get("/v1/gate", params={"model": MODEL, "version": GOOD}).json()["answer"]
+    return inside.gate(GOOD) != 0 and answer != "approved"
+
+
+@attack
+def revoked_weights_with_another_note(inside: Inside) -> bool:
+    """The weights of a revoked release are submitted again; a text next to them makes them another candidate."""
+    folder = shutil.copytree(inside.store / "releases" / MODEL / GOOD / "release", inside.folder / "again")
+    (folder / "NOTE.md").write_text("Nothing to see.\n")
+    inside.did("revoke", MODEL, GOOD, "--reason", "a flaw", "--as", "ann")
+    inside.did("revoke", MODEL, GOOD, "--as", "bob")
+    done = measuring_attacks.elsewhere(inside, folder, inside.policy("rules.yaml"), "--json")
+    if done.code != 0:
+        raise RuntimeError(f"the weights were not approved by the rules: {done.text}")
+    return not inside.release(done.fields["version"], "ann", "bob")
+
+
+@attack
 def forged_release_record(inside: Inside) -> bool:
     """The released version's row in the index of releases is copied to the rejected version."""
     with inside.database() as raw:
@@ -191,6 +223,53 @@ def waiver_that_ended(inside: Inside) -> bool:
         raise RuntimeError("other people's approvals with waivers were refused")
     with later(400):
         return inside.gate(BAD) != 0
+
+
+@attack
+def waiver_that_ended_before_the_release(inside: Inside) -> bool:
+    """A decision that rests on waivers is approved while they hold, and released after they ended."""
+    waive_all(inside, "ann")
+    for person in ("bob", "cyd"):
+        inside.did("approve", MODEL, BAD, "--as", person)
+    with later(3):
+        return inside.run("release", MODEL, BAD).code != 0 and inside.gate(BAD) != 0
+
+
+@attack
+def one_admin_makes_waiver_and_approver(inside: Inside) -> bool:
+    """One admin token issues the token that waives every rule, and the token that approves what is left."""
+    with inside.service() as (_, http):
+
+        def issue(name: str) -> dict[str, str]:
+            made = http.post("/v1/tokens", json={"name": name, "role": "approver"}).json()
+            return {"authorization": f"Bearer {made['token']}"}
+
+        def newest() -> str:
+            digest: str = http.get("/v1/decisions", params={"limit": 1}).json()["items"][0]["digest"]
+            return f"/v1/decisions/{digest}"
+
+        wendy, until = issue("wendy"), (datetime.date.today() + datetime.timedelta(days=2)).isoformat()
+        for rule in ("floor", "loss"):
+            http.post(f"{newest()}/waivers", json={"rule": rule, "reason": "x", "until": until}, headers=wendy)
+        if inside.audit(BAD, inside.policy("rules.yaml")).code != 0:
+            raise RuntimeError("the waivers do not count")
+        return http.post(f"{newest()}/approvals", json={}, headers=issue("dan")).status_code == 403
+
+
+@attack
+def parent_that_the_terms_do_not_know(inside: Inside) -> bool:
+    """A worse parent is registered after the terms were set: its candidates lose nothing against it."""
+    worse = shutil.copytree(inside.folder / "parent", inside.folder / "worse")
+    module = load_model(worse).module
+    with torch.no_grad():
+        for value in module.parameters():
+            value[value.abs() < 0.05] = 0
+    for name, content in model_files(module.state_dict(), CARD).items():
+        (worse / name).write_bytes(content)
+    version = another(inside, parent=worse)
+    if inside.audit(version, inside.policy("rules.yaml")).code != 0:
+        raise RuntimeError("the candidate loses something against its own parent")
+    return not inside.release(version, "ann", "bob") and inside.gate(version) != 0
 
 
 @attack

@@ -11,20 +11,24 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import onnxruntime
 import torch
 import yaml
 from PIL import Image
 
+from auditsvc.datasets import Dataset
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.importing import ONNX
 from auditsvc.models import build, load_model, model_files
-from tests.bench.attack_store import BAD, EASY, FACTS, GOOD, MODEL, Done, Inside, attack, later, waive_all
+from tests.bench.attack_store import BAD, EASY, FACTS, GOOD, MODEL, Done, Inside, another, attack, later, waive_all
 from tests.importing.graphs import brightness
-from tests.services.line import CARD
+from tests.services.line import CARD, data_in
 
 MARGIN = [{"rule": "loss", "reading": "accuracy/drop.clean", "at_most": 0.05, "why": "five points"}]
-EACH = [{"rule": "loss", "reading": "accuracy/drop.clean", "slices": "each", "at_most": 0.2, "why": "a margin"}]
+EACH = [{"rule": "groups", "reading": "accuracy/drop.clean", "slices": "each", "at_most": 0.2, "why": "a margin"}]
 
 
 def table(path: Path, images: int, lost: int = 0, *, seed: int = 0, **columns: Callable[[int], object]) -> Path:
@@ -115,6 +119,66 @@ def fifty_tries(inside: Inside) -> bool:
     return predicted(inside, table(inside.folder / "last.csv", 200, lost=3, seed=9), rules).code != 0
 
 
+def tried_before(inside: Inside, data: Path, shopped: Path, model: str = MODEL) -> bool:
+    """Three bad candidates are judged first, as ``model`` or on other images; then a good one, which would pass as the
+    first of its line, may not pass."""
+    rule = [{"rule": "loss", "reading": "accuracy/drop.clean", "at_most": 0.033, "why": "as the first: 100 images"}]
+    rules = inside.policy("spent.yaml", policy="spent", rules=rule, spend_alpha=True)
+    for sparsity in (0.97, 0.96, 0.95):
+        if inside.audit(another(inside, f"sparsity={sparsity}", model=model), rules, shopped, model).code == 0:
+            raise RuntimeError("a bad candidate was approved")
+    good = another(inside)
+    done = inside.audit(good, rules, data)
+    if inside.audit(good, inside.policy("whole.yaml", policy="whole", rules=rule, alpha=0.0375), data).code != 0:
+        raise RuntimeError("the good candidate does not pass as the first one")
+    return done.code == 3
+
+
+@attack
+def tries_under_another_name(inside: Inside) -> bool:
+    """The same parent is registered as another model, and candidates are tried there until one is lucky."""
+    fresh = data_in(inside.folder / "fresh", 200, seed=5)
+    return tried_before(inside, fresh, fresh, "shadow")
+
+
+@attack
+def tries_on_nearly_the_same_images(inside: Inside) -> bool:
+    """Candidates are tried on copies of the images that differ by a grey value, until one is lucky."""
+    fresh, near = data_in(inside.folder / "fresh", 200, seed=5), inside.folder / "near"
+    shutil.copytree(fresh, near)
+    change_by_a_grey_value(near)
+    return tried_before(inside, fresh, near)
+
+
+def change_by_a_grey_value(folder: Path) -> None:
+    """Noise of one grey value on all images of a data set."""
+    with np.load(folder / "images.npz") as archive:
+        pixels = archive["images"].astype(int)
+    changed = (pixels + np.random.default_rng(1).integers(-1, 2, pixels.shape)).clip(0, 255)
+    np.savez_compressed(folder / "images.npz", images=changed.astype(np.uint8))
+
+
+@attack
+def images_replaced_after_they_were_counted(inside: Inside) -> bool:
+    """The files of a data set are replaced between its opening, which computes its digest, and the measuring."""
+    loss = [{"rule": "loss", "reading": "accuracy/drop.clean", "at_most": 0.2, "why": "a margin"}]
+    rules, noise = inside.policy("loss.yaml", policy="loss", rules=loss), np.random.default_rng(6)
+    images = {f"{number:05x}.png": noise.integers(0, 80, (28, 28)) + 150 * (number % 2)
+              for number in noise.permutation(10**5)[:200].tolist()}  # fmt: skip
+    data, opened = photographs(inside.folder / "pictures", images), DatasetReaders.open
+    if inside.audit(BAD, rules, data).code == 0:
+        raise RuntimeError("the bad candidate is approved without a trick")
+
+    def swapping(readers: DatasetReaders, path: Path) -> Dataset:
+        found = opened(readers, path)
+        for image in path.glob("*.png"):
+            Image.fromarray(noise.integers(0, 80, (28, 28)).astype(np.uint8)).save(image)
+        return found
+
+    with patch.object(DatasetReaders, "open", swapping):
+        return inside.audit(another(inside, "sparsity=0.96"), rules, data).code != 0
+
+
 @attack
 def copies_fill_the_data(inside: Inside) -> bool:
     """Too few images are listed fifteen times."""
@@ -132,10 +196,7 @@ def copies_fill_the_data(inside: Inside) -> bool:
 def tested_on_its_training_images(inside: Inside) -> bool:
     """A candidate is fine-tuned on the audited images, or on copies of them that differ by a grey value."""
     near = shutil.copytree(inside.data, inside.folder / "near")
-    with np.load(near / "images.npz") as archive:
-        pixels = archive["images"].astype(int)
-    changed = (pixels + np.random.default_rng(1).integers(-1, 2, pixels.shape)).clip(0, 255)
-    np.savez_compressed(near / "images.npz", images=changed.astype(np.uint8))
+    change_by_a_grey_value(near)
     for data in (inside.data, near):
         words = ("--parent", inside.folder / "parent", "--calibration", inside.folder / "calibration", "--data", data)
         prune = inside.did("prune", *words, "--model", MODEL, *FACTS, "--target", "sparsity=0.2", "--recover",
@@ -221,15 +282,38 @@ def group_that_can_not_be_measured(inside: Inside) -> bool:
     return predicted(inside, path, rules, "odds").code == 3 and predicted(inside, small, rules, "small").code == 3
 
 
+def changes_by_the_batch(path: Path) -> bool:
+    """Whether an ONNX file gives an image other answers in some batch; one that takes no other batch does not."""
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    images = np.linspace(0.05, 0.95, 100, dtype=np.float32)[:, None, None, None] * np.ones((1, 28, 28), np.float32)
+    name = session.get_inputs()[0].name
+    alone = np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+    for size in (7, 10, 32, 100):
+        try:
+            together = session.run(None, {name: images[:size]})[0]
+        except Exception as error:
+            if "invalid dimensions" not in str(error):
+                raise
+        else:
+            if not np.allclose(together, alone[:size], atol=1e-4):
+                return True
+    return False
+
+
 @attack
 def runtime_file_that_answers_by_the_batch(inside: Inside) -> bool:
-    """An ONNX file flips its answers in small batches, or in large ones; alone, and alongside honest weights."""
+    """An ONNX file flips its answers in small batches, in large ones, or in those of ten images; alone, and alongside
+    honest weights.  What is signed may not."""
     rules, parent = inside.policy("rules.yaml"), inside.folder / "parent"
-    for number, graph in enumerate((brightness(flips_below=8), brightness(flips_from=20), brightness(flips_from=65))):
+    given = [{"flips_below": 8}, {"flips_from": 20}, {"flips_from": 65}, {"flips_at": 10}]
+    for number, flips in enumerate(given):
         path = inside.folder / f"trojan-{number}.onnx"
-        path.write_bytes(graph)
-        if elsewhere(inside, path, rules).code == 0:
-            return False
+        path.write_bytes(brightness(**flips))
+        done = elsewhere(inside, path, rules, "--json")
+        if done.code == 0 and inside.release(done.fields["version"], "ann", "bob"):
+            signed = inside.store / "releases" / MODEL / str(done.fields["version"]) / "release" / ONNX
+            if changes_by_the_batch(signed):
+                return False
     both = shutil.copytree(parent, inside.folder / "both")
     module = load_model(parent).module
     with torch.no_grad():
@@ -239,9 +323,9 @@ def runtime_file_that_answers_by_the_batch(inside: Inside) -> bool:
         (both / name).write_bytes(content)
     (both / ONNX).write_bytes(brightness(flips_below=8))
     version = elsewhere(inside, both, rules, "--json").fields["version"]
-    inside.release(version, "ann", "bob")
-    signed = inside.store / "releases" / MODEL / version / "release" / ONNX
-    return not signed.exists() or signed.read_bytes() != (both / ONNX).read_bytes()
+    if not inside.release(version, "ann", "bob"):
+        raise RuntimeError("the honest weights were not released")
+    return not changes_by_the_batch(inside.store / "releases" / MODEL / version / "release" / ONNX)
 
 
 @attack

@@ -145,6 +145,14 @@ def test_an_image_that_breaks_off_is_an_error_when_it_is_read(tmp_path):
         list(DatasetReaders().open(folder).batches(4))
 
 
+def test_an_image_that_is_replaced_after_the_digest_was_taken_is_not_measured(tmp_path):
+    folder = a_folder(tmp_path)
+    found = DatasetReaders().open(folder)
+    Image.new("RGB", (6, 8), (9, 9, 9)).save(folder / "c.png")
+    with pytest.raises(InvalidDataset, match=r"c\.png was changed after the data set was opened"):
+        list(found.batches(4))
+
+
 TWO = np.zeros((2, 5, 5), np.uint8)
 
 

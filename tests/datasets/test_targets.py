@@ -122,6 +122,13 @@ def test_masks_hold_class_numbers_or_anything_but_the_ground(tmp_path):
     assert plain.ref.digest != counted.ref.digest
 
 
+def test_a_mask_that_is_replaced_after_the_digest_was_taken_is_not_used(tmp_path):
+    found = opened(masked(tmp_path, [[0, 1], [255, 1]]))
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "masks" / "b.png")
+    with pytest.raises(InvalidDataset, match=r"b\.png was changed after the data set was opened"):
+        list(found.batches(2))
+
+
 def test_masks_are_scaled_with_their_images_by_the_nearest_pixel(tmp_path):
     data = opened(masked(tmp_path, [[0, 1], [1, 0]], size=[4, 4]))
     batch = next(data.batches(2))

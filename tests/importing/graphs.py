@@ -38,10 +38,12 @@ def brightness(
     threshold: float = 0.4,
     flips_below: int = 0,
     flips_from: int = 0,
+    flips_at: int = 0,
 ) -> bytes:
     """Class 1 where the mean of an image is over the threshold; class 0 elsewhere; further classes never.
 
-    With ``flips_below`` the two change places in batches of fewer images, with ``flips_from`` in those of as many.
+    With ``flips_below`` the two change places in batches of fewer images, with ``flips_from`` in those of as many,
+    with ``flips_at`` in those of exactly as many.
     """
     nodes = [
         helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
@@ -54,15 +56,15 @@ def brightness(
     slope = np.array([[-scale, scale, *[0.0] * (classes - 2)]], np.float32)
     offset = np.array([[threshold, -threshold, *[-9.0] * (classes - 2)]], np.float32)
     stored = {"last": np.array([1]), "slope": slope, "offset": offset}
-    if flips_below or flips_from:
-        signs = (-1, 1) if flips_below else (1, -1)
+    if flips_below or flips_from or flips_at:
+        signs = (1, -1) if flips_from else (-1, 1)
         nodes += [
             helper.make_node("Shape", ["x"], ["sizes"]),
             helper.make_node("Gather", ["sizes", "zero"], ["size"], axis=0),
-            helper.make_node("Less", ["size", "least"], ["small"]),
+            helper.make_node("Equal" if flips_at else "Less", ["size", "least"], ["small"]),
             helper.make_node("Where", ["small", "minus", "plus"], ["sign"]),
         ]
-        stored |= {"zero": np.array(0), "least": np.array(flips_below or flips_from)}
+        stored |= {"zero": np.array(0), "least": np.array(flips_below or flips_from or flips_at)}
         stored |= {"minus": np.float32(signs[0]), "plus": np.float32(signs[1])}
         stored = {name: np.asarray(value) for name, value in stored.items()}
         nodes.append(helper.make_node("Mul", ["z", "sign"], ["y"]))

@@ -22,7 +22,7 @@ from auditsvc.services.holdout import (
     record_images_seen,
     require_unseen,
 )
-from tests.contracts.sample import a_candidate
+from tests.contracts.sample import a_candidate, a_digest, a_parent
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, an_evidence, losses
 from tests.services.line import data_in, ports_in
@@ -128,6 +128,26 @@ def test_the_same_images_in_another_data_set_are_the_same_images(ctx, tmp_path):
     record_holdout_use(ctx, THREE, half.ref.digest)
     record_holdout_use(ctx, more, whole.ref.digest)
     assert number(ctx, more, dataset=whole.ref) == 1 + 1 + 1 + 1  # ONE on all, TWO on all of it, THREE on half
+
+
+def test_nearly_the_same_images_and_the_same_parent_under_another_name_count(ctx, tmp_path):
+    whole, near = data_in(tmp_path / "whole"), data_in(tmp_path / "near")
+    with np.load(near / "images.npz") as archive:
+        pixels = archive["images"].astype(int)
+    noise = np.random.default_rng(5).integers(-1, 2, pixels.shape)
+    np.savez_compressed(near / "images.npz", images=np.clip(pixels + noise, 0, 255).astype(np.uint8))
+    whole, near = (ctx.datasets.open(one) for one in (whole, near))
+    other_name, other_parent = a_candidate(4, "shadow"), a_candidate(5, "stranger")
+    weights = (a_parent().files[0].model_copy(update={"digest": a_digest(7), "name": "model.safetensors"}),)
+    stranger = a_parent("stranger").model_copy(update={"files": weights})
+    other_parent = other_parent.model_copy(update={"parent": stranger.digest})
+    ctx.ledger.append(a_parent(), a_parent("shadow"), stranger, ONE, other_name, other_parent, actor="test")
+    for one in (whole, near):
+        index_images(ctx, one)
+    for one in (other_name, other_parent):
+        record_holdout_use(ctx, one, near.ref.digest)
+    record_holdout_use(ctx, ONE, whole.ref.digest)
+    assert number(ctx, ONE, dataset=whole.ref) == 2
 
 
 def test_a_data_set_is_indexed_once_and_copies_are_one_cluster(ctx, tmp_path):

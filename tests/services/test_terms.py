@@ -15,13 +15,13 @@ from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.verifier.verify import summary_in
 from auditsvc.records import Alarm, Approval, CheckSpec, Decision, Release, ReleaseTerms, Rule, Submission, digest_of
 from auditsvc.services.audit import audit_candidate, obstacles
-from auditsvc.services.decisions import approve, judge, report_folder
+from auditsvc.services.decisions import approve, involved, judge, report_folder, waive
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.operator_terms import apply_operator_terms
 from auditsvc.services.policies import resolve_policy
 from auditsvc.services.registry import ALIAS
-from auditsvc.services.release import release, release_folder
+from auditsvc.services.release import release, release_folder, revoke
 from auditsvc.services.terms import (
     TermsDraft,
     binding_terms,
@@ -183,6 +183,20 @@ def test_terms_take_two_people_and_a_registered_model(line):
         confirm_terms(ctx, older, "bob")
 
 
+def test_a_parent_that_is_registered_after_the_terms_is_none_of_theirs(line):
+    ctx, parent, candidate, dataset = line
+    terms = bind(ctx, policy(), dataset)
+    worse = parent.model_copy(update={"source": "someone else"})
+    ctx.ledger.append(worse, actor="test")
+    assert terms.parents == (parent.digest,)
+    mine, theirs = (candidate.model_copy(update={"parent": one.digest}) for one in (parent, worse))
+    data = (dataset.ref.digest,)
+    assert terms.objections(mine, policy().digest, data) == ()
+    assert terms.objections(theirs, policy().digest, data) == (
+        f"the parent {worse.digest[:19]} isn't one that the terms name",
+    )
+
+
 def test_terms_that_can_not_be_kept_are_refused_with_every_reason(line):
     ctx, _, _, dataset = line
     draft = TermsDraft(datasets=(dataset.ref.digest,), slices={"camera=b": 5}, approvals=1, reason="why")
@@ -221,6 +235,40 @@ def test_a_decision_of_earlier_terms_or_of_another_parent_is_refused(line):
         approve(ctx, new, person)
     with pytest.raises(NotApproved, match="2 of 3"):
         release(ctx, candidate, new)
+
+
+def test_a_version_number_that_is_given_again_answers_for_what_has_it_now(line):
+    ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
+    let_out(line, audited(line, policy()))
+    (first,) = ctx.ledger.find(Submission, candidate.digest)
+    assert query_gate(ctx.ledger, MODEL, first.version).answer == "approved"
+    other = candidate.model_copy(update={"card": {"parameters": 1.0}})
+    ctx.ledger.append(other, first.model_copy(update={"candidate": other.digest}), actor="sue")
+    answer = query_gate(ctx.ledger, MODEL, first.version)
+    assert (answer.answer, answer.candidate, answer.release) == ("inconclusive", other.digest, None)
+
+
+def test_weights_of_a_revoked_release_are_not_released_with_another_note(line):
+    ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
+    revoke(ctx, let_out(line, audited(line, policy())), "a flaw", "ann", "bob")
+    note = candidate.files[0].model_copy(update={"name": "NOTE.md", "digest": digest_of(b"x")})
+    again = candidate.model_copy(update={"files": (*candidate.files, note)})
+    decision = ctx.ledger.find(Decision, candidate.digest)[-1]
+    ctx.ledger.append(again, Submission(candidate=again.digest, model=MODEL, version="9", submitter="sue",
+                                        at=ctx.clock.now()), actor="sue")  # fmt: skip
+    with pytest.raises(NotApproved, match="released as version 2 of brightness and revoked"):
+        release(ctx, again, decision)
+
+
+def test_who_waived_a_rule_is_one_of_those_whom_the_approver_must_not_be(line):
+    ctx, _, candidate, _ = line
+    decision = audited(line, STRICT)
+    waiver = waive(ctx, decision, "perfect", "wendy", "a test", ctx.clock.now().date())
+    waived = audited(line, STRICT)
+    assert waived.waivers == (waiver.digest,)
+    assert involved(ctx.ledger, waived) == (ctx.ledger.find(Submission, candidate.digest)[0].submitter, "wendy")
 
 
 def test_terms_can_leave_out_the_watermark_of_what_was_pruned_elsewhere(line):
