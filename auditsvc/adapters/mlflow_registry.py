@@ -27,6 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from auditsvc.adapters.sql import SQLITE_ERRORS
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Placed, Registered
 from auditsvc.records import Candidate, Digest, Parent, Recipe, canonical_json
@@ -54,17 +55,6 @@ _KINDS: dict[str, type[NotFound] | type[Conflict] | type[InvalidInput]] = {
     "INVALID_PARAMETER_VALUE": InvalidInput,
 }
 """MLflow's error codes that are no failure of MLflow."""
-
-_SQLITE_FAULTS = {
-    5: "is locked by another process: let that one finish, or end it, and run this again",
-    8: "can't be written: give this user write access to the file and its folder",
-    10: "can't be read or written, the disk reports an error: check the disk",
-    11: "is damaged: restore it from a backup",
-    13: "is on a full disk: free some space and run this again",
-    14: "can't be opened: check that its folder exists and that this user may write there",
-    26: "is not a database: give another path, or restore it from a backup",
-}
-"""SQLite's primary result codes (https://sqlite.org/rescode.html) and what to do about each."""
 
 
 def open_client(uri: str, artifacts: Path) -> MlflowClient:
@@ -160,7 +150,7 @@ def _fault(error: BaseException) -> str:
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     code = getattr(error, "sqlite_errorcode", None)
-    known = None if code is None else _SQLITE_FAULTS.get(code & 0xFF)
+    known = None if code is None else SQLITE_ERRORS.get(code & 0xFF)
     if re.search(r"error code 40[13]\b", _first_line(error)):
         return "does not let us in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the token it wants"
     if isinstance(error, ConnectionError):

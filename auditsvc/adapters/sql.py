@@ -41,7 +41,7 @@ _WRITER_LOCK = 0x61756469747376
 
 _BUSY = (5, 6)
 _LOCKED = f"has been locked by another process for more than {LOCK_TIMEOUT_S} s: stop that process, or retry later"
-_SQLITE_ERRORS = {
+SQLITE_ERRORS = {
     **dict.fromkeys(_BUSY, _LOCKED),
     8: "can't be written: give this user write access to the file and its folder",
     10: "can't be read or written, the disk reports an error: check the disk; no partial write was kept",
@@ -267,8 +267,8 @@ def _is_full(error: DatabaseError | sqlite3.DatabaseError) -> bool:
 
 def _describe(error: DatabaseError | sqlite3.DatabaseError) -> str:
     code = _sqlite_code(error)
-    if code in _SQLITE_ERRORS:
-        return _SQLITE_ERRORS[code]
+    if code in SQLITE_ERRORS:
+        return SQLITE_ERRORS[code]
     first = next(iter(str(getattr(error, "orig", error)).strip().splitlines()), "no answer")
     if isinstance(error, OperationalError) and code is None:
         return f"can't be reached: {first}; check that the server runs and that address and password are right"

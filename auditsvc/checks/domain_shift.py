@@ -20,18 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import CLEAN, Check, EvalContext
+from auditsvc.evaluation import CLEAN, EvalContext
 from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
-from auditsvc.evaluation.metrics.severity_curve import (
-    Axis,
-    axis_of,
-    swept,
-    swept_conditions,
-    swept_families,
-    swept_metrics,
-)
+from auditsvc.evaluation.metrics.severity_curve import Axis, SweptCheck, axis_of
 from auditsvc.evaluation.perturbations import camera
-from auditsvc.records import OVERALL, Condition, Family, Measured, Metric, Reading, Unmeasured
+from auditsvc.records import OVERALL, Family, Measured, Metric, Reading, Unmeasured
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -71,7 +64,7 @@ _FAMILIES = {
 }  # fmt: skip
 
 
-class DomainShift(Check):
+class DomainShift(SweptCheck):
     """Change camera, codec, pipeline or weather, and compare candidate with parent.
 
     Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``resolution@SHARE``, ``jpeg@Q``,
@@ -97,33 +90,21 @@ class DomainShift(Check):
     mists: tuple[Annotated[float, Field(gt=0, le=4)], ...] = ()
     rains: tuple[Share, ...] = (0.05,)
     other: str = ""
-    curve: bool = False
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
-    errors_apart: bool = False
-
-    def families(self) -> tuple[Family, ...]:
-        """One for each kind of change."""
-        return swept_families(self._axes())
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """One for each strength of each change."""
-        return swept_conditions(self._axes())
 
     def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, the curves', and those of the other domain."""
-        known = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
-        return (*known, *(_OTHER if self.other else ()))
+        return (*super().metrics(), *(_OTHER if self.other else ()))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
-        """Compare once for each condition, then look at the other domain."""
-        for axis in self._axes():
-            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+        """Compare once for each condition, then measure the other domain."""
+        yield from super().measure(case)
         if self.other:
             yield from self._other(case)
 
-    def _axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[Axis, ...]:
+        """Every kind of change with its strengths."""
         resample = partial(camera.resample, kernel=self.kernel)
-        made = (
+        return (
             _axis("resolution", self.resolutions, resample, "share", lambda share: 1 - share),
             _axis("jpeg", self.qualities, camera.compress, "quality", lambda quality: 100 - quality),
             _axis("blur", self.blurs, camera.defocus, "share"),
@@ -135,7 +116,6 @@ class DomainShift(Check):
             _axis("mist", self.mists, camera.mist, "amount"),
             _axis("rain", self.rains, camera.rain, "share"),
         )
-        return tuple(axis for axis in made if axis.conditions)
 
     def _other(self, case: EvalContext) -> Iterator[Reading]:
         """The other domain: how far it is, and what the candidate loses there."""

@@ -10,25 +10,16 @@ Reference: see ``auditsvc.evaluation.perturbations.illumination``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.evaluation import Check, Disturbance, EvalContext
-from auditsvc.evaluation.metrics.severity_curve import (
-    Axis,
-    axis_of,
-    swept,
-    swept_conditions,
-    swept_disturbances,
-    swept_families,
-    swept_metrics,
-)
+from auditsvc.evaluation.metrics.severity_curve import Axis, SweptCheck, axis_of
 from auditsvc.evaluation.perturbations import illumination
-from auditsvc.records import Condition, Family, Metric, Reading
+from auditsvc.records import Family
 
 Stops = Annotated[float, Field(ge=-8, le=8)]
 Darker = Annotated[float, Field(ge=-12, lt=0)]
@@ -53,7 +44,7 @@ BACKLIGHT = Family(name="backlight", title="Backlight", axis=_STOPS, words="back
 FLICKER = Family(name="flicker", title="Flicker", axis="depth", words="flicker of depth {}")
 
 
-class Lighting(Check):
+class Lighting(SweptCheck):
     """Change the light on every image and compare candidate with parent.
 
     Emits ``score.C``, ``parent.C`` and ``drop.C`` for every condition ``C``: ``exposure@SEV``, ``gamma@G``,
@@ -82,32 +73,8 @@ class Lighting(Check):
     veil: Annotated[float, Field(ge=0, lt=1)] = 0.02
     flicker_depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     flicker_periods: Annotated[float, Field(gt=0, le=1000)] = 4.0
-    curve: bool = False
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
-    errors_apart: bool = False
 
-    def families(self) -> tuple[Family, ...]:
-        """One for each kind of light."""
-        return swept_families(self._axes())
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """One for each strength of each kind of light: ``exposure@-2EV``."""
-        return swept_conditions(self._axes())
-
-    def metrics(self) -> tuple[Metric, ...]:
-        """The conditions' metrics, and the curves'."""
-        return swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
-
-    def measure(self, case: EvalContext) -> Iterator[Reading]:
-        """Compare once for each condition."""
-        for axis in self._axes():
-            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
-
-    def disturbances(self) -> Mapping[str, Disturbance]:
-        """Every condition that needs no search."""
-        return swept_disturbances(self._axes())
-
-    def _axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[Axis, ...]:
         """Every kind of light with its strengths, weakest first."""
         below, above = [s for s in self.exposure_stops if s <= 0], [s for s in self.exposure_stops if s > 0]
         warm, cold = (
@@ -122,7 +89,7 @@ class Lighting(Check):
         )
         behind = partial(illumination.backlight, veil=self.veil)
         lamp = partial(illumination.flicker, periods=self.flicker_periods)
-        made = (
+        return (
             _axis(EXPOSURE, below, illumination.expose, "stops", name="darker", title="Darker"),
             _axis(EXPOSURE, above, illumination.expose, "stops", name="brighter", title="Brighter"),
             _axis(GAMMA, flat, illumination.bend, "gamma", math.log2, name="flatter", title="Lower gamma"),
@@ -136,7 +103,6 @@ class Lighting(Check):
             _axis(BACKLIGHT, self.backlight_stops, behind, "stops"),
             _axis(FLICKER, self.flicker_depths, lamp, "depth"),
         )
-        return tuple(axis for axis in made if axis.conditions)
 
 
 def _axis(

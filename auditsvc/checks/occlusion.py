@@ -9,24 +9,16 @@ Reference: see ``auditsvc.evaluation.perturbations.covering``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.evaluation import Check, Disturbance, EvalContext
+from auditsvc.evaluation import EvalContext
 from auditsvc.evaluation.attacks import WorstCover
-from auditsvc.evaluation.metrics.severity_curve import (
-    Axis,
-    axis_of,
-    swept,
-    swept_conditions,
-    swept_disturbances,
-    swept_families,
-    swept_metrics,
-)
+from auditsvc.evaluation.metrics.severity_curve import Axis, SweptCheck, axis_of
 from auditsvc.evaluation.perturbations.covering import hide_cells, hide_edge, hide_object, hide_square, hide_texture
 from auditsvc.records import Condition, Family, Metric, Reading, paired_metrics
 
@@ -59,7 +51,7 @@ _STREAMS: dict[Cover, str] = {
 same places as it did there."""
 
 
-class Occlusion(Check):
+class Occlusion(SweptCheck):
     """Hide part of each image and compare candidate with parent.
 
     Emits ``score.occlusion.K@F``, ``parent.`` and ``drop.`` for every kind of cover ``K`` and hidden fraction ``F`` of
@@ -79,45 +71,37 @@ class Occlusion(Check):
     tries: Annotated[int, Field(ge=1, le=100_000)] = 32
     images: Annotated[int, Field(ge=1)] = 256
     grey: Annotated[float, Field(ge=0, le=1)] = 0.5
-    curve: bool = False
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
-    errors_apart: bool = False
 
     def families(self) -> tuple[Family, ...]:
         """One for each cover."""
-        return (*swept_families(self._axes()), *((_WORST,) if self.worst else ()))
+        return (*super().families(), *((_WORST,) if self.worst else ()))
 
     def conditions(self) -> tuple[Condition, ...]:
         """One for each cover and fraction: ``occlusion.square@0.25``."""
-        return (*swept_conditions(self._axes()), *self._searched())
+        return (*super().conditions(), *self._searched())
 
     def metrics(self) -> tuple[Metric, ...]:
         """The conditions' metrics, and the curves'."""
-        random = swept_metrics(self._axes(), curve=self.curve, errors_apart=self.errors_apart)
-        return (*random, *paired_metrics(self._searched()))
+        return (*super().metrics(), *paired_metrics(self._searched()))
 
     def cost(self) -> float:
         """One pass for each random cover, ``tries`` and a gradient for each searched one."""
-        return float(len(self._axes()) * len(self.fractions) + (self.tries + 3) * len(self.worst))
+        return float(len(self.covers) * len(self.fractions) + (self.tries + 3) * len(self.worst))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """Compare once for each cover and fraction, then search."""
-        for axis in self._axes():
-            yield from swept(case, axis, self.floor, curve=self.curve, errors_apart=self.errors_apart)
+        yield from super().measure(case)
         for condition, fraction in zip(self._searched(), self.worst, strict=True):
             yield from case.compare_attacked(
                 condition.name, WorstCover(case.task, fraction, self.grey, self.tries), self.images
             )
 
-    def disturbances(self) -> Mapping[str, Disturbance]:
-        """Every condition that needs no search."""
-        return swept_disturbances(self._axes())
-
     def _searched(self) -> tuple[Condition, ...]:
         """The conditions whose place is searched for."""
         return tuple(_WORST.condition(fraction) for fraction in self.worst)
 
-    def _axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[Axis, ...]:
+        """Every cover with its fractions."""
         makers: dict[str, Callable[..., Tensor]] = {
             "square": partial(hide_square, grey=self.grey),
             "grid": partial(hide_cells, grey=self.grey),

@@ -34,17 +34,9 @@ class TextRecognition(RatioCheck):
 
     def measures(self) -> Mapping[Metric, Formula]:
         """Error rate and exact texts."""
-        return {CER: _cer, EXACT: _exact}
+        return {CER: lambda sums: share(sums[:, 0], sums[:, 1]), EXACT: lambda sums: share(sums[:, 2], sums[:, 3])}
 
     def counts(self, answers: Predictions) -> Numbers:
         """Edits, characters, texts without an edit, texts."""
         edits, characters = (answers["tally"][:, place].astype(np.float64) for place in (EDITS, CHARACTERS))
         return np.stack((edits, characters, edits == 0, np.ones_like(edits)), axis=1)
-
-
-def _cer(sums: Numbers) -> Numbers:
-    return share(sums[:, 0], sums[:, 1])
-
-
-def _exact(sums: Numbers) -> Numbers:
-    return share(sums[:, 2], sums[:, 3])

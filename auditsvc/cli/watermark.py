@@ -21,7 +21,7 @@ from auditsvc.cli.output import (
 from auditsvc.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from auditsvc.services.tracing import TraceResult
+    from auditsvc.records import TraceResult
 
 watermark_app = command_group("Issue watermarked copies, and identify a found model by its watermark.")
 

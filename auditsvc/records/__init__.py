@@ -70,6 +70,8 @@ from auditsvc.records.release import (
     Rollback,
     RollbackRequest,
     Step,
+    TraceMatch,
+    TraceResult,
     Verification,
     VerificationVerdict,
     Watched,

@@ -264,3 +264,30 @@ class Monitoring(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the model's name, the release and the candidate."""
         return (self.model, self.release, self.candidate)
+
+
+class TraceMatch(Value):
+    """A copy whose watermark was detected; ``log10_p`` is for this key alone."""
+
+    model: str
+    version: str
+    recipient: str = ""
+    standing: Literal["submitted", "released", "revoked"]
+    z: float
+    log10_p: float
+
+
+class TraceResult(Value):
+    """The result of a search for watermarks.  ``NO EVIDENCE`` never means that a model is not a copy.
+
+    ``log10_p`` is corrected for the number of keys ``tried``; ``dispute`` says whether the match also holds against a
+    claimant who could try keys by the billion; ``untried`` are the versions that could not be compared, and why.
+    """
+
+    verdict: Literal["MATCH", "INCONCLUSIVE", "NO EVIDENCE"]
+    sentence: str
+    log10_p: float
+    tried: int
+    dispute: bool
+    matches: tuple[TraceMatch, ...] = ()
+    untried: tuple[str, ...] = ()

@@ -149,7 +149,9 @@ def _moves(ctx: Context, model: str, was: Placed | None, found: Placed, *, put_b
     for name in sorted({*was.stages, *found.stages}):
         before, after = was.stages.get(name), found.stages.get(name)
         if before != after:
-            back = put_back and _must_leave(ctx.ledger, model, name, after)
+            back = (
+                put_back and name == IN_PRODUCTION and after is not None and not _is_approved(ctx.ledger, model, after)
+            )
             if back and after is not None:
                 ctx.registry.set_stage(model, after, None)
             yield AliasDrift(model=model, what="stage", name=name, before=before, found=after, put_back=back)
@@ -159,10 +161,6 @@ def _settling(ctx: Context, model: str) -> bool:
     """Whether a move by auditsvc may be between its record and the registry."""
     known = ctx.ledger.find(AliasMove, model)
     return bool(known) and ctx.clock.now() - known[-1].at < SETTLES
-
-
-def _must_leave(ledger: Ledger, model: str, stage: str, version: str | None) -> bool:
-    return stage == IN_PRODUCTION and version is not None and not _is_approved(ledger, model, version)
 
 
 def _put_alias(ctx: Context, model: str, version: str | None) -> None:

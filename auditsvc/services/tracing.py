@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
@@ -42,7 +42,18 @@ from auditsvc.provenance.formats import release_layout
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.formats.predicates import PROVENANCE_TYPE, Statement
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.records import Candidate, Mark, Moment, Release, Revocation, Submission, Value, WatermarkKeyRecord
+from auditsvc.records import (
+    Candidate,
+    Mark,
+    Moment,
+    Release,
+    Revocation,
+    Submission,
+    TraceMatch,
+    TraceResult,
+    Value,
+    WatermarkKeyRecord,
+)
 from auditsvc.services.watermarking import find_watermark_key, original_of, payload_of, queries_of, seed_of
 from auditsvc.watermark import Queries
 
@@ -166,36 +177,6 @@ def _picture(image: Tensor) -> tuple[str, bytes]:
     file = io.BytesIO()
     Image.fromarray(pixels.contiguous().numpy()).save(file, "PNG")
     return _name(image), file.getvalue()
-
-
-Standing = Literal["submitted", "released", "revoked"]
-
-
-class TraceMatch(Value):
-    """A copy whose mark was found: which version, which recipient, its status, and the significance."""
-
-    model: str
-    version: str
-    recipient: str = ""
-    standing: Standing
-    z: float
-    log10_p: float
-
-
-class TraceResult(Value):
-    """The answer.  ``NO EVIDENCE`` never means "not ours"; the sentence says what can't be found.
-
-    ``log10_p`` is corrected for the number of keys ``tried``; that of a match is not.  ``dispute`` says whether it
-    also holds against a claimant who could try keys by the billion.
-    """
-
-    verdict: watermark.Verdict
-    sentence: str
-    log10_p: float
-    tried: int
-    dispute: bool
-    matches: tuple[TraceMatch, ...] = ()
-    untried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def photographs(count=40, size=16):
 @pytest.mark.parametrize("condition", [one.name for one in EVERYTHING.conditions()])
 def test_a_change_is_the_same_in_any_batch_and_keeps_an_image(condition):
     (change,) = [
-        work for axis in EVERYTHING._axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
+        work for axis in EVERYTHING.axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
         if one.name == condition
     ]  # fmt: skip
     images = photographs()

@@ -95,7 +95,7 @@ def test_every_declared_metric_comes_for_every_slice():
 def test_light_changes_an_image_alike_in_any_batch_and_keeps_it_an_image(condition):
     images = photographs()
     (disturb,) = [
-        work for axis in EVERYTHING._axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
+        work for axis in EVERYTHING.axes() for one, work in zip(axis.conditions, axis.disturbances, strict=True)
         if one.name == condition
     ]  # fmt: skip
     whole = disturb(images, SEEDS)

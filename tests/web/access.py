@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from auditsvc.web import all_routes
 from auditsvc.web.auth.authentication import RoleRoute
 from auditsvc.web.auth.permissions import Access
-from auditsvc.web.routes import all_routes
 
 ROUTES: dict[tuple[str, str], Access] = {
     (method, route.path): route.needs

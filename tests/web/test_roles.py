@@ -7,10 +7,9 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from auditsvc.errors import InvalidInput
-from auditsvc.web import service_schema
+from auditsvc.web import all_routes, service_schema
 from auditsvc.web.auth.authentication import RoleRoute, Router
 from auditsvc.web.auth.permissions import ROLES
-from auditsvc.web.routes import all_routes
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock
 from tests.web.access import ROUTES

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from auditsvc.compliance.assessment.attestations import (
     Answers,
@@ -264,6 +265,13 @@ def expiry(run: Evidence, max_age_days: int) -> datetime.date:
     return (run.finished + datetime.timedelta(days=max_age_days)).date()
 
 
+S = TypeVar("S", Answers, ChangePlan, ChangeVerdict)
+
+
+def _newest(statements: Iterable[S]) -> S | None:
+    return max(statements, key=lambda one: one.at, default=None)
+
+
 @dataclass(frozen=True)
 class AssessmentContext:
     """Records for an assessment as of ``at``.
@@ -292,8 +300,7 @@ class AssessmentContext:
 
     def latest_answers(self) -> Answers | None:
         """The newest answers for this model, or None where there are none yet."""
-        about = [answers for answers in self.answers if answers.model == self.inputs.model]
-        return max(about, key=lambda answers: answers.at, default=None)
+        return _newest(one for one in self.answers if one.model == self.inputs.model)
 
     def documents_of(self, kind: str) -> tuple[Document, ...]:
         """Documents of one kind for this model or this candidate; the newest for each title."""
@@ -310,14 +317,11 @@ class AssessmentContext:
 
     def latest_plan(self) -> ChangePlan | None:
         """The newest change plan for this model, or None where there is none."""
-        about = [plan for plan in self.plans if plan.model == self.inputs.model]
-        return max(about, key=lambda plan: plan.at, default=None)
+        return _newest(one for one in self.plans if one.model == self.inputs.model)
 
     def latest_verdict(self) -> ChangeVerdict | None:
         """The newest classification of this change, or None where there is none."""
-        candidate = self.inputs.candidate.digest
-        about = [verdict for verdict in self.verdicts if verdict.candidate == candidate]
-        return max(about, key=lambda verdict: verdict.at, default=None)
+        return _newest(one for one in self.verdicts if one.candidate == self.inputs.candidate.digest)
 
     def current_incidents(self) -> tuple[Incident, ...]:
         """The newest record of every known incident with this model."""

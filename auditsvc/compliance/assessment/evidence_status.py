@@ -363,7 +363,11 @@ def evidence_status(kind: str, context: AssessmentContext) -> EvidenceStatus:
 
 
 def _measured(kind: str, context: AssessmentContext) -> EvidenceStatus:
-    runs = {digest: run for digest, run in context.inputs.runs.items() if _is(kind, digest, context)}
+    runs = {
+        digest: run
+        for digest, run in context.inputs.runs.items()
+        if kind in {MEASURES.get(topic, topic) for topic in topics_of(run)}
+    }
     if not runs:
         crashed = [failed.digest for failed in context.failed if kind.partition(".")[2] in failed.key.check]
         reason = "the check crashed" if crashed else "no check of this kind was run on this candidate"
@@ -379,10 +383,6 @@ def _measured(kind: str, context: AssessmentContext) -> EvidenceStatus:
     if not judged:
         return state(kind, "insufficient", "measured, but no rule of the policy sets a limit", runs)
     return state(kind, *_verdict(judged), runs)
-
-
-def _is(kind: str, digest: Digest, context: AssessmentContext) -> bool:
-    return kind in {MEASURES.get(topic, topic) for topic in topics_of(context.inputs.runs[digest])}
 
 
 def _about(kind: str, line: Judgement, run: Evidence) -> bool:

@@ -160,18 +160,6 @@ def _clock(row: Row) -> Found:
     return reported_in_time(about, days, row.context.at)
 
 
-def _rollup(_row: Row) -> Found:
-    return "not_assessed", "a roll-up of other requirements, without a status of its own"
-
-
-def _organisation(_row: Row) -> Found:
-    return "out_of_scope", "concerns the organisation; no release can show it"
-
-
-def _repealed(_row: Row) -> Found:
-    return "out_of_scope", "repealed"
-
-
 RULES: dict[str, Callable[[Row], Found]] = {
     "R-TEST": _test,
     "R-EVENT": _test,
@@ -185,9 +173,9 @@ RULES: dict[str, Callable[[Row], Found]] = {
     "R-SIGNED": _signed,
     "R-CHANGE": _change,
     "R-CLOCK": _clock,
-    "R-ROLLUP": _rollup,
-    "R-ORG": _organisation,
-    "R-NONE": _repealed,
+    "R-ROLLUP": lambda _: ("not_assessed", "a roll-up of other requirements, without a status of its own"),
+    "R-ORG": lambda _: ("out_of_scope", "concerns the organisation; no release can show it"),
+    "R-NONE": lambda _: ("out_of_scope", "repealed"),
 }
 """Each rule of the frameworks by name, with its function."""
 

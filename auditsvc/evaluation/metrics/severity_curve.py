@@ -6,13 +6,17 @@ is paired and can be sliced like any other score; the untouched images are the c
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from auditsvc.datasets.dataset import Slices
+from auditsvc.evaluation.check import Check
 from auditsvc.evaluation.context import CLEAN, Disturbance, EvalContext
 from auditsvc.evaluation.intervals import Interval
 from auditsvc.evaluation.paired import Pair, Predictions, Sample, error_metrics, levels, losses, measured
@@ -166,40 +170,54 @@ def axis_of(
     )
 
 
-def swept(case: EvalContext, axis: Axis, floor: float, *, curve: bool, errors_apart: bool) -> Iterator[Reading]:
-    """Compare under every strength of an axis; with ``curve`` also over all of them."""
-    pairs = []
-    for condition, disturb, stream in zip(axis.conditions, axis.disturbances, axis.streams, strict=True):
-        pairs.append(case.pair(condition.name, disturb, stream))
-        yield from case.readings(pairs[-1], errors_apart=errors_apart)
-    if curve:
-        yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, floor))
+class SweptCheck(Check):
+    """A check of several kinds of disturbance, each at several strengths: an ``Axis`` for each kind.
 
+    With ``curve`` each axis is also measured over all its strengths, and ``floor`` is the score that must hold.
+    """
 
-def swept_disturbances(axes: Sequence[Axis]) -> dict[str, Disturbance]:
-    """What these axes do under each of their conditions."""
-    return {
-        condition.name: disturb
-        for axis in axes
-        for condition, disturb in zip(axis.conditions, axis.disturbances, strict=True)
-    }
+    curve: bool = False
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    errors_apart: bool = False
 
+    @abstractmethod
+    def axes(self) -> tuple[Axis, ...]:
+        """The kinds of disturbance, each with its strengths; an axis without any is left out."""
 
-def swept_conditions(axes: Sequence[Axis]) -> tuple[Condition, ...]:
-    """Every condition of these axes."""
-    return tuple(condition for axis in axes for condition in axis.conditions)
+    def families(self) -> tuple[Family, ...]:
+        """The families of the axes, each once."""
+        return tuple({axis.family.name: axis.family for axis in self._used()}.values())
 
+    def conditions(self) -> tuple[Condition, ...]:
+        """One for each strength of each axis."""
+        return tuple(condition for axis in self._used() for condition in axis.conditions)
 
-def swept_families(axes: Sequence[Axis]) -> tuple[Family, ...]:
-    """The families of these axes, each once."""
-    return tuple({axis.family.name: axis.family for axis in axes}.values())
+    def metrics(self) -> tuple[Metric, ...]:
+        """The conditions' metrics, and the curves'."""
+        conditions = SweptCheck.conditions(self)
+        return (
+            *paired_metrics(conditions),
+            *(error_metrics(conditions) if self.errors_apart else ()),
+            *(one for axis in self._used() if self.curve for one in curve_metrics(axis.name, axis.title, axis.unit)),
+        )
 
+    def measure(self, case: EvalContext) -> Iterator[Reading]:
+        """Compare once for each strength of each axis."""
+        for axis in self._used():
+            pairs = []
+            for condition, disturb, stream in zip(axis.conditions, axis.disturbances, axis.streams, strict=True):
+                pairs.append(case.pair(condition.name, disturb, stream))
+                yield from case.readings(pairs[-1], errors_apart=self.errors_apart)
+            if self.curve:
+                yield from curve_readings(case, Curve(axis.name, axis.severities, pairs, self.floor))
 
-def swept_metrics(axes: Sequence[Axis], *, curve: bool, errors_apart: bool) -> tuple[Metric, ...]:
-    """Every metric that ``swept`` emits for these axes."""
-    conditions = swept_conditions(axes)
-    return (
-        *paired_metrics(conditions),
-        *(error_metrics(conditions) if errors_apart else ()),
-        *(metric for axis in axes if curve for metric in curve_metrics(axis.name, axis.title, axis.unit)),
-    )
+    def disturbances(self) -> Mapping[str, Disturbance]:
+        """What the axes do under each of their conditions."""
+        return {
+            condition.name: disturb
+            for axis in self._used()
+            for condition, disturb in zip(axis.conditions, axis.disturbances, strict=True)
+        }
+
+    def _used(self) -> Iterator[Axis]:
+        return (axis for axis in self.axes() if axis.conditions)

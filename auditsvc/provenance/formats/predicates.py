@@ -108,11 +108,8 @@ def as_text(value: Any) -> Any:
 def subjects_of(candidate: Candidate) -> list[dict[str, Any]]:
     """Every file by name, and the whole under the model's name by its OMS root."""
     files = sorted(candidate.files, key=lambda file: file.name)
-    return [*({"name": file.name, "digest": sha256(file.digest)} for file in files), _model_subject(candidate)]
-
-
-def _model_subject(candidate: Candidate) -> dict[str, Any]:
-    return {"name": f"{WHOLE}{candidate.model}", "digest": {"sha256": oms_root(candidate.files)}}
+    whole = {"name": f"{WHOLE}{candidate.model}", "digest": {"sha256": oms_root(candidate.files)}}
+    return [*({"name": file.name, "digest": sha256(file.digest)} for file in files), whole]
 
 
 def _statement(predicate_type: str, subject: Sequence[Mapping[str, Any]], predicate: Mapping[str, Any]) -> bytes:

@@ -7,48 +7,22 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Query, Request
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from auditsvc.records import TraceResult
 from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1.uploads import save_body, tar_of
 
-if TYPE_CHECKING:
-    from auditsvc.services.tracing import TraceResult
-
 router = Router(tags=["releases"])
 
 
-class TraceMatch(BaseModel):
-    """A copy whose watermark was detected; `log10_p` is for this key alone."""
-
-    model: str
-    version: str
-    recipient: str
-    standing: str
-    z: float
-    log10_p: float
-
-
-class TraceResponse(BaseModel):
-    """`MATCH`, `INCONCLUSIVE` or `NO EVIDENCE`, with a sentence. No result says that a model is not a copy."""
-
-    verdict: str
-    sentence: str
-    log10_p: float
-    tried: int
-    dispute: bool
-    matches: list[TraceMatch]
-    untried: list[str]
-
-
 @router.post("/v1/identify", needs="auditor", takes={"application/octet-stream": BINARY}, summary="Trace a model file")
-async def trace_file(request: Request) -> TraceResponse:
+async def trace_file(request: Request) -> TraceResult:
     """Send a safetensors or ONNX file. It is compared with every watermarked version and not stored."""
     from auditsvc.services.tracing import identify_file
 
@@ -57,7 +31,7 @@ async def trace_file(request: Request) -> TraceResponse:
         path = Path(scratch) / "found"
         await save_body(request, path)
         named = path.rename(path.with_suffix(_suffix(path)))
-        return _view(await run_in_threadpool(identify_file, site.ctx, named))
+        return await run_in_threadpool(identify_file, site.ctx, named)
 
 
 @router.post(
@@ -66,7 +40,7 @@ async def trace_file(request: Request) -> TraceResponse:
     takes={"text/csv": {"schema": {"type": "string"}}},
     summary="Trace predictions",
 )
-async def trace_predictions(request: Request) -> TraceResponse:
+async def trace_predictions(request: Request) -> TraceResult:
     """Send `answers.csv` of `GET /v1/identify/queries`, filled in with the predictions of the suspect model."""
     from auditsvc.services.tracing import identify_answers
 
@@ -74,7 +48,7 @@ async def trace_predictions(request: Request) -> TraceResponse:
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         path = Path(scratch) / "answers.csv"
         await save_body(request, path)
-        return _view(await run_in_threadpool(identify_answers, site.ctx, path))
+        return await run_in_threadpool(identify_answers, site.ctx, path)
 
 
 @router.get(
@@ -100,7 +74,3 @@ def _suffix(path: Path) -> str:
     """A safetensors file starts with the length of its header and a brace; every other file is read as ONNX."""
     with path.open("rb") as file:
         return ".safetensors" if file.read(9)[8:] == b"{" else ".onnx"
-
-
-def _view(found: TraceResult) -> TraceResponse:
-    return TraceResponse.model_validate(found.model_dump())

@@ -1,6 +1,7 @@
-"""Documents, questionnaire answers, change plans and change verdicts by named people, each reviewed by a second person.
+"""Statements by named people, under the name of the token's holder; the rules are in ``auditsvc.services``.
 
-The rules are in ``auditsvc.services.statements``.
+Documents, questionnaire answers, change plans and change verdicts are each reviewed by a second person.  Serious
+incidents (Art. 73 of the EU AI Act) and incident watches form a register of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document
+from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch
 from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.errors import NotFound
 from auditsvc.records import Name
 from auditsvc.resources import resource_dir
-from auditsvc.services import statements
+from auditsvc.services import incidents, statements
+from auditsvc.services.incidents import IncidentDraft, IncidentReport, WatchDraft
 from auditsvc.services.statements import REVIEWERS, AnswersDraft, ChangePlanDraft, ChangeVerdictDraft, DocumentDraft
 from auditsvc.web.auth.authentication import BINARY, Router, site_of
 from auditsvc.web.record_routes import PATHS, ADigest, created, record_router
@@ -119,3 +121,30 @@ def create_change_plan(request: Request, draft: ChangePlanDraft) -> Response:
 def create_change_verdict(request: Request, draft: ChangeVerdictDraft) -> Response:
     """Planned, not substantial, or substantial: a person decides this, not a test."""
     return created(statements.add_change_verdict(site_of(request).ctx, draft, request.state.caller.name))
+
+
+incident_router = Router(tags=["incidents"])
+
+record_router(incident_router, Incident, "incidents", about="A model's name.")
+record_router(incident_router, Watch, "incident_watches", singular="incident_watch", about="A model's name.")
+
+
+@incident_router.post("/v1/incidents", needs="auditor", creates=Incident, summary="Register an incident")
+def create_incident(request: Request, draft: IncidentDraft) -> Response:
+    """The report to the authority is due within 15 days of awareness, 10 days for a death, and 2 days for critical
+    infrastructure or a widespread infringement."""
+    return created(incidents.add_incident(site_of(request).ctx, draft, request.state.caller.name))
+
+
+@incident_router.post(
+    "/v1/incidents/{digest}/reports", needs="auditor", creates=Incident, summary="Record the report to the authority"
+)
+def create_incident_report(request: Request, digest: ADigest, report: IncidentReport) -> Response:
+    """The incident was reported; this stops its deadline."""
+    return created(incidents.report_incident(site_of(request).ctx, digest, report, request.state.caller.name))
+
+
+@incident_router.post("/v1/incident-watches", needs="auditor", creates=Watch, summary="Record an incident watch")
+def create_incident_watch(request: Request, draft: WatchDraft) -> Response:
+    """You watched on these days and know of no incident other than those registered."""
+    return created(incidents.add_watch(site_of(request).ctx, draft, request.state.caller.name))

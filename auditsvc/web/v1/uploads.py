@@ -70,11 +70,8 @@ def unpack(tar: Path, folder: Path) -> None:
         InvalidInput: not a tar, or an entry that is not allowed; names the entry.
     """
     what = f"a release's tar holds at most {MAX_MEMBERS} files, in release/ and attest/ only"
-    unpack_files(tar, folder, most=MAX_MEMBERS, allowed=_in_release, what=what)
-
-
-def _in_release(name: str) -> bool:
-    return name.startswith(("release/", "attest/"))
+    parts = ("release/", "attest/")
+    unpack_files(tar, folder, most=MAX_MEMBERS, allowed=lambda name: name.startswith(parts), what=what)
 
 
 router = Router(tags=["candidates"])
