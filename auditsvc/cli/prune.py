@@ -300,7 +300,7 @@ def _timing(ctx: Context, candidate: Candidate, parent: Parent, images: Dataset)
     from auditsvc.services.sweep import measure_latency
 
     try:
-        return measure_latency(ctx, candidate, parent, next(images.batches(64)).images), ""
+        return measure_latency(ctx, candidate, parent, images), ""
     except (Refused, Unavailable) as error:
         return None, str(error).splitlines()[0]
 

@@ -39,8 +39,9 @@ from auditsvc.datasets.table import (
     raise_faults,
     select_rows,
 )
-from auditsvc.datasets.targets import Annotations, Targets, build_targets, target_use
+from auditsvc.datasets.targets import Annotations, MaskFiles, Targets, build_targets, target_use
 from auditsvc.records import DatasetRef, Value, canonical_json, digest_of
+from auditsvc.records.architecture import ArchitectureCard
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,20 @@ class ImageDataset:
     targets: Targets
     columns: tuple[Column, ...] = ()
     """Every column of the metadata, its kind, and what it is used for."""
+
+    @property
+    def several_sizes(self) -> bool:
+        """Whether the images have several sizes, and are scaled for each model."""
+        return isinstance(self.images, ImageFiles) and self.images.several
+
+    def scaled_for(self, card: ArchitectureCard) -> ImageDataset:
+        """The same images as this model takes them, where they have several sizes."""
+        if not isinstance(self.images, ImageFiles) or not self.images.several:
+            return self
+        targets = self.targets
+        if isinstance(targets, MaskFiles):
+            targets = targets.scaled((card.input.height, card.input.width))
+        return replace(self, images=self.images.scaled_for(card), targets=targets)
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:
         """All images, or the chosen ones, in order, ``size`` at a time."""

@@ -7,6 +7,7 @@ Every change that decoding makes is counted in the notes of the data set.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import struct
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,12 +28,17 @@ from auditsvc.datasets.description import Description
 from auditsvc.datasets.suspicion import Taken
 from auditsvc.datasets.table import Row, plain
 from auditsvc.errors import InvalidDataset
+from auditsvc.models.preprocessing import scaled_to
+from auditsvc.records.architecture import ArchitectureCard
 
 DECODED_CACHE_BYTES = 256 * 2**20
 """Decoded images are cached in memory up to this size in bytes; the rest is decoded again in every pass."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Pillow's decoders that may be used; that of JPEG also reads MPO, which phones write."""
+
+MEDIAN_SIDE = 512
+"""The longest side at which images of several sizes are compared with each other."""
 
 MAX_PIXELS = 100_000_000
 """Pixels of the largest image that is decoded."""
@@ -181,8 +188,11 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """One file for each image, scaled to ``size`` (height, width) if the description gives one; a cache holds decoded
-    images.  Where some are in colour, or the description asks for three channels, grey ones have three equal channels.
+    """One file for each image; a cache holds decoded images.  Where some are in colour, or the description asks for
+    three channels, grey ones have three equal channels.
+
+    ``size`` (height, width) is that of all images, or of the description, which scales them.  Images of ``several``
+    sizes are scaled for a model as its card says; whatever needs no model sees them at their median size.
     """
 
     def __init__(
@@ -206,21 +216,28 @@ class ImageFiles:
             except UNREADABLE as error:
                 own.append(f"image {name} can't be read: {error}")
         headers = [header for _, header in found]
-        size = description.size
-        self.size = size or next((header.shape for header in headers), (1, 1))
+        self.several = description.size is None and len({header.shape for header in headers}) > 1
+        self._card: ArchitectureCard | None = None
+        self.size = description.size or _median_size([header.shape for header in headers])
         greys = sum(header.mode in GREY for header in headers)
         self._grey = description.channels == 1 or (description.channels is None and greys == len(headers))
-        if size is None:
-            own += [
-                f"image {name} is {header.shape}, the first one {self.size} (height, width); give a size to scale "
-                "them to, in dataset.yaml or by auditsvc data convert --size"
-                for name, header in found
-                if header.shape != self.size
-            ]
         self.headers: Sequence[Header] = [] if own else headers
         self.digests = tuple(digests)
         self.notes = () if own else _notes(names, headers, greys)
+        if self.several and not own:
+            sizes = sorted({header.shape for header in headers})
+            ends = " to ".join(f"{width} x {height}" for height, width in (sizes[0], sizes[-1]))
+            self.notes = (*self.notes, f"images of {len(sizes)} sizes ({ends}) are scaled as each model says")
         faults += own
+
+    def scaled_for(self, card: ArchitectureCard) -> ImageFiles:
+        """The same images as this model takes them, where they have several sizes."""
+        if not self.several:
+            return self
+        made = copy.copy(self)
+        made._cache, made._bytes, made._card = {}, 0, card
+        made.size = (card.input.height, card.input.width)
+        return made
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         cached = self._cache.get(number)
@@ -233,10 +250,13 @@ class ImageFiles:
             image = decode(data, grey=self._grey)
         except UNREADABLE as error:
             raise InvalidDataset(f"the image {self._names[number]} can't be read: {error}") from error
-        if image.size != self.size[::-1]:
+        if self._card is None and image.size != self.size[::-1]:
             image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if self._card is not None:
+            scaled = scaled_to(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None] / 255, self._card)
+            pixels = (scaled * 255).round().byte()[0].permute(1, 2, 0).numpy()
         if self._bytes + pixels.nbytes <= DECODED_CACHE_BYTES:
             self._cache[number] = pixels
             self._bytes += pixels.nbytes
@@ -245,6 +265,15 @@ class ImageFiles:
     def read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """``(N, H, W, C)``."""
         return np.stack([self._decode(int(number)) for number in numbers])
+
+
+def _median_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size of all images; of several sizes the median height and width, at most ``MEDIAN_SIDE``."""
+    if len(set(shapes)) < 2:
+        return shapes[0] if shapes else (1, 1)
+    middle = np.median(np.array(shapes), axis=0)
+    height, width = (middle * min(1.0, MEDIAN_SIDE / middle.max())).round().astype(int).tolist()
+    return max(height, 1), max(width, 1)
 
 
 def _notes(names: Sequence[str], headers: Sequence[Header], greys: int) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from auditsvc.datasets.table import Row, Table, number_of, plain, raise_faults, 
 from auditsvc.datasets.tabular import IMAGE, LABEL, first_column
 from auditsvc.errors import InvalidDataset, InvalidInput
 from auditsvc.records import DatasetRef, faults_of
+from auditsvc.tasks.boxes import SUPPRESSED
 
 WHOSE = ("parent", "candidate")
 _SCORE = re.compile(r"(parent|candidate)[ _.:-](.+)")
@@ -236,7 +237,7 @@ def read_results(parent: Path, candidate: Path, data: ImageDataset, content: Con
 def _boxes(
     path: Path, images: Mapping[Any, int], classes: Mapping[Any, int], sizes: Sequence[tuple[int, int]], width: int
 ) -> Tensor:
-    """``(N, A, 4 + C)``: boxes as fractions, and the score at the place of their class."""
+    """``(N, A, 4 + C + 1)``: boxes as fractions, the score at the place of their class, and ``SUPPRESSED``."""
     try:
         results = json.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -254,13 +255,13 @@ def _boxes(
             height, length = sizes[image]
             scores = [score if place == kind else 0.0 for place in range(width)]
             box = (left / length, top / height, (left + across) / length, (top + down) / height)
-            found[image].append((*box, *scores))
+            found[image].append((*box, *scores, SUPPRESSED))
         except KeyError as error:
             faults.append(f"result {number}: {error} does not exist")
         except (TypeError, ValueError) as error:
             faults.append(f"result {number}: {error}")
     raise_faults(f"{path} can't be used", faults)
-    outputs = torch.zeros(len(sizes), max(1, *(len(boxes) for boxes in found)), 4 + width)
+    outputs = torch.zeros(len(sizes), max(1, *(len(boxes) for boxes in found)), 4 + width + 1)
     for number, boxes in enumerate(found):
         if boxes:
             outputs[number, : len(boxes)] = torch.tensor(boxes)

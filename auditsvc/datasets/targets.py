@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 from collections import Counter
@@ -85,6 +86,12 @@ class MaskFiles:
         self._paths, self._size, self._headers, self._description = paths, size, headers, description
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self.contents = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+
+    def scaled(self, size: tuple[int, int]) -> MaskFiles:
+        """The same masks at another height and width."""
+        made = copy.copy(self)
+        made._size, made._cache = size, {}
+        return made
 
     def read(self, numbers: NDArray[np.int64]) -> Tensor:
         """``(N, H, W)`` uint8."""

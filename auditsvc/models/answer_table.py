@@ -14,12 +14,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput
-from auditsvc.models.model import Model
+from auditsvc.models.model import PREDICTIONS, Model
 from auditsvc.records import Digest, TaskName, canonical_json, digest_of
 from auditsvc.records.architecture import ArchitectureCard, InputSpec
 
-PREDICTIONS, OUTPUTS = "predictions", "predictions.safetensors"
-"""The architecture of predictions, and the file of their outputs."""
+OUTPUTS = "predictions.safetensors"
+"""The file of the outputs."""
 
 Kind = Literal["scores", "answers"]
 """Scores for each class, or the class alone."""

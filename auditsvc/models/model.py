@@ -25,6 +25,9 @@ from auditsvc.records.architecture import LAYOUTS, ArchitectureCard, Decoding, L
 
 TINY = 1e-6
 
+PREDICTIONS = "predictions"
+"""The architecture of predictions that were made elsewhere, which are in the task's form already."""
+
 
 def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     """The output as the task takes it.
@@ -32,6 +35,8 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
     Raises:
         InvalidInput: an output of another shape than the card says, with both.
     """
+    if card.architecture == PREDICTIONS:
+        return raw
     own, outputs = LAYOUTS.get(card.task), len(card.output_classes or card.classes)
     if own is None:
         return _in_order(_logits(raw, card), card, axis=1)

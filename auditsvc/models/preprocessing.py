@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import faults_of
-from auditsvc.records.architecture import ArchitectureCard, Preprocessing
+from auditsvc.records.architecture import ArchitectureCard, Preprocessing, Resize
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as Pillow converts to grey."""
@@ -59,13 +59,15 @@ def fitted(images: Tensor, card: ArchitectureCard) -> Tensor:
     """The images ``(N, C, H, W)`` at the network's size: resized and cropped as the card says.
 
     Raises:
-        InvalidInput: they end up at another size than the network's.
+        InvalidInput: they end up at another size than the network's, or a crop would move boxes or masks.
     """
     made, size = card.preprocessing, (card.input.height, card.input.width)
     if made is None or images.shape[-2:] == size or not (made.resize or made.crop):
         return images
     scaled = _resized(images, made)
     if made.crop is not None:
+        if card.task in ("detection", "tracking", "segmentation"):
+            raise InvalidInput(f"a crop of {made.crop} would move the boxes or masks of {card.task}; use resize alone")
         top, left = (round((have - want) / 2) for have, want in zip(scaled.shape[-2:], made.crop, strict=True))
         if min(top, left) < 0:
             raise InvalidInput(f"a crop of {made.crop} does not fit into images of {tuple(scaled.shape[-2:])}")
@@ -73,6 +75,14 @@ def fitted(images: Tensor, card: ArchitectureCard) -> Tensor:
     if scaled.shape[-2:] != size:
         raise InvalidInput(f"preprocessing makes images of {tuple(scaled.shape[-2:])}; the network takes {size}")
     return scaled
+
+
+def scaled_to(images: Tensor, card: ArchitectureCard) -> Tensor:
+    """``fitted``; the whole image is scaled, bilinearly, where the card does not say how."""
+    made = card.preprocessing or Preprocessing()
+    if made.resize is None and made.crop is None:
+        made = made.model_copy(update={"resize": Resize(size=(card.input.height, card.input.width))})
+    return fitted(images, card.model_copy(update={"preprocessing": made}))
 
 
 def _resized(images: Tensor, made: Preprocessing) -> Tensor:

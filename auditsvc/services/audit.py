@@ -23,6 +23,7 @@ import numpy as np
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.datasets.prediction_table import PredictedDataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
@@ -119,6 +120,7 @@ def _clean_pair(
     cache: MutableMapping[str, Predictions],
 ) -> Pair:
     """Both models' predictions on the untouched images, from the cache where they are in it."""
+    dataset = scaled_for(dataset, parent.card)
     context = EvalContext(
         candidate=_load(ctx, candidate),
         candidate_digest=candidate.digest,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from auditsvc import pruning
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Refused
 from auditsvc.importing import (
     FOR_RUNTIMES,
@@ -116,9 +117,10 @@ def prune_candidate(
         if set(runtimes_of(item.files)) == wanted and all(ctx.blobs.has(file.digest) for file in item.files):
             return _made_with(ctx, item, calibration, data)
     dense = load_stored(ctx, parent.files)
-    floats = pruning.in_float_weights(dense, recipe, data, progress=ctx.progress)
+    used = tuple(scaled_for(one, dense.card) for one in data)
+    floats = pruning.in_float_weights(dense, recipe, used, progress=ctx.progress)
     weights, mark = embed_watermark(ctx, parent, assemble(floats, dense.card), calibration, marking)
-    saved = pruning.formatted(assemble(weights, dense.card), recipe, data)
+    saved = pruning.formatted(assemble(weights, dense.card), recipe, used)
     made = _written(ctx, assemble(saved, dense.card), saved, parent, calibration, recipe, mark, wanted)
     return _made_with(ctx, made, calibration, data)
 
@@ -206,7 +208,7 @@ def _export(folder: Path, model: Model, probe: Dataset, runtimes: Iterable[type[
     wanted = set(runtimes)
     if not wanted:
         return
-    data = onnx_bytes(model, next(probe.batches(PROBES)).images)
+    data = onnx_bytes(model, next(scaled_for(probe, model.card).batches(PROBES)).images)
     for one in wanted:
         made = {ONNX: data} if one is OnnxRuntime else converted(one, data)
         if not made:
@@ -278,7 +280,7 @@ def _admitted(
     ctx: Context, folder: Path, model: Model, parent: Parent, probe: Dataset, recipe: Recipe | None, mark: Mark | None
 ) -> Candidate:
     """The round trip in a clean process, then files into the blobs and the record into the ledger."""
-    images, module = next(probe.batches(PROBES)).images, model.module
+    images, module = next(scaled_for(probe, model.card).batches(PROBES)).images, model.module
     if not isinstance(module, OnnxFile):
         round_trip(folder, model, images[:ROUND_TRIP])
     as_data = isinstance(module, OnnxFile) or model.card.architecture == "onnx_graph"

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.evaluation import wilson
 from auditsvc.evaluation.paired import Predictions, empty_predictions
@@ -86,7 +87,7 @@ def answered(model: Model, dataset: Dataset, chosen: NDArray[np.int64], task: Ta
         InvalidInput: the model can't take the images, with both sizes.
     """
     found, start = empty_predictions(len(chosen), task.tally_size), 0
-    for batch in dataset.batches(32, chosen):
+    for batch in scaled_for(dataset, model.card).batches(32, chosen):
         channels, height, width = batch.images.shape[1:]
         part = found[start : start + len(batch.indices)]
         start += len(batch.indices)
@@ -133,9 +134,9 @@ def propose_preprocessing(model: Model, dataset: Dataset) -> Proposal:
 
 def _fitting(card: ArchitectureCard, dataset: Dataset) -> Preprocessing:
     """What brings the images to the network's size and channels, where they have others."""
-    channels, height, width = next(dataset.batches(1)).images.shape[1:]
+    given, channels = one_size(dataset), next(dataset.batches(1)).images.shape[1]
     size, fields = (card.input.height, card.input.width), dict[str, Any]()
-    if (height, width) != size:
+    if given is None or (given.height, given.width) != size:
         fields["resize"] = Resize(size=size)
     if (channels, card.input.channels) == (3, 1):
         fields["channels"] = "grey"

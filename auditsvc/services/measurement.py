@@ -26,6 +26,7 @@ import torch
 
 from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import Cancelled, Conflict, InvalidInput, Unavailable
 from auditsvc.evaluation import Check, EvalContext, Predictions, code_version
 from auditsvc.evaluation.sequential import StageContext, Staged, order_of, stage_sizes
@@ -39,8 +40,9 @@ from auditsvc.evaluation.sharding import (
     merge_partial_results,
 )
 from auditsvc.models import ArchitectureCard
-from auditsvc.models.answer_table import PREDICTIONS, images_digest
+from auditsvc.models.answer_table import images_digest
 from auditsvc.models.devices import device_words
+from auditsvc.models.model import PREDICTIONS
 from auditsvc.ports import Context, Result
 from auditsvc.records import (
     OVERALL,
@@ -55,6 +57,7 @@ from auditsvc.records import (
     Shard,
     Unmeasured,
 )
+from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
@@ -142,7 +145,7 @@ def _measured_in_stages(
         known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
         if None in known.values():
             fields = fields or _context_fields(ctx, candidate, policy, dataset, level)
-            context = StageContext(**(fields | {"dataset": Staged(dataset, order, size)}), kept=cache)
+            context = StageContext(**(fields | {"dataset": Staged(fields["dataset"], order, size)}), kept=cache)
         results = tuple(
             known[check.id] or _recorded(ctx, _run(ctx, check, keys[check.id], context), dataset) for check in checks
         )
@@ -205,6 +208,7 @@ def _context_fields(
     parent = ctx.ledger.get(Parent, candidate.parent)
     model, dense = (load_stored(ctx, files).on(ctx.device) for files in (candidate.files, parent.files))
     _require_fit(candidate, policy, dataset, model.card)
+    dataset = _scaled(dataset, dense.card, model.card)
     return {
         "candidate": model,
         "candidate_digest": candidate.digest,
@@ -219,6 +223,26 @@ def _context_fields(
         "open_run": partial(open_run, ctx, candidate.files, model),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
     }
+
+
+def _scaled(dataset: Dataset, dense: ArchitectureCard, pruned: ArchitectureCard) -> Dataset:
+    """Images of several sizes as both models take them.
+
+    Raises:
+        InvalidInput: the two take them at different sizes or scaled in different ways.
+    """
+    found = scaled_for(dataset, dense)
+    if found is dataset or _scaling(dense) == _scaling(pruned) or one_size(dataset) is not None:
+        return found
+    raise InvalidInput(
+        f"images of several sizes are scaled differently by the two models ({_scaling(dense)} and {_scaling(pruned)}); "
+        "give them one size first: auditsvc data convert --size"
+    )
+
+
+def _scaling(card: ArchitectureCard) -> tuple[Any, ...]:
+    made = card.preprocessing or Preprocessing()
+    return card.input.height, card.input.width, made.resize, made.crop
 
 
 def _require_fit(candidate: Candidate, policy: Policy, dataset: Dataset, card: ArchitectureCard) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import one_size
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.importing import (
     FOR_RUNTIMES,
@@ -34,7 +35,6 @@ from auditsvc.models import (
     CARD,
     WEIGHTS,
     ArchitectureCard,
-    InputSpec,
     Model,
     assemble,
     model_files,
@@ -124,10 +124,9 @@ _URI = re.compile(r"models:/([^/@]+)(?:/([1-9][0-9]*)|@([^/@]+))")
 
 
 def said_by(dataset: Dataset) -> ModelDescription:
-    """What images say about a model that takes them: the task, the classes in their order, the size of one."""
-    channels, height, width = next(dataset.batches(1)).images.shape[1:]
-    size = InputSpec(channels=channels, height=height, width=width)
-    return ModelDescription(task=dataset.ref.task, classes=dataset.classes, input=size)
+    """What images say about a model that takes them: the task, the classes in their order, the size that all have."""
+    size = one_size(dataset)
+    return ModelDescription(task=dataset.ref.task, classes=dataset.classes, **({"input": size} if size else {}))
 
 
 def said_by_parent(ctx: Context, parent: Parent) -> tuple[ModelDescription, ModelDescription]:

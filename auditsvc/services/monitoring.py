@@ -17,6 +17,7 @@ import torch
 
 from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
 from auditsvc.gate import decide
@@ -197,7 +198,7 @@ def _distance(ctx: Context, candidate: Candidate, then: Dataset, now: Dataset, p
     with torch.inference_mode():
         one, other = (
             torch.cat([image_features(parent(batch.images.to(ctx.device))).cpu() for batch in each.batches(_BATCH)])
-            for each in (then, now)
+            for each in (scaled_for(then, parent.card), scaled_for(now, parent.card))
         )
     found = mean_discrepancy(one, other, policy.level, policy.seed)
     outcome = Measured(value=found.value, low=found.low, high=found.high, images=found.images)

@@ -31,10 +31,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.intervals import Interval, student, wilson
 from auditsvc.models import ArchitectureCard, Model
-from auditsvc.models.answer_table import PREDICTIONS
+from auditsvc.models.model import PREDICTIONS
 from auditsvc.models.preprocessing import PRESETS, fitted
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Parent
@@ -202,7 +203,7 @@ def _answers(model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int6
     likely = model.card.task == "classification"
     try:
         with torch.inference_mode():
-            for batch in dataset.batches(BATCH, chosen):
+            for batch in scaled_for(dataset, model.card).batches(BATCH, chosen):
                 device = next((one.device for one in model.module.state_dict().values()), torch.device("cpu"))
                 outputs = model(batch.images.to(device)).cpu()
                 parts.append(task.score_batch(outputs, batch.targets))
@@ -237,7 +238,7 @@ def _forms(card: ArchitectureCard, dataset: Dataset, chosen: NDArray[np.int64]) 
         f"the preprocessing {name!r} ({_fields(fields)})": plain.model_copy(update=fields)
         for name, fields in PRESETS.items()
     }
-    mean, std = _statistics(card, next(dataset.batches(FIRST, chosen[:FIRST])).images)
+    mean, std = _statistics(card, next(scaled_for(dataset, card).batches(FIRST, chosen[:FIRST])).images)
     own = ", ".join(f"{value:.3f}" for value in mean), ", ".join(f"{value:.3f}" for value in std)
     forms[f"these images' own mean ({own[0]}) and std ({own[1]})"] = plain.model_copy(update={"mean": mean, "std": std})
     return {form: made for form, made in forms.items() if made != now and not made.faults(channels)}

@@ -11,7 +11,8 @@ from auditsvc.datasets.image_dataset import ContentReader, ImageDataset
 from auditsvc.datasets.prediction_table import PredictionTable, read_predictions, read_results
 from auditsvc.datasets.readers import recognise
 from auditsvc.errors import InvalidInput
-from auditsvc.models.answer_table import PREDICTIONS, prediction_files
+from auditsvc.models.answer_table import prediction_files
+from auditsvc.models.model import PREDICTIONS
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, FileEntry, Parent
 from auditsvc.services.candidates import submit

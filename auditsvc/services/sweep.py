@@ -21,6 +21,7 @@ from auditsvc import pruning
 from auditsvc.checks import check_named
 from auditsvc.compliance.render.charts import SweepPoint, standalone, sweep_chart
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput, Refused, Unavailable
 from auditsvc.evaluation import Predictions
 from auditsvc.evaluation.latency import latencies
@@ -55,16 +56,17 @@ RUNS = 100
 _FEW_ZEROS = 0.01
 
 
-def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, images: Tensor, *, runs: int = RUNS) -> Timing:
+def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, data: Dataset, *, runs: int = RUNS) -> Timing:
     """The latency of one image, candidate and parent in turns, in ONNX Runtime on one thread; kept in the ledger.
 
-    ``images`` are some of the model's own, on which ONNX Runtime is compared with torch first.
+    ONNX Runtime is compared with torch on some images of ``data`` first.
 
     Raises:
         Refused: one of the two can't be written as ONNX, or answers otherwise there.
         Unavailable: ``onnxruntime`` is not installed.
     """
     models = [load_stored(ctx, item.files) for item in (candidate, parent)]
+    images = next(scaled_for(data, models[1].card).batches(64)).images
     turns = latencies(models, images, runs=runs)
     mine, dense, ratio = turns[0], turns[1], turns.ratio(1, 0)
     timing = Timing(
@@ -200,8 +202,7 @@ class Sweep:
 
     def _latency(self, candidate: Candidate) -> dict[str, float]:
         try:
-            images = next(self.calibration.batches(64)).images
-            return {LATENCY: measure_latency(self.ctx, candidate, self.parent, images).median_ms}
+            return {LATENCY: measure_latency(self.ctx, candidate, self.parent, self.calibration).median_ms}
         except (Refused, Unavailable) as error:
             self.ctx.progress.say(f"latency was not measured: {str(error).splitlines()[0]}")
             return {}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from auditsvc import pruning, watermark
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.evaluation import WatermarkReading
 from auditsvc.evaluation.intervals import wilson
@@ -59,7 +60,7 @@ def embed_watermark(
     unmarked = watermark.weights_digest(pruned.weights())
     seed = watermark.derive_seed(master, unmarked, parent.model, marking.recipient)
     payload = payload_of(unmarked, marking.recipient)
-    images = _images(calibration)
+    images = _images(scaled_for(calibration, pruned.card))
     digest, locked = _queries(pruned, images, seed, unmarked, payload, master, marking)
     made, public = watermark.embed(
         pruned.module,
@@ -110,7 +111,7 @@ def _queries(
     queries = watermark.prepare_queries(
         pruned.module,
         pruned,
-        _images(marking.pool) if marking.pool else images[-(-2 * len(images) // 3) :],
+        _images(scaled_for(marking.pool, pruned.card)) if marking.pool else images[-(-2 * len(images) // 3) :],
         seed=seed,
         unmarked=unmarked,
         payload=payload,

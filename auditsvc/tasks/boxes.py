@@ -25,6 +25,9 @@ matches an object."""
 MAX_DETECTIONS = 100
 """Detections of one image that are kept after non-maximum suppression, the most confident ones."""
 
+SUPPRESSED = -1.0
+"""In place of the confidence of one more class: the detection has been through non-maximum suppression."""
+
 PADDING, CROWD = -1, -2
 """Class numbers of targets: padding, and ``CROWD - class`` for a region of a class in which no detection of that class
 is a false positive."""
@@ -61,7 +64,8 @@ def _area(boxes: Tensor) -> Tensor:
 def select_detections(outputs: Tensor, threshold: float = CONFIDENCE_THRESHOLD) -> Detections:
     """The detections of ``(N, A, 4 + C)``: the best class of each box, after non-maximum suppression over all boxes.
 
-    ``threshold`` is the least confidence.  A box with a value that is not finite is no detection.
+    ``threshold`` is the least confidence.  A box with a value that is not finite is no detection.  A last confidence of
+    ``SUPPRESSED`` marks a detection that has been through suppression elsewhere: it is kept whatever it overlaps.
     """
     outputs = torch.where(torch.isfinite(outputs).all(dim=-1, keepdim=True), outputs, 0.0)
     best, classes = outputs[..., 4:].max(dim=-1)
@@ -70,6 +74,7 @@ def select_detections(outputs: Tensor, threshold: float = CONFIDENCE_THRESHOLD) 
     size = int(open_ones.sum(dim=1).max()) if open_ones.numel() else 0
     scores, order, open_ones = scores[:, :size], order[:, :size], open_ones[:, :size].clone()
     boxes, classes = outputs[..., :4].gather(1, order[..., None].expand(-1, -1, 4)), classes.gather(1, order)
+    final = (outputs[..., -1] == SUPPRESSED).gather(1, order)
     rows = torch.arange(len(outputs), device=outputs.device)
     places: list[Tensor] = []
     selected: list[Tensor] = []
@@ -77,7 +82,7 @@ def select_detections(outputs: Tensor, threshold: float = CONFIDENCE_THRESHOLD) 
         place = open_ones.long().argmax(dim=1)
         places.append(place)
         selected.append(open_ones[rows, place])
-        near = box_iou(boxes[rows, place][:, None], boxes)[:, 0] > IOU_THRESHOLD
+        near = (box_iou(boxes[rows, place][:, None], boxes)[:, 0] > IOU_THRESHOLD) & ~final
         open_ones &= ~(near & (classes == classes[rows, place][:, None]))
         open_ones[rows, place] = False
     if not places:

@@ -176,23 +176,25 @@ def test_with_a_data_set_rows_and_images_are_joined_one_to_one(tmp_path):
 
 
 def test_coco_results_are_judged_by_the_metrics_of_detectors(ctx, tmp_path):
+    boxes = [[8, 6, 40, 30], [10, 7, 40, 30]]  # they overlap, and whoever made the results kept both
     content = {
         "images": [{"id": n, "file_name": f"{n}.png", "width": 80, "height": 60} for n in range(40)],
         "categories": [{"id": 5, "name": "cat"}],
-        "annotations": [{"image_id": n, "category_id": 5, "bbox": [8, 6, 40, 30]} for n in range(40)],
+        "annotations": [{"image_id": n, "category_id": 5, "bbox": box} for n in range(40) for box in boxes],
     }
     for number in range(40):
         Image.new("L", (80, 60)).save(tmp_path / f"{number}.png")
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    full = [{"image_id": n, "category_id": 5, "bbox": [8, 6, 40, 30], "score": 0.9} for n in range(40)]
+    full = [{"image_id": n, "category_id": 5, "bbox": box, "score": 0.9} for n in range(40) for box in boxes]
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "parent.json").write_text(json.dumps(full))
-    (tmp_path / "r" / "candidate.json").write_text(json.dumps(full[:30]))
+    (tmp_path / "r" / "candidate.json").write_text(json.dumps(full[:60]))
     policy = resolve_policy("standard-detection")
     files = {"parent": tmp_path / "r" / "parent.json", "data": tmp_path}
     facts = FACTS | {"model": "cats"}
     candidate, dataset = submit_predictions(ctx, tmp_path / "r" / "candidate.json", facts, "sue", **files)
     done = audit_candidate(ctx, candidate, policy, dataset)
+    assert not done.failures
     recall = reading(done.evidence, "recall").outcome
     assert isinstance(recall, Measured) and recall.value == 0.75
     (tmp_path / "r" / "candidate.json").write_text(json.dumps([full[0] | {"image_id": "0"}]))

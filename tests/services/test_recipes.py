@@ -48,7 +48,7 @@ def test_an_int8_candidate_with_recovery_is_marked_timed_and_comes_with_its_onnx
     assert compare_onnx(ctx.blobs.read(graph.digest), model, images) == ()
     found = detect_watermark(ctx, candidate, audited)
     assert found.log10_p < -6 and found.flipped.mean() < 0.05
-    lines = cost_lines(ctx, candidate, parent, measure_latency(ctx, candidate, parent, images, runs=8))
+    lines = cost_lines(ctx, candidate, parent, measure_latency(ctx, candidate, parent, audited, runs=8))
     assert "95 % interval" in lines[3] and "; ONNX Runtime" in lines[3]
     assert candidate.card["bytes_dense"] < 0.6 * 4 * candidate.card["parameters"] + 4000
 
