@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from PIL import Image
 from torch import nn
 
 from auditsvc.adapters.mlflow_registry import open_client
@@ -159,13 +160,19 @@ def test_outputs_in_another_order_are_read_by_name(person: Person, networks: Net
     assert clean(decision) == pytest.approx([small.accuracy(one, pixels) for one in networks], abs=1e-6)
 
 
-def test_photos_of_another_size_are_scaled(person: Person, networks: Networks) -> None:
-    """As ``torchvision.transforms.v2.Resize`` scales tensors."""
+@pytest.mark.parametrize("factors", [(2, 2), (2, 3)], ids=["one size", "two sizes"])
+def test_photos_of_other_sizes_are_scaled(factors: tuple[int, int], person: Person, networks: Networks) -> None:
+    """As ``torchvision.transforms.v2.Resize`` scales tensors; of several sizes to bytes."""
     pixels, labels = small.pictures(IMAGES, 5)
-    large = np.stack([np.kron(image, np.ones((2, 2, 1), np.uint8)) for image in pixels])
-    small.image_folder(person.folder / "photos", (large, labels))
-    given = torch.from_numpy(as_given(large, "float32", last=False))
-    scaled = nn.functional.interpolate(given, (small.SIDE, small.SIDE), mode="bilinear", antialias=True)
+    scaled = torch.empty(IMAGES, 3, small.SIDE, small.SIDE)
+    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        large = np.kron(image, np.ones((2, factors[number % 2], 1), np.uint8))
+        place = person.folder / "photos" / small.CLASSES[label] / f"{number:04}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(large).save(place)
+        given = torch.from_numpy(as_given(large[None], "float32", last=False))
+        made = nn.functional.interpolate(given, (small.SIDE, small.SIDE), mode="bilinear", antialias=True)[0]
+        scaled[number] = made if factors[0] == factors[1] else (made * 255).round() / 255
     expected = []
     for network, name in zip(networks, FILES, strict=True):
         whole = small.Prepared(network).eval()
