@@ -178,10 +178,10 @@ def _open_datasets(threads: int) -> Datasets:
     # Every measurement opens a data set first, so this is also where torch gets its threads.
     import torch
 
-    from auditsvc.datasets.readers import DatasetReaders
+    from auditsvc.adapters.object_references import RemoteDatasets
 
     torch.set_num_threads(threads or _cores())
-    return DatasetReaders()
+    return RemoteDatasets()
 
 
 def _signing(settings: Settings, project: str) -> SigningProcess | None:

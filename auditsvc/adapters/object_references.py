@@ -1,18 +1,28 @@
-"""Models that lie in object storage, fetched by their address: only from places that the operator allowed.
+"""Models and data sets in object storage, fetched by their address: models only from places that the operator allowed.
 
 An address in a request makes this service read from there with its own rights.  So no place is allowed unless the
 operator named it, files of this machine never are, and a folder is taken only if every file in it belongs to a model
 and is not larger than such a file may be; each is counted again while it is read.
+
+Addresses of data sets are taken by the command line alone, which reads with the rights of its caller; a service has a
+data folder.  A data set is copied once; the copy is named by its objects and their versions.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from auditsvc.datasets import Dataset
+from auditsvc.datasets.image_dataset import ImageDataset
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused, Unavailable
 from auditsvc.importing import LIMITS
+from auditsvc.records import canonical_json, digest_of
 
 PART = 2**20
 _ADDRESS = re.compile(r"[a-z0-9]+://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=+@-]+)*/?")
@@ -99,3 +109,67 @@ def _foreign() -> tuple[Any, ...]:
     except ImportError:
         return (OSError,)
     return (OSError, BotoCoreError, ClientError)
+
+
+_DATA = re.compile(r"(s3|gs|gcs|az|abfs|abfss|oss):/+([^/].*)")
+"""Also as ``pathlib`` writes it, with one slash."""
+
+
+class RemoteDatasets(DatasetReaders):
+    """Opens data sets of every installed format, here and in object storage; implements ``ports.Datasets``."""
+
+    def open(self, path: Path) -> Dataset:
+        """Read and check the data set at a path or address."""
+        here = local_path(path)
+        opened = super().open(here)
+        if here == path or not isinstance(opened, ImageDataset):
+            return opened
+        return replace(opened, ref=opened.ref.model_copy(update={"source": _DATA.sub(r"\1://\2", str(path))}))
+
+
+def local_path(path: Path) -> Path:
+    """The path itself, or the copy of what is at this address, in the user's cache folder.
+
+    Raises:
+        NotFound: there is nothing.
+        InvalidInput: objects whose names are no names of files.
+        Unavailable: it can't be read.
+    """
+    parts = _DATA.fullmatch(str(path))
+    if parts is None or path.exists():
+        return path
+    address = f"{parts[1]}://{parts[2]}"
+    storage, root = _opened(address)
+    try:
+        found = storage.find(root, detail=True)
+        objects = {name: one for name, one in found.items() if not name.endswith("/")}
+        base = root.rpartition("/")[0] if list(objects) == [root] else root
+        names = {name: name.removeprefix(f"{base}/") for name in objects}
+        return _copy_of(storage, address, objects, names)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is nothing at {address}") from error
+    except _foreign() as error:
+        raise Unavailable(f"{address} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _copy_of(storage: Any, address: str, objects: dict[str, Any], names: dict[str, str]) -> Path:
+    odd = [name for name in names.values() if Path(name).is_absolute() or {"", ".", ".."} & {*name.split("/")}]
+    if odd:
+        raise InvalidInput(f"{address} has objects whose names are no names of files: {', '.join(odd[:3])}")
+    if not objects:
+        raise NotFound(f"there is nothing at {address}")
+    facts = [[names[name], one.get("size"), str(one.get("ETag") or one.get("mtime"))] for name, one in objects.items()]
+    version = digest_of(canonical_json([address, sorted(facts)])).removeprefix("sha256:")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auditsvc" / "data"
+    folder, last = cache / version, address.rstrip("/").rpartition("/")[2]
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            whole = Path(scratch) / version
+            for name, local in names.items():
+                target = whole / local if list(names.values()) == [last] else whole / last / local
+                target.parent.mkdir(parents=True, exist_ok=True)
+                storage.get_file(name, str(target))
+            if not folder.exists():
+                whole.rename(folder)
+    return folder / last

@@ -99,10 +99,11 @@ def audit(
     terms = binding_terms(ctx.ledger, given["model"])
     rules = resolve_policy(given.get("policy", terms.policy if terms else "standard"), ctx.ledger)
     if predictions is not None:
+        from auditsvc.adapters.object_references import local_path
         from auditsvc.services.predictions import submit_predictions
 
         facts = {"model": given["model"], "source": source or "not stated", "licence": licence or "not stated"}
-        images = Path(data) if data else None
+        images = local_path(Path(data)) if data else None
         chosen, dataset = submit_predictions(ctx, predictions, facts, _submitter(person), parent_predictions, images)
     else:
         dataset = ctx.datasets.open(Path(given["data"]))

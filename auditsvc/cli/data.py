@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from auditsvc.datasets.image_dataset import Content
 
 data_app = command_group("Check a data set, and convert it to the native format.")
-Data = Annotated[Path, typer.Argument(help="A folder or file of any format that an installed reader recognises.")]
+Data = Annotated[Path, typer.Argument(help="A folder or file of any format that is read, or its s3:// address.")]
 
 
 @data_app.command()
@@ -23,10 +23,11 @@ def check(data: Data, json: Json = False) -> None:
 
     Exit code 2 with every fault, by name and count, if the data set can't be used.
     """
+    from auditsvc.adapters.object_references import local_path
     from auditsvc.datasets import recognise
 
-    reader, why = recognise(data)
-    found = reader.read(data)
+    reader, why = recognise(local_path(data))
+    found = reader.read(local_path(data))
     slices = {name: int(count) for name, count in zip(found.slices.names, _counts(found.slices), strict=True)}
     shape = list(next(found.batches(1)).images.shape[1:])
     if json:
@@ -78,9 +79,11 @@ def convert(
 
 
 def _content(data: Path) -> Content:
+    from auditsvc.adapters.object_references import local_path
     from auditsvc.datasets import recognise
     from auditsvc.datasets.image_dataset import ContentReader
 
+    data = local_path(data)
     reader, _ = recognise(data)
     if not isinstance(reader, ContentReader):
         raise InvalidInput(f"the reader {reader.format} of a plug-in does not say what it found; it can't be converted")

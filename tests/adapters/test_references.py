@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from auditsvc.adapters import object_references
-from auditsvc.adapters.object_references import ObjectReferences
+from auditsvc.adapters.object_references import ObjectReferences, RemoteDatasets, local_path
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.services.model_store import resolve_model
 from tests.adapters.object_storage import new_bucket, object_storage, storage_client
+from tests.roads import small
 from tests.services.line import parent_in, ports_in
 
 NAMES = ("model.safetensors", "architecture.json", "LICENSE")
@@ -83,3 +84,24 @@ def test_files_that_are_too_large_are_refused(place: str, tmp_path: Path, monkey
     with pytest.raises(Refused, match="is not a model folder") as caught:
         fetched(place, place, tmp_path / "fetched")
     assert "at most 3 are admitted" in caught.value.reasons[0]
+
+
+@pytest.mark.parametrize("make", [small.image_folder, small.parquet_table], ids=["folder", "file"])
+def test_a_data_set_is_read_from_its_address(
+    make: Callable[..., object], place: str, tmp_path: Path, monkeypatch
+) -> None:
+    """Copied once, and again after it was changed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixels = small.pictures(8, 1)
+    make(tmp_path / "photos.parquet", pixels)
+    address = f"{place}/photos.parquet"
+    storage_client().put(str(tmp_path / "photos.parquet"), address, recursive=True)
+    here, there = RemoteDatasets().open(tmp_path / "photos.parquet"), RemoteDatasets().open(Path(address))
+    assert (there.ref.digest, there.ref.source, there.ref.name) == (here.ref.digest, address, here.ref.name)
+    copy = local_path(Path(address))
+    assert copy == local_path(Path(address)) and copy.is_relative_to(tmp_path / "cache")
+    name = address if copy.is_file() else f"{address}/{small.CLASSES[0]}/0000.png"
+    storage_client().pipe_file(name, b"other")
+    assert local_path(Path(address)) != copy
+    with pytest.raises(NotFound, match="nothing at s3://"):
+        local_path(Path(f"{place}/absent"))
