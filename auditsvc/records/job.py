@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from auditsvc.records.architecture import ModelDescription
 from auditsvc.records.base import Digest, Moment, Name, Text, Value
 from auditsvc.records.model import FileEntry, Recipe
 
@@ -50,26 +51,49 @@ class PruneRequest(Value):
     """Whether the candidate's files hold the model for other runtimes too."""
 
 
-class AdmitRequest(Value):
-    """Admit a candidate that was pruned elsewhere, submit it in the requester's name, and audit it if requested."""
+class ModelRequest(Value):
+    """A model: its files or where it is, and what they do not say about it."""
 
-    kind: Literal["admit"] = "admit"
-    parent: Digest
     files: Annotated[tuple[FileEntry, ...], Field(max_length=100)] = ()
     """Files that were sent to ``POST /v1/uploads``; or else a reference."""
     reference: Annotated[str, Field(pattern=_REFERENCE, max_length=300)] | None = None
     """A version of the registry, ``models:/NAME/VERSION``, or a folder in object storage that the operator allows,
     ``s3://bucket/place``."""
+    describe: ModelDescription = ModelDescription()
+    """Architecture, classes, input, preprocessing, output layout: as ``describe`` in ``audit.yaml``."""
     probe: DataName
     """A data set of which a few images are put through the model twice."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.files) == (self.reference is not None):
+            raise ValueError("give either the files that were sent, or a reference to a version")
+        return self
+
+
+class ParentRequest(ModelRequest):
+    """Register a dense model as a parent."""
+
+    kind: Literal["parent"] = "parent"
+    model: Name
+    source: Text
+    licence: Text
+    intended_use: Text = "not stated"
+    not_for: Text = "not stated"
+    layers: Annotated[bool, Field(description="Convert an ONNX file to layers, which can be pruned here.")] = False
+
+
+class AdmitRequest(ModelRequest):
+    """Admit a candidate that was pruned elsewhere, submit it in the requester's name, and audit it if requested."""
+
+    kind: Literal["admit"] = "admit"
+    parent: Digest
     policy: Name | Digest | None = None
     data: DataName | None = None
     """With a policy: what the candidate is audited on at once."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if bool(self.files) == (self.reference is not None):
-            raise ValueError("give either the files that were sent, or a reference to a version")
         if (self.policy is None) != (self.data is None):
             raise ValueError("an audit needs both a policy and data")
         return self
@@ -116,7 +140,7 @@ class MonitorRequest(Value):
 
 
 JobRequest = Annotated[
-    PruneRequest | AdmitRequest | AuditRequest | ReleaseRequest | ReportRequest | MonitorRequest,
+    ParentRequest | PruneRequest | AdmitRequest | AuditRequest | ReleaseRequest | ReportRequest | MonitorRequest,
     Field(discriminator="kind"),
 ]
 """The request of a job."""

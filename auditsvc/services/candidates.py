@@ -38,7 +38,18 @@ from auditsvc.importing import (
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, model_files, read_weights
 from auditsvc.models.complexity import facts
 from auditsvc.ports import Context
-from auditsvc.records import AdmitRequest, Candidate, Mark, Parent, Recipe, Submission, recipe_key
+from auditsvc.records import (
+    AdmitRequest,
+    Candidate,
+    Mark,
+    ModelRequest,
+    Parent,
+    ParentRequest,
+    Recipe,
+    Submission,
+    recipe_key,
+)
+from auditsvc.records.architecture import ModelDescription
 from auditsvc.runtimes import RUNTIMES, Runtime
 from auditsvc.runtimes.onnx_export import onnx_bytes
 from auditsvc.runtimes.onnxruntime import OnnxRuntime
@@ -48,6 +59,7 @@ from auditsvc.services.model_store import (
     load_stored,
     resolve_model,
     runtimes_of,
+    said_by,
     said_by_parent,
     stored_tensors,
 )
@@ -350,7 +362,7 @@ def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidat
         Conflict: what is asked for is the parent itself.
     """
     parent = ctx.ledger.get(Parent, order.parent)
-    with ctx.progress.step("fetch, look, load again"), _folder_of(ctx, order, parent) as folder:
+    with ctx.progress.step("fetch, look, load again"), _folder_of(ctx, order, *said_by_parent(ctx, parent)) as folder:
         candidate = admit(ctx, folder, parent, probe)
     if {file.digest for file in candidate.files} <= {file.digest for file in parent.files}:
         raise Conflict("these are the parent's own files; nothing was pruned")
@@ -360,11 +372,27 @@ def admit_request(ctx: Context, order: AdmitRequest, probe: Dataset) -> Candidat
     return candidate
 
 
+def register_request(ctx: Context, order: ParentRequest, probe: Dataset) -> tuple[Parent, str]:
+    """The parent of this order and its version, whose output fits the task and classes of ``probe``.
+
+    Raises:
+        NotFound: no such file or version.
+        InvalidInput: files that do not say all that is needed.
+        Refused: files that are no model.
+    """
+    facts = {name: str(getattr(order, name)) for name in ("model", "source", "licence", "intended_use", "not_for")}
+    with _folder_of(ctx, order, ModelDescription(), said_by(probe), layers=order.layers) as folder:
+        return register_parent(ctx, folder, facts)
+
+
 @contextmanager
-def _folder_of(ctx: Context, order: AdmitRequest, parent: Parent) -> Iterator[Path]:
-    """The model folder that an order names; an ONNX file alone answers what its parent's card says."""
+def _folder_of(
+    ctx: Context, order: ModelRequest, said: ModelDescription, like: ModelDescription, *, layers: bool = False
+) -> Iterator[Path]:
+    """The model folder that an order names; what the order says wins over ``said``.  See ``resolve_model``."""
+    said = order.describe.over(said)
     if order.reference is not None:
-        with resolve_model(ctx, order.reference, *said_by_parent(ctx, parent), layers=False) as folder:
+        with resolve_model(ctx, order.reference, said, like, layers=layers) as folder:
             yield folder
         return
     missing = [file.name for file in order.files if not ctx.blobs.has(file.digest)]
@@ -373,5 +401,5 @@ def _folder_of(ctx: Context, order: AdmitRequest, parent: Parent) -> Iterator[Pa
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
         folder = Path(scratch) / "model"
         ctx.blobs.checkout(order.files, folder)
-        with resolve_model(ctx, str(folder), *said_by_parent(ctx, parent), layers=False) as found:
+        with resolve_model(ctx, str(folder), said, like, layers=layers) as found:
             yield found

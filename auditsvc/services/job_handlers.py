@@ -28,6 +28,7 @@ from auditsvc.records import (
     JobRequest,
     MonitorRequest,
     Parent,
+    ParentRequest,
     Policy,
     PruneRequest,
     Release,
@@ -37,7 +38,7 @@ from auditsvc.records import (
 )
 from auditsvc.services import measurement
 from auditsvc.services.audit import audit_candidate
-from auditsvc.services.candidates import admit_request, prune_candidate, submit
+from auditsvc.services.candidates import admit_request, prune_candidate, register_request, submit
 from auditsvc.services.measurement import SHARD_WORK, Sharding
 from auditsvc.services.monitoring import monitor
 from auditsvc.services.policies import resolve_remote_policy
@@ -96,6 +97,8 @@ def run_job(job: JobId, request: JobRequest, by: str, context: JobContext, runne
         AuditError: what the use cases raise.
     """
     match request:
+        case ParentRequest():
+            return runner.step("register", partial(_register, request, context))
         case PruneRequest():
             return _prune(request, by, context, runner)
         case AdmitRequest():
@@ -108,6 +111,11 @@ def run_job(job: JobId, request: JobRequest, by: str, context: JobContext, runne
             return runner.step("report", partial(_report, request, context))
         case MonitorRequest():
             return runner.step("monitor", partial(_monitor, request, by, context))
+
+
+def _register(request: ParentRequest, context: JobContext) -> Result:
+    parent, version = register_request(context.ctx, request, context.dataset(request.probe))
+    return {"parent": parent.digest, "version": version}
 
 
 def _prune(request: PruneRequest, by: str, context: JobContext, runner: Runner) -> Result:

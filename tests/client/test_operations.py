@@ -12,7 +12,7 @@ from auditsvc.client import AsyncClient, Client
 from auditsvc.client.calls import RECORD_PATHS
 from auditsvc.compliance.assessment.attestations import Document
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
-from auditsvc.records import ReleaseRequest, digest_of
+from auditsvc.records import JOB_KINDS, ReleaseRequest, digest_of
 from auditsvc.web.state import ProjectState
 from tests.client.test_client import _client, clock, remembered, site, url
 from tests.web import sample
@@ -54,7 +54,18 @@ def test_every_route_has_a_method_or_is_named_here() -> None:
         if known or not path.startswith("/v1/"):
             continue
         parts = [part for part in path.split("/")[2:] if "{" not in part]
-        generic = {"jobs", "reviews", *RECORD_PATHS.values(), "prune", "admit", "audit", "release", "report", "monitor"}
+        generic = {
+            "jobs",
+            "reviews",
+            *RECORD_PATHS.values(),
+            "parent",
+            "prune",
+            "admit",
+            "audit",
+            "release",
+            "report",
+            "monitor",
+        }
         if not all(part in sources or part in generic for part in parts):
             missing.add((method, path))
     assert missing == set()

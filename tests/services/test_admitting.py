@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from auditsvc.errors import Conflict, NotFound, Refused
-from auditsvc.records import AdmitRequest, Candidate, Decision, FileEntry, Submission, digest_of
+from auditsvc.errors import Conflict, Forbidden, NotFound, Refused
+from auditsvc.records import AdmitRequest, Candidate, Decision, FileEntry, Parent, ParentRequest, Submission, digest_of
 from auditsvc.services.job_handlers import JobContext, run_job
+from auditsvc.services.model_store import load_stored
 from tests.fakes.jobs import MemoryRunner
-from tests.services.line import CARD, FACTS, policy
+from tests.roads import small
+from tests.services.line import CARD, FACTS, policy, ports_in
 
 JOB = "000000000001-0000000000000000"
 
@@ -79,6 +82,37 @@ def test_what_is_no_candidate_of_the_parent_is_refused(room, files) -> None:
     swapped = tuple(other if file.name == other.name else file for file in files)
     with pytest.raises(Refused):
         _done(made, AdmitRequest(parent=parent.digest, files=swapped, probe="calibration"))
+
+
+def test_parent_and_candidate_come_with_a_description_of_what_their_files_do_not_say(tmp_path: Path) -> None:
+    """ONNX files whose images are normalised outside of the graph."""
+    made = JobContext(ports_in(tmp_path / "store"), tmp_path)
+    small.image_folder(tmp_path / "photos", small.pictures(8, 1))
+    network = small.network().eval()
+    sent = []
+    for name, share in (("dense.onnx", 0.0), ("small.onnx", 0.5)):
+        small.save_onnx(small.pruned(network, share), tmp_path / name)
+        sent.append((made.ctx.blobs.put_file(tmp_path / name),))
+    said = {"mean": list(small.MEAN), "std": list(small.STD)}
+    facts = {"model": "bars", "source": "a test", "licence": "CC0-1.0", "probe": "photos"}
+    order = {**facts, "files": sent[0], "describe": {"preprocessing": said}}
+    result = _done(made, ParentRequest.model_validate(order))
+    parent = made.ctx.ledger.get(Parent, str(result["parent"]))
+    other = {"preprocessing": {**said, "channels": "bgr"}}
+    order = {"parent": parent.digest, "files": sent[1], "probe": "photos", "describe": other}
+    candidate = made.ctx.ledger.get(Candidate, str(_done(made, AdmitRequest.model_validate(order))["candidate"]))
+    cards = [load_stored(made.ctx, item.files).card for item in (parent, candidate)]
+    assert [one.preprocessing.channels for one in cards] == ["rgb", "bgr"]
+    assert all(one.preprocessing.mean == small.MEAN and one.classes == small.CLASSES for one in cards)
+    own = {"architecture": "os:system", "input": {"channels": 3, "height": 24, "width": 24}}
+    weights = (made.ctx.blobs.put_file(_saved(network, tmp_path / "dense.pt")),)
+    with pytest.raises(Forbidden, match="os:system"):
+        _done(made, ParentRequest.model_validate({**facts, "files": weights, "describe": own}))
+
+
+def _saved(network: torch.nn.Module, path: Path) -> Path:
+    torch.save(network.state_dict(), path)
+    return path
 
 
 @pytest.mark.parametrize(

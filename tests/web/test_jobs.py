@@ -48,6 +48,8 @@ def test_a_job_is_taken_and_found_where_it_says(auditor: TestClient, jobs: Memor
 @pytest.mark.parametrize(
     ("role", "path", "body"),
     [
+        ("submitter", "parent", {"model": "net", "reference": "models:/net/1", "probe": "faces", "source": "us",
+                                 "licence": "MIT", "describe": {"preprocessing": {"mean": [0.5], "std": [0.5]}}}),
         ("submitter", "prune", {"parent": sample.PARENT.digest, "calibration": "c",
                                 "recipe": {"method": "magnitude-global", "targets": {"sparsity": 0.3}}}),
         ("submitter", "admit", {"parent": sample.PARENT.digest, "reference": "models:/net/4", "probe": "faces"}),

@@ -30,6 +30,7 @@ from auditsvc.records import (
     JobState,
     MonitorRequest,
     Parent,
+    ParentRequest,
     Policy,
     PruneRequest,
     Release,
@@ -45,7 +46,7 @@ router = Router(tags=["jobs"])
 POLL_S = 0.5
 """Seconds between two polls for events of a job."""
 
-JobKind = Literal["prune", "admit", "audit", "release", "report", "monitor"]
+JobKind = Literal["parent", "prune", "admit", "audit", "release", "report", "monitor"]
 
 _ACCEPTED: dict[str, Any] = {"status_code": 202, "response_model": Job}
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -71,6 +72,13 @@ def _submit(request: Request, job_request: JobRequest) -> Response:
 
 def _response(job: Job, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(job.model_dump_json(), status, headers, "application/json")
+
+
+@router.post("/v1/jobs/parent", needs="submitter", **_ACCEPTED, summary="Register a parent")
+def create_parent_job(request: Request, order: ParentRequest) -> Response:
+    """Registers a dense model, from files of `/v1/uploads` or a reference, in any format that the command line reads;
+    `describe` says what the files do not: architecture, classes, input, preprocessing, output layout."""
+    return _submit(request, order)
 
 
 @router.post("/v1/jobs/prune", needs="submitter", **_ACCEPTED, summary="Prune a model")
