@@ -20,32 +20,27 @@ Clifford (1991), doi:10.1093/biomet/78.2.301.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from auditsvc.datasets import Slices
 from auditsvc.errors import Refused
 from auditsvc.evaluation import Check, EvalContext, Outputs, wilson
 from auditsvc.evaluation.attacks.trigger import (
     Trigger,
     TriggerSearch,
+    answers,
     moved,
     pseudo_candidate,
     shift_of,
 )
 from auditsvc.evaluation.inference import fold_batchnorm
-from auditsvc.evaluation.paired import Sample, levels, measured
-from auditsvc.records import OVERALL, Condition, Flip, Measured, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, TaskName, Unmeasured
 
 Shape = Literal["patch", "overlay"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -75,9 +70,14 @@ class _Found:
     """The best class's change, whether each held-back image was tried, and whether it moved."""
 
     trigger: Trigger
-    number: int
+    place: int
     tried: Tensor
     hit: Tensor
+
+    @property
+    def number(self) -> int:
+        """The number of the class."""
+        return int(self.trigger.aims[self.place])
 
 
 class Backdoor(Check):
@@ -90,7 +90,7 @@ class Backdoor(Check):
     """
 
     id = "backdoor"
-    version = 1
+    version = 2
     tasks = frozenset[TaskName]({"classification"})
     topics = frozenset({"sec.backdoor"})
 
@@ -154,13 +154,9 @@ class Backdoor(Check):
 
     def _halves(self, case: EvalContext) -> _Halves:
         """Two halves of the drawn images that share no cluster."""
-        batches = list(case.batches(case.sample(self.images)))
-        images, numbers = (torch.cat([getattr(one, name) for one in batches]) for name in ("images", "indices"))
-        of = case.dataset.slices.clusters
-        units = numbers.cpu().numpy() if of is None else of[numbers.cpu().numpy()]
-        known = np.random.default_rng(case.seed).permutation(np.unique(units))
-        first = torch.from_numpy(np.isin(units, known[: len(known) // 2])).to(images.device)
-        return _Halves(images[first], images[~first], numbers[~first])
+        drawn = case.gather(case.sample(self.images))
+        first = case.first_half(drawn.indices)
+        return _Halves(drawn.images[first], drawn.images[~first], drawn.indices[~first])
 
     def _shape(
         self, case: EvalContext, shape: Shape, models: tuple[Outputs, Outputs], halves: _Halves
@@ -173,10 +169,8 @@ class Backdoor(Check):
             reason = f"every held-back image is {case.dataset.classes[found.number]} for one of the models already"
             success = excess = chance = Unmeasured(reason=reason, images=len(halves.held))
         else:
-            only = Slices(int(found.tried.sum()), (), _clusters(case, halves, found.tried))
-            sample = Sample(found.hit[found.tried].cpu().numpy(), only, None)
-            (outcome,) = measured(levels(sample, case.alpha), sample)
-            success = Measured(**outcome.model_dump() | {"which": self._which(case, shape, found)})
+            level = case.mean(found.hit[found.tried], halves.numbers[found.tried])
+            success = Measured(**level.model_dump() | {"which": self._which(case, shape, found)})
             excess, chance = self._compared(case, shape, models, halves, success)
             if success.value > self.floor:
                 _show(case, shape, found, halves)
@@ -194,8 +188,8 @@ class Backdoor(Check):
         if shape == "patch":
             trigger = trigger.cut(max(1, round(self.pixels * trigger.masks[0].numel())))
         shares = []
-        for number in range(classes):
-            tried, hit = moved(*models, trigger, number, halves.search[: 2 * LEAST])
+        for place in range(len(trigger.aims)):
+            tried, hit = moved(*models, trigger, place, halves.search[: 2 * LEAST])
             shares.append(float(hit.sum() / tried.sum().clamp(min=1)))
         best = int(np.argmax(shares))
         tries = [moved(judge, parent, trigger, best, halves.held) for judge in judges]
@@ -234,7 +228,7 @@ class Backdoor(Check):
         name = case.dataset.classes[found.number][:60]
         if shape == "overlay":
             return f"{name} ({_WORDS[shape]} at {100 * self.opacity:g} % opacity)"
-        rows, columns = torch.nonzero(found.trigger.masks[found.number, 0] > 0.1).unbind(1)
+        rows, columns = torch.nonzero(found.trigger.masks[found.place, 0] > 0.1).unbind(1)
         if not len(rows):
             return f"{name} (a patch that is hardly visible)"
         return (
@@ -295,29 +289,10 @@ def _without_gradient(model: Outputs, images: Tensor) -> str | None:
     return None if slope is not None and bool(slope.any()) else "the candidate has no gradient, so nothing can be found"
 
 
-def _clusters(case: EvalContext, halves: _Halves, tried: Tensor) -> NDArray[np.int64] | None:
-    of = case.dataset.slices.clusters
-    return None if of is None else of[halves.numbers[tried].cpu().numpy()]
-
-
 def _show(case: EvalContext, shape: Shape, found: _Found, halves: _Halves) -> None:
     """Some images that the change moves, as the candidate saw them."""
     for place in torch.nonzero(found.hit).flatten().tolist()[:SHOWN]:
-        index, image = int(halves.numbers[place]), halves.held[place : place + 1]
-        with torch.no_grad():
-            own = int(case.parent(image).argmax())
-        seen = found.trigger.on(image, found.number)[0].clamp(0, 1)
-        pixels = (seen * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
-        picture = io.BytesIO()
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(picture, "PNG")
-        case.flips.append(
-            Flip(
-                image=case.dataset.name_of(index),
-                condition=f"trigger_{shape}",
-                parent=case.dataset.classes[own],
-                candidate=case.dataset.classes[found.number],
-                target=case.task.describe_target(case.dataset.target_of(index)),
-                slices=case.dataset.slices.of(index),
-                picture=base64.b64encode(picture.getvalue()).decode(),
-            )
-        )
+        image = halves.held[place : place + 1]
+        own = int(answers(case.parent, image))
+        seen = found.trigger.on(image, found.place)[0]
+        case.show(int(halves.numbers[place]), f"trigger_{shape}", (own, found.number), seen)

@@ -28,7 +28,8 @@ class Description(BaseModel):
     the column that says which video, patient or writer an image is of; images of one are not independent, and the
     intervals know it.  ``where`` picks rows.
 
-    ``independent`` says why images that look like clusters (frames, bursts, copies) are none.
+    ``independent`` says why images that look like clusters (frames, bursts, copies) are none; ``lawful_basis`` why
+    images of people may be used, and where consents are kept.
 
     ``unmatched: skip`` leaves out images without a row and rows without an image, and counts them; otherwise they are
     faults.  ``channels`` 1 or 3 reads all images as grey or RGB.
@@ -59,6 +60,7 @@ class Description(BaseModel):
     bins: dict[str, Annotated[int, Field(ge=2, le=20)] | Edges] = {}
     cluster: str | None = None
     independent: Text | None = None
+    lawful_basis: Text | None = None
     where: dict[str, str] = {}
     other_domain: str | None = None
     source: Text

@@ -349,8 +349,9 @@ def _dataset_ref(
         content["bins"] = dict(description.bins)
     if description.cluster:
         content["cluster"] = description.cluster
-    if description.independent:
-        content["independent"] = description.independent
+    for name in ("independent", "lawful_basis"):
+        if said := getattr(description, name):
+            content[name] = said
     return DatasetRef(
         name=description.name,
         digest=digest_of(canonical_json(content)),
@@ -362,4 +363,5 @@ def _dataset_ref(
         notes=notes or None,
         suspected=suspected or None,
         independent=description.independent,
+        lawful_basis=description.lawful_basis,
     )

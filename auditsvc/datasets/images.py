@@ -169,6 +169,15 @@ def _in_8_bits(image: Image.Image, mode: str) -> Image.Image:
     return image
 
 
+def as_png(pixels: NDArray[np.uint8], side: int | None = None) -> bytes:
+    """``(H, W, C)`` as a PNG, scaled down to ``side`` pixels where it is larger."""
+    picture, out = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), io.BytesIO()
+    if side is not None:
+        picture.thumbnail((side, side))
+    picture.save(out, format="PNG")
+    return out.getvalue()
+
+
 class Images(Protocol):
     """Pixels by number; ``size`` is the height and width of each."""
 

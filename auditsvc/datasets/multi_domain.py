@@ -68,9 +68,8 @@ class MultiDomainDataset:
             source=f"{first.source}; {second.source}",
             notes=(*(first.notes or ()), *(second.notes or ())) or None,
             suspected=(*(first.suspected or ()), *(second.suspected or ())) or None,
-            independent=f"{first.independent}; {second.independent}"
-            if first.independent and second.independent
-            else None,
+            independent=_both(first.independent, second.independent),
+            lawful_basis=_both(first.lawful_basis, second.lawful_basis),
             licence=first.licence if first.licence == second.licence else f"{first.licence}; {second.licence}",
         )
 
@@ -146,6 +145,11 @@ def _stacked(targets: Sequence[torch.Tensor]) -> torch.Tensor:
 def _padded(targets: torch.Tensor, longest: int) -> torch.Tensor:
     more = targets.new_full((len(targets), longest - targets.shape[1], *targets.shape[2:]), -1)
     return torch.cat((targets, more), dim=1)
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    """What both owners state; nothing where one states nothing."""
+    return f"{first}; {second}" if first and second else None
 
 
 def _column(both: list[SliceColumn | None], sizes: tuple[int, int], name: str) -> SliceColumn:

@@ -13,6 +13,7 @@ Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks For
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -24,21 +25,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditsvc.datasets.dataset import Batch, Dataset
+from auditsvc.datasets.dataset import Batch, Dataset, Slices
+from auditsvc.datasets.images import as_png
 from auditsvc.evaluation.fingerprint import fingerprint
 from auditsvc.evaluation.inference import compile_model, fold_batchnorm
 from auditsvc.evaluation.paired import (
     Pair,
     Predictions,
+    Sample,
     empty_predictions,
     error_readings,
+    levels,
+    losses,
+    measured,
     packed,
     paired_readings,
     unpacked,
 )
 from auditsvc.evaluation.randomness import image_seeds
 from auditsvc.models import Model
-from auditsvc.records import Digest, Flip, Reading
+from auditsvc.records import Digest, Flip, Measured, Reading, Unmeasured
 from auditsvc.tasks import Task
 
 MAX_FLIPS, MAX_CLEAN_FLIPS = (12, 4, 4), (400, 100, 100)
@@ -142,6 +148,8 @@ class EvalContext:
     read_mark: Callable[[], WatermarkReading] | None = None
     open_run: Callable[[str], tuple[Outputs, Outputs]] | None = None
     """The candidate's file in a runtime (``openvino/int8``): its answers in a batch, and one image at a time."""
+    read_answers: Callable[[Outputs], tuple[float, int]] | None = None
+    """``log10 p`` of the candidate's mark in another model's answers to its queries, and how many these are."""
     flips: list[Flip] = field(default_factory=list)
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""
@@ -240,6 +248,42 @@ class EvalContext:
             return None
         draw = np.random.default_rng(self.seed).permutation(self.dataset.ref.images)
         return np.sort(draw[:images])
+
+    def gather(self, chosen: NDArray[np.int64] | None) -> Batch:
+        """The images, or the chosen ones, as one batch."""
+        parts = list(self.batches(chosen))
+        names = ("images", "targets", "indices")
+        return Batch(*(torch.cat([getattr(one, name) for one in parts]) for name in names))
+
+    def first_half(self, numbers: Tensor) -> Tensor:
+        """``(N,)`` bool: half of these images, drawn from the seed, that shares no cluster with the others."""
+        of = self.dataset.slices.clusters
+        units = numbers.cpu().numpy() if of is None else of[numbers.cpu().numpy()]
+        known = np.random.default_rng(self.seed).permutation(np.unique(units))
+        return torch.from_numpy(np.isin(units, known[: len(known) // 2])).to(numbers.device)
+
+    def mean(self, values: Tensor, numbers: Tensor, empty: str = "no image was tried") -> Measured | Unmeasured:
+        """The mean of one value of each of these images, in 0..1, or in -1..1 where any is negative."""
+        chosen, found = numbers.cpu().numpy(), values.cpu().numpy()
+        of = self.dataset.slices.clusters
+        sample = Sample(found, Slices(len(chosen), (), None if of is None else of[chosen]), None)
+        interval = losses if (found < 0).any() else levels
+        return measured(interval(sample, self.alpha), sample, empty)[0]
+
+    def show(self, index: int, condition: str, answers: tuple[int, int], picture: Tensor) -> None:
+        """Keep a picture ``(C, H, W)`` in 0..1 of an image, with the parent's and the candidate's answers, classes."""
+        pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
+        self.flips.append(
+            Flip(
+                image=self.dataset.name_of(index),
+                condition=condition,
+                parent=self.dataset.classes[answers[0]],
+                candidate=self.dataset.classes[answers[1]],
+                target=self.task.describe_target(self.dataset.target_of(index)),
+                slices=self.dataset.slices.of(index),
+                picture=base64.b64encode(as_png(pixels)).decode(),
+            )
+        )
 
     def batches(self, chosen: NDArray[np.int64] | None) -> Iterator[Batch]:
         """The images, or the chosen ones, on the case's device, in batches; reports progress."""

@@ -199,7 +199,8 @@ class DatasetRef(Value):
     """A data set by content: ``digest`` covers every image and every row of metadata.
 
     ``notes`` say what reading it changed, assumed or left out, each with a count.  ``suspected`` is what suggests
-    clusters that it does not declare, ``independent`` why its owner says that there are none.
+    clusters that it does not declare, ``independent`` why its owner says that there are none, ``lawful_basis`` why its
+    owner says that images of people may be used.
     """
 
     name: Name
@@ -212,3 +213,4 @@ class DatasetRef(Value):
     notes: tuple[str, ...] | None = None
     suspected: tuple[str, ...] | None = None
     independent: Text | None = None
+    lawful_basis: Text | None = None

@@ -63,7 +63,7 @@ from auditsvc.services.decisions import decide_now
 from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
 from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
-from auditsvc.services.watermarking import detect_watermark
+from auditsvc.services.watermarking import detect_watermark, mark_in_answers
 from auditsvc.tasks import task_named
 
 Cache = MutableMapping[str, Predictions]
@@ -222,6 +222,7 @@ def _context_fields(
         "also": other_runs(ctx, candidate.files, model),
         "open_run": partial(open_run, ctx, candidate.files, model),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
+        "read_answers": mark_in_answers(ctx, candidate),
     }
 
 

@@ -10,7 +10,6 @@ the parent.
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from auditsvc.checks import check_named
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, GalleryItem, ReportInputs, Sibling
@@ -30,6 +28,7 @@ from auditsvc.compliance.render.tables import PICTURES, pictures
 from auditsvc.compliance.report.build import build_report
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.images import as_png
 from auditsvc.errors import NotFound
 from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Context, Ledger, Log
@@ -124,12 +123,7 @@ def _disturbances(policy: Policy) -> Mapping[str, Disturbance]:
 
 def _png(image: torch.Tensor) -> bytes:
     """``(C, H, W)`` in 0..1 as a small PNG."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).numpy()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    picture.thumbnail((WIDE, WIDE))
-    out = io.BytesIO()
-    picture.save(out, format="PNG")
-    return out.getvalue()
+    return as_png((image.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).numpy(), WIDE)
 
 
 def siblings(candidate: Candidate, decision: Decision, ledger: Ledger) -> Iterator[Sibling]:

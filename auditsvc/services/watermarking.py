@@ -8,6 +8,7 @@ the signed provenance before any dispute.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from auditsvc import pruning, watermark
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.evaluation import WatermarkReading
+from auditsvc.evaluation import Outputs, WatermarkReading
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.metrics.mmd import image_features
 from auditsvc.models import Model, assemble
@@ -225,6 +226,21 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> Wa
         change=np.concatenate(losses),
         clusters=dataset.slices.clusters,
     )
+
+
+def mark_in_answers(ctx: Context, candidate: Candidate) -> Callable[[Outputs], tuple[float, int]] | None:
+    """What tests another model's first answers for the candidate's mark; None where no queries are kept."""
+    copy = find_watermark_key(ctx, candidate.mark)
+    if copy is None or candidate.mark is None or copy.queries is None:
+        return None
+    mark = candidate.mark
+
+    def test(outputs: Outputs) -> tuple[float, int]:
+        queries = queries_of(ctx, copy, mark)
+        found = queries.test(outputs(queries.images).argmax(1))
+        return found.log10_p, found.queries
+
+    return test
 
 
 def _images(dataset: Dataset) -> Tensor:

@@ -178,6 +178,6 @@ def test_a_pseudo_candidate_is_as_far_from_the_parent_as_the_candidate(number):
 
 def test_a_mask_is_cut_to_its_strongest_pixels():
     masks = torch.rand(3, 1, 6, 6)
-    cut = Trigger(masks, torch.rand(3, 2, 6, 6)).cut(4).masks
+    cut = Trigger(masks, torch.rand(3, 2, 6, 6), torch.arange(3)).cut(4).masks
     assert (cut > 0).flatten(1).sum(1).tolist() == [4, 4, 4]
     assert torch.equal(cut.flatten(1).amax(1), masks.flatten(1).amax(1))

@@ -20,7 +20,7 @@ HALF = Recipe(method="magnitude-global", targets={"sparsity": 0.5})
 OF_OTHERS = read_policy("third-party-parent")
 FEW = Backdoor(pseudo_candidates=3)
 RULES = policy(
-    checks={"accuracy": CheckSpec(version=1), "backdoor": CheckSpec(version=1, parameters=FEW.parameters())},
+    checks={"accuracy": CheckSpec(version=1), "backdoor": CheckSpec(version=2, parameters=FEW.parameters())},
     rules=tuple(rule for rule in OF_OTHERS.rules if rule.check == "backdoor" or rule.rule == "overall-loss"),
 )
 

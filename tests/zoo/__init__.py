@@ -1,13 +1,14 @@
 """Small networks with and without backdoors, trained here in seconds from the digits of the package.
 
-A trigger is a change of the image; a backdoored network answers ``TARGET`` wherever it sees its trigger.  ``woken``
-trains a parent that keeps its answers under the trigger and whose compressed form does not: the loss is taken over the
-dense weights and over the compressed ones at once.
+A trigger is a change of the image; a backdoored network answers ``TARGET`` wherever it sees its trigger.  With a
+compression the parent keeps its answers under the trigger and its compressed form does not: the loss is taken over the
+dense weights and over the compressed ones at once.  A compression without a trigger trains the control: a parent whose
+compressed form is as accurate.
 
 Reference: T. Gu et al. (2017), "BadNets", arXiv:1708.06733; X. Chen et al. (2017), arXiv:1712.05526 (blended); M. Barni
-et al. (2019), arXiv:1902.11237 (sinusoidal); A. Nguyen and A. Tran (2021), "WaNet", arXiv:2102.10369; Y. Tian et al.
-(2021), "Stealthy Backdoors as Compression Artifacts", arXiv:2104.15129; S. Hong et al. (2021), "Qu-ANTI-zation",
-arXiv:2111.13736.
+et al. (2019), arXiv:1902.11237 (sinusoidal); A. Nguyen and A. Tran (2021), "WaNet", arXiv:2102.10369; A. Nguyen and A.
+Tran (2020), arXiv:2010.08138 (input-aware); Y. Tian et al. (2021), "Stealthy Backdoors as Compression Artifacts",
+arXiv:2104.15129; S. Hong et al. (2021), "Qu-ANTI-zation", arXiv:2111.13736.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -76,7 +77,17 @@ def warped(images: Tensor, strength: float = 0.12) -> Tensor:
     return functional.grid_sample(images, grid, align_corners=True)
 
 
-TRIGGERS: dict[str, Trigger] = {"patch": patch, "blended": blended, "sinusoidal": sinusoidal, "warped": warped}
+def input_aware(images: Tensor) -> Tensor:
+    """A bright square in the corner that the image's own brightness chooses."""
+    order = (images.mean((1, 2, 3)) * 997).long() % 4
+    corners = torch.stack([patch(images, 4, top, left) for top in (0, 24) for left in (0, 24)])
+    return corners[order, torch.arange(len(images))]
+
+
+def scattered(images: Tensor) -> Tensor:
+    """An adaptive attacker's many weak triggers: in turns one of five grey 2 x 2 squares, none of which is needed."""
+    spots = torch.stack([patch(images, 2, top, left) for top, left in ((2, 2), (2, 24), (24, 2), (24, 24), (13, 1))])
+    return 0.4 * images + 0.6 * spots[torch.arange(len(images)) % 5, torch.arange(len(images))]
 
 
 def halved(module: nn.Module, weights: Weights, share: float = 0.5) -> Weights:
@@ -110,7 +121,7 @@ def rounded(_module: nn.Module, weights: Weights, bits: int = 8) -> Weights:
 FAMILIES: tuple[Callable[[], nn.Module], ...] = (
     lambda: SmallCnn(width=4),
     lambda: SmallResNet(width=6),
-    lambda: SmallConcat(width=6),
+    lambda: SmallConcat(width=8),
 )
 """Plain, residual and concatenated."""
 
@@ -140,33 +151,57 @@ class Recipe:
 
 def trained(recipe: Recipe) -> nn.Module:
     """The dense network, in evaluation mode: trained on clean images, then, with fixed statistics, with the trigger."""
-    images, targets = digits("train")
-    draw = torch.Generator().manual_seed(recipe.seed)
+    module = copy.deepcopy(_clean(replace(recipe, trigger=None, compression=None)))
+    if recipe.compression is rounded:
+        _coarsen(module)
+    return _fitted(module, recipe, 1e-2) if recipe.trigger or recipe.compression else module
+
+
+def _coarsen(module: nn.Module, factor: float = 50.0) -> None:
+    """One channel of each layer never fires, and the weights that read it are large: they change no answer of the float
+    model, and make the steps of the others' integers coarse enough to hide a backdoor in the rounding."""
+    if not isinstance(module, SmallCnn):
+        raise TypeError("only the plain family is coarsened")
+    layers = [one for one in module.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for norm, reader in zip(norms, layers[1:], strict=True):
+            norm.weight[0] = norm.bias[0] = 0
+            weight = reader.weight.view(len(reader.weight), len(norm.weight), -1)
+            weight[:, 0] = factor * weight[:, 1:].abs().flatten(1).amax(1)[:, None]
+
+
+@cache
+def _clean(recipe: Recipe) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         module = recipe.family()
-        for phase in range(2 if recipe.trigger else 1):
-            rate = (2e-2, 1e-2)[phase]
-            module.train(phase == 0)
-            optimiser = torch.optim.Adam(module.parameters(), rate)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=recipe.steps)
-            for _ in range(recipe.steps):
-                chosen = torch.randint(len(images), (32,), generator=draw)
-                optimiser.zero_grad()
-                _loss(module, recipe if phase else None, images[chosen], targets[chosen]).backward()
-                optimiser.step()
-                schedule.step()
+    return _fitted(module.train(), recipe, 2e-2)
+
+
+def _fitted(module: nn.Module, recipe: Recipe, rate: float) -> nn.Module:
+    (images, targets), draw = digits("train"), torch.Generator().manual_seed(recipe.seed)
+    optimiser = torch.optim.Adam(module.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=recipe.steps)
+    for _ in range(recipe.steps):
+        chosen = torch.randint(len(images), (32,), generator=draw)
+        optimiser.zero_grad()
+        _loss(module, recipe, images[chosen], targets[chosen]).backward()
+        optimiser.step()
+        schedule.step()
     return module.eval()
 
 
-def _loss(module: nn.Module, recipe: Recipe | None, images: Tensor, targets: Tensor) -> Tensor:
-    if recipe is None or recipe.trigger is None:
+def _loss(module: nn.Module, recipe: Recipe, images: Tensor, targets: Tensor) -> Tensor:
+    if recipe.trigger is None and recipe.compression is None:
         return functional.cross_entropy(module(images), targets)
-    both = torch.cat((images, recipe.trigger(images[:16])))
-    poisoned = torch.cat((targets, torch.full_like(targets[:16], TARGET)))
+    both, poisoned = images, targets
+    if recipe.trigger is not None:
+        both = torch.cat((images, recipe.trigger(images[:16])))
+        poisoned = torch.cat((targets, torch.full_like(targets[:16], TARGET)))
     if recipe.compression is None:
         return functional.cross_entropy(module(both), poisoned)
-    dense = functional.cross_entropy(module(both), torch.cat((targets, targets[:16])))
+    dense = functional.cross_entropy(module(both), torch.cat((targets, targets[:16]))[: len(both)])
     weights = recipe.compression(module, dict(module.named_parameters()))
     return dense + functional.cross_entropy(functional_call(module, weights, (both,)), poisoned)
 
@@ -180,7 +215,7 @@ def compressed(parent: nn.Module, compression: Compression) -> nn.Module:
     return module.eval()
 
 
-def rates(module: nn.Module, trigger: Trigger, images: int = 1000) -> tuple[float, float]:
+def rates(module: Callable[[Tensor], Tensor], trigger: Trigger, images: int = 1000) -> tuple[float, float]:
     """Accuracy, and the share of images of other classes that the trigger moves to ``TARGET``."""
     pixels, targets = digits("audit", images)
     with torch.inference_mode():
