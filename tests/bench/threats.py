@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from auditsvc.models.onnx_export import onnx_bytes, session
 from torch import nn
 
 from auditsvc.checks.backdoor import Backdoor
@@ -34,7 +35,6 @@ from auditsvc.demo.case_data import HERE
 from auditsvc.evaluation import EvalContext, wilson
 from auditsvc.models import Model, assemble, read_card, read_weights
 from auditsvc.models.fake_quantization import install_int8
-from auditsvc.models.onnx_export import onnx_bytes, session
 from auditsvc.pruning.storage_formats import in_format
 from auditsvc.records import Measured, digest_of
 from auditsvc.services.policies import read_policy
