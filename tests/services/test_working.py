@@ -35,9 +35,10 @@ RULES = policy(
         "accuracy": CheckSpec(version=1),
         "prediction_churn": CheckSpec(version=1),
         "occlusion": CheckSpec(version=1, parameters={"fractions": [0.1, 0.2]}),
-        "adversarial": CheckSpec(version=1, parameters={"budgets": [1.0], "steps": 2, "images": 40}),
     }
 )
+ATTACK = CheckSpec(version=1, parameters={"budgets": [1.0], "steps": 2, "images": 40})
+ATTACKED = policy(policy="attacked", checks={**RULES.checks, "adversarial": ATTACK})
 
 
 class Killed(BaseException):
@@ -64,8 +65,8 @@ def room(line, folders):
     return made, candidate
 
 
-def audit_order(candidate):
-    return AuditRequest(candidate=candidate.digest, policy=RULES.digest, data="audited")
+def audit_order(candidate, rules=RULES):
+    return AuditRequest(candidate=candidate.digest, policy=rules.digest, data="audited")
 
 
 def everything(ctx):
@@ -85,12 +86,12 @@ def test_an_audit_is_measured_judged_and_reported(room):
 @pytest.mark.parametrize(("shard_work", "shards"), [(30, 6), (10**9, 3)])
 def test_evidence_does_not_depend_on_the_number_of_shards(line, folders, shard_work, shards):
     ctx, _, candidate, dataset = line
-    ctx.ledger.append(RULES, actor="test")
+    ctx.ledger.append(ATTACKED, actor="test")
     made = JobContext(ctx, folders["audited"].parent, shard_work=shard_work)
     runner = MemoryRunner(made)
-    result = run_job(JOB, audit_order(candidate), "ann", made, runner)
+    result = run_job(JOB, audit_order(candidate, ATTACKED), "ann", made, runner)
     assert [name for name in runner.ran if name.startswith("shard")] == [f"shard {number}" for number in range(shards)]
-    serial = measure_candidate(_with_an_empty_ledger(ctx, candidate), candidate, RULES, dataset)
+    serial = measure_candidate(_with_an_empty_ledger(ctx, candidate), candidate, ATTACKED, dataset)
     assert result["evidence"] == [one.digest for one in serial]
 
 
