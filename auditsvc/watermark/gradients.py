@@ -234,10 +234,16 @@ ROOM = 45_000_000
 MIXTURES = 2
 """Random mixtures of logits for each image, each a row; two classes have one."""
 
+DRAWS = 8
+"""Random sums of all rows from which it is estimated how much the answers depend on each filter."""
+
+SHARES = (1 / 32, 4.0)
+"""The least and the most that a filter carries, as a multiple of the filter in the middle."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """What is marked: layers, the scale of each weight (0 where it stays), the signs, the images."""
+    """What is marked: layers, how far each weight moves (0 where it stays), the signs, the images."""
 
     layers: tuple[Layer, ...]
     scales: dict[str, Tensor]
@@ -271,7 +277,29 @@ def prepare(
         weight = layer.module.weight
         flat = carrier(subkeys, unmarked, layer.name, weight.numel()).carrying(payload)
         signs[layer.name] = torch.from_numpy(flat).reshape(weight.shape)
-    return Target(layers, scales, signs, probe)
+    return Target(layers, _balanced(layers, scales, probe), signs, probe)
+
+
+def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) -> dict[str, Tensor]:
+    """The scales times a share for each filter: the less the answers depend on it, the more of the mark it carries.
+
+    For a given mean share, and so a given z, shares in inverse proportion to the mean square of a filter's rows
+    change the answers least.  It is estimated from a few random sums of all rows.
+    """
+    squares = {name: torch.zeros(len(scale)) for name, scale in scales.items()}
+    draws = 1.0 - 2.0 * np.random.Generator(np.random.Philox(1)).integers(0, 2, (DRAWS, probe.rows))
+    for amounts in torch.from_numpy(draws):
+        for layer, slope in zip(layers, pulled_back(layers, probe, amounts), strict=True):
+            squares[layer.name] += (slope * scales[layer.name]).square().flatten(1).sum(1)
+    counts = torch.cat([torch.count_nonzero(scale.flatten(1), dim=1) for scale in scales.values()])
+    means = torch.cat(list(squares.values())) / counts.clamp(min=1)
+    order = means.argsort()
+    middle = means[order][int(torch.searchsorted(counts[order].cumsum(0), (counts.sum() + 1) // 2))]
+    shares = (middle / means).nan_to_num(1.0).clamp(*SHARES)
+    shares = shares * counts.sum() / (shares * counts).sum().clamp(min=1e-12)
+    parts = shares.split([len(scale) for scale in scales.values()])
+    return {name: scale * part.reshape(-1, *[1] * (scale.dim() - 1))
+            for (name, scale), part in zip(scales.items(), parts, strict=True)}  # fmt: skip
 
 
 def filter_scales(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.truth``: headline numbers against an independent recomputation, one JSON line.
+"""``python -m tests.bench.truth [PART ...]``: headline numbers against an independent recomputation, one JSON line.
 
 ``tests.references.recompute`` computes them again with libraries alone.  Third-party models and data: the face
 network of face-api on official portraits (in the package), and, where the packs are there, LPRNet on licence plates,
@@ -7,22 +7,26 @@ candidate of an ONNX file is the file with the smaller half of each weight tenso
 
 ``numbers`` were compared, ``equal`` of them agree to 1e-6; ``transfer_excess`` and ``masked_overreported`` use small
 networks trained on the packaged digits; ``mark_flips_upper_max`` is the upper end of the share of answers that the
-mark changed; ``recovery_loss_pp_max`` and ``recovery_loss_pp_peer`` are points lost after structured pruning to half of
-the MACs with this package's recovery and with Torch-Pruning's own recipe (``BENCH_CIFAR`` may name a folder with
-``cifar.npz`` and ONNX files of CIFAR networks; else the face network).  Standard error
-names what is not on this machine.
+mark changed where at least ``ENOUGH`` images were judged (fewer can't show 0.1 %); ``recovery_loss_pp_max`` and
+``recovery_loss_pp_peer`` are points lost after structured pruning to half of the MACs with this package's recovery and
+with Torch-Pruning's own recipe.  ``BENCH_CIFAR`` may name a folder with ``cifar.npz`` (x_train, y_train, x_test,
+y_test) and ONNX files of CIFAR networks, which are marked and recovered then; else the digits' and the face network.
+Standard error names what is not on this machine, and each part's CPU seconds.
 """
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +51,7 @@ from auditsvc.demo.parent_models import trained_digits
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.metrics.coco_ap import average_precision, ranked
+from auditsvc.evaluation.metrics.hota import association, counted, hota, identity, linked_tracks
 from auditsvc.importing import open_folder
 from auditsvc.importing.onnx_import import from_onnx
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble
@@ -54,13 +59,20 @@ from auditsvc.records import DatasetRef, Measured, Recipe, digest_of
 from auditsvc.tasks import task_named
 from auditsvc.watermark import Payload, derive_seed, embed, weights_digest
 from tests.bench.coverage import calibration
+from tests.evaluation.test_following import world
 from tests.evaluation.test_ranking import Table, batches, coco, crowded
 from tests.packs import ROOT
 from tests.references import recompute
 
 HERE = Path(auditsvc.__file__).parent
 ALPHA, SAME = 0.05, 1e-6
-PLATES, PHOTOS, PORTRAITS, ATTACKED = 300, 60, 120, 64
+PLATES, PHOTOS, PORTRAITS, ATTACKED = 300, 40, 120, 64
+EPOCHS, ENOUGH = 6, 2703
+"""Epochs of recovery; the images of which none may change for an upper end of 0.1 %."""
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+Line = dict[str, float]
 
 
 @dataclass
@@ -101,7 +113,7 @@ class Session(nn.Module):
     def __init__(self, file: bytes, outputs: tuple[str, ...]) -> None:
         super().__init__()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
         self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self.outputs_wanted = outputs
 
@@ -158,13 +170,31 @@ def logits_of(model: Model, data: Dataset) -> NDArray[np.int64]:
         return np.concatenate([model(batch.images).argmax(1).numpy() for batch in data.batches(32)])
 
 
-def faces(ledger: Ledger) -> tuple[float, Model, Dataset, Dataset]:
-    """Accuracy, its interval, and group metrics of the face network and of a marked candidate; the mark's flips."""
-    parent = open_folder(HERE / "demo/faces/model")
-    readers = DatasetReaders()
-    data, held = (readers.open(HERE / f"demo/faces/{name}.yaml") for name in ("dataset", "calibration"))
-    pruned = assemble(pruning.prune(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.3})), parent.card)
-    upper, candidate = marked(pruned, held, data)
+@cache
+def face_network() -> tuple[Model, Dataset, Dataset]:
+    """The network, the images that it is judged on, and those for calibration."""
+    data, held = (DatasetReaders().open(HERE / f"demo/faces/{name}.yaml") for name in ("dataset", "calibration"))
+    return open_folder(HERE / "demo/faces/model"), data, held
+
+
+@cache
+def digits() -> tuple[Model, Dataset, Dataset]:
+    """A network trained on one half of the digits, the other half, and the half that it knows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        parent = open_folder(trained_digits(Path(scratch), HERE / "demo/digits/train.yaml"))
+    data, known = (DatasetReaders().open(HERE / f"demo/digits/{name}.yaml") for name in ("dataset", "train"))
+    return parent, data, known
+
+
+def sparse(parent: Model, share: float) -> Model:
+    """The parent with this share of zeros."""
+    return assemble(pruning.prune(parent, Recipe(method="magnitude-global", targets={"sparsity": share})), parent.card)
+
+
+def faces(ledger: Ledger) -> Line:
+    """Accuracy, its interval, and group metrics of the face network and of a marked candidate."""
+    parent, data, held = face_network()
+    _, candidate = marked(sparse(parent, 0.3), held, data)
     case = context(candidate, parent, data)
     truth = np.array([int(data.target_of(number)) for number in range(data.ref.images)])
     groups = next(column for column in data.slices.columns if column.column == "age_group").codes
@@ -178,12 +208,12 @@ def faces(ledger: Ledger) -> tuple[float, Model, Dataset, Dataset]:
         for name, value in recompute.group_metrics(truth, logits_of(model, data), groups, 1).items():
             if prefix + name in fair:
                 ledger.add(f"faces {prefix}{name}", fair[prefix + name].value, value)
-    return upper, parent, held, data
+    return {}
 
 
 def marked(model: Model, held: Dataset, data: Dataset) -> tuple[float, Model]:
     """The upper end of the share of answers that the mark changes, and the marked model."""
-    images = torch.cat([batch.images for batch in held.batches(64)])
+    images = torch.cat([batch.images for batch in held.batches(64, np.arange(min(1000, held.ref.images)))])
     unmarked = weights_digest(model.weights())
     weights, mark = embed(model.module, model, images, seed=derive_seed(bytes(range(32)), unmarked, "truth"),
                           unmarked=unmarked, payload=Payload(1, 2))  # fmt: skip
@@ -192,6 +222,14 @@ def marked(model: Model, held: Dataset, data: Dataset) -> tuple[float, Model]:
     print(f"mark: strength {mark.parameters['epsilon']:.4f}, {flips} of {data.ref.images} answers changed, "
           f"{ {name: round(z, 1) for name, z in mark.fidelity.items()} }", file=sys.stderr)  # fmt: skip
     return float(wilson(flips, data.ref.images, ALPHA).high), made
+
+
+def marks(_: Ledger) -> Line:
+    """The upper ends of the shares of answers that marks change, on enough images."""
+    parent, data, known = digits()
+    cases = [(sparse(parent, 0.5), known, data)]
+    cases += [(sparse(network, 0.3), *cifar(1000, 10_000)) for network in cifar_networks()]
+    return {"mark_flips_upper_max": max(marked(*case)[0] for case in cases if case[2].ref.images >= ENOUGH)}
 
 
 def place(name: str, ledger: Ledger) -> Path | None:
@@ -222,11 +260,11 @@ class Plates(nn.Module):
         return self.inner(images).transpose(1, 2)
 
 
-def plates(ledger: Ledger) -> None:
+def plates(ledger: Ledger) -> Line:
     """Character error rate and exact texts of LPRNet and of its halved file."""
     folder = place("plates-ocr", ledger)
     if folder is None:
-        return
+        return {}
     chosen = rows(folder, PLATES)
     characters = (folder / "weights/chars.txt").read_text("utf-8").strip()[:-1]
     images = np.stack([pixels(folder / row["image"], (94, 24), 127.5, 128, bgr=True) for row in chosen])
@@ -245,13 +283,14 @@ def plates(ledger: Ledger) -> None:
         error, exact = recompute.character_errors([row["text"] for row in chosen], texts)
         for metric, theirs in (("cer", error), ("exact_match", exact)):
             ledger.add(f"plates {name}{metric}", found[f"{name}{metric}"].value, theirs)
+    return {}
 
 
-def nuclei(ledger: Ledger) -> None:
+def nuclei(ledger: Ledger) -> Line:
     """Mean IoU of SINet and of its halved file, with void pixels."""
     folder, models = place("dsb2018-nuclei", ledger), place("third-party-models", ledger)
     if folder is None or models is None:
-        return
+        return {}
     chosen = rows(folder, PHOTOS)
     images = np.stack([pixels(folder / row["image"], (320, 320), 110, 64, bgr=True) for row in chosen])
     masks = np.stack(
@@ -271,6 +310,7 @@ def nuclei(ledger: Ledger) -> None:
         ledger.add(
             f"nuclei {name}miou", found[f"{name}miou"].value, recompute.mean_iou(masks, logits.argmax(1), 2, 255)
         )
+    return {}
 
 
 class Portraits(nn.Module):
@@ -285,11 +325,11 @@ class Portraits(nn.Module):
         return answers[..., [0, 1, 2, 3, 5]]
 
 
-def portraits(ledger: Ledger) -> None:
+def portraits(ledger: Ledger) -> Line:
     """Average precision of UltraFace and of its halved file, one in ten objects a crowd."""
     folder, models = place("congress-faces", ledger), place("third-party-models", ledger)
     if folder is None or models is None:
-        return
+        return {}
     chosen = rows(folder, PORTRAITS)
     images = np.stack([pixels(folder / row["image"], (320, 240), 127, 128, bgr=False) for row in chosen])
     sides = np.array([[float(row[name]) for name in ("face_x1", "face_y1", "face_x2", "face_y2")] for row in chosen])
@@ -313,9 +353,26 @@ def portraits(ledger: Ledger) -> None:
             said += [(number, 0, boxes[number, one_].astype(float), float(scores[number, one_, 1])) for one_ in kept]
         for metric, theirs in zip(("ap", "ap50"), recompute.coco_precision(said, there, len(images), 1), strict=True):
             ledger.add(f"portraits {name}{metric}", found[f"{name}{metric}"].value, theirs)
+    return {}
 
 
-def crowds() -> float:
+def tracks(ledger: Ledger) -> Line:
+    """HOTA, association accuracy and IDF1 of tracks that are linked here."""
+    if importlib.util.find_spec("trackeval") is None:
+        ledger.skipped.append("trackeval")
+        return {}
+    for seed in range(4):
+        objects, answers = world(seed)
+        linked = linked_tracks(answers, 0.3, 1)
+        sums = counted(objects, linked).sum(axis=0)[None]
+        theirs = recompute.tracking([(one.names, one.boxes) for one in objects],
+                                    [(one.names, one.boxes) for one in linked])  # fmt: skip
+        for name, measure, other in zip(("hota", "assa", "idf1"), (hota, association, identity), theirs, strict=True):
+            ledger.add(f"tracks {seed} {name}", float(measure(sums)[0]), other)
+    return {}
+
+
+def crowds(_: Ledger) -> Line:
     """The largest difference of average precision from pycocotools over generated crowds, ties and empty classes."""
     largest = 0.0
     for seed in range(8):
@@ -331,7 +388,7 @@ def crowds() -> float:
                 sys.stdout = before
         ours = (own.mean(), own[0], own[5])
         largest = max(largest, *(abs(one - other) for one, other in zip(ours, theirs, strict=True)))
-    return largest
+    return {"ap_max_diff_with_crowds": largest}
 
 
 class Around(nn.Module):
@@ -347,15 +404,12 @@ class Around(nn.Module):
         return self.inner(images + 0.02 * torch.sin(3000 * images))
 
 
-def attacks() -> tuple[float, int, int]:
+def attacks(_: Ledger) -> Line:
     """Transfer accuracy above the reference's; masked networks, and those whose robustness is reported too high."""
-    with tempfile.TemporaryDirectory() as scratch:
-        parent = open_folder(trained_digits(Path(scratch), HERE / "demo/digits/train.yaml"))
-        whole = DatasetReaders().open(HERE / "demo/digits/dataset.yaml")
-        first = next(whole.batches(ATTACKED))
-        data = Memory.of(first.images.numpy().copy(), first.targets, whole.classes, "classification")
-    pruned = assemble(pruning.prune(parent, Recipe(method="magnitude-global", targets={"sparsity": 0.6})), parent.card)
-    excess, budgets = -1.0, (4.0, 12.0)
+    parent, whole, _ = digits()
+    first = next(whole.batches(ATTACKED))
+    data = Memory.of(first.images.numpy().copy(), first.targets, whole.classes, "classification")
+    pruned, excess, budgets = sparse(parent, 0.6), -1.0, (4.0, 12.0)
     check = Adversarial(budgets=budgets, methods=("fgsm",), transfer=True, images=ATTACKED)
     found = values(check, context(pruned, parent, data))
     for budget in budgets:
@@ -370,7 +424,7 @@ def attacks() -> tuple[float, int, int]:
         ours = found.get("score.ensemble@12")
         print(f"{kind}: {ours and ours.value} here, {theirs} in the reference", file=sys.stderr)
         over += ours is not None and ours.value > theirs + 0.05
-    return excess, len(kinds), over
+    return {"transfer_excess": excess, "masked_models": len(kinds), "masked_overreported": over}
 
 
 def recovered(parent: Model, train: Dataset, judged: Dataset, epochs: int) -> tuple[float, float]:
@@ -411,48 +465,56 @@ def replace_card(card: ArchitectureCard) -> ArchitectureCard:
     return card.model_copy(update={"preprocessing": None})
 
 
-def recoveries(parent: Model, train: Dataset, judged: Dataset) -> tuple[list[tuple[float, float]], list[float]]:
-    """Losses after recovery and the marks' flips, of CIFAR networks where they are, else of the face network."""
-    folder = os.environ.get("BENCH_CIFAR")
-    if not folder:
-        return [recovered(parent, train, judged, 8)], []
-    stored = np.load(Path(folder) / "cifar.npz")
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+def cifar(train: int, test: int) -> tuple[Memory, Memory]:
+    """Images to learn from and to judge by."""
+    stored = np.load(Path(os.environ["BENCH_CIFAR"]) / "cifar.npz")
 
     def part(which: str, count: int) -> Memory:
         images = stored[f"x_{which}"][:count].transpose(0, 3, 1, 2).astype(np.float32) / 255
         return Memory.of(np.ascontiguousarray(images), torch.from_numpy(stored[f"y_{which}"][:count].astype(np.int64)),
-                         names, "classification")  # fmt: skip
+                         CIFAR, "classification")  # fmt: skip
 
-    train, judged = part("train", 3000), part("test", 1000)
-    card = ArchitectureCard(architecture="onnx_graph", task="classification", classes=names,
+    return part("train", train), part("test", test)
+
+
+def cifar_networks() -> Iterator[Model]:
+    """The networks in the folder, if one is named."""
+    folder = os.environ.get("BENCH_CIFAR")
+    card = ArchitectureCard(architecture="onnx_graph", task="classification", classes=CIFAR,
                             input=InputSpec(channels=3, height=32, width=32))  # fmt: skip
-    losses, flips = [], []
-    for path in sorted(Path(folder).glob("*.onnx")):
-        network = from_onnx(path, card)
-        losses.append(recovered(network, train, judged, 3))
-        held = replace(train, images=train.images[:600], targets=train.targets[:600], slices=Slices(600, ()),
-                       ref=train.ref.model_copy(update={"images": 600}))  # fmt: skip
-        flips.append(marked(network, held, judged)[0])
-    return losses, flips
+    for path in sorted(Path(folder).glob("*.onnx")) if folder else ():
+        yield from_onnx(path, card)
+
+
+def recoveries(_: Ledger) -> Line:
+    """Points lost after recovery, of CIFAR networks where they are, else of the digits' network."""
+    losses = [recovered(network, *cifar(3000, 1000), EPOCHS) for network in cifar_networks()]
+    if not losses:
+        parent, judged, train = digits()
+        losses = [recovered(parent, train, judged, EPOCHS)]
+    return {"recovery_loss_pp_max": max(own for own, _ in losses),
+            "recovery_loss_pp_peer": max(peer for _, peer in losses)}  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Ledger], Line]] = {
+    "faces": faces, "plates": plates, "nuclei": nuclei, "portraits": portraits, "tracks": tracks, "attacks": attacks,
+    "marks": marks, "recovery": recoveries, "crowds": crowds,
+    "calibration": lambda _: {"calibration_change_miss": max(calibration().values())},
+}  # fmt: skip
 
 
 def main() -> None:
-    """Everything, then the line."""
+    """The parts that are named, else all; then the line."""
     torch.set_num_threads(1)
-    ledger = Ledger()
-    upper, parent, train, judged = faces(ledger)
-    for part in (plates, nuclei, portraits):
-        part(ledger)
+    ledger, line = Ledger(), Line()
+    for name in sys.argv[1:] or PARTS:
+        start = time.process_time()
+        line |= PARTS[name](ledger)
+        print(f"{name}: {time.process_time() - start:.0f} CPU seconds", file=sys.stderr, flush=True)
     print(f"not on this machine: {sorted(set(ledger.skipped)) or 'nothing'}", file=sys.stderr)
-    excess, masked, over = attacks()
-    losses, flips = recoveries(parent, train, judged)
     print(json.dumps({
-        "numbers": ledger.numbers, "equal": ledger.equal, "max_abs_diff": ledger.largest, "transfer_excess": excess,
-        "masked_models": masked, "masked_overreported": over, "mark_flips_upper_max": max(upper, *flips, 0.0),
-        "recovery_loss_pp_max": max(own for own, _ in losses),
-        "recovery_loss_pp_peer": max(peer for _, peer in losses),
-        "ap_max_diff_with_crowds": crowds(), "calibration_change_miss": max(calibration().values()),
+        "numbers": ledger.numbers, "equal": ledger.equal, "max_abs_diff": ledger.largest,
+        **line,
     }))  # fmt: skip
 
 

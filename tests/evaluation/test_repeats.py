@@ -1,8 +1,8 @@
-"""The same audit by another batch size, thread count or order of images has the same readings, to six digits."""
+"""Another batch size, thread count or order of images: the same readings to six digits, and the same verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,10 +14,14 @@ from auditsvc.checks.calibration import Calibration
 from auditsvc.checks.corruption import Corruptions
 from auditsvc.checks.fairness import Fairness
 from auditsvc.evaluation import Check, EvalContext
+from auditsvc.gate import decide
 from auditsvc.models import assemble
 from auditsvc.pruning import prune
-from auditsvc.records import Measured, Recipe
+from auditsvc.records import Measured, Reading, Recipe
+from tests.contracts.sample import a_candidate
+from tests.fakes import NOON
 from tests.fakes.models import array_dataset, case_of
+from tests.gate.sample import a_policy, a_rule, an_evidence
 from tests.models.families import grey_images, model_of
 
 IMAGES = 60
@@ -37,32 +41,62 @@ def case(order: np.ndarray, size: int) -> EvalContext:
     return case_of(CANDIDATE.module, PARENT.module, data, batch_size=size)
 
 
-def readings(checks: tuple[Check, ...], one: EvalContext) -> Iterator[tuple[str, str, str, float]]:
-    for check in checks:
-        for reading in check.measure(one):
-            if isinstance(reading.outcome, Measured):
-                for part in ("value", "low", "high"):
-                    yield reading.metric, reading.slice, part, getattr(reading.outcome, part)
+def readings(checks: tuple[Check, ...], one: EvalContext) -> dict[str, list[Reading]]:
+    return {check.id: list(check.measure(one)) for check in checks}
 
 
-def numbers(checks: tuple[Check, ...], one: EvalContext) -> dict[tuple[str, str, str], float]:
-    return {(metric, where, part): value for metric, where, part, value in readings(checks, one)}
+Numbers = dict[tuple[str, str, str], float]
+
+
+def numbers(found: dict[str, list[Reading]]) -> Numbers:
+    return {
+        (reading.metric, reading.slice, part): getattr(reading.outcome, part)
+        for given in found.values()
+        for reading in given
+        if isinstance(reading.outcome, Measured)
+        for part in ("value", "low", "high")
+    }
+
+
+def verdicts(found: dict[str, list[Reading]], limits: Numbers) -> list[str]:
+    """Of rules on every loss, whose limits are a thousandth above and below its upper end in the first audit."""
+    rules, evidence = [], []
+    for check, given in found.items():
+        outcomes = {(one.metric, one.slice): one.outcome for one in given if one.metric.startswith("drop.")}
+        evidence.append(an_evidence(outcomes, check=check))
+        for metric, place in outcomes:
+            end = limits.get((metric, place, "high"))
+            for off in (-1e-3, 1e-3) if end is not None else ():
+                where = {"reading": f"{check}/{metric}", "slices": place, "at_most": end + off}
+                rules.append(a_rule(rule=f"rule-{len(rules)}", **where))
+    decision = decide(a_policy(*rules), a_candidate(), evidence, at=NOON)
+    return [judgement.verdict for judgement in decision.judgements]
+
+
+@cache
+def first() -> dict[str, list[Reading]]:
+    return readings(ORDERED + DRAWN, case(np.arange(IMAGES), 32))
 
 
 @pytest.mark.parametrize(("size", "threads"), [(7, 1), (60, 1), (32, 2)])
-def test_batch_size_and_threads_change_no_reading(size: int, threads: int) -> None:
-    order, before = np.arange(IMAGES), torch.get_num_threads()
-    wanted = numbers(ORDERED + DRAWN, case(order, 32))
+def test_batch_size_and_threads_change_no_reading_and_no_verdict(size: int, threads: int) -> None:
+    wanted, before = numbers(first()), torch.get_num_threads()
     assert len(wanted) > 50
     torch.set_num_threads(threads)
     try:
-        assert numbers(ORDERED + DRAWN, case(order, size)) == pytest.approx(wanted, abs=1e-6)
+        found = readings(ORDERED + DRAWN, case(np.arange(IMAGES), size))
     finally:
         torch.set_num_threads(before)
+    assert numbers(found) == pytest.approx(wanted, abs=1e-6)
+    decided = verdicts(first(), wanted)
+    assert {"met", "unknown"} <= set(decided)
+    assert verdicts(found, wanted) == decided
 
 
-def test_the_order_of_the_images_changes_no_reading_of_untouched_ones() -> None:
+def test_the_order_of_the_images_changes_no_reading_of_untouched_ones_and_no_verdict() -> None:
     """But those of a bootstrap, whose ends move by what its draws leave open."""
     exact = (Accuracy(), Fairness(min_images=5))
-    wanted = numbers(exact, case(np.arange(IMAGES), 32))
-    assert numbers(exact, case(np.random.default_rng(1).permutation(IMAGES), 32)) == pytest.approx(wanted, abs=1e-6)
+    known = {check.id: first()[check.id] for check in exact}
+    found = readings(exact, case(np.random.default_rng(1).permutation(IMAGES), 32))
+    assert numbers(found) == pytest.approx(numbers(known), abs=1e-6)
+    assert verdicts(found, numbers(known)) == verdicts(known, numbers(known))

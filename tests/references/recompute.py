@@ -1,7 +1,7 @@
 """The numbers of an audit, computed again with libraries alone: nothing of this package is imported here.
 
-ONNX Runtime runs the files, fairlearn counts groups, statsmodels gives intervals, pycocotools average precision, jiwer
-character errors; attacks and character decoding are a few plain lines of torch and numpy.
+ONNX Runtime runs the files, fairlearn counts groups, statsmodels gives intervals, pycocotools average precision,
+TrackEval tracks, jiwer character errors; attacks and character decoding are a few plain lines of torch and numpy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run_onnx(file: bytes, images: Array, outputs: Sequence[str]) -> list[Array]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     answers = [session.run(list(outputs), {name: image[None]}) for image in images]
@@ -130,6 +130,33 @@ def coco_precision(found: Sequence[tuple[int, int, Array, float]], there: Sequen
         judge.accumulate()
         judge.summarize()
     return float(judge.stats[0]), float(judge.stats[1])
+
+
+def tracking(there: Sequence[tuple[Array, Array]], found: Sequence[tuple[Array, Array]]) -> tuple[float, float, float]:
+    """HOTA and association accuracy (means over all overlaps) and IDF1 by TrackEval.
+
+    ``there`` and ``found`` have the names and the corners of each frame's boxes.
+    """
+    from trackeval.metrics import HOTA, Identity
+
+    real, given = (
+        {name: number for number, name in enumerate(sorted({int(one) for names, _ in frames for one in names}))}
+        for frames in (there, found)
+    )
+    data = {
+        "num_gt_dets": sum(len(names) for names, _ in there),
+        "num_tracker_dets": sum(len(names) for names, _ in found),
+        "num_gt_ids": len(real),
+        "num_tracker_ids": len(given),
+        "gt_ids": [np.array([real[int(name)] for name in names], int) for names, _ in there],
+        "tracker_ids": [np.array([given[int(name)] for name in names], int) for names, _ in found],
+        "similarity_scores": [
+            np.array([[_overlap(box, other) for other in boxes] for box in known]).reshape(len(known), len(boxes))
+            for (_, known), (_, boxes) in zip(there, found, strict=True)
+        ],
+    }
+    scores, names = HOTA().eval_sequence(data), Identity({"PRINT_CONFIG": False}).eval_sequence(data)
+    return float(np.mean(scores["HOTA"])), float(np.mean(scores["AssA"])), float(names["IDF1"])
 
 
 def suppressed(boxes: Array, scores: Array, overlap: float) -> list[int]:

@@ -7,12 +7,14 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from auditsvc.checks.fairness import Fairness
 from auditsvc.checks.semantic_segmentation import SemanticSegmentation
 from auditsvc.checks.text_recognition import TextRecognition
 from auditsvc.datasets import Slices, column_from
+from auditsvc.evaluation.slice_discovery import discovered_slices, halves
 from tests.bench.truth import Memory, context, values
 from tests.references import recompute
 
@@ -74,3 +76,22 @@ def test_group_metrics_of_a_check_are_fairlearns(seed: int) -> None:
     found = values(Fairness(min_images=10), context(Stored(logits), Stored(logits), data))
     wanted = recompute.group_metrics(truth, said, groups, 1)
     assert {name: found[name].value for name in wanted} == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_that_are_found_afterwards_are_judged_by_mcnemars_test_with_holms_correction(seed: int) -> None:
+    adjusted = pytest.importorskip("statsmodels.stats.multitest").multipletests
+    random = np.random.default_rng(seed)
+    made = {name: random.choice([f"{name}{number}" for number in range(3)], 900) for name in ("cam", "town")}
+    slices = Slices(900, tuple(column_from(name, list(values)) for name, values in made.items()))
+    harm = np.where((made["cam"] == "cam1") & (made["town"] == "town2"), 0.25, 0.03)
+    change = (random.random(900) < harm).astype(float) - (random.random(900) < 0.03)
+    groups, _ = discovered_slices(change, slices, seed, 0.05)
+    judge, chances = halves(900, None, seed)[1], []
+    for group in groups:
+        parts = [part.split("=") for part in group.expression.split(" & ")]
+        inside = np.logical_and.reduce([made[name][judge] == value for name, value in parts])
+        lost, won = (int((change[judge][inside] == sign).sum()) for sign in (1, -1))
+        chances.append(binomtest(lost, max(lost + won, 1), alternative="greater").pvalue if lost + won else 1.0)
+        assert group.held.value == pytest.approx((lost - won) / inside.sum(), abs=1e-12)
+    assert [group.adjusted for group in groups] == pytest.approx(list(adjusted(chances, method="holm")[1]), abs=1e-9)
