@@ -16,7 +16,7 @@ Four concepts carry everything
 record
     A fact that never changes (``auditsvc.records``): frozen, canonical JSON, named by its digest.
 check
-    Code that measures one property of a candidate beside its parent (``auditsvc.checks``).
+    Code that measures one property of a candidate next to its parent (``auditsvc.checks``).
 rule
     One sentence of a policy; the gate (``auditsvc.gate``) turns rules and evidence into verdicts.
 port

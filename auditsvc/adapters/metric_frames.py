@@ -19,7 +19,7 @@ def metric_frame(answers: Predictions, column: SliceColumn, positive: int) -> Me
     """
     inside = np.flatnonzero(column.codes >= 0)
     said, is_it = answers["answer"][inside] == positive, answers["target"][inside] == positive
-    right = {"accuracy": lambda truth, told: float(np.mean(np.asarray(truth) == np.asarray(told)))}
+    right = {"accuracy": lambda truth, answer: float(np.mean(np.asarray(truth) == np.asarray(answer)))}
     rates = {"selection": selection_rate, "tpr": true_positive_rate, "fpr": false_positive_rate, "count": count}
     groups = np.array(column.labels, object)[column.codes[inside]]
     return MetricFrame(
@@ -42,11 +42,11 @@ def frame_of(evidence: Evidence, column: str, *, parent: bool = False) -> Metric
     rows = [row for name in names for row in _counted(evidence, name, "parent_" if parent else "")]
     if evidence.key.check != "fairness" or not rows:
         raise InvalidInput(f"there is no rate of groups of {column!r} in this evidence of {evidence.key.check}")
-    groups, truth, told, weights = zip(*rows, strict=True)
+    groups, truth, answer, weights = zip(*rows, strict=True)
     rates = {"selection": selection_rate, "tpr": true_positive_rate, "fpr": false_positive_rate}
     weighted = {"sample_weight": np.array(weights, float)}
     return MetricFrame(
-        metrics=rates, y_true=np.array(truth), y_pred=np.array(told), sensitive_features={column: np.array(groups)},
+        metrics=rates, y_true=np.array(truth), y_pred=np.array(answer), sensitive_features={column: np.array(groups)},
         sample_params=dict.fromkeys(rates, weighted),
     )  # fmt: skip
 

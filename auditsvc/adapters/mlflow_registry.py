@@ -79,7 +79,7 @@ def open_client(uri: str, artifacts: Path) -> MlflowClient:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a server keeps the models, and decides where their files lie."""
+    """Whether a server keeps the models, and decides where their files are."""
     return uri.startswith(("http://", "https://"))
 
 
@@ -152,7 +152,7 @@ def _fault(error: BaseException) -> str:
     code = getattr(error, "sqlite_errorcode", None)
     known = None if code is None else SQLITE_ERRORS.get(code & 0xFF)
     if re.search(r"error code 40[13]\b", _first_line(error)):
-        return "does not let us in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the token it wants"
+        return "refuses access: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the token it wants"
     if isinstance(error, ConnectionError):
         return f"can't be reached: {_first_line(error)}; check that the server runs and that the address is right"
     return known or f"failed: {_first_line(error)}"

@@ -1,4 +1,4 @@
-"""Models and data sets in object storage, fetched by their address: models only from places that the operator allowed.
+"""Models and data sets in object storage, fetched by their address: models only from where the operator allowed.
 
 An address in a request makes this service read from there with its own rights.  So no place is allowed unless the
 operator named it, files of this machine never are, and a folder is taken only if every file in it belongs to a model
@@ -77,7 +77,7 @@ def _faults(name: str, one: dict[str, Any]) -> list[str]:
 
 
 def _copied(storage: Any, source: str, target: Path, limit: int) -> None:
-    """One file, a part at a time; what turns out to be larger than it said is given up."""
+    """One file, a part at a time; a file larger than its stated size is refused."""
     seen = 0
     try:
         with storage.open(source, "rb") as stream, target.open("wb") as out:

@@ -106,7 +106,7 @@ class OidcIssuer:
         )
 
     def login_address(self, back: str, state: str, nonce: str, verifier: str) -> str:
-        """Where a browser is sent to come in."""
+        """The URL to which a browser is redirected to log in."""
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
         asked = {
             "response_type": "code",
@@ -186,7 +186,7 @@ def _fault(claims: Mapping[str, Any], kind: Literal["access", "id"], audience: s
     if any(isinstance(one, bool) or not isinstance(one, int | float) or not 0 <= one < LATEST for one in times):
         return "a time is no time"
     if "events" in claims:
-        return "it reports an event, a logout for example, and speaks for nobody"
+        return "it reports an event, such as a logout, and authenticates no user"
     if "cnf" in claims:
         return "it is bound to a key whose possession is not proven here"
     if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:

@@ -94,7 +94,7 @@ class HttpWitnesses:
         return envelope
 
     def _line(self, address: str, envelope: str) -> str:
-        """Ask one witness; one that saw another size last says so, and is asked again from there."""
+        """Ask one witness; if it last saw another size, it answers with that size, and is asked again from there."""
         size = Checkpoint.parse(Note.parse(envelope).text).size
         answer = _asked(address, witness_request(0, (), envelope))
         if isinstance(answer, int):

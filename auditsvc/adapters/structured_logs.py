@@ -45,7 +45,7 @@ class TextLines(logging.Formatter):
 
 
 def _trace() -> dict[str, str]:
-    """The trace that this line belongs to, where traces are kept; looks at nothing that was not loaded anyway."""
+    """The trace that this line belongs to, if tracing is on; imports nothing."""
     telemetry = sys.modules.get("opentelemetry.trace")
     if telemetry is None:
         return {}

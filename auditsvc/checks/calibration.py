@@ -2,19 +2,23 @@
 
 A pruned network often keeps its answers but becomes overconfident.  The calibration error is the root mean squared
 distance between confidence and accuracy over bins of equal size, debiased (a perfectly calibrated model has a binned
-error of 5 points on 200 images).  The selective risk is the error rate among the most confident answers, over every
-coverage.  The reliability curve gives the accuracy of each confidence bin for both models.
+error of 5 points on 200 images).  The selective risk is the error rate among the most confident answers; the area under
+the risk-coverage curve is its mean over every coverage, and smaller is better.  The reliability curve gives the
+accuracy of each confidence bin for both models.
 
 Intervals come from the bootstrap, by cluster where there are clusters; candidate and parent are resampled together, so
 their difference is paired.  The change of the calibration error is bounded on the squared errors.
 
 References: A. Kumar, P. Liang and T. Ma (2019), "Verified Uncertainty Calibration", arXiv:1909.10155 (the debiased
-estimator); C. Guo et al. (2017), arXiv:1706.04599; Y. Geifman and R. El-Yaniv (2017), arXiv:1705.08500.
+estimator); C. Guo et al. (2017), arXiv:1706.04599; Y. Geifman and R. El-Yaniv (2017), arXiv:1705.08500; Y. Geifman,
+G. Uziel and R. El-Yaniv (2019), "Bias-Reduced Uncertainty Estimation", arXiv:1805.08206 (the area); B. Efron and
+R. J. Tibshirani (1993), "An Introduction to the Bootstrap", chapter 10 (bias).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -22,19 +26,127 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from auditsvc.evaluation import Check, EvalContext, Interval
-from auditsvc.evaluation.intervals import Statistic, bca, bootstrap_weights
-from auditsvc.evaluation.metrics.reliability import (
-    Binned,
-    change_interval,
-    error_interval,
-    selective_change,
-    selective_risk,
-)
-from auditsvc.evaluation.paired import FEWEST_CLUSTERS
+from auditsvc.datasets.dataset import SliceColumn, Slices
+from auditsvc.evaluation import Check, EvalContext
+from auditsvc.evaluation.intervals import Interval, Statistic, bca, bootstrap_weights
+from auditsvc.evaluation.paired import FEWEST_CLUSTERS, Sample, levels, measured
 from auditsvc.models import Model
 from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
 from auditsvc.records.metric import MetricKind
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Images in bins of about equal size by confidence: ``members`` (N, bins), ``confidence`` and ``right`` (N,)."""
+
+    members: Numbers
+    confidence: Numbers
+    right: Numbers
+    effect: float = 1.0
+    """The design effect of the distances, where images are clustered: what chance alone gives grows with it."""
+
+    @classmethod
+    def of(cls, confidence: Numbers, right: Numbers, bins: int, clusters: NDArray[np.int64] | None = None) -> Binned:
+        """Bins by the quantiles of the confidences; equal confidences share a bin."""
+        edges = np.unique(np.quantile(confidence, np.arange(1, bins) / bins))
+        places = np.searchsorted(edges, confidence, side="right")
+        effect = (
+            Sample(right - confidence, Slices(len(confidence), (), clusters), None).design_effects()[0]
+            if clusters is not None
+            else 1
+        )
+        return cls((places[:, None] == np.arange(len(edges) + 1)).astype(np.float64), confidence, right, float(effect))
+
+    def squared_error(self, weights: Numbers) -> Numbers:
+        """``(B,)``: the mean squared distance of accuracy from confidence, less its expectation by chance.
+
+        Can be negative: an estimate of zero without bias must be.
+        """
+        count = weights @ self.members
+        there = np.maximum(count, 1e-12)
+        accuracy = weights @ (self.members * self.right[:, None]) / there
+        distance = weights @ (self.members * (self.right - self.confidence)[:, None]) / there
+        chance = np.where(count > 1, self.effect * accuracy * (1 - accuracy) / np.maximum(count - 1, 1), 0.0)
+        return np.asarray(((distance**2 - chance) * count).sum(axis=1) / count.sum(axis=1))
+
+    def reliability(self, clusters: NDArray[np.int64] | None, alpha: float) -> list[tuple[float, Measured]]:
+        """Mean confidence and accuracy of each bin that has an image: the reliability curve."""
+        column = SliceColumn(
+            "bin", tuple(map(str, range(self.members.shape[1]))), self.members.argmax(axis=1).astype("i4")
+        )
+        sample = Sample(self.right.astype(np.int8), Slices(len(self.confidence), (column,), clusters), None)
+        mean = sample.sums(self.confidence) / np.maximum(sample.images, 1)
+        found = zip(mean[1:], measured(levels(sample, alpha), sample)[1:], strict=True)
+        return [(float(said), outcome) for said, outcome in found if isinstance(outcome, Measured)]
+
+
+def _root(squared: Numbers) -> Numbers:
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def error_interval(weights: Numbers, alpha: float, model: Binned) -> Interval:
+    """The calibration error of one model: the root of its squared error and of that one's ends."""
+    value, drawn = _squared(weights, model)
+    low, high = (float(end) for end in np.quantile(drawn, (alpha, 1 - alpha)))
+    return Interval(*(_root(np.array(end)) for end in (value, min(low, value), max(high, value))))
+
+
+def change_interval(weights: Numbers, alpha: float, model: Binned, other: Binned) -> Interval:
+    """How much larger one model's calibration error is than another's, on the same resamples.
+
+    The root of an estimate that is cut at 0 is biased, so the *squared* errors, which are not, are subtracted and
+    bounded; the ends become a difference of roots at the end of the other model's error that is the worst for them.
+    """
+    value, drawn = _squared(weights, model)
+    base, base_drawn = _squared(weights, other)
+    each = (alpha / 2, 1 - alpha / 2)  # two bounds make one end
+    less, more = (float(end) for end in np.quantile(drawn - base_drawn, each))
+    small, large = (max(float(end), 0.0) for end in np.quantile(base_drawn, each))
+    change = float(_root(np.array(value)) - _root(np.array(base)))
+    low = _added(less, large if less > 0 else max(small, -less))
+    high = _added(more, small if more > 0 else large)
+    return Interval(np.array(change), np.array(min(low, change)), np.array(max(high, change)))
+
+
+def _added(squared: float, base: float) -> float:
+    """What a squared error adds to the error whose square is ``base``."""
+    return float(_root(np.array(base + squared)) - _root(np.array(base)))
+
+
+def _squared(weights: Numbers, model: Binned) -> tuple[float, Numbers]:
+    """The squared error, and its resamples less what resampling adds of its own."""
+    squared = float(model.squared_error(np.ones((1, weights.shape[1])))[0])
+    drawn = model.squared_error(weights)
+    return squared, drawn - drawn.mean() + squared
+
+
+def selective_risk(confidence: Numbers, right: Numbers) -> Statistic:
+    """The area as a function of weights: ``confidence`` (N,) confidences, ``right`` (N,) of 0/1.
+
+    Answers of one confidence are kept or put aside together.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    wrong = 1 - right[order]
+    ends = np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True))
+
+    def area(weights: Numbers) -> Numbers:
+        sorted_weights = weights[:, order]
+        kept = np.cumsum(sorted_weights, axis=1)[:, ends]
+        missed = np.cumsum(sorted_weights * wrong, axis=1)[:, ends]
+        step = np.diff(kept, axis=1, prepend=0.0)
+        risk = missed / np.maximum(kept, 1e-12)
+        return np.asarray((risk * step).sum(axis=1) / kept[:, -1])
+
+    return area
+
+
+def selective_change(candidate: tuple[Numbers, Numbers], parent: tuple[Numbers, Numbers]) -> Statistic:
+    """How much larger the candidate's area is than the parent's, on the same weights."""
+    one, other = selective_risk(*candidate), selective_risk(*parent)
+    return lambda weights: one(weights) - other(weights)
+
 
 _METRICS = (
     Metric(id="calibration_error", kind="ratio", unit="%", better="lower",
@@ -52,8 +164,6 @@ _METRICS = (
            title="selective risk above the parent's"),
 )  # fmt: skip
 _CURVE = ("confidence", "accuracy", "parent_confidence", "parent_accuracy")
-
-Numbers = NDArray[np.float64]
 
 
 class Calibration(Check):
@@ -85,7 +195,7 @@ class Calibration(Check):
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass of both models; then everything is counted."""
-        candidate, parent = _told(case)
+        candidate, parent = _confidences(case)
         rng = np.random.default_rng(case.seed)
         slices = case.dataset.slices
         numbers = np.arange(slices.images)
@@ -97,9 +207,9 @@ class Calibration(Check):
         yield from self._curve("", candidate, slices.clusters, case.alpha)
         yield from self._curve("parent_", parent, slices.clusters, case.alpha)
 
-    def _curve(self, whose: str, told: Numbers, clusters: NDArray[np.int64] | None, alpha: float) -> Iterator[Reading]:
+    def _curve(self, whose: str, own: Numbers, clusters: NDArray[np.int64] | None, alpha: float) -> Iterator[Reading]:
         """The reliability curve of one model over all images."""
-        curve = Binned.of(told[0], told[1], self.bins).reliability(clusters, alpha)
+        curve = Binned.of(own[0], own[1], self.bins).reliability(clusters, alpha)
         for number in range(self.bins):
             said, found = (f"{whose}{kind}.bin@{number + 1}" for kind in _CURVE[:2])
             if number >= len(curve):
@@ -133,7 +243,7 @@ class Calibration(Check):
             )
             return
         weights = bootstrap_weights(images, clusters, self.draws, rng)
-        own, dense = (Binned.of(told[0], told[1], self.bins, clusters) for told in (candidate, parent))
+        own, dense = (Binned.of(own[0], own[1], self.bins, clusters) for own in (candidate, parent))
         found = (
             error_interval(weights, alpha, own),
             error_interval(weights, alpha, dense),
@@ -163,7 +273,7 @@ def _outcome(found: Interval, images: int) -> Measured:
     return Measured(value=float(found.value), low=float(found.low), high=float(found.high), images=images)
 
 
-def _told(case: EvalContext) -> tuple[Numbers, Numbers]:
+def _confidences(case: EvalContext) -> tuple[Numbers, Numbers]:
     """For each model ``(2, N)``: its confidence, and 1 where it is right."""
     found: tuple[list[Numbers], list[Numbers]] = ([], [])
     with torch.inference_mode():

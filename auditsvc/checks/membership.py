@@ -1,4 +1,4 @@
-"""Membership inference: can the training images be told from others by the models' answers?
+"""Membership inference: can the training images be distinguished from others by the models' answers?
 
 Needs a data set of which one slice trained the models and the rest did not.  Each image is scored by the margin of its
 label, the logit of the label less the log-sum of the others: the scale of the likelihood-ratio attack without shadow
@@ -44,7 +44,7 @@ _WHO = {"parent": "the parent", "candidate": "the candidate", "both": "parent an
 
 
 class Membership(Check):
-    """Tell members from others by the margin of the label.
+    """Distinguish members from others by the margin of the label.
 
     Emits on ``overall`` for ``W`` of ``parent``, ``candidate`` and ``both``: ``auc.W`` (0.5 is guessing), ``tpr.W``
     (share of members found at one false positive in a hundred), and ``auc_change.W`` against the parent for the latter

@@ -78,7 +78,7 @@ class _ClassLoss:
 
 def _worst_class(case: EvalContext, pair: Pair) -> Iterator[Reading]:
     if case.task.tally_size:
-        reason = f"in {case.task.name} an image has no class of its own; the task's own check tells the worst class"
+        reason = f"in {case.task.name} an image has no class of its own; the task's own check measures the worst class"
         for name in case.dataset.slices.names:
             yield Reading(metric=_WORST.id, slice=name, outcome=Unmeasured(reason=reason))
         return

@@ -187,7 +187,7 @@ def _print(notes: dict[str, str], shown: Preview, dataset: Dataset) -> None:
 
 
 def _print_answers(shown: Preview, dataset: Dataset, who: tuple[str, ...]) -> None:
-    """Ten answers beside their truths, and the score of each model."""
+    """Ten answers next to their targets, and the score of each model."""
     print()
     rows = [("image", "truth", *who)]
     for one in shown.examples:

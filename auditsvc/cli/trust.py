@@ -141,7 +141,7 @@ def checkpoint(store: Store = None) -> None:
 
 @log_app.command("check")
 def check(store: Store = None, json: Json = False) -> None:
-    """Derive every record and index from the log again.  Exit code 0 if all follow from it, 4 if not.
+    """Check the ledger against its log.  Exit code 0 if every record and index follows from it, 4 if not.
 
     The service does so at its start and every hour; until a mismatch is repaired the gate gives no answer.
     """

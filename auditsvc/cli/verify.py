@@ -25,11 +25,11 @@ VERDICT_CODES = {"VALID": 0, "INVALID": 1, "UNKNOWN": 3, "REVOKED": 5}
 def gate(
     model: Model,
     version: Version,
-    policy: Annotated[str | None, typer.Option(help="The policy that it must rest on (name or digest).")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy of the decision (name or digest).")] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Say whether this version may go out.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked.
+    """Ask whether this version may be used.  Exit code 0 approved, 1 rejected, 3 inconclusive, 5 revoked.
 
     Exit code 4 if the ledger does not follow from its log: see `auditsvc log check`.
     """
@@ -56,12 +56,12 @@ def gate(
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="A release: a folder with release/ and attest/.")],
-    key: Annotated[Path, typer.Option(help="The release key (PEM), or a trust policy (JSON), got from elsewhere.")],
+    key: Annotated[
+        Path, typer.Option(help="The release key (PEM), or a trust policy (JSON), not taken from the release.")
+    ],
     trust: Annotated[
         str | None,
-        typer.Option(
-            help="Published trust and recalls: a folder or an address (.../v1/trust); --key is what signs it."
-        ),
+        typer.Option(help="Published keys and revocations: a folder or a URL (.../v1/trust), signed by --key."),
     ] = None,
     parent: Annotated[
         list[Path] | None, typer.Option(help="The release of an ancestor, to be verified too; may be repeated.")
@@ -77,14 +77,14 @@ def verify(
     attest: Annotated[Path | None, typer.Option(help="The attestations, if not in FOLDER/attest.")] = None,
     memory: Annotated[
         Path | None,
-        typer.Option(help="Where versions of --trust are remembered. [default: ~/.local/state/auditsvc/trust]"),
+        typer.Option(help="Where the versions seen of --trust are stored. [default: ~/.local/state/auditsvc/trust]"),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="A report.json of this release: is every number in the evidence?")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say whether this is what was approved, offline.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
+    """Verify offline that this is what was approved.  Exit code 0 VALID, 1 INVALID, 3 UNKNOWN, 5 REVOKED."""
     from auditsvc.provenance import TrustRoot
     from auditsvc.provenance import verify as check
 

@@ -24,7 +24,7 @@ _EXIT_CODES = {"approved": 0, "rejected": 1, "inconclusive": 3, "revoked": 5}
 
 
 class GateAnswer(BaseModel):
-    """The answer to the gate question, the records it rests on, and every reason against it."""
+    """The answer to the gate question, the records behind it, and every reason against it."""
 
     answer: Literal["approved", "rejected", "inconclusive", "revoked"]
     model: str

@@ -213,7 +213,7 @@ class CocoReader(ContentReader):
 
 
 def _places(source: Path) -> Iterable[Path]:
-    """Where the images of a COCO file usually are: beside it, or in a folder for images or for its part."""
+    """Where the images of a COCO file usually are: next to it, or in a folder for images or for its part."""
     part = source.stem.rsplit("_", 1)[-1]
     for base in (source.parent, source.parent.parent):
         yield from (base, base / "images", base / part, base / "images" / part)

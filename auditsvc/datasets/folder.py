@@ -51,12 +51,12 @@ class FolderReader(ContentReader):
             Unavailable: the folder can't be read.
         """
         content = self.content(path)
-        own, beside = open_content(content), content.description.other_domain
-        if beside is None:
+        own, domain = open_content(content), content.description.other_domain
+        if domain is None:
             return own
-        other = self.content(content.folder / beside)
+        other = self.content(content.folder / domain)
         if other.description.other_domain is not None:
-            raise InvalidDataset(f"{beside} names another domain itself; two are compared, not three")
+            raise InvalidDataset(f"{domain} names another domain itself; two are compared, not three")
         return join_domains(own, open_content(other))
 
 

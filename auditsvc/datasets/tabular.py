@@ -38,7 +38,7 @@ class TabularReader(ContentReader):
         return Recognition(files[0].name, declared=path.is_file()) if files else None
 
     def content(self, path: Path) -> Content:
-        """The rows of the table; images are found from its folder, or in a folder ``images`` beside it."""
+        """The rows of the table; images are found from its folder, or in a folder ``images`` next to it."""
         files, notes = _files(path)
         source = files[0]
         parquet = source.suffix == ".parquet"

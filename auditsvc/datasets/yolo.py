@@ -1,4 +1,4 @@
-"""YOLO: a YAML file with class names and folders of images, and a text file of boxes beside each image's folder.
+"""YOLO: a YAML file with class names and folders of images, and a text file of boxes next to each image's folder.
 
 Each line of a text file is a class number and a box: its centre, width and height as fractions of the image.  A line
 with more numbers is a polygon, of which the surrounding box is taken.  An image without a text file has no objects.
@@ -126,7 +126,7 @@ def _common(images: list[Path]) -> Path:
 
 
 def _labels(image: Path) -> Path:
-    """``labels/a.txt`` of ``images/a.png``; without a folder ``images``, beside it."""
+    """``labels/a.txt`` of ``images/a.png``; without a folder ``images``, next to it."""
     parts = list(image.with_suffix(".txt").parts)
     places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
     if places:

@@ -60,7 +60,7 @@ _DIGITS = DemoCase(
         "source": "auditsvc demo: a small convolutional network, trained here on the digits of half of the writers",
         "licence": "Apache-2.0",
         "intended_use": "Showing the audit of a small model by writer.",
-        "not_for": "Reading digits in earnest.",
+        "not_for": "Any real use.",
     },
     recipes=_recipes(0.3, 0.6, 0.9),
     audited=HERE / "digits" / "dataset.yaml",

@@ -241,7 +241,7 @@ def _sealed_and_verified(ctx: Context, row: Row, settings: Settings, console: Co
     with ctx.progress.step("sign, attest, log, verify"):
         sealed = release(ctx, row.candidate, row.audit.decision)
     console.print(
-        f"  sealed with {len(sealed.attestations)} attestations and records; "
+        f"  signed with {len(sealed.attestations)} attestations and records; "
         f"the MLflow alias {ALIAS!r} of {sealed.model} points to version {sealed.version}",
         highlight=False,
     )

@@ -77,11 +77,11 @@ def discovered_slices(
             break
         if inside[judge].any() and all(_overlap(inside[search], other[search]) <= ALIKE for _, other in kept):
             kept.append((name, inside))
-    told = [_told(change, judge[inside[judge]], slices, alpha, step) for _, inside in kept]
-    adjusted = holm(("all", one.p or 0.0) for one in told)
+    confirmed = [_measured(change, judge[inside[judge]], slices, alpha, step) for _, inside in kept]
+    adjusted = holm(("all", one.p or 0.0) for one in confirmed)
     groups = tuple(
-        Group(name, _told(change, search[inside[search]], slices, alpha, step), held, 1.0 if rate is None else rate)
-        for (name, inside), held, rate in zip(kept, told, adjusted, strict=True)
+        Group(name, _measured(change, search[inside[search]], slices, alpha, step), held, 1.0 if rate is None else rate)
+        for (name, inside), held, rate in zip(kept, confirmed, adjusted, strict=True)
     )
     return groups, len(tried)
 
@@ -115,7 +115,7 @@ def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(min(one.sum(), other.sum()), 1))
 
 
-def _told(change: Numbers, chosen: Chosen, slices: Slices, alpha: float, step: float) -> Measured:
+def _measured(change: Numbers, chosen: Chosen, slices: Slices, alpha: float, step: float) -> Measured:
     """The loss of these images, which are some at least, with its interval and the p-value of no loss."""
     mine, clusters = change[chosen], None if slices.clusters is None else slices.clusters[chosen]
     (found,) = measured_losses(Sample(mine, Slices(len(mine), (), clusters), None), alpha, step)

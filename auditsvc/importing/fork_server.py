@@ -76,7 +76,7 @@ def _report(codes: dict[int, int]) -> None:
 
 
 def _become(requests: socket.socket, streams: list[int]) -> None:
-    """A session, standard streams and no way back to the server."""
+    """A session and standard streams of its own, without the server's file descriptors."""
     os.setsid()
     requests.send(str(os.getpid()).encode())
     requests.close()

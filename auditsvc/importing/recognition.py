@@ -330,7 +330,7 @@ def _taken(
 
 
 def output_activation(model: Model, *, said: bool | None = None) -> OutputActivation | None:
-    """The activation at the end of the network, by its answers to noise; ``said``: somebody says that there is one.
+    """The activation at the end of the network, by its answers to noise; ``said``: a person states that there is one.
 
     Rows that are never negative and always sum to 1 come of a softmax; logits do not by chance on 16 images.  A sigmoid
     is taken to be there only where it is said.

@@ -95,7 +95,7 @@ def _step(
         line = str(error).splitlines()[0][:200]
         raise Refused(f"{model.card.architecture} does not run with fewer channels: {line}") from error
     if reasons:
-        raise Refused(f"{model.card.architecture} was pruned wrongly and is not handed out", reasons)
+        raise Refused(f"{model.card.architecture} was pruned incorrectly and is not returned", reasons)
     return smaller
 
 

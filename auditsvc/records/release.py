@@ -15,7 +15,7 @@ VerificationVerdict = Literal["VALID", "INVALID", "REVOKED", "UNKNOWN"]
 
 
 class Release(Record):
-    """Candidate, decision and approvals, sealed.
+    """Candidate, decision and approvals, signed.
 
     ``attestations`` are the signed envelopes, by file name inside the release's ``attest`` folder.
     """
@@ -152,7 +152,7 @@ class Retirement(Record):
 
 
 class AliasMove(Record):
-    """Where the registry's alias belongs from now on, and what that follows from; without a version nowhere."""
+    """The version that the registry's alias belongs to from now on (None: to none), and the record that says so."""
 
     kind: ClassVar[str] = "alias-move"
     event: ClassVar[str] = "alias.moved"
@@ -216,7 +216,7 @@ Watched = Literal["steady", "worse", "unknown"]
 
 
 class Change(Value):
-    """One reading on the newer images against the same reading that the release rests on."""
+    """One reading on the newer images compared with the same reading of the release."""
 
     metric: str
     slice: str

@@ -4,7 +4,7 @@ Terms name the policy by digest, the data sets by content, the slices that must 
 are accepted, and whether a candidate must carry the watermark.  A decision under them is *binding*: it can be approved,
 released, and it answers the gate.  Every other decision is a *trial*: the same judgements, without consequences.
 
-Without terms, whoever runs an audit also chooses the policy and the data, and so the outcome.
+Without terms, the person who runs an audit also chooses the policy and the data, and so the outcome.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ MOST_REASONS = 20
 
 
 class GateAnswer(Value):
-    """The answer, what it rests on, and every reason against it."""
+    """The answer, the records behind it, and every reason against it."""
 
     answer: Answer
     model: str

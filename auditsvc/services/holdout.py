@@ -153,7 +153,7 @@ def _uses_of_line(candidate: Candidate, dataset: Digest, ledger: View) -> list[H
 
 
 def _returned(policy: Policy, use: HoldoutUse, own: HoldoutUse | None, ledger: View) -> bool:
-    """Whether the evaluation returned its share of alpha: approved, by nobody's waiver, when ``own`` was recorded."""
+    """Whether the evaluation returned its share of alpha: approved without a waiver when ``own`` was recorded."""
     decisions = [
         one
         for one in ledger.find(Decision, f"{use.candidate}|{policy.digest}")

@@ -34,7 +34,7 @@ def revoked(ctx: Context) -> Iterator[tuple[Revocation, Release]]:
 
 
 def publish(ctx: Context, folder: Path | None = None) -> RevocationList:
-    """Publish the next version of trust and recalls.
+    """Publish the next version of the trusted keys and revocations.
 
     Raises:
         InvalidInput: another folder than the store's, where the signer process has the keys.
@@ -100,7 +100,7 @@ def retire(
     old, heir = ctx.keys.signer(role), successor or keys.successor(role)
     size = ctx.log.size()
     if compromised_since is not None and compromised_since > size:
-        raise InvalidInput(f"the log has {size} entries; the key can't have been in foreign hands only since later")
+        raise InvalidInput(f"the log has {size} entries; the key can't be compromised only since a later one")
     if heir.public_pem == old.public_pem:
         raise InvalidInput("the successor is the key that is to be retired")
     pem = old.public_pem.decode()
@@ -126,7 +126,7 @@ def retire(
 
 
 def compromise(ctx: Context, pem: str, since: int, reason: str, person: str, *, confirmed_by: str) -> Retirement:
-    """Say of a key that was retired before that it was in foreign hands from this index of the log on.
+    """Mark a retired key as compromised from this index of the log on.
 
     Raises:
         InvalidInput: no such key was retired, or an index that the log does not have yet.

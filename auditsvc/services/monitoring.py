@@ -112,9 +112,7 @@ def one_pass_policy(policy: Policy) -> Policy:
     quick = {name for name, check in made.items() if check.conditions() and check.cost() <= 1}
     rules = tuple(rule for rule in policy.rules if rule.reading.partition("/")[0] in quick and rule.of is None)
     if not any(rule.severity == "block" for rule in rules):
-        raise InvalidInput(
-            f"no blocking rule of {policy.policy} rests on a check of one pass; audit the candidate anew"
-        )
+        raise InvalidInput(f"no blocking rule of {policy.policy} uses a check of one pass; audit the candidate again")
     fields = policy.model_dump() | {
         "policy": f"{policy.policy}-monitored",
         "why": f"what of {policy.policy} {policy.version} is asked again while a release is in use",
@@ -173,7 +171,7 @@ def _outcome(
     files: str, answer: str, judged: tuple[Judgement, ...], changes: tuple[Change, ...]
 ) -> tuple[Watched, tuple[str, ...]]:
     blocking = [one for one in judged if one.severity == "block"]
-    worse = [f"the sealed files are {files}"] if files != "VALID" else []
+    worse = [f"the signed files are {files}"] if files != "VALID" else []
     worse += [f"the gate's answer is {answer}"] if answer != "approved" else []
     worse += [f"{one.rule}: {one.words}" for one in blocking if one.verdict == "violated"]
     worse += [_words(one) for one in changes if one.worse]

@@ -4,7 +4,7 @@ A model that is given images in the wrong form (no mean and standard deviation, 
 answers without an error, and every later figure is wrong.  So the parent first answers some hundred images as its card
 says and as common mistakes would have it.  The audit stops where
 
-* its answers can't be told from guessing (permutation test) and are far from useful, or
+* its answers can't be distinguished from guessing (permutation test) and are far from useful, or
 * its accuracy is not the one that its owner states, or
 * another form is better by at least ``MARGIN`` and significantly so (exact sign test on the same images, Bonferroni
   over everything tried); a class order is fitted on one half of the images and tested on the other, or
@@ -184,7 +184,7 @@ def _reason(given: Answers, expected: float | None) -> str:
     p = (1 + (agreeing >= (given.answer == given.target).sum()).sum()) / (PERMUTATIONS + 1)
     chance = agreeing.mean() / images
     if p > LEVEL and float(given.interval().high) < (1 + chance) / 2:
-        return f"that can't be told from guessing, {100 * chance:.1f} % (permutation test, p = {p:.2g})"
+        return f"not distinguishable from guessing, {100 * chance:.1f} % (permutation test, p = {p:.2g})"
     return ""
 
 

@@ -48,7 +48,7 @@ class AliasDrift(Value):
     def words(self) -> str:
         """The move as a sentence."""
         moved = f"{self.what} {self.name} of {self.model} was moved from {self.before or 'nothing'}"
-        return f"{moved} to {self.found or 'nothing'} past auditsvc{', and put back' if self.put_back else ''}"
+        return f"{moved} to {self.found or 'nothing'} outside auditsvc{', and restored' if self.put_back else ''}"
 
 
 def set_alias(ctx: Context, model: str, version: str, because: Digest) -> None:

@@ -127,7 +127,7 @@ def roll_back(
         Conflict: one person can't both ask and confirm; or the version carries the alias already.
     """
     if person_key(requested_by) == person_key(confirmed_by):
-        raise Conflict(f"{requested_by} asked for it and can't confirm it too: another person must confirm it")
+        raise Conflict(f"{requested_by} requested it and can't confirm it too: another person must confirm it")
     started = time.monotonic()
     found = alias_target(ctx.ledger, model, ctx.registry.aliased(model, ALIAS))
     target = _target(model, version, found, ctx.ledger)

@@ -47,7 +47,7 @@ class TermsDraft(BaseModel):
 
 
 def binding_terms(view: View, model: str) -> ReleaseTerms | None:
-    """The terms that bind this model now; None where nobody has set any, so every decision is a trial."""
+    """The terms that bind this model now; None if no terms are set, so every decision is a trial."""
     known = view.find(ReleaseTerms, model)
     return known[-1] if known else None
 

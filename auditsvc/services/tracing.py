@@ -2,7 +2,7 @@
 
 Every watermarked copy of every submitted version is searched, released or not: a leak may come from an earlier stage.
 
-Black-box queries are ordinary images named by their content, so a suspect can't tell that it is tested.  The exported
+Black-box queries are ordinary images named by their content, so a suspect can't detect that it is tested.  The exported
 images reveal nothing about a key; how the answers are scored stays here, encrypted.
 
 In a dispute the owner reveals one sub-key of sixteen, an arbiter tests with it, and fifteen stay secret.  The arbiter
@@ -81,7 +81,7 @@ def export_query_set(sets: Iterable[Queries], folder: Path) -> int:
     for queries in sets:
         files |= pictures(queries)
     if not files:
-        raise InvalidInput("no version here has queries that could be handed out")
+        raise InvalidInput("no version in this store has queries to export")
     sheet = "image,label\n" + "".join(f"{name},\n" for name in sorted(files))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def _name(image: Tensor) -> str:
 
 def _picture(image: Tensor) -> tuple[str, bytes]:
     if image.shape[0] not in (1, 3):
-        raise InvalidInput(f"images of {image.shape[0]} channels can't be handed out as pictures")
+        raise InvalidInput(f"images of {image.shape[0]} channels can't be exported as images")
     pixels = image[0] if image.shape[0] == 1 else image.permute(1, 2, 0)
     file = io.BytesIO()
     Image.fromarray(pixels.contiguous().numpy()).save(file, "PNG")
@@ -215,7 +215,7 @@ def identify_file(ctx: Context, path: Path) -> TraceResult:
 
 
 def identify_answers(ctx: Context, answers: Path) -> TraceResult:
-    """The same from answers alone: the file that ``querying.hand_out`` wrote, filled in.
+    """The same from answers alone: the file that ``export_query_set`` wrote, filled in.
 
     Raises:
         InvalidInput: a file that can't be read, or that answers no version's pictures.
@@ -275,7 +275,7 @@ def _fields(
     failed: list[watermark.SkippedKey] | None = None,
 ) -> TraceResult:
     by_name = {one.name: one for one in known}
-    lost = [f"{one.name}: what finds its mark is not kept here" for one in known if one.copy is None]
+    lost = [f"{one.name}: its watermark key is not in this store" for one in known if one.copy is None]
     lost += [f"{one.release}: {one.reason}" for one in (*found.untried, *(failed or ()))]
     return TraceResult(
         verdict=found.verdict,
@@ -324,7 +324,7 @@ def reveal(ctx: Context, candidate: Candidate, lane: int, folder: Path) -> None:
     """
     copy = find_watermark_key(ctx, candidate.mark)
     if copy is None:
-        raise InvalidInput("what finds the mark of this candidate is not kept here, so nothing can be shown")
+        raise InvalidInput("the watermark key of this candidate is not in this store, so nothing can be revealed")
     shown = watermark.reveal_subkey(seed_of(ctx, copy), lane)
     original = original_of(ctx, copy)
     fields = {
@@ -349,7 +349,7 @@ def arbitrate(found: Path, shown: Path, release: Path, trust: TrustRoot, at: Mom
     """Test a found model with what was shown, against what the release committed to.
 
     Raises:
-        NotVerified: the release does not verify; a release that was recalled is as good as any.
+        NotVerified: the release does not verify; a revoked release is accepted.
         InvalidInput: a sub-key or weights that the release did not commit to, or files that can't be read.
     """
     checked = verify(release / release_layout.RELEASE, release / release_layout.ATTEST, trust=trust, at=at)

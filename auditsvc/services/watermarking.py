@@ -195,7 +195,7 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> Wa
     """
     copy = find_watermark_key(ctx, candidate.mark)
     if copy is None or candidate.mark is None:
-        raise InvalidInput("what finds the mark of this candidate is not kept here, so it can't be read")
+        raise InvalidInput("the watermark key of this candidate is not in this store, so it can't be detected")
     original, seed = original_of(ctx, copy), seed_of(ctx, copy)
     payload = watermark.Payload(copy.release_number, copy.recipient_number)
     if not watermark.verify_commitment(candidate.mark, seed, payload):

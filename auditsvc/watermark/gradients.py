@@ -58,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Probe:
-    """Images and the mixtures of logits that are looked at: ``(N, R, C)``, one of R rows for each image."""
+    """Images and the mixtures of logits that are used: ``(N, R, C)``, one of R rows for each image."""
 
     logits: Logits
     images: Tensor

@@ -29,7 +29,7 @@ from auditsvc.watermark.significance import log10_p
 from auditsvc.watermark.watermark_keys import Payload, require_bound
 
 READABLE = 5
-"""A probability of fewer units in its last digit is not looked at."""
+"""A probability of fewer units in its last digit is ignored."""
 
 QUERIES = 1000
 """Images that are chosen, at most."""

@@ -228,7 +228,7 @@ def _welcome(site: ProjectState, host: str, port: int, *, new_admin_token: bool,
         lines.append("  readers on this machine need no token; everything else does")
     if new_admin_token or not site.access.tokens():
         token = first_token(site, admin)
-        lines.append(f"  admin token, shown this once, good for {FIRST_TOKEN_DAYS} days:\n    {token}")
+        lines.append(f"  admin token, shown only once, valid for {FIRST_TOKEN_DAYS} days:\n    {token}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Limits of one connection: bytes and seconds that a request's head may take, before anything of it is looked at.
+"""Limits of one connection: bytes and seconds that a request's headers may take before they are processed.
 
 uvicorn's own limit counts for its other parser (h11) alone, and it waits for a head without end.  Counted is every byte
 that brings no head, chunk or part of a body to its end: header lines, chunk extensions and trailers.  Trailers are

@@ -334,7 +334,7 @@ class WebhookDispatcher:
 
     def _fail(self, due: DueDelivery, error: str, *, permanent: bool) -> None:
         if self._webhooks.mark_failed(due, error, permanent=permanent) == "failed":
-            _log.warning("gave up on delivery %s to webhook %s: %s", due.id, due.webhook, error)
+            _log.warning("stopped retrying delivery %s to webhook %s: %s", due.id, due.webhook, error)
 
 
 def _message(index: int, leaf: bytes) -> tuple[int, str, bytes] | None:

@@ -15,9 +15,9 @@ from itertools import product
 
 import numpy as np
 
+from auditsvc.checks.calibration import Binned, change_interval
 from auditsvc.datasets.dataset import SliceColumn, Slices
 from auditsvc.evaluation.intervals import Units, bootstrap_weights, bounded_mean
-from auditsvc.evaluation.metrics.reliability import Binned, change_interval
 from auditsvc.evaluation.paired import FEWEST_CLUSTERS, Sample, losses
 from tests.bench.resubmission import power_first_try, resubmission_50
 

@@ -19,7 +19,7 @@ import numpy as np
 from fairlearn.metrics import MetricFrame, selection_rate
 from numpy.typing import NDArray
 
-from auditsvc.evaluation.metrics.group_rates import Cells
+from auditsvc.checks.fairness import Cells
 
 ROWS, DRAWS, THEIRS = 10**6, 2000, 4
 QUANTILES = (0.05, 0.95)

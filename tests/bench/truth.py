@@ -41,7 +41,7 @@ import auditsvc
 from auditsvc import pruning
 from auditsvc.checks.accuracy import Accuracy
 from auditsvc.checks.adversarial import Adversarial
-from auditsvc.checks.average_precision import AveragePrecision
+from auditsvc.checks.average_precision import AveragePrecision, average_precision, ranked
 from auditsvc.checks.fairness import Fairness
 from auditsvc.checks.semantic_segmentation import SemanticSegmentation
 from auditsvc.checks.text_recognition import TextRecognition
@@ -50,7 +50,6 @@ from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.demo.parent_models import trained_digits
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.intervals import wilson
-from auditsvc.evaluation.metrics.coco_ap import average_precision, ranked
 from auditsvc.evaluation.metrics.hota import association, counted, hota, identity, linked_tracks
 from auditsvc.importing import open_folder
 from auditsvc.importing.onnx_import import from_onnx

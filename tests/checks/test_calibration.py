@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from auditsvc.checks.calibration import Calibration
-from auditsvc.evaluation.intervals import bca, bootstrap_weights
-from auditsvc.evaluation.metrics.reliability import (
+from auditsvc.checks.calibration import (
     Binned,
+    Calibration,
     change_interval,
     error_interval,
     selective_change,
     selective_risk,
 )
+from auditsvc.evaluation.intervals import bca, bootstrap_weights
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import array_dataset, case_of
 

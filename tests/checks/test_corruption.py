@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from auditsvc.checks.corruption import Corruptions
+from auditsvc.checks.corruption import Corruptions, error_ratios
 from auditsvc.datasets import Slices
-from auditsvc.evaluation.metrics.corruption_error import error_ratios
 from auditsvc.evaluation.paired import Pair, empty_predictions
 from auditsvc.records import OVERALL, Unmeasured
 from tests.fakes.models import SeesMeanBrightness, SeesOneCorner, array_dataset, case_of, grey_dataset

@@ -7,10 +7,9 @@ import pytest
 from fairlearn.metrics import demographic_parity_difference, demographic_parity_ratio, equalized_odds_difference
 
 from auditsvc.adapters.metric_frames import frame_of, metric_frame
-from auditsvc.checks.fairness import Fairness
+from auditsvc.checks.fairness import KINDS, Cells, Fairness, gaps, rates_of, ratios, worst_of
 from auditsvc.datasets import Slices, column_from
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation.metrics.group_rates import KINDS, Cells, gaps, rates_of, ratios, worst_of
 from auditsvc.evaluation.paired import empty_predictions
 from auditsvc.records import OVERALL, Measured, Unmeasured
 from tests.fakes.models import NeverWrong, SeesMeanBrightness, array_dataset, case_of, grey_dataset

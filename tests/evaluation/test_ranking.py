@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from auditsvc.checks.average_precision import AveragePrecision
+from auditsvc.checks.average_precision import OVERLAPS, AveragePrecision, Ranked, average_precision, ranked
 from auditsvc.datasets import Batch
-from auditsvc.evaluation.metrics.coco_ap import OVERLAPS, Ranked, average_precision, ranked
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.records import Unmeasured
 from auditsvc.tasks.boxes import CROWD, match_detections, select_detections

@@ -96,7 +96,7 @@ def test_changed_files_and_a_revocation_are_told(in_use, tmp_path):
     revoke(ctx, release, "wrong data", "ann", "bob")
     found = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia")
     assert found.outcome == "worse"
-    assert found.reasons[:2] == ("the sealed files are INVALID", "the gate's answer is revoked")
+    assert found.reasons[:2] == ("the signed files are INVALID", "the gate's answer is revoked")
 
 
 def test_the_images_of_the_audit_are_not_newer_and_another_baseline_is_refused(in_use, tmp_path):

@@ -51,7 +51,7 @@ def test_a_move_is_logged_counted_and_put_back(
     assert (event["model"], event["name"], event["before"], event["found"], event["put_back"]) == (
         ("net", ALIAS, "1", "3", "true")
     )
-    assert "alias approved of net was moved from 1 to 3 past auditsvc, and put back" in caplog.text
+    assert "alias approved of net was moved from 1 to 3 outside auditsvc, and restored" in caplog.text
     assert "auditsvc_registry_moves_total 1" in reader.get("/metrics").text
     assert watch.round() == ()
 

@@ -57,7 +57,7 @@ def name_fault(name: str) -> Fault | None:
 
 
 def collisions(names: Iterable[str]) -> list[Fault]:
-    """Names that some file systems or readers can't tell apart."""
+    """Names that some file systems or readers can't distinguish."""
     seen: dict[str, str] = {}
     faults = []
     for name in names:

@@ -131,7 +131,7 @@ class ReleaseInputs:
         if self.candidate.parent != self.parent.digest:
             yield "the parent is not the one that the candidate names"
         if {item.digest for item in self.evidence} != set(self.decision.evidence):
-            yield "the evidence is not the one that the decision rests on"
+            yield "the evidence is not that of the decision"
         if any(item.key.candidate != self.candidate.digest for item in self.evidence):
             yield "some evidence is about another candidate"
         if {waiver.digest for waiver in self.waivers} != set(self.decision.waivers):

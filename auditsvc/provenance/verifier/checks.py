@@ -253,7 +253,7 @@ def check_statements(found: VerificationContext, summary: Summary) -> None:
         note_age(found, decision, contents)
     check_data(found, contents)
     if decision and summary.release.terms is None and decision.terms is None:
-        found.report.note("No terms bound the decision: whoever audited also chose the policy and the data.")
+        found.report.note("No terms bound the decision: the auditor also chose the policy and the data.")
     elif decision:
         with step("terms") as seen:
             terms = check_terms(summary, decision, contents)

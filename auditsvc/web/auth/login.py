@@ -1,7 +1,7 @@
 """Log in with a token or through an OIDC issuer, and log out.
 
 The OIDC login keeps state, nonce and PKCE verifier for ten minutes in a cookie that the browser sends back when the
-issuer redirects it. The user then gets a token of this service for twelve hours, whose secret nobody learns, and a
+issuer redirects it. The user then gets a token of this service for twelve hours, whose secret is shown to no one, and a
 session of it; the log records login and logout.
 """
 

@@ -1,6 +1,6 @@
 """Sessions of browsers: what a cookie holds is the secret of a session, never a token.
 
-A session ends 12 hours after the login, after an hour without a request, and with the token that it stands for.  Every
+A session ends 12 hours after the login, after an hour without a request, and with its token.  Every
 15 minutes the browser gets a new secret; the former one ends when the new one is first used, so that an answer that is
 lost on its way logs nobody out, and a cookie that was copied is good for minutes or shows itself.  Only the SHA-256 of
 a secret is stored.

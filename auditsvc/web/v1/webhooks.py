@@ -76,7 +76,7 @@ def disable_webhook(request: Request, id: WebhookId) -> Webhook:
 @router.get("/v1/webhooks/deliveries", needs="admin", summary="List deliveries")
 def list_deliveries(
     request: Request,
-    state: Annotated[DeliveryState | None, Query(description="`failed` lists those that were given up.")] = None,
+    state: Annotated[DeliveryState | None, Query(description="`failed`: those that are no longer retried.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[Delivery]:
     """The newest deliveries first, each with its number of attempts and its last error."""
