@@ -23,10 +23,10 @@ from pathlib import Path
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import Log
-from auditsvc.provenance.formats.rfc3161 import time_of
+from auditsvc.provenance.formats.signatures import time_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey, count_witnesses
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.log_witness import witness_request
+from auditsvc.provenance.signer.checkpoints import witness_request
 
 WITNESS_TIMEOUT_S = 10
 _MOST = 64 * 1024

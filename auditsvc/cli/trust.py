@@ -17,7 +17,7 @@ from auditsvc.cli.output import Json, Person, Store, command_group, context_for,
 from auditsvc.errors import Conflict, InvalidInput, LogMismatch, Unavailable
 
 if TYPE_CHECKING:
-    from auditsvc.provenance.signer.log_witness import Witness
+    from auditsvc.provenance.signer.checkpoints import Witness
 
 
 keys_app = command_group("The signing keys.")
@@ -248,7 +248,7 @@ def serve(
 def _witness(folder: Path) -> Witness:
     from auditsvc.adapters.file_keys import read_signer
     from auditsvc.provenance.formats.signed_note import NoteKey
-    from auditsvc.provenance.signer.log_witness import Witness
+    from auditsvc.provenance.signer.checkpoints import Witness
 
     signer = read_signer(folder / "witness.key", "log")
     try:

@@ -11,7 +11,7 @@ The parts, each of which imports only those above it
     Bytes in, values out, with no opinion about trust.  ``strict_json`` and ``signatures`` parse what is foreign;
     ``dsse`` is the envelope and the Sigstore bundle, ``manifest`` lists the files (OMS), ``predicates`` and
     ``verification_summary`` are the statements, ``merkle_log`` and ``signed_note`` the log and its checkpoints,
-    ``rfc3161`` timestamps, ``release_layout`` the file names of a release.
+    ``release_layout`` the file names of a release.
 ``trust``
     Which keys count, for what, and since when: ``trust_root`` (keys, roles, their validity in the log, the same for
     Sigstore's own clients, and the revocation list), ``tuf_repository`` and ``tuf_client`` (how that is published and
@@ -21,8 +21,8 @@ The parts, each of which imports only those above it
     ``verify_folder`` checks a plain OMS signature.  ``checks`` compares the attestations, the files and the
     decision, and ``verification_context`` checks each bundle and holds what was found so far.
 ``signer``
-    ``attest`` signs a release or a rejection, ``checkpoint_store`` guards the log against a restored backup, and
-    ``log_witness`` cosigns the checkpoints of other logs.  The signer verifies its own output before it publishes it.
+    ``attest`` signs a release or a rejection, ``checkpoints`` guards the log against a restored backup and cosigns
+    the checkpoints of other logs.  The signer verifies its own output before it publishes it.
 
 How a release is signed and verified
 ------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from auditsvc.ports import Context
-from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
+from auditsvc.provenance.signer.checkpoints import CheckpointStore
 from auditsvc.provenance.trust.trust_root import TrustRoot, with_retired
 from auditsvc.records import (
     Approval,

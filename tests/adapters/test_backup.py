@@ -15,7 +15,7 @@ from auditsvc.adapters.blobs import FileBlobs
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.errors import Conflict, NotFound, Unavailable
-from auditsvc.provenance.signer.checkpoint_store import CheckpointStore
+from auditsvc.provenance.signer.checkpoints import CheckpointStore
 from auditsvc.records import Candidate
 from tests.contracts.sample import a_candidate
 from tests.fakes import FixedClock

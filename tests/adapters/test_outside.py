@@ -16,8 +16,8 @@ from auditsvc.adapters.signing_services import HttpTimestamps, HttpWitnesses
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance import SigningServices, TrustRoot, sign_release, verify
 from auditsvc.provenance.formats.dsse import Bundle
-from auditsvc.provenance.formats.rfc3161 import check_timestamp
 from auditsvc.provenance.formats.signed_note import count_witnesses
+from auditsvc.provenance.verifier.verification_context import check_timestamp
 from tests.fakes.log import MemoryLog
 from tests.provenance.authority import Authority
 from tests.provenance.sample import AT, FILES, house, sealing, write

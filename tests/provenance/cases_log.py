@@ -16,7 +16,7 @@ from auditsvc.provenance.formats.signed_note import (
     sign_checkpoint,
     signature_line,
 )
-from auditsvc.provenance.signer.log_witness import check_growth
+from auditsvc.provenance.signer.checkpoints import check_growth
 from auditsvc.provenance.trust.trust_root import log_origin
 from auditsvc.records import Verification
 from tests.fakes.log import MemoryLog

@@ -25,7 +25,7 @@ from auditsvc.provenance.formats.signatures import check_p256
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
 from auditsvc.provenance.formats.strict_json import parse_json
 from auditsvc.provenance.formats.verification_summary import Summary
-from auditsvc.provenance.signer.log_witness import read_request, witness_request
+from auditsvc.provenance.signer.checkpoints import read_request, witness_request
 from auditsvc.provenance.trust.trust_root import RevocationList, TrustRoot
 from auditsvc.provenance.trust.tuf_repository import ROLES, Metadata, Threshold, TufRoles, publish
 from auditsvc.records import Decision

@@ -21,8 +21,7 @@ from auditsvc.provenance.formats.signed_note import (
     sign_checkpoint,
 )
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.signer.checkpoint_store import check_restored
-from auditsvc.provenance.signer.log_witness import Witness, witness_request
+from auditsvc.provenance.signer.checkpoints import Witness, check_restored, witness_request
 from auditsvc.provenance.trust.trust_root import log_origin
 from tests.fakes.log import MemoryLog
 from tests.provenance.sample import AT, FILES, sealing, write

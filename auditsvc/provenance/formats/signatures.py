@@ -1,13 +1,16 @@
-"""Public keys and signatures: ECDSA P-256 with SHA-256 for statements, Ed25519 for the log; nothing else.
+"""Public keys and signatures: ECDSA P-256 with SHA-256 for statements, Ed25519 for the log; and RFC 3161 timestamps.
 
 A key is found by its *hint* in the reader's own trust and nowhere else; a key or an algorithm that
 travels with a bundle is never used.  P-384 and Ed25519 are left out for statements because peers
 (sigstore-js, cosign) can't check bundles that are signed with them.
+
+Timestamps need the package ``rfc3161-client`` (the extra ``timestamp``); it reads strict DER only.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from auditsvc.provenance.formats.strict_json import Fault
+from auditsvc.records import Moment
 
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -95,3 +99,40 @@ def _load(pem: bytes) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
         raise Fault("KEY_TYPE", "neither an ECDSA P-256 nor an Ed25519 key")
     return key
+
+
+def time_of(stamps: Sequence[bytes], data: bytes, authorities: Sequence[str]) -> Moment:
+    """The time at which one of these authorities saw these bytes, by the first timestamp that verifies.
+
+    Raises:
+        Fault: ``TIMESTAMP``.
+    """
+    try:
+        from cryptography.x509 import ExtendedKeyUsage, ExtensionNotFound, load_pem_x509_certificates
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+        from rfc3161_client import VerifierBuilder, decode_timestamp_response
+        from rfc3161_client.errors import VerificationError
+    except ImportError as error:
+        raise Fault("TIMESTAMP", "timestamps can't be checked; pip install rfc3161-client") from error
+    why = "no authority is trusted"
+    for stamp in stamps:
+        for pem in authorities:
+            try:
+                leaf, *others = load_pem_x509_certificates(pem.encode())
+                usage = leaf.extensions.get_extension_for_class(ExtendedKeyUsage).value
+                if list(usage) != [ExtendedKeyUsageOID.TIME_STAMPING]:
+                    raise ValueError("the authority's certificate is not for time stamping alone")
+                builder = VerifierBuilder().tsa_certificate(leaf)
+                for certificate in others[:-1]:
+                    builder = builder.add_intermediate_certificate(certificate)
+                response = decode_timestamp_response(stamp)
+                root = others[-1] if others else leaf
+                builder.add_root_certificate(root).build().verify_message(response, data)
+                time: Moment = response.tst_info.gen_time
+            except (VerificationError, ExtensionNotFound, ValueError) as error:
+                why = str(error)
+                continue
+            if leaf.not_valid_before_utc <= time <= leaf.not_valid_after_utc:
+                return time
+            why = "the timestamp was made outside the validity of the authority's certificate"
+    raise Fault("TIMESTAMP", f"no timestamp by a trusted authority: {why[:200]}")

@@ -5,7 +5,7 @@ Each attestation is checked against the trust root: key, role, signature, inclus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,8 +15,7 @@ from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
 from auditsvc.provenance.formats.manifest import Folder
 from auditsvc.provenance.formats.merkle_log import includes, leaf_hash
 from auditsvc.provenance.formats.predicates import Statement
-from auditsvc.provenance.formats.rfc3161 import check_timestamp
-from auditsvc.provenance.formats.signatures import check_p256, der_of
+from auditsvc.provenance.formats.signatures import check_p256, der_of, time_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, count_witnesses, open_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.formats.verification_summary import Summary
@@ -101,6 +100,19 @@ def _check_witnesses(envelope: str, log: TrustedLog) -> None:
     seen = count_witnesses(envelope, log.witnesses) if log.quorum else 0
     if seen < log.quorum:
         raise Fault("WITNESS", f"{seen} known witnesses cosigned the checkpoint; {log.quorum} must")
+
+
+def check_timestamp(bundle: Bundle, authorities: Sequence[str]) -> Moment:
+    """When a trusted authority saw the signature, at the latest.
+
+    ``authorities`` are certificate chains in PEM, the authority's own first and its root last.
+
+    Raises:
+        Fault: ``TIMESTAMP``.
+    """
+    if not bundle.timestamps:
+        raise Fault("TIMESTAMP", "no timestamp, but one is required")
+    return time_of(bundle.timestamps, bundle.signature, authorities)
 
 
 def check_window(attested: LoadedAttestation, index: int | None) -> None:
