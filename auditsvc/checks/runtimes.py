@@ -25,7 +25,7 @@ from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Outputs
 from auditsvc.evaluation.paired import Sample, levels, measured, measured_losses
 from auditsvc.records import Condition, Metric, Reading, Unmeasured
-from auditsvc.runtimes import cpu_flags, run_named
+from auditsvc.runtimes import machine_words, run_named
 
 
 class Runtimes(Check):
@@ -64,10 +64,14 @@ class Runtimes(Check):
         """Each run answers all images twice."""
         return 1.0 + 2.0 * len(self.runs)
 
+    @property
+    def runs_named(self) -> tuple[str, ...]:
+        """All of ``runs``."""
+        return self.runs
+
     def machine(self) -> str:
         """The CPU flags, and the versions of the runtimes, on one thread."""
-        versions = {f"{one.distribution} {one.version()}" for one in (run_named(run)[0] for run in self.runs)}
-        return "; ".join((cpu_flags(), *sorted(versions), "1 thread"))
+        return machine_words(self.runs)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass in torch, and one for each run."""
@@ -133,7 +137,7 @@ def _readings(
 
 
 def _metrics(run: str) -> tuple[Metric, Metric, Metric]:
-    name = run.replace("/", "-")
+    name = run.replace("/", "-").replace("@", "-")
     return (
         Metric(id=f"drop.{name}", kind="difference", unit="points", better="lower", role="loss", plannable=True,
                title=f"loss against the parent, in {run}"),

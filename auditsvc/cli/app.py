@@ -8,6 +8,7 @@ from auditsvc.cli import (
     audit,
     data,
     decision,
+    device,
     init,
     policy,
     prune,
@@ -37,6 +38,8 @@ app.command()(decision.approve)
 app.command()(decision.waive)
 app.command()(decision.release)
 app.command()(report.report)
+app.command()(device.kit)
+app.command()(device.admit_measurement)
 app.command()(verify.verify)
 app.command()(decision.revoke)
 app.command()(audit.monitor)
@@ -49,6 +52,7 @@ app.add_typer(serve.jobs_app, name="jobs")
 app.add_typer(serve.store_app, name="store")
 app.add_typer(init.model_app, name="model")
 app.add_typer(data.data_app, name="data")
+app.add_typer(device.device_app, name="device")
 app.add_typer(policy.policy_app, name="policy")
 app.add_typer(terms.terms_app, name="terms")
 app.add_typer(statements.statement_app, name="statement")

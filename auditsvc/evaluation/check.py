@@ -88,6 +88,11 @@ class Check(BaseModel, ABC):
         """What is done to the images under each condition that one picture can show; the report shows it."""
         return {}
 
+    @property
+    def runs_named(self) -> tuple[str, ...]:
+        """The runs that it needs: ``openvino/int8``, or on a device ``litert/int8@pixel-8``."""
+        return ()
+
     def machine(self) -> str | None:
         """What its readings depend on outside of files and data; evidence of another machine is not found again."""
         return None

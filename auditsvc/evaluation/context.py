@@ -29,6 +29,7 @@ from auditsvc.datasets.dataset import Batch, Dataset, Slices
 from auditsvc.datasets.images import as_png
 from auditsvc.evaluation.fingerprint import fingerprint
 from auditsvc.evaluation.inference import compile_model, fold_batchnorm
+from auditsvc.evaluation.latency import RunCost
 from auditsvc.evaluation.paired import (
     Pair,
     Predictions,
@@ -150,6 +151,8 @@ class EvalContext:
     """The candidate's file in a runtime (``openvino/int8``): its answers in a batch, and one image at a time."""
     read_answers: Callable[[Outputs], tuple[float, int]] | None = None
     """``log10 p`` of the candidate's mark in another model's answers to its queries, and how many these are."""
+    time_run: Callable[[str, int], RunCost] | None = None
+    """Its cost there, in so many turns with the parent."""
     flips: list[Flip] = field(default_factory=list)
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""

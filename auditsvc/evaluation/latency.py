@@ -1,4 +1,4 @@
-"""Latency measurement: ONNX Runtime, one thread, batch size 1, a model together with its parent.
+"""Latency and memory of a model together with its parent, on one thread.
 
 Both models take turns in the same run, so that whatever else the machine is doing slows both, and the order of a turn
 is the reverse of the last one's, so that none always runs on what the other left in the caches.  The ratio of two
@@ -8,14 +8,16 @@ latencies is that of the same turns, with an interval by a bootstrap over pairs 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput
+from auditsvc.evaluation.intervals import Interval
 from auditsvc.models.model import Model
 from auditsvc.runtimes.onnx_export import onnx_bytes
 from auditsvc.runtimes.onnxruntime import Session, session
@@ -52,16 +54,47 @@ class Turns:
         low, median, high = np.quantile(self.times[place], (0.25, 0.5, 0.75))
         return Latency(float(median), float(high - low), self.times.shape[1])
 
-    def ratio(self, first: int, second: int) -> Ratio:
-        """The median of each turn's ratio.
+    def quantile(self, place: int, share: float, alpha: float) -> Interval | None:
+        """A quantile of one work's times, each end a one-sided bound at ``alpha``; None with too few turns for one.
+
+        The ends are order statistics, so they hold for any distribution of independent times (H. A. David and
+        H. N. Nagaraja 2003, "Order Statistics", section 7.1).
+        """
+        times, many = np.sort(self.times[place]), self.times.shape[1]
+        low, high = int(binom.ppf(alpha, many, share)) - 1, int(binom.ppf(1 - alpha, many, share))
+        if low < 0 or high >= many:
+            return None
+        return Interval(np.quantile(times, share), times[low], times[high])
+
+    def ratio(self, first: int, second: int, alpha: float = 0.025) -> Ratio:
+        """The median of each turn's ratio; each end is a one-sided bound at ``alpha``.
 
         A turn and its reverse count as one, by their geometric mean, and pairs are drawn with replacement: the
         percentile bootstrap, B. Efron (1979), doi:10.1214/aos/1176344552.
         """
         logs = np.log(self.times[first] / self.times[second]).reshape(-1, 2).mean(1)
         drawn = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
-        low, high = np.quantile(np.median(logs[drawn], axis=1), (0.025, 0.975))
+        low, high = np.quantile(np.median(logs[drawn], axis=1), (alpha, 1 - alpha))
         return Ratio(*(float(np.exp(log)) for log in (np.median(logs), low, high)))
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a candidate's file costs in a runtime, and its parent in the same, in alternating turns.
+
+    ``single`` has one image a turn, of the candidate and, where there is a file for it, the parent; ``batch`` the ms
+    of batches of ``batch_size``; ``cold_ms`` opening and the first answer, ``memory`` what both add in bytes, once for
+    each of several processes.  ``counts``: ``file_bytes``, ``compressed_bytes`` and what the candidate's card has.
+    """
+
+    single: Turns
+    batch: NDArray[np.float64]
+    batch_size: int
+    cold_ms: NDArray[np.float64]
+    memory: NDArray[np.float64]
+    counts: Mapping[str, float]
+    no_parent: str = ""
+    """Why there is no file of the parent to compare with."""
 
 
 def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> Turns:

@@ -83,11 +83,13 @@ class RuntimeSession:
             answers: Tensor = load_file(made)["answers"]
             return answers.clone().to(images.device)
 
-    def times(self, images: Tensor, output: str, runs: int) -> tuple[list[float], float]:
-        """The time in ms of each of so many answers to single images, and the largest memory in bytes so far."""
+    def times(self, images: Tensor, runs: int, *, alone: bool = True) -> tuple[list[float], float]:
+        """The ms of each of so many answers, to single images or to all in a batch, and the memory in bytes that the
+        process took since it opened the file."""
+        graph = self.graph()
         with self._lock:
-            said = self._ask(images, {"output": output, "times": runs})
-        return said["ms"], float(said["memory"])
+            said = self._ask(images, {"output": graph["outputs"][0]["name"], "times": runs, "alone": alone})
+        return said["ms"], float(said["memory"]) - graph["memory_before"]
 
     def _ask(self, images: Tensor, request: dict[str, Any]) -> dict[str, Any]:
         given = self._session.folder / "images.safetensors"

@@ -21,6 +21,9 @@ from auditsvc.models.fake_quantization import SCALE
 FORMATS = ("int8", "float16", "bfloat16")
 CALIBRATION_IMAGES, BATCH = 512, 64
 _SMALLEST = 1e-8
+LARGEST = 64
+"""The largest weight.  CPUs without VNNI add two products of an unsigned input and a signed weight in 16 bits, which
+saturate at 32767: 255 * (64 + 64) fits whatever the inputs are, 255 * (127 + 127) does not (``reduce_range``)."""
 
 
 def in_format(model: Model, number_format: str, data: Dataset | None, seed: int = 0) -> dict[str, Tensor]:
@@ -66,10 +69,10 @@ def _int8(model: Model, data: Dataset, seed: int) -> dict[str, Tensor]:
 
 
 def _rounded(path: str, weight: Tensor) -> dict[str, Tensor]:
-    """The weight as integers, with one scale for each output channel."""
-    scale = (weight.flatten(1).abs().amax(1) / 127).clamp_min(_SMALLEST)
+    """The weight as integers of 7 bits, with one scale for each output channel."""
+    scale = (weight.flatten(1).abs().amax(1) / LARGEST).clamp_min(_SMALLEST)
     rounded = torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1)))
-    whole = rounded.clamp(-127, 127).to(torch.int8).contiguous()
+    whole = rounded.clamp(-LARGEST, LARGEST).to(torch.int8).contiguous()
     return {f"{path}.weight": whole, f"{path}{SCALE}": scale}
 
 

@@ -24,6 +24,7 @@ from auditsvc.records.decision import (
     Verdict,
     Waiver,
 )
+from auditsvc.records.device import Device, DeviceMeasurement
 from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
 from auditsvc.records.job import (
     ENDS,

@@ -9,6 +9,9 @@ add runtimes in the entry-point group ``auditsvc.runtimes``.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from auditsvc.errors import InvalidInput
 from auditsvc.plugins import Registry, classes_in, concrete
 from auditsvc.runtimes.runtime import Port, Program, Runtime, cpu_flags
@@ -22,14 +25,20 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
 
 
 def run_named(text: str) -> tuple[type[Runtime], str]:
-    """The runtime and the precision of ``openvino/bfloat16``.
+    """The runtime and the precision of ``openvino/bfloat16``, or of ``litert/int8@pixel-8`` on a device.
 
     Raises:
         InvalidInput: an unknown runtime, or a precision that it does not have; with those that are known.
     """
-    name, _, precision = text.partition("/")
+    name, _, precision = re.sub("@[a-z0-9][a-z0-9._-]*$", "", text).partition("/")
     found = RUNTIMES.by_id.get(name)
     if found is None or precision not in found.precisions:
         known = [f"{one.id}/{each}" for one in RUNTIMES.by_id.values() for each in one.precisions]
         raise InvalidInput(f"no run {text!r}; known: {', '.join(known)}")
     return found, precision
+
+
+def machine_words(runs: Iterable[str]) -> str:
+    """What the readings of these runs depend on: the flags of the CPU, the versions of the runtimes, the threads."""
+    versions = {f"{one.distribution} {one.version()}" for one in (run_named(run)[0] for run in runs)}
+    return "; ".join((cpu_flags(), *sorted(versions), "1 thread"))

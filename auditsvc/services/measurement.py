@@ -60,6 +60,8 @@ from auditsvc.records import (
 from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.services.decisions import decide_now
+from auditsvc.services.deployment import time_run
+from auditsvc.services.device_kit import device_answers, device_cost, measurement_of
 from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
 from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
@@ -123,7 +125,7 @@ def measured(
     if missing:
         context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset, level), cache=cache, found=answers)
         for name, check in missing.items():
-            results[name] = _run(ctx, check, _key(check, candidate, policy, dataset, level), context)
+            results[name] = _run(ctx, check, _key(ctx, check, candidate, policy, dataset, level), context)
             ctx.ledger.append(results[name], actor="auditsvc")
     return tuple(results[name] for name in policy.checks)
 
@@ -139,7 +141,7 @@ def _measured_in_stages(
     for size in stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,)):
         checks = [check_named(name, spec) for name, spec in policy.checks.items()]
         keys = {
-            check.id: _key(check, candidate, policy, dataset, level).model_copy(update={"stage": size})
+            check.id: _key(ctx, check, candidate, policy, dataset, level).model_copy(update={"stage": size})
             for check in checks
         }
         known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
@@ -170,7 +172,7 @@ def _known_evidence(
 ) -> dict[str, Evidence | None]:
     """For each check of the policy the first evidence in the ledger that is not too old for it."""
     checks = {name: check_named(name, spec) for name, spec in policy.checks.items()}
-    keys = {name: _key(check, candidate, policy, dataset, level) for name, check in checks.items()}
+    keys = {name: _key(ctx, check, candidate, policy, dataset, level) for name, check in checks.items()}
     return {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
 
 
@@ -185,7 +187,9 @@ def _fresh_evidence(ctx: Context, key: EvidenceKey, policy: Policy) -> Evidence 
     return next((found for found in ctx.ledger.find(Evidence, key.text()) if found.finished >= oldest), None)
 
 
-def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset, level: float) -> EvidenceKey:
+def _key(
+    ctx: Context, check: Check, candidate: Candidate, policy: Policy, dataset: Dataset, level: float
+) -> EvidenceKey:
     return EvidenceKey(
         candidate=candidate.digest,
         parent=candidate.parent,
@@ -197,8 +201,15 @@ def _key(check: Check, candidate: Candidate, policy: Policy, dataset: Dataset, l
         alpha=level,
         code=code_version(),
         slicing=slicing_of(policy),
-        machine=check.machine(),
+        machine=_machine(ctx, check, candidate, dataset),
     )
+
+
+def _machine(ctx: Context, check: Check, candidate: Candidate, dataset: Dataset) -> str | None:
+    """What the check's readings depend on outside of files and data: this machine, and what devices sent."""
+    sent = [measurement_of(ctx, candidate.digest, dataset.ref.digest, run) for run in check.runs_named if "@" in run]
+    words = [check.machine() or "", *(one.digest if one else "not sent" for one in sent)]
+    return "; ".join(words) if any(words) else None
 
 
 def _context_fields(
@@ -220,7 +231,16 @@ def _context_fields(
         "alpha": level,
         "device": ctx.device,
         "also": other_runs(ctx, candidate.files, model),
-        "open_run": partial(open_run, ctx, candidate.files, model),
+        "open_run": lambda run: (
+            device_answers(ctx, candidate, model, dataset, run)
+            if "@" in run
+            else open_run(ctx, candidate.files, model, run)
+        ),
+        "time_run": lambda run, turns: (
+            device_cost(ctx, candidate, dataset, run)
+            if "@" in run
+            else time_run(ctx, candidate, parent, (model, dense), dataset, run, turns)
+        ),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
         "read_answers": mark_in_answers(ctx, candidate),
     }
@@ -405,7 +425,7 @@ def measure_shard(ctx: Context, shard: Shard, dataset: Dataset) -> Result:
     context = ShardContext(**fields, part=ImageRange(shard.part, shard.parts))
     for name in shard.checks:
         check = check_named(name, policy.checks[name])
-        _run(ctx, check, _key(check, candidate, policy, dataset, level), context)
+        _run(ctx, check, _key(ctx, check, candidate, policy, dataset, level), context)
     return {"answers": ctx.blobs.put(as_bytes(context.found))}
 
 

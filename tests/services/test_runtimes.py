@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-from auditsvc.errors import InvalidInput, Refused
-from auditsvc.records import CheckSpec, Evidence, Measured
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Refused
+from auditsvc.records import CheckSpec, Evidence, Measured, digest_of
 from auditsvc.services.candidates import admit, prune_candidate, register_parent
+from auditsvc.services.device_kit import admit_measurement, register_device, write_kit
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import open_run
 from auditsvc.services.watermarking import WatermarkOptions
@@ -20,6 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory):
     ctx = line.ports_in(folder / "store")
     parent, _ = register_parent(ctx, line.parent_in(folder / "parent"), line.FACTS)
     calibration = ctx.datasets.open(line.data_in(folder / "calibration", 40, seed=1))
+    line.data_in(folder / "audited", seed=2)
     candidate = prune_candidate(ctx, parent, line.GOOD, calibration, onnx=True, runtimes=("openvino",))
     return ctx, parent, candidate, calibration, folder
 
@@ -36,7 +48,7 @@ def test_the_policy_s_runs_are_measured_on_all_images(made) -> None:
     runs = ("onnxruntime/float32", "openvino/float32", "litert/int8")
     checks = {"runtimes": CheckSpec(version=1, parameters={"runs": list(runs)})}
     rules = [{"rule": "flips", "reading": "runtimes/flips.*", "at_most": 0.1, "why": "a test"}]
-    data = ctx.datasets.open(line.data_in(folder / "audited", seed=2))
+    data = ctx.datasets.open(folder / "audited")
     (evidence,) = measure_candidate(ctx, candidate, line.policy(checks=checks, rules=rules), data)
     assert isinstance(evidence, Evidence) and evidence.key.machine
     found = {one.metric: one.outcome for one in evidence.readings if one.slice == "camera=b"}
@@ -45,6 +57,20 @@ def test_the_policy_s_runs_are_measured_on_all_images(made) -> None:
     }
     assert found["flips.openvino-float32"].value == 0 and found["flips.openvino-float32"].images == 20
     assert "no model.tflite for litert" in found["flips.litert-int8"].reason
+
+
+def test_the_cost_of_a_file_is_measured_beside_the_parent_s(made) -> None:
+    ctx, _, candidate, _, folder = made
+    checks = {"cost": CheckSpec(version=1, parameters={"run": "openvino/float32", "turns": 60})}
+    rules = [{"rule": "size", "reading": "cost/file_bytes", "at_most": 1e6, "why": "a test"}]
+    (evidence,) = measure_candidate(
+        ctx, candidate, line.policy(policy="cost", checks=checks, rules=rules), ctx.datasets.open(folder / "audited")
+    )
+    found = {one.metric: one.outcome for one in evidence.readings}
+    sizes = {file.name: file.size for file in candidate.files}
+    assert found["file_bytes"].value == sizes["model.xml"] + sizes["model.bin"]
+    assert found["latency_ratio"].low > 0.1 and found["latency_p50"].images == 60
+    assert found["peak_memory"].value > 1e6 and found["macs"].value == candidate.card["macs"]
 
 
 def test_a_file_that_does_not_carry_the_mark_is_refused(made) -> None:
@@ -60,3 +86,79 @@ def test_an_unknown_runtime_or_format_is_refused(made) -> None:
         prune_candidate(ctx, parent, line.GOOD, calibration, runtimes=("tensorrt",))
     with pytest.raises(InvalidInput, match="no run 'mnn'"):
         open_run(ctx, candidate.files, None, "mnn")
+
+
+def public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+RUN = "onnxruntime/float32"
+
+
+@pytest.fixture(scope="module")
+def answered(made):
+    """A kit that another process, which knows nothing but the kit, has answered; the device's key."""
+    ctx, _, candidate, _, folder = made
+    data, key = ctx.datasets.open(folder / "audited"), Ed25519PrivateKey.generate()
+    register_device(ctx, "bench-1", "laptop", public(key), "ann")
+    write_kit(ctx, candidate, data, RUN, folder / "kit")
+    pem = folder / "device.pem"
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    command = [sys.executable, "-I", "run.py", "--key", str(pem)]
+    subprocess.run(command, cwd=folder / "kit", env={"PATH": ""}, check=True, timeout=120)
+    return folder / "kit", key
+
+
+def test_a_device_s_answers_are_judged_like_any_run(made, answered, tmp_path: Path) -> None:
+    ctx, _, candidate, _, folder = made
+    data = ctx.datasets.open(folder / "audited")
+    checks = {
+        "runtimes": CheckSpec(version=1, parameters={"runs": [f"{RUN}@bench-1", f"{RUN}@phone"]}),
+        "cost": CheckSpec(version=1, parameters={"run": f"{RUN}@bench-1"}),
+    }
+    rules = [{"rule": "r", "reading": "runtimes/flips.*", "at_most": 0.1, "why": "a test"}]
+    policy = line.policy(policy="device", checks=checks, rules=rules)
+    before, _ = measure_candidate(ctx, candidate, policy, data)
+    assert "sent no measurement" in before.reading("flips.onnxruntime-float32-bench-1", "overall").reason
+    admitted = admit_measurement(ctx, answered[0], "bench-1", "ann")
+    assert (admitted.run, admitted.candidate, len(admitted.latency_ms)) == (RUN, candidate.digest, 60)
+    deployed, cost = measure_candidate(ctx, candidate, policy, data)
+    assert deployed.reading("flips.onnxruntime-float32-bench-1", "camera=b").value == 0
+    assert "sent no measurement" in deployed.reading("flips.onnxruntime-float32-phone", "overall").reason
+    assert cost.reading("latency_p50", "overall").images == 60
+    assert cost.reading("latency_ratio", "overall").reason.endswith("the kit has the candidate alone")
+    with pytest.raises(Conflict, match="answered before"):
+        admit_measurement(ctx, answered[0], "bench-1", "ann")
+
+
+def resigned(folder: Path, key: Ed25519PrivateKey, **changes: object) -> None:
+    said = json.loads((folder / "measurement.json").read_bytes()) | changes
+    (folder / "measurement.json").write_text(json.dumps(said))
+    (folder / "measurement.sig").write_text(base64.b64encode(key.sign(json.dumps(said).encode())).decode())
+
+
+def test_what_the_device_did_not_sign_or_was_not_asked_is_refused(made, answered, tmp_path: Path) -> None:
+    ctx, (source, key) = made[0], answered
+    register_device(ctx, "other", "laptop", public(Ed25519PrivateKey.generate()), "ann")
+
+    def refused(error: type[Exception], words: str, device: str = "bench-1") -> None:
+        with pytest.raises(error, match=words):
+            admit_measurement(ctx, folder, device, "ann")
+
+    folder = Path(shutil.copytree(source, tmp_path / "copy"))
+    refused(NotFound, "no device 'phone' is registered", "phone")
+    refused(Forbidden, "not the signature of other", "other")
+    resigned(folder, key, challenge="sha256:" + 64 * "0")
+    refused(Forbidden, "challenge was not issued here")
+    folder = Path(shutil.copytree(source, tmp_path / "changed"))
+    write_kit(ctx, made[2], ctx.datasets.open(made[4] / "audited"), RUN, tmp_path / "new")
+    challenge = digest_of((tmp_path / "new" / "kit.json").read_bytes())
+    resigned(folder, key, challenge=challenge)
+    np.save(folder / "answers.npy", np.load(folder / "answers.npy") + 1)
+    refused(InvalidInput, "does not have the answers that were signed")
+    np.save(folder / "answers.npy", np.array([{}], dtype=object), allow_pickle=True)
+    refused(InvalidInput, "answers.npy is no array")
+    (folder / "measurement.sig").write_text("nothing")
+    refused(InvalidInput, "no signature in base64")
+    with pytest.raises(InvalidInput, match="Ed25519 public key"):
+        register_device(ctx, "x", "y", b"no key", "ann")
