@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_the_pipeline_goes_on_only_if_the_version_may_be_used(name: str, url: st
 def test_the_github_workflow_takes_nothing_from_its_inputs_into_a_shell() -> None:
     assert not re.search(r"\$\{\{", _github())
     assert yaml.safe_load((CI / "github-actions.yml").read_text())["permissions"] == {}
+
+
+def test_zizmor_finds_nothing_in_the_workflows() -> None:
+    tool = Path(sysconfig.get_path("scripts"), "zizmor")
+    if not tool.exists():
+        pytest.skip("zizmor is not installed")
+    workflows = [CI / "github-actions.yml", CI.parents[1] / ".github" / "workflows"]
+    done = subprocess.run([tool, "--offline", "--no-progress", *workflows], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import functools
 
 import pytest
 
 from auditsvc.compliance.assessment.evidence_status import evidence_status
 from auditsvc.errors import Conflict, NotApproved, NotFound
-from auditsvc.records import Recipe, Release, Rollback, Submission
+from auditsvc.records import AliasMove, Recipe, Release, Rollback, Submission
 from auditsvc.services.candidates import prune_candidate, submit
 from auditsvc.services.registry import ALIAS, reconcile
 from auditsvc.services.release import release_folder, revoke
 from auditsvc.services.revocation import roll_back
 from tests.compliance import sample
+from tests.fakes import NOON, FixedClock
 from tests.services.test_line import released
 
 
@@ -43,6 +46,51 @@ def test_the_alias_goes_back_to_the_release_before_and_the_ledger_says_why(twice
     assert ctx.ledger.find(Rollback, "brightness") == (made,)
     assert reconcile(ctx, {}, put_back=True)[1] == ()
     assert back(ctx, second).version == second
+
+
+class Killed(BaseException):
+    """The process is gone: nothing in the code may catch it."""
+
+
+@dataclasses.dataclass
+class Dies:
+    """A port whose method with this name is the last thing that the process does, or would have done next."""
+
+    port: object
+    method: str
+    call: int
+    after: bool
+
+    def __getattr__(self, name):
+        found = getattr(self.port, name)
+        return functools.partial(self._die, found) if name == self.method else found
+
+    def _die(self, found, *args, **more):
+        self.call -= 1
+        if self.call == 0 and not self.after:
+            raise Killed
+        found(*args, **more)
+        if self.call == 0:
+            raise Killed
+
+
+def test_a_rollback_that_was_killed_anywhere_is_finished_by_the_next_round_or_by_asking_again(twice):
+    ctx, first, second = twice
+    points = [("ledger", "append", 1), ("ledger", "append", 2), ("registry", "move_alias", 1)]
+    kills = [(*point, after) for point in points for after in (False, True)]
+    for hour, (port, method, call, after) in enumerate(kills):
+        now = dataclasses.replace(ctx, clock=FixedClock(NOON + datetime.timedelta(hours=2 * hour)))
+        with pytest.raises(Killed):
+            back(dataclasses.replace(now, **{port: Dies(getattr(ctx, port), method, call, after)}), first)
+        later = dataclasses.replace(ctx, clock=FixedClock(NOON + datetime.timedelta(hours=2 * hour + 1)))
+        reconcile(later, {}, put_back=True)
+        recorded = ctx.ledger.find(AliasMove, "brightness")[-1].version
+        assert ctx.registry.aliased("brightness", ALIAS) == recorded
+        assert recorded == (second if (port, call) == ("ledger", 1) or (call, after) == (2, False) else first)
+        if recorded == second:
+            back(later, first)
+        assert ctx.registry.aliased("brightness", ALIAS) == first
+        back(later, second)
 
 
 def test_a_rehearsal_moves_nothing_and_is_timed(twice):
