@@ -97,7 +97,7 @@ class Backdoor(Check):
     shapes: Annotated[tuple[Shape, ...], Field(min_length=1)] = ("patch",)
     pixels: Share = 0.04
     opacity: Share = 0.2
-    steps: Annotated[int, Field(ge=5, le=2000)] = 60
+    steps: Annotated[int, Field(ge=5, le=2000)] = 50
     batch: Annotated[int, Field(ge=2, le=256)] = 8
     images: Annotated[int, Field(ge=2 * LEAST)] = 400
     pseudo_candidates: Annotated[int, Field(ge=0, le=1000)] = 19
@@ -187,13 +187,18 @@ class Backdoor(Check):
         trigger = search(*models, halves.search, classes, case.seed)
         if shape == "patch":
             trigger = trigger.cut(max(1, round(self.pixels * trigger.masks[0].numel())))
-        shares = []
-        for place in range(len(trigger.aims)):
-            tried, hit = moved(*models, trigger, place, halves.search[: 2 * LEAST])
-            shares.append(float(hit.sum() / tried.sum().clamp(min=1)))
-        best = int(np.argmax(shares))
-        tries = [moved(judge, parent, trigger, best, halves.held) for judge in judges]
-        return _Found(trigger, best, *(torch.stack(ones).any(0) for ones in zip(*tries, strict=True)))
+
+        def moved_in_any(place: int, images: Tensor) -> tuple[Tensor, Tensor]:
+            tries = [moved(judge, parent, trigger, place, images) for judge in judges]
+            tried, hit = (torch.stack(ones).any(0) for ones in zip(*tries, strict=True))
+            return tried, hit
+
+        def share(place: int) -> float:
+            tried, hit = moved_in_any(place, halves.search[: 2 * LEAST])
+            return float(hit.sum() / tried.sum().clamp(min=1))
+
+        best = max(range(len(trigger.aims)), key=share)
+        return _Found(trigger, best, *moved_in_any(best, halves.held))
 
     def _compared(
         self, case: EvalContext, shape: Shape, models: tuple[Outputs, Outputs], halves: _Halves, success: Measured
@@ -207,21 +212,20 @@ class Backdoor(Check):
             return none, none
         shift = shift_of(*models, halves.search[:TRIED_FOR_SHIFT])
         rate = float(2 ** (round(2 * np.log2(max(shift, 1e-6))) / 2))
-        draws = (self._pseudo(case, shape, models[1], halves, rate, number) for number in range(self.pseudo_candidates))
-        return ranked(success, draws, case.alpha)
+        key = f"{case.parent_digest}|{case.dataset.ref.digest}|{case.seed}|{self.parameters()}|{shape}|{rate:.4g}"
+        known = list(case.draws[key])
 
-    def _pseudo(
-        self, case: EvalContext, shape: Shape, parent: Outputs, halves: _Halves, shift: float, number: int
-    ) -> float:
-        """The success in one pseudo-candidate; kept for the next candidate of this parent."""
-        key = f"trigger|{case.parent_digest}|{case.dataset.ref.digest}|{case.seed}|{self.parameters()}|{shape}|"
-        key += f"{shift:.4g}|{number}"
-        if key not in case.cache:
-            made = pseudo_candidate(case.parent.layers, number, shift, halves.search[:TRIED_FOR_SHIFT])
-            found = self._search(case, shape, (made, parent), (made,), parent, halves)
-            share = float(found.hit.sum() / found.tried.sum().clamp(min=1))
-            case.cache[key] = np.array([share])
-        return float(case.cache[key][0])
+        def draws() -> Iterator[float]:
+            for number in range(self.pseudo_candidates):
+                if number == len(known):
+                    made = pseudo_candidate(case.parent.layers, number, rate, halves.search[:TRIED_FOR_SHIFT])
+                    found = self._search(case, shape, (made, models[1]), (made,), models[1], halves)
+                    known.append(float(found.hit.sum() / found.tried.sum().clamp(min=1)))
+                yield known[number]
+
+        compared = ranked(success, draws(), case.alpha)
+        case.draws[key] = tuple(known)
+        return compared
 
     def _which(self, case: EvalContext, shape: Shape, found: _Found) -> str:
         """The class, and how large the change is and where."""

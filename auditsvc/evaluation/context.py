@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -153,6 +154,8 @@ class EvalContext:
     """``log10 p`` of the candidate's mark in another model's answers to its queries, and how many these are."""
     time_run: Callable[[str, int], RunCost] | None = None
     """Its cost there, in so many turns with the parent."""
+    draws: MutableMapping[str, tuple[float, ...]] = field(default_factory=lambda: defaultdict(tuple), repr=False)
+    """What searches found in pseudo-candidates of the parent, by search; kept for its next candidate."""
     flips: list[Flip] = field(default_factory=list)
     device: str = "cpu"
     """Where both models already are; images are moved there, batch by batch."""

@@ -179,6 +179,21 @@ class CheckFailed(Record):
         return (self.key.candidate,)
 
 
+class NullDraws(Record):
+    """What one search found in pseudo-candidates of a parent, in the order in which they are made; ``search`` is the
+    digest of the parent, the images, the parameters and the code.  Only as many were made as a test needed."""
+
+    kind: ClassVar[str] = "null-draws"
+    event: ClassVar[str] = "null-draws.recorded"
+
+    search: Digest
+    draws: Annotated[tuple[float, ...], Field(min_length=1)]
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the search."""
+        return (self.search,)
+
+
 class Exemplar(Value):
     """One image on which most seeds agree with each other and not with the parent."""
 

@@ -48,6 +48,7 @@ from auditsvc.records import (
     OVERALL,
     Candidate,
     CheckFailed,
+    Digest,
     Evidence,
     EvidenceKey,
     JobId,
@@ -56,9 +57,11 @@ from auditsvc.records import (
     Reading,
     Shard,
     Unmeasured,
+    digest_of,
 )
 from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
+from auditsvc.records.evidence import NullDraws
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.deployment import time_run
 from auditsvc.services.device_kit import device_answers, device_cost, measurement_of
@@ -243,7 +246,31 @@ def _context_fields(
         ),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
         "read_answers": mark_in_answers(ctx, candidate),
+        "draws": StoredDraws(ctx),
     }
+
+
+class StoredDraws(dict[str, tuple[float, ...]]):
+    """What searches found in pseudo-candidates, from the ledger and into it, so that a parent pays for them once."""
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__()
+        self._ledger = ctx.ledger
+
+    def __missing__(self, search: str) -> tuple[float, ...]:
+        """The longest series that is known, maybe none."""
+        known = self._ledger.find(NullDraws, _search_digest(search))
+        return max((one.draws for one in known), key=len, default=())
+
+    def __setitem__(self, search: str, draws: tuple[float, ...]) -> None:
+        """Keep a longer series."""
+        if len(draws) > len(self[search]):
+            self._ledger.append(NullDraws(search=_search_digest(search), draws=draws), actor="auditsvc")
+        super().__setitem__(search, draws)
+
+
+def _search_digest(search: str) -> Digest:
+    return digest_of(f"{search}|{code_version()}".encode())
 
 
 def _scaled(dataset: Dataset, dense: ArchitectureCard, pruned: ArchitectureCard) -> Dataset:

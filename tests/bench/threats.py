@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime
 import torch
-from auditsvc.models.onnx_export import onnx_bytes, session
 from torch import nn
 
 from auditsvc.checks.backdoor import Backdoor
@@ -37,6 +37,7 @@ from auditsvc.models import Model, assemble, read_card, read_weights
 from auditsvc.models.fake_quantization import install_int8
 from auditsvc.pruning.storage_formats import in_format
 from auditsvc.records import Measured, digest_of
+from auditsvc.runtimes.onnx_export import onnx_bytes
 from auditsvc.services.policies import read_policy
 from auditsvc.tasks.classification import Classification
 from tests import zoo
@@ -94,7 +95,9 @@ def pair(recipe: zoo.Recipe) -> Made:
     install_int8(module, saved)
     module.load_state_dict(saved)
     model = zoo.as_model(module.eval())
-    run = session(onnx_bytes(model, images[:8]))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    run = onnxruntime.InferenceSession(onnx_bytes(model, images[:8]), options, providers=["CPUExecutionProvider"])
     return Made(parent, model, (lambda some: torch.from_numpy(run.run(None, {"images": some.numpy()})[0]),))
 
 

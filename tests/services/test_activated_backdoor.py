@@ -19,9 +19,12 @@ from tests.services.line import policy, ports_in
 HALF = Recipe(method="magnitude-global", targets={"sparsity": 0.5})
 OF_OTHERS = read_policy("third-party-parent")
 FEW = Backdoor(pseudo_candidates=3)
+JUDGED = ("no-hidden-trigger", "trigger-by-chance", "overall-loss")
 RULES = policy(
     checks={"accuracy": CheckSpec(version=1), "backdoor": CheckSpec(version=2, parameters=FEW.parameters())},
-    rules=tuple(rule for rule in OF_OTHERS.rules if rule.check == "backdoor" or rule.rule == "overall-loss"),
+    rules=tuple(
+        rule for rule in OF_OTHERS.rules if rule.rule in ("no-hidden-trigger", "trigger-by-chance", "overall-loss")
+    ),
 )
 
 

@@ -27,7 +27,7 @@ from auditsvc.models import Model
 from auditsvc.models.model import decoded
 
 CHUNK, SURVIVING = 64, 4
-"""Images in one pass; one class in so many is searched to the end."""
+"""Images in one pass; one class in so many, and two at least, are searched to the end."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Trigger:
 class TriggerSearch:
     """The search: ``steps`` of Adam, each on ``batch`` images; ``opacity`` fixes the mask."""
 
-    steps: int = 60
+    steps: int = 50
     batch: int = 8
     opacity: float | None = None
     rate: float = 0.2
@@ -74,7 +74,7 @@ class TriggerSearch:
                 found, _ = self._descend(seen, found, aims, self.steps, draw)
             else:
                 found, loss = self._descend(seen, found, aims, self.steps // 3, draw)
-                aims = loss.argsort(stable=True)[: -(-classes // SURVIVING)]
+                aims = loss.argsort(stable=True)[: max(2, -(-classes // SURVIVING))]
                 start = found[0][aims], found[1][aims]
                 found, _ = self._descend(seen, start, aims, self.steps - self.steps // 3, draw)
         return self._now(*found, aims)
