@@ -62,7 +62,7 @@ def test_state_dicts_are_audited_and_missing_preprocessing_is_named(
 ) -> None:
     code, said = audit("--architecture", "own_net:make", capsys=capsys)
     assert code == 2
-    assert "can't be told from guessing" in said
+    assert "not distinguishable from guessing" in said
     assert "own mean" in said
     code, said = audit("--architecture", "own_net:make", "--preprocessing", PREPARED, capsys=capsys)
     assert code == 0, said

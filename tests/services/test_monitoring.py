@@ -114,7 +114,7 @@ def test_only_what_takes_one_pass_is_asked_again():
     both = {"accuracy": CheckSpec(version=1), "lighting": CheckSpec(version=1)}
     part = one_pass_policy(policy(checks=both, rules=(floor, dark), datasets=("sha256:" + "0" * 64,)))
     assert (set(part.checks), part.rules, part.datasets) == ({"accuracy"}, (floor,), ())
-    with pytest.raises(InvalidInput, match="audit the candidate anew"):
+    with pytest.raises(InvalidInput, match="audit the candidate again"):
         one_pass_policy(policy(checks={"lighting": CheckSpec(version=1)}, rules=(dark,)))
 
 

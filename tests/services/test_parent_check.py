@@ -125,7 +125,7 @@ def test_a_poor_network_that_no_form_improves_goes_on():
 
 def test_guessing_is_stopped_and_says_what_guessing_would_give():
     words = stopped(Wrapped(after=lambda logits: torch.rand(logits.shape, generator=torch.Generator().manual_seed(1))))
-    assert "can't be told from guessing" in words
+    assert "not distinguishable from guessing" in words
 
 
 def test_the_same_answer_to_everything_is_guessing_however_many_images_it_fits():
