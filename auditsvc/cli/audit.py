@@ -53,7 +53,7 @@ def audit(
     ] = None,
     source: Annotated[str | None, typer.Option(help="Where the parent comes from.")] = None,
     licence: Annotated[str | None, typer.Option(help="The parent's licence.")] = None,
-    person: Annotated[str | None, typer.Option("--as", help="Your name, as it is to stand in the ledger.")] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Your name, as the ledger records it.")] = None,
     policy: Annotated[
         str | None,
         typer.Option(help="A policy file, or a shipped one by name. [default: the policy of the terms, or standard]"),
@@ -182,7 +182,7 @@ _WORDS = {
 
 def monitor(
     model: Model,
-    data: Annotated[Path, typer.Option(help="Newer images with their answers: a data set folder.")],
+    data: Annotated[Path, typer.Option(help="Newer labelled images: a data set folder.")],
     person: Person,
     version: Annotated[str | None, typer.Option(help="A released version. [default: the one in use]")] = None,
     baseline: Annotated[

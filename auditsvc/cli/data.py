@@ -19,7 +19,7 @@ Data = Annotated[Path, typer.Argument(help="A folder or file of any format that 
 
 @data_app.command()
 def check(data: Data, json: Json = False) -> None:
-    """Say what was found: format, classes, slices, and everything that reading changed, assumed or left out.
+    """Describe a data set: format, classes, slices, and everything that reading changed, assumed or left out.
 
     Exit code 2 with every fault, by name and count, if the data set can't be used.
     """

@@ -47,7 +47,7 @@ def waive(
     version: Version,
     rule: Annotated[str, typer.Option(help="The rule that is waived.")],
     reason: Annotated[str, typer.Option(help="Why; it is printed in every report.")],
-    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day that it holds.")],
+    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day on which it is valid.")],
     person: Person,
     store: Store = None,
     json: Json = False,

@@ -41,7 +41,7 @@ def _schema(wanted: bool) -> None:
 
 def init(
     model: Annotated[str, typer.Option("--model", help="The model to audit: a file, a folder, models:/NAME/VERSION.")],
-    data: Annotated[str, typer.Option(help="Images with their answers, in any format that is read.")],
+    data: Annotated[str, typer.Option(help="Labelled images, in any supported format.")],
     parent: Annotated[str | None, typer.Option(help="The dense model that it was pruned from.")] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Without --parent: prune --model here; other images, which are not audited.")
@@ -65,7 +65,7 @@ def init(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Look at a model and its data, write audit.yaml, and show ten predictions.  Nothing is registered."""
+    """Inspect a model and its data, write audit.yaml, and show ten predictions.  Nothing is registered."""
     from auditsvc.services.audit_file import NAME, NOT_STATED, PRUNED, default_policy, drafted, rendered
     from auditsvc.services.policies import resolve_policy, slice_dataset
 
@@ -112,7 +112,7 @@ model_app = typer.Typer(help="Check a model before an audit.", no_args_is_help=T
 @model_app.command()
 def check(
     model: Annotated[str, typer.Argument(help="A file, a folder, models:/NAME/VERSION.")],
-    data: Annotated[Path | None, typer.Option(help="Images with their answers: ten predictions are shown.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled images: ten predictions are shown.")] = None,
     architecture: Architecture = None,
     preprocessing: Prepared = None,
     classes: Classes = None,
@@ -123,7 +123,7 @@ def check(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Say what a model is: format, input, output, classes, preprocessing, ten predictions, and what can't be measured.
+    """Describe a model: format, input, output, classes, preprocessing, ten predictions, and what can't be measured.
 
     Nothing is registered.  Exit code 2 with every reason, if the model can't be used.
     """

@@ -25,7 +25,7 @@ Store = Annotated[
     Path | None,
     typer.Option(help="The store's folder. [default: $AUDITSVC_STORE or ./auditsvc-store]", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of words.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Model = Annotated[str, typer.Argument(help="The model's name in the registry.")]
 Version = Annotated[str, typer.Argument(help="The version in the registry.")]
 PolicyName = Annotated[str, typer.Option("--policy", help="A policy file, or a shipped one by name.")]
@@ -38,10 +38,10 @@ ExpectAccuracy = Annotated[
         "--expect-accuracy",
         min=0,
         max=1,
-        help="The parent's accuracy by its owner (0..1); the audit stops if it is not.",
+        help="The parent's accuracy as its owner states it (0..1); the audit stops if it differs.",
     ),
 ]
-Person = Annotated[str, typer.Option("--as", help="Your name, as it is to stand in the ledger.")]
+Person = Annotated[str, typer.Option("--as", help="Your name, as the ledger records it.")]
 
 
 def settings_for(store: Path | None) -> Settings:

@@ -26,7 +26,7 @@ def policy_plan(
     data: Annotated[Path | None, typer.Option(help="The data set that is to be audited.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Or: this number of images, in one slice.")] = None,
     changing: Annotated[float, typer.Option(min=0.001, max=1, help="Share of answers that pruning changes.")] = 0.05,
-    power: Annotated[float, typer.Option(min=0.5, max=0.99, help="The chance with which a rule is to be met.")] = 0.8,
+    power: Annotated[float, typer.Option(min=0.5, max=0.99, help="The probability that a rule is met.")] = 0.8,
     json: Json = False,
 ) -> None:
     """How many images each rule needs on each slice.  Exit code 3 if the policy could not approve anything."""

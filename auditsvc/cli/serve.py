@@ -42,7 +42,7 @@ def worker(
     store: Store = None,
     parent: Annotated[int, typer.Option(hidden=True, help="The service that this worker ends with.")] = 0,
 ) -> None:
-    """Take jobs from the queue until SIGTERM.  As many as wanted, on as many machines as wanted.
+    """Run jobs from the queue until SIGTERM.  Start any number of workers, on any number of machines.
 
     What a worker was at when it was killed is taken over by the others, or by itself when it is started again.  With
     AUDITSVC_DEVICE=cuda it takes the audits that ask for a GPU; start one for each, with CUDA_VISIBLE_DEVICES.
@@ -106,7 +106,7 @@ def jobs_list(
 
 @jobs_app.command("cancel")
 def jobs_cancel(job: JobName, store: Store = None, json: Json = False) -> None:
-    """Stop a job: at once if it waits, else at its next sign of life."""
+    """Stop a job: at once if it is queued, else at its next heartbeat."""
     _print(_jobs(store).cancel(job), json=json)
 
 

@@ -32,7 +32,7 @@ _ROLES = ("build", "audit", "release")
 
 @keys_app.command("list")
 def list_keys(store: Store = None, json: Json = False) -> None:
-    """Every key that counts or counted, with its window of the log."""
+    """Every current and retired key, with the range of log entries for which it is valid."""
     from auditsvc.services.signing_context import trust_of
 
     trust = trust_of(context_for(store))
@@ -125,7 +125,7 @@ def publish(
 
 @trust_app.command("show")
 def show(store: Store = None) -> None:
-    """Print the trust policy.  Every public key, what it may sign, the log, witnesses and time stamps."""
+    """Print the trust policy.  Every public key, what it may sign, the log, witnesses and timestamps."""
     from auditsvc.services.signing_context import trust_of
 
     print(trust_of(context_for(store)).to_json().decode())
@@ -133,7 +133,7 @@ def show(store: Store = None) -> None:
 
 @log_app.command("checkpoint")
 def checkpoint(store: Store = None) -> None:
-    """Print the log's signed checkpoint.  Keep it somewhere else, and the log can't be rewritten unseen."""
+    """Print the log's signed checkpoint.  Keep a copy elsewhere: then a rewritten log is detected."""
     from auditsvc.services.signing_context import checkpoint_store_of
 
     print(checkpoint_store_of(context_for(store)).current(), end="")
@@ -156,7 +156,7 @@ def check(store: Store = None, json: Json = False) -> None:
 
 @log_app.command("key")
 def key(store: Store = None) -> None:
-    """Print the key (vkey) by which others follow this log."""
+    """Print the verification key (vkey) of this log."""
     from auditsvc.services.signing_context import trust_of
 
     log = trust_of(context_for(store)).log
@@ -165,7 +165,7 @@ def key(store: Store = None) -> None:
 
 witness_app = command_group("Follow another log and cosign its checkpoints.")
 
-Folder = Annotated[Path, typer.Argument(help="The witness's own folder: its key, the logs, what it saw.")]
+Folder = Annotated[Path, typer.Argument(help="The witness's folder: its key, the logs and their last checkpoints.")]
 _MOST = 64 * 1024
 
 

@@ -19,7 +19,6 @@ from auditsvc.web import openapi, pages, problems
 from auditsvc.web.middleware import SecurityMiddleware
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1 import (
-    candidates,
     decisions,
     gate,
     health,
@@ -37,7 +36,8 @@ from auditsvc.web.v1 import (
 )
 
 ROUTERS = (
-    *(module.router for module in (gate, candidates, decisions, releases, jobs, verify, identify, uploads, policies)),
+    *(gate.router, decisions.candidate_router),
+    *(module.router for module in (decisions, releases, jobs, verify, identify, uploads, policies)),
     *(terms.router, statements.router, statements.incident_router),
     *(module.router for module in (log, tokens, webhooks, health, openapi)),
     *pages.routers,

@@ -16,7 +16,7 @@ from auditsvc.importing import Trip, round_trip_all
 from auditsvc.models import Model, assemble, load_model, model_files
 from auditsvc.models.complexity import macs
 from auditsvc.pruning.dependency_graph import dependency_graph_of
-from auditsvc.pruning.importance import CRITERIA
+from auditsvc.pruning.methods import CRITERIA
 from auditsvc.records import Recipe
 from auditsvc.runtimes.onnx_export import compare_onnx, onnx_bytes
 from tests.models.families import FAMILIES, model_of

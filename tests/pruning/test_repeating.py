@@ -13,7 +13,7 @@ import torch
 
 from auditsvc import pruning
 from auditsvc.models import WEIGHTS, model_files
-from auditsvc.pruning.importance import CRITERIA
+from auditsvc.pruning.methods import CRITERIA
 from auditsvc.records import Recipe
 from tests.pruning.toy import Toy, taught
 

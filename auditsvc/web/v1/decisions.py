@@ -1,4 +1,4 @@
-"""Decisions, their approvals, objections and waivers, and the release of an approved candidate."""
+"""Candidates and their evidence; decisions, their approvals, objections and waivers; the release of a candidate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,39 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from auditsvc.records import Approval, Candidate, Decision, Name, Objection, Release, Text, Waiver
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    CheckFailed,
+    Decision,
+    Evidence,
+    Name,
+    Objection,
+    Parent,
+    Release,
+    Submission,
+    Text,
+    Waiver,
+)
 from auditsvc.records.decision import ObjectionState
 from auditsvc.services.decisions import approve, involved, waive
 from auditsvc.services.objections import object_to
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
 from auditsvc.web.record_routes import ADigest, created, record_router
 from auditsvc.web.state import ProjectState
+
+candidate_router = Router(tags=["candidates"])
+
+record_router(
+    candidate_router,
+    Candidate,
+    "candidates",
+    about="A model's name, or the digest of a parent or of one of the candidate's files.",
+)
+record_router(candidate_router, Parent, "parents", about="A model's name.")
+record_router(candidate_router, Submission, "submissions", about="A candidate's digest, or `model/version`.")
+record_router(candidate_router, Evidence, "evidence", about="A candidate's digest.")
+record_router(candidate_router, CheckFailed, "failed_checks", about="A candidate's digest.")
 
 router = Router(tags=["decisions"])
 
