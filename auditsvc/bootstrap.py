@@ -100,7 +100,8 @@ def open_context(
         _make_store(scoped)
     elif scoped.ledger_file and not scoped.ledger_file.exists():
         raise Unavailable(
-            f"there is no store at {scoped.store}; run `auditsvc demo` to make one, or set --store or AUDITSVC_STORE"
+            f"there is no store at {scoped.store}; run `auditsvc init` or `auditsvc demo` to make one, "
+            "or set --store or AUDITSVC_STORE"
         )
     ledger = _lazy(_open_ledger, scoped)
     ctx = Context(

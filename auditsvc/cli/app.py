@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import typer
+from collections.abc import Callable
+from typing import Annotated, Any
 
+import typer
+from typer.core import TyperGroup
+
+from auditsvc import __version__
 from auditsvc.cli import (
     audit,
     data,
@@ -15,50 +20,109 @@ from auditsvc.cli import (
     report,
     serve,
     statements,
+    status,
     terms,
     trust,
     verify,
     watermark,
 )
 
+COMMANDS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
+    "Prepare and audit": {
+        "init": (init.init, "auditsvc init --model model.onnx --data images"),
+        "prune": (prune.prune, "auditsvc prune --help"),
+        "audit": (audit.audit, "auditsvc audit face-gender 2"),
+        "demo": (report.demo, "auditsvc demo --case digits"),
+    },
+    "Decide and release": {
+        "status": (status.status, "auditsvc status"),
+        "list": (status.list_, "auditsvc list face-gender"),
+        "show": (status.show, "auditsvc show face-gender 2"),
+        "approve": (decision.approve, "auditsvc approve face-gender 2 --as alice"),
+        "reject": (decision.reject, "auditsvc reject face-gender 2 --as alice --reason 'fails at night'"),
+        "waive": (
+            decision.waive,
+            "auditsvc waive face-gender 2 --rule slice-loss --reason '...' --until 2027-01-31 --as al",
+        ),
+        "release": (decision.release, "auditsvc release face-gender 2"),
+        "rollback": (decision.rollback, "auditsvc rollback face-gender --version 1 --as alice --reason 'drift'"),
+        "revoke": (decision.revoke, "auditsvc revoke face-gender 2 --as alice --reason 'fails at night'"),
+    },
+    "Verify and monitor": {
+        "gate": (verify.gate, "auditsvc gate face-gender 2"),
+        "verify": (verify.verify, "auditsvc verify releases/face-gender/2 --key release.pub"),
+        "report": (report.report, "auditsvc report face-gender 2 --data dataset.yaml --format pdf"),
+        "monitor": (audit.monitor, "auditsvc monitor --help"),
+    },
+    "Run the service": {
+        "serve": (serve.serve, "auditsvc serve --port 8600"),
+        "worker": (serve.worker, "auditsvc worker"),
+        "signer": (serve.signer, "auditsvc signer --help"),
+        "backup": (serve.backup, "auditsvc backup /mnt/copy"),
+        "store": (serve.store_app, "auditsvc store --help"),
+        "jobs": (serve.jobs_app, "auditsvc jobs list --state running"),
+    },
+    "Models, data and policies": {
+        "model": (init.model_app, "auditsvc model check model.onnx"),
+        "data": (data.data_app, "auditsvc data check dataset.yaml"),
+        "device": (device.device_app, "auditsvc device --help"),
+        "kit": (device.kit, "auditsvc kit --help"),
+        "admit-measurement": (device.admit_measurement, "auditsvc admit-measurement --help"),
+        "policy": (policy.policy_app, "auditsvc policy explain standard"),
+        "terms": (terms.terms_app, "auditsvc terms show face-gender"),
+        "statement": (statements.statement_app, "auditsvc statement list face-gender"),
+        "incident": (statements.incident_app, "auditsvc incident list face-gender"),
+        "watermark": (watermark.watermark_app, "auditsvc watermark --help"),
+    },
+    "Keys, trust and log": {
+        "keys": (trust.keys_app, "auditsvc keys list"),
+        "trust": (trust.trust_app, "auditsvc trust --help"),
+        "log": (trust.log_app, "auditsvc log check"),
+        "witness": (trust.witness_app, "auditsvc witness --help"),
+    },
+}
+"""Every command with its example, by the section of the help text that lists it."""
+
+
+class _Sections(TyperGroup):
+    """Lists commands in sections, in the order of work."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group of commands."""
+        for title, commands in COMMANDS.items():
+            known = ((name, self.get_command(ctx, name)) for name in commands)
+            with formatter.section(title):
+                formatter.write_dl([(name, one.get_short_help_str(66)) for name, one in known if one])
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"auditsvc {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="auditsvc",
+    cls=_Sections,
     help="Decides, with evidence that anyone can check, whether a pruned vision model may be released.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(report.demo)
-app.command()(init.init)
-app.command()(prune.prune)
-app.command()(audit.audit)
-app.command()(verify.gate)
-app.command()(decision.approve)
-app.command()(decision.waive)
-app.command()(decision.release)
-app.command()(report.report)
-app.command()(device.kit)
-app.command()(device.admit_measurement)
-app.command()(verify.verify)
-app.command()(decision.revoke)
-app.command()(audit.monitor)
-app.command()(decision.rollback)
-app.command()(serve.serve)
-app.command()(serve.worker)
-app.command()(serve.signer)
-app.command()(serve.backup)
-app.add_typer(serve.jobs_app, name="jobs")
-app.add_typer(serve.store_app, name="store")
-app.add_typer(init.model_app, name="model")
-app.add_typer(data.data_app, name="data")
-app.add_typer(device.device_app, name="device")
-app.add_typer(policy.policy_app, name="policy")
-app.add_typer(terms.terms_app, name="terms")
-app.add_typer(statements.statement_app, name="statement")
-app.add_typer(statements.incident_app, name="incident")
-app.add_typer(watermark.watermark_app, name="watermark")
-app.add_typer(trust.keys_app, name="keys")
-app.add_typer(trust.trust_app, name="trust")
-app.add_typer(trust.log_app, name="log")
-app.add_typer(trust.witness_app, name="witness")
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for commands in COMMANDS.values():
+    for name, (command, example) in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, epilog=f"Example: {example}")
+        else:
+            app.command(name, epilog=f"Example: {example}")(command)

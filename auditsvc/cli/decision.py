@@ -1,4 +1,4 @@
-"""``approve``, ``waive``, ``release``, ``revoke``, ``rollback``: the decisions of named people."""
+"""``approve``, ``reject``, ``waive``, ``release``, ``revoke``, ``rollback``: the decisions of named people."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from auditsvc.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from auditsvc.ports import Context
     from auditsvc.records import Candidate, Record, Release, Rollback, RollbackRequest
+    from auditsvc.records.decision import ObjectionState
 
 
 RequestedBy = Annotated[
@@ -40,6 +41,29 @@ def approve(
     ctx = context_for(store, create=True, quiet=json)
     approval = record_approval(ctx, latest_decision(ctx, candidate_of(ctx, model, version)), person, comment)
     print_result(json, approval, f"{person} approved {model} version {version} ({approval.decision})")
+
+
+def reject(
+    model: Model,
+    version: Version,
+    person: Person,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded, and the submitter acts on it.")],
+    changes: Annotated[bool, typer.Option("--changes", help="Request changes instead.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Withdraw your own objection.")] = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Reject the newest decision on a version, with a reason.  Nobody can approve or release it until you withdraw."""
+    from auditsvc.services.decisions import latest_decision
+    from auditsvc.services.objections import object_to
+
+    if changes and withdraw:
+        raise InvalidInput("give --changes or --withdraw, not both")
+    ctx = context_for(store, create=True, quiet=json)
+    decision = latest_decision(ctx, candidate_of(ctx, model, version))
+    state: ObjectionState = "withdrawn" if withdraw else "changes requested" if changes else "rejected"
+    made = object_to(ctx, decision, person, state, reason)
+    print_result(json, made, f"{made.words}: {model} version {version}")
 
 
 def waive(

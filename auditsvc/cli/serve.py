@@ -101,7 +101,7 @@ def jobs_list(
     for job in found:
         error = f"  {job.error.code}: {job.error.message}" if job.error else ""
         lines.append(f"{job.id}  {job.request.kind:<8} {job.state:<9} {job.submitted_by}{error}")
-    print_result(json, {"jobs": [job.model_dump(mode="json") for job in found]}, *lines)
+    print_result(json, {"jobs": [job.model_dump(mode="json") for job in found]}, *(lines or ["there are no jobs"]))
 
 
 @jobs_app.command("cancel")

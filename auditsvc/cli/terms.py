@@ -142,5 +142,7 @@ def list_(store: Store = None, json: Json = False) -> None:
             }
         )
         return
+    if not newest:
+        print("no terms are set yet; run `auditsvc terms set`")
     for model, one in sorted(newest.items()):
         print(f"{model}  {one.policy_name}  {one.digest}  {one.proposed_by}, {one.confirmed_by}  {one.at:%Y-%m-%d}")

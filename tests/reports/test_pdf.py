@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import zlib
+from pathlib import Path
 
 import pytest
 
 from auditsvc.compliance.render import render
 from auditsvc.compliance.report.build import build_report
+from auditsvc.compliance.report.report_model import Report
 from tests.compliance import sample
+from tests.reports import examples
+from tests.reports.pdf_boxes import overflows, pages_of
 
 pytest.importorskip("typst", reason="the extra 'pdf' is not installed")
 
@@ -70,3 +75,21 @@ def test_the_pdf_says_what_it_is() -> None:
 def test_hostile_words_are_data_and_never_code() -> None:
     inputs = dataclasses.replace(sample.rejected(), submitter='#panic("x") $ *_', where={"#let a": "```` #include"})
     assert render(build_report(inputs, at=sample.EVENING), "pdf").startswith(b"%PDF-1.7")
+
+
+@pytest.mark.parametrize("name", ["released", "rejected"])
+def test_a_report_of_the_demo_has_twelve_pages_and_no_word_outside_its_page_or_over_another(
+    name: str, tmp_path: Path
+) -> None:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("needs pdftotext")
+    report = Report.model_validate_json((examples.FOLDER / name / "report.json").read_bytes())
+    (tmp_path / "report.pdf").write_bytes(render(report, "pdf"))
+    pages = pages_of(tmp_path / "report.pdf")
+    assert len(pages) <= 12
+    starts = [" ".join(word.text for word in words) for _, _, words in pages]
+    assert report.decision.headline in starts[0] and not any("ANNEX" in one for one in starts[:4])
+    assert "What is due" in starts[3] and "ANNEX" in starts[4]
+    assert overflows(tmp_path / "report.pdf") == []
+    text = " ".join(starts)
+    assert not re.findall(r"\b(?:doc|gov|sec|perf|ops|screen|robust|fairness)\.[a-z_]+", text)

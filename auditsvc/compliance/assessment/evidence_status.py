@@ -50,6 +50,32 @@ TOPICS: tuple[Topic, ...] = (
 )
 """In the order in which a report lists them."""
 
+_TITLES = {topic.kind: topic.title.capitalize() for topic in TOPICS} | {
+    "doc.authorised_rep": "Mandate of the authorised representative",
+    "doc.dpia": "Data protection impact assessment",
+    "doc.fria": "Fundamental rights impact assessment",
+    "doc.pmm_plan": "Post-market monitoring plan",
+    "doc.tech_file": "Technical documentation",
+    "meta.gate_selftest": "Self-test of the gate",
+    "perf.delta_vs_parent": "Loss against the parent",
+    "privacy.membership": "Membership inference",
+    "repro.rerun": "Independent rerun",
+    "screen.high_risk": "Questionnaire: high-risk uses",
+    "screen.prohibited": "Questionnaire: prohibited uses",
+    "screen.role": "Questionnaire: your role",
+    "screen.transparency": "Questionnaire: transparency",
+    "sec.artifact_scan": "Scan of model files",
+    "sec.mlbom": "Bill of materials",
+    "sec.vuln": "Known vulnerabilities in dependencies",
+    "stat.testset": "Test set",
+}
+
+
+def kind_title(kind: str) -> str:
+    """The title of a kind of evidence, as reports print it: ``doc.incident_plan`` is ``Incident plan``."""
+    return _TITLES.get(kind) or kind.partition(".")[2].replace("_", " ").capitalize() or kind
+
+
 _ACCURACY = ("perf.accuracy", "perf.delta_vs_parent", "fairness.slices")
 _BEFORE_DECLARATIONS: dict[str, tuple[str, ...]] = {
     "accuracy": _ACCURACY,
@@ -157,6 +183,8 @@ def ml_bom(context: AssessmentContext) -> EvidenceStatus:
     sealed = (*release.files, *release.attestations) if release else ()
     found = [file.digest for file in sealed if file.name.endswith((".cdx.json", "bom.json"))]
     if not found:
+        if release is None:
+            return state("sec.mlbom", "insufficient", "written with this report; it is signed with the release")
         return state("sec.mlbom", "missing", "the signed release contains no bill of materials")
     return state("sec.mlbom", *_signed(context, "the signed release contains a bill of materials"), found)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext
 from auditsvc.compliance.assessment.attestations import Incident
-from auditsvc.compliance.assessment.evidence_status import EvidenceStatus, evidence_status, unwatched, worst
+from auditsvc.compliance.assessment.evidence_status import EvidenceStatus, evidence_status, kind_title, unwatched, worst
 from auditsvc.compliance.assessment.framework import Framework, Placement, Requirement, Status
 from auditsvc.compliance.report.wording import minute
 from auditsvc.records import Digest, Moment, Value
@@ -32,7 +32,7 @@ class Row:
 
 
 def _joined(kinds: Sequence[EvidenceStatus]) -> str:
-    return "; ".join(f"{found.kind}: {found.message}" for found in kinds)
+    return "; ".join(f"{kind_title(found.kind)}: {found.message}" for found in kinds)
 
 
 def _relevant(kinds: Sequence[EvidenceStatus]) -> list[EvidenceStatus]:

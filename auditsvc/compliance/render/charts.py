@@ -261,8 +261,10 @@ class _Plot:
 def curve_chart(curve: Curve) -> Chart:
     """Score against severity for both models, with intervals."""
     severities = [point.severity for point in curve.points]
-    plot = _Plot(Axis(min(severities), max(max(severities), min(severities) + 1e-9), curve.axis), _PER_CENT)
-    parts = [plot.frame([(s, _short(s)) for s in severities], _shares(_PER_CENT))]
+    axis = score_axis(figure for point in curve.points for figure in (point.parent, point.candidate))
+    up = Axis(axis.low, axis.high, "score, per cent")
+    plot = _Plot(Axis(min(severities), max(max(severities), min(severities) + 1e-9), curve.axis), up)
+    parts = [plot.frame([(s, _short(s)) for s in severities], _shares(up))]
     parts.append(plot.series([(point.severity, point.parent) for point in curve.points], "parent", -2.5))
     parts.append(plot.series([(point.severity, point.candidate) for point in curve.points], "candidate", 2.5))
     each = "; ".join(
@@ -368,9 +370,6 @@ def _ending_mark(x: float, y: float, ending: str) -> str:
         return _mark(x, y, "candidate")
     shape = "M-4-4 4 4M4-4-4 4" if ending == "failed" else "M-4.5-4h9L0 4.5z"
     return f'<path class="mark failed" transform="translate({x} {y})" d="{shape}"/>'
-
-
-_PER_CENT = Axis(0.0, 1.0, "score, per cent")
 
 
 def _shares(axis: Axis) -> list[tuple[float, str]]:

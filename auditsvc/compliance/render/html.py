@@ -50,11 +50,11 @@ def render_html(report: Report) -> str:
     return page.get_template("report.html.j2").render(report=report)
 
 
-def _marked(draw: Callable[..., charts.Chart]) -> Callable[..., Any]:
-    """The chart as markup; charts escape every text."""
+def _marked(draw: Callable[..., charts.Chart | None]) -> Callable[..., Any]:
+    """The chart as markup, empty without one; charts escape every text."""
     from markupsafe import Markup
 
-    return lambda *given: Markup(draw(*given).svg)  # noqa: S704 - see above
+    return lambda *given: Markup(drawn.svg if (drawn := draw(*given)) else "")  # noqa: S704 - see above
 
 
 def short(digest: str | None) -> str:
@@ -90,7 +90,18 @@ def _scale(table: SliceTable) -> Any:
     return charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
 
 
+def broken(report: Report) -> set[tuple[str, str]]:
+    """Condition and slice of every loss that violates a blocking rule."""
+    found = ((rule, row) for rule in report.rules for row in rule.rows)
+    return {
+        (row.metric.removeprefix("drop."), row.slice)
+        for rule, row in found
+        if row.status == "violated" and rule.severity == "block" and row.metric.startswith("drop.")
+    }
+
+
 WORDS: dict[str, Any] = {
+    "broken": broken,
     "amount": wording.amount,
     "change_words": wording.change_words,
     "value_text": wording.value_text,
@@ -110,7 +121,8 @@ WORDS: dict[str, Any] = {
 }
 """Functions that the templates call for text."""
 
-CHARTS: dict[str, Callable[..., charts.Chart]] = {
+CHARTS: dict[str, Callable[..., charts.Chart | None]] = {
+    "heat_map": charts.heat_map,
     "interval_row": charts.interval_row,
     "curve_chart": charts.curve_chart,
     "reliability_chart": charts.reliability_chart,

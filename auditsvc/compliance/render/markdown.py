@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from auditsvc.compliance.assessment.evidence_status import kind_title
 from auditsvc.compliance.assessment.rules import Assessment
 from auditsvc.compliance.report.report_model import Report, SliceTable
 from auditsvc.compliance.report.wording import (
@@ -30,7 +31,8 @@ from auditsvc.compliance.report.wording import (
     value_text,
 )
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!])")
+_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|!]|(?<!\w)_|_(?!\w))")
+"""An underscore inside a word has no meaning in Markdown."""
 
 
 def cell(text: str) -> str:
@@ -72,8 +74,8 @@ def _annex_iv(report: Report) -> Iterator[str]:
         yield f"## {cell(row.requirement)}: {cell(row.title)}\n"
         filled = CONTENTS.get(row.key)
         yield from filled(report) if filled else ()
-        status, evidence = (text.replace("_", " ") for text in (row.status, row.evidence_status))
-        yield f"Status: {status}; evidence: {evidence}. {cell(row.message)}\n"
+        if row.evidence_status not in {"supported", "attested"}:
+            yield f"> **To be completed by the provider:** {cell(_lacking(row))}\n>\n> …\n"
     yield "## To complete outside this tool\n"
     outside = [row for row in rows if row.evidence_status not in {"supported", "attested"}]
     yield from (f"- [ ] {cell(row.requirement)}: {cell(row.title)}. {cell(_lacking(row))}" for row in outside)
@@ -82,8 +84,8 @@ def _annex_iv(report: Report) -> Iterator[str]:
 
 
 def _lacking(row: Assessment) -> str:
-    lacking = [found.message for found in row.kinds if found.status not in {"supported", "attested"}]
-    return "; ".join(lacking) or row.message
+    lacking = [kind_title(found.kind) for found in row.kinds if found.status not in {"supported", "attested"}]
+    return ", ".join(lacking) or row.message
 
 
 def _purpose(report: Report) -> Iterator[str]:
@@ -218,6 +220,16 @@ PIPELINE_TAGS = {
 }
 
 
+METRICS = {"classification": "accuracy", "detection": "f1", "segmentation": "mean_iou", "ocr": "character_accuracy"}
+"""The metric's name on the Hub, by task; the score of another task has the name ``score``."""
+
+LICENCES = frozenset({
+    "afl-3.0", "agpl-3.0", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0",
+    "cc0-1.0", "epl-2.0", "gpl-2.0", "gpl-3.0", "isc", "lgpl-3.0", "mit", "mpl-2.0", "unlicense", "zlib",
+})  # fmt: skip
+"""SPDX identifiers that the Hub knows, in its spelling."""
+
+
 def render_card(report: Report) -> str:
     """The Hugging Face model card, YAML front matter first."""
     front = yaml.safe_dump(_front(report), sort_keys=False, allow_unicode=True, width=110)
@@ -227,9 +239,10 @@ def render_card(report: Report) -> str:
 def _front(report: Report) -> dict[str, Any]:
     facts = {fact.label: fact.value for fact in report.lineage.parent}
     sets = {row.dataset_digest: row for row in report.evidence}
+    stated = facts.get("Licence", "not stated")
+    licence = re.split(r"[\s;,(]", stated.lower(), maxsplit=1)[0].removesuffix("-only").removesuffix("-or-later")
     return {
-        "license": "other",
-        "license_name": facts.get("Licence", "not stated"),
+        **({"license": licence} if licence in LICENCES else {"license": "other", "license_name": stated}),
         "pipeline_tag": PIPELINE_TAGS.get(report.subject.task, "other"),
         "tags": ["pruned", report.subject.architecture],
         "model-index": [
@@ -254,9 +267,9 @@ def _result(report: Report, table: SliceTable) -> dict[str, Any]:
         "dataset": {"name": f"{run.dataset} ({table.title})", "type": run.dataset, "revision": run.dataset_digest},
         "metrics": [
             {
-                "type": MEASURE_WORDS[report.subject.task],
+                "type": METRICS.get(report.subject.task, "score"),
                 "value": round(figure.value, 6) if figure else None,
-                "name": full_text(figure) if figure else "not measured",
+                "name": f"{MEASURE_WORDS[report.subject.task]}, {interval_text(figure)}" if figure else "not measured",
             }
         ],
     }
@@ -266,7 +279,7 @@ def _body(report: Report) -> Iterator[str]:
     subject, decision = report.subject, report.decision
     yield f"# {cell(subject.model)}, version {cell(subject.version)}\n"
     yield f"A pruned {subject.task} model ({cell(subject.architecture)}).\n"
-    yield f"**{decision.headline}.** {cell(decision.explanation)}\n"
+    yield f"**{decision.headline}.** {cell(decision.verdict or decision.explanation)}\n"
     yield f"Candidate `{subject.candidate}`, pruned from `{subject.parent}`. Report of {day(report.at)}.\n"
     yield "## Uses\n"
     yield f"- For: {cell(subject.intended_use)}\n- Not for: {cell(subject.not_for)}\n"

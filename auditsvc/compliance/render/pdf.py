@@ -1,6 +1,7 @@
 """The report as PDF: tagged, archivable, with the report's JSON attached, typeset by Typst (the extra ``pdf``).
 
-The template ``report.typ.j2`` reads the report with the functions of the HTML page.  Whatever it prints becomes a Typst
+Three pages decide, the fourth lists what is due, and an annex follows.  The template ``report.typ.j2`` reads the
+report with the functions of the HTML page.  Whatever it prints becomes a Typst
 string, so text reaches the page as data and never as Typst code.  The file declares PDF/A-3a and PDF/UA-1; Typst checks
 what it can, such as alternative texts; no other validator has been run.  The same report gives the same bytes: only
 bundled fonts are used, and the time is that of the report.
@@ -15,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auditsvc.compliance.render.charts import standalone
+from auditsvc.compliance.render.charts import Chart, standalone
 from auditsvc.compliance.render.html import CHARTS, WORDS, template_environment
 from auditsvc.compliance.render.tables import render_json
-from auditsvc.compliance.report.report_model import Example, Picture, Report
+from auditsvc.compliance.report.report_model import Picture, Report
 from auditsvc.errors import Unavailable
 from auditsvc.resources import resource_dir
 
@@ -38,9 +39,7 @@ def render_pdf(report: Report) -> bytes:
         raise Unavailable("PDF needs Typst: pip install 'auditsvc[pdf]'") from error
     with tempfile.TemporaryDirectory(prefix="auditsvc-pdf-") as name:
         folder = Path(name)
-        images: dict[str, Picture | Example] = {}
-        images |= {_file_of("picture", n, one): one for n, one in enumerate(report.pictures)}
-        images |= {_file_of("example", n, one): one for n, one in enumerate(report.examples)}
+        images = {_file_of("picture", n, one): one for n, one in enumerate(report.pictures[:5])}
         for file, image in images.items():
             (folder / file).write_bytes(base64.b64decode(image.data))
         (folder / "report.json").write_bytes(render_json(report))
@@ -63,9 +62,16 @@ def _page(report: Report) -> str:
     from markupsafe import Markup
 
     page = template_environment(resource_dir("templates"), finalize=_literal)
-    page.globals.update(**WORDS, **CHARTS, standalone=lambda chart: standalone(chart).decode(), file_of=_file_of)
+    page.globals.update(
+        **WORDS, **CHARTS, standalone=lambda chart: standalone(chart).decode(), file_of=_file_of, map_width=_width
+    )
     page.filters["code"] = Markup
     return page.get_template("report.typ.j2").render(report=report)
+
+
+def _width(chart: Chart) -> int:
+    """The width of a chart in its own units."""
+    return int(chart.svg.partition('viewBox="0 0 ')[2].split()[0])
 
 
 def _literal(value: object) -> Markup:
@@ -80,6 +86,6 @@ def _literal(value: object) -> Markup:
     return Markup(f'"{escaped}"')  # noqa: S704 - escaped above, for Typst and not for HTML
 
 
-def _file_of(kind: str, number: int, image: Picture | Example) -> str:
+def _file_of(kind: str, number: int, image: Picture) -> str:
     """The file name of an image."""
     return f"{kind}-{number}.{'jpg' if image.media_type == 'image/jpeg' else 'png'}"

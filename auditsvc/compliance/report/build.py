@@ -59,7 +59,16 @@ from auditsvc.compliance.report.sections import (
     slice_tables,
     suggested,
 )
-from auditsvc.compliance.report.summary import changes, checklist, law_box, statements, summarise
+from auditsvc.compliance.report.summary import (
+    changes,
+    checklist,
+    gaps,
+    law_box,
+    next_step,
+    plain_verdict,
+    statements,
+    summarise,
+)
 from auditsvc.compliance.report.wording import Fact, Number, condition_order, day, labelled
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Metric, Moment, Parent, Reading, Verdict
@@ -377,6 +386,7 @@ def build_report(
         risk=risk,
         law=law_box(risk, parts, at.date()),
         frameworks=parts,
+        gaps=gaps(parts),
         statements=statements(context) if context else (),
         changes=changes(inputs, previous),
         verification=_verification(inputs),
@@ -407,7 +417,14 @@ def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> Dec
     approvals = (Signature(person=a.approver, at=a.at, comment=a.comment, record=a.digest) for a in inputs.approvals)
     return DecisionPart(
         headline=headline,
+        verdict=plain_verdict(inputs.decision, inputs.readings),
         explanation=explanation,
+        next_step=next_step(
+            inputs.decision,
+            inputs.submitter,
+            missing=inputs.consent.approvals - len(inputs.approvals),
+            released=inputs.release is not None,
+        ),
         outcome=inputs.decision.outcome,
         record=inputs.decided,
         policy=inputs.policy.policy,

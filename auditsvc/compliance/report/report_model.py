@@ -311,7 +311,9 @@ class DecisionPart(Value):
     """The decision, its policy, and the people who submitted and approved."""
 
     headline: str
+    verdict: str = ""
     explanation: str
+    next_step: str = ""
     outcome: Outcome
     record: Digest
     policy: str
@@ -414,6 +416,17 @@ class FrameworkPart(Value):
     rows: tuple[Assessment, ...]
 
 
+class GapRow(Value):
+    """One kind of evidence that requirements of today lack: from whom, and how many requirements need it."""
+
+    title: str
+    kind: str
+    owner: str
+    status: Status
+    message: str
+    requirements: tuple[str, ...]
+
+
 class StatementRow(Value):
     """A document or statement by a named person."""
 
@@ -464,6 +477,7 @@ class Report(Value):
     risk: Risk
     law: tuple[str, ...]
     frameworks: tuple[FrameworkPart, ...]
+    gaps: tuple[GapRow, ...] = ()
     statements: tuple[StatementRow, ...]
     changes: tuple[ChangeRow, ...]
     verification: VerificationPart | None

@@ -20,7 +20,7 @@ from auditsvc.compliance.assessment.attestations import (
     Risk,
     Watch,
 )
-from auditsvc.compliance.assessment.evidence_status import NEVER_TESTED, untested
+from auditsvc.compliance.assessment.evidence_status import NEVER_TESTED, EvidenceStatus, kind_title, untested
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Framework, Placement, Status
 from auditsvc.compliance.assessment.rules import Assessment, assess
 from auditsvc.compliance.report.report_model import (
@@ -28,6 +28,7 @@ from auditsvc.compliance.report.report_model import (
     ChangeRow,
     FlipCount,
     FrameworkPart,
+    GapRow,
     OpenItem,
     Report,
     Sentence,
@@ -76,6 +77,29 @@ def plain_verdict(decision: Decision, readings: Readings) -> str:
         limit = f"{'at least' if one.bound == 'at_least' else 'at most'} {amount(one.limit, unit_of(metric))}"
         parts.append(f"{metric.title} {_measured(one, readings)} on {slice_words(one.slice)}, limit {limit}")
     return f"Not approved: {'; '.join(parts) or 'a rule is violated'}."
+
+
+def next_step(
+    decision: Decision, submitter: str, *, missing: int = 0, released: bool = False, objector: str = ""
+) -> str:
+    """What happens next with a decision, and who must do it."""
+    if released:
+        return "Released. Next: the operator monitors it; an auditor audits it again before its evidence expires."
+    if decision.outcome == "rejected":
+        return (
+            f"Next: {submitter or 'the submitter'} prunes less, or otherwise, and submits a new version. An approver "
+            "can waive a rule if the policy allows it."
+        )
+    if decision.outcome == "inconclusive":
+        return "Next: an auditor audits it with more images of what can't be judged, or an approver waives the rule."
+    if decision.trial:
+        return "Next: two people set the terms of the model; then an auditor audits this version under them."
+    if objector:
+        return f"Next: {submitter} answers the objection. {objector} withdraws it, or a new version is submitted."
+    if missing > 0:
+        people = "1 more person" if missing == 1 else f"{missing} more people"
+        return f"Next: {people} with the role approver, not {submitter}, approve."
+    return "Next: a person with the role auditor signs and publishes it."
 
 
 def _worst(judged: Iterable[Judgement], readings: Readings) -> list[str]:
@@ -299,6 +323,41 @@ def checklist(framework: Framework, context: AssessmentContext) -> FrameworkPart
         groups=tuple(Fact(label=name, value=title) for name, title in framework.groups.items()),
         rows=rows,
     )
+
+
+_OWNERS = {
+    "doc": "provider: a document",
+    "data": "provider: a document about the data",
+    "gov": "provider: a document, or the approvers",
+    "screen": "auditor: the questionnaire",
+    "ops": "operator: records of operation",
+    "integrity": "auditor: sign the release",
+}
+"""Who hands in a kind of evidence, by its group; everything else is measured by a check."""
+
+
+def gaps(parts: tuple[FrameworkPart, ...]) -> tuple[GapRow, ...]:
+    """Every kind of evidence that a requirement in force lacks, the one that most requirements need first."""
+    lacking: dict[str, dict[str, None]] = {}
+    known: dict[str, EvidenceStatus] = {}
+    for part in parts:
+        for row in part.rows:
+            for found in row.kinds if row.counted else ():
+                if found.status not in {"supported", "attested"}:
+                    known.setdefault(found.kind, found)
+                    lacking.setdefault(found.kind, {})[f"{part.short} {row.requirement}"] = None
+    rows = (
+        GapRow(
+            title=kind_title(kind),
+            kind=kind,
+            owner=_OWNERS.get(kind.partition(".")[0], "engineer: a check"),
+            status=known[kind].status,
+            message=known[kind].message,
+            requirements=tuple(needed),
+        )
+        for kind, needed in lacking.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (-len(row.requirements), row.title)))
 
 
 def headline(rows: tuple[Assessment, ...]) -> str:

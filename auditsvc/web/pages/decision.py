@@ -12,6 +12,7 @@ from typing import cast, get_args
 from fastapi import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from auditsvc.compliance.report.summary import next_step
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Ledger
 from auditsvc.records import (
@@ -128,6 +129,15 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     missing = max(0, consent_of(ledger, found).approvals - len(approvals))
     no_review = "" if release else _no_review(caller, found, submission, approvals, ledger)
     can_decide = found.outcome == "approved" and not counts and not release
+    step = next_step(
+        found,
+        submission.submitter,
+        missing=missing,
+        released=release is not None,
+        objector=objections[0].person if objections else "",
+    )
+    if counts and found.outcome == "approved" and not release:
+        step = counts[:1].upper() + counts[1:]
     return page(
         request,
         "decision.html",
@@ -140,9 +150,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         approvals=approvals,
         missing=missing,
         objections=ledger.find(Objection, digest),
-        next_step="Revoked: it must not be used."
-        if revocations
-        else next_step(found, submission, missing=missing, release=release, obstacle=counts, objections=objections),
+        next_step="Revoked: it must not be used." if revocations else step,
         no_review=no_review,
         data=audited_data(ledger, found),
         past=[one for one in past_decisions(ledger, found.candidate)[::-1] if one.decision != digest],
@@ -160,36 +168,6 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         may_release=can_decide and caller.may("auditor") and not missing and not objections,
         tomorrow=(site.clock.now() + datetime.timedelta(days=1)).date(),
     )
-
-
-def next_step(
-    decision: Decision,
-    submission: Submission,
-    *,
-    missing: int,
-    release: Release | None,
-    obstacle: str,
-    objections: tuple[Objection, ...],
-) -> str:
-    """What happens next with a decision, and who must do it."""
-    if release:
-        return f"Released on {release.at:%Y-%m-%d}. Monitoring and new audits raise an alarm here."
-    if decision.outcome == "rejected":
-        return (
-            f"Next: {submission.submitter} prunes less, or otherwise, and submits a new version. An approver can waive "
-            "a rule if the policy allows it."
-        )
-    if decision.outcome == "inconclusive":
-        return "Next: an auditor audits it with more images of what can't be judged, or an approver waives the rule."
-    if obstacle:
-        return obstacle[:1].upper() + obstacle[1:]
-    if objections:
-        who = objections[0].person
-        return f"Next: {submission.submitter} answers the objection. {who} withdraws it, or a new version is submitted."
-    if missing:
-        people = "1 more person" if missing == 1 else f"{missing} more people"
-        return f"Next: {people} with the role approver, not {submission.submitter}, approve."
-    return "Next: a person with the role auditor signs and publishes it."
 
 
 def _no_review(
