@@ -1,4 +1,4 @@
-"""``data``: what a data set is, whether it can be used, and the same data in the native format."""
+"""``data``: what a data set is, whether it can be used, what was made with it, and the same in the native format."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.output import Json, command_group, print_json, print_result
-from auditsvc.errors import InvalidInput
+from auditsvc.cli.output import (
+    Json,
+    ModelName,
+    Person,
+    Store,
+    command_group,
+    context_for,
+    print_json,
+    print_result,
+)
+from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from auditsvc.datasets.image_dataset import Content
@@ -76,6 +85,33 @@ def convert(
     print_result(
         json, {"written": str(written)}, f"wrote {written}; check source, licence and the order of its classes"
     )
+
+
+@data_app.command()
+def used(
+    data: Data,
+    model: ModelName,
+    person: Person,
+    version: Annotated[str | None, typer.Option(help="A candidate's version. [default: the model's parents]")] = None,
+    purpose: Annotated[str, typer.Option("--for", help="training, recovery or calibration.")] = "training",
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Record that images made a model: an audit of it refuses them, and nearly equal ones, from then on."""
+    from auditsvc.cli.decision import candidate_of
+    from auditsvc.records import Parent
+    from auditsvc.services.holdout import purpose_named, record_images_seen
+
+    chosen, ctx = purpose_named(purpose), context_for(store, create=True, quiet=json)
+    made = [candidate_of(ctx, model, version)] if version else ctx.ledger.find(Parent, model)
+    if not made:
+        raise NotFound(f"the model {model} is not registered; register its parent first")
+    dataset = ctx.datasets.open(data)
+    for one in made:
+        record_images_seen(ctx, one.digest, dataset, chosen, person)
+    digests = [one.digest for one in made]
+    words = f"{dataset.ref.images} images of {dataset.ref.name} were used for {purpose} of {', '.join(digests)}"
+    print_result(json, {"data": dataset.ref.digest, "purpose": purpose, "models": digests}, words)
 
 
 def _content(data: Path) -> Content:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from auditsvc.records.decision import Decision, Judgement
-from auditsvc.records.evidence import OVERALL
-from auditsvc.records.policy import EACH, Policy, Rule
+from auditsvc.records.policy import Policy, Rule
 
 _OUTCOMES = {
     "approved": "The gate approves: every rule that can block is shown to hold.",
@@ -37,19 +36,16 @@ def explain_policy(policy: Policy) -> Iterator[str]:
     for role, names in (policy.roles or {}).items():
         yield f"One of the approvers must be {' or '.join(names)}, as {role}."
     for rule in policy.rules:
-        yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {_sentence(rule)}"
+        yield f"{rule.rule} ({'blocks' if rule.severity == 'block' else 'warns'}): {rule.sentence()}{_exceptions(rule)}"
         yield f"    because: {rule.why.strip()}"
 
 
-def _sentence(rule: Rule) -> str:
-    words = [OVERALL if name == OVERALL else "every slice" if name == EACH else name for name in rule.selectors]
-    bound = "at least" if rule.at_least is not None else "at most"
-    less = " less what the released candidate has" if rule.of else ""
-    text = f"{rule.reading}{less} must be {bound} {rule.limit:g} on {', '.join(words)}"
+def _exceptions(rule: Rule) -> str:
+    """What a rule says of small slices and waivers, after its sentence."""
+    text = ""
     if rule.min_images > 1:
-        soft = rule.below_minimum == "warn"
-        text += f"; a slice of fewer than {rule.min_images} images can fail, never pass"
-        text += ", and does not block while it is unknown" if soft else ", and blocks while it is unknown"
+        text = f"; a slice of fewer than {rule.min_images} images can fail, never pass, and "
+        text += "does not block while it is unknown" if rule.below_minimum == "warn" else "blocks while it is unknown"
     return text + ("; it can't be waived" if rule.waivers == "never" else "")
 
 

@@ -44,7 +44,7 @@ from auditsvc.records import (
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.records.terms import WATERMARK_CHECK
 from auditsvc.services.decisions import judge
-from auditsvc.services.holdout import record_holdout_use
+from auditsvc.services.holdout import images_not_recorded, record_holdout_use
 from auditsvc.services.measurement import (
     Cache,
     Sharding,
@@ -343,6 +343,8 @@ class _Audit:
         self.ctx.ledger.append(self.policy, actor="auditsvc")
         for note in self.dataset.ref.notes or ():
             self.ctx.progress.say(f"data: {note}")
+        for note in images_not_recorded(self.ctx.ledger, self.candidate):
+            self.ctx.progress.say(note)
         for line in obstacles(self.ctx, self.candidate, self.policy, self.counted):
             self.ctx.progress.say(line)
         record_holdout_use(self.ctx, self.candidate, self.dataset.ref.digest)

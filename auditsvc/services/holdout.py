@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, View
@@ -164,13 +164,23 @@ def _returned(policy: Policy, use: HoldoutUse, own: HoldoutUse | None, ledger: V
     return bool(decisions) and decisions[-1].outcome == "approved" and not decisions[-1].waivers
 
 
-def record_images_seen(ctx: Context, model: Digest, dataset: Dataset, purpose: Purpose) -> None:
+def purpose_named(name: str) -> Purpose:
+    """Raises ``InvalidInput`` for what is none."""
+    for known in get_args(Purpose):
+        if known == name:
+            return cast(Purpose, known)
+    raise InvalidInput(f"images are used for {', '.join(get_args(Purpose))}, not for {name!r}")
+
+
+def record_images_seen(
+    ctx: Context, model: Digest, dataset: Dataset, purpose: Purpose, actor: str = "auditsvc"
+) -> None:
     """Record that a candidate or parent was made with these images."""
     known = {(seen.dataset, seen.purpose) for seen in ctx.ledger.find(ImagesSeen, model)}
     index = index_images(ctx, dataset)
     if (index.dataset, purpose) not in known:
         made = ImagesSeen(model=model, dataset=index.dataset, purpose=purpose, at=ctx.clock.now())
-        ctx.ledger.append(made, actor="auditsvc")
+        ctx.ledger.append(made, actor=actor)
 
 
 def inherit_images_seen(ctx: Context, original: Candidate, copy: Candidate) -> None:
@@ -203,6 +213,15 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     if reasons:
         why = f"{dataset.ref.name} can't be audited on: a model is never tested on images that made it; leave them out"
         raise InvalidInput(why, dict.fromkeys(reasons))
+
+
+def images_not_recorded(view: View, candidate: Candidate) -> tuple[str, ...]:
+    """What ``require_unseen`` could not look at: images that trained the parent, or made a candidate elsewhere."""
+    parent, own = (bool(view.find(ImagesSeen, model)) for model in (candidate.parent, candidate.digest))
+    lacking = [] if parent else ["trained the parent"]
+    lacking += [] if own or candidate.recipe else ["made this candidate, which was pruned elsewhere"]
+    words = "It is not recorded which images {} (`auditsvc data used`): they may be among those that are audited"
+    return (words.format(" or ".join(lacking)),) if lacking else ()
 
 
 def _shared(ctx: Context, mine: DatasetImages, other: DatasetImages) -> NDArray[np.int64]:

@@ -53,6 +53,7 @@ from auditsvc.records import (
 from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import decision_records, is_clean, report_folder
+from auditsvc.services.holdout import images_not_recorded
 from auditsvc.services.terms import earlier_decisions
 
 GALLERY, BROKEN = 24, 16
@@ -197,6 +198,7 @@ def _inputs(
         where=where,
         terms=ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
         earlier=earlier_decisions(ledger, decision),
+        not_recorded=images_not_recorded(ledger, candidate),
     )
 
 

@@ -16,8 +16,10 @@ from auditsvc.services.decisions import judge
 from auditsvc.services.holdout import (
     count_copies_once,
     holdout_uses,
+    images_not_recorded,
     index_images,
     inherit_images_seen,
+    purpose_named,
     record_holdout_use,
     record_images_seen,
     require_unseen,
@@ -158,6 +160,22 @@ def test_a_data_set_is_indexed_once_and_copies_are_one_cluster(ctx, tmp_path):
     assert np.bincount(counted.slices.clusters).tolist() == [3] * 20
     assert index_images(ctx, listed) == index_images(ctx, listed)
     assert [one.distinct for one in ctx.ledger.all(DatasetImages)] == [60, 20]
+
+
+def test_what_is_not_recorded_of_the_images_is_said(ctx, tmp_path):
+    whole = ctx.datasets.open(data_in(tmp_path / "whole"))
+    elsewhere = ONE.model_copy(update={"recipe": None})
+    assert images_not_recorded(ctx.ledger, ONE) == (
+        "It is not recorded which images trained the parent (`auditsvc data used`): they may be among those that are "
+        "audited",
+    )
+    assert "trained the parent or made this candidate, which was" in images_not_recorded(ctx.ledger, elsewhere)[0]
+    record_images_seen(ctx, ONE.parent, whole, purpose_named("training"), "ann")
+    assert images_not_recorded(ctx.ledger, ONE) == ()
+    with pytest.raises(InvalidInput, match=r"60 of 60 images .* used for training of the parent"):
+        require_unseen(ctx, ONE, whole)
+    with pytest.raises(InvalidInput, match="not for 'fun'"):
+        purpose_named("fun")
 
 
 def test_nearly_equal_images_are_one_and_are_never_tested_on_what_they_trained(ctx, tmp_path):

@@ -107,6 +107,8 @@ class ReportInputs:
     """The terms that bind the decision; None for a trial."""
     earlier: tuple[PastDecision, ...] = ()
     """Other decisions on the candidate until then, of whatever policy and data."""
+    not_recorded: tuple[str, ...] = ()
+    """What is not known of the images that made candidate and parent."""
 
     @property
     def consent(self) -> ReleaseTerms | Policy:
@@ -128,7 +130,7 @@ class ReportInputs:
         bound += ["A trial: no terms bind this decision, so it can't be approved or released"] * self.trial
         bound += [f"Judged on {one.name}: {one.images} images ({one.digest})" for one in data]
         bound += [f"Earlier decision on this candidate, {one.at:%Y-%m-%d}: {one.words}" for one in self.earlier]
-        return (*bound, *(self.decision.notes or ()))
+        return (*bound, *self.not_recorded, *(self.decision.notes or ()))
 
     @cached_property
     def runs(self) -> dict[Digest, Evidence]:
