@@ -277,15 +277,31 @@ def admit(
                 f"send it without {WEIGHTS}"
             )
         if isinstance(model.module, OnnxFile):
-            data, objection = batch_bound(model.module.data, model.card, model.module.output.name)
-            (copy / ONNX).write_bytes(data)
-            if objection:
-                model = open_folder(copy)
-                ctx.progress.say(
-                    f"the batch size of {ONNX} was fixed at 1: it is not shown that an answer does not depend on the "
-                    f"rest of the batch ({objection})"
-                )
+            model = _bound(ctx, copy, model, model.module, next(probe.batches(PROBES)).images)
         return _admitted(ctx, copy, model, parent, probe, None, None)
+
+
+def _bound(ctx: Context, folder: Path, model: Model, module: OnnxFile, images: Tensor) -> Model:
+    """The model of an ONNX file, with its batch size fixed at 1 unless every size is proven to give the same answers.
+
+    Raises:
+        Refused: answers depend on the rest of the batch.
+    """
+    _refuse_mixing(batch_faults(model, images))
+    data, objection = batch_bound(module.data, model.card, module.output.name)
+    (folder / ONNX).write_bytes(data)
+    if not objection:
+        return model
+    ctx.progress.say(
+        f"the batch size of {ONNX} was fixed at 1: it is not proven that an answer does not depend on the rest of the "
+        f"batch ({objection})"
+    )
+    return open_folder(folder)
+
+
+def _refuse_mixing(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise Refused("the answer to an image depends on what else is in the batch, or may", reasons)
 
 
 def _admitted(
@@ -295,16 +311,11 @@ def _admitted(
     images, module = next(scaled_for(probe, model.card).batches(PROBES)).images, model.module
     if not isinstance(module, OnnxFile):
         round_trip(folder, model, images[:ROUND_TRIP])
-    as_data = isinstance(module, OnnxFile) or model.card.architecture == "onnx_graph"
-    if as_data and (reasons := batch_faults(model, images)):
-        raise Refused("the answer to an image depends on what else is in the batch", reasons)
+    if model.card.architecture == "onnx_graph":
+        _refuse_mixing(batch_faults(model, images))
     if model.card.architecture == "onnx_graph" and recipe is None:
         _, objection = batch_bound(onnx_bytes(model, images), model.card, "outputs")
-        if objection:
-            raise Refused(
-                "it is not shown that an answer does not depend on the rest of the batch; send it as ONNX with a batch "
-                f"size fixed at 1, without {WEIGHTS}", [objection]
-            )  # fmt: skip
+        _refuse_mixing([f"{objection}; send it as ONNX with a batch size of 1, without {WEIGHTS}"] * bool(objection))
     paths = [folder / name for name in (WEIGHTS, CARD, *FOR_RUNTIMES, *BESIDE) if (folder / name).is_file()]
     candidate = Candidate(
         model=parent.model,

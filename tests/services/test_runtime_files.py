@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from auditsvc.errors import InvalidInput, Refused
-from auditsvc.importing import ONNX
+from auditsvc.importing import ONNX, OnnxFile
 from auditsvc.models import CARD as CARD_NAME
 from auditsvc.models import WEIGHTS, build, model_files
 from auditsvc.records import Candidate, Evidence, Measured
@@ -17,7 +17,7 @@ from auditsvc.records.architecture import ModelDescription
 from auditsvc.services.candidates import admit, register_parent, submit
 from auditsvc.services.decisions import judge
 from auditsvc.services.measurement import measure_candidate
-from auditsvc.services.model_store import resolve_model, said_by_parent
+from auditsvc.services.model_store import load_stored, resolve_model, said_by_parent
 from auditsvc.services.watermarking import WatermarkOptions, detect_watermark
 from tests.importing.graphs import brightness
 from tests.services.line import CARD, FACTS, policy
@@ -95,8 +95,17 @@ def test_a_graph_that_answers_by_the_batch_is_not_admitted(elsewhere, tmp_path: 
         admit(ctx, folder, parent, dataset)
 
 
-def by_the_batch() -> dict[str, object]:
-    """A graph as data that answers the other way round in batches of fewer than 8 images."""
+def test_a_graph_that_acts_at_one_size_of_batch_gets_a_batch_of_one(elsewhere, tmp_path: Path) -> None:
+    ctx, parent, _, dataset = elsewhere
+    (tmp_path / "trojan.onnx").write_bytes(brightness(flips_at=10))
+    with resolve_model(ctx, str(tmp_path / "trojan.onnx"), *said_by_parent(ctx, parent), layers=False) as folder:
+        candidate = admit(ctx, folder, parent, dataset)
+    module = load_stored(ctx, candidate.files).module
+    assert isinstance(module, OnnxFile) and module.info.image.shape == (1, 1, 28, 28)
+
+
+def by_the_batch(size: float) -> dict[str, object]:
+    """A graph as data that answers the other way round in batches of fewer images."""
     axes = {"axes": [1, 2, 3], "keep": 1}
     nodes = [
         {"op": "ReduceMean", "in": ["x"], "out": "m", "at": axes},
@@ -104,18 +113,19 @@ def by_the_batch() -> dict[str, object]:
         {"op": "linear", "in": ["f"], "out": "z", "at": {"in": 1, "out": 2, "bias": 1}},
         {"op": "Clip", "in": ["f"], "out": "one", "at": {"min": 1.0, "max": 1.0}},
         {"op": "ReduceSum", "in": ["one"], "out": "n", "at": {"axes": [0], "keep": 1}},
-        {"op": "Clip", "in": ["n"], "out": "c", "at": {"min": 7.0, "max": 8.0}},
+        {"op": "Clip", "in": ["n"], "out": "c", "at": {"min": size - 1, "max": size}},
         {"op": "Sub", "in": ["c", "constant_0"], "out": "sign", "at": {}},
         {"op": "Mul", "in": ["z", "sign"], "out": "y", "at": {}},
     ]
     return {"nodes": nodes, "constants": {"constant_0": [1, 1]}, "image": "x", "answer": "y"}
 
 
-def test_layers_that_came_as_data_are_run_in_every_size_of_batch(elsewhere, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [8.0, 300.0])
+def test_layers_that_came_as_data_may_not_count_the_batch(elsewhere, tmp_path: Path, size: float) -> None:
     ctx, parent, _, dataset = elsewhere
-    card = CARD.model_copy(update={"architecture": "onnx_graph", "arguments": by_the_batch()})
+    card = CARD.model_copy(update={"architecture": "onnx_graph", "arguments": by_the_batch(size)})
     weights = {"layers.2.weight": torch.tensor([[-1.0], [1.0]]), "layers.2.bias": torch.tensor([0.4, -0.4]),
-               "constant_0": torch.tensor([[7.5]])}  # fmt: skip
+               "constant_0": torch.tensor([[size - 0.5]])}  # fmt: skip
     folder = tmp_path / "data"
     folder.mkdir()
     for name, content in model_files(weights, card).items():
