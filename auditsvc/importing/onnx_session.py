@@ -34,7 +34,7 @@ from auditsvc.models.model import decoded, layout_of
 from auditsvc.models.model_files import class_fields
 from auditsvc.models.preprocessing import fitted, normalised
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import ModelDescription, Preprocessing
+from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
 from auditsvc.runtimes import Port, Runtime
 from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
@@ -77,7 +77,13 @@ class GraphInfo:
 
     @functools.cached_property
     def described(self) -> ModelDescription:
-        """What an export of Ultralytics says in its metadata: task and classes; its networks take RGB in 0..1."""
+        """What an export says in its metadata: of Ultralytics the task and the classes, and its networks take RGB in
+        0..1; of PaddleOCR and RapidOCR the characters, between the blank and a space."""
+        letters = self.metadata.get("character", "").splitlines()
+        if letters and all(len(letter) == 1 for letter in letters):
+            classes = tuple(dict.fromkeys((*letters, " ")))
+            decoding = Decoding(layout="ctc", blank="first")
+            return ModelDescription(task="ocr", classes=classes, decoding=decoding)
         task = {"detect": "detection", "classify": "classification"}.get(self.metadata.get("task", ""))
         try:
             names = ast.literal_eval(self.metadata.get("names", ""))
@@ -238,7 +244,7 @@ def open_onnx(
     last: str | None = {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(
         module.output.last, "softmax" if known.probabilities else None
     )
-    if task not in ("classification", "segmentation") or known.probabilities is False:
+    if task in ("detection", "tracking") or known.probabilities is False:
         last = None
     card = ArchitectureCard.model_validate({
         "architecture": ONNX_FILE, "task": task, "input": spec, "output": name, "preprocessing": known.preprocessing,

@@ -47,6 +47,7 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
             f"model gives {tuple(raw.shape)}: name another layout in the card's decoding"
         )
     first = 0 if card.task == "ocr" else BOX
+    raw = _without_activation(raw, card)
     return _in_order(_DECODERS[decoding.layout](raw, card, decoding), card, axis=2, first=first)
 
 
@@ -60,6 +61,13 @@ def _in_order(answers: Tensor, card: ArchitectureCard, axis: int, first: int = 0
         return answers
     places = [first + card.output_classes.index(name) for name in card.classes]
     after = range(first + len(card.output_classes), answers.shape[axis])
+    others = [place for place, name in enumerate(card.output_classes) if name not in card.classes]
+    if card.task == "ocr" and others:  # answers that no text has are wrong, not silence: one more character for all
+        best = answers[..., others].amax(dim=2, keepdim=True)
+        answers, after = (
+            torch.cat((answers, best), dim=2),
+            range(answers.shape[2], first + len(card.output_classes) - 1, -1),
+        )
     return answers.index_select(axis, torch.tensor([*range(first), *places, *after], device=answers.device))
 
 
@@ -71,10 +79,7 @@ def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
     """
     if card.task not in ("classification", "segmentation"):
         return raw
-    if card.output_activation == "softmax":
-        raw = raw.clamp(min=torch.finfo(raw.dtype).tiny).log()
-    elif card.output_activation == "sigmoid":
-        raw = torch.logit(raw, eps=TINY)
+    raw = _without_activation(raw, card)
     classes, dims = len(card.classes), 4 if card.task == "segmentation" else 2
     if raw.dim() == dims and raw.shape[1] == 1 and classes == 2:
         return torch.cat((torch.zeros_like(raw), raw), dim=1)
@@ -82,6 +87,13 @@ def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
         wanted = f"(N, {classes}, H, W)" if dims == 4 else f"(N, {classes})"
         raise InvalidInput(f"the model gives {tuple(raw.shape)}; {card.task} with {classes} classes is {wanted}")
     return raw
+
+
+def _without_activation(raw: Tensor, card: ArchitectureCard) -> Tensor:
+    """Logits of what the network gives after a softmax or sigmoid."""
+    if card.output_activation == "softmax":
+        return raw.clamp(min=torch.finfo(raw.dtype).tiny).log()
+    return torch.logit(raw, eps=TINY) if card.output_activation == "sigmoid" else raw
 
 
 def _fits(layout: Layout, shape: torch.Size, classes: int) -> bool:

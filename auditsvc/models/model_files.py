@@ -28,7 +28,7 @@ from auditsvc.models.fake_quantization import install_int8
 from auditsvc.models.model import Model
 from auditsvc.models.resize_layers import resize
 from auditsvc.records import TaskName, faults_of
-from auditsvc.records.architecture import ArchitectureCard
+from auditsvc.records.architecture import MORE_OUTPUTS, ArchitectureCard
 
 HEAD_BYTES = 512
 _TO_SAFETENSORS = (
@@ -167,18 +167,19 @@ def read_card(data: bytes) -> ArchitectureCard:
 
 def class_fields(own: tuple[str, ...], wanted: tuple[str, ...], task: TaskName) -> dict[str, tuple[str, ...]]:
     """The card's ``classes`` and ``output_classes`` for a network with outputs for ``own`` classes, in their order, and
-    a data set with the ``wanted`` ones; names that differ in case and punctuation alone are the same.
+    a data set with the ``wanted`` ones; names that differ in case and punctuation alone are the same, other than the
+    characters of texts.
 
     Raises:
         Refused: the two do not have the same classes.
     """
     folded = {_folded(name): name for name in wanted}
-    alike = len(folded) == len(wanted) and len({_folded(name) for name in own}) == len(own)
+    alike = task != "ocr" and len(folded) == len(wanted) and len({_folded(name) for name in own}) == len(own)
     known = tuple(folded.get(_folded(name), name) for name in own) if alike else own
     if not wanted or known == wanted:
         return {"classes": known or wanted}
     lacking, more = ([name for name in one if name not in other] for one, other in ((wanted, known), (known, wanted)))
-    if lacking or (more and task not in ("detection", "tracking")):
+    if lacking or (more and task not in MORE_OUTPUTS):
         raise Refused(
             "the model and the data set do not have the same classes",
             [f"the data set alone has {name}" for name in lacking] + [f"the model alone has {name}" for name in more]

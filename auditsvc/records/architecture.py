@@ -21,6 +21,9 @@ LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
 }
 """The layouts of each task, the plain one first; other tasks have none to choose."""
 
+MORE_OUTPUTS: tuple[TaskName, ...] = ("detection", "tracking", "ocr")
+"""Tasks whose networks may have outputs for more classes than the data set has."""
+
 OutputActivation = Literal["softmax", "sigmoid"]
 """What the network applies to its logits at the end; it is inverted, so that every check sees logits."""
 
@@ -103,8 +106,8 @@ class ArchitectureCard(Record):
 
     ``output`` names the answer that is audited where the architecture has several, ``decoding`` how it is laid out
     where the task knows several layouts.  ``output_classes`` are the classes in the order of the network's outputs,
-    where that is not ``classes``; a detector may have more.  ``preprocessing`` is part of the model, so that every
-    check works in the image's own units, RGB or grey in 0..1; without it images go in as they are.
+    where that is not ``classes``; a detector or text recogniser may have more.  ``preprocessing`` is part of the
+    model, so that every check works in the image's own units, RGB or grey in 0..1; without it images go in as they are.
     """
 
     kind: ClassVar[str] = "architecture"
@@ -127,7 +130,7 @@ class ArchitectureCard(Record):
         outputs = self.output_classes or self.classes
         if len(set(outputs)) != len(outputs) or not set(self.classes) <= set(outputs):
             raise ValueError("output_classes must be the classes in another order")
-        if len(outputs) > len(self.classes) and self.task not in ("detection", "tracking"):
+        if len(outputs) > len(self.classes) and self.task not in MORE_OUTPUTS:
             extra = ", ".join(name for name in outputs if name not in self.classes)
             raise ValueError(f"the network has outputs for classes that the data set lacks: {extra}")
         own = LAYOUTS.get(self.task, ())

@@ -24,7 +24,7 @@ from auditsvc.records import Candidate, Name, Recipe, TaskName, Text, faults_of
 from auditsvc.records.architecture import Decoding, InputSpec, ModelDescription, Preprocessing, Resize
 from auditsvc.resources import resource_dir
 from auditsvc.services.candidates import admit, prune_candidate, register_parent, submit
-from auditsvc.services.inspection import Preview, preview, propose_preprocessing
+from auditsvc.services.inspection import Preview, preview, propose_preprocessing, sized
 from auditsvc.services.model_store import resolve_model, said_by
 from auditsvc.services.watermarking import WatermarkOptions
 
@@ -207,6 +207,10 @@ def drafted(ctx: Context, fields: Mapping[str, Any], dataset: Dataset) -> tuple[
             audit = audit.described(preprocessing=proposal.preprocessing)
             notes["describe.preprocessing"] = f"{CHECK}: {proposal.note}"
             parent = parent.with_card(parent.card.model_copy(update={"preprocessing": proposal.preprocessing}))
+        elif (said := audit.said(audit.parent).preprocessing) and (made := sized(said, parent.card, dataset)) != said:
+            audit = audit.described(preprocessing=made)
+            notes["describe.preprocessing"] = f"{CHECK}: the images are scaled to the network's size"
+            parent = parent.with_card(parent.card.model_copy(update={"preprocessing": made}))
         models = {"parent": parent}
         if audit.candidate is not None:
             folder = folders.enter_context(_resolved(ctx, audit, audit.candidate, dataset))

@@ -121,7 +121,7 @@ def propose_preprocessing(model: Model, dataset: Dataset) -> Proposal:
         InvalidInput: the model can't take the images.
     """
     task, chosen = task_named(dataset.ref.task, dataset.classes), spread_images(dataset)
-    fitting = _fitting(model.card, dataset)
+    fitting = sized(Preprocessing(), model.card, dataset)
     scaled = "scaled to the network's size; " if fitting.resize else ""
     model = model.with_card(model.card.model_copy(update={"preprocessing": fitting}))
     plain = score_of(answered(model, dataset, chosen, task))
@@ -132,15 +132,15 @@ def propose_preprocessing(model: Model, dataset: Dataset) -> Proposal:
     return Proposal(made, f"{scaled}with {form} {words} are right, without any {plain.text()}")
 
 
-def _fitting(card: ArchitectureCard, dataset: Dataset) -> Preprocessing:
-    """What brings the images to the network's size and channels, where they have others."""
+def sized(made: Preprocessing, card: ArchitectureCard, dataset: Dataset) -> Preprocessing:
+    """With what brings the images to the network's size and channels, where they have others and nothing does."""
     given, channels = one_size(dataset), next(dataset.batches(1)).images.shape[1]
     size, fields = (card.input.height, card.input.width), dict[str, Any]()
-    if given is None or (given.height, given.width) != size:
+    if (given is None or (given.height, given.width) != size) and not (made.resize or made.crop):
         fields["resize"] = Resize(size=size)
     if (channels, card.input.channels) == (3, 1):
         fields["channels"] = "grey"
-    return Preprocessing(**fields)
+    return made.model_copy(update=fields)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,11 @@ def inspect_model(ctx: Context, source: str, said: ModelDescription, dataset: Da
         with resolve_model(ctx, str(path), said, like, layers=False) as folder:
             model, words = open_folder(folder), "images as they are; nothing says how they are to be prepared"
             if found.known.preprocessing is not None:
-                made = found.known.preprocessing.model_dump(mode="json", exclude_defaults=True)
+                fitting = (
+                    sized(found.known.preprocessing, model.card, dataset) if dataset else found.known.preprocessing
+                )
+                model = model.with_card(model.card.model_copy(update={"preprocessing": fitting}))
+                made = fitting.model_dump(mode="json", exclude_defaults=True)
                 words = ", ".join(f"{name} {value}" for name, value in made.items()) or "none: images as they are"
             elif dataset is not None:
                 proposal = propose_preprocessing(model, dataset)

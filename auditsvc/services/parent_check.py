@@ -31,7 +31,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from auditsvc.datasets import Dataset
-from auditsvc.datasets.scaling import scaled_for
+from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.intervals import Interval, student, wilson
 from auditsvc.models import ArchitectureCard, Model
@@ -102,11 +102,26 @@ def check_inputs(
     task = task_named(candidate.task, dataset.classes)
     if parent.card.classes != dataset.classes or parent.card.task != dataset.ref.task:
         return  # refused with its own message where the models are measured
+    _require_size(parent.card, dataset)
     check_model("the parent", parent, task, dataset, seed, expected=expected)
     pruned = load_stored(ctx, candidate.files).on(ctx.device)
     if pruned.card.preprocessing != parent.card.preprocessing:
         forms = {"the parent's preprocessing": parent.card.preprocessing or Preprocessing()}
         check_model("the candidate", pruned, task, dataset, seed, forms=forms)
+
+
+def _require_size(card: ArchitectureCard, dataset: Dataset) -> None:
+    """A network that takes any size answers images of a wrong one without an error."""
+    made, given, wanted = card.preprocessing, one_size(dataset), card.input
+    scales = made is not None and bool(made.resize or made.crop)
+    if given is None or (given.height, given.width) == (wanted.height, wanted.width):
+        return
+    if scales or card.architecture == PREDICTIONS:
+        return
+    raise InvalidInput(
+        f"the model takes images of {wanted.height} x {wanted.width}, those of {dataset.ref.name} are {given.height} x "
+        f"{given.width} (height x width): say how they are scaled with resize in its preprocessing"
+    )
 
 
 def check_model(

@@ -123,9 +123,12 @@ def walked() -> list[tuple[str, int, int, bool]]:
             folder = Path(scratch) / "files"
             folder.mkdir()
             quick(patch, Path(scratch))
-            expected = make(folder, (dense, small.pruned(dense, 0.8)), small.pictures(160, 5))
+            try:
+                expected = make(folder, (dense, small.pruned(dense, 0.8)), small.pictures(160, 5))
+            except pytest.skip.Exception:  # a library that is not on this machine
+                continue
             before, person = set(folder.iterdir()), Person(folder)
-            _, decision = (person.call(*shlex.split(command)) for command in ROADS[title])
+            *_, decision = (person.call(*shlex.split(command)) for command in ROADS[title])
             clean = decision.get("clean", {})
             got = [clean.get("parent", math.nan), clean.get("score", math.nan)]
             right = all(math.isnan(want) or abs(want - have) < 1e-6 for want, have in zip(expected, got, strict=True))

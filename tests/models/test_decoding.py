@@ -11,6 +11,7 @@ from auditsvc.errors import InvalidInput
 from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.models.model import decoded
 from auditsvc.records.architecture import Decoding
+from auditsvc.tasks import task_named
 
 
 def card(task: str, classes: tuple[str, ...], decoding: Decoding | None = None) -> ArchitectureCard:
@@ -54,6 +55,17 @@ def test_nothing_stands_last_wherever_it_stood(layout):
     given = steps if layout == "ctc" else steps.transpose(1, 2)
     assert torch.equal(decoded(given, card("ocr", ("a", "b", "c"), Decoding(layout=layout, blank="first"))), moved)
     assert torch.equal(decoded(given, card("ocr", ("a", "b", "c"), Decoding(layout=layout))), steps)
+
+
+def test_characters_that_no_text_has_are_wrong_answers_and_not_silence():
+    own = card("ocr", ("b", "a"), Decoding(layout="ctc", blank="first"))
+    own = own.model_copy(update={"output_classes": ("a", "x", "b", "y"), "output_activation": "softmax"})
+    said = nn.functional.one_hot(torch.tensor([[3, 0, 2, 1, 4]]), 5).float()  # b, blank, x, a, y
+    task, logits = task_named("ocr", own.classes), decoded(said, own)
+    assert logits.shape == (1, 5, 4) and logits.max() == 0
+    assert task.read(logits).tolist() == [[0, 2, 1, 2, -1]]
+    judged = task.score_batch(logits, torch.tensor([[0, 1]]))
+    assert judged.tally[0, :2].tolist() == [2, 2] and judged.score.item() == 0
 
 
 def test_one_logit_for_the_foreground_becomes_two():

@@ -5,7 +5,6 @@ What is expected comes of ONNX Runtime, Pillow and numpy alone.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,19 +191,3 @@ class Picked(nn.Module):
 
     def forward(self, answers: torch.Tensor) -> torch.Tensor:
         return answers[:, self.order]
-
-
-def test_predictions_are_one_command(person: Person, networks: Networks) -> None:
-    pixels = small.pictures(IMAGES, 5)
-    answers = [small.answers(one, pixels) for one in networks]
-    with (person.folder / "predictions.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["image", "truth", *(f"{who}_{name}" for who in ("parent", "candidate")
-                                             for name in small.CLASSES)])  # fmt: skip
-        for number, label in enumerate(pixels[1]):
-            scores = np.concatenate([one[number] for one in answers])
-            writer.writerow([f"{number}.png", small.CLASSES[label], *map(float, scores)])
-    words = "audit --predictions predictions.csv --model looked-up --policy predictions-only --as ann"
-    decision = person.call(*words.split())
-    assert clean(decision) == pytest.approx([small.accuracy(one, pixels) for one in networks], abs=1e-6)
-    assert person.commands == 1 and {path.name for path in person.folder.iterdir()} == {"predictions.csv"}
