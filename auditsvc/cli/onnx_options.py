@@ -18,7 +18,7 @@ Classes = Annotated[
     typer.Option(help="The model's classes in the order of its outputs. [default: the data set's]"),
 ]
 Image = Annotated[
-    str | None, typer.Option(help="Of an ONNX file that leaves sizes open: channels x height x width, as 3x224x224.")
+    str | None, typer.Option(help="Where the model file leaves sizes open: channels x height x width, as 3x224x224.")
 ]
 Output = Annotated[str | None, typer.Option(help="Of an ONNX file: the output that is audited.")]
 Layout = Annotated[
