@@ -144,7 +144,7 @@ def check(
             "right": [one.model_dump(mode="json") for one in shown.scores] if shown else [],
         })  # fmt: skip
         return
-    rows = [(model, seen.found.format), *(("", note) for note in seen.found.notes)]
+    rows = [("model", f"{model}, {seen.found.format}"), *(("", note) for note in seen.found.notes)]
     if card is None:
         rows += [("needed", question) for question in seen.found.questions]
     else:
