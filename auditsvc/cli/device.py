@@ -52,12 +52,13 @@ def admit_measurement(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The kit with the device's answers.")],
     device: Annotated[str, typer.Option(help="The registered device.")],
     person: Person,
+    meter: Annotated[Path | None, typer.Option(exists=True, help="A power meter's log (CSV: seconds, watts).")] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Verify what a device measured; the next audit judges it where a policy names RUN@DEVICE."""
     from auditsvc.services.device_kit import admit_measurement as admit
 
-    found = admit(context_for(store), folder, device, person)
+    found = admit(context_for(store), folder, device, person, meter)
     words = f"{found.run}@{found.device}: {len(found.latency_ms)} answers of {found.candidate}"
     print_result(json, {"run": f"{found.run}@{found.device}", "digest": found.digest}, words)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from auditsvc.datasets.dataset import Batch, Dataset, Slices
 from auditsvc.datasets.images import as_png
+from auditsvc.evaluation.energy import Power
 from auditsvc.evaluation.fingerprint import fingerprint
 from auditsvc.evaluation.inference import compile_model, fold_batchnorm
 from auditsvc.evaluation.latency import RunCost
@@ -154,6 +155,8 @@ class EvalContext:
     """``log10 p`` of the candidate's mark in another model's answers to its queries, and how many these are."""
     time_run: Callable[[str, int], RunCost] | None = None
     """Its cost there, in so many turns with the parent."""
+    measure_power: Callable[[str], Power] | None = None
+    """The power that it takes there."""
     draws: MutableMapping[str, tuple[float, ...]] = field(default_factory=lambda: defaultdict(tuple), repr=False)
     """What searches found in pseudo-candidates of the parent, by search; kept for its next candidate."""
     flips: list[Flip] = field(default_factory=list)

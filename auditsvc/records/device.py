@@ -51,6 +51,8 @@ class DeviceMeasurement(Record):
     latency_ms: Annotated[tuple[float, ...], Field(min_length=1, max_length=1_000_000)]
     cold_ms: Annotated[float, Field(gt=0)]
     memory_bytes: Annotated[float, Field(gt=0)]
+    meter: Digest | None = None
+    """The log of a power meter, which the device does not sign."""
     admitted_by: Text
     at: Moment
 

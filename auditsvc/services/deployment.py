@@ -6,6 +6,7 @@ the machine does slows both.  The parent's file is made from its weights where t
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused
+from auditsvc.evaluation.energy import Power, Rapl, counted
 from auditsvc.evaluation.latency import WARM_UP, RunCost, Turns
 from auditsvc.importing import ONNX, OnnxFile, converted
 from auditsvc.importing.runtime_session import RuntimeSession, file_of
@@ -76,6 +78,24 @@ def size_counts(candidate: Candidate, runtime: type[Runtime], files: Mapping[str
         "file_bytes": float(sum(map(len, shipped))),
         "compressed_bytes": float(sum(len(zlib.compress(one, COMPRESSION)) for one in shipped)),
     }
+
+
+def power_of(ctx: Context, candidate: Candidate, model: Model, dataset: Dataset, run: str) -> Power:
+    """The power that a run takes on this machine, by the counters of its CPU.
+
+    Raises:
+        Unavailable: there is no counter, or the runtime is not installed.
+        InvalidInput: as ``time_run``.
+    """
+    counter, (runtime, precision) = Rapl(), run_named(run)
+    session = RuntimeSession(runtime, runtime_files(ctx, candidate.files), precision)
+    given = image_as_given(model, next(dataset.batches(PROBES)).images)
+
+    def work() -> int:
+        session.times(given, 200)
+        return 200
+
+    return counted(counter, work, time.monotonic, time.sleep)
 
 
 def image_as_given(model: Model, images: Tensor) -> Tensor:

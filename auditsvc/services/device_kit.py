@@ -27,6 +27,7 @@ from torch import Tensor
 
 from auditsvc.datasets import Dataset
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
+from auditsvc.evaluation.energy import Power, metered
 from auditsvc.evaluation.latency import RunCost, Turns
 from auditsvc.importing.runtime_session import file_of
 from auditsvc.models import Model
@@ -61,6 +62,9 @@ class _Signed(BaseModel):
     cold_ms: float
     memory_bytes: float
     described: dict[str, str]
+    load_start: float = 0.0
+    load_end: float = 0.0
+    load_images: int = 0
 
 
 def register_device(ctx: Context, name: str, profile: str, public_key: bytes, person: str) -> Device:
@@ -104,8 +108,10 @@ def write_kit(ctx: Context, candidate: Candidate, dataset: Dataset, run: str, fo
     return ctx.blobs.put(described)
 
 
-def admit_measurement(ctx: Context, folder: Path, device: str, person: str) -> DeviceMeasurement:
-    """Verify what a device wrote in its kit's folder, and keep it.
+def admit_measurement(
+    ctx: Context, folder: Path, device: str, person: str, meter: Path | None = None
+) -> DeviceMeasurement:
+    """Verify what a device wrote in its kit's folder, and keep it; ``meter`` is the log of a power meter.
 
     Raises:
         NotFound: no device of this name.
@@ -141,7 +147,8 @@ def admit_measurement(ctx: Context, folder: Path, device: str, person: str) -> D
         device=device, registration=known[-1].digest, candidate=kit.candidate, dataset=kit.dataset, run=kit.run,
         challenge=said.challenge, signed=ctx.blobs.put(signed), signature=signature.strip(),
         answers=ctx.blobs.put(answers), described=said.described, latency_ms=said.latency_ms, cold_ms=said.cold_ms,
-        memory_bytes=said.memory_bytes, admitted_by=person, at=ctx.clock.now(),
+        meter=ctx.blobs.put_file(meter).digest if meter else None, memory_bytes=said.memory_bytes,
+        admitted_by=person, at=ctx.clock.now(),
     )  # fmt: skip
     ctx.ledger.append(measurement, actor=person)
     return measurement
@@ -193,6 +200,20 @@ def device_cost(ctx: Context, candidate: Candidate, dataset: Dataset, run: str) 
     times = np.array(found.latency_ms)
     return RunCost(Turns(times[None]), times, 1, np.array([found.cold_ms]), np.array([found.memory_bytes]), counts,
                    "the kit has the candidate alone")  # fmt: skip
+
+
+def device_power(ctx: Context, candidate: Candidate, dataset: Dataset, run: str) -> Power:
+    """The power by the meter's log that came with the device's measurement.
+
+    Raises:
+        Unavailable: the device sent no measurement, or no log with it.
+        InvalidInput: a log that does not cover 60 s of load and of rest.
+    """
+    found = _admitted(ctx, candidate, dataset, run)
+    if found.meter is None:
+        raise Unavailable(f"no meter's log came with the measurement of {found.device}: admit it with --meter")
+    signed = _Signed.model_validate_json(ctx.blobs.read(found.signed))
+    return metered(ctx.blobs.read(found.meter), signed.load_start, signed.load_end, signed.load_images)
 
 
 def _name(image: Tensor) -> bytes:

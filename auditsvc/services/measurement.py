@@ -63,8 +63,8 @@ from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.records.evidence import NullDraws
 from auditsvc.services.decisions import decide_now
-from auditsvc.services.deployment import time_run
-from auditsvc.services.device_kit import device_answers, device_cost, measurement_of
+from auditsvc.services.deployment import power_of, time_run
+from auditsvc.services.device_kit import device_answers, device_cost, device_power, measurement_of
 from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
 from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
@@ -243,6 +243,9 @@ def _context_fields(
             device_cost(ctx, candidate, dataset, run)
             if "@" in run
             else time_run(ctx, candidate, parent, (model, dense), dataset, run, turns)
+        ),
+        "measure_power": lambda run: (
+            device_power(ctx, candidate, dataset, run) if "@" in run else power_of(ctx, candidate, model, dataset, run)
         ),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
         "read_answers": mark_in_answers(ctx, candidate),
