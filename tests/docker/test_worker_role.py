@@ -1,0 +1,62 @@
+"""The database role for workers records what was measured, and nothing that people decide or the signer signs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+import auditsvc
+from auditsvc import records
+from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
+from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.errors import Unavailable
+from auditsvc.records import Approval, ReleaseRequest
+from auditsvc.web.auth.token_store import TokenStore
+from tests.adapters.postgres import _tool, new_database
+from tests.contracts.sample import one_of_each
+from tests.fakes import FixedClock
+from tests.gate.sample import a_loss, an_evidence, losses
+
+pytestmark = pytest.mark.postgres
+SCRIPT = Path(auditsvc.__file__).parents[1] / "docker" / "worker-role.sql"
+BY_PEOPLE = {
+    "approval", "objection", "waiver", "terms-proposal", "terms", "release", "revocation-request", "revocation",
+    "rollback-request", "rollback", "retirement",
+}  # fmt: skip
+
+
+def test_a_worker_s_role_can_not_decide() -> None:
+    url = new_database()
+    owner, jobs = SqlLedger(url, FixedClock()), JobDatabase(url)
+    TokenStore(url, FixedClock())
+    address = make_url(url)
+    for _ in range(2):  # also after an upgrade
+        place = ["-h", "127.0.0.1", "-p", str(address.port), "-U", str(address.username), str(address.database)]
+        options = ["-q", "-v", "ON_ERROR_STOP=1", "-v", "password=x", "-f", str(SCRIPT)]
+        subprocess.run([_tool("psql"), *options, *place], check=True)
+    role = address.set(username="auditsvc_worker").render_as_string()
+    worker = SqlLedger(role, FixedClock())
+    refused = set()
+    for record in (*one_of_each(), an_evidence(losses(overall=a_loss(0.0)))):
+        try:
+            worker.append(record, actor="ann")
+        except Unavailable as error:
+            assert "permission denied" in str(error) or "row-level security" in str(error)
+            refused.add(record.kind)
+            owner.append(record, actor="ann")  # later ones rest on it
+    tried = {record.kind for record in one_of_each()}
+    assert refused == tried & BY_PEOPLE
+    assert {"approval", "waiver", "terms", "revocation"} <= refused
+    assert {kind.kind for kind in vars(records).values() if hasattr(kind, "kind")} >= BY_PEOPLE
+    assert worker.faults() == owner.faults() == ()
+    with pytest.raises(Unavailable, match="permission denied"):
+        TokenStore(role, FixedClock()).tokens()
+    queue = DbosJobs(JobDatabase(role))
+    asked = queue.submit(ReleaseRequest(decision="sha256:" + "0" * 64), "ann")
+    assert queue.get(asked.id).state == "queued"
+    assert not worker.find(Approval, "sha256:" + "0" * 64)
+    for one in (owner, worker, jobs):
+        one.close()
