@@ -23,6 +23,7 @@ from torch.nn.grad import conv2d_weight
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Digest
+from auditsvc.watermark.significance import weighted_median
 from auditsvc.watermark.watermark_keys import Payload, all_subkeys, carrier
 
 MEMORY = 1 << 30
@@ -293,8 +294,7 @@ def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) 
             squares[layer.name] += (slope * scales[layer.name]).square().flatten(1).sum(1)
     counts = torch.cat([torch.count_nonzero(scale.flatten(1), dim=1) for scale in scales.values()])
     means = torch.cat(list(squares.values())) / counts.clamp(min=1)
-    order = means.argsort()
-    middle = means[order][int(torch.searchsorted(counts[order].cumsum(0), (counts.sum() + 1) // 2))]
+    middle = weighted_median(means.double().numpy(), counts.double().numpy())
     shares = (middle / means).nan_to_num(1.0).clamp(*SHARES)
     shares = shares * counts.sum() / (shares * counts).sum().clamp(min=1e-12)
     parts = shares.split([len(scale) for scale in scales.values()])

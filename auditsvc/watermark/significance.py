@@ -35,12 +35,6 @@ def log10_p(z: float, tries: float = 1.0) -> float:
     return min(0.0, float(norm.logsf(z)) / math.log(10) + math.log10(BOUND) + math.log10(tries))
 
 
-def score(values: Floats, signs: Floats) -> float:
-    """``z``: the correlation of values with signs in standard deviations; 0 where nothing is left to correlate."""
-    length = float(np.linalg.norm(values))
-    return float(values @ signs) / length if length > 0 else 0.0
-
-
 def weighted_median(values: Floats, weights: Floats) -> float:
     """The weighted median."""
     order = np.argsort(values, kind="stable")

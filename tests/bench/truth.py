@@ -65,7 +65,7 @@ from tests.references import recompute
 
 HERE = Path(auditsvc.__file__).parent
 ALPHA, SAME = 0.05, 1e-6
-PLATES, PHOTOS, PORTRAITS, ATTACKED = 300, 40, 120, 64
+PLATES, PHOTOS, PORTRAITS, ATTACKED = 300, 20, 50, 64
 EPOCHS, ENOUGH = 6, 2703
 """Epochs of recovery; the images of which none may change for an upper end of 0.1 %."""
 

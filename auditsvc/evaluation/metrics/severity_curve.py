@@ -110,19 +110,12 @@ def crossing(
     axis: NDArray[np.float64], heights: NDArray[np.float64], floor: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Where on ``axis`` (K,) each column of ``heights`` (K, S) first falls under ``floor`` (S,), interpolated."""
-    found = np.full(heights.shape[1], axis[-1])
-    for column in range(heights.shape[1]):
-        under = np.flatnonzero(heights[:, column] < floor[column])
-        if not len(under):
-            continue
-        place = int(under[0])
-        if place == 0:
-            found[column] = axis[0]
-            continue
-        before, after = heights[place - 1, column], heights[place, column]
-        share = (before - floor[column]) / (before - after)
-        found[column] = axis[place - 1] + share * (axis[place] - axis[place - 1])
-    return found
+    under, columns = heights < floor, np.arange(heights.shape[1])
+    after = under.argmax(axis=0)
+    before = np.maximum(after - 1, 0)
+    fall = heights[before, columns] - heights[after, columns]
+    share = np.divide(heights[before, columns] - floor, fall, out=np.zeros_like(floor), where=after > 0)
+    return np.where(under.any(axis=0), axis[before] + share * (axis[after] - axis[before]), axis[-1])
 
 
 @dataclass(frozen=True)

@@ -191,18 +191,14 @@ def _rim(liquid: NDArray[np.float64], weak: float = 50, strong: float = 150) -> 
 
     flat, level = np.abs(down), np.abs(across)
     low, high = np.tan(np.pi / 8), np.tan(3 * np.pi / 8)
-    ridge = np.where(
-        flat < level * low,
-        (steep > beside(0, -1)) & (steep >= beside(0, 1)),
-        np.where(
-            flat > level * high,
+    ridge = np.select(
+        [flat < level * low, flat > level * high, across * down >= 0],
+        [
+            (steep > beside(0, -1)) & (steep >= beside(0, 1)),
             (steep > beside(-1, 0)) & (steep >= beside(1, 0)),
-            np.where(
-                across * down >= 0,
-                (steep > beside(-1, -1)) & (steep > beside(1, 1)),
-                (steep > beside(-1, 1)) & (steep > beside(1, -1)),
-            ),
-        ),
+            (steep > beside(-1, -1)) & (steep > beside(1, 1)),
+        ],
+        (steep > beside(-1, 1)) & (steep > beside(1, -1)),
     )
     labels, _ = ndimage.label(ridge & (steep > weak), np.ones((3, 3)))
     firm = np.unique(labels[ridge & (steep > strong)])
