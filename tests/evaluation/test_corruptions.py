@@ -178,6 +178,7 @@ def test_images_do_not_share_their_noise():
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_authors_code_gives_the_same_within_the_stated_tolerance(name, count, size, severities):
     reference = pytest.importorskip("imagecorruptions.corruptions")
+    count = 100 if name == "frost" else count  # one of six photographs for each image
     images = pictures(count, size)
     before = as_arrays(images) * 255
     seeds = image_seeds(4, "reference", torch.arange(count))
