@@ -28,7 +28,7 @@ from auditsvc.evaluation import Check, EvalContext, Outputs
 from auditsvc.evaluation.attacks.trigger import answers
 from auditsvc.evaluation.inference import fold_batchnorm
 from auditsvc.models import Model
-from auditsvc.records import OVERALL, Condition, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Metric, Reading, TaskName, Unmeasured
 
 INSENSITIVE = 0.5
 """A mean rank correlation with the maps of shuffled weights from which on the maps say nothing of what was learnt."""
@@ -57,10 +57,6 @@ class Attribution(Check):
     images: Annotated[int, Field(ge=10, le=10_000)] = 40
     steps: Annotated[int, Field(ge=2, le=200)] = 8
 
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
-
     def metrics(self) -> tuple[Metric, ...]:
         """Similarity and its sanity check."""
         return _METRICS
@@ -75,8 +71,7 @@ class Attribution(Check):
             shuffled = _shuffled(case.candidate, case.seed)
             models = [fold_batchnorm(one) for one in (case.parent, case.candidate, shuffled)]
         except Refused as error:
-            none = Unmeasured(reason=f"maps need gradients: {error}")
-            yield from (Reading(metric=one.id, slice=OVERALL, outcome=none) for one in _METRICS)
+            yield from self.unmeasured(f"maps need gradients: {error}")
             return
         numbers, found = [], []
         for batch in case.batches(case.sample(self.images)):

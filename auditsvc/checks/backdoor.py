@@ -40,7 +40,7 @@ from auditsvc.evaluation.attacks.trigger import (
     shift_of,
 )
 from auditsvc.evaluation.inference import fold_batchnorm
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, TaskName, Unmeasured
 
 Shape = Literal["patch", "overlay"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -104,10 +104,6 @@ class Backdoor(Check):
     floor: Share = 0.15
     single_model: bool = False
 
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: what is done to the images is searched."""
-        return ()
-
     def metrics(self) -> tuple[Metric, ...]:
         """Three for each shape, and two of the models alone."""
         made = []
@@ -142,8 +138,7 @@ class Backdoor(Check):
         if models and not reason:
             reason = _without_gradient(models[0], halves.search)
         if reason or models is None:
-            none = Unmeasured(reason=reason or "no model", images=len(halves.held))
-            yield from (Reading(metric=one.id, slice=OVERALL, outcome=none) for one in self.metrics())
+            yield from self.unmeasured(reason or "no model", len(halves.held))
             return
         for shape in self.shapes:
             yield from self._shape(case, shape, models, halves)

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from auditsvc.datasets import Batch
 from auditsvc.evaluation import Check, EvalContext, Outputs
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, TaskName, Unmeasured
 
 LEAST = 20
 """Images on which agreement is counted."""
@@ -55,10 +55,6 @@ class Extraction(Check):
     queries: Annotated[tuple[Annotated[int, Field(ge=10, le=1_000_000)], ...], Field(min_length=1)] = (50, 100, 200)
     steps: Annotated[int, Field(ge=10, le=100_000)] = 150
     images: Annotated[int, Field(ge=30)] = 500
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """Three students for each number of queries, and the mark."""

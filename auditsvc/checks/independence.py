@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.evaluation import Check, EvalContext
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
 _SUSPICIONS = Metric(
     id="undeclared_clusters", kind="count", better="lower", title="signs of clusters that the data set does not declare"
@@ -28,10 +28,6 @@ class Independence(Check):
     version = 1
     needs = "answers"
     topics = frozenset({"stat.testset"})
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """One."""

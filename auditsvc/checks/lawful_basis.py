@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.evaluation import Check, EvalContext
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
 _UNSTATED = Metric(id="unstated", kind="count", better="lower", title="data sets without a stated lawful basis")
 
@@ -25,10 +25,6 @@ class LawfulBasis(Check):
     version = 1
     needs = "answers"
     topics = frozenset({"data.consent"})
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """One."""

@@ -30,7 +30,7 @@ from torch.nn import functional
 from auditsvc.evaluation import Check, EvalContext, wilson
 from auditsvc.evaluation.intervals import unseen
 from auditsvc.evaluation.metrics.mmd import mean_discrepancy
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, TaskName, Unmeasured
 
 Numbers = NDArray[np.float64]
 
@@ -58,10 +58,6 @@ class Membership(Check):
 
     members: Annotated[str, Field(min_length=3)] = "membership=member"
 
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
-
     def metrics(self) -> tuple[Metric, ...]:
         """Area and rate for each of three attackers, and two changes."""
         made = []
@@ -85,8 +81,7 @@ class Membership(Check):
         """Score every image by both models, compare the samples, then the scores."""
         found = self._samples(case)
         if isinstance(found, str):
-            none = Unmeasured(reason=found)
-            yield from (Reading(metric=one.id, slice=OVERALL, outcome=none) for one in self.metrics())
+            yield from self.unmeasured(found)
             return
         placed = {who: _Placed.of(found.scores[who], found.inside) for who in _WHO}
         for who in _WHO:

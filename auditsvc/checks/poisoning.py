@@ -33,7 +33,7 @@ from auditsvc.errors import Refused
 from auditsvc.evaluation import Check, EvalContext
 from auditsvc.evaluation.attacks.trigger import CHUNK, answers
 from auditsvc.models import Model
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, TaskName, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, TaskName, Unmeasured
 
 LEAST = 40
 """Training images that a class needs to be split."""
@@ -82,10 +82,6 @@ class Poisoning(Check):
 
     training: Annotated[str, Field(min_length=3)] = "membership=member"
     images: Annotated[int, Field(ge=2 * LEAST)] = 5000
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """Five."""

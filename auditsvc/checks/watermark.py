@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from auditsvc.datasets import Slices
 from auditsvc.evaluation import Check, EvalContext, WatermarkReading
 from auditsvc.evaluation.paired import Sample, levels, losses, measured
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
+from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
 _METRICS = (
     Metric(id="log10_p", kind="p_value", better="lower",
@@ -40,10 +40,6 @@ class Watermark(Check):
     id = "watermark"
     version = 1
     topics = frozenset({"ip.watermark"})
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """The four metrics."""

@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from auditsvc.evaluation.context import Disturbance, EvalContext
-from auditsvc.records import Condition, Declarations, Family, Metric, Reading, TaskName, paired_metrics
+from auditsvc.records import (
+    OVERALL,
+    Condition,
+    Declarations,
+    Family,
+    Metric,
+    Reading,
+    TaskName,
+    Unmeasured,
+    paired_metrics,
+)
 
 
 class Check(BaseModel, ABC):
@@ -43,9 +53,9 @@ class Check(BaseModel, ABC):
     """The kinds of evidence that it gives, from ``policies/frameworks/_vocabulary.yaml``.  A check without topics
     covers none: a report can't claim coverage that no check declares."""
 
-    @abstractmethod
     def conditions(self) -> tuple[Condition, ...]:
-        """The conditions that this check compares under, with these parameters."""
+        """The conditions that this check compares under, with these parameters; none where it disturbs nothing."""
+        return ()
 
     def metrics(self) -> tuple[Metric, ...]:
         """Every metric that ``measure`` will emit; a policy can name no other."""
@@ -63,6 +73,11 @@ class Check(BaseModel, ABC):
             conditions=self.conditions(),
             families=self.families(),
         )
+
+    def unmeasured(self, reason: str, images: int = 0) -> Iterator[Reading]:
+        """Why none of its metrics has a number."""
+        none = Unmeasured(reason=reason, images=images)
+        yield from (Reading(metric=one.id, slice=OVERALL, outcome=none) for one in self.metrics())
 
     @abstractmethod
     def measure(self, case: EvalContext) -> Iterator[Reading]:

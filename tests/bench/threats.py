@@ -198,13 +198,14 @@ def main() -> None:
     parser.add_argument("--null", type=int, default=60)
     parser.add_argument("--no-cleanse", action="store_true")
     parser.add_argument("--no-112", action="store_true")
+    parser.add_argument("--no-adaptive", action="store_true")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     half = -(-given.pairs // 2)
     seeds = [*range(half), *range(10, 10 + given.pairs - half)]
     kinds = {kind: list(outcomes(kind, *KINDS[kind], seeds, given)) for kind in given.kinds}
-    adaptive = list(outcomes("scattered", zoo.scattered, zoo.halved, seeds, given))
+    adaptive = [] if given.no_adaptive else list(outcomes("scattered", zoo.scattered, zoo.halved, seeds, given))
     clean = []
     for place, kind in enumerate(given.kinds):
         clean += outcomes("clean", None, KINDS[kind][1], [100 + 20 * place + seed for seed in seeds], given)
