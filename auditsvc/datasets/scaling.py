@@ -7,6 +7,7 @@ from dataclasses import replace
 from auditsvc.datasets.dataset import Dataset
 from auditsvc.datasets.image_dataset import ImageDataset
 from auditsvc.datasets.multi_domain import MultiDomainDataset
+from auditsvc.datasets.prediction_table import PredictedDataset
 from auditsvc.datasets.slicing import ReslicedDataset
 from auditsvc.records.architecture import ArchitectureCard, InputSpec
 
@@ -15,7 +16,7 @@ def scaled_for(dataset: Dataset, card: ArchitectureCard) -> Dataset:
     """The same images; those of several sizes are scaled, each from its file, as the card says, to its input's size."""
     if isinstance(dataset, ImageDataset):
         return dataset.scaled_for(card)
-    if isinstance(dataset, ReslicedDataset):
+    if isinstance(dataset, ReslicedDataset) and not isinstance(dataset, PredictedDataset):
         return replace(dataset, whole=scaled_for(dataset.whole, card))
     if isinstance(dataset, MultiDomainDataset):
         return replace(dataset, own=scaled_for(dataset.own, card), other=scaled_for(dataset.other, card))

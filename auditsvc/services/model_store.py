@@ -129,11 +129,16 @@ def said_by(dataset: Dataset) -> ModelDescription:
     return ModelDescription(task=dataset.ref.task, classes=dataset.classes, **({"input": size} if size else {}))
 
 
+def stored_card(ctx: Context, files: Iterable[FileEntry]) -> ArchitectureCard:
+    """The card of a record's files."""
+    return read_card(ctx.blobs.read(next(file.digest for file in files if file.name == CARD)))
+
+
 def said_by_parent(ctx: Context, parent: Parent) -> tuple[ModelDescription, ModelDescription]:
     """What is said of a model file of a candidate (the classes and the image of its parent), and what it is taken to be
     where it says nothing itself: what its parent is."""
     by_name = {file.name: file.digest for file in parent.files}
-    card = read_card(ctx.blobs.read(by_name[CARD]))
+    card = stored_card(ctx, parent.files)
     names = ["task", "classes", "input", "output", "decoding", "preprocessing"]
     if WEIGHTS in by_name and card.architecture != "onnx_graph":
         names += ["architecture", "arguments"]

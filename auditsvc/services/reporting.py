@@ -29,6 +29,7 @@ from auditsvc.compliance.report.build import build_report
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.images import as_png
+from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import NotFound
 from auditsvc.evaluation import Disturbance, image_seeds
 from auditsvc.ports import Context, Ledger, Log
@@ -54,6 +55,7 @@ from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import decision_records, is_clean, report_folder
 from auditsvc.services.holdout import images_not_recorded
+from auditsvc.services.model_store import stored_card
 from auditsvc.services.terms import earlier_decisions
 
 GALLERY, BROKEN = 24, 16
@@ -183,13 +185,14 @@ def _inputs(
     searched, used = ledger.find(DiscoveredSlices, candidate.digest), {run.key.dataset for run in found.evidence}
     alike = ledger.find(Exemplars, candidate.digest)
     exampled = shown[0].image if shown else dataset.name_of(0)
+    seen = dataset if one_size(dataset) else scaled_for(dataset, stored_card(ctx, candidate.files))
     return replace(
         found,
         release=releases[-1] if releases else None,
         submitter=submission.submitter,
         gallery=shown,
         siblings=tuple(siblings(candidate, decision, ledger)),
-        examples=examples(found.policy, dataset, exampled),
+        examples=examples(found.policy, seen, exampled),
         exampled=exampled,
         exemplars=next((one for one in alike[::-1] if one.dataset in used and one.at <= decision.at), None),
         suggestions=next((one for one in searched[::-1] if one.dataset in used and one.at <= decision.at), None),
