@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from auditsvc.compliance.assessment.assessment_context import Readings
-from auditsvc.compliance.report.build import FALSE_DISCOVERY_RATE, discovery_rates, triage
+from auditsvc.compliance.report.triage import FALSE_DISCOVERY_RATE, discovery_rates, triage
 from auditsvc.evaluation.intervals import mcnemar
 from auditsvc.records import Measured, Reading
 from tests.compliance import sample

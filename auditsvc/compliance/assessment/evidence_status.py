@@ -14,43 +14,33 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from auditsvc.compliance.assessment.assessment_context import AssessmentContext, expiry
 from auditsvc.compliance.assessment.attestations import Watch
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Status
 from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Measured, Monitoring, Value, Watched
 
+TOPICS = {
+    "ip.watermark": "ownership watermark",
+    "robust.adversarial": "deliberate attacks",
+    "robust.lighting": "lighting",
+    "robust.occlusion": "occlusion",
+    "robust.corruption": "noise and blur",
+    "robust.shift": "other cameras",
+    "robust.ood": "images outside its use",
+    "perf.calibration": "confidence",
+    "perf.latency": "speed",
+    "env.energy": "energy",
+    "explain.attribution": "explanations",
+    "privacy.membership": "privacy",
+    "sec.backdoor": "back doors",
+    "sec.extraction": "model extraction",
+    "perf.accuracy": "accuracy",
+    "fairness.slices": "differences between groups",
+}
+"""Kinds of evidence with their titles, in the order in which a report lists them."""
 
-@dataclass(frozen=True)
-class Topic:
-    """One kind of evidence, with its title in a report."""
-
-    kind: str
-    title: str
-
-
-TOPICS: tuple[Topic, ...] = (
-    Topic("ip.watermark", "ownership watermark"),
-    Topic("robust.adversarial", "deliberate attacks"),
-    Topic("robust.lighting", "lighting"),
-    Topic("robust.occlusion", "occlusion"),
-    Topic("robust.corruption", "noise and blur"),
-    Topic("robust.shift", "other cameras"),
-    Topic("robust.ood", "images outside its use"),
-    Topic("perf.calibration", "confidence"),
-    Topic("perf.latency", "speed"),
-    Topic("env.energy", "energy"),
-    Topic("explain.attribution", "explanations"),
-    Topic("privacy.membership", "privacy"),
-    Topic("sec.backdoor", "back doors"),
-    Topic("sec.extraction", "model extraction"),
-    Topic("perf.accuracy", "accuracy"),
-    Topic("fairness.slices", "differences between groups"),
-)
-"""In the order in which a report lists them."""
-
-_TITLES = {topic.kind: topic.title.capitalize() for topic in TOPICS} | {
+_TITLES = {kind: title.capitalize() for kind, title in TOPICS.items()} | {
     "doc.authorised_rep": "Mandate of the authorised representative",
     "doc.dpia": "Data protection impact assessment",
     "doc.fria": "Fundamental rights impact assessment",
@@ -113,7 +103,7 @@ def topics_of(evidence: Evidence) -> tuple[str, ...]:
 def topic_title(evidence: Evidence) -> str:
     """The title under which a report lists the run: that of its first topic, else the check's id."""
     kinds = topics_of(evidence)
-    return next((topic.title for topic in TOPICS if topic.kind in kinds), evidence.key.check)
+    return next((title for kind, title in TOPICS.items() if kind in kinds), evidence.key.check)
 
 
 def covered(evidence: tuple[Evidence, ...]) -> frozenset[str]:
@@ -128,7 +118,7 @@ def covered(evidence: tuple[Evidence, ...]) -> frozenset[str]:
 def untested(evidence: tuple[Evidence, ...], *, timed: bool = False) -> tuple[str, ...]:
     """The titles of the topics for which nothing was measured, in order; ``timed``: there is a record of latency."""
     known = covered(evidence) | ({"perf.latency"} if timed else set())
-    return tuple(topic.title for topic in TOPICS if topic.kind not in known)
+    return tuple(title for kind, title in TOPICS.items() if kind not in known)
 
 
 class EvidenceStatus(Value):

@@ -111,6 +111,22 @@ def release_actions(site: ProjectState, release: Release | None, caller: Caller)
     return found
 
 
+def _step(
+    found: Decision,
+    counts: str,
+    submission: Submission,
+    release: Release | None,
+    missing: int,
+    objections: tuple[Objection, ...],
+) -> str:
+    """What happens next, and who does it; why a decision can't be acted on comes first."""
+    if counts and found.outcome == "approved" and not release:
+        return counts[:1].upper() + counts[1:]
+    objector = objections[0].person if objections else ""
+    released = release is not None
+    return next_step(found, submission.submitter, missing=missing, released=released, objector=objector)
+
+
 @router.get("/decisions/{digest}", needs="reader")
 def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     """The verdict, what happens next, the map of losses, images, and every rule with its findings."""
@@ -129,15 +145,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     missing = max(0, consent_of(ledger, found).approvals - len(approvals))
     no_review = "" if release else _no_review(caller, found, submission, approvals, ledger)
     can_decide = found.outcome == "approved" and not counts and not release
-    step = next_step(
-        found,
-        submission.submitter,
-        missing=missing,
-        released=release is not None,
-        objector=objections[0].person if objections else "",
-    )
-    if counts and found.outcome == "approved" and not release:
-        step = counts[:1].upper() + counts[1:]
+    step = _step(found, counts, submission, release, missing, objections)
     return page(
         request,
         "decision.html",
