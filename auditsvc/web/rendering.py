@@ -48,7 +48,8 @@ Form = Annotated[dict[str, str], Depends(form_of)]
 
 HERE = Path(__file__).parent
 MENU = (
-    ("/", "Releases"),
+    ("/", "Home"),
+    ("/models", "Models"),
     ("/policies", "Policies"),
     ("/reports", "Reports"),
     ("/statements", "Statements"),

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from auditsvc.adapters.blobs import writes
@@ -84,6 +84,8 @@ class ProjectState:
     """The newest comparison of the ledger with its log."""
     watch_faults: tuple[str, ...] = ()
     """Models whose registry entries could not be checked in the last round, and why."""
+    recent: tuple[int, list[Any]] | None = None
+    """The newest submissions as the home page shows them, and the size of the log that they are of."""
     _written: float | None = None
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)

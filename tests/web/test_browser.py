@@ -46,6 +46,9 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
     about = (f"/candidates/{sample.candidate(3).digest}", f"/decisions/{sample.decision(2).digest}")
     for path in (
         "/",
+        "/models",
+        "/models/net",
+        "/models/net/comparison?one=2&other=3",
         *about,
         f"/decisions/{sample.decision(3, 'rejected').digest}",
         "/policies",

@@ -29,17 +29,32 @@ def _browser(clients: Clients, site: ProjectState, role: str, name: str) -> Test
     return browser
 
 
-def test_the_first_page_sorts_by_what_is_to_be_done(reader: TestClient) -> None:
+def test_the_first_page_counts_and_lists_what_is_to_be_done(clients: Clients, reader: TestClient) -> None:
     page = reader.get("/").text
-    waits, released, others = (
-        page.index("Awaiting approval or release"),
-        page.index(">Released"),
-        page.index("Not released"),
-    )
+    waits, released, others = (page.index(f'<h2 id="{name}"') for name in ("others", "released", "not-released"))
     assert waits < page.index('net <span class="num">2<') < released
     assert released < page.index('net <span class="num">1<') < others
     assert others < page.index('net <span class="num">3<')
     assert "loses 3 points, 2 are allowed" in page
+    assert re.findall(r'<b class="num">(\d+)</b> ([^<]+)', page)[:3] == [
+        ("0", "Waiting for you"), ("0", "Needs review"), ("1", "Waiting for others"),
+    ]  # fmt: skip
+    own = clients("approver", "bob").get("/").text
+    assert '<b class="num">1</b> Waiting for you' in own and own.index('id="you"') < own.index('id="released"')
+
+
+def test_models_are_searched_and_a_model_has_its_versions_and_events(reader: TestClient) -> None:
+    assert '<a href="/models/net">net</a>' in reader.get("/models?q=NE&task=classification").text
+    assert "No model matches" in reader.get("/models?q=other").text
+    assert "No model matches" in reader.get("/models?task=detection").text
+    page = reader.get("/models/net").text
+    assert page.count("<tr>") == 5 and "magnitude-global, sparsity 0.3" in page
+    events = page[page.index("Timeline") :]
+    for words in ("ann submitted version 4", "version 3: decision rejected", "cyd approved version 1", "version 1 was"):
+        assert words in events
+    both = reader.get("/models/net/comparison?one=2&other=3").text
+    assert "Every blocking rule is met" in both and "Not approved: loses 3.0" in both
+    assert reader.get("/models/net/comparison?one=2&other=4").status_code == 404
 
 
 def test_a_candidate_stands_beside_its_parent_the_hardest_hit_slice_after_overall(reader: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""The home page: submissions that wait for people, that are released, and that are not."""
+"""The home page: what needs people, with counts; and the page of all models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
+from auditsvc.compliance.assessment.attestations import Incident, current
 from auditsvc.ports import Ledger
-from auditsvc.records import Approval, Candidate, Decision, Policy, ReleaseTerms, Submission
+from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, ReleaseTerms, Submission
 from auditsvc.services.gate_query import GateAnswer, query_gate
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
@@ -73,33 +74,73 @@ def row_of(site: ProjectState, submission: Submission) -> Row:
     return Row(submission, candidate, answer, decision, approvers, required)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One count of the home page: what it counts, and where its list is."""
+
+    count: int
+    title: str
+    href: str
+
+
+def rows_of(site: ProjectState) -> list[Row]:
+    """The newest submissions with their states; made again where the log grew."""
+    size = site.ledger.size()
+    if site.recent is None or site.recent[0] != size:
+        site.recent = (size, [row_of(site, item) for _, item in site.ledger.page(Submission, limit=SHOWN)])
+    return list(site.recent[1])
+
+
 @router.get("/", needs="reader")
 def overview(request: Request) -> HTMLResponse:
-    """The newest submissions, grouped by what happens next."""
-    site = site_of(request)
-    rows = [row_of(site, item) for _, item in site.ledger.page(Submission, limit=SHOWN)]
-    caller = request.state.caller
+    """What needs the caller, what needs others, alarms, running jobs, and the newest versions."""
+    site, caller = site_of(request), request.state.caller
+    rows = rows_of(site)
+    running = [job for state in ("running", "queued") for job in site.jobs.page(state=state, limit=SHOWN)]
+    due = [one for one in current(item for _, item in reversed(site.ledger.page(Incident, limit=SHOWN)))
+           if one.reported is None]  # fmt: skip
     groups = (
-        ("Awaiting you", "You can approve or release these.", [row for row in rows if row.awaits(caller)]),
-        (
-            "Awaiting approval or release",
-            "The gate approves these; approvals or the release are missing.",
-            [row for row in rows if row.pending and not row.awaits(caller)],
-        ),
-        (
-            "Needs review",
-            "Released, and a newer binding decision does not approve it: revoke it or roll back.",
-            [row for row in rows if row.answer.review],
-        ),
-        (
-            "Released",
-            "Signed, and not revoked.",
-            [row for row in rows if row.answer.answer == "approved" and not row.answer.review],
-        ),
-        (
-            "Not released",
-            "Rejected by a rule, not decided yet, or revoked.",
-            [row for row in rows if not row.pending and row.answer.answer != "approved"],
-        ),
-    )
-    return page(request, "overview.html", "/", groups=groups, empty=not rows, most=SHOWN)
+        ("you", "Waiting for you", "You can approve, or sign and publish, these.", [
+            row for row in rows if row.awaits(caller)]),
+        ("review", "Needs review", "Released, and a newer binding decision does not approve it: revoke or roll back.", [
+            row for row in rows if row.answer.review]),
+        ("others", "Waiting for others", "The gate approves these; approvals or the signature are missing.", [
+            row for row in rows if row.pending and not row.awaits(caller)]),
+        ("released", "Released", "Signed, and not revoked.", [
+            row for row in rows if row.answer.answer == "approved" and not row.answer.review]),
+        ("not-released", "Not released", "Rejected, not decided yet, or revoked.", [
+            row for row in rows if not row.pending and row.answer.answer != "approved"]),
+    )  # fmt: skip
+    tiles = [Tile(len(found), title, f"#{name}") for name, title, _, found in groups[:3]]
+    tiles += [
+        Tile(len(due), "Incidents to report", "/statements"),
+        Tile(len(running), "Jobs running or queued", "/jobs"),
+    ]
+    return page(request, "overview.html", "/", groups=groups, tiles=tiles, empty=not rows, most=SHOWN)
+
+
+MODELS = 20
+SEARCHED = 2000
+"""Models on one page, and how many registered parents a search reads."""
+
+
+@router.get("/models", needs="reader")
+def models_page(request: Request, q: str = "", task: str = "", before: int | None = None) -> HTMLResponse:
+    """The models, newest first, in pages; a search reads the newest parents."""
+    ledger, words = site_of(request).ledger, q.strip().lower()[:100]
+    found: dict[str, tuple[int, Parent]] = {}
+    limit = SEARCHED if words or task else MODELS + 1
+    last = None
+    for position, one in ledger.page(Parent, before=before, limit=limit):
+        if one.model not in found and words in one.model.lower() and task in ("", one.task):
+            if len(found) == MODELS:
+                break
+            found[one.model] = (position, one)
+        last = position
+    rows: list[tuple[Parent, Submission | None, GateAnswer | None]] = []
+    for _, one in found.values():
+        newest = ledger.page(Candidate, subject=one.model, limit=1)
+        known = ledger.find(Submission, newest[0][1].digest) if newest else ()
+        rows.append((one, known[-1], query_gate(ledger, one.model, known[-1].version)) if known else (one, None, None))
+    more = last if last is not None and ledger.page(Parent, before=last, limit=1) else None
+    return page(request, "models.html", "/models", rows=rows, q=q, task=task, more=more)

@@ -1,21 +1,38 @@
-"""The page of a model: the terms that bind it, a proposal to confirm, a form for new terms, and its versions."""
+"""The page of a model: its versions, frontier, timeline and terms; and a comparison of two versions."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Path, Request
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.errors import NotFound
-from auditsvc.records import Candidate, Name, Parent, Submission, TermsProposal, person_key
+from auditsvc.records import (
+    Alarm,
+    Approval,
+    Candidate,
+    Decision,
+    Moment,
+    Name,
+    Objection,
+    Parent,
+    Release,
+    Revocation,
+    Submission,
+    TermsProposal,
+    person_key,
+)
 from auditsvc.resources import resource_dir
 from auditsvc.services.statements import parse_draft
 from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
+from auditsvc.web.pages.candidate import frontier_of, judged
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
+from auditsvc.web.state import ProjectState
 
 router = Router(include_in_schema=False)
 
@@ -39,8 +56,10 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
     return page(
         request,
         "model.html",
-        "/",
+        "/models",
         model=model,
+        frontier=_frontier(site, submissions),
+        events=_events(site, submissions),
         terms=binding_terms(site.ledger, model),
         pending=pending,
         rows=[row_of(site, item) for item in submissions],
@@ -48,6 +67,51 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
         may_confirm=pending and caller.may("approver") and person_key(pending.proposed_by) != person_key(caller.name),
         may_propose=caller.may("approver"),
     )
+
+
+def _frontier(site: ProjectState, submissions: list[Submission]) -> Markup | None:
+    """All versions that were decided under the policy of the newest decided one."""
+    for one in submissions:
+        if decisions := site.ledger.find(Decision, one.candidate):
+            return frontier_of(site, one, decisions[-1])
+    return None
+
+
+def _events(site: ProjectState, submissions: list[Submission]) -> list[tuple[Moment, str, str]]:
+    """When, what happened and its page, newest first."""
+    ledger = site.ledger
+    found: list[tuple[Moment, str, str]] = []
+    for one in submissions:
+        name, pages = f"version {one.version}", f"/candidates/{one.candidate}"
+        found.append((one.at, f"{one.submitter} submitted {name}", pages))
+        for decided in ledger.find(Decision, one.candidate):
+            pages, kind = f"/decisions/{decided.digest}", "trial" if decided.trial else "decision"
+            found.append((decided.at, f"{name}: {kind} {decided.outcome} under {decided.policy_name}", pages))
+            found += [(a.at, f"{a.approver} approved {name}", pages) for a in ledger.find(Approval, decided.digest)]
+            found += [(a.at, f"{a.words} ({name})", pages) for a in ledger.find(Objection, decided.digest)]
+            for released in ledger.find(Release, decided.digest):
+                found.append((released.at, f"{name} was released", pages))
+                found += [(a.at, f"alarm: {a.outcome} ({name})", pages) for a in ledger.find(Alarm, released.digest)]
+                found += [(a.at, f"{name} was revoked", pages) for a in ledger.find(Revocation, released.digest)]
+    return sorted(found, key=lambda event: event[0], reverse=True)
+
+
+@router.get("/models/{model}/comparison", needs="reader")
+def comparison(request: Request, model: AModel, one: str, other: str) -> HTMLResponse:
+    """Two versions of a model next to each other: verdict, costs and map of losses.
+
+    Raises:
+        NotFound: one of them was never submitted, or has no decision.
+    """
+    site, found = site_of(request), []
+    for version in (one, other):
+        submissions = site.ledger.find(Submission, f"{model}/{version}")
+        decisions = site.ledger.find(Decision, submissions[-1].candidate) if submissions else ()
+        if not decisions:
+            raise NotFound(f"{model} version {version} has no decision to compare")
+        candidate = site.ledger.get(Candidate, submissions[-1].candidate)
+        found.append((version, candidate, decisions[-1], judged(site, decisions[-1], submissions[-1])))
+    return page(request, "comparison.html", "/models", model=model, versions=found)
 
 
 @router.post("/models/{model}/terms", needs="approver")
