@@ -25,6 +25,7 @@ import torch
 
 from auditsvc.errors import AuditError
 from auditsvc.models import load_model, model_files
+from auditsvc.records import RegistryFinding
 from auditsvc.web.registry_watcher import RegistryWatcher
 from tests.bench import measuring_attacks
 from tests.bench.attack_store import (
@@ -126,8 +127,10 @@ def registry_version_lost(inside: Inside) -> bool:
     with inside.service() as (site, http):
         RegistryWatcher(site).round()
         ready = http.get("/readyz").json()["status"]
+        counted = 'registry_faults{project="main"} 1' in http.get("/metrics").text
+        events = [one for one in site.ctx.ledger.all(RegistryFinding) if one.fault]
         alias = site.ctx.registry.aliased("other", "approved")
-    return inside.gate(GOOD) != 0 and ready == "degraded" and alias is None
+    return inside.gate(GOOD) != 0 and ready == "degraded" and counted and len(events) == 1 and alias is None
 
 
 @attack
