@@ -154,7 +154,7 @@ class FileBlobs(ContentBlobs):
         return sum(place.stat().st_size for place in self._folder.glob(_PLACES))
 
     def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:
-        """Remove blobs other than these that nobody stored for so many days; how many, and their bytes.
+        """Remove blobs other than these that were not stored again for this many days; returns their number and bytes.
 
         A blob that is stored again meanwhile stays: it is moved aside first, and put back if it became new.
         """

@@ -224,7 +224,7 @@ def continue_without_keys(command: Sequence[str], secrets: Iterable[str], hidden
 def _hide(paths: Iterable[Path]) -> bool:
     """Cover these with nothing, in namespaces of this process; false where the kernel does not allow it.
 
-    The second pair of namespaces locks the mounts: whoever has all rights in it can't take them off.
+    The second pair of namespaces locks the mounts: a process with all rights in it can't unmount them.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()

@@ -6,7 +6,7 @@ on which it agrees with the model is the thief's gain.  The parent is tried in t
 the difference.  A student that learns from all logits shows what hiding them would save.
 
 It is a curve for one cheap thief, a lower bound: pre-trained students and chosen queries get further.  Natural images
-of the model's own domain are the best queries that such a thief can have.  Agreement is read beside that of always
+of the model's own domain are the best queries that such a thief can have.  Compare agreement with that of always
 giving the most frequent answer.
 
 Reference: F. Tramèr et al. (2016), "Stealing Machine Learning Models via Prediction APIs", arXiv:1609.02943; T.

@@ -293,7 +293,7 @@ def _notes(names: Sequence[str], headers: Sequence[Header], greys: int) -> tuple
         for words in header.personal:
             changed.setdefault(f"{words} in EXIF; reports show the pixels alone", []).append(name)
     if 0 < greys < len(headers):
-        changed["grey beside images in colour, read as three equal channels"] = [
+        changed["grey images among colour ones, read as three equal channels"] = [
             name for name, header in zip(names, headers, strict=True) if header.mode in GREY
         ]
     return tuple(f"{counted(found, len(names))}: {change}" for change, found in changed.items())

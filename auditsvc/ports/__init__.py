@@ -327,7 +327,7 @@ class Blobs(Protocol):
         ...
 
     def remove_unused(self, used: Set[Digest], days: float) -> tuple[int, int]:
-        """Remove blobs other than these that nobody stored for so many days; how many, and their bytes.
+        """Remove blobs other than these that were not stored again for this many days; returns their number and bytes.
 
         Raises:
             InvalidInput: the storage can't do that safely.

@@ -47,7 +47,7 @@ class DeviceMeasurement(Record):
     signature: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{86}==$")]
     answers: Digest
     described: dict[str, Annotated[str, Field(max_length=300)]]
-    """What the device says of itself: machine, system, versions; words of whoever holds its key."""
+    """What the device says of itself: machine, system, versions; as stated by the holder of its key."""
     latency_ms: Annotated[tuple[float, ...], Field(min_length=1, max_length=1_000_000)]
     cold_ms: Annotated[float, Field(gt=0)]
     memory_bytes: Annotated[float, Field(gt=0)]

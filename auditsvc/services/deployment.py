@@ -1,4 +1,4 @@
-"""What a candidate's deployable file costs where it runs: latency beside the parent, memory, throughput, size.
+"""What a candidate's deployable file costs where it runs: latency compared with the parent, memory, throughput, size.
 
 Both files are opened in clean processes of their own and answer in turns, in alternating order, so that whatever else
 the machine does slows both.  The parent's file is made from its weights where the runtime needs another format.
@@ -72,8 +72,8 @@ def time_run(
 def size_counts(candidate: Candidate, runtime: type[Runtime], files: Mapping[str, bytes]) -> dict[str, float]:
     """What was counted: the candidate's card, and the bytes of what has to be on the device."""
     name = file_of(runtime, files)
-    beside = {"model.xml": ("model.bin",), WEIGHTS: (CARD,)}.get(name, ())
-    shipped = [files[one] for one in (name, *beside)]
+    companions = {"model.xml": ("model.bin",), WEIGHTS: (CARD,)}.get(name, ())
+    shipped = [files[one] for one in (name, *companions)]
     return candidate.card | {
         "file_bytes": float(sum(map(len, shipped))),
         "compressed_bytes": float(sum(len(zlib.compress(one, COMPRESSION)) for one in shipped)),

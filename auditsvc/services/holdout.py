@@ -1,6 +1,6 @@
 """Which images were used for what: the evaluations of a model on them, and what calibrated or trained its candidates.
 
-Images are known by the content of their pixels, so that copying them into another data set, in another order or beside
+Images are known by the content of their pixels, so that copying them into another data set, in another order or next to
 others, changes nothing.  A data set is indexed once; its index is a record and a blob.  It imports no torch, and numpy
 only where digests are compared, because pages need it.
 """

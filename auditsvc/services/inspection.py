@@ -50,7 +50,7 @@ class Tried(Value):
 
 @dataclass(frozen=True)
 class Proposal:
-    """Preprocessing that a model file does not state: the one that was found, and its answers beside those without."""
+    """Preprocessing that a model file does not state: the one that was found, and its answers and those without it."""
 
     preprocessing: Preprocessing
     note: str

@@ -1,6 +1,6 @@
 """Objections: a person rejects a decision that the gate approves, or requests changes, with a reason.
 
-The newest objection of a person counts.  While one is open nobody can approve or release on this decision; the person
+The newest objection of a person counts.  While one is open this decision can't be approved or released; the person
 who made it withdraws it.  A new decision, for example after another audit, starts without objections.
 """
 

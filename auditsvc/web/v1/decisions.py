@@ -87,7 +87,7 @@ def create_approval(request: Request, digest: ADigest, approval: ApprovalRequest
 
 @router.post("/v1/decisions/{digest}/objections", needs="approver", creates=Objection, summary="Object to a decision")
 def create_objection(request: Request, digest: ADigest, objection: ObjectionRequest) -> Response:
-    """Reject the decision or request changes: nobody can approve or release it until you withdraw the objection."""
+    """Reject the decision or request changes: it can't be approved or released until you withdraw the objection."""
     site: ProjectState = site_of(request)
     decision = site.ledger.get(Decision, digest)
     return created(object_to(site.ctx, decision, request.state.caller.name, objection.state, objection.reason))
