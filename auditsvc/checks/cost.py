@@ -36,6 +36,7 @@ def _quantity(name: str, unit: str, title: str) -> Metric:
 _METRICS = tuple(_quantity(*one) for one in (
     ("latency_p50", "ms", "median latency of one image"), ("latency_p95", "ms", "95th percentile of the latency"),
     ("latency_p99", "ms", "99th percentile of the latency"),
+    ("parent_latency_p50", "ms", "median latency of the parent for one image"),
     ("latency_ratio", "", "latency of one image as a multiple of the parent's"),
     ("cold_start", "ms", "opening the file and the first answer"),
     ("throughput", "images/s", "images in batches per second"), ("peak_memory", "bytes", "memory that the run adds"),
@@ -106,7 +107,12 @@ def _outcomes(cost: RunCost, alpha: float) -> dict[str, Measured | Unmeasured]:
         if interval is not None:
             found[name] = _measured(float(interval.value), float(interval.low), float(interval.high), turns)
     found["latency_ratio"] = Unmeasured(reason=f"no file of the parent: {cost.no_parent}")
+    found["parent_latency_p50"] = found["latency_ratio"]
     if not cost.no_parent:
+        if (interval := cost.single.quantile(1, 0.5, alpha)) is not None:
+            found["parent_latency_p50"] = _measured(
+                float(interval.value), float(interval.low), float(interval.high), turns
+            )
         ratio = cost.single.ratio(0, 1, alpha)
         found["latency_ratio"] = _measured(ratio.value, ratio.low, ratio.high, turns)
     found["cold_start"], found["peak_memory"] = _spread(cost.cold_ms), _spread(cost.memory)

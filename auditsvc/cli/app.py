@@ -66,6 +66,7 @@ COMMANDS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = 
         "model": (init.model_app, "auditsvc model check model.onnx"),
         "data": (data.data_app, "auditsvc data check dataset.yaml"),
         "device": (device.device_app, "auditsvc device --help"),
+        "cost": (device.cost, "auditsvc cost --help"),
         "kit": (device.kit, "auditsvc kit --help"),
         "admit-measurement": (device.admit_measurement, "auditsvc admit-measurement --help"),
         "policy": (policy.policy_app, "auditsvc policy explain standard"),

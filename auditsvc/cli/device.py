@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from auditsvc.cli.output import Json, Person, Store, command_group, context_for, print_result
+from auditsvc.cli.output import Json, Model, Person, Store, Version, command_group, context_for, print_result
 
 device_app = command_group("Devices that may send measurements.")
 
@@ -26,6 +26,24 @@ def add(
 
     found = register_device(context_for(store), name, profile, key.read_bytes(), person)
     print_result(json, {"device": found.device, "digest": found.digest}, f"registered {found.device}")
+
+
+def cost(
+    model: Model,
+    version: Version,
+    prices: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Prices and volumes, as YAML.")],
+    out: Annotated[Path, typer.Option(help="A folder.")],
+    profile: Annotated[
+        str, typer.Option(help="A class of device: camera, phone, raspberry-pi-4, or a YAML file.")
+    ] = "",
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Write the buyer's page (cost of ownership) and the annex to procurement clauses from evidence."""
+    from auditsvc.services.ownership import write_ownership
+
+    paths = [str(path) for path in write_ownership(context_for(store), model, version, prices, out, profile)]
+    print_result(json, {"files": paths}, *paths)
 
 
 def kit(

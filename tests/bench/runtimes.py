@@ -102,13 +102,13 @@ class Fed(CalibrationDataReader):  # type: ignore[misc]
         return next(self._rest, None)
 
 
-def ort_static(data: bytes, calibration: torch.Tensor) -> bytes:
+def ort_static(data: bytes, calibration: torch.Tensor, *, reduce_range: bool = False) -> bytes:
     with tempfile.TemporaryDirectory() as name:
         source, ready, made = (Path(name) / one for one in ("float.onnx", "ready.onnx", "int8.onnx"))
         source.write_bytes(data)
         quant_pre_process(str(source), str(ready))
         quantize_static(str(ready), str(made), Fed(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-                        weight_type=QuantType.QInt8)  # fmt: skip
+                        weight_type=QuantType.QInt8, reduce_range=reduce_range)  # fmt: skip
         return made.read_bytes()
 
 
@@ -120,7 +120,11 @@ def int8(parent: Model, exact: bytes, data: tuple[torch.Tensor, torch.Tensor], c
     wanted = answers(parent, {ONNX: exact}, "onnxruntime/float32", images)
     right, found = (wanted.argmax(1) == targets).float().mean(), dict[str, float]()
     mine = onnx_bytes(ours, some[:32])
-    for name, file in {"": mine, "_ort": ort_static(exact, some)}.items():
+    for name, file in {
+        "": mine,
+        "_ort": ort_static(exact, some),
+        "_ort_reduced": ort_static(exact, some, reduce_range=True),
+    }.items():
         given = answers(parent, {ONNX: file}, "onnxruntime/int8", images)
         found[f"int8_loss_pp{name}"] = round(100 * float(right - (given.argmax(1) == targets).float().mean()), 3)
         found[f"int8_flips_pp{name}"] = round(100 * float((given.argmax(1) != wanted.argmax(1)).float().mean()), 3)

@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.records import CheckSpec, Evidence, Measured, digest_of
-from auditsvc.services.candidates import admit, prune_candidate, register_parent
+from auditsvc.services.audit import audit_candidate
+from auditsvc.services.candidates import admit, prune_candidate, register_parent, submit
 from auditsvc.services.device_kit import admit_measurement, register_device, write_kit
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import open_run
+from auditsvc.services.ownership import write_ownership
 from auditsvc.services.watermarking import WatermarkOptions
 from tests.services import line
 
@@ -162,3 +164,21 @@ def test_what_the_device_did_not_sign_or_was_not_asked_is_refused(made, answered
     refused(InvalidInput, "no signature in base64")
     with pytest.raises(InvalidInput, match="Ed25519 public key"):
         register_device(ctx, "x", "y", b"no key", "ann")
+
+
+def test_the_buyer_s_page_and_the_annex_are_written_from_evidence(made, tmp_path: Path) -> None:
+    ctx, _, candidate, _, folder = made
+    checks = {"accuracy": CheckSpec(version=1), "cost": CheckSpec(version=1, parameters={"turns": 60})}
+    rules = [{"rule": "floor", "reading": "accuracy/score.clean", "at_least": 0.5, "why": "a test"}]
+    policy, submission = line.policy(policy="owned", checks=checks, rules=rules), submit(ctx, candidate, "1", "ann")
+    audit_candidate(ctx, candidate, policy, ctx.datasets.open(folder / "audited"), formats=())
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("currency: EUR\nyears: 3\nimages_per_year: 1000000\ncompute_per_hour: 0.1\nerror: 0.02\n")
+    page, annex = write_ownership(ctx, "brightness", submission.version, prices, tmp_path / "out", "camera")
+    text = page.read_text()
+    assert "released now" not in text and "does not fit" in text and "not measured: no evidence has energy" in text
+    assert "- perf.latency: cost on" in annex.read_text()
+    with pytest.raises(InvalidInput, match="camera, phone, raspberry-pi-4"):
+        write_ownership(ctx, "brightness", submission.version, prices, tmp_path / "out", "toaster")
+    with pytest.raises(NotFound, match="version 99"):
+        write_ownership(ctx, "brightness", "99", prices, tmp_path / "out")

@@ -348,6 +348,30 @@ def sweep_chart(size: str, panels: Mapping[str, Sequence[SweepPoint]]) -> Chart:
     return _chart(f"Readings against {size}. {'. '.join(each)}", parts, box)
 
 
+@dataclass(frozen=True)
+class TornadoBar:
+    """A total with one input at its low and its high end; ``base`` is the total with all inputs as they are."""
+
+    name: str
+    low: float
+    high: float
+    base: float
+
+
+def tornado_chart(bars: Sequence[TornadoBar], unit: str) -> Chart:
+    """One bar for each input, the one that moves the total most at the top."""
+    ends = [end for bar in bars for end in (bar.low, bar.high)] or [0.0, 1.0]
+    axis, parts = Axis(min(ends), max(max(ends), min(ends) + 1e-9), unit), []
+    for row, bar in enumerate(bars):
+        left, right = sorted(LEFT + 2.4 * axis.at(end) for end in (bar.low, bar.high))
+        top = 14 + 18 * row
+        parts.append(f'<rect class="bar" x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="10"/>')
+        parts.append(_text(right + 4, top + 9, bar.name, "start"))
+    each = "; ".join(f"{bar.name}: {bar.low:,.0f} to {bar.high:,.0f} {unit}" for bar in bars)
+    return _chart(f"Total with each input at its ends. {each}", parts,
+                  f'class="curve" viewBox="0 0 {WIDTH + 160} {24 + 18 * len(bars)}"')  # fmt: skip
+
+
 def _panel(size: str, name: str, points: Sequence[SweepPoint]) -> str:
     sizes, values = [point.size for point in points], [point.value for point in points]
     plot = _Plot(_rounded(min(sizes), max(sizes), size), _rounded(min(values), max(values), name))
