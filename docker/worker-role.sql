@@ -14,7 +14,8 @@ DROP POLICY IF EXISTS worker ON record;
 CREATE POLICY read ON record FOR SELECT USING (true);
 CREATE POLICY worker ON record FOR INSERT TO auditsvc_worker
     WITH CHECK (kind NOT IN ('approval', 'objection', 'waiver', 'terms-proposal', 'terms', 'release', 'revocation-request',
-        'revocation', 'rollback-request', 'rollback', 'retirement'));
+        'revocation', 'rollback-request', 'rollback', 'retirement', 'device', 'answers', 'document', 'change-plan',
+        'change-verdict', 'incident', 'incident-watch'));
 -- The job queue.
 GRANT SELECT ON auditsvc_jobs_revision TO auditsvc_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON job_worker, job_event, job_crash TO auditsvc_worker;

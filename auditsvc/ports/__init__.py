@@ -393,6 +393,10 @@ class Compute:
 class LoggedLedger(Ledger, Log, Protocol):
     """A ledger together with its transparency log, as the SQL adapter implements them in one class."""
 
+    def bodies(self) -> Iterator[bytes]:
+        """The canonical JSON of every record, of whatever kind."""
+        ...
+
     def faults(self) -> tuple[str, ...]:
         """Records, indexes and tree nodes that do not follow from the log's entries, a sentence each; empty if none.
 

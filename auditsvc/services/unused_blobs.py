@@ -7,12 +7,10 @@ is tried again has measured, is there when it is needed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-from auditsvc.ports import Context, Ledger
-from auditsvc.records import Digest, Record
+from auditsvc.ports import Context
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
 def remove_unused_blobs(ctx: Context, days: float) -> tuple[int, int]:
@@ -22,17 +20,5 @@ def remove_unused_blobs(ctx: Context, days: float) -> tuple[int, int]:
         InvalidInput: the blobs are in object storage.
         Unavailable: the ledger or the disk failed.
     """
-    return ctx.blobs.remove_unused(frozenset(_named(ctx.ledger)), days)
-
-
-def _named(ledger: Ledger) -> Iterator[Digest]:
-    for kind in _kinds(Record):
-        for record in ledger.all(kind):
-            yield from _DIGEST.findall(record.canonical().decode())
-
-
-def _kinds(base: type[Record]) -> Iterator[type[Record]]:
-    for kind in base.__subclasses__():
-        if "kind" in vars(kind):
-            yield kind
-        yield from _kinds(kind)
+    named = frozenset(found for body in ctx.ledger.bodies() for found in _DIGEST.findall(body))
+    return ctx.blobs.remove_unused(frozenset(found.decode() for found in named), days)

@@ -20,6 +20,7 @@ from tests.contracts.sample import (
     a_submission,
     a_waiver,
     an_approval,
+    one_of_each,
     some_terms,
 )
 from tests.fakes import NOON
@@ -236,3 +237,8 @@ def test_one_person_does_not_roll_back(ledger: Both) -> None:
     with pytest.raises(Conflict):
         ledger.append(one, actor="ann")
     ledger.append(made, actor="bob")
+
+
+def test_bodies_are_those_of_all_records_of_whatever_kind(ledger: Both) -> None:
+    ledger.append(*one_of_each(), actor="ann")
+    assert sorted(ledger.bodies()) == sorted(record.canonical() for record in one_of_each())

@@ -85,6 +85,9 @@ class MemoryLedger(MemoryLog):
         newest = sorted(found, key=lambda item: item[0], reverse=True)
         return tuple(item for item in newest if before is None or item[0] < before)[:limit]
 
+    def bodies(self) -> Iterator[bytes]:
+        return (one.canonical() for one in self._records.values())
+
     def faults(self) -> tuple[str, ...]:
         return ()
 

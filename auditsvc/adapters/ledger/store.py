@@ -308,6 +308,12 @@ class SqlLedger:
             rows = connection.execute(_NEXT, {"kind": kind.kind, "after": after})
             return [(digest, body, position) for digest, body, position in rows]
 
+    def bodies(self) -> Iterator[bytes]:
+        """The canonical JSON of every record, of whatever kind."""
+        with self._database.read_tx() as connection:
+            for (body,) in connection.execute(select(record.c.body)):
+                yield body.encode() if isinstance(body, str) else bytes(body)
+
     def faults(self) -> tuple[str, ...]:
         """Everything that does not follow from the log; see ``ports.LoggedLedger.faults``."""
         with self._database.read_tx() as connection:
