@@ -58,15 +58,6 @@ def of_timm() -> Made:
     return made, lambda images: normalised(shorter_side(images, resize, side, mode), config["mean"], config["std"])
 
 
-def of_torchvision() -> Made:
-    """A network of torchvision."""
-    library("torchvision")
-    from torchvision import models
-
-    made = models.shufflenet_v2_x0_5(num_classes=4)
-    return made, lambda images: normalised(shorter_side(images, 256, 224, "bilinear"), small.MEAN, small.STD)
-
-
 class Logits(nn.Module):
     """A network of transformers that gives its logits alone."""
 

@@ -96,10 +96,6 @@ def timm(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
     return named.saved(folder, named.of_timm, pictures)
 
 
-def torchvision(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
-    return named.saved(folder, named.of_torchvision, pictures)
-
-
 def hugging_face(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
     return named.saved(folder, named.of_transformers, pictures)
 
@@ -132,7 +128,6 @@ MAKERS: dict[str, Callable[[Path, Networks, small.Pictures], Scores]] = {
     "A detector, YOLO labels": yolo,
     "A segmenter, masks as PNG": masks,
     "A network of timm": timm,
-    "A network of torchvision": torchvision,
     "A folder of Hugging Face's save_pretrained": hugging_face,
     "Only predictions, without the models": predictions,
     "Only a dense model: prune it here": pruned_here,
