@@ -159,11 +159,11 @@ def tracking(there: Sequence[tuple[Array, Array]], found: Sequence[tuple[Array, 
     return float(np.mean(scores["HOTA"])), float(np.mean(scores["AssA"])), float(names["IDF1"])
 
 
-def suppressed(boxes: Array, scores: Array, overlap: float) -> list[int]:
-    """Non-maximum suppression of one class, the surest first, as plain loops."""
+def suppressed(boxes: Array, scores: Array, overlap: float, most: int) -> list[int]:
+    """Non-maximum suppression of one class, the surest first and ``most`` of them, as plain loops."""
     kept: list[int] = []
     for place in np.argsort(-scores, kind="stable"):
-        if all(_overlap(boxes[place], boxes[other]) <= overlap for other in kept):
+        if len(kept) < most and all(_overlap(boxes[place], boxes[other]) <= overlap for other in kept):
             kept.append(int(place))
     return kept
 
