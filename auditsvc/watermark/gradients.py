@@ -297,7 +297,7 @@ def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) 
     middle = weighted_median(means.double().numpy(), counts.double().numpy())
     shares = (middle / means).nan_to_num(1.0).clamp(*SHARES)
     shares = shares * counts.sum() / (shares * counts).sum().clamp(min=1e-12)
-    parts = shares.split([len(scale) for scale in scales.values()])
+    parts = torch.split(shares, [len(scale) for scale in scales.values()])
     return {name: scale * part.reshape(-1, *[1] * (scale.dim() - 1))
             for (name, scale), part in zip(scales.items(), parts, strict=True)}  # fmt: skip
 

@@ -115,7 +115,8 @@ def crossing(
     before = np.maximum(after - 1, 0)
     fall = heights[before, columns] - heights[after, columns]
     share = np.divide(heights[before, columns] - floor, fall, out=np.zeros_like(floor), where=after > 0)
-    return np.where(under.any(axis=0), axis[before] + share * (axis[after] - axis[before]), axis[-1])
+    places: NDArray[np.float64] = axis[before] + share * (axis[after] - axis[before])
+    return np.asarray(np.where(under.any(axis=0), places, axis[-1]))
 
 
 @dataclass(frozen=True)
