@@ -227,7 +227,7 @@ def test_a_first_start_that_was_killed_is_done_again(tmp_path: Path, files: Path
 def test_a_store_that_is_no_database_is_named_at_once(tmp_path: Path, files: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"this is no database at all" * 100)
     begun = time.monotonic()
-    with pytest.raises(Unavailable, match=r"mlflow\.db is not a database: give another path"):
+    with pytest.raises(Unavailable, match=r"mlflow\.db is not a database: use another path"):
         _open(tmp_path).register_parent(a_parent(), files)
     assert time.monotonic() - begun < 10  # MLflow itself would try for an hour
 

@@ -14,7 +14,7 @@ ROOT = Path(auditsvc.__file__).parent
 SAME_THING = frozenset(
     {
         "app", "audit", "backup", "candidates", "decision", "decisions", "device", "energy", "gate", "incidents",
-        "jobs", "keys", "model", "monitoring", "policies", "policy", "release", "releases", "statements", "terms",
+        "jobs", "keys", "model", "monitoring", "ownership", "policies", "policy", "release", "releases", "statements", "terms",
         "trust", "verify", "watermark",
     }
 )  # fmt: skip

@@ -92,11 +92,12 @@ def _scale(table: SliceTable) -> Any:
 
 def broken(report: Report) -> set[tuple[str, str]]:
     """Condition and slice of every loss that violates a blocking rule."""
-    found = ((rule, row) for rule in report.rules for row in rule.rows)
+    losses = {f"drop.{table.condition}": table.condition for table in report.slices}
     return {
-        (row.metric.removeprefix("drop."), row.slice)
-        for rule, row in found
-        if row.status == "violated" and rule.severity == "block" and row.metric.startswith("drop.")
+        (losses[row.metric], row.slice)
+        for rule in report.rules
+        for row in rule.rows
+        if row.status == "violated" and rule.severity == "block" and row.metric in losses
     }
 
 
