@@ -179,7 +179,8 @@ def test_an_exported_file_prepares_images_itself():
     made = Preprocessing.model_validate({**PRESETS["caffe"], "resize": {"size": [28, 28]}})
     model, images = trained(made), torch.rand(4, 3, 40, 32)
     data = onnx_bytes(model, images)
-    (found,) = session(data).run(None, {"images": model.fitted(images).numpy()})
+    opened = session(data)
+    found = opened.run(model.fitted(images).numpy(), opened.outputs[0].name)
     assert torch.allclose(torch.from_numpy(found), model(images), atol=1e-4)
 
 

@@ -18,7 +18,7 @@ from tests.web.test_pages import _browser
 
 def test_what_waits_for_you_is_yours_to_do(clients: Clients, site: ProjectState) -> None:
     def waiting(role: str, name: str) -> bool:
-        return "Awaiting you" in _browser(clients, site, role, name).get("/").text
+        return '<h2 id="you">' in _browser(clients, site, role, name).get("/").text
 
     assert waiting("approver", "bob")
     assert not waiting("approver", "ann")  # she submitted it
