@@ -123,6 +123,7 @@ def data_in(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_audit_uses_an_outside_check_task_and_reader(tmp_path: Path, auditsvc) -> None:
     site = install(tmp_path / "site", GROUPS)
     parent, candidate = model_in(tmp_path / "parent"), model_in(tmp_path / "candidate", 0.99)
@@ -199,6 +200,7 @@ def test_the_gate_and_the_verifier_load_no_plug_ins(tmp_path: Path, auditsvc) ->
         assert "acme" not in auditsvc(site, *words).stderr
 
 
+@pytest.mark.slow
 def test_a_built_in_is_one_file(tmp_path: Path) -> None:
     import auditsvc
 

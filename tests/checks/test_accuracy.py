@@ -47,6 +47,7 @@ def test_every_group_is_held_against_all_others_of_its_column():
     assert found["gender=b"].value == pytest.approx(-0.05)
 
 
+@pytest.mark.slow
 def test_the_interval_keeps_its_promise_over_pairs_of_groups():
     rng, missed = np.random.default_rng(3), []
     for _ in range(200):

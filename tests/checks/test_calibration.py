@@ -36,6 +36,7 @@ def test_a_perfectly_calibrated_model_has_no_error_on_average():
 
 
 @pytest.mark.parametrize(("images", "excess"), [(300, 0.15), (1000, 0.08)])
+@pytest.mark.slow
 def test_the_ends_of_the_error_hold_the_truth(images, excess):
     ends = []
     for seed in range(200):
@@ -47,6 +48,7 @@ def test_the_ends_of_the_error_hold_the_truth(images, excess):
 
 
 @pytest.mark.parametrize(("images", "before", "after"), [(125, 0.0, 0.03), (300, 0.0, 0.1), (300, 0.03, 0.0)])
+@pytest.mark.slow
 def test_a_candidate_that_grew_too_sure_is_seldom_called_less_so_than_it_is(images, before, after):
     """The root of a cut estimate flattered the change: its upper end lay below the truth in one case of four."""
     ends, runs = [], 150

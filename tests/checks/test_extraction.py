@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ def outcomes(candidate, parent, images: int = 160, **given):
     return found
 
 
+@pytest.mark.slow
 def test_an_easy_teacher_is_copied_and_an_arbitrary_one_is_not():
     found = outcomes(SeesMeanBrightness(), Arbitrary())
     assert found["agreement.candidate@60"].low > 0.75 and found["agreement.scores@60"].low > 0.75
@@ -37,6 +39,7 @@ def test_an_easy_teacher_is_copied_and_an_arbitrary_one_is_not():
     assert found["agreement.candidate@60"].images == 80 and "most frequent" in found["agreement.candidate@60"].which
 
 
+@pytest.mark.slow
 def test_a_constant_teacher_is_copied_by_the_most_frequent_answer():
     found = outcomes(NeverWrong(), NeverWrong())
     assert found["agreement.candidate@20"].value == 1

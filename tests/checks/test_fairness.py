@@ -73,6 +73,7 @@ def test_evidence_of_another_check_or_column_gives_no_frame():
         frame_of(an_evidence({("drop.clean", OVERALL): Unmeasured(reason="no light")}), "kind")
 
 
+@pytest.mark.slow
 def test_resampling_counts_is_resampling_rows():
     """Against fairlearn's own bootstrap of rows: quantiles of the rates equal within simulation error."""
     from fairlearn.metrics import MetricFrame, selection_rate

@@ -100,6 +100,7 @@ def test_a_folder_that_is_no_data_set_is_refused(models, tmp_path):
     refused(audit(models, tmp_path, data=tmp_path), 2, "dataset.yaml")
 
 
+@pytest.mark.slow
 def test_a_read_only_store_is_one_clear_line(models, tmp_path):
     (tmp_path / "store").mkdir()
     with read_only(tmp_path / "store"):
@@ -117,6 +118,7 @@ def test_the_gate_without_a_store_says_what_to_do(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(models, tmp_path):
     """A limit on the size of files stands for a full disk: the write fails half-way."""
     script = f"ulimit -f 8; exec {sys.executable} -m auditsvc audit --model m --as sue --data {models['data']} "

@@ -65,6 +65,7 @@ def test_output_on_a_full_disk_is_a_failure_in_one_line():
     assert done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet():
     read, write = os.pipe()
     os.close(read)
@@ -73,6 +74,7 @@ def test_a_closed_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (4, "")
 
 
+@pytest.mark.slow
 def test_a_name_in_other_letters_than_the_output_has_is_no_error(tmp_path):
     environment = os.environ | {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*CLI, "policy", "check", tmp_path / "Bogotá.yaml"], capture_output=True, env=environment)

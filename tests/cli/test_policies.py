@@ -18,6 +18,7 @@ def run(*words):
     return CliRunner().invoke(app, ["policy", *words])
 
 
+@pytest.mark.slow
 def test_a_plan_says_before_any_compute_that_nothing_could_be_approved():
     large, small = run("plan", "standard", "--data", FACES), run("plan", "standard", "--images", "100")
     assert (large.exit_code, small.exit_code) == (0, 3)

@@ -29,6 +29,7 @@ def test_a_group_of_two_columns_is_found_and_holds_on_the_other_half():
     assert tried > 50
 
 
+@pytest.mark.slow
 def test_what_the_search_flatters_the_other_half_does_not_bear_out():
     false, flattered = [], []
     for seed in range(60):

@@ -32,7 +32,7 @@ def forge(tmp_path: Path) -> Forge:
 @pytest.fixture
 def address(forge: Forge) -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(forge.folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

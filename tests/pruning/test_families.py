@@ -70,6 +70,7 @@ def test_layers_that_cannot_be_narrowed_are_left_alone(family: str) -> None:
     assert {reason.split(":")[0] for reason in wiring.left_alone} == LEFT_ALONE[family]
 
 
+@pytest.mark.slow
 def test_candidates_come_back_in_a_clean_process_and_in_onnx_runtime(tmp_path: Path) -> None:
     wanted = recipe("structured-l1", "int8")
     all_come_back([candidate(family, wanted, tmp_path / family) for family in tuple(FAMILIES)[::3]])

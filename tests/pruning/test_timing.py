@@ -20,6 +20,7 @@ def root(parent: Model, candidate: Model) -> float:
     return (macs(parent) / macs(candidate)) ** 0.5
 
 
+@pytest.mark.slow
 def test_a_latency_becomes_the_macs_that_meet_it() -> None:
     wanted = Recipe(method="structured-l1", targets={"latency": 1.6, "round_to": 1, "steps": 2}, seed=5)
     found = concrete(PARENT, wanted, speed=root)

@@ -61,6 +61,7 @@ def test_the_policy_s_runs_are_measured_on_all_images(made) -> None:
     assert "no model.tflite for litert" in found["flips.litert-int8"].reason
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_file_is_measured_beside_the_parent_s(made) -> None:
     ctx, _, candidate, _, folder = made
     checks = {"cost": CheckSpec(version=1, parameters={"run": "openvino/float32", "turns": 60})}
@@ -111,6 +112,7 @@ def answered(made):
     return folder / "kit", key
 
 
+@pytest.mark.slow
 def test_a_device_s_answers_are_judged_like_any_run(made, answered, tmp_path: Path) -> None:
     ctx, _, candidate, _, folder = made
     data = ctx.datasets.open(folder / "audited")

@@ -54,6 +54,7 @@ def test_the_smallest_that_passes_is_submitted_with_its_decision(search: Sweep) 
     )  # nobody approved yet
 
 
+@pytest.mark.slow
 def test_the_frontier_is_written_as_data_and_as_a_picture(search: Sweep) -> None:
     found = search.run([pruning.ladder("magnitude-global", "sparsity", (0.1, 0.3))])
     written = json.loads((found.folder / "frontier.json").read_text())

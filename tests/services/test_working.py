@@ -84,6 +84,7 @@ def test_an_audit_is_measured_judged_and_reported(room):
 
 
 @pytest.mark.parametrize(("shard_work", "shards"), [(30, 6), (10**9, 3)])
+@pytest.mark.slow
 def test_evidence_does_not_depend_on_the_number_of_shards(line, folders, shard_work, shards):
     ctx, _, candidate, dataset = line
     ctx.ledger.append(ATTACKED, actor="test")

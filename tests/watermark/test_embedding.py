@@ -108,6 +108,7 @@ def test_the_strength_is_the_smallest_that_survives_the_stated_attacks(marked, m
     assert seen.z == pytest.approx(found["z unchanged"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_brittle_model_has_a_weaker_mark_but_one_that_survives_number_formats(marked, monkeypatch):
     monkeypatch.setattr(embedder, "CHANGED", 1.0)
     monkeypatch.setattr(embedder, "AIM", -1.0)  # whatever changes is too much

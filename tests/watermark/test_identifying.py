@@ -76,6 +76,7 @@ def test_a_search_among_no_releases_is_refused():
         identify({}, [])
 
 
+@pytest.mark.slow
 def test_answers_alone_can_match(marked):
     queries = prepare_queries(
         marked.net, marked.net, marked.images[200:], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD

@@ -68,6 +68,7 @@ def test_queries_are_kept_as_a_secret_that_the_mark_commits_to(marked):
         decrypt_queries(MASTER, digest, LOCKED)
 
 
+@pytest.mark.slow
 def test_queries_can_be_handed_out_as_picture_files(marked):
     queries = prepare_queries(
         marked.net, marked.net, marked.images[200:], seed=marked.seed, unmarked=marked.unmarked, payload=PAYLOAD,

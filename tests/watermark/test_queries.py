@@ -32,6 +32,7 @@ def test_the_unmarked_model_shows_nothing(marked, queries):
     assert abs(queries.test(shaken).z) < 4.5
 
 
+@pytest.mark.slow
 def test_random_keys_score_as_the_theory_says(marked, queries):
     told = answers(Net.holding(noisy(marked.weights, 0.05)), queries.images)[:40]
     pool, scores = queries.images[:40], []
@@ -58,6 +59,7 @@ def test_answers_that_do_not_fit_are_refused(queries):
             queries.test(wrong)
 
 
+@pytest.mark.slow
 def test_more_labels_change_on_images_between_two_answers(marked, queries):
     suspect = Net.holding(marked.weights)
     halfway = prepared(marked, marked.images[200:], marked.seed, halfway=True, count=400)
