@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.evaluation import Check, EvalContext
-from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured
-from auditsvc.runtimes import machine_words
+from auditsvc.evaluation import Check, EvalContext, Run
+from auditsvc.records import OVERALL, Measured, Metric, Reading, Unmeasured
 
 _METRIC = Metric(id="joules_per_image", kind="quantity", unit="J", better="lower",
                  title="energy for one image, above that at rest")  # fmt: skip
@@ -24,11 +23,7 @@ class Energy(Check):
     version = 1
     topics = frozenset({"env.energy"})
 
-    run: str = "onnxruntime/float32"
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
+    run: Run = "onnxruntime/float32"
 
     def metrics(self) -> tuple[Metric, ...]:
         """One."""
@@ -38,10 +33,6 @@ class Energy(Check):
     def runs_named(self) -> tuple[str, ...]:
         """The one run."""
         return (self.run,)
-
-    def machine(self) -> str:
-        """The CPU and the version of the runtime."""
-        return machine_words((self.run,))
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One measurement."""

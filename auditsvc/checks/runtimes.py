@@ -18,14 +18,13 @@ from typing import Annotated
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.evaluation import CLEAN, Check, EvalContext, Outputs
+from auditsvc.evaluation import CLEAN, Check, EvalContext, Outputs, Run
 from auditsvc.evaluation.paired import Sample, levels, measured, measured_losses
-from auditsvc.records import Condition, Metric, Reading, Unmeasured
-from auditsvc.runtimes import machine_words, run_named
+from auditsvc.records import Metric, Reading, Unmeasured
 
 
 class Runtimes(Check):
@@ -40,21 +39,7 @@ class Runtimes(Check):
     version = 1
     topics = frozenset({"perf.delta_vs_parent"})
 
-    runs: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime/float32",)
-
-    @field_validator("runs")
-    @classmethod
-    def _known(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
-        for run in runs:
-            try:
-                run_named(run)
-            except InvalidInput as error:
-                raise ValueError(str(error)) from error
-        return runs
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """None: nothing is disturbed."""
-        return ()
+    runs: Annotated[tuple[Run, ...], Field(min_length=1)] = ("onnxruntime/float32",)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Three for each run."""
@@ -68,10 +53,6 @@ class Runtimes(Check):
     def runs_named(self) -> tuple[str, ...]:
         """All of ``runs``."""
         return self.runs
-
-    def machine(self) -> str:
-        """The CPU flags, and the versions of the runtimes, on one thread."""
-        return machine_words(self.runs)
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass in torch, and one for each run."""

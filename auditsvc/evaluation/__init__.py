@@ -1,6 +1,6 @@
 """Evaluation: context, slices, paired comparison, statistics, seeds, and the base class of checks."""
 
-from auditsvc.evaluation.check import Check
+from auditsvc.evaluation.check import Check, Run
 from auditsvc.evaluation.context import CLEAN, Attack, Attacks, Disturbance, EvalContext, Outputs, WatermarkReading
 from auditsvc.evaluation.fingerprint import code_version, fingerprint
 from auditsvc.evaluation.intervals import Interval, images_needed, student, tango, wilson

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.context import Disturbance, EvalContext
 from auditsvc.records import (
     OVERALL,
@@ -20,6 +21,19 @@ from auditsvc.records import (
     Unmeasured,
     paired_metrics,
 )
+from auditsvc.runtimes import machine_words, run_named
+
+
+def _known(run: str) -> str:
+    try:
+        run_named(run)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+    return run
+
+
+Run = Annotated[str, AfterValidator(_known)]
+"""A run that a policy names: ``openvino/int8``, or on a device ``litert/int8@pixel-8``."""
 
 
 class Check(BaseModel, ABC):
@@ -105,12 +119,15 @@ class Check(BaseModel, ABC):
 
     @property
     def runs_named(self) -> tuple[str, ...]:
-        """The runs that it needs: ``openvino/int8``, or on a device ``litert/int8@pixel-8``."""
+        """The runs that it needs, as ``Run``."""
         return ()
 
     def machine(self) -> str | None:
-        """What its readings depend on outside of files and data; evidence of another machine is not found again."""
-        return None
+        """What its readings depend on outside of files and data; evidence of another machine is not found again.
+
+        With runs: the flags of the CPU, the versions of the runtimes, one thread.
+        """
+        return machine_words(self.runs_named) if self.runs_named else None
 
     def parameters(self) -> dict[str, Any]:
         """The parameters in full, defaults filled in: what the evidence is bound to."""

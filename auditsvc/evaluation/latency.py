@@ -84,7 +84,8 @@ class RunCost:
 
     ``single`` has one image a turn, of the candidate and, where there is a file for it, the parent; ``batch`` the ms
     of batches of ``batch_size``; ``cold_ms`` opening and the first answer, ``memory`` what both add in bytes, once for
-    each of several processes.  ``counts``: ``file_bytes``, ``compressed_bytes`` and what the candidate's card has.
+    each of several processes; ``memory`` is empty where it is not known.  ``counts``: ``file_bytes``,
+    ``compressed_bytes`` and what the candidate's card has.
     """
 
     single: Turns
@@ -116,7 +117,21 @@ def _once(running: Session, images: Tensor) -> Callable[[], object]:
 
 
 def time_in_turns(works: Sequence[Callable[[], object]], runs: int) -> Turns:
-    """The time that each piece of work takes, one run of each in turn.
+    """The time that each piece of work takes, one run of each in turn.  Raises as ``in_turns``."""
+
+    def timed(work: Callable[[], object]) -> Callable[[int], float]:
+        def once(_turn: int) -> float:
+            start = time.perf_counter_ns()
+            work()
+            return (time.perf_counter_ns() - start) / 1e6
+
+        return once
+
+    return in_turns([timed(work) for work in works], runs)
+
+
+def in_turns(works: Sequence[Callable[[int], float]], runs: int) -> Turns:
+    """The ms that each piece of work gives for a turn, one run of each in turn.
 
     Raises:
         InvalidInput: an odd number of runs, or fewer than 4.
@@ -126,7 +141,5 @@ def time_in_turns(works: Sequence[Callable[[], object]], runs: int) -> Turns:
     times = np.zeros((len(works), WARM_UP + runs))
     for turn in range(WARM_UP + runs):
         for place in range(len(works))[:: 1 if turn % 2 == 0 else -1]:
-            start = time.perf_counter_ns()
-            works[place]()
-            times[place, turn] = (time.perf_counter_ns() - start) / 1e6
+            times[place, turn] = works[place](turn)
     return Turns(times[:, WARM_UP:])

@@ -49,8 +49,9 @@ class DeviceMeasurement(Record):
     described: dict[str, Annotated[str, Field(max_length=300)]]
     """What the device says of itself: machine, system, versions; as stated by the holder of its key."""
     latency_ms: Annotated[tuple[float, ...], Field(min_length=1, max_length=1_000_000)]
-    cold_ms: Annotated[float, Field(gt=0)]
-    memory_bytes: Annotated[float, Field(gt=0)]
+    cold_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    memory_bytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """None where the device does not say it."""
     meter: Digest | None = None
     """The log of a power meter, which the device does not sign."""
     admitted_by: Text

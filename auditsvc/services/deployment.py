@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.evaluation.energy import Power, Rapl, counted
-from auditsvc.evaluation.latency import WARM_UP, RunCost, Turns
+from auditsvc.evaluation.latency import RunCost, Turns, in_turns
 from auditsvc.importing import ONNX, OnnxFile, converted
 from auditsvc.importing.runtime_session import RuntimeSession, file_of
 from auditsvc.models import CARD, WEIGHTS, Model
@@ -62,7 +62,7 @@ def time_run(
         sessions[1].times(given[1], 1)
     except (InvalidInput, Refused) as error:
         missing, sessions = str(error), sessions[:1]
-    single = _in_turns(sessions, given, turns)
+    single = _single(sessions, given, turns)
     batch, _ = sessions[0].times(given[0][:BATCH], BATCHES + 1, alone=False)
     counts = size_counts(candidate, runtime, files)
     cold_ms, memory = np.array(cold).T
@@ -111,13 +111,11 @@ def _cold(session: RuntimeSession, images: Tensor) -> tuple[float, float]:
     return opening + first, memory
 
 
-def _in_turns(sessions: list[RuntimeSession], given: list[Tensor], turns: int) -> Turns:
-    times = np.zeros((len(sessions), WARM_UP + turns))
-    for turn in range(WARM_UP + turns):
-        for place in range(len(sessions))[:: 1 if turn % 2 == 0 else -1]:
-            image = given[place][turn % len(given[place])][None]
-            times[place, turn] = np.median(sessions[place].times(image, EACH)[0])
-    return Turns(times[:, WARM_UP:])
+def _single(sessions: list[RuntimeSession], given: list[Tensor], turns: int) -> Turns:
+    def work(session: RuntimeSession, images: Tensor) -> Callable[[int], float]:
+        return lambda turn: float(np.median(session.times(images[turn % len(images)][None], EACH)[0]))
+
+    return in_turns([work(session, images) for session, images in zip(sessions, given, strict=True)], turns)
 
 
 def _parent_files(

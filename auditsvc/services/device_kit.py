@@ -33,7 +33,16 @@ from auditsvc.importing.runtime_session import file_of
 from auditsvc.models import Model
 from auditsvc.models.model import decoded
 from auditsvc.ports import Context
-from auditsvc.records import Candidate, Device, DeviceMeasurement, Digest, canonical_json, digest_of, faults_of
+from auditsvc.records import (
+    Candidate,
+    Device,
+    DeviceMeasurement,
+    Digest,
+    canonical_json,
+    digest_of,
+    faults_of,
+    person_key,
+)
 from auditsvc.runtimes import run_named
 from auditsvc.services.deployment import image_as_given, size_counts
 from auditsvc.services.model_store import load_stored, runtime_files
@@ -59,8 +68,8 @@ class _Signed(BaseModel):
     challenge: Digest
     answers_digest: Digest
     latency_ms: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
-    cold_ms: float
-    memory_bytes: float
+    cold_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    memory_bytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
     described: dict[str, str]
     load_start: float = 0.0
     load_end: float = 0.0
@@ -116,12 +125,15 @@ def admit_measurement(
     Raises:
         NotFound: no device of this name.
         InvalidInput: files that are missing or no measurement, or answers that are not those that were signed.
-        Forbidden: the signature is not the device's, or the challenge was not issued here.
+        Forbidden: the signature is not the device's, the challenge was not issued here, or ``person`` registered the
+            device: who could make up a device would else admit what it says.
         Conflict: this challenge was answered before.
     """
     known = ctx.ledger.find(Device, device)
     if not known:
         raise NotFound(f"no device {device!r} is registered; use auditsvc device add")
+    if person_key(known[-1].registered_by) == person_key(person):
+        raise Forbidden(f"{person} registered {device}; another person admits what it measured")
     try:
         signed, signature = (folder / "measurement.json").read_bytes(), (folder / "measurement.sig").read_text("ascii")
         _key(known[-1].public_key).verify(base64.b64decode(signature, validate=True), signed)
@@ -198,7 +210,8 @@ def device_cost(ctx: Context, candidate: Candidate, dataset: Dataset, run: str) 
     found = _admitted(ctx, candidate, dataset, run)
     counts = size_counts(candidate, run_named(run.partition("@")[0])[0], runtime_files(ctx, candidate.files))
     times = np.array(found.latency_ms)
-    return RunCost(Turns(times[None]), times, 1, np.array([found.cold_ms]), np.array([found.memory_bytes]), counts,
+    memory = np.array([found.memory_bytes] if found.memory_bytes else [])
+    return RunCost(Turns(times[None]), times, 1, np.array([found.cold_ms]), memory, counts,
                    "the kit has the candidate alone")  # fmt: skip
 
 

@@ -42,7 +42,7 @@ from auditsvc.runtimes import RUNTIMES, run_named
 from auditsvc.runtimes.onnx_export import onnx_bytes
 from auditsvc.runtimes.onnxruntime import OnnxRuntime
 from auditsvc.services.candidates import prune_candidate, register_parent
-from auditsvc.services.deployment import _in_turns
+from auditsvc.services.deployment import _single
 from auditsvc.services.device_kit import admit_measurement, register_device, write_kit
 from tests.fakes.models import case_of
 from tests.runtimes import faulty
@@ -164,14 +164,14 @@ def kit_round_trip() -> int:
         (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         command = [sys.executable, "-I", "run.py", "--key", str(folder / "key.pem")]
         subprocess.run(command, cwd=folder / "kit", env={"PATH": ""}, check=True)
-        found = admit_measurement(ctx, folder / "kit", "second-process", "ann")
+        found = admit_measurement(ctx, folder / "kit", "second-process", "bob")
         return int(len(found.latency_ms) == data.ref.images)
 
 
 def ratio_sd(files: list[bytes], images: torch.Tensor, turns: int = 60) -> float:
     """The standard deviation of ten measured ratios of the same two files."""
     sessions = [RuntimeSession(OnnxRuntime, {ONNX: one}) for one in files]
-    ratios = [_in_turns(sessions, [images] * 2, turns).ratio(0, 1).value for _ in range(10)]
+    ratios = [_single(sessions, [images] * 2, turns).ratio(0, 1).value for _ in range(10)]
     say(f"ratios {np.round(ratios, 4).tolist()}")
     return round(float(np.std(ratios, ddof=1)), 4)
 

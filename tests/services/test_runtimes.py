@@ -124,7 +124,7 @@ def test_a_device_s_answers_are_judged_like_any_run(made, answered, tmp_path: Pa
     policy = line.policy(policy="device", checks=checks, rules=rules)
     before, _ = measure_candidate(ctx, candidate, policy, data)
     assert "sent no measurement" in before.reading("flips.onnxruntime-float32-bench-1", "overall").reason
-    admitted = admit_measurement(ctx, answered[0], "bench-1", "ann")
+    admitted = admit_measurement(ctx, answered[0], "bench-1", "bob")
     assert (admitted.run, admitted.candidate, len(admitted.latency_ms)) == (RUN, candidate.digest, 60)
     deployed, cost = measure_candidate(ctx, candidate, policy, data)
     assert deployed.reading("flips.onnxruntime-float32-bench-1", "camera=b").value == 0
@@ -132,7 +132,7 @@ def test_a_device_s_answers_are_judged_like_any_run(made, answered, tmp_path: Pa
     assert cost.reading("latency_p50", "overall").images == 60
     assert cost.reading("latency_ratio", "overall").reason.endswith("the kit has the candidate alone")
     with pytest.raises(Conflict, match="answered before"):
-        admit_measurement(ctx, answered[0], "bench-1", "ann")
+        admit_measurement(ctx, answered[0], "bench-1", "bob")
 
 
 def resigned(folder: Path, key: Ed25519PrivateKey, **changes: object) -> None:
@@ -145,14 +145,19 @@ def test_what_the_device_did_not_sign_or_was_not_asked_is_refused(made, answered
     ctx, (source, key) = made[0], answered
     register_device(ctx, "other", "laptop", public(Ed25519PrivateKey.generate()), "ann")
 
-    def refused(error: type[Exception], words: str, device: str = "bench-1") -> None:
+    def refused(error: type[Exception], words: str, device: str = "bench-1", person: str = "bob") -> None:
         with pytest.raises(error, match=words):
-            admit_measurement(ctx, folder, device, "ann")
+            admit_measurement(ctx, folder, device, person)
 
     folder = Path(shutil.copytree(source, tmp_path / "copy"))
+    for same in ("ann", "Ann."):
+        refused(Forbidden, "registered bench-1; another person admits", person=same)
     refused(NotFound, "no device 'phone' is registered", "phone")
     refused(Forbidden, "not the signature of other", "other")
-    resigned(folder, key, challenge="sha256:" + 64 * "0")
+    for impossible in ({"memory_bytes": 0}, {"memory_bytes": -1}, {"cold_ms": float("nan")}):
+        resigned(folder, key, **impossible)
+        refused(InvalidInput, "measurement.json is no measurement")
+    resigned(folder, key, challenge="sha256:" + 64 * "0", cold_ms=1.0, memory_bytes=None)
     refused(Forbidden, "challenge was not issued here")
     folder = Path(shutil.copytree(source, tmp_path / "changed"))
     write_kit(ctx, made[2], ctx.datasets.open(made[4] / "audited"), RUN, tmp_path / "new")
