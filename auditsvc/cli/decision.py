@@ -53,7 +53,7 @@ def reject(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Reject the newest decision on a version, with a reason.  Nobody can approve or release it until you withdraw."""
+    """Reject the newest decision on a version, with a reason.  It can't be approved or released until you withdraw."""
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.objections import object_to
 

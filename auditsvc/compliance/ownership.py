@@ -1,6 +1,6 @@
 """Cost of ownership for buyers: declared prices and volumes times what evidence measured, and what a contract needs.
 
-The annual volumes and every price are declared by whoever asks; latency, energy and error rates come from evidence with
+The annual volumes and every price are declared by the buyer; latency, energy and error rates come from evidence with
 their intervals.  What was not measured is left out of the total and named, so the total is then a lower bound.  The
 tornado varies one input at a time: a measured one over its interval, a declared one by its uncertainty.
 """

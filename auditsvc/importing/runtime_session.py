@@ -58,8 +58,7 @@ class RuntimeSession:
             InvalidInput: it can't be run, or computes in another precision than was asked for.
             Unavailable: the runtime is not installed, or this machine lacks the precision.
         """
-        if reasons := self.said["reasons"]:
-            raise (Unavailable if self.said.get("error") == "Unavailable" else InvalidInput)("; ".join(reasons))
+        _require_done(self.said)
         graph: dict[str, Any] = self.said["graph"]
         if self._precision in ("float32", "int8") and graph["integers"] != (self._precision == "int8"):
             held = "INT8 layers" if graph["integers"] else "no INT8 layers"
@@ -96,8 +95,7 @@ class RuntimeSession:
         save_file({"images": images.detach().float().cpu().contiguous()}, given)
         request |= {"images": str(given), "bytes": images.dtype == torch.uint8}
         said = self._session.ask(request, seconds=ANSWER_SECONDS)
-        if said["reasons"]:
-            raise InvalidInput("; ".join(said["reasons"]))
+        _require_done(said)
         return said
 
 
@@ -130,9 +128,13 @@ def converted(runtime: type[Runtime], onnx: bytes) -> dict[str, bytes]:
     session = CleanSession(_SCRIPT, job)
     (session.folder / "exported.onnx").write_bytes(onnx)
     said = session.start(seconds=START_SECONDS)
+    _require_done(said)
+    return {path.name: (session.folder / path).read_bytes() for path in map(Path, said["files"])}
+
+
+def _require_done(said: Mapping[str, Any]) -> None:
     if said["reasons"]:
         raise (Unavailable if said.get("error") == "Unavailable" else InvalidInput)("; ".join(said["reasons"]))
-    return {path.name: (session.folder / path).read_bytes() for path in map(Path, said["files"])}
 
 
 def _spelled(runtime: type[Runtime]) -> str:

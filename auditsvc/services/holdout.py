@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, cast, get_args
 
 from auditsvc.errors import InvalidInput
@@ -140,6 +141,7 @@ def _ordinal(policy: Policy, candidate: Candidate, dataset: Digest, ledger: View
 def _uses_of_line(candidate: Candidate, dataset: Digest, ledger: View) -> list[HoldoutUse]:
     """The evaluations on these images of the candidate's model, and of what has the same parent under another name."""
 
+    @cache
     def parent_of(digest: Digest) -> frozenset[Digest]:
         return answering_files(ledger.get(Parent, digest).files)
 

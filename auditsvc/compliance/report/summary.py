@@ -361,7 +361,7 @@ def gaps(parts: tuple[FrameworkPart, ...]) -> tuple[GapRow, ...]:
 
 
 def headline(rows: tuple[Assessment, ...]) -> str:
-    """How many of the requirements that apply have a record., in message; with no row assessed, that."""
+    """How many of the requirements that apply have a record, in words; or that none was assessed."""
     counted = [row for row in rows if row.counted]
     assessed = [row for row in counted if row.status not in {"missing", "not_assessed"}]
     if not assessed:

@@ -9,7 +9,8 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.assessment.attestations import Incident, current
 from auditsvc.ports import Ledger
-from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, ReleaseTerms, Submission
+from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, ReleaseTerms, Submission, person_key
+from auditsvc.services.decisions import involved
 from auditsvc.services.gate_query import GateAnswer, query_gate
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.permissions import Caller
@@ -31,6 +32,8 @@ class Row:
     answer: GateAnswer
     decision: Decision | None
     approvers: tuple[str, ...]
+    involved: frozenset[str]
+    """Who submitted, waived or approved, as ``person_key``: another person acts next."""
     required: int
 
     @property
@@ -45,8 +48,7 @@ class Row:
             return False
         if len(self.approvers) >= self.required:
             return caller.may("auditor")
-        involved = {name.lower() for name in (*self.approvers, self.submission.submitter)}
-        return caller.may("approver") and caller.name.lower() not in involved
+        return caller.may("approver") and person_key(caller.name) not in self.involved
 
     @property
     def recipe(self) -> str:
@@ -71,7 +73,8 @@ def row_of(site: ProjectState, submission: Submission) -> Row:
     approvers = tuple(item.approver for item in ledger.find(Approval, decision.digest)) if decision else ()
     required = consent_of(ledger, decision).approvals if decision else 0
     candidate = ledger.get(Candidate, submission.candidate)
-    return Row(submission, candidate, answer, decision, approvers, required)
+    names = involved(ledger, decision) if decision else ()
+    return Row(submission, candidate, answer, decision, approvers, frozenset(map(person_key, names)), required)
 
 
 @dataclass(frozen=True)
