@@ -23,12 +23,10 @@ RequestedBy = Annotated[
 
 def candidate_of(ctx: Context, model: str, version: str) -> Candidate:
     """The candidate that was submitted as this version.  Raises ``NotFound``."""
-    from auditsvc.records import Candidate, Submission
+    from auditsvc.records import Candidate
+    from auditsvc.services.gate_query import submitted_as
 
-    known = ctx.ledger.find(Submission, f"{model}/{version}")
-    if not known:
-        raise NotFound(f"no candidate was submitted as {model} version {version}")
-    return ctx.ledger.get(Candidate, known[-1].candidate)
+    return ctx.ledger.get(Candidate, submitted_as(ctx.ledger, model, version).candidate)
 
 
 def approve(

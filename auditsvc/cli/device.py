@@ -47,7 +47,8 @@ def cost(
 
 
 def kit(
-    candidate: Annotated[str, typer.Option(help="The candidate's digest.")],
+    model: Model,
+    version: Version,
     data: Annotated[Path, typer.Option(help="The data set that the policy is judged on.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
     run: Annotated[str, typer.Option(help="onnxruntime/float32, onnxruntime/int8, litert/int8, ...")] = (
@@ -57,11 +58,11 @@ def kit(
     json: Json = False,
 ) -> None:
     """Pack the candidate's file, the images, a runner and a challenge for a device."""
-    from auditsvc.records import Candidate
+    from auditsvc.cli.decision import candidate_of
     from auditsvc.services.device_kit import write_kit
 
     ctx = context_for(store)
-    challenge = write_kit(ctx, ctx.ledger.get(Candidate, candidate), ctx.datasets.open(data), run, out)
+    challenge = write_kit(ctx, candidate_of(ctx, model, version), ctx.datasets.open(data), run, out)
     words = f"{out}: copy it to the device, run `python run.py --key device.pem`, and bring it back"
     print_result(json, {"kit": str(out), "challenge": challenge}, words)
 

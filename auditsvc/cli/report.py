@@ -18,7 +18,7 @@ from auditsvc.cli.output import (
     print_result,
     settings_for,
 )
-from auditsvc.errors import InvalidInput, NotFound, Unavailable
+from auditsvc.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from auditsvc.records import Verification
@@ -60,16 +60,13 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the report of the newest decision again.  The same records give the same bytes."""
+    from auditsvc.cli.decision import candidate_of
     from auditsvc.compliance.render import FORMATS
-    from auditsvc.records import Candidate, Submission
     from auditsvc.services.decisions import latest_decision
     from auditsvc.services.reporting import write_report
 
     ctx = context_for(store, create=True, quiet=json)
-    known = ctx.ledger.find(Submission, f"{model}/{version}")
-    if not known:
-        raise NotFound(f"no candidate was submitted as {model} version {version}")
-    candidate = ctx.ledger.get(Candidate, known[-1].candidate)
+    candidate = candidate_of(ctx, model, version)
     decision, dataset = latest_decision(ctx, candidate), ctx.datasets.open(data)
     names = tuple(FORMATS) if "all" in formats else tuple(formats)
     unknown = sorted(set(names) - set(FORMATS))

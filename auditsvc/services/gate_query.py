@@ -97,11 +97,17 @@ def _as_of(view: View, answer: GateAnswer, at: Moment) -> GateAnswer:
     return answer.model_copy(update={"review": "; ".join(filter(None, (answer.review, old)))})
 
 
-def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnswer:
-    submissions = view.find(Submission, f"{model}/{version}")
-    if not submissions:
+def submitted_as(view: View, model: str, version: str) -> Submission:
+    """The newest submission as this version.  Raises ``NotFound``."""
+    known = view.find(Submission, f"{model}/{version}")
+    if not known:
         raise NotFound(f"no candidate was submitted as {model} version {version}")
-    nothing = GateAnswer(answer="inconclusive", model=model, version=version, candidate=submissions[-1].candidate)
+    return known[-1]
+
+
+def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnswer:
+    candidate = submitted_as(view, model, version).candidate
+    nothing = GateAnswer(answer="inconclusive", model=model, version=version, candidate=candidate)
     terms = binding_terms(view, model)
     releases = [one for one in view.find(Release, f"{model}/{version}") if one.candidate == nothing.candidate]
     if releases:

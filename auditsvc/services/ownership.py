@@ -14,11 +14,12 @@ from auditsvc.compliance.ownership import (
     read_declared,
     side_of,
 )
-from auditsvc.errors import InvalidInput, NotFound, Unavailable
+from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import Context
-from auditsvc.records import Candidate, Evidence, Release, Submission
+from auditsvc.records import Candidate, Evidence, Release
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import latest_decision
+from auditsvc.services.gate_query import submitted_as
 
 
 def write_ownership(
@@ -31,13 +32,11 @@ def write_ownership(
         InvalidInput: prices with faults, or an unknown profile.
         Unavailable: the folder can't be written.
     """
-    known = ctx.ledger.find(Submission, f"{model}/{version}")
-    if not known:
-        raise NotFound(f"no candidate was submitted as {model} version {version}")
+    candidate = submitted_as(ctx.ledger, model, version).candidate
     declared = read_declared(prices, Prices)
-    evidence = _evidence(ctx, known[-1].candidate)
+    evidence = _evidence(ctx, candidate)
     sides = [side_of("candidate", evidence, declared), side_of("parent", evidence, declared, parent=True)]
-    released = [one for one in ctx.ledger.find(Release, model) if one.candidate != known[-1].candidate]
+    released = [one for one in ctx.ledger.find(Release, model) if one.candidate != candidate]
     if released:
         sides.append(side_of("released now", _evidence(ctx, released[-1].candidate), declared))
     chosen = _profile(profile) if profile else None

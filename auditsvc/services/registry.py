@@ -21,8 +21,8 @@ from typing import Literal, NamedTuple
 
 from auditsvc.errors import AuditError, Conflict, NotFound
 from auditsvc.ports import Context, Ledger, Placed, View
-from auditsvc.records import AliasMove, Candidate, Digest, RegistryFinding, Submission, Value
-from auditsvc.services.gate_query import GateAnswer, query_gate
+from auditsvc.records import AliasMove, Candidate, Digest, RegistryFinding, Value
+from auditsvc.services.gate_query import GateAnswer, query_gate, submitted_as
 
 ALIAS = "approved"
 """The registry alias that belongs to auditsvc: only a release moves it."""
@@ -233,10 +233,7 @@ def recorded_fault(view: View, model: str, version: str) -> str | None:
 
 
 def _submitted(view: View, model: str, version: str) -> Candidate:
-    known = view.find(Submission, f"{model}/{version}")
-    if not known:
-        raise NotFound(f"no candidate was submitted as {model} version {version}")
-    return view.get(Candidate, known[-1].candidate)
+    return view.get(Candidate, submitted_as(view, model, version).candidate)
 
 
 def _files(folder: Path) -> dict[str, Digest]:
