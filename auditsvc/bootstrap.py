@@ -298,14 +298,16 @@ def load_plugins() -> None:
     Raises:
         Unavailable: a plug-in that can't be loaded, or two with one id.
     """
-    if not any(installed(f"auditsvc.{kind}") for kind in ("architectures", "checks", "datasets", "tasks")):
+    kinds = ("architectures", "checks", "datasets", "runtimes", "tasks")
+    if not any(installed(f"auditsvc.{kind}") for kind in kinds):
         return
     from auditsvc.checks import CHECKS
     from auditsvc.datasets.readers import READERS
     from auditsvc.models.architectures import ARCHITECTURES
+    from auditsvc.runtimes import RUNTIMES
     from auditsvc.tasks import TASKS
 
-    for loaded in (CHECKS.by_id, READERS.by_id, ARCHITECTURES.by_id, TASKS.by_id):
+    for loaded in (CHECKS.by_id, READERS.by_id, ARCHITECTURES.by_id, RUNTIMES.by_id, TASKS.by_id):
         len(loaded)
 
 

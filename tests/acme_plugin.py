@@ -1,4 +1,4 @@
-"""The whole of an outside package: one check, one task, one data set reader.  ``tests.test_plugins`` installs it."""
+"""The whole of an outside package: a check, a task, a reader, a runtime.  ``tests.test_plugins`` installs it."""
 
 import json
 
@@ -11,6 +11,7 @@ from auditsvc.datasets import Batch, Slices, column_from
 from auditsvc.datasets.readers import DatasetReader, Recognition
 from auditsvc.evaluation import Check
 from auditsvc.records import Condition, DatasetRef, digest_of
+from auditsvc.runtimes.torch import Torch
 from auditsvc.tasks import ImageScores, Task
 
 
@@ -115,3 +116,9 @@ class Flat:
         buffer = io.BytesIO()
         Image.new("L", (28, 28), int(255 * self.rows[index]["level"])).save(buffer, "PNG")
         return buffer.getvalue()
+
+
+class Echo(Torch):
+    """Runs the weights with another id."""
+
+    id = "acme-echo"

@@ -1,4 +1,4 @@
-"""An outside package adds a check, a task and a data set reader; a broken one stops the start."""
+"""An outside package adds a check, a task, a data set reader and a runtime; a broken one stops the start."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ GROUPS = {
     "auditsvc.tasks": {"acme-grading": "acme:Grading"},
     "auditsvc.datasets": {"acme-jsonl": "acme:JsonLines"},
 }
+RUNTIME = {"auditsvc.runtimes": {"acme-echo": "acme:Echo"}}
 POLICY = """\
 policy: acme
 version: 1
@@ -31,9 +32,11 @@ seed: 7
 approvals: 1
 checks:
   acme-upside: {version: 3}
+  runtimes: {version: 1, parameters: {runs: [acme-echo/float32]}}
 rules:
   - {rule: upside, reading: acme-upside/score.upside, at_least: 0.5, min_images: 10, why: grades do not depend on it}
   - {rule: shown, reading: acme-upside/score.upside, at_most: 0.2, min_images: 10, severity: warn, why: shows the value}
+  - {rule: deployed, reading: runtimes/flips.acme-echo-float32, at_most: 0.1, min_images: 10, why: it runs elsewhere}
 """
 
 
@@ -124,8 +127,8 @@ def data_in(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_audit_uses_an_outside_check_task_and_reader(tmp_path: Path, auditsvc) -> None:
-    site = install(tmp_path / "site", GROUPS)
+def test_an_audit_uses_an_outside_check_task_reader_and_runtime(tmp_path: Path, auditsvc) -> None:
+    site = install(tmp_path / "site", GROUPS | RUNTIME)
     parent, candidate = model_in(tmp_path / "parent"), model_in(tmp_path / "candidate", 0.99)
     (tmp_path / "acme.yaml").write_text(POLICY)
     done = auditsvc(
@@ -164,10 +167,10 @@ def test_a_broken_plug_in_stops_the_start_with_its_name(tmp_path, auditsvc, grou
     assert reason in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "worker"])
-def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(("command", "kind"), [("serve", "tasks"), ("worker", "runtimes")])
+def test_the_service_and_workers_do_not_start_with_a_broken_plug_in(tmp_path: Path, command: str, kind: str) -> None:
     """In processes of their own: a worker starts itself again, without keys."""
-    site = install(tmp_path / "site", {"auditsvc.tasks": {"x": "acme:X"}}, module="import nowhere")
+    site = install(tmp_path / "site", {f"auditsvc.{kind}": {"x": "acme:X"}}, module="import nowhere")
     done = subprocess.run(
         [sys.executable, "-m", "auditsvc", command, "--store", tmp_path / "store"],
         env=os.environ | {"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=60,

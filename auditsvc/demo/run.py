@@ -18,7 +18,7 @@ from rich.text import Text
 
 from auditsvc.bootstrap import open_context
 from auditsvc.datasets import Dataset
-from auditsvc.demo.case_data import DemoCase, case_named
+from auditsvc.demo.case_data import HERE, DemoCase, case_named
 from auditsvc.evaluation import Predictions
 from auditsvc.ports import Context, Progress
 from auditsvc.provenance import TrustRoot, verify
@@ -32,10 +32,13 @@ from auditsvc.records import (
     Unmeasured,
     Verification,
 )
+from auditsvc.runtimes.onnxruntime import OnnxRuntime
 from auditsvc.services.audit import AuditResult, audit_candidate
 from auditsvc.services.audit_summary import LABEL, short_summary
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
 from auditsvc.services.decisions import approve
+from auditsvc.services.ownership import write_ownership
+from auditsvc.services.policies import resolve_policy
 from auditsvc.services.registry import ALIAS
 from auditsvc.services.release import release, release_folder
 from auditsvc.services.reporting import write_report
@@ -104,6 +107,14 @@ def _shown(outcome: Measured | Unmeasured, *, points: bool = False) -> str:
     return f"{100 * outcome.value:{sign}.1f}\n{100 * outcome.low:{sign}.1f} to {100 * outcome.high:{sign}.1f}"
 
 
+def _in_line(outcome: Measured | Unmeasured, points: bool) -> str:
+    if isinstance(outcome, Unmeasured):
+        return f"not known: {outcome.reason}"
+    scale, unit = (100, " points") if points else (1, "")
+    value, low, high = (f"{scale * one:.2f}" for one in (outcome.value, outcome.low, outcome.high))
+    return f"{value}{unit} ({low} to {high}; {outcome.images} {'images' if points else 'turns'})"
+
+
 def _worst(row: Row) -> str:
     """The judged slice and condition with the largest loss."""
     runs = {item.digest: item for item in row.audit.evidence}
@@ -145,6 +156,7 @@ def print_verification(console: Console, title: str, found: Verification) -> Non
         console.print(f"    {step.code}: {step.detail}", highlight=False)
 
 
+PRICES = HERE / "prices.yaml"
 SUBMITTER, APPROVERS = "demo-submitter", ("demo-approver-1", "demo-approver-2")
 
 
@@ -195,7 +207,9 @@ def _prune(
     made = []
     for recipe in case.recipes:
         with ctx.progress.step(f"{recipe.method} {recipe.targets['sparsity']:.0%}"):
-            candidate = prune_candidate(ctx, parent, recipe, calibration)
+            # the first is the one that is expected to ship
+            onnx = recipe == case.recipes[0] and OnnxRuntime.version() is not None
+            candidate = prune_candidate(ctx, parent, recipe, calibration, onnx=onnx)
             made.append((candidate, submit(ctx, candidate, parent_version, SUBMITTER)))
     return made
 
@@ -231,7 +245,21 @@ def _release(ctx: Context, rows: tuple[Row, ...], dataset: Dataset, settings: Se
             where = _where(ctx, row, settings)
             (path,) = write_report(ctx, row.candidate, row.audit.decision, dataset, checked, where)
             reports[row.submission.version] = path
+    if chosen is not None:
+        reports["cost"] = _deployed(ctx, chosen, dataset, reports[chosen.submission.version].parent, console)
     _print_end(ctx, chosen, reports, settings, console)
+
+
+def _deployed(ctx: Context, row: Row, dataset: Dataset, folder: Path, console: Console) -> Path:
+    """Measure the files that ship in their runtimes, beside the binding decision; the buyer's page."""
+    console.print("\n[bold]5  What ships, in the runtimes that run it[/]: policy deployment, a trial")
+    done = audit_candidate(ctx, row.candidate, resolve_policy("deployment"), dataset, formats=())
+    for judged in done.decision.judgements:
+        if judged.slice == OVERALL and not judged.metric.startswith("runtimes/margin"):
+            points = judged.metric.startswith("runtimes/")
+            console.print(f"  {judged.metric}: {_in_line(judged.outcome, points)}", highlight=False)
+    page, _ = write_ownership(ctx, row.submission.model, row.submission.version, PRICES, folder / "cost")
+    return page
 
 
 def _sealed_and_verified(ctx: Context, row: Row, settings: Settings, console: Console) -> Verification:

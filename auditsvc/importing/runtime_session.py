@@ -6,6 +6,7 @@ keys and has limits (``subprocess_runtime``).
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,12 +37,7 @@ class RuntimeSession:
     ) -> None:
         self._name = str(files.absolute()) if isinstance(files, Path) else file_of(runtime, files)
         self._title, self._precision = f"{runtime.id}/{precision}", precision
-        job = {
-            "runtime": _spelled(runtime),
-            "file": self._name,
-            "precision": precision or "float32",
-            "threads": threads,
-        }
+        job = {"file": self._name, "precision": precision or "float32", "threads": threads} | _found_by(runtime)
         self._session, self._lock = CleanSession(_SCRIPT, job), threading.Lock()
         for name, data in files.items() if isinstance(files, Mapping) else ():
             (self._session.folder / name).write_bytes(data)
@@ -124,7 +120,7 @@ def converted(runtime: type[Runtime], onnx: bytes) -> dict[str, bytes]:
         InvalidInput: the runtime's converter refuses the graph.
         Unavailable: the runtime is not installed.
     """
-    job = {"runtime": _spelled(runtime), "convert": "exported.onnx"}
+    job = {"convert": "exported.onnx"} | _found_by(runtime)
     session = CleanSession(_SCRIPT, job)
     (session.folder / "exported.onnx").write_bytes(onnx)
     said = session.start(seconds=START_SECONDS)
@@ -137,5 +133,9 @@ def _require_done(said: Mapping[str, Any]) -> None:
         raise (Unavailable if said.get("error") == "Unavailable" else InvalidInput)("; ".join(said["reasons"]))
 
 
-def _spelled(runtime: type[Runtime]) -> str:
-    return f"{runtime.__module__}:{runtime.__qualname__}"
+def _found_by(runtime: type[Runtime]) -> dict[str, str]:
+    """How a child finds the class: its name, and the folder that an outside package is imported from."""
+    module = runtime.__module__
+    path = Path(str(sys.modules[module].__file__))
+    folder = path.parents[module.count(".") + (path.stem == "__init__")]
+    return {"runtime": f"{module}:{runtime.__qualname__}", "site": str(folder)}

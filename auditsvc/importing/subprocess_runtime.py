@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 sys.path.append(str(Path(__file__).parents[2]))
 
 from auditsvc.errors import AuditError
-from auditsvc.runtimes.runtime import Program, Runtime
+from auditsvc.runtimes.runtime import Program, Runtime, as_input
 
 MEMORY, FILE_SIZE = 24 * 2**30, 8 * 2**30
 ERRORS = (AuditError, ValueError, RuntimeError, OSError, MemoryError, TypeError)
@@ -115,24 +115,6 @@ def answers(program: Program, images: NDArray[Any], output: str, *, alone: bool)
     return np.ascontiguousarray(np.concatenate(found).astype(np.float32))
 
 
-def as_input(images: NDArray[Any], sizes: list[Any], kind: str) -> NDArray[Any]:
-    """Images in the layout and number type of an input; bytes are 0..255."""
-    if channels_last(sizes, images.shape[1:]):
-        images = images.transpose(0, 2, 3, 1)
-    images = np.rint(images * 255).clip(0, 255) if kind == "uint8" else images
-    return np.ascontiguousarray(images.astype(kind))
-
-
-def channels_last(sizes: list[Any], image: tuple[int, ...]) -> bool:
-    """Whether a graph that takes ``sizes`` wants an image ``(C, H, W)`` as ``(H, W, C)``."""
-
-    def fits(order: tuple[int, ...]) -> bool:
-        return all(not isinstance(size, int) or size == wanted for size, wanted in zip(sizes[1:], order, strict=True))
-
-    channels, height, width = image
-    return not fits((channels, height, width)) and fits((height, width, channels))
-
-
 def opened(job: dict[str, Any], folder: Path) -> tuple[Program, dict[str, Any]]:
     """A program of the file, and its description; a file with weights outside is written as one file first."""
     path, model = Path(job["file"]), None
@@ -152,6 +134,7 @@ def opened(job: dict[str, Any], folder: Path) -> tuple[Program, dict[str, Any]]:
 def runtime(job: dict[str, Any]) -> Runtime:
     """The runtime that the job names as ``module:Class``."""
     module, _, name = job["runtime"].partition(":")
+    sys.path.append(job["site"])
     found: Runtime = getattr(importlib.import_module(module), name)()
     return found
 

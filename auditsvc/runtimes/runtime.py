@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from auditsvc.errors import Unavailable
@@ -100,6 +101,24 @@ class Runtime(ABC):
             return version(cls.distribution)
         except PackageNotFoundError:
             return None
+
+
+def as_input(images: NDArray[Any], sizes: list[Any], kind: str) -> NDArray[Any]:
+    """Images in the layout and number type of an input; bytes are 0..255."""
+    if channels_last(sizes, images.shape[1:]):
+        images = images.transpose(0, 2, 3, 1)
+    images = np.rint(images * 255).clip(0, 255) if kind == "uint8" else images
+    return np.ascontiguousarray(images.astype(kind))
+
+
+def channels_last(sizes: list[Any], image: tuple[int, ...]) -> bool:
+    """Whether a graph that takes ``sizes`` wants an image ``(C, H, W)`` as ``(H, W, C)``."""
+
+    def fits(order: tuple[int, ...]) -> bool:
+        return all(not isinstance(size, int) or size == wanted for size, wanted in zip(sizes[1:], order, strict=True))
+
+    channels, height, width = image
+    return not fits((channels, height, width)) and fits((height, width, channels))
 
 
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimddp", "i8mm",

@@ -29,7 +29,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from auditsvc.evaluation.energy import Power, metered
 from auditsvc.evaluation.latency import RunCost, Turns
-from auditsvc.importing.runtime_session import file_of
+from auditsvc.importing.runtime_session import RuntimeSession, file_of, ports_of
 from auditsvc.models import Model
 from auditsvc.models.model import decoded
 from auditsvc.ports import Context
@@ -44,6 +44,7 @@ from auditsvc.records import (
     person_key,
 )
 from auditsvc.runtimes import run_named
+from auditsvc.runtimes.runtime import as_input
 from auditsvc.services.deployment import image_as_given, size_counts
 from auditsvc.services.model_store import load_stored, runtime_files
 
@@ -97,15 +98,16 @@ def write_kit(ctx: Context, candidate: Candidate, dataset: Dataset, run: str, fo
         InvalidInput: no file for this runtime, or a runtime for which there is no runner.
         Conflict: the folder exists.
     """
-    runtime, _ = run_named(run)
+    runtime, precision = run_named(run)
     if runtime.id not in RUNTIMES_ON_DEVICES:
         raise InvalidInput(f"a kit runs {' or '.join(RUNTIMES_ON_DEVICES)}, not {runtime.id}")
     if folder.exists():
         raise Conflict(f"{folder} exists; name a new folder for the kit")
     files, model = runtime_files(ctx, candidate.files), load_stored(ctx, candidate.files)
     name = file_of(runtime, files)
+    (port,) = ports_of(RuntimeSession(runtime, files, precision).graph(), "inputs")
     given = [image_as_given(model, batch.images).float().numpy() for batch in dataset.batches(64)]
-    images = np.ascontiguousarray(np.concatenate(given))
+    images = as_input(np.concatenate(given), port.shape, port.type)
     kit = _Kit(candidate=candidate.digest, dataset=dataset.ref.digest, run=run, model=name, nonce=secrets.token_hex(32),
                model_digest=digest_of(files[name]), images_digest=digest_of(images.tobytes()))  # fmt: skip
     described = canonical_json(kit.model_dump(mode="json"))

@@ -20,6 +20,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,16 @@ def opened(name: str, path: Path) -> "tuple[Callable[[Any], Any], str]":
 
     def run(images: Any) -> Any:
         scale, zero = given["quantization"]
-        inner.set_tensor(given["index"], (np.rint(images / scale) + zero if scale else images).astype(given["dtype"]))
+        if scale:
+            kind = np.iinfo(given["dtype"])
+            images = np.clip(np.rint(images / scale) + zero, kind.min, kind.max).astype(given["dtype"])
+        inner.set_tensor(given["index"], images)
         inner.invoke()
         scale, zero = made["quantization"]
         found = inner.get_tensor(made["index"])
         return (found.astype(np.float32) - zero) * scale if scale else found
 
-    return run, "ai-edge-litert"
+    return run, "ai-edge-litert " + version("ai-edge-litert")
 
 
 def main() -> None:
@@ -84,7 +88,7 @@ def main() -> None:
     if digest(model) != kit["model_digest"] or digest(images.tobytes()) != kit["images_digest"]:
         raise SystemExit("the model or the images are not those of kit.json")
     start, before = time.perf_counter(), memory()
-    run, version = opened(kit["run"].split("/")[0], HERE / kit["model"])
+    run, library = opened(kit["run"].split("/")[0], HERE / kit["model"])
     run(images[:1])
     cold = 1e3 * (time.perf_counter() - start)
     answers, times = [], []
@@ -99,7 +103,7 @@ def main() -> None:
     while time.time() - start < options.seconds:
         run(images[load % len(images) :][:1])
         load += 1
-    said = {"machine": platform.machine(), "system": platform.platform(), "runtime": version}
+    said = {"machine": platform.machine(), "system": platform.platform(), "runtime": library}
     signed = json.dumps({
         "challenge": digest(described), "answers_digest": digest(found.tobytes()), "latency_ms": times,
         "cold_ms": cold, "memory_bytes": grown if grown > 0 else None, "described": said,

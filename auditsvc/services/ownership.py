@@ -56,11 +56,12 @@ def write_ownership(
 
 
 def _evidence(ctx: Context, candidate: str) -> tuple[Evidence, ...]:
+    """The evidence of the decision, and the newest of every other check on the same data sets."""
     decision = latest_decision(ctx, ctx.ledger.get(Candidate, candidate))
-    judged = {ctx.ledger.get(Evidence, digest).key.dataset for digest in decision.evidence}
-    newest = {one.key.check: one for one in ctx.ledger.find(Evidence, candidate)
-              if one.key.dataset in judged and one.finished <= decision.at}  # fmt: skip
-    return tuple(newest.values())
+    judged = [ctx.ledger.get(Evidence, digest) for digest in decision.evidence]
+    datasets = {one.key.dataset for one in judged}
+    known = [one for one in ctx.ledger.find(Evidence, candidate) if one.key.dataset in datasets]
+    return tuple({one.key.check: one for one in (*known, *judged)}.values())
 
 
 def _profile(name: str) -> Profile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,6 +30,23 @@ def test_a_faithful_file_answers_as_torch_does(exact: bytes, run: str) -> None:
     model = faulty.exact()
     for way in runs_of(model, files, runtime, precision):
         assert torch.allclose(way(IMAGES), model(IMAGES), atol=1e-4)
+
+
+@pytest.mark.parametrize(("run", "most"), [("litert/float32", 1e-4), ("litert/int8", 1.0)])
+def test_a_tflite_file_that_was_brought_runs_in_litert(run: str, most: float) -> None:
+    """The integer file is in channels-last layout; its largest error is that of two scales of 8 bits."""
+    runtime, precision = run_named(run)
+    if runtime.version() is None:
+        pytest.skip(f"{runtime.id} is not installed")
+    name = "exact_int8.tflite" if precision == "int8" else "exact.tflite"
+    files, model = {"model.tflite": (Path(faulty.__file__).parent / name).read_bytes()}, faulty.exact()
+    wanted = model(IMAGES)
+    for way in runs_of(model, files, runtime, precision):
+        assert float((way(IMAGES) - wanted).abs().max()) < most
+        assert torch.equal(way(IMAGES).argmax(1), wanted.argmax(1))
+    if precision == "float32":
+        with pytest.raises(InvalidInput, match=r"model.tflite has no INT8 layers, so litert/int8 was not run"):
+            runs_of(model, files, runtime, "int8")
 
 
 def test_why_a_file_is_not_run_is_said(exact: bytes) -> None:

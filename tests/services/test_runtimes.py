@@ -16,6 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from auditsvc.errors import Conflict, Forbidden, InvalidInput, NotFound, Refused
 from auditsvc.records import CheckSpec, Evidence, Measured, digest_of
+from auditsvc.runtimes.litert import LiteRt
+from auditsvc.runtimes.runtime import as_input
+from auditsvc.services import kit_runner
 from auditsvc.services.audit import audit_candidate
 from auditsvc.services.candidates import admit, prune_candidate, register_parent, submit
 from auditsvc.services.device_kit import admit_measurement, register_device, write_kit
@@ -23,6 +26,7 @@ from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import open_run
 from auditsvc.services.ownership import write_ownership
 from auditsvc.services.watermarking import WatermarkOptions
+from tests.runtimes import faulty
 from tests.services import line
 
 
@@ -133,6 +137,18 @@ def test_a_device_s_answers_are_judged_like_any_run(made, answered, tmp_path: Pa
     assert cost.reading("latency_ratio", "overall").reason.endswith("the kit has the candidate alone")
     with pytest.raises(Conflict, match="answered before"):
         admit_measurement(ctx, answered[0], "bench-1", "bob")
+
+
+def test_the_runner_gives_a_tflite_file_its_layout_and_integers() -> None:
+    """Pixels over the file's range must not wrap around."""
+    pytest.importorskip("ai_edge_litert")
+    path, images = Path(faulty.__file__).parent / "exact_int8.tflite", next(faulty.images(24).batches(24)).images
+    (port,) = LiteRt().open(path, "int8", 1).inputs
+    given = as_input(images.numpy(), list(port.shape), port.type)
+    run, _ = kit_runner.opened("litert", path)
+    found = np.concatenate([run(given[place : place + 1]) for place in range(len(given))])
+    assert given.shape[1:] == (12, 12, 3) and given.max() > 0.9
+    assert np.array_equal(found.argmax(1), faulty.exact()(images).argmax(1).numpy())
 
 
 def resigned(folder: Path, key: Ed25519PrivateKey, **changes: object) -> None:
