@@ -25,11 +25,14 @@ from auditsvc.records.metric import MetricKind
 
 _QUANTILES = {"latency_p50": 0.5, "latency_p95": 0.95, "latency_p99": 0.99}
 _COUNTS = ("file_bytes", "compressed_bytes", "macs", "parameters")
+_RUNS = ("cold_start", "throughput", "peak_memory")
 
 
 def _quantity(name: str, unit: str, title: str) -> Metric:
     kind: MetricKind = "ratio" if name == "latency_ratio" else "quantity"
-    return Metric(id=name, kind=kind, unit=unit, better="higher" if name == "throughput" else "lower", title=title)
+    counts = "exact" if name in _COUNTS else "run" if name in _RUNS else "turn"
+    return Metric(id=name, kind=kind, unit=unit, title=title, counts=counts,
+                  better="higher" if name == "throughput" else "lower")  # fmt: skip
 
 
 _METRICS = tuple(_quantity(*one) for one in (

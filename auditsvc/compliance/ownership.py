@@ -8,18 +8,20 @@ tornado varies one input at a time: a measured one over its interval, a declared
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from auditsvc.compliance.assessment.evidence_status import covered, topics_of
-from auditsvc.compliance.render.charts import TornadoBar, standalone, tornado_chart
+from auditsvc.compliance.render.charts import TornadoBar, tornado_chart
+from auditsvc.compliance.render.html import template_environment
+from auditsvc.compliance.report.wording import plain
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Evidence, Measured, Unmeasured, faults_of
+from auditsvc.resources import resource_dir
 
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Shares = dict[str, Annotated[float, Field(gt=0, le=1)]]
@@ -195,9 +197,7 @@ def sensitivity(prices: Prices, side: Side) -> list[TornadoBar]:
     """How far the total moves with each input alone, the largest first; inputs that move nothing are left out."""
     ends = {name: (value * (1 - prices.uncertainty), value * (1 + prices.uncertainty))
             for name in _DECLARED if (value := getattr(prices, name))}  # fmt: skip
-    measured = {"latency_ms": side.latency_ms, "joules": side.joules}
-    measured |= {f"{kind}.rate": rate for kind, rate in side.rates.items()}
-    ends |= {name: (one.low, one.high) for name, one in measured.items() if isinstance(one, Measured)}
+    ends |= {name: (one.low, one.high) for name, one in _measured(side).items() if isinstance(one, Measured)}
     base = total(amounts(prices, side))
 
     def at(name: str, end: float) -> float:
@@ -205,6 +205,11 @@ def sensitivity(prices: Prices, side: Side) -> list[TornadoBar]:
 
     bars = [TornadoBar(name, at(name, low), at(name, high), base) for name, (low, high) in ends.items()]
     return sorted((bar for bar in bars if bar.high != bar.low), key=lambda bar: -abs(bar.high - bar.low))
+
+
+def _measured(side: Side) -> dict[str, Outcome]:
+    rates = {f"{kind}.rate": rate for kind, rate in side.rates.items()}
+    return {"latency_ms": side.latency_ms, "joules": side.joules, **rates}
 
 
 Fit = Literal["fits", "does not fit", "unknown"]
@@ -225,17 +230,19 @@ def fits(profile: Profile, evidence: Sequence[Evidence]) -> Iterator[tuple[str, 
         "unknown" if not run else "fits" if run.split("/")[0] in profile.runtimes else "does not fit",
         run or "no evidence of cost",
     )
-    budgets = (("storage", "file_bytes", profile.storage_mb * 1e6),
-               ("memory", "peak_memory", profile.memory_mb * 1e6),
-               ("latency", "latency_p95", profile.latency_ms))  # fmt: skip
-    for what, metric, limit in budgets:
+    budgets = (("storage", "file_bytes", profile.storage_mb, 1e6, "MB"),
+               ("memory", "peak_memory", profile.memory_mb, 1e6, "MB"),
+               ("latency", "latency_p95", profile.latency_ms, 1.0, "ms"))  # fmt: skip
+    for what, metric, limit, scale, unit in budgets:
         found: Outcome = cost.reading(metric, OVERALL) if cost else Unmeasured(reason="no evidence of the check cost")
         if isinstance(found, Unmeasured):
             yield what, "unknown", found.reason
             continue
         how = "counted" if what == "storage" else "measured on the device" if on_device else "estimated: measured here"
-        verdict: Fit = "unknown" if how.startswith("estimated") else "fits" if found.high <= limit else "does not fit"
-        yield what, verdict, f"{found.value:,.4g} ({found.low:,.4g} to {found.high:,.4g}) of {limit:,.4g}; {how}"
+        value, low, high = (end / scale for end in (found.value, found.low, found.high))
+        verdict: Fit = "unknown" if how.startswith("estimated") else "fits" if high <= limit else "does not fit"
+        ends = f" ({low:,.3g} to {high:,.3g})" if low != high else ""
+        yield what, verdict, f"{value:,.3g}{ends} of {limit:,.4g} {unit}; {how}"
     joules: Outcome = (
         energy.reading("joules_per_image", OVERALL) if energy else Unmeasured(reason="no evidence of the check energy")
     )
@@ -253,29 +260,26 @@ def fits(profile: Profile, evidence: Sequence[Evidence]) -> Iterator[tuple[str, 
 
 def page(model: str, prices: Prices, sides: Sequence[Side], fit: Sequence[tuple[str, Fit, str]], profile: str) -> str:
     """The buyer's page as one HTML file: totals side by side, every input, what is not known, the tornado."""
+    from markupsafe import Markup
+
     found = [amounts(prices, side) for side in sides]
-    rows = [[name, *(_amount(one.get(name, 0.0)) for one in found)] for name in found[0]]
-    rows.append(["total of what is known", *(_amount(total(one)) for one in found)])
-    gaps = [f"{side.title}, {name}: {one.reason}" for side, parts in zip(sides, found, strict=True)
-            for name, one in parts.items() if isinstance(one, Unmeasured)]  # fmt: skip
-    inputs = [[name, str(value)] for name, value in prices.model_dump().items()]
-    quantities = [[f"{side.title}, {name}", _outcome(one)] for side in sides
-                  for name, one in {"latency_ms": side.latency_ms, "joules": side.joules, **side.rates}.items()
-                  ]  # fmt: skip
-    chart = standalone(tornado_chart(sensitivity(prices, sides[0]), prices.currency)).decode()
-    body = [
-        f"<h1>Cost of ownership: {escape(model)}</h1>",
-        f"<p>{prices.years:g} years, in {prices.currency}. Prices and volumes are declared; the rest is measured.</p>",
-        _table(["", *(side.title for side in sides)], rows),
-        "<h2>Not known, and not in the totals</h2>" + _list(gaps) if gaps else "",
-        f"<h2>Sensitivity of the total of the {escape(sides[0].title)}</h2>{chart}",
-        f"<h2>Fit for {escape(profile)}</h2>" + _table(["budget", "verdict", "basis"], fit) if fit else "",
-        "<h2>Measured</h2>" + _table(["quantity", "value (interval; sample)"], quantities),
-        "<h2>Declared</h2>" + _table(["input", "value"], inputs),
-    ]  # fmt: skip
-    style = "body{font:16px sans-serif;max-width:60rem;margin:2rem auto}td,th{padding:.2rem .8rem;text-align:left}"
-    head = f'<meta charset="utf-8"><title>Cost of ownership</title><style>{style}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
+    folder = resource_dir("templates")
+    template = template_environment(folder)
+    template.filters["plain"] = plain
+    chart = tornado_chart(
+        [replace(bar, name=_words(bar.name)) for bar in sensitivity(prices, sides[0])], prices.currency
+    )
+    return template.get_template("ownership.html.j2").render(
+        model=model, prices=prices, sides=sides, fit=fit, profile=profile,
+        rows=[[name, *(_amount(one.get(name, 0.0)) for one in found)] for name in found[0]],
+        totals=[_amount(total(one)) for one in found],
+        gaps=[f"{side.title}, {name}: {one.reason}" for side, parts in zip(sides, found, strict=True)
+              for name, one in parts.items() if isinstance(one, Unmeasured)],
+        quantities=[(f"{side.title}, {_words(name)}", _outcome(one)) for side in sides
+                    for name, one in _measured(side).items()],
+        inputs=[(_words(name), plain(value)) for name, value in prices.model_dump().items()],
+        chart=Markup(chart.svg), style=Markup((folder / "report.css").read_text("utf-8")),  # noqa: S704 - our file
+    )  # fmt: skip
 
 
 def annex(clauses: Annex, model: str, evidence: Sequence[Evidence]) -> str:
@@ -293,21 +297,23 @@ def annex(clauses: Annex, model: str, evidence: Sequence[Evidence]) -> str:
     return "\n".join(lines)
 
 
+def _words(name: str) -> str:
+    """An input as it is printed: ``latency, ms``, ``rate of false positives``."""
+    kind, _, rate = name.partition(".")
+    if rate or name in ("error", "false_positive", "false_negative"):
+        return ("rate of " if rate else "price of one ") + kind.replace("_", " ")
+    return {"latency_ms": "latency of one image, ms", "joules": "energy for one image, J"}.get(
+        name, name.replace("_per_", " per ").replace("_", " ")
+    )
+
+
 def _amount(value: float | Unmeasured) -> str:
-    return "not known" if isinstance(value, Unmeasured) else f"{value:,.0f}"
+    if isinstance(value, Unmeasured):
+        return "not known"
+    return f"{value:,.0f}" if value >= 10 or not value else f"{value:.2g}"
 
 
 def _outcome(one: Outcome) -> str:
     if isinstance(one, Unmeasured):
         return f"not measured: {one.reason}"
     return f"{one.value:.4g} ({one.low:.4g} to {one.high:.4g}; {one.images})"
-
-
-def _list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in items) + "</ul>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    top = "".join(f"<th>{escape(one)}</th>" for one in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"

@@ -30,21 +30,22 @@ def finding_message(
     if isinstance(outcome, Unmeasured):
         return f"{place}: not known, {outcome.reason}; {wanted}"
     value, low, high = (shown.text(number) for number in (outcome.value, outcome.low, outcome.high))
-    seen = f"{outcome.images} images"
+    counted = f"{metric.counts or 'image'}s"
+    seen = "exact" if metric.counts == "exact" else f"{outcome.images} {counted}"
     if outcome.clusters and outcome.clusters != outcome.images:
         seen += f" in {outcome.clusters} clusters"
     ends = f"({low} to {high}; {seen})" if low != high else f"({seen})"
     whose = f" for {outcome.which}" if outcome.which else ""
-    return f"{place}: {value}{unit}{whose} {ends}; {wanted}{_deciding(needed, outcome.images)}"
+    return f"{place}: {value}{unit}{whose} {ends}; {wanted}{_deciding(needed, outcome.images, counted)}"
 
 
-def _deciding(needed: int | None, images: int) -> str:
+def _deciding(needed: int | None, images: int, counted: str) -> str:
     """What would decide an unknown, or that nothing at hand would."""
     if needed is None:
         return ""
     if needed > _TOO_MANY * images:
-        return "; too near the limit for any number of images at hand"
-    return f"; about {needed} images would decide it"
+        return f"; too near the limit for any number of {counted} at hand"
+    return f"; about {needed} {counted} would decide it"
 
 
 def images_to_decide(rule: Rule, metric: Metric, outcome: Measured, alpha: float) -> int:

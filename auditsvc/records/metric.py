@@ -84,6 +84,7 @@ class Metric(Value):
     ``unit`` is ``%`` for a share of 1 that is printed in per cent, ``points`` for a difference of two such shares, or
     any other unit, empty for none.  ``condition`` names the condition that it is measured under, where that is one of
     the check's conditions.  ``plannable``: the number of images that a rule about it needs can be computed beforehand.
+    ``counts`` is what its sample size counts, in the singular, where that is not images; ``exact`` for no sample.
     """
 
     id: MetricId
@@ -94,6 +95,7 @@ class Metric(Value):
     role: Role | None = None
     condition: str | None = None
     plannable: bool = False
+    counts: str | None = None
 
     def text(self, value: float) -> str:
         """The number as it is printed, without its unit: ``92.1``, ``+1.4``, ``-38.2``."""

@@ -86,7 +86,7 @@ def test_a_profile_counts_only_what_was_measured_on_the_device():
 def test_the_page_and_the_annex_print_inputs_and_gaps():
     sides = [side_of("candidate", [ACCURACY, COST], PRICES), side_of("parent", [ACCURACY, COST], PRICES, parent=True)]
     text = page("a <b> model", PRICES, sides, (), "")
-    assert "a &lt;b&gt; model" in text and "images_per_year" in text and "candidate, energy: no evidence" in text
+    assert "a &lt;b&gt; model" in text and "images per year" in text and "candidate, energy: no evidence" in text
     assert text.count("<svg") == 1
     clauses = read_declared(resource_dir("policies") / "procurement" / "mcc-ai-2025-03-05.yaml", Annex)
     made = annex(clauses, "m", [ACCURACY])

@@ -366,7 +366,10 @@ def tornado_chart(bars: Sequence[TornadoBar], unit: str) -> Chart:
         left, right = sorted(LEFT + 2.4 * axis.at(end) for end in (bar.low, bar.high))
         top = 14 + 18 * row
         parts.append(f'<rect class="bar" x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="10"/>')
-        parts.append(_text(right + 4, top + 9, bar.name, "start"))
+        parts.append(_text(right + 4, top + 9, f"{bar.name}: {bar.low:,.0f} to {bar.high:,.0f}", "start"))
+    if bars:
+        middle = LEFT + 2.4 * axis.at(bars[0].base)
+        parts.append(f'<path class="grid" d="M{middle:.1f} 8V{18 + 18 * len(bars)}"/>')
     each = "; ".join(f"{bar.name}: {bar.low:,.0f} to {bar.high:,.0f} {unit}" for bar in bars)
     return _chart(f"Total with each input at its ends. {each}", parts,
                   f'class="curve" viewBox="0 0 {WIDTH + 160} {24 + 18 * len(bars)}"')  # fmt: skip

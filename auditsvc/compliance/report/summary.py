@@ -122,12 +122,14 @@ def _metric_of(one: Judgement, readings: Readings) -> Metric:
 
 def _measured(one: Judgement, readings: Readings) -> str:
     """The value with its interval and number of images, or why there is none."""
-    found, unit = one.outcome, unit_of(_metric_of(one, readings))
+    found, metric = one.outcome, _metric_of(one, readings)
+    unit = unit_of(metric)
     if not isinstance(found, Measured):
         return found.reason
     low, high = (amount(end, unit).partition(NARROW)[0] for end in (found.low, found.high))
     ends = f"{low} to {high}; " if found.low != found.high else ""
-    return f"{amount(found.value, unit)} ({ends}{plural(found.images, 'image')})"
+    seen = "exact" if metric.counts == "exact" else plural(found.images, metric.counts or "image")
+    return f"{amount(found.value, unit)} ({ends}{seen})"
 
 
 def summarise(inputs: ReportInputs, readings: Readings, flips: tuple[FlipCount, ...]) -> Summary:
