@@ -29,6 +29,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from auditsvc import pruning
+from auditsvc.checks.cost import Cost
 from auditsvc.checks.runtimes import Runtimes
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.readers import DatasetReaders
@@ -168,8 +169,9 @@ def kit_round_trip() -> int:
         return int(len(found.latency_ms) == data.ref.images)
 
 
-def ratio_sd(files: list[bytes], images: torch.Tensor, turns: int = 60) -> float:
-    """The standard deviation of ten measured ratios of the same two files."""
+def ratio_sd(files: list[bytes], images: torch.Tensor) -> float:
+    """The standard deviation of ten measured ratios of the same two files, with as many turns as the check takes."""
+    turns = Cost().turns
     sessions = [RuntimeSession(OnnxRuntime, {ONNX: one}) for one in files]
     ratios = [_single(sessions, [images] * 2, turns).ratio(0, 1).value for _ in range(10)]
     say(f"ratios {np.round(ratios, 4).tolist()}")
