@@ -32,7 +32,6 @@ from auditsvc.records import (
     Unmeasured,
     Verification,
 )
-from auditsvc.runtimes.onnxruntime import OnnxRuntime
 from auditsvc.services.audit import AuditResult, audit_candidate
 from auditsvc.services.audit_summary import LABEL, short_summary
 from auditsvc.services.candidates import prune_candidate, register_parent, submit
@@ -208,8 +207,7 @@ def _prune(
     for recipe in case.recipes:
         with ctx.progress.step(f"{recipe.method} {recipe.targets['sparsity']:.0%}"):
             # the first is the one that is expected to ship
-            onnx = recipe == case.recipes[0] and OnnxRuntime.version() is not None
-            candidate = prune_candidate(ctx, parent, recipe, calibration, onnx=onnx)
+            candidate = prune_candidate(ctx, parent, recipe, calibration, onnx=recipe == case.recipes[0])
             made.append((candidate, submit(ctx, candidate, parent_version, SUBMITTER)))
     return made
 

@@ -103,7 +103,6 @@ def latencies(models: Sequence[Model], images: Tensor, *, runs: int = 30) -> Tur
 
     Raises:
         Refused: a model that can't be written as ONNX or does not answer alike there.
-        Unavailable: ``onnxruntime`` is not installed.
     """
     sessions = [session(onnx_bytes(model, images)) for model in models]
     return time_in_turns(

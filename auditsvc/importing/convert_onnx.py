@@ -22,8 +22,9 @@ from safetensors.numpy import load_file, save, save_file
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.onnx_operators import Values, translate
 from auditsvc.importing.process_limits import confine
-from auditsvc.importing.subprocess_runtime import as_input, channels_last, read
+from auditsvc.importing.subprocess_runtime import read
 from auditsvc.runtimes.onnxruntime import session
+from auditsvc.runtimes.runtime import as_input, channels_last
 
 BATCHES = (2, 3)
 """Both prime and small, so that neither is likely to be a number of channels by chance at both."""

@@ -30,7 +30,7 @@ def from_onnx(path: Path, card: ArchitectureCard) -> Model:
     Raises:
         Refused: a file that is too large or no ONNX, operators that can't be converted, or answers that differ from
             those of ONNX Runtime by more than 1e-4; with every reason.
-        Unavailable: the child could not be run: ``onnx`` and ``onnxruntime`` are needed (the extra ``onnx``).
+        Unavailable: the child could not be run.
     """
     refuse_foreign(path)
     shape = (IMAGES, card.input.channels, card.input.height, card.input.width)

@@ -97,9 +97,8 @@ def answers(program: Program, images: NDArray[Any], output: str, *, alone: bool)
     The program's own layout, number type and batch size are served: channels last, bytes, halves, a fixed batch.
     """
     (image,) = program.inputs
-    sizes = list(image.shape)
-    images = as_input(images, sizes, image.type)
-    fixed = sizes[0] or None
+    images = as_input(images, image.shape, image.type)
+    fixed = image.shape[0] or None
     step = fixed or (1 if alone else len(images))
     if alone and fixed:
         images = np.repeat(images, fixed, axis=0)

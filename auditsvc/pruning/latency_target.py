@@ -43,7 +43,7 @@ def concrete(
 
     Raises:
         InvalidInput: no number of MACs meets the target within 2 %; names the nearest that was measured.
-        Unavailable: ``onnxruntime`` or Torch-Pruning is not installed.
+        Unavailable: Torch-Pruning is not installed.
     """
     if "latency" not in recipe.targets:
         return recipe

@@ -42,7 +42,6 @@ def onnx_bytes(model: Model, images: Tensor) -> bytes:
 
     Raises:
         Refused: the graph can't be written, or ONNX Runtime answers otherwise; with every reason.
-        Unavailable: ``onnxruntime`` is not installed (the extra ``onnx``).
     """
     data = _export(model, images)
     reasons = compare_onnx(data, model, images)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.errors import InvalidInput
 from auditsvc.runtimes.runtime import Port, Program, Runtime
 
 _NUMPY = {"float": "float32", "double": "float64"}
@@ -52,13 +52,10 @@ def session(source: Path | bytes, threads: int = 1, *, optimise: bool = True) ->
 
     Raises:
         InvalidInput: a graph that ONNX Runtime can't run, in its words.
-        Unavailable: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-    except ImportError as error:
-        raise Unavailable('ONNX Runtime is not installed: pip install "auditsvc[onnx]"') from error
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
     kinds = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
     errors: tuple[type[Exception], ...] = (*kinds, RuntimeError, ValueError)
     options = onnxruntime.SessionOptions()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -103,7 +104,7 @@ class Runtime(ABC):
             return None
 
 
-def as_input(images: NDArray[Any], sizes: list[Any], kind: str) -> NDArray[Any]:
+def as_input(images: NDArray[Any], sizes: Sequence[int | str | None], kind: str) -> NDArray[Any]:
     """Images in the layout and number type of an input; bytes are 0..255."""
     if channels_last(sizes, images.shape[1:]):
         images = images.transpose(0, 2, 3, 1)
@@ -111,7 +112,7 @@ def as_input(images: NDArray[Any], sizes: list[Any], kind: str) -> NDArray[Any]:
     return np.ascontiguousarray(images.astype(kind))
 
 
-def channels_last(sizes: list[Any], image: tuple[int, ...]) -> bool:
+def channels_last(sizes: Sequence[int | str | None], image: tuple[int, ...]) -> bool:
     """Whether a graph that takes ``sizes`` wants an image ``(C, H, W)`` as ``(H, W, C)``."""
 
     def fits(order: tuple[int, ...]) -> bool:

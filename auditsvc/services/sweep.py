@@ -63,7 +63,6 @@ def measure_latency(ctx: Context, candidate: Candidate, parent: Parent, data: Da
 
     Raises:
         Refused: one of the two can't be written as ONNX, or answers otherwise there.
-        Unavailable: ``onnxruntime`` is not installed.
     """
     models = [load_stored(ctx, item.files) for item in (candidate, parent)]
     images = next(scaled_for(data, models[1].card).batches(64)).images

@@ -206,7 +206,6 @@ def identify_file(ctx: Context, path: Path) -> TraceResult:
 
     Raises:
         InvalidInput: a file that can't be read, or nothing that it could be compared with.
-        Unavailable: an ONNX file where the package ``onnx`` is not installed.
     """
     suspect = watermark.read_suspect(path / WEIGHTS if path.is_dir() else path)
     known = tuple(marked_versions(ctx))

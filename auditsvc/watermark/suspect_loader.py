@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.errors import InvalidInput
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -48,7 +48,6 @@ def read_suspect(path: Path) -> dict[str, Tensor]:
 
     Raises:
         InvalidInput: a file that is neither safetensors nor ONNX, or is damaged.
-        Unavailable: an ONNX file where the package ``onnx`` is not installed.
     """
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}")
@@ -63,12 +62,10 @@ def read_suspect(path: Path) -> dict[str, Tensor]:
 
 
 def _read_onnx(path: Path) -> dict[str, Tensor]:
-    try:
-        import onnx
-        import onnx.numpy_helper
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise Unavailable("reading ONNX files needs the package onnx: pip install onnx") from error
+    import onnx
+    import onnx.numpy_helper
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except (DecodeError, OSError, ValueError) as error:

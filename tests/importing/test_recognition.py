@@ -201,7 +201,6 @@ def test_a_folder_with_two_models_names_both(tmp_path: Path):
 
 
 def test_an_onnx_file_says_its_input_outputs_and_final_operator(tmp_path: Path):
-    pytest.importorskip("onnx")
     ends = nn.Sequential(network(), nn.Softmax(1)).eval()
     torch.onnx.export(ends, (IMAGES[:1],), tmp_path / "m.onnx", dynamo=False, input_names=["x"], output_names=["p"])
     found = recognise_model(tmp_path / "m.onnx")
@@ -212,7 +211,8 @@ def test_an_onnx_file_says_its_input_outputs_and_final_operator(tmp_path: Path):
 
 @pytest.mark.slow
 def test_metadata_of_ultralytics_names_task_and_classes(tmp_path: Path):
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     torch.onnx.export(network(), (IMAGES[:1],), tmp_path / "m.onnx", dynamo=False)
     made = onnx.load(tmp_path / "m.onnx")
     onnx.helper.set_model_props(made, {"task": "detect", "names": "{1: 'dog', 0: 'cat'}", "imgsz": "[8, 8]"})

@@ -175,7 +175,6 @@ def test_a_copy_prepares_once_and_another_card_replaces_the_first():
 
 
 def test_an_exported_file_prepares_images_itself():
-    pytest.importorskip("onnxruntime")
     made = Preprocessing.model_validate({**PRESETS["caffe"], "resize": {"size": [28, 28]}})
     model, images = trained(made), torch.rand(4, 3, 40, 32)
     data = onnx_bytes(model, images)
