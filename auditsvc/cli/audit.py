@@ -159,6 +159,7 @@ def _print_result(ctx: Context, done: AuditResult, policy: Policy, *, json: bool
                 "data": [one.model_dump(mode="json") for one in decision.data or ()],
                 "clean": {name: found.value for name, found in clean_scores(done.evidence).items()},
                 "findings": findings,
+                "obstacles": done.obstacles,
                 "report": report,
             }
         )

@@ -74,7 +74,7 @@ def show(model: Model, version: Version, store: Store = None, json: Json = False
     decision = latest_decision(ctx, candidate)
     inputs = decision_records(model, version, candidate, decision, ctx.ledger)
     wanted = binding_terms(ctx.ledger, model) or inputs.policy
-    objections = open_objections(ctx.ledger, decision.digest)
+    objections = open_objections(ctx.ledger, decision)
     step = next_step(
         decision,
         ctx.ledger.find(Submission, candidate.digest)[-1].submitter,

@@ -120,6 +120,8 @@ class Candidate(Record):
     mark: Mark | None = None
     card: dict[str, float] = {}
     """Facts that were counted, not estimated: parameters, non-zeros, bytes."""
+    unproven: tuple[str, ...] | None = None
+    """Files of which no proof exists that an answer depends on one image alone; they are audited, never released."""
 
     @property
     def only_predictions(self) -> bool:

@@ -60,7 +60,7 @@ from auditsvc.services.parent_check import check_inputs
 from auditsvc.services.policies import slice_dataset
 from auditsvc.services.power import sliced_by
 from auditsvc.services.reporting import write_report
-from auditsvc.services.terms import binding_terms
+from auditsvc.services.terms import binding_terms, unproven_files
 from auditsvc.tasks import Task, task_named
 
 EVERYTHING = Slicing(image=dict.fromkeys(sorted(PROPERTIES), 4), classes=True)
@@ -234,6 +234,8 @@ class AuditResult:
     """Images that several seeds of one recipe change alike; None while there is only one seed."""
     decision: Decision
     reports: tuple[Path, ...]
+    obstacles: tuple[str, ...]
+    """What was known before measuring to prevent a release."""
 
 
 class InlineRunner:
@@ -294,11 +296,13 @@ def audit_candidate(
         exemplars=get(Exemplars, exemplars) if exemplars else None,
         decision=get(Decision, judged["decision"]),
         reports=tuple(ctx.folder / name for name in written["reports"]),
+        obstacles=tuple(planned.get("obstacles", ())),
     )
 
 
 def obstacles(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> tuple[str, ...]:
-    """What is known before measuring to stand against a release: suspected clusters, a missing watermark, a trial."""
+    """What is known before measuring to prevent a release: suspected clusters, a missing watermark, files that can't
+    be released, a trial."""
     terms = binding_terms(ctx.ledger, candidate.model)
     found = [f"the images are probably not independent: {one}" for one in dataset.ref.suspected or ()]
     rules = [terms.adapted(rule, candidate) if terms else rule for rule in policy.rules]
@@ -308,6 +312,8 @@ def obstacles(ctx: Context, candidate: Candidate, policy: Policy, dataset: Datas
             f"this candidate has no watermark, so {' and '.join(needed)} can't be met: mark it when it is admitted "
             "(`auditsvc audit --mark`), or set terms that do not require it (`auditsvc terms set --unmarked`)"
         )
+    if candidate.unproven:
+        found.append(unproven_files(candidate.unproven))
     trial = terms.objections(candidate, policy.digest, (dataset.ref.digest,)) if terms else ()
     if trial:
         found.append(f"this audit is a trial, as it does not fit the terms of {candidate.model}: {'; '.join(trial)}")
@@ -345,11 +351,12 @@ class _Audit:
             self.ctx.progress.say(f"data: {note}")
         for note in images_not_recorded(self.ctx.ledger, self.candidate):
             self.ctx.progress.say(note)
-        for line in obstacles(self.ctx, self.candidate, self.policy, self.counted):
+        blocking = obstacles(self.ctx, self.candidate, self.policy, self.counted)
+        for line in blocking:
             self.ctx.progress.say(line)
         record_holdout_use(self.ctx, self.candidate, self.dataset.ref.digest)
         shards = plan_shards(self.ctx, self.candidate, self.policy, sliced, sharding) if sharding else ()
-        return {"shards": [shard.model_dump(mode="json") for shard in shards]}
+        return {"shards": [shard.model_dump(mode="json") for shard in shards], "obstacles": list(blocking)}
 
     def measure(self, shards: Sequence[Shard], results: Sequence[Result]) -> Result:
         """The evidence of every check, and the checks that failed."""

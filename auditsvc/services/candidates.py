@@ -35,6 +35,7 @@ from auditsvc.importing import (
     open_folder,
     round_trip,
 )
+from auditsvc.importing.runtime_session import RuntimeSession, ports_of
 from auditsvc.models import CARD, WEIGHTS, Model, assemble, model_files, read_weights
 from auditsvc.models.complexity import facts
 from auditsvc.ports import Context
@@ -241,7 +242,9 @@ def admit(
 
     Weights, or an ONNX file without weights, are admitted as they are.  An ONNX file alongside weights is replaced by
     an export of these weights: two files that may answer differently are never signed on the word of a comparison.
-    Files for other runtimes are admitted as they are; an audit runs each of them on all images.
+    Files for other runtimes, and an ONNX file that fixes a batch size above 1, are admitted as they are.  Unless they
+    take one image at a time they are audited and never released: that their answers do not depend on the batch is not
+    proven.
     With ``marking`` our watermark is embedded first, fitted to ``calibration``, which is not what will be audited; an
     ONNX file is then converted and exported again.
 
@@ -269,7 +272,7 @@ def admit(
         made = _written(ctx, model, saved, parent, images, None, mark, wanted)
         return _made_with(ctx, made, images)
     with tempfile.TemporaryDirectory(prefix="auditsvc-") as scratch:
-        copy = Path(shutil.copytree(folder, Path(scratch) / folder.name))
+        copy, unproven = Path(shutil.copytree(folder, Path(scratch) / folder.name)), _of_any_batch(folder, brought)
         if exported:
             _export(copy, model, probe, {OnnxRuntime})
             ctx.progress.say(
@@ -277,8 +280,19 @@ def admit(
                 f"send it without {WEIGHTS}"
             )
         if isinstance(model.module, OnnxFile):
+            unproven += [ONNX] * ((model.module.info.image.shape[0] or 1) > 1)
             model = _bound(ctx, copy, model, model.module, next(probe.batches(PROBES)).images)
-        return _admitted(ctx, copy, model, parent, probe, None, None)
+        return _admitted(ctx, copy, model, parent, probe, None, None, tuple(unproven))
+
+
+def _of_any_batch(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of the brought files whose batch size is not fixed at 1, in the words of their runtimes."""
+    files, found = {name: (folder / name).read_bytes() for name in names}, []
+    for runtime in RUNTIMES.by_id.values():
+        if runtime.files[0] in files:
+            (image, *_) = ports_of(RuntimeSession(runtime, files).graph(), "inputs")
+            found += [runtime.files[0]] * (image.shape[0] != 1)
+    return found
 
 
 def _bound(ctx: Context, folder: Path, model: Model, module: OnnxFile, images: Tensor) -> Model:
@@ -305,7 +319,14 @@ def _refuse_mixing(reasons: Sequence[str]) -> None:
 
 
 def _admitted(
-    ctx: Context, folder: Path, model: Model, parent: Parent, probe: Dataset, recipe: Recipe | None, mark: Mark | None
+    ctx: Context,
+    folder: Path,
+    model: Model,
+    parent: Parent,
+    probe: Dataset,
+    recipe: Recipe | None,
+    mark: Mark | None,
+    unproven: tuple[str, ...] = (),
 ) -> Candidate:
     """The round trip in a clean process, then files into the blobs and the record into the ledger."""
     images, module = next(scaled_for(probe, model.card).batches(PROBES)).images, model.module
@@ -326,6 +347,7 @@ def _admitted(
         recipe=recipe,
         mark=mark,
         card=module.facts() if isinstance(module, OnnxFile) else facts(model, (folder / WEIGHTS).read_bytes()),
+        unproven=unproven or None,
     )
     ctx.ledger.append(*((recipe,) if recipe else ()), candidate, actor="auditsvc")
     return candidate

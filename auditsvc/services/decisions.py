@@ -213,7 +213,7 @@ def approve(ctx: Context, decision: Decision, approver: str, comment: str = "") 
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; people can approve only a decision that approves")
     require_binding(ctx.ledger, decision)
-    require_unopposed(ctx.ledger, decision.digest)
+    require_unopposed(ctx.ledger, decision)
     if person_key(approver) in waived_by(ctx.ledger, decision):
         raise Conflict(
             f"{approver} waived a rule of this decision and can't approve it: another person must approve it"

@@ -182,7 +182,7 @@ def _unreleased(view: View, decision: Decision, terms: ReleaseTerms | None) -> d
         if len(blocking) > MOST_REASONS:
             reasons.append(f"and {len(blocking) - MOST_REASONS} more, in /v1/decisions/{decision.digest}")
         return {"answer": decision.outcome, "reasons": tuple(reasons)}
-    if objections := open_objections(view, decision.digest):
+    if objections := open_objections(view, decision):
         answer = "rejected" if any(one.state == "rejected" for one in objections) else "inconclusive"
         return {"answer": answer, "reasons": tuple(f"{one.words}: {one.reason}" for one in objections)}
     given, wanted = len(view.find(Approval, decision.digest)), terms.approvals if terms else 0

@@ -183,6 +183,7 @@ def _audit(request: AuditRequest, job: JobId, context: JobContext, runner: Runne
         "exemplars": done.exemplars.digest if done.exemplars else None,
         "decision": done.decision.digest,
         "outcome": done.decision.outcome,
+        "obstacles": list(done.obstacles),
         "reports": [path.relative_to(ctx.folder).as_posix() for path in done.reports],
     }
 

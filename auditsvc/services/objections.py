@@ -1,24 +1,27 @@
 """Objections: a person rejects a decision that the gate approves, or requests changes, with a reason.
 
 The newest objection of a person counts.  While one is open this decision can't be approved or released; the person
-who made it withdraws it.  A new decision, for example after another audit, starts without objections.
+who made it withdraws it.  It holds for every decision on the same question (candidate, policy, terms, data), so judging
+again does not remove it.
 """
 
 from __future__ import annotations
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Context, View
-from auditsvc.records import Decision, Digest, Objection, Release, person_key
+from auditsvc.records import Decision, Objection, Release, person_key
 from auditsvc.records.decision import ObjectionState
 
 
-def open_objections(view: View, decision: Digest) -> tuple[Objection, ...]:
-    """The newest objection of each person, without the withdrawn ones, oldest first."""
-    newest = {person_key(one.person): one for one in view.find(Objection, decision)}
+def open_objections(view: View, decision: Decision) -> tuple[Objection, ...]:
+    """The newest objection of each person to this question, without the withdrawn ones, oldest first."""
+    known = view.find(Decision, f"{decision.candidate}|{decision.policy}")
+    found = [item for one in known if one.supersedes(decision) for item in view.find(Objection, one.digest)]
+    newest = {person_key(one.person): one for one in sorted(found, key=lambda one: one.at)}
     return tuple(sorted((one for one in newest.values() if one.state != "withdrawn"), key=lambda one: one.at))
 
 
-def require_unopposed(view: View, decision: Digest) -> None:
+def require_unopposed(view: View, decision: Decision) -> None:
     """Check that no objection is open.  Raises ``Conflict``."""
     found = open_objections(view, decision)
     if found:
@@ -37,7 +40,7 @@ def object_to(ctx: Context, decision: Decision, person: str, state: ObjectionSta
         raise InvalidInput("give a reason: it is recorded, and the submitter acts on it")
     if ctx.ledger.find(Release, decision.digest):
         raise Conflict("this version was released on this decision; revoke the release or roll back")
-    own = [one for one in open_objections(ctx.ledger, decision.digest) if person_key(one.person) == person_key(person)]
+    own = [one for one in open_objections(ctx.ledger, decision) if person_key(one.person) == person_key(person)]
     if state == "withdrawn" and not own:
         raise Conflict(f"{person} has no open objection to this decision")
     made = Objection(

@@ -10,18 +10,20 @@ signature; its summary attestation says ``FAILED``, so no tool can mistake it fo
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound, Unavailable
 from auditsvc.ports import Context, Ledger
-from auditsvc.provenance import ReleaseInputs, sign_rejection, sign_release
+from auditsvc.provenance import sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
 from auditsvc.records import (
     Approval,
     Candidate,
     Decision,
     Digest,
+    Evidence,
     Moment,
     Release,
     Revocation,
@@ -36,7 +38,7 @@ from auditsvc.services.log_check import check_log
 from auditsvc.services.objections import require_unopposed
 from auditsvc.services.registry import clear_alias, set_alias
 from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
-from auditsvc.services.terms import require_binding
+from auditsvc.services.terms import other_decisions, require_binding
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
@@ -137,7 +139,9 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     if decision.outcome != "approved":
         raise NotApproved(f"the decision is {decision.outcome}; only a decision that approves can be released")
     terms = require_binding(ctx.ledger, decision)
-    require_unopposed(ctx.ledger, decision.digest)
+    behind = [decision, *filter(None, other_decisions(ctx.ledger, terms, decision).values())]
+    for one in behind:
+        require_unopposed(ctx.ledger, one)
     given = ctx.ledger.find(Approval, decision.digest)
     waived = waived_by(ctx.ledger, decision)
     lacking = missing_consent(terms, (one.approver for one in given if person_key(one.approver) not in waived))
@@ -151,7 +155,8 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
     check_log(ctx).require()
     sealing = release_inputs(ctx, submission, candidate, decision)
     if not ctx.ledger.find(Release, decision.digest):
-        _require_recent(sealing, ctx.clock.now())
+        runs = [ctx.ledger.get(Evidence, digest) for one in behind for digest in one.evidence]
+        _require_recent(runs, sealing.policy.max_age_days, ctx.clock.now())
     sealed = sign_release(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
     ctx.ledger.append(sealed, actor="auditsvc")
     return sealed
@@ -167,9 +172,9 @@ def revoked_release(ledger: Ledger, candidate: Candidate) -> Release | None:
     return None
 
 
-def _require_recent(inputs: ReleaseInputs, at: Moment) -> None:
+def _require_recent(evidence: Iterable[Evidence], most: int, at: Moment) -> None:
     """Refuse a first release on evidence that its policy does not count any more.  Raises ``NotApproved``."""
-    age, most = at - min(run.finished for run in inputs.evidence), inputs.policy.max_age_days
+    age = at - min(run.finished for run in evidence)
     if age > datetime.timedelta(days=most):
         raise NotApproved(f"its evidence is {age.days} days old; the policy counts it for {most}: audit it again")
 

@@ -6,7 +6,7 @@ bind.  Only a decision under them that no newer one supersedes can be approved o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -160,10 +160,14 @@ def require_binding(view: View, decision: Decision) -> ReleaseTerms:
     """The terms under which this decision can be approved and released now.
 
     Raises:
-        NotApproved: it is a trial, it was made under earlier terms, or another data set of the terms isn't approved.
+        NotApproved: it is a trial, it was made under earlier terms, another data set of the terms isn't approved, or
+            the candidate has a file that can't be released.
         Conflict: a newer decision supersedes it.
     """
-    model = view.get(Candidate, decision.candidate).model
+    candidate = view.get(Candidate, decision.candidate)
+    if candidate.unproven:
+        raise NotApproved(unproven_files(candidate.unproven))
+    model = candidate.model
     terms = binding_terms(view, model)
     if terms is None:
         raise NotApproved(
@@ -180,16 +184,31 @@ def require_binding(view: View, decision: Decision) -> ReleaseTerms:
     newest = [one for one in known if one.supersedes(decision)]
     if newest and newest[-1].digest != decision.digest:
         raise Conflict(f"this decision is superseded by a newer one ({newest[-1].digest}, {newest[-1].outcome})")
-    if lacking := _unapproved_data(terms, known, decision):
+    others = other_decisions(view, terms, decision)
+    if lacking := [name for name, one in others.items() if one is None or one.outcome != "approved"]:
         raise NotApproved(f"the terms of {model} name more data sets; not approved on: {', '.join(lacking)}")
+    if waived := [one.digest for one in others.values() if one and not set(one.waivers) <= set(decision.waivers)]:
+        raise NotApproved(
+            f"the decision {waived[0]} on another data set of the terms rests on a waiver that this one does not name: "
+            "approve and release that decision, so that the release states the waiver and ends with it"
+        )
     return terms
 
 
-def _unapproved_data(terms: ReleaseTerms, known: tuple[Decision, ...], decision: Decision) -> list[str]:
-    """Data sets of the terms, other than this decision's, on which the newest binding decision does not approve."""
-    outcomes = {one.digest: each.outcome for each in known if each.terms == terms.digest for one in each.data or ()}
+def unproven_files(names: Iterable[str]) -> str:
+    """Why a candidate with these files can't be released, and what can be."""
+    return (
+        f"{', '.join(names)} can't be released: it is not proven that an answer does not depend on the rest of the "
+        "batch. Send it with a batch size of 1 (ONNX also with a free one), or send weights, which auditsvc exports"
+    )
+
+
+def other_decisions(view: View, terms: ReleaseTerms, decision: Decision) -> dict[Digest, Decision | None]:
+    """The newest binding decision on each data set of the terms that this one is not of; a release rests on all."""
+    known = view.find(Decision, f"{decision.candidate}|{decision.policy}")
+    newest = {one.digest: each for each in known if each.terms == terms.digest for one in each.data or ()}
     own = {one.digest for one in decision.data or ()}
-    return [one for one in terms.datasets if one not in own and outcomes.get(one) != "approved"]
+    return {name: newest.get(name) for name in terms.datasets if name not in own}
 
 
 def open_alarm(view: View, release: Release) -> Alarm | None:

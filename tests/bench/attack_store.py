@@ -140,7 +140,8 @@ def attack(function: Callable[[Inside], bool]) -> Callable[[Inside], bool]:
 def later(days: int) -> Iterator[None]:
     """So many days from now, for every command."""
     at = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(days=days)
-    with patch.object(SystemClock, "now", lambda _: at):
+    with patch.object(SystemClock, "now", lambda _: at), patch("auditsvc.cli.verify.datetime") as clock:
+        clock.now.return_value = at
         yield
 
 

@@ -27,7 +27,7 @@ from auditsvc.errors import AuditError
 from auditsvc.models import load_model, model_files
 from auditsvc.records import RegistryFinding
 from auditsvc.web.registry_watcher import RegistryWatcher
-from tests.bench import measuring_attacks
+from tests.bench import measuring_attacks, release_attacks  # noqa: F401 - the second registers its attacks
 from tests.bench.attack_store import (
     ATTACKS,
     BAD,

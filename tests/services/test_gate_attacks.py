@@ -14,7 +14,7 @@ CHOSEN = (
     "later-audit-flips-the-release",
     "registry-version-made-anew",
     "revocation-hidden-in-the-database",
-    "waiver-for-ever",
+    "files-for-runtimes-that-are-not-proven",
 )
 
 

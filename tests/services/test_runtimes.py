@@ -85,6 +85,8 @@ def test_a_file_that_does_not_carry_the_mark_is_refused(made) -> None:
     ctx.blobs.checkout(candidate.files, folder / "brought")
     with pytest.raises(Refused, match=r"model.xml, model.bin would not carry the mark"):
         admit(ctx, folder / "brought", parent, calibration, WatermarkOptions("", None, False))
+    assert candidate.unproven is None
+    assert admit(ctx, folder / "brought", parent, calibration).unproven == ("model.xml",)
 
 
 def test_an_unknown_runtime_or_format_is_refused(made) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from auditsvc.services.audit import audit_candidate, obstacles
 from auditsvc.services.decisions import approve, involved, judge, report_folder, waive
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
+from auditsvc.services.objections import object_to, open_objections
 from auditsvc.services.operator_terms import apply_operator_terms
 from auditsvc.services.policies import resolve_policy
 from auditsvc.services.registry import ALIAS
@@ -356,3 +358,52 @@ def test_slices_that_the_terms_require_are_judged_in_trials_too(line):
     assert found.trial and found.outcome == "inconclusive"
     (missing,) = [one for one in found.findings if one.slice == "camera=a"]
     assert "40 images; the terms require 50 of this slice" in missing.outcome.reason
+
+
+def test_a_release_rests_on_the_decision_on_each_data_set(line, tmp_path: Path):
+    ctx, _, candidate, dataset = line
+    other = ctx.datasets.open(data_in(tmp_path / "other", 40, seed=9))
+    rules = policy(rules=(Rule(rule="loss", reading="accuracy/drop.clean", at_most=0.07, why="a margin"),))
+    bind(ctx, rules, dataset, other)
+    first = audited(line, rules)
+    unknown = audit_candidate(ctx, candidate, rules, other, formats=()).decision
+    assert (first.outcome, unknown.outcome) == ("approved", "inconclusive")
+    with pytest.raises(NotApproved, match="name more data sets; not approved on"):
+        require_binding(ctx.ledger, first)
+    waive(ctx, unknown, "loss", "wendy", "a test", ctx.clock.now().date())
+    waived = audit_candidate(ctx, candidate, rules, other, formats=()).decision
+    with pytest.raises(NotApproved, match="rests on a waiver that this one does not name"):
+        require_binding(ctx.ledger, first)
+    assert require_binding(ctx.ledger, waived)
+    for person in ("ann", "bob"):
+        approve(ctx, waived, person)
+    object_to(ctx, first, "cyd", "rejected", "it fails at night")
+    with pytest.raises(Conflict, match="cyd rejected it"):
+        release(ctx, candidate, waived)
+    object_to(ctx, first, "cyd", "withdrawn", "mended")
+    assert release(ctx, candidate, waived).decision == waived.digest
+
+
+def test_an_objection_holds_for_a_decision_that_is_made_again(line):
+    ctx, _, _, dataset = line
+    bind(ctx, policy(), dataset)
+    first = audited(line, policy())
+    object_to(ctx, first, "cyd", "changes requested", "explain the loss")
+    again = first.model_copy(update={"notes": ("made again",), "at": first.at + datetime.timedelta(seconds=1)})
+    ctx.ledger.append(again, actor="test")
+    with pytest.raises(Conflict, match="cyd requested changes"):
+        approve(ctx, again, "ann")
+    object_to(ctx, again, "cyd", "withdrawn", "explained")
+    assert open_objections(ctx.ledger, first) == () and approve(ctx, again, "ann").decision == again.digest
+
+
+def test_files_of_which_nothing_is_proven_are_audited_and_not_released(line):
+    ctx, _, candidate, dataset = line
+    bind(ctx, policy(), dataset)
+    brought = candidate.model_copy(update={"unproven": ("model.mnn",)})
+    ctx.ledger.append(brought, actor="test")
+    (obstacle,) = obstacles(ctx, brought, policy(), dataset)
+    done = audit_candidate(ctx, brought, policy(), dataset, formats=())
+    assert "model.mnn can't be released" in obstacle and done.obstacles == (obstacle,)
+    with pytest.raises(NotApproved, match=r"model\.mnn can't be released: it is not proven"):
+        approve(ctx, done.decision, "ann")

@@ -140,7 +140,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     newest = [one for one in ledger.find(Decision, f"{found.candidate}|{found.policy}") if one.supersedes(found)][-1]
     release = releases[-1] if releases else None
     revocations = ledger.find(Revocation, release.digest) if release else ()
-    objections = open_objections(ledger, digest)
+    objections = open_objections(ledger, found)
     counts = _counts(ledger, found)
     missing = max(0, consent_of(ledger, found).approvals - len(approvals))
     no_review = "" if release else _no_review(caller, found, submission, approvals, ledger)
