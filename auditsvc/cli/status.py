@@ -62,23 +62,24 @@ def status(limit: Limit = 200, store: Store = None, json: Json = False) -> None:
 def show(model: Model, version: Version, store: Store = None, json: Json = False) -> None:
     """One version: the verdict in one sentence, what happens next, and its open rules."""
     from auditsvc.cli.decision import candidate_of
+    from auditsvc.compliance.assessment.assessment_context import ReportInputs
     from auditsvc.compliance.report.sections import rules
     from auditsvc.compliance.report.summary import next_step, plain_verdict
-    from auditsvc.records import Approval, Release, Submission
-    from auditsvc.services.decisions import decision_records, latest_decision
+    from auditsvc.records import Release
+    from auditsvc.services.decisions import latest_decision
     from auditsvc.services.objections import open_objections
-    from auditsvc.services.terms import binding_terms
+    from auditsvc.services.terms import binding_terms, decision_records
 
     ctx = context_for(store)
     candidate = candidate_of(ctx, model, version)
     decision = latest_decision(ctx, candidate)
-    inputs = decision_records(model, version, candidate, decision, ctx.ledger)
+    inputs = decision_records(ReportInputs, ctx.ledger, model, version, candidate, decision)
     wanted = binding_terms(ctx.ledger, model) or inputs.policy
     objections = open_objections(ctx.ledger, decision)
     step = next_step(
         decision,
-        ctx.ledger.find(Submission, candidate.digest)[-1].submitter,
-        missing=wanted.approvals - len(ctx.ledger.find(Approval, decision.digest)),
+        inputs.submitter,
+        missing=wanted.approvals - len(inputs.approvals),
         released=bool(ctx.ledger.find(Release, decision.digest)),
         objector=objections[0].person if objections else "",
     )

@@ -17,6 +17,7 @@ from auditsvc.records.decision import (
     Approval,
     AuditedData,
     Decision,
+    DecisionRecords,
     Judgement,
     Objection,
     Outcome,

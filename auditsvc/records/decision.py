@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, person_key
-from auditsvc.records.evidence import Measured, Unmeasured
+from auditsvc.records.evidence import Evidence, Measured, Unmeasured
+from auditsvc.records.model import Candidate, Parent
 from auditsvc.records.policy import Policy, Severity
-from auditsvc.records.terms import TermsFields
+from auditsvc.records.terms import ReleaseTerms, TermsFields
 
 Verdict = Literal["met", "violated", "unknown"]
 Outcome = Literal["approved", "rejected", "inconclusive"]
@@ -150,6 +152,31 @@ class Approval(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the decision."""
         return (self.decision,)
+
+
+@dataclass(frozen=True)
+class DecisionRecords:
+    """All records behind one decision on one submitted version: what a report shows and a release states."""
+
+    model: str
+    version: str
+    candidate: Candidate
+    parent: Parent
+    policy: Policy
+    decision: Decision
+    evidence: tuple[Evidence, ...]
+    approvals: tuple[Approval, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    submitter: str = ""
+    terms: ReleaseTerms | None = None
+    """The terms that bind the decision; None for a trial."""
+    earlier: tuple[PastDecision, ...] = ()
+    """Other decisions on the candidate until then, of whatever policy and data."""
+
+    @property
+    def consent(self) -> ReleaseTerms | Policy:
+        """What says how many people approve, and in which roles."""
+        return self.terms or self.policy
 
 
 ObjectionState = Literal["rejected", "changes requested", "withdrawn"]

@@ -13,7 +13,6 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from auditsvc.compliance.assessment.assessment_context import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.gate import decide
 from auditsvc.ports import Context, Ledger, View
@@ -25,7 +24,6 @@ from auditsvc.records import (
     Decision,
     Digest,
     Evidence,
-    Parent,
     Policy,
     Release,
     ReleaseTerms,
@@ -75,23 +73,6 @@ def _with_uses(
 def datasets_of(evidence: Iterable[Evidence]) -> frozenset[Digest]:
     """The data sets that evidence is of."""
     return frozenset(item.key.dataset for item in evidence)
-
-
-def decision_records(
-    model: str, version: str, candidate: Candidate, decision: Decision, ledger: Ledger
-) -> ReportInputs:
-    """Candidate, parent, policy, evidence, approvals and waivers of this decision; nothing that needs the images."""
-    return ReportInputs(
-        model=model,
-        version=version,
-        candidate=candidate,
-        parent=ledger.get(Parent, candidate.parent),
-        policy=ledger.get(Policy, decision.policy),
-        decision=decision,
-        evidence=tuple(ledger.get(Evidence, digest) for digest in decision.evidence),
-        approvals=ledger.find(Approval, decision.digest),
-        waivers=tuple(ledger.get(Waiver, digest) for digest in decision.waivers),
-    )
 
 
 def is_clean(evidence: Evidence) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from auditsvc.errors import NotApproved, NotFound, Unavailable
 from auditsvc.ports import Context, Ledger
-from auditsvc.provenance import sign_rejection, sign_release
+from auditsvc.provenance import ReleaseInputs, sign_rejection, sign_release
 from auditsvc.provenance.formats import release_layout
 from auditsvc.records import (
     Approval,
@@ -37,8 +37,8 @@ from auditsvc.records.model import answering_files
 from auditsvc.services.log_check import check_log
 from auditsvc.services.objections import require_unopposed
 from auditsvc.services.registry import clear_alias, set_alias
-from auditsvc.services.signing_context import checkpoint_store_of, release_inputs, signing_services_of
-from auditsvc.services.terms import other_decisions, require_binding
+from auditsvc.services.signing_context import checkpoint_store_of, signing_services_of
+from auditsvc.services.terms import decision_records, other_decisions, require_binding
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
@@ -59,7 +59,7 @@ def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> 
     for submission in submissions:
         services = signing_services_of(ctx)
         folder = refusal_folder(ctx, submission, decision)
-        sealing = release_inputs(ctx, submission, candidate, decision)
+        sealing = decision_records(ReleaseInputs, ctx.ledger, submission.model, submission.version, candidate, decision)
         sign_rejection(folder, sealing, keys=ctx.keys, log=ctx.log, at=ctx.clock.now(), services=services)
         written.append(folder)
     return tuple(written)
@@ -153,7 +153,7 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
         ctx.blobs.checkout(candidate.files, files)
     services = signing_services_of(ctx)
     check_log(ctx).require()
-    sealing = release_inputs(ctx, submission, candidate, decision)
+    sealing = decision_records(ReleaseInputs, ctx.ledger, submission.model, submission.version, candidate, decision)
     if not ctx.ledger.find(Release, decision.digest):
         runs = [ctx.ledger.get(Evidence, digest) for one in behind for digest in one.evidence]
         _require_recent(runs, sealing.policy.max_age_days, ctx.clock.now())

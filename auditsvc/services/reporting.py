@@ -45,7 +45,6 @@ from auditsvc.records import (
     Monitoring,
     Policy,
     Release,
-    ReleaseTerms,
     Rollback,
     Submission,
     Timing,
@@ -53,10 +52,10 @@ from auditsvc.records import (
 )
 from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
 from auditsvc.resources import resource_dir
-from auditsvc.services.decisions import decision_records, is_clean, report_folder
+from auditsvc.services.decisions import is_clean, report_folder
 from auditsvc.services.holdout import images_not_recorded
 from auditsvc.services.model_store import stored_card
-from auditsvc.services.terms import earlier_decisions
+from auditsvc.services.terms import decision_records
 
 GALLERY, BROKEN = 24, 16
 """Pictures in a report, and how many of them at the most show the same kind of change; all flips are counted."""
@@ -179,7 +178,7 @@ def _inputs(
 ) -> ReportInputs:
     ledger = ctx.ledger
     submission = ledger.find(Submission, candidate.digest)[0]
-    found = decision_records(submission.model, submission.version, candidate, decision, ledger)
+    found = decision_records(ReportInputs, ledger, submission.model, submission.version, candidate, decision)
     releases = ledger.find(Release, decision.digest)
     shown = gallery(found.evidence, dataset)
     searched, used = ledger.find(DiscoveredSlices, candidate.digest), {run.key.dataset for run in found.evidence}
@@ -189,7 +188,6 @@ def _inputs(
     return replace(
         found,
         release=releases[-1] if releases else None,
-        submitter=submission.submitter,
         gallery=shown,
         siblings=tuple(siblings(candidate, decision, ledger)),
         examples=examples(found.policy, seen, exampled),
@@ -199,8 +197,6 @@ def _inputs(
         timing=next((one for one in ledger.find(Timing, candidate.digest)[::-1] if one.at <= decision.at), None),
         verification=verification,
         where=where,
-        terms=ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
-        earlier=earlier_decisions(ledger, decision),
         not_recorded=images_not_recorded(ledger, candidate),
     )
 
@@ -212,7 +208,7 @@ def _previous(ctx: Context, inputs: ReportInputs) -> Report | None:
         if earlier.at > inputs.decision.at or earlier.candidate == inputs.candidate.digest:
             continue
         candidate, decision = ledger.get(Candidate, earlier.candidate), ledger.get(Decision, earlier.decision)
-        found = decision_records(earlier.model, earlier.version, candidate, decision, ledger)
+        found = decision_records(ReportInputs, ledger, earlier.model, earlier.version, candidate, decision)
         return build_report(replace(found, release=earlier), at=earlier.at)
     return None
 

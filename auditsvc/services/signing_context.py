@@ -8,45 +8,11 @@ from auditsvc.ports import Context
 from auditsvc.provenance.signer.checkpoints import CheckpointStore
 from auditsvc.provenance.trust.trust_root import TrustRoot, with_retired
 from auditsvc.records import (
-    Approval,
-    Candidate,
-    Decision,
-    Evidence,
-    Parent,
-    Policy,
-    ReleaseTerms,
     Retirement,
-    Submission,
-    Waiver,
 )
-from auditsvc.services.terms import earlier_decisions
 
 if TYPE_CHECKING:
-    from auditsvc.provenance import ReleaseInputs, SigningServices
-
-
-def release_inputs(ctx: Context, submission: Submission, candidate: Candidate, decision: Decision) -> ReleaseInputs:
-    """All records behind one decision on one submitted version.
-
-    Raises:
-        NotFound: one of them is not in the ledger.
-    """
-    from auditsvc.provenance import ReleaseInputs
-
-    return ReleaseInputs(
-        model=submission.model,
-        version=submission.version,
-        candidate=candidate,
-        parent=ctx.ledger.get(Parent, candidate.parent),
-        policy=ctx.ledger.get(Policy, decision.policy),
-        decision=decision,
-        evidence=tuple(ctx.ledger.get(Evidence, digest) for digest in decision.evidence),
-        approvals=ctx.ledger.find(Approval, decision.digest),
-        waivers=tuple(ctx.ledger.get(Waiver, digest) for digest in decision.waivers),
-        submitter=submission.submitter,
-        terms=ctx.ledger.get(ReleaseTerms, decision.terms) if decision.terms else None,
-        earlier=earlier_decisions(ctx.ledger, decision),
-    )
+    from auditsvc.provenance import SigningServices
 
 
 def signing_services_of(ctx: Context) -> SigningServices:

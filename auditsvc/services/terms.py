@@ -7,7 +7,7 @@ bind.  Only a decision under them that no newer one supersedes can be approved o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -15,9 +15,11 @@ from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Context, View
 from auditsvc.records import (
     Alarm,
+    Approval,
     AuditedData,
     Candidate,
     Decision,
+    DecisionRecords,
     Digest,
     Evidence,
     Name,
@@ -27,8 +29,10 @@ from auditsvc.records import (
     Release,
     ReleaseTerms,
     Revocation,
+    Submission,
     TermsProposal,
     Text,
+    Waiver,
     faults_of,
     person_key,
 )
@@ -242,6 +246,34 @@ def earlier_decisions(view: View, decision: Decision) -> tuple[PastDecision, ...
     """The other decisions on the candidate up to the time of this one; what follows can't be in its statements."""
     found = past_decisions(view, decision.candidate)
     return tuple(one for one in found if one.decision != decision.digest and one.at <= decision.at)
+
+
+Inputs = TypeVar("Inputs", bound=DecisionRecords)
+
+
+def decision_records(
+    kind: type[Inputs], view: View, model: str, version: str, candidate: Candidate, decision: Decision
+) -> Inputs:
+    """All records behind one decision on one submitted version.
+
+    Raises:
+        NotFound: one of them is not in the ledger.
+    """
+    submitted = view.find(Submission, candidate.digest)
+    return kind(
+        model=model,
+        version=version,
+        candidate=candidate,
+        parent=view.get(Parent, candidate.parent),
+        policy=view.get(Policy, decision.policy),
+        decision=decision,
+        evidence=tuple(view.get(Evidence, digest) for digest in decision.evidence),
+        approvals=view.find(Approval, decision.digest),
+        waivers=tuple(view.get(Waiver, digest) for digest in decision.waivers),
+        submitter=submitted[0].submitter if submitted else "",
+        terms=view.get(ReleaseTerms, decision.terms) if decision.terms else None,
+        earlier=earlier_decisions(view, decision),
+    )
 
 
 def audited_data(view: View, decision: Decision) -> tuple[AuditedData, ...]:

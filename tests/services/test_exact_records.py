@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from auditsvc.compliance.assessment.assessment_context import ReportInputs
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
 from auditsvc.ports import Context
 from auditsvc.provenance.formats.dsse import Bundle
@@ -24,7 +25,6 @@ from auditsvc.records import (
 from auditsvc.records.eligibility import HoldoutUse
 from auditsvc.services.decisions import (
     approve,
-    decision_records,
     is_clean,
     judge,
     latest_decision,
@@ -39,6 +39,7 @@ from auditsvc.services.release import (
     release_folder,
     revoke,
 )
+from auditsvc.services.terms import decision_records
 from tests.contracts.sample import a_candidate, a_digest, a_parent
 from tests.fakes import NOON, FixedClock, MemoryBlobs, MemoryKeys, MemoryLedger, MemoryRegistry, QuietProgress
 from tests.fakes.terms import bind_terms
@@ -156,7 +157,7 @@ def test_the_records_of_a_decision_are_those_that_it_names(ctx):
     bind_terms(ctx, "net", under, SHOES.digest)
     decision = judge(ctx, OWN, under, [bad])
     approval = approve(ctx, decision, "cyd", "seen")
-    found = decision_records("net", "2", OWN, decision, ctx.ledger)
+    found = decision_records(ReportInputs, ctx.ledger, "net", "2", OWN, decision)
     assert (found.model, found.version, found.candidate, found.parent) == ("net", "2", OWN, a_parent())
     assert (found.policy, found.decision, found.evidence) == (under, decision, (bad,))
     assert (found.approvals, found.waivers) == ((approval,), (waiver,))

@@ -23,11 +23,10 @@ from auditsvc.compliance.assessment.framework import Questionnaire
 from auditsvc.compliance.report.wording import Figure, Gap, Number, unit_of
 from auditsvc.errors import InvalidInput
 from auditsvc.records import (
-    Approval,
     Candidate,
     CheckFailed,
     Condition,
-    Decision,
+    DecisionRecords,
     Digest,
     Evidence,
     Family,
@@ -36,16 +35,11 @@ from auditsvc.records import (
     Moment,
     Monitoring,
     Outcome,
-    Parent,
-    PastDecision,
-    Policy,
     Release,
-    ReleaseTerms,
     Rollback,
     Timing,
     Unmeasured,
     Verification,
-    Waiver,
     metric_of,
 )
 from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
@@ -77,23 +71,13 @@ class Sibling:
 
 
 @dataclass(frozen=True)
-class ReportInputs:
+class ReportInputs(DecisionRecords):
     """Everything about one decision.  ``where`` maps labels to commands or paths for the reader.
 
     ``examples`` are PNG or JPEG images of the test image ``exampled`` under each condition.
     """
 
-    model: str
-    version: str
-    candidate: Candidate
-    parent: Parent
-    policy: Policy
-    decision: Decision
-    evidence: tuple[Evidence, ...]
-    approvals: tuple[Approval, ...] = ()
-    waivers: tuple[Waiver, ...] = ()
     release: Release | None = None
-    submitter: str = ""
     gallery: tuple[GalleryItem, ...] = ()
     verification: Verification | None = None
     where: Mapping[str, str] = field(default_factory=dict)
@@ -103,17 +87,8 @@ class ReportInputs:
     suggestions: DiscoveredSlices | None = None
     exemplars: Exemplars | None = None
     timing: Timing | None = None
-    terms: ReleaseTerms | None = None
-    """The terms that bind the decision; None for a trial."""
-    earlier: tuple[PastDecision, ...] = ()
-    """Other decisions on the candidate until then, of whatever policy and data."""
     not_recorded: tuple[str, ...] = ()
     """What is not known of the images that made candidate and parent."""
-
-    @property
-    def consent(self) -> ReleaseTerms | Policy:
-        """What says how many people approve, and in which roles."""
-        return self.terms or self.policy
 
     @property
     def trial(self) -> bool:

@@ -36,21 +36,14 @@ from auditsvc.provenance.formats.verification_summary import (
 from auditsvc.provenance.trust.trust_root import StatementRole, TrustRoot, log_origin
 from auditsvc.provenance.verifier.verify import release_in, summary_in, verify
 from auditsvc.records import (
-    Approval,
-    Candidate,
-    Decision,
+    DecisionRecords,
     Digest,
     Evidence,
     FileEntry,
     Moment,
-    Parent,
-    PastDecision,
-    Policy,
     Record,
     Release,
-    ReleaseTerms,
     Verification,
-    Waiver,
     digest_of,
     person_key,
 )
@@ -64,28 +57,8 @@ _REJECTION_CODES = {"NOT_PASSED", "MISSING_ATTESTATION", "INPUT_MISMATCH", "APPR
 
 
 @dataclass(frozen=True)
-class ReleaseInputs:
+class ReleaseInputs(DecisionRecords):
     """All that a release is made of."""
-
-    model: str
-    version: str
-    candidate: Candidate
-    parent: Parent
-    policy: Policy
-    decision: Decision
-    evidence: tuple[Evidence, ...]
-    approvals: tuple[Approval, ...]
-    waivers: tuple[Waiver, ...]
-    submitter: str
-    terms: ReleaseTerms | None = None
-    """The terms that bind the decision; a rejection of a trial has none."""
-    earlier: tuple[PastDecision, ...] = ()
-    """Other decisions on the candidate until then, of whatever policy and data."""
-
-    @property
-    def consent(self) -> ReleaseTerms | Policy:
-        """What says how many people approve, and in which roles."""
-        return self.terms or self.policy
 
     def check(self, at: Moment) -> None:
         """The records belong together, and enough people approved.

@@ -17,7 +17,7 @@ from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from auditsvc.compliance.assessment.assessment_context import Readings, Sibling
+from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling
 from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, heat_map, loss_axis, loss_row
 from auditsvc.compliance.render.tables import PICTURES
 from auditsvc.compliance.report.report_model import RulePart, SliceRow
@@ -36,7 +36,8 @@ from auditsvc.records import (
     Submission,
     Timing,
 )
-from auditsvc.services.decisions import decision_records, is_clean, report_folder
+from auditsvc.services.decisions import is_clean, report_folder
+from auditsvc.services.terms import decision_records
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.overview import row_of
 from auditsvc.web.record_routes import ADigest
@@ -67,7 +68,7 @@ def judged(site: ProjectState, decision: Decision, submission: Submission) -> Ju
     known = _DRAWN.get(digest)
     if known is None:
         candidate = site.ledger.get(Candidate, decision.candidate)
-        inputs = decision_records(submission.model, submission.version, candidate, decision, site.ledger)
+        inputs = decision_records(ReportInputs, site.ledger, submission.model, submission.version, candidate, decision)
         drawn = heat_map(slice_tables(inputs.readings), broken_cells(decision, inputs.readings))
         parts = sorted(rules(inputs), key=lambda one: (one.severity != "block", not one.counts.violated))
         known = _DRAWN[digest] = Judged(
@@ -94,7 +95,7 @@ def frontier_of(site: ProjectState, submission: Submission, decision: Decision) 
     ledger = site.ledger
     candidate = ledger.get(Candidate, submission.candidate)
     others = (item for _, item in ledger.page(Candidate, subject=candidate.parent, limit=MAX_SIBLINGS))
-    found = decision_records(submission.model, submission.version, candidate, decision, ledger)
+    found = decision_records(ReportInputs, ledger, submission.model, submission.version, candidate, decision)
     points = frontier(replace(found, siblings=tuple(_siblings(site, others, decision))))
     return _markup(frontier_chart(points)) if points else None
 
