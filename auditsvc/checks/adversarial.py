@@ -246,7 +246,7 @@ class Adversarial(Check):
         if own and not reasons and case.task.name == "classification":
             steps = max(2 * self.steps, 12)
             stronger = Ensemble(case.task, ball, steps, queries=5 * steps)
-            share = left_standing(model, case.task, own, stronger, images, targets, seeds)
+            share = left_standing(case.queried(model, images), case.task, own, stronger, images, targets, seeds)
             if share > TOO_WEAK:
                 reasons = (f"a stronger attack breaks {share:.0%} more of {len(images)} images; use more steps",)
         return reasons

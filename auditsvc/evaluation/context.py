@@ -30,7 +30,7 @@ from auditsvc.datasets.dataset import Batch, Dataset, Slices
 from auditsvc.datasets.images import as_png
 from auditsvc.evaluation.energy import Power
 from auditsvc.evaluation.fingerprint import fingerprint
-from auditsvc.evaluation.inference import compile_model, fold_batchnorm
+from auditsvc.evaluation.inference import Queried, compile_model, fold_batchnorm
 from auditsvc.evaluation.latency import RunCost
 from auditsvc.evaluation.paired import (
     Pair,
@@ -98,8 +98,8 @@ Outputs = Callable[[Tensor], Tensor]
 Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 """``(outputs of the model, images, targets, seeds) -> images``; works against the model that it is given."""
 
-COMPILE_FROM = 2000
-"""The least number of images for which compiling a copy of each model pays."""
+COMPILE_FROM, COMPILE_FROM_PIXELS = 2000, 10_000_000
+"""The least number of images, or of pixel values of all of them, for which compiling a copy of each model pays."""
 
 
 KEPT_BYTES = 256_000_000
@@ -326,12 +326,18 @@ class EvalContext:
 
     def _compiled(self, model: Model, sample: Tensor) -> Outputs:
         """The model, compiled once for long runs."""
-        if self.dataset.ref.images < COMPILE_FROM:
+        images = self.dataset.ref.images
+        if images < COMPILE_FROM and images * sample[0].numel() < COMPILE_FROM_PIXELS:
             return model
         if id(model) not in self.compiled:
             with torch.inference_mode(mode=False):
                 self.compiled[id(model)] = compile_model(model, sample.clone())
         return self.compiled[id(model)]
+
+    def queried(self, model: Model, sample: Tensor) -> Outputs:
+        """What an attack queries: folded layers, and answers of the compiled copy where there is one."""
+        layers, answers = fold_batchnorm(model), self._compiled(model, sample)
+        return layers if answers is model else Queried(layers, answers)
 
     def _attacked(
         self, target: Model, evaluated: Model, names: Sequence[str], attacks: Attacks, chosen: NDArray[np.int64] | None
@@ -340,8 +346,9 @@ class EvalContext:
         the model as it is deployed."""
         total = self.dataset.ref.images if chosen is None else len(chosen)
         found = [empty_predictions(total, self.task.tally_size) for _ in names]
-        quick, start = fold_batchnorm(target), 0
+        quick, start = None, 0
         for batch in self.batches(chosen):
+            quick = quick or self.queried(target, batch.images)
             versions = self._versions(target, quick, attacks, batch)
             with torch.inference_mode():
                 for images, answers in zip(versions, found, strict=True):

@@ -1,8 +1,8 @@
 """Faster copies of a model whose rounding never decides an answer.
 
 Attacks query a model thousands of times per image: they use a copy with batch normalisation folded into the
-convolutions, and the original model verifies what they find.  Long runs over large data sets use a compiled copy, and
-the original model recomputes every answer that rounding could change.
+convolutions, and the original model verifies what they find.  Long runs use a copy in ONNX Runtime, and the original
+model recomputes every answer that rounding could change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from torch import Tensor, fx
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
+from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models import Model
+from auditsvc.models.fake_quantization import is_int8
+from auditsvc.models.model import decoded
+from auditsvc.runtimes.onnx_export import onnx_bytes
+from auditsvc.runtimes.onnxruntime import session
 
 CLOSE = 1e-3
 """Two best outputs nearer than this, relative to the larger, are too close for a copy to decide."""
@@ -24,9 +29,6 @@ LEAST = 32
 """The smallest batch on an accelerator."""
 
 Outputs = Callable[[Tensor], Tensor]
-
-_WARM = 3
-"""Runs until the compiler has settled."""
 
 
 def fold_batchnorm(model: Model) -> Outputs:
@@ -75,44 +77,69 @@ def in_steps(outputs: Outputs) -> Outputs:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A compiled copy, and the model that recomputes every answer that rounding could change."""
+    """A copy in ONNX Runtime, and the model that recomputes every answer that rounding could change."""
 
     model: Model
     copy: Outputs
 
     def __call__(self, images: Tensor) -> Tensor:
         """Outputs of ``(N, C, H, W)``; rows whose two best are within ``CLOSE`` of each other are the model's own."""
-        outputs = self.copy(images.contiguous(memory_format=torch.channels_last))
+        outputs = self.copy(images)
         best = outputs.topk(2, dim=1).values
         close = best[:, 0] - best[:, 1] <= CLOSE * best[:, 0].abs().clamp(min=1)
         if bool(close.any()):
-            outputs = outputs.clone()
             outputs[close] = self.model(images[close])
         return outputs
 
 
-def compile_model(model: Model, sample: Tensor) -> Outputs:
-    """The model compiled for batches like ``sample``, or itself where that is not safe or not a CPU.
+@dataclass(frozen=True)
+class Queried:
+    """What an attack queries: ``layers`` where it needs a gradient, ``answers`` where it does not."""
 
-    Only modules without data-dependent branches are compiled (tracing them symbolically would fail), and only
-    class outputs; the copy must agree with the model on the sample to a tenth of what ``CLOSE`` allows.
+    layers: Outputs
+    answers: Outputs
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The outputs, with a gradient."""
+        return self.layers(images)
+
+
+def compile_model(model: Model, sample: Tensor) -> Outputs:
+    """The model in ONNX Runtime, or itself where that is not safe or not a CPU.
+
+    Only class outputs of layers in floats; the copy must agree with the model on the sample to a tenth of what
+    ``CLOSE`` allows.  ``sample``: ``(N, C, H, W)`` in 0..1.
     """
-    if sample.device.type != "cpu" or hasattr(model.module, "outputs") or hasattr(model.module, "layers_for"):
+    if sample.device.type != "cpu" or hasattr(model.module, "layers_for") or is_int8(model.module):
         return model
-    shaped = sample.contiguous(memory_format=torch.channels_last)
+    if _branches_on_values(model, sample):
+        return model
     with torch.no_grad():
         expected = model(sample)
         if expected.dim() != 2 or expected.shape[1] < 2:
             return model
         try:
-            graph = Model(fx.symbolic_trace(model.module), model.card).module
-            torch.jit.enable_onednn_fusion(True)
-            copy = torch.jit.freeze(torch.jit.trace(graph.eval(), shaped, check_trace=False))  # type: ignore[no-untyped-call]
-            for _ in range(_WARM):
-                found = copy(shaped)
-        except (TraceError, TypeError, ValueError, NotImplementedError, RuntimeError, AttributeError):
+            running = session(onnx_bytes(model, sample), torch.get_num_threads())
+        except (Refused, InvalidInput):
             return model
-        finally:
-            torch.jit.enable_onednn_fusion(False)
-    near = torch.allclose(expected, found, rtol=0, atol=CLOSE / 10 * float(expected.abs().max().clamp(min=1)))
+
+        def copy(images: Tensor) -> Tensor:
+            given = model.fitted(images).contiguous().numpy()
+            return decoded(torch.from_numpy(running.run(given, "outputs")), model.card)
+
+        near = torch.allclose(
+            expected, copy(sample), rtol=0, atol=CLOSE / 10 * float(expected.abs().max().clamp(min=1))
+        )
     return CompiledModel(model, copy) if near else model
+
+
+def _branches_on_values(model: Model, sample: Tensor) -> bool:
+    """Whether the model asks for the value of a tensor, so that a trace would hold for the traced images alone."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+            model(mode.from_tensor(sample))
+    except (DataDependentOutputException, DynamicOutputShapeException, RuntimeError, TypeError, ValueError):
+        return True
+    return False

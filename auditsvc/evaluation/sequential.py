@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from auditsvc.datasets.dataset import Batch, Dataset, SliceColumn, Slices
 from auditsvc.evaluation.context import Attacks, Disturbance, EvalContext
 from auditsvc.evaluation.fingerprint import fingerprint
-from auditsvc.evaluation.inference import fold_batchnorm
 from auditsvc.evaluation.paired import Predictions, empty_predictions, packed
 from auditsvc.models import Model
 from auditsvc.records import DatasetRef, canonical_json, digest_of
@@ -154,8 +153,9 @@ class StageContext(EvalContext):
             return super()._attacked(target, evaluated, names, attacks, chosen)
         who = f"{self._who(target)}>{self._who(evaluated)}"
         shelves = [self._shelf(f"{who}|{name}|{done}") for name in names]
-        quick, new = fold_batchnorm(target), self._missing(shelves, chosen)
+        quick, new = None, self._missing(shelves, chosen)
         for batch in self.batches(new) if len(new) else ():
+            quick = quick or self.queried(target, batch.images)
             versions = self._versions(target, quick, attacks, batch)
             with torch.inference_mode():
                 for images, shelf in zip(versions, shelves, strict=True):

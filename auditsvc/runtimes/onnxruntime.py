@@ -60,6 +60,8 @@ def session(source: Path | bytes, threads: int = 1, *, optimise: bool = True) ->
     errors: tuple[type[Exception], ...] = (*kinds, RuntimeError, ValueError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
+    if threads > 1:  # waiting threads sleep: others may need the cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     data = source if isinstance(source, bytes) else source.read_bytes()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,17 +63,14 @@ def embed_watermark(
     seed = watermark.derive_seed(master, unmarked, parent.model, marking.recipient)
     payload = payload_of(unmarked, marking.recipient)
     images = _images(scaled_for(calibration, pruned.card))
-    digest, locked = _queries(pruned, images, seed, unmarked, payload, master, marking)
-    made, public = watermark.embed(
-        pruned.module,
-        lambda some: image_features(pruned(some)),
-        images,
-        seed=seed,
-        unmarked=unmarked,
-        payload=payload,
-        queries=digest,
-        watched=_watched(pruned),
-    )
+
+    def logits(some: Tensor) -> Tensor:
+        return image_features(pruned(some))
+
+    target = watermark.prepare(pruned.module, logits, images, seed, unmarked, payload)
+    bound: dict[str, Any] = {"seed": seed, "unmarked": unmarked, "payload": payload, "target": target}
+    digest, locked = _queries(pruned, images, master, marking, bound)
+    made, public = watermark.embed(pruned.module, logits, images, queries=digest, watched=_watched(pruned), **bound)
     ctx.progress.say(_cost(public))
     original = watermark.Unmarked(pruned.weights(), watermark.trace_channels(pruned.module, images[:2]))
     copy = WatermarkKeyRecord(
@@ -102,9 +100,8 @@ def _cost(mark: Mark) -> str:
 
 
 def _queries(
-    pruned: Model, images: Tensor, seed: bytes, unmarked: str, payload: watermark.Payload, master: bytes,
-    marking: WatermarkOptions,
-) -> tuple[str | None, bytes | None]:  # fmt: skip
+    pruned: Model, images: Tensor, master: bytes, marking: WatermarkOptions, bound: dict[str, Any]
+) -> tuple[str | None, bytes | None]:
     """The digest of the queries and the queries, encrypted; none where an answer is more than one class."""
     if pruned.card.task != "classification":
         return None, None
@@ -113,11 +110,9 @@ def _queries(
         pruned.module,
         pruned,
         _images(scaled_for(marking.pool, pruned.card)) if marking.pool else images[-(-2 * len(images) // 3) :],
-        seed=seed,
-        unmarked=unmarked,
-        payload=payload,
         count=min(MOST_QUERIES, max(FEWEST_QUERIES, int((QUERY_WORK / weights) ** 0.5))),
         halfway=marking.mixup,
+        **bound,
     )
     return watermark.encrypt_queries(master, queries)
 

@@ -18,6 +18,7 @@ from auditsvc.watermark.channel_graph import ChannelGraph, trace_channels
 from auditsvc.watermark.detector import Detection, detect, verify_reveal
 from auditsvc.watermark.embedder import Watched, embed
 from auditsvc.watermark.escrow import Unmarked, decrypt_queries, decrypt_unmarked, encrypt_queries, encrypt_unmarked
+from auditsvc.watermark.gradients import prepare
 from auditsvc.watermark.key_matching import (
     Identification,
     KeyMatch,

@@ -126,6 +126,7 @@ def embed(
     strength: float | None = None,
     queries: Digest | None = None,
     watched: Watched | None = None,
+    target: Target | None = None,
 ) -> tuple[dict[str, Tensor], Mark]:
     """The marked weights, and what may be known of the mark in public.
 
@@ -136,18 +137,16 @@ def embed(
     answers, the images it was counted on, and z after each attack.
     ``watched`` defines the answers where they are more than the largest of the logits, which then may be any
     numbers that determine them.  ``queries`` is the digest of a set of queries that was prepared for this mark, to be
-    committed to as well.
+    committed to as well.  ``target`` is what ``prepare`` gave for the same arguments, if it was called before.
     The model itself is left as it was.  The same call on the same machine gives the same bits.
 
     Raises:
         InvalidInput: fewer than three images, weights other than ``unmarked``, nothing to mark, or answers
             that change too much even with the weakest mark.
     """
-    if len(images) < 3:
-        raise InvalidInput(f"marking needs at least 3 images, and some hundreds to do it well; {len(images)} given")
     require_bound(model.state_dict(), unmarked)
     with evaluating(model), one_thread():
-        target = prepare(model, logits, images, seed, unmarked, payload)
+        target = target or prepare(model, logits, images, seed, unmarked, payload)
         held = len(target.probe.images)
         direction, projected = _hold_still(target)
         judge = images[held : held + JUDGED]

@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from auditsvc.errors import InvalidInput
+from auditsvc.models.devices import one_thread
 from auditsvc.records import Digest
 from auditsvc.watermark.significance import weighted_median
 from auditsvc.watermark.watermark_keys import Payload, all_subkeys, carrier
@@ -235,9 +236,6 @@ ROOM = 45_000_000
 MIXTURES = 2
 """Random mixtures of logits for each image, each a row; two classes have one."""
 
-DRAWS = 8
-"""Random sums of all rows from which it is estimated how much the answers depend on each filter."""
-
 SHARES = (1 / 32, 4.0)
 """The least and the most that a filter carries, as a multiple of the filter in the middle."""
 
@@ -260,38 +258,46 @@ class Target:
 def prepare(
     model: nn.Module, logits: Logits, images: Tensor, seed: bytes, unmarked: Digest, payload: Payload
 ) -> Target:
-    """All that marking needs before it computes gradients.  Raises ``InvalidInput``: nothing to mark."""
-    with torch.no_grad():
-        classes = logits(images[:1]).shape[1]
-    layers = reached(layers_of(model), logits, images[:1])
-    if not layers:
-        raise InvalidInput("the logits depend on no convolution or linear layer, so there is nothing to mark")
-    scales = {layer.name: filter_scales(layer.module.weight.detach()) for layer in layers}
-    count = sum(int(torch.count_nonzero(scale)) for scale in scales.values())
-    mixtures = min(MIXTURES, max(classes - 1, 1))
-    rows = min(max(ROOM // max(count, 1), ROWS[0]), ROWS[1])
-    held = min(max(rows // mixtures, 1), -(-2 * len(images) // 3))
-    probe = Probe(logits, images[:held], _mixtures(held, mixtures, classes))
-    subkeys = all_subkeys(seed)
-    signs = {}
-    for layer in layers:
-        weight = layer.module.weight
-        flat = carrier(subkeys, unmarked, layer.name, weight.numel()).carrying(payload)
-        signs[layer.name] = torch.from_numpy(flat).reshape(weight.shape)
-    return Target(layers, _balanced(layers, scales, probe), signs, probe)
+    """All that marking needs of the unmarked model, on the first two thirds of ``images`` or fewer.
+
+    Raises:
+        InvalidInput: fewer than three images, or nothing to mark.
+    """
+    if len(images) < 3:
+        raise InvalidInput(f"marking needs at least 3 images, and some hundreds to do it well; {len(images)} given")
+    with evaluating(model), one_thread():
+        with torch.no_grad():
+            classes = logits(images[:1]).shape[1]
+        layers = reached(layers_of(model), logits, images[:1])
+        if not layers:
+            raise InvalidInput("the logits depend on no convolution or linear layer, so there is nothing to mark")
+        scales = {layer.name: filter_scales(layer.module.weight.detach()) for layer in layers}
+        count = sum(int(torch.count_nonzero(scale)) for scale in scales.values())
+        mixtures = min(MIXTURES, max(classes - 1, 1))
+        rows = min(max(ROOM // max(count, 1), ROWS[0]), ROWS[1])
+        held = min(max(rows // mixtures, 1), -(-2 * len(images) // 3))
+        probe = Probe(logits, images[:held], _mixtures(held, mixtures, classes))
+        subkeys = all_subkeys(seed)
+        signs = {}
+        for layer in layers:
+            weight = layer.module.weight
+            flat = carrier(subkeys, unmarked, layer.name, weight.numel()).carrying(payload)
+            signs[layer.name] = torch.from_numpy(flat).reshape(weight.shape)
+        return Target(layers, _balanced(layers, scales, probe), signs, probe)
 
 
 def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) -> dict[str, Tensor]:
     """The scales times a share for each filter: the less the answers depend on it, the more of the mark it carries.
 
     For a given mean share, and so a given z, shares in inverse proportion to the mean square of a filter's rows
-    change the answers least.  It is estimated from a few random sums of all rows.
+    change the answers least.
     """
     squares = {name: torch.zeros(len(scale)) for name, scale in scales.items()}
-    draws = 1.0 - 2.0 * np.random.Generator(np.random.Philox(1)).integers(0, 2, (DRAWS, probe.rows))
-    for amounts in torch.from_numpy(draws):
-        for layer, slope in zip(layers, pulled_back(layers, probe, amounts), strict=True):
-            squares[layer.name] += (slope * scales[layer.name]).square().flatten(1).sum(1)
+    for parts in parts_of(layers, probe.rows):
+        each = rows_of(parts, probe).square_().sum(0).split([part.size for part in parts])
+        for part, square in zip(parts, each, strict=True):
+            scale = scales[part.layer.name][part.start : part.stop].flatten(1)
+            squares[part.layer.name][part.start : part.stop] = (square.reshape(scale.shape) * scale.square()).sum(1)
     counts = torch.cat([torch.count_nonzero(scale.flatten(1), dim=1) for scale in scales.values()])
     means = torch.cat(list(squares.values())) / counts.clamp(min=1)
     middle = weighted_median(means.double().numpy(), counts.double().numpy())

@@ -136,6 +136,7 @@ def prepare_queries(
     payload: Payload,
     count: int = QUERIES,
     halfway: bool = False,
+    target: Target | None = None,
 ) -> Queries:
     """Choose the images of the pool on which the *unmarked* model hesitates most, and prepare the test.
 
@@ -143,7 +144,8 @@ def prepare_queries(
     ``halfway`` makes images on which it hesitates, each a mixture of two of the pool that it answers
     differently.  They look like double exposures, which an input filter might reject.
 
-    All are rounded to 8 bits, so that they can be published as image files.
+    ``target`` is what the mark is made of, as ``prepare`` gave it on the images that it is fitted to; else it is made
+    on the pool.  All are rounded to 8 bits, so that they can be published as image files.
 
     Cost: one pass over the pool (``halfway``: ``HALVINGS`` more over the queries), one backward pass for each query,
     and ``count**2 * weights`` multiplications.
@@ -166,7 +168,7 @@ def prepare_queries(
         sides = torch.zeros(len(chosen), 1, answers.shape[1])
         sides[:, 0].scatter_(1, first[:, None], 1.0)
         sides[:, 0].scatter_(1, second[:, None], -1.0)
-        target = prepare(model, logits, pool, seed, unmarked, payload)
+        target = target or prepare(model, logits, pool, seed, unmarked, payload)
         gram, carried = _sums(target, Probe(logits, chosen, sides))
     return Queries(chosen, first.contiguous(), second.contiguous(), _margin(before, first, second), gram, carried)
 

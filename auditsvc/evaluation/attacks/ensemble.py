@@ -29,7 +29,7 @@ from auditsvc.tasks import Task
 
 Method = Literal["fgsm", "pgd", "apgd", "square", "minimal", "ensemble", "autoattack", "hopskipjump"]
 
-CHUNK = 64
+CHUNK = 32
 """Images attacked at once: on a CPU larger batches leave the cache and cost more for each image."""
 
 

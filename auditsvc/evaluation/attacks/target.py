@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from auditsvc.evaluation.inference import Queried
 from auditsvc.evaluation.randomness import normal, uniform
 from auditsvc.tasks import Task
 
@@ -71,8 +72,9 @@ class TargetModel:
 
     def ask(self, images: Tensor) -> Tensor:
         """The outputs without a gradient."""
+        outputs = self.outputs.answers if isinstance(self.outputs, Queried) else self.outputs
         with torch.no_grad():
-            return self.outputs(images)
+            return outputs(images)
 
     def climb(self, images: Tensor, targets: Tensor, rivals: Tensor | None, objective: Objective) -> TargetView:
         """Outputs, objective and its gradient by the image, in one forward and one backward pass."""
