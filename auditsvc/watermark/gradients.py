@@ -303,9 +303,9 @@ def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) 
     middle = weighted_median(means.double().numpy(), counts.double().numpy())
     shares = (middle / means).nan_to_num(1.0).clamp(*SHARES)
     shares = shares * counts.sum() / (shares * counts).sum().clamp(min=1e-12)
-    parts = torch.split(shares, [len(scale) for scale in scales.values()])
-    return {name: scale * part.reshape(-1, *[1] * (scale.dim() - 1))
-            for (name, scale), part in zip(scales.items(), parts, strict=True)}  # fmt: skip
+    split = torch.split(shares, [len(scale) for scale in scales.values()])
+    return {name: scale * share.reshape(-1, *[1] * (scale.dim() - 1))
+            for (name, scale), share in zip(scales.items(), split, strict=True)}  # fmt: skip
 
 
 def filter_scales(weight: Tensor) -> Tensor:
