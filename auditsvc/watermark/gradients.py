@@ -294,7 +294,7 @@ def _balanced(layers: Sequence[Layer], scales: dict[str, Tensor], probe: Probe) 
     """
     squares = {name: torch.zeros(len(scale)) for name, scale in scales.items()}
     for parts in parts_of(layers, probe.rows):
-        each = rows_of(parts, probe).square_().sum(0).split([part.size for part in parts])
+        each = torch.split(rows_of(parts, probe).square_().sum(0), [part.size for part in parts])
         for part, square in zip(parts, each, strict=True):
             scale = scales[part.layer.name][part.start : part.stop].flatten(1)
             squares[part.layer.name][part.start : part.stop] = (square.reshape(scale.shape) * scale.square()).sum(1)
