@@ -239,14 +239,15 @@ class Adversarial(Check):
         images, targets = (torch.cat([getattr(one, name) for one in batches]) for name in ("images", "targets"))
         seeds = torch.cat([case.seeds("strength", one) for one in batches])
         few = (images[:TRIED_FOR_STRENGTH], targets[:TRIED_FOR_STRENGTH], seeds[:TRIED_FOR_STRENGTH])
-        reasons = masking_symptoms(model, case.task, ball, *few)
+        queried = case.queried(model, images)
+        reasons = masking_symptoms(model, case.task, ball, *few, queried)
         if self.cross_check and not reasons:
             reasons = tuple(filter(None, [beaten_by(model, case.task, ball, self.steps, *few)]))
         own = [self._budgets(case, method, "Linf").attack(ball) for method in self.methods if method in _IN_A_BALL]
         if own and not reasons and case.task.name == "classification":
             steps = max(2 * self.steps, 12)
             stronger = Ensemble(case.task, ball, steps, queries=5 * steps)
-            share = left_standing(case.queried(model, images), case.task, own, stronger, images, targets, seeds)
+            share = left_standing(queried, case.task, own, stronger, images, targets, seeds)
             if share > TOO_WEAK:
                 reasons = (f"a stronger attack breaks {share:.0%} more of {len(images)} images; use more steps",)
         return reasons

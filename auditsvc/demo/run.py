@@ -19,7 +19,6 @@ from rich.text import Text
 from auditsvc.bootstrap import open_context
 from auditsvc.datasets import Dataset
 from auditsvc.demo.case_data import HERE, DemoCase, case_named
-from auditsvc.evaluation import Predictions
 from auditsvc.ports import Context, Progress
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.records import (
@@ -217,11 +216,10 @@ def _audit(
 ) -> tuple[Row, ...]:
     named = f"policy {policy.policy} version {policy.version}"
     console.print(f"[bold]3  Audit next to the parent[/] on {dataset.ref.images} images, {named}")
-    cache: dict[str, Predictions] = {}
     rows = []
     for candidate, submission in made:
         console.print(f"  version {submission.version}", highlight=False)
-        done = audit_candidate(ctx, candidate, policy, dataset, formats=(), cache=cache)
+        done = audit_candidate(ctx, candidate, policy, dataset, formats=())
         rows.append(Row(candidate, submission, done))
     return tuple(rows)
 

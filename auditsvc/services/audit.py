@@ -13,7 +13,7 @@ Reference: S. Hooker et al. (2019), "What Do Compressed Deep Neural Networks For
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.datasets.prediction_table import PredictedDataset
 from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation import CLEAN, EvalContext, Pair, Predictions, code_version
+from auditsvc.evaluation import CLEAN, EvalContext, Pair, code_version
 from auditsvc.evaluation.slice_discovery import Group, disagreement, discovered_slices, halves, modal
 from auditsvc.models import Model
 from auditsvc.ports import Context, Ledger, Result, Runner
@@ -43,10 +43,10 @@ from auditsvc.records import (
 )
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.records.terms import WATERMARK_CHECK
+from auditsvc.services.answer_cache import answer_cache
 from auditsvc.services.decisions import judge
 from auditsvc.services.holdout import images_not_recorded, record_holdout_use
 from auditsvc.services.measurement import (
-    Cache,
     Sharding,
     guarded,
     is_measured,
@@ -67,16 +67,10 @@ EVERYTHING = Slicing(image=dict.fromkeys(sorted(PROPERTIES), 4), classes=True)
 """Columns that are searched in addition to the data set's own: the classes, and quartiles of every image property."""
 
 
-def discover_slices(
-    ctx: Context,
-    candidate: Candidate,
-    policy: Policy,
-    dataset: Dataset,
-    cache: MutableMapping[str, Predictions] | None = None,
-) -> DiscoveredSlices:
+def discover_slices(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> DiscoveredSlices:
     """Slices that seem to lose more than the rest on clean images, found on one half and tested on the other.
 
-    A search that is in the ledger is not repeated.  With the ``cache`` of an audit no model runs.
+    A search that is in the ledger is not repeated, and after an audit no model runs.
     """
     for known in ctx.ledger.find(DiscoveredSlices, candidate.digest):
         pins = (known.dataset, known.seed, known.alpha, known.code)
@@ -86,7 +80,7 @@ def discover_slices(
     pixels = {} if isinstance(dataset, PredictedDataset) else EVERYTHING.image
     every = sliced_by(EVERYTHING.model_copy(update={"classes": classes, "image": pixels}), dataset)
     parent = _load(ctx, ctx.ledger.get(Parent, candidate.parent))
-    pair = _clean_pair(ctx, candidate, parent, policy, every, {} if cache is None else cache)
+    pair = _clean_pair(ctx, candidate, parent, policy, every)
     change = pair.change
     groups, tried = discovered_slices(change, every.slices, policy.seed, policy.level, step=pair.step)
     search, judge = halves(every.slices.images, every.slices.clusters, policy.seed)
@@ -111,14 +105,7 @@ def _load(ctx: Context, item: Parent | Candidate) -> Model:
     return load_stored(ctx, item.files).on(ctx.device)
 
 
-def _clean_pair(
-    ctx: Context,
-    candidate: Candidate,
-    parent: Model,
-    policy: Policy,
-    dataset: Dataset,
-    cache: MutableMapping[str, Predictions],
-) -> Pair:
+def _clean_pair(ctx: Context, candidate: Candidate, parent: Model, policy: Policy, dataset: Dataset) -> Pair:
     """Both models' predictions on the untouched images, from the cache where they are in it."""
     dataset = scaled_for(dataset, parent.card)
     context = EvalContext(
@@ -130,7 +117,7 @@ def _clean_pair(
         dataset=dataset,
         seed=policy.seed,
         alpha=policy.level,
-        cache=cache,
+        cache=answer_cache(ctx),
         device=ctx.device,
     )
     return context.pair(CLEAN)
@@ -164,16 +151,10 @@ def seeds_of(candidate: Candidate, ledger: Ledger) -> tuple[Candidate, ...]:
     return tuple(by_seed[seed] for seed in sorted(by_seed))
 
 
-def find_exemplars(
-    ctx: Context,
-    candidate: Candidate,
-    policy: Policy,
-    dataset: Dataset,
-    cache: MutableMapping[str, Predictions] | None = None,
-) -> Exemplars | None:
+def find_exemplars(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> Exemplars | None:
     """Images that all seeds of this candidate's recipe change alike, on clean images; None if there is one seed.
 
-    A search that is in the ledger is not repeated.  It costs one pass per candidate that is not in the ``cache``.
+    A search that is in the ledger is not repeated.  It costs one pass per candidate that was not audited.
     """
     seeds = seeds_of(candidate, ctx.ledger)
     if len(seeds) < 2:
@@ -182,9 +163,8 @@ def find_exemplars(
     for known in ctx.ledger.find(Exemplars, candidate.digest):
         if (known.candidates, known.dataset, known.code) == (digests, dataset.ref.digest, code_version()):
             return known
-    cache = {} if cache is None else cache
     parent = _load(ctx, ctx.ledger.get(Parent, candidate.parent))
-    pairs = [_clean_pair(ctx, one, parent, policy, dataset, cache) for one in seeds]
+    pairs = [_clean_pair(ctx, one, parent, policy, dataset) for one in seeds]
     found = _found(pairs, task_named(candidate.task, dataset.classes), dataset)
     record = Exemplars(
         parent=candidate.parent, dataset=dataset.ref.digest, candidates=digests, images=dataset.ref.images,
@@ -263,7 +243,6 @@ def audit_candidate(
     dataset: Dataset,
     *,
     formats: tuple[str, ...] = ("html",),
-    cache: Cache | None = None,
     runner: Runner | None = None,
     sharding: Sharding | None = None,
     expected_accuracy: float | None = None,
@@ -280,7 +259,7 @@ def audit_candidate(
             or a data set of another task or other classes than the model's, or with images that made it.
         Unavailable: a disk, the registry or the keys failed; run it again.
     """
-    runner, audit = runner or InlineRunner(), _Audit(ctx, candidate, policy, dataset, {} if cache is None else cache)
+    runner, audit = runner or InlineRunner(), _Audit(ctx, candidate, policy, dataset)
     planned = runner.step("plan", partial(audit.plan, sharding, expected_accuracy))
     shards = tuple(Shard.model_validate(one) for one in planned["shards"])
     results = runner.spread(shards)
@@ -328,7 +307,6 @@ class _Audit:
     candidate: Candidate
     policy: Policy
     dataset: Dataset
-    cache: Cache
 
     @cached_property
     def counted(self) -> Dataset:
@@ -361,7 +339,7 @@ class _Audit:
     def measure(self, shards: Sequence[Shard], results: Sequence[Result]) -> Result:
         """The evidence of every check, and the checks that failed."""
         partial_results = merged_shards(self.ctx, shards, results)
-        found = measured(self.ctx, self.candidate, self.policy, self.sliced, self.cache, partial_results)
+        found = measured(self.ctx, self.candidate, self.policy, self.sliced, partial_results)
         return {
             "evidence": [item.digest for item in found if isinstance(item, Evidence)],
             "failed": [item.digest for item in found if isinstance(item, CheckFailed)],
@@ -369,7 +347,7 @@ class _Audit:
 
     def explore(self) -> Result:
         """Discovered slices and exemplars; a crash here never blocks the decision."""
-        args = (self.ctx, self.candidate, self.policy, self.counted, self.cache)
+        args = (self.ctx, self.candidate, self.policy, self.counted)
         return {
             "slices": self._explored("slice discovery", partial(discover_slices, *args)),
             "exemplars": self._explored("exemplars", partial(find_exemplars, *args)),

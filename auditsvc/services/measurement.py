@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import math
 import platform
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -28,7 +28,7 @@ from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import Cancelled, Conflict, InvalidInput, Unavailable
-from auditsvc.evaluation import Check, EvalContext, Predictions, code_version
+from auditsvc.evaluation import Check, EvalContext, code_version
 from auditsvc.evaluation.sequential import StageContext, Staged, order_of, stage_sizes
 from auditsvc.evaluation.sharding import (
     GatheredContext,
@@ -62,6 +62,7 @@ from auditsvc.records import (
 from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.records.evidence import NullDraws
+from auditsvc.services.answer_cache import answer_cache
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.deployment import power_of, time_run
 from auditsvc.services.device_kit import device_answers, device_cost, device_power, measurement_of
@@ -71,7 +72,6 @@ from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_
 from auditsvc.services.watermarking import detect_watermark, mark_in_answers
 from auditsvc.tasks import task_named
 
-Cache = MutableMapping[str, Predictions]
 """Predictions by what was done to which model; shared, it lets audits of one parent run the parent once."""
 
 T = TypeVar("T")
@@ -87,18 +87,16 @@ class Sharding:
 
 
 def measure_candidate(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache | None = None
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset
 ) -> tuple[Evidence | CheckFailed, ...]:
     """The evidence for every check of the policy, measured now or found in the ledger; nothing is judged.
-
-    ``cache`` carries the parent's predictions from one candidate to the next.
 
     Raises:
         InvalidInput: a data set of another task or other classes than the model's.
     """
     ctx.ledger.append(policy, actor="auditsvc")
     sliced = with_policy_slices(policy, prepared(ctx, candidate, dataset))
-    return measured(ctx, candidate, policy, sliced, {} if cache is None else cache, {})
+    return measured(ctx, candidate, policy, sliced, {})
 
 
 def prepared(ctx: Context, candidate: Candidate, dataset: Dataset) -> Dataset:
@@ -112,13 +110,13 @@ def prepared(ctx: Context, candidate: Candidate, dataset: Dataset) -> Dataset:
 
 
 def measured(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache, answers: PartialResults
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, answers: PartialResults
 ) -> tuple[Evidence | CheckFailed, ...]:
     """``dataset`` has the policy's slices; ``answers`` are the merged results of shards."""
     for line in undersized_slices(policy, dataset):
         ctx.progress.say(f"can't be approved on this data set: {line}")
     if policy.stages:
-        return _measured_in_stages(ctx, candidate, policy, dataset, cache)
+        return _measured_in_stages(ctx, candidate, policy, dataset)
     level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
     known = _known_evidence(ctx, candidate, policy, dataset, level)
     results: dict[str, Evidence | CheckFailed] = {name: item for name, item in known.items() if item}
@@ -126,7 +124,8 @@ def measured(
         ctx.progress.say(f"found in the ledger, not measured again: {', '.join(sorted(results))}")
     missing = {name: check_named(name, spec) for name, spec in policy.checks.items() if name not in results}
     if missing:
-        context = GatheredContext(**_context_fields(ctx, candidate, policy, dataset, level), cache=cache, found=answers)
+        fields = _context_fields(ctx, candidate, policy, dataset, level)
+        context = GatheredContext(**fields, cache=answer_cache(ctx), found=answers)
         for name, check in missing.items():
             results[name] = _run(ctx, check, _key(ctx, check, candidate, policy, dataset, level), context)
             ctx.ledger.append(results[name], actor="auditsvc")
@@ -134,13 +133,13 @@ def measured(
 
 
 def _measured_in_stages(
-    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset, cache: Cache
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset
 ) -> tuple[Evidence | CheckFailed, ...]:
     """The evidence of the first stage after which the policy approves or rejects; of the last one if none does."""
     order = order_of(dataset.slices, policy.seed)
     level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
     fields: dict[str, Any] = {}
-    results: tuple[Evidence | CheckFailed, ...] = ()
+    kept, results = answer_cache(ctx), tuple[Evidence | CheckFailed, ...]()
     for size in stage_sizes(dataset.slices, policy.seed, policy.stages or (1.0,)):
         checks = [check_named(name, spec) for name, spec in policy.checks.items()]
         keys = {
@@ -150,10 +149,11 @@ def _measured_in_stages(
         known = {name: _fresh_evidence(ctx, key, policy) for name, key in keys.items()}
         if None in known.values():
             fields = fields or _context_fields(ctx, candidate, policy, dataset, level)
-            context = StageContext(**(fields | {"dataset": Staged(fields["dataset"], order, size)}), kept=cache)
+            context = StageContext(**(fields | {"dataset": Staged(fields["dataset"], order, size)}), kept=kept)
         results = tuple(
             known[check.id] or _recorded(ctx, _run(ctx, check, keys[check.id], context), dataset) for check in checks
         )
+        kept.update(dict(kept))  # a stage fills arrays that the one before began
         evidence = [item for item in results if isinstance(item, Evidence)]
         outcome = decide_now(ctx, candidate, policy, evidence).outcome
         ctx.progress.say(f"after {size} of {dataset.ref.images} images: {outcome}")

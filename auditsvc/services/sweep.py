@@ -23,7 +23,6 @@ from auditsvc.compliance.render.charts import SweepPoint, standalone, sweep_char
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput, Refused, Unavailable
-from auditsvc.evaluation import Predictions
 from auditsvc.evaluation.latency import latencies
 from auditsvc.gate import decide
 from auditsvc.models import Model
@@ -140,7 +139,6 @@ class Sweep:
     goal: str = "bytes_compressed"
     _made: dict[str, Candidate] = field(default_factory=dict)
     _decided: dict[str, Decision] = field(default_factory=dict)
-    _cache: dict[str, Predictions] = field(default_factory=dict)
 
     def run(self, ladders: Sequence[Ladder]) -> SweepResult:
         """Search the ladders and write ``frontier.json`` and ``frontier.svg``.
@@ -170,7 +168,7 @@ class Sweep:
         if found.best is None:
             return None
         submission = submit(self.ctx, found.best, version, submitter)
-        audit_candidate(self.ctx, found.best, self.policy, self.audited, cache=self._cache)
+        audit_candidate(self.ctx, found.best, self.policy, self.audited)
         return submission
 
     def _make(self, recipe: Recipe) -> dict[str, Tensor]:
@@ -188,14 +186,14 @@ class Sweep:
         record_holdout_use(self.ctx, candidate, images)
         level = level_for(self.policy, candidate, images, self.ctx.ledger) * len(self.policy.stages or (1.0,))
         first = first.model_copy(update={"alpha": level, "spend_alpha": None, "max_evaluations": None})
-        evidence = measure_candidate(self.ctx, candidate, first, self.audited, self._cache)
+        evidence = measure_candidate(self.ctx, candidate, first, self.audited)
         measured = [item for item in evidence if isinstance(item, Evidence)]
         decision = decide(first, candidate, measured, at=self.ctx.clock.now())
         return _outcome(decision, _readings(evidence))
 
     def _audit(self, recipe: Recipe, _model: Model) -> Outcome:
         candidate = self._made[recipe.digest]
-        done = audit_candidate(self.ctx, candidate, self.policy, self.audited, cache=self._cache)
+        done = audit_candidate(self.ctx, candidate, self.policy, self.audited)
         self._decided[recipe.digest] = done.decision
         return _outcome(done.decision, _readings(done.evidence) | self._latency(candidate))
 
