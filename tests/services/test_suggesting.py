@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from auditsvc.evaluation import Predictions
 from auditsvc.records import Slicing
 from auditsvc.records.evidence import DiscoveredSlices
 from auditsvc.services.audit import EVERYTHING, discover_slices
@@ -13,11 +12,10 @@ from tests.services.line import policy
 
 def test_suggestions_are_made_once_and_name_slices_that_a_policy_can_name(line):
     ctx, _, candidate, dataset = line
-    remembered: dict[str, Predictions] = {}
-    measure_candidate(ctx, candidate, policy(), dataset, remembered)
-    passes = len(remembered)
-    found = discover_slices(ctx, candidate, policy(), dataset, remembered)
-    assert len(remembered) == passes
+    measure_candidate(ctx, candidate, policy(), dataset)
+    passes = sorted((ctx.folder / "answers").iterdir())
+    found = discover_slices(ctx, candidate, policy(), dataset)
+    assert passes and sorted((ctx.folder / "answers").iterdir()) == passes
     assert discover_slices(ctx, candidate, policy(), dataset) == found
     assert ctx.ledger.find(DiscoveredSlices, candidate.digest) == (found,)
     assert found.images_found + found.images_held == dataset.ref.images
