@@ -247,7 +247,7 @@ def _context_fields(
         "measure_power": lambda run: (
             device_power(ctx, candidate, dataset, run) if "@" in run else power_of(ctx, candidate, model, dataset, run)
         ),
-        "read_mark": partial(detect_watermark, ctx, candidate, dataset) if candidate.mark else None,
+        "read_mark": partial(detect_watermark, ctx, candidate, dataset, policy.seed) if candidate.mark else None,
         "read_answers": mark_in_answers(ctx, candidate),
         "draws": StoredDraws(ctx),
     }

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,13 +19,14 @@ from auditsvc import pruning, watermark
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.evaluation import Outputs, WatermarkReading
+from auditsvc.evaluation import CLEAN, EvalContext, Outputs, WatermarkReading
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.metrics.mmd import image_features
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Mark, Parent, WatermarkKeyRecord
-from auditsvc.services.model_store import stored_tensors
+from auditsvc.services.answer_cache import answer_cache
+from auditsvc.services.model_store import runtimes_of, stored_tensors
 from auditsvc.tasks import task_named
 
 QUERY_WORK = 1e12
@@ -179,7 +179,7 @@ def queries_of(ctx: Context, copy: WatermarkKeyRecord, mark: Mark) -> watermark.
     return watermark.decrypt_queries(ctx.keys.watermark_secret(), committed, ctx.blobs.read(copy.queries))
 
 
-def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> WatermarkReading:
+def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset, seed: int = 0) -> WatermarkReading:
     """Detect the candidate's mark with what was kept of it, and count the answers that it changed.
 
     The answers are compared with those of the unmarked weights in the number format of the candidate's, so that
@@ -191,34 +191,39 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset) -> Wa
     copy = find_watermark_key(ctx, candidate.mark)
     if copy is None or candidate.mark is None:
         raise InvalidInput("the watermark key of this candidate is not in this store, so it can't be detected")
-    original, seed = original_of(ctx, copy), seed_of(ctx, copy)
+    original, secret = original_of(ctx, copy), seed_of(ctx, copy)
     payload = watermark.Payload(copy.release_number, copy.recipient_number)
-    if not watermark.verify_commitment(candidate.mark, seed, payload):
+    if not watermark.verify_commitment(candidate.mark, secret, payload):
         raise InvalidInput("the candidate's mark is not the one that was committed to")
     saved, card = stored_tensors(ctx, candidate.files)
     found = watermark.detect(
         pruning.in_float(saved),
         original.weights,
-        seed=seed,
+        seed=secret,
         unmarked=copy.unmarked,
         payload=payload,
         wiring=original.wiring,
     )
-    marked, unmarked = assemble(saved, card), assemble(pruning.in_format_of(original.weights, saved), card)
-    task = task_named(card.task, card.classes)
-    flipped, losses = [], []
-    with torch.inference_mode():
-        for batch in dataset.batches(32):
-            before, after = (task.score_batch(model(batch.images), batch.targets) for model in (unmarked, marked))
-            flipped.append((after.answer != before.answer).numpy())
-            losses.append((before.score.double() - after.score.double()).numpy())
+    asked = EvalContext(
+        candidate=assemble(saved, card),
+        # where other files answer too, the audit's answers are the worst of all: the weights are asked again
+        candidate_digest=f"{candidate.digest}#weights" if runtimes_of(candidate.files) else candidate.digest,
+        parent=assemble(pruning.in_format_of(original.weights, saved), card),
+        parent_digest=f"{candidate.digest}#unmarked",
+        task=task_named(card.task, card.classes),
+        dataset=dataset,
+        seed=seed,
+        alpha=0.05,
+        cache=answer_cache(ctx),
+    )
+    pair = asked.pair(CLEAN)
     return WatermarkReading(
         log10_p=found.log10_p,
         z=found.z,
         bits_matched=found.bits_matched,
         bits_total=found.bits_total,
-        flipped=np.concatenate(flipped),
-        change=np.concatenate(losses),
+        flipped=pair.candidate["answer"] != pair.parent["answer"],
+        change=pair.change,
         clusters=dataset.slices.clusters,
     )
 
