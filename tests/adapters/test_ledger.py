@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, insert
@@ -18,7 +19,7 @@ from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.adapters.ledger.schema import SCHEMA, metadata
 from auditsvc.adapters.sql import upgrade
 from auditsvc.errors import Conflict, InvalidInput, Unavailable
-from auditsvc.records import Candidate, Record, Submission, Waiver, digest_of
+from auditsvc.records import AuditedData, Candidate, Digest, Record, Submission, Waiver, digest_of
 from tests.adapters.unprivileged import read_only
 from tests.contracts.sample import (
     a_candidate,
@@ -139,6 +140,40 @@ def test_no_program_lets_one_person_be_two(raw: sqlite3.Connection) -> None:
 def test_no_program_adds_a_record_past_its_constraints(raw: sqlite3.Connection, kind: str) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="guarded"):
         raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (a_digest(60), kind, b"{}"))
+
+
+OTHER_QUESTIONS: tuple[dict[str, Any], ...] = (
+    {"candidate": a_digest(2)},
+    {"policy": a_digest(-2)},
+    {"terms": a_digest(3)},
+    {"data": (AuditedData(name="d", digest=a_digest(4), images=1),)},
+)
+
+
+def refuses_superseded(ledger: SqlLedger, insert: Callable[[Digest, str, bytes], None], error: type[Exception]) -> None:
+    """Check that a database refuses records about a superseded decision, and no others."""
+    data = (AuditedData(name="d", digest=a_digest(5), images=1), AuditedData(name="e", digest=a_digest(6), images=1))
+    first = a_decision().model_copy(update={"data": data, "terms": a_digest(9)})
+    body = json.dumps({"decision": first.digest}).encode()
+    ledger.append(first, *(first.model_copy(update=change) for change in OTHER_QUESTIONS), actor="ann")
+    insert(a_digest(60), "release", body)
+    renamed = tuple(one.model_copy(update={"name": "f"}) for one in data)
+    ledger.append(first.model_copy(update={"data": renamed, "outcome": "rejected"}), actor="ann")
+    for kind in ("release", "approval"):
+        with pytest.raises(error, match="superseded"):
+            insert(a_digest(61), kind, body)
+    with pytest.raises(Conflict, match="superseded by a newer one"):
+        ledger.append(an_approval(approver="cho", decision=first), actor="cho")
+
+
+def test_no_program_approves_or_releases_a_superseded_decision(ledger: SqlLedger, raw: sqlite3.Connection) -> None:
+    def insert(digest: Digest, kind: str, body: bytes) -> None:
+        if kind == "approval":
+            row = (digest, a_decision().digest, a_decision().candidate, "ann", "cho")
+            raw.execute("INSERT INTO approval VALUES (?, ?, ?, ?, ?)", row)
+        raw.execute("INSERT INTO record VALUES (?, ?, ?, 99)", (digest, kind, body))
+
+    refuses_superseded(ledger, insert, sqlite3.IntegrityError)
 
 
 def test_an_older_store_is_migrated_and_keeps_its_waivers(path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from auditsvc.adapters.ledger import SqlLedger
 from auditsvc.web.auth.token_store import TokenStore
 from tests.adapters.postgres import new_database
-from tests.adapters.test_ledger import TABLES
+from tests.adapters.test_ledger import TABLES, refuses_superseded
 from tests.contracts.sample import a_decision, a_digest, one_of_each
 from tests.fakes import FixedClock
 
@@ -64,6 +64,19 @@ def test_no_program_lets_one_person_be_two(ledger: SqlLedger) -> None:
 def test_no_program_adds_a_record_past_its_constraints(ledger: SqlLedger, kind: str) -> None:
     with pytest.raises(IntegrityError, match="guarded"):
         _raw(ledger, "INSERT INTO record VALUES (:digest, :kind, ''::bytea, 99)", digest=a_digest(60), kind=kind)
+
+
+def test_no_program_approves_or_releases_a_superseded_decision(ledger: SqlLedger) -> None:
+    def insert(digest: str, kind: str, body: bytes) -> None:
+        about = {"digest": digest, "decision": a_decision().digest, "candidate": a_decision().candidate}
+        with ledger._database.engine.begin() as connection:
+            if kind == "approval":
+                row = "INSERT INTO approval VALUES (:digest, :decision, :candidate, 'ann', 'cho')"
+                connection.execute(text(row), about)
+            record = {"digest": digest, "kind": kind, "body": body}
+            connection.execute(text("INSERT INTO record VALUES (:digest, :kind, :body, 99)"), record)
+
+    refuses_superseded(ledger, insert, IntegrityError)
 
 
 def test_a_server_that_was_restarted_is_found_again() -> None:

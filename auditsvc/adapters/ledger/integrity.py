@@ -42,7 +42,6 @@ from auditsvc.records import (
     Digest,
     Policy,
     Record,
-    Release,
     ReleaseTerms,
     Retirement,
     Revocation,
@@ -122,12 +121,10 @@ def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
 
     Raises:
         Conflict: another person submitted the candidate already, it was never submitted, an approval is about no
-            decision of the ledger, an approval or a release is about a decision that a newer one supersedes, another
-            policy has this name and version, or a name reads like another one that is known.
+            decision of the ledger, another policy has this name and version, or a name reads like another one that is
+            known.
     """
     _bind_names(connection, one)
-    if isinstance(one, Approval | Release):
-        _require_newest(connection, one.decision)
     if isinstance(one, Policy):
         _require_own_version(connection, digest, one)
     about = one.candidate if isinstance(one, Submission | Approval | Waiver) else None
@@ -145,33 +142,15 @@ def add_duties_row(connection: Connection, digest: Digest, one: Record) -> None:
         connection.execute(insert(needed[0]), needed[1])
 
 
-def _about(connection: Connection, kind: str, about: str) -> list[tuple[Digest, bytes]]:
-    rows = connection.execute(
-        select(records.c.digest, records.c.body)
-        .join_from(subjects, records, subjects.c.digest == records.c.digest)
-        .where(subjects.c.kind == kind, subjects.c.subject == about)
-        .order_by(subjects.c.position)
-    )
-    return [(digest, body.encode() if isinstance(body, str) else bytes(body)) for digest, body in rows]
-
-
-def _require_newest(connection: Connection, digest: Digest) -> None:
-    """Refuse a decision that a newer one supersedes; a decision that is not in the ledger is left to other checks."""
-    candidate = connection.execute(select(decision.c.candidate).where(decision.c.digest == digest)).scalar()
-    known = [Decision.stored(body, found) for found, body in _about(connection, Decision.kind, str(candidate))]
-    about = next((one for one in known if one.digest == digest), None)
-    if about is None:
-        return
-    newest = [one for one in known if one.supersedes(about)][-1]
-    if newest.digest != digest:
-        raise Conflict(f"this decision is superseded by a newer one ({newest.digest}, {newest.outcome})")
-
-
 def _require_own_version(connection: Connection, digest: Digest, one: Policy) -> None:
-    known = _about(connection, Policy.kind, f"{one.policy}/{one.version}")
-    if known and digest not in {found for found, _ in known}:
+    known = connection.execute(
+        select(subjects.c.digest)
+        .where(subjects.c.kind == Policy.kind, subjects.c.subject == f"{one.policy}/{one.version}")
+        .order_by(subjects.c.position)
+    ).scalars().all()  # fmt: skip
+    if known and digest not in known:
         raise Conflict(
-            f"the ledger holds another policy under the name {one.policy} version {one.version} ({known[0][0]}): "
+            f"the ledger holds another policy under the name {one.policy} version {one.version} ({known[0]}): "
             "give the changed policy a new version"
         )
 

@@ -3,8 +3,8 @@
 ``record`` holds the canonical bytes of every record.  ``subject`` is the index behind ``find``.  ``submission``,
 ``decision``, ``approval``, ``waiver``, ``revocation``, ``retirement`` and ``terms`` repeat the few fields that the
 database itself compares, so that separation of duties is a constraint: no program that writes to these tables can break
-it.  A trigger refuses a record of the last six kinds that has no row in its table.  ``leaf`` and ``node`` are the
-Merkle tree (RFC 6962) over all events.
+it.  A trigger refuses a record of the last six kinds that has no row in its table, another one an approval or a release
+of a decision that a newer one supersedes.  ``leaf`` and ``node`` are the Merkle tree (RFC 6962) over all events.
 
 Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.  ``person`` keeps one
 name for each person, so ``bob.`` is refused where ``bob`` is known.
@@ -159,7 +159,7 @@ _SECOND_PERSON = "a different person must"
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0005",
+    head="0006",
     version_table="auditsvc_revision",
     migrations=Path(__file__).parent / "migrations",
     conflicts={
@@ -171,6 +171,7 @@ SCHEMA = Schema(
         "two_people_roll_back": f"the person who requested a rollback can't confirm it: {_SECOND_PERSON} confirm it",
         "one_approval_each": "this person has already approved this decision: another person must approve it too",
         "submission_once": "this candidate was already submitted by another person",
+        "superseded": "this decision is superseded by a newer one: approve or release that one",
         "guarded": "the ledger refuses decisions, approvals, waivers, revocations, key retirements and terms without "
         "their checks",
         "append_only": "the ledger is append-only: nothing in it can be changed or deleted",
