@@ -27,6 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from auditsvc.adapters.mlflow_sqlite import StoredVersion, copied, stored_version
 from auditsvc.adapters.sql import SQLITE_ERRORS
 from auditsvc.errors import Conflict, InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Placed, Registered
@@ -266,6 +267,9 @@ class MlflowRegistry:
 
     def registered(self, model: str, version: str) -> Registered:
         """The version's digest tag, and when and from where it was made.  Raises ``NotFound``."""
+        stored = self._stored(model, version)
+        if stored is not None:
+            return Registered(stored.tag, f"{stored.created} {stored.source}")
         with self._translated():
             found = self._client.get_model_version(model, version)
         return Registered(found.tags.get(_DIGEST), f"{found.creation_timestamp} {found.source}")
@@ -278,6 +282,13 @@ class MlflowRegistry:
 
     def checkout(self, model: str, version: str, folder: Path) -> Path:
         """Copy a version's files; see ``ports.Registry.checkout``."""
+        stored = self._stored(model, version)
+        try:
+            plain = copied(stored.location, folder) if stored else None
+        except OSError as error:
+            raise Unavailable(disk_fault(folder, error)) from error
+        if plain is not None:
+            return plain
         with self._translated():
             import mlflow.artifacts
 
@@ -318,6 +329,10 @@ class MlflowRegistry:
         """Put a version into a stage, or out of all; MLflow calls the latter the stage ``None``."""
         with self._translated():
             self._client.transition_model_version_stage(model, version, stage or "None")
+
+    def _stored(self, model: str, version: str) -> StoredVersion | None:
+        store = _sqlite_file(self._uri)
+        return stored_version(store, model, version, _DIGEST) if store else None
 
     def _register(self, new: _Version, folder: Path) -> str:
         with self._alone(), self._translated():

@@ -1,5 +1,5 @@
 """``gate`` and ``verify``: questions, answered fast.  Torch is not imported here, MLflow only to compare the files of a
-version that is approved with what was approved.
+version that is approved, where a server or another database keeps them.
 
 ``verify --report``: whether every number of a report is what the release's evidence says.
 """

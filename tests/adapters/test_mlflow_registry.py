@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from auditsvc.adapters.mlflow_registry import MlflowRegistry
-from auditsvc.errors import InvalidInput, Unavailable
+from auditsvc.adapters.mlflow_sqlite import StoredVersion, copied, stored_version
+from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.records import digest_of
 from tests.adapters.unprivileged import read_only
 from tests.contracts.sample import WEIGHTS, a_candidate, a_parent
@@ -164,6 +165,7 @@ import json, logging, os, sys
 from pathlib import Path
 logging.basicConfig(level=logging.INFO)
 from auditsvc.adapters.mlflow_registry import MlflowRegistry
+from auditsvc.adapters.mlflow_sqlite import StoredVersion, copied, stored_version
 from tests.contracts.sample import a_candidate, a_parent
 assert "mlflow" not in sys.modules
 registry = MlflowRegistry("sqlite:///{store}/mlflow.db", Path("{store}/artifacts"))
@@ -262,3 +264,54 @@ def test_a_store_of_another_mlflow_is_named(store: Path, registry: MlflowRegistr
             old.execute("UPDATE alembic_version SET version_num = 'older'")
     with pytest.raises(Unavailable, match="out-of-date database schema"):
         _open(tmp_path).aliased("net", "approved")
+
+
+def test_a_version_is_read_without_mlflow_as_mlflow_reads_it(
+    registry: MlflowRegistry, store: Path, model: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = registry.register_parent(a_parent(model), files)
+    found, folder = registry.registered(model, version), registry.checkout(model, version, tmp_path / "plain")
+    with monkeypatch.context() as patched:
+        patched.setattr("auditsvc.adapters.mlflow_registry.stored_version", lambda *_: None)
+        assert registry.registered(model, version) == found
+        other = registry.checkout(model, version, tmp_path / "mlflow")
+    names = [sorted(path.relative_to(one) for path in one.rglob("*")) for one in (folder, other)]
+    assert names[0] == names[1] and folder.name == other.name
+    assert all((folder / name).read_bytes() == (other / name).read_bytes() for name in names[0] if name.suffix)
+    code = (
+        "import sys; from pathlib import Path; from auditsvc.adapters.mlflow_registry import MlflowRegistry;"
+        f"registry = MlflowRegistry('sqlite:///{store}/mlflow.db', Path('{store}/artifacts'));"
+        f"registry.registered('{model}', '{version}');"
+        f"registry.checkout('{model}', '{version}', Path('{tmp_path}/third'));"
+        "print('mlflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_mlflow_is_asked_where_a_store_or_its_files_are_not_plain(
+    registry: MlflowRegistry, store: Path, model: str, files: Path, tmp_path: Path
+) -> None:
+    version = registry.register_parent(a_parent(model), files)
+    database = store / "mlflow.db"
+
+    def read() -> StoredVersion | None:
+        return stored_version(database, model, version, "auditsvc.digest")
+
+    plain = read()
+    assert plain is not None and stored_version(tmp_path / "none.db", model, version, "a") is None
+    assert stored_version(files / "model.safetensors", model, version, "a") is None
+    for change in ("current_stage = 'Deleted_Internal'", "workspace = 'other'"):
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute(f"UPDATE model_versions SET {change} WHERE name = ?", (model,))
+        assert read() is None
+        with pytest.raises(NotFound):
+            registry.registered(model, version)
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute(
+                "UPDATE model_versions SET current_stage = 'None', workspace = 'default' WHERE name = ?", (model,)
+            )
+    assert copied("mlflow-artifacts:/1/candidate", tmp_path) is None
+    assert copied((tmp_path / "missing").as_uri(), tmp_path / "out") is None
+    (files / "link").symlink_to(tmp_path)
+    assert copied(files.as_uri(), tmp_path / "out") is None
