@@ -18,10 +18,23 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -63,14 +76,17 @@ class Schema:
     """The revision that this code reads and writes."""
     version_table: str
     """Holds the database's revision; unique for each schema, because schemas and MLflow may share a database."""
-    migrations: Path
-    """The folder of the Alembic revisions, one file each."""
+    migrations: str
+    """The module with the revisions: ``REVISIONS`` maps each to its function, oldest first."""
     conflicts: Mapping[str, str] = field(default_factory=dict)
     """Error messages by the name of the constraint that was violated."""
 
 
 class Database:
     """One SQL database with the tables of one schema."""
+
+    one_writer = True
+    """Whether a PostgreSQL database has one write transaction at a time; a SQLite database has in any case."""
 
     def __init__(self, url: str, schema: Schema, *, private: bool = False, pool_size: int = 5) -> None:
         """Connect, and create or upgrade the tables.
@@ -129,10 +145,8 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write_tx(self, *, exclusive: bool = True) -> Iterator[Connection]:
+    def write_tx(self) -> Iterator[Connection]:
         """A write transaction; committed at the end, rolled back on an error.
-
-        ``exclusive`` makes it the only writer.  A SQLite database has one writer in any case.
 
         Raises:
             Conflict: a constraint was violated.
@@ -141,9 +155,15 @@ class Database:
         with self.translate_errors(), self.engine.connect() as connection:
             connection = connection.execution_options(auditsvc_begin="BEGIN IMMEDIATE")
             with connection.begin():
-                if exclusive and not self.is_sqlite:
+                if self.one_writer and not self.is_sqlite:
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
                 yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An ``INSERT`` in this database's dialect, which supports ``ON CONFLICT``."""
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        return (sqlite if self.is_sqlite else postgresql).insert(table)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -214,31 +234,29 @@ class Database:
                 time.sleep(0.05)
 
 
-def upgrade(
-    connection: Connection, schema: Schema, found: str | None, location: str = "", target: str = "head"
-) -> None:
-    """Run the migrations after revision ``found`` (None: all of them), inside the connection's transaction.
+def upgrade(connection: Connection, schema: Schema, found: str | None, location: str = "", target: str = "") -> None:
+    """Run the migrations after revision ``found`` up to ``target`` (the newest), inside the connection's transaction.
 
     Raises:
         Unavailable: ``found`` is not a revision of this schema: a newer auditsvc wrote it.
     """
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
-    from alembic.script import ScriptDirectory
 
-    folder = str(schema.migrations)
-    scripts = ScriptDirectory(folder, version_locations=[folder])
-    known = {script.revision for script in scripts.walk_revisions()}
-    if found is not None and found not in known:
+    revisions = import_module(schema.migrations).REVISIONS
+    names = list(revisions)
+    if found is not None and found not in revisions:
         raise Unavailable(
             f"the database at {location} was written by a newer auditsvc "
             f"(its revision is {found}, this one knows up to {schema.head}): install the newer version"
         )
-    context = MigrationContext.configure(connection, opts={"version_table": schema.version_table})
-    with Operations.context(context):
-        for script in reversed(list(scripts.iterate_revisions(target, found or "base"))):
-            script.module.upgrade()
-    context.stamp(scripts, target)
+    table = Table(schema.version_table, MetaData(), Column("version_num", String(32), primary_key=True))
+    table.create(connection, checkfirst=True)
+    with Operations.context(MigrationContext.configure(connection)):
+        for name in names[names.index(found) + 1 if found else 0 : names.index(target or schema.head) + 1]:
+            revisions[name]()
+    connection.execute(table.delete())
+    connection.execute(table.insert(), {"version_num": target or schema.head})
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -2,7 +2,7 @@
 
 ``app``                        opens the store, binds the address, shuts down gracefully
 ``middleware``, ``rate_limit`` host check, body limits, security headers, request limits
-``auth``                       tokens, OIDC login, and the role that each route requires
+``auth``                       tokens, sessions, OIDC login, and the role that each route requires
 ``problems``                   errors as Problem Details (RFC 9457) with stable codes
 ``v1``, ``pages``              the routes; they contain no logic and call ``auditsvc.services`` or read the ledger
 

@@ -27,8 +27,7 @@ from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
 from auditsvc.web.auth.authentication import is_loopback
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
-from auditsvc.web.auth.sessions import delete_ended_sessions
-from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.auth.token_store import TokenStore, delete_ended_sessions
 from auditsvc.web.connection_limits import server_options
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.idempotency import delete_expired_answers

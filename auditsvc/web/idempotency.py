@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auditsvc.errors import Conflict, InvalidInput
-from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.middleware import LARGE_BODIES
 from auditsvc.web.problems import problem, response_of
 from auditsvc.web.service_schema import idempotency_key

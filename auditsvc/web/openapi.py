@@ -16,7 +16,7 @@ from auditsvc.errors import NotFound
 from auditsvc.records import Record, RevocationRequest, RollbackRequest
 from auditsvc.web import rendering
 from auditsvc.web.auth.authentication import Router
-from auditsvc.web.auth.permissions import OPEN
+from auditsvc.web.auth.token_store import OPEN
 from auditsvc.web.problems import MEDIA_TYPE, Problem, all_codes
 from auditsvc.web.record_routes import PATHS
 

@@ -1,13 +1,11 @@
-"""The tables of the service: tokens, idempotency keys, requests that wait for a second person, webhooks with their
-deliveries, and the last known state of the model registry.
+"""The tables of the service: tokens, sessions, idempotency keys, webhooks with their deliveries, and the last known
+state of the model registry.
 
 They are in the ledger's database where that is PostgreSQL, so that any number of service processes share them; with
 SQLite they are in ``access.db`` in the store.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, Text
 
@@ -67,20 +65,6 @@ session = Table(
 """Sessions of browsers; ``replaces`` is the former secret, which ends when this one is first used."""
 
 
-def _request_table(name: str) -> Table:
-    return Table(
-        name,
-        metadata,
-        Column("release", String(71), primary_key=True),
-        Column("reason", Text, nullable=False),
-        Column("requested_by", Text, nullable=False),
-        Column("requested_at", _Moment, nullable=False),
-    )
-
-
-revocation_request, rollback_request = _request_table("revocation_request"), _request_table("rollback_request")
-"""Requests of one person that another person has not confirmed yet."""
-
 webhook = Table(
     "webhook",
     metadata,
@@ -127,7 +111,7 @@ registry_snapshot = Table(
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0004",
+    head="0005",
     version_table="auditsvc_service_revision",
-    migrations=Path(__file__).parent / "migrations",
+    migrations="auditsvc.web.migrations",
 )

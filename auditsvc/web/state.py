@@ -24,8 +24,7 @@ from auditsvc.records.log_event import encode_event
 from auditsvc.services.log_check import LogCheck, check_log
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.oidc_roles import OidcUsers
-from auditsvc.web.auth.permissions import COOKIE, HOST_COOKIE
-from auditsvc.web.auth.token_store import TokenStore
+from auditsvc.web.auth.token_store import COOKIE, HOST_COOKIE, TokenStore
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
 from auditsvc.web.rate_limit import RateLimiter

@@ -108,7 +108,7 @@ def duplicate_basenames() -> dict[str, list[str]]:
     """File names that occur in more than one package for different things, with the packages."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in sources().values():
-        if path.stem not in SAME_THING | PYTHON_S_OWN and "migrations" not in path.parts:
+        if path.stem not in SAME_THING | PYTHON_S_OWN | {"migrations"}:
             places[path.stem].append(path.parent.relative_to(ROOT).as_posix())
     return {name: where for name, where in sorted(places.items()) if len(where) > 1}
 
@@ -124,7 +124,7 @@ def functions() -> dict[str, int]:
     return {
         f"{name}:{node.name}": body_lines(node)
         for name, tree in trees().items()
-        if ".migrations." not in name
+        if not name.endswith(".migrations")
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }

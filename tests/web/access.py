@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditsvc.web import all_routes
 from auditsvc.web.auth.authentication import RoleRoute
-from auditsvc.web.auth.permissions import Access
+from auditsvc.web.auth.token_store import Access
 
 ROUTES: dict[tuple[str, str], Access] = {
     (method, route.path): route.needs

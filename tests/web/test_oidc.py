@@ -21,7 +21,7 @@ from auditsvc.adapters.oidc import OidcIssuer
 from auditsvc.errors import InvalidInput, Unauthenticated, Unavailable
 from auditsvc.records import Approval
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
-from auditsvc.web.auth.permissions import COOKIE
+from auditsvc.web.auth.token_store import COOKIE
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients

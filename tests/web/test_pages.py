@@ -8,8 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.records import Approval
-from auditsvc.web.auth.permissions import COOKIE, HOST_COOKIE
-from auditsvc.web.auth.sessions import delete_ended_sessions
+from auditsvc.web.auth.token_store import COOKIE, HOST_COOKIE, delete_ended_sessions
 from auditsvc.web.service_schema import session
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock

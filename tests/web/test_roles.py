@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from auditsvc.errors import InvalidInput
 from auditsvc.web import all_routes, service_schema
 from auditsvc.web.auth.authentication import RoleRoute, Router
-from auditsvc.web.auth.permissions import ROLES
+from auditsvc.web.auth.token_store import ROLES
 from auditsvc.web.state import ProjectState
 from tests.fakes import FixedClock
 from tests.web.access import ROUTES

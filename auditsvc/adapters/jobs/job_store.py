@@ -8,11 +8,9 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
@@ -21,7 +19,6 @@ from pydantic import TypeAdapter
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Float,
     Integer,
     MetaData,
@@ -87,12 +84,14 @@ SCHEMA = Schema(
     tables=metadata,
     head="0002",
     version_table="auditsvc_jobs_revision",
-    migrations=Path(__file__).parent / "migrations",
+    migrations="auditsvc.adapters.jobs.migrations",
 )
 
 
-class JobDatabase:
+class JobDatabase(Database):
     """One jobs database."""
+
+    one_writer = False
 
     def __init__(self, url: str) -> None:
         """Open it: a new one is created, an older one is upgraded.
@@ -103,8 +102,7 @@ class JobDatabase:
         """
         self.url = url
         logging.getLogger("dbos").setLevel(logging.ERROR)
-        self._database = Database(url, SCHEMA, pool_size=2)
-        self.is_sqlite = self._database.is_sqlite
+        super().__init__(url, SCHEMA, pool_size=2)
         with self.translate_errors():
             DBOS.migrate(url)
 
@@ -118,30 +116,7 @@ class JobDatabase:
         """Close all connections."""
         if "client" in self.__dict__:
             self.client.destroy()
-        self._database.close()
-
-    @contextmanager
-    def translate_errors(self) -> Iterator[None]:
-        """Raise SQLAlchemy's errors, DBOS's too, as ``Conflict`` or ``Unavailable``."""
-        with self._database.translate_errors():
-            yield
-
-    @contextmanager
-    def read_tx(self) -> Iterator[Connection]:
-        """A read transaction.  Raises ``Unavailable``."""
-        with self._database.read_tx() as connection:
-            yield connection
-
-    @contextmanager
-    def write_tx(self) -> Iterator[Connection]:
-        """A write transaction; on PostgreSQL there may be several at the same time.
-
-        Raises:
-            Conflict: another process inserted the same row first.
-            Unavailable: the database can't be read or written.
-        """
-        with self._database.write_tx(exclusive=False) as connection:
-            yield connection
+        super().close()
 
     @property
     def now(self) -> Any:
@@ -282,22 +257,13 @@ class DbosJobs:
 
     def events(self, job: JobId, after: int = 0) -> tuple[JobEvent, ...]:
         """The events of a job; see ``ports.Jobs.events``."""
-        rows = select(job_event).where(job_event.c.job == job, job_event.c.number > after).order_by(job_event.c.number)
+        columns = [column for column in job_event.columns if column.name != "job"]
+        rows = select(*columns).where(job_event.c.job == job, job_event.c.number > after).order_by(job_event.c.number)
         with self._store.read_tx() as connection:
-            found = connection.execute(rows).all()
+            found = connection.execute(rows).mappings().all()
         if not found:
             self.get(job)
-        return tuple(
-            JobEvent(
-                number=row.number,
-                at=datetime.fromtimestamp(row.at, UTC),
-                step=row.step,
-                done=row.done,
-                total=row.total,
-                message=row.message,
-            )
-            for row in found
-        )
+        return tuple(JobEvent(**row | {"at": datetime.fromtimestamp(row["at"], UTC)}) for row in found)
 
     def add_event(
         self, job: JobId, step: str, *, done: int | None = None, total: int | None = None, message: str = ""

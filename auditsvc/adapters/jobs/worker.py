@@ -29,8 +29,7 @@ from typing import IO, Any
 
 from dbos import DBOS, DBOSPortableJSONSerializer, PortableWorkflowError, Queue
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Table, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, select, update
 
 from auditsvc.adapters.jobs.job_store import (
     DEAD_LETTER,
@@ -124,14 +123,11 @@ class Heartbeat:
         while self._recovery_in_progress():
             time.sleep(_POLL_S)
         row = {"executor_id": self._lease.executor_id, "recovered_by": ""}
-        made = self._insert(worker).values(**row, heartbeat=self._store.now)
+        made = self._store.insert(worker).values(**row, heartbeat=self._store.now)
         alive = {"heartbeat": self._store.now, "recovered_by": ""}
         with self._store.write_tx() as connection:
             connection.execute(made.on_conflict_do_update(index_elements=["executor_id"], set_=alive))
         self._requeue_jobs_of(self._lease.executor_id)
-
-    def _insert(self, table: Table) -> Any:
-        return (sqlite if self._store.is_sqlite else postgresql).insert(table)
 
     def _recovery_in_progress(self) -> bool:
         """Whether a live worker is recovering the jobs of a former process with this lease."""
@@ -222,7 +218,7 @@ class Heartbeat:
                 self._jobs.add_event(job, "recovered", message=f"the worker {executor_id} crashed; another one resumes")
 
     def _count_crash(self, job: str) -> int:
-        made = self._insert(job_crash).values(job=job, count=1)
+        made = self._store.insert(job_crash).values(job=job, count=1)
         counted = made.on_conflict_do_update(index_elements=["job"], set_={"count": job_crash.c.count + 1})
         with self._store.write_tx() as connection:
             return int(connection.execute(counted.returning(job_crash.c.count)).scalar_one())

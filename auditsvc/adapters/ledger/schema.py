@@ -12,8 +12,6 @@ name for each person, so ``bob.`` is refused where ``bob`` is known.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -161,7 +159,7 @@ SCHEMA = Schema(
     tables=metadata,
     head="0006",
     version_table="auditsvc_revision",
-    migrations=Path(__file__).parent / "migrations",
+    migrations="auditsvc.adapters.ledger.migrations",
     conflicts={
         "two_people_approve": f"the submitter of a candidate can't approve it: {_SECOND_PERSON} approve it",
         "two_people_waive": f"the submitter of a candidate can't waive its rules: {_SECOND_PERSON} waive them",

@@ -1,7 +1,7 @@
 """Authentication and authorisation of every request: who is calling, and whether the route allows it.
 
 A token comes as ``Authorization: Bearer ...``; it is one of this service or of an OIDC issuer. A browser sends the
-secret of its session in a same-site cookie (``sessions``). While the service is bound to loopback and has no public
+secret of its session in a same-site cookie (``token_store``). While the service is bound to loopback and has no public
 URL, a request from the same machine without a token has the role ``reader``; a request that a proxy forwarded counts as
 remote.
 
@@ -31,8 +31,8 @@ from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
-from auditsvc.web.auth import sessions
-from auditsvc.web.auth.permissions import LOCAL, OPEN, PROJECT, Access, Caller, require_role
+from auditsvc.web.auth import token_store
+from auditsvc.web.auth.token_store import LOCAL, OPEN, PROJECT, Access, Caller, require_role
 from auditsvc.web.idempotency import idempotent
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ async def authenticate(request: Request) -> Caller:
     if "cookie" in request.headers and site.cookie in request.cookies:
         if request.method not in _SAFE and not is_same_origin(request):
             raise Forbidden("the request came from another site; nothing was done")
-        found = await run_in_threadpool(sessions.caller_of, site.access, request.cookies[site.cookie])
+        found = await run_in_threadpool(token_store.session_caller, site.access, request.cookies[site.cookie])
         caller, request.scope["state"]["renewed_session"] = found
         return caller
     if site.local and not remote_address(request):
@@ -190,7 +190,7 @@ def set_session_cookie(site: ProjectState, response: Response, secret: str) -> N
     response.set_cookie(
         site.cookie,
         secret,
-        int(sessions.SESSION.total_seconds()),
+        int(token_store.SESSION.total_seconds()),
         httponly=True,
         samesite="strict",
         secure=site.is_https,
@@ -199,7 +199,7 @@ def set_session_cookie(site: ProjectState, response: Response, secret: str) -> N
 
 
 async def _token_caller(site: ProjectState, token: str) -> Caller:
-    if site.access.is_local_sqlite:
+    if site.access.is_sqlite:
         return site.access.caller(token)
     return await run_in_threadpool(site.access.caller, token)
 

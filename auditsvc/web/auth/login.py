@@ -16,11 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auditsvc.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from auditsvc.web.auth import sessions
+from auditsvc.web.auth import token_store
 from auditsvc.web.auth.authentication import Router, is_same_origin, set_session_cookie
 from auditsvc.web.auth.oidc_roles import OidcUsers
-from auditsvc.web.auth.permissions import Caller
-from auditsvc.web.auth.token_store import OIDC
+from auditsvc.web.auth.token_store import OIDC, Caller
 from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
 
@@ -81,12 +80,12 @@ async def finish_oidc_login(request: Request, code: str = "", state: str = "", e
 
 
 def _session(site: ProjectState, caller: Caller) -> str:
-    days = sessions.SESSION.total_seconds() / 86400
+    days = token_store.SESSION.total_seconds() / 86400
     _, token = site.access.issue(caller.name, " ".join(caller.roles), days, caller.project, issuer=caller.issuer)
     site.of(caller.project).log_event(
         "user.logged-in", caller.name, token=token.id, role=token.role, subject=caller.token.removeprefix("oidc:")
     )
-    return sessions.open_session(site.access, token.id)
+    return token_store.open_session(site.access, token.id)
 
 
 @router.get("/login", needs="anyone")
@@ -113,7 +112,7 @@ def log_in(request: Request, given: Form) -> Response:
     except Unauthenticated as error:
         return page(request, "login.html", "/login", status=401, error=str(error), issuer=_issuer(request))
     answer = RedirectResponse("/", 303)
-    set_session_cookie(site, answer, sessions.open_session(site.access, caller.token))
+    set_session_cookie(site, answer, token_store.open_session(site.access, caller.token))
     return answer
 
 
@@ -131,7 +130,7 @@ def log_out(request: Request) -> Response:
 
 def _end_session(site: ProjectState, secret: str) -> None:
     """End the session, and revoke the token of an OIDC login; a token that an admin issued stays valid."""
-    caller = sessions.end_session(site.access, secret)
+    caller = token_store.end_session(site.access, secret)
     if caller is not None and caller.issuer.startswith(OIDC):
         site.access.revoke(caller.token)
         site.of(caller.project).log_event("user.logged-out", caller.name, token=caller.token)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from auditsvc.errors import Forbidden, InvalidInput, Unauthenticated
-from auditsvc.web.auth.permissions import ROLES, Caller
+from auditsvc.web.auth.token_store import ROLES, Caller
 
 if TYPE_CHECKING:
     from auditsvc.adapters.oidc import Claims, OidcIssuer

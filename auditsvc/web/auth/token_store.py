@@ -1,9 +1,17 @@
-"""API tokens and the database of the service's own tables.
+"""API tokens with their roles, sessions of browsers, and the database of the service's own tables.
+
+``reader`` is included in every role. Beyond that no role includes another, so that different people submit a release
+(``submitter``), measure and sign it (``auditor``), approve it (``approver``) and manage tokens (``admin``).
 
 Only a token's SHA-256 is stored: a token has 256 random bits, so a slow password hash would add nothing.  Tokens are
 cached in memory and read again after any process changed them, so a revoked token is refused at the next request:
 SQLite counts commits (``PRAGMA data_version``, microseconds), PostgreSQL is asked for the numbers of tokens and of
 revoked tokens.
+
+A cookie holds the secret of a session, never a token.  A session ends 12 hours after the login, after an hour without a
+request, and with its token.  Every 15 minutes the browser gets a new secret; the former one ends when the new one is
+first used, so that an answer that is lost on its way logs no one out, and a cookie that was copied is good for minutes
+or shows itself.  Only the SHA-256 of a secret is stored.
 """
 
 from __future__ import annotations
@@ -14,17 +22,72 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal, get_args
 
-from sqlalchemy import Connection, Table, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from auditsvc.adapters.sql import Database
 from auditsvc.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value, person_key
 from auditsvc.web import service_schema
-from auditsvc.web.auth.permissions import Caller
+
+Role = Literal["reader", "submitter", "auditor", "approver", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+Access = Literal["anyone", "hmac"] | Role
+"""What a route needs: a role; ``anyone`` for no token; ``hmac`` for a signature over the body that the route checks."""
+
+OPEN = ("anyone", "hmac")
+"""Access without a token."""
+
+COOKIE, HOST_COOKIE = "auditsvc_session", "__Host-auditsvc_session"
+"""The cookie that holds a browser's session; the second one where the public URL is https: browsers take and send it
+over TLS alone, and no other host of the domain can set it."""
+
+PROJECT = "auditsvc-project"
+"""The header with which a caller who has roles in several projects chooses one."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A person or program with roles in one project; ``name`` is what the ledger records."""
+
+    name: str
+    roles: tuple[str, ...]
+    token: str = ""
+    """The id of the token, not its secret; empty for a local reader without a token."""
+    project: str = ""
+    issuer: str = ""
+    """Who issued the token: an admin, or ``oidc:`` and an issuer; empty for the operator's own."""
+
+    @property
+    def role(self) -> str:
+        """The roles, separated by commas."""
+        return ", ".join(self.roles)
+
+    def may(self, needed: str) -> bool:
+        """Whether the caller has the role; everyone has ``reader``."""
+        return needed == "reader" or needed in self.roles
+
+
+LOCAL = Caller("local", ("reader",))
+"""A caller on this machine without a token, while the service is bound to loopback."""
+
+
+def require_role(caller: Caller, needed: Access) -> None:
+    """Check that the caller has the role that a route needs.
+
+    Raises:
+        Unauthenticated: the caller has no token.
+        Forbidden: the caller's roles don't include it.
+    """
+    if not caller.may(needed):
+        if not caller.token:
+            raise Unauthenticated(f"this needs a token with the role {needed}; ask an admin for one")
+        raise Forbidden(f"this needs the role {needed}; {caller.name} has the role {caller.role}")
+
 
 PREFIX = "auditsvc_"
 """Every token starts with it, so that secret scanners recognise a leaked one."""
@@ -32,7 +95,7 @@ PREFIX = "auditsvc_"
 OIDC = "oidc:"
 """The issuer of a token starts with it where a person logged in at an OIDC issuer."""
 
-_tokens, _identities = service_schema.token, service_schema.identity
+_tokens, _identities, _sessions = service_schema.token, service_schema.identity, service_schema.session
 
 
 class Token(Value):
@@ -49,7 +112,7 @@ class Token(Value):
     """The admin who issued it, or ``oidc:`` and the issuer; empty for one that the operator made with ``serve``."""
 
 
-class TokenStore:
+class TokenStore(Database):
     """Tokens by their hash, and transactions on the service's other tables."""
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -60,11 +123,8 @@ class TokenStore:
             Unavailable: it can't be opened or written, or a newer auditsvc wrote it.
         """
         self._clock = clock
-        self._database = Database(url, service_schema.SCHEMA, private=True)
-        self.is_local_sqlite = self._database.is_sqlite
-        """Whether a query takes microseconds, so that it needs no thread of its own."""
-        file = self._database.file
-        self._watch = sqlite3.connect(file, isolation_level=None, check_same_thread=False) if file else None
+        super().__init__(url, service_schema.SCHEMA, private=True)
+        self._watch = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False) if self.file else None
         self._version: object = None
         self._cache: dict[bytes, Token] = {}
         self._bound: dict[tuple[str, str], str] = {}
@@ -73,13 +133,7 @@ class TokenStore:
         """Close all connections."""
         if self._watch:
             self._watch.close()
-        self._database.close()
-
-    @contextmanager
-    def read_tx(self) -> Iterator[Connection]:
-        """A read transaction.  Raises ``Unavailable``."""
-        with self._database.read_tx() as connection:
-            yield connection
+        super().close()
 
     @contextmanager
     def write_tx(self) -> Iterator[Connection]:
@@ -90,14 +144,10 @@ class TokenStore:
             Unavailable: the database can't be read or written.
         """
         try:
-            with self._database.write_tx() as connection:
+            with super().write_tx() as connection:
                 yield connection
         except Conflict as error:
             raise Conflict("another request made the same change a moment ago; reload and check") from error
-
-    def insert(self, table: Table) -> Any:
-        """An ``INSERT`` in this database's dialect, which supports ``ON CONFLICT``."""
-        return (sqlite if self.is_local_sqlite else postgresql).insert(table)
 
     def issue(self, name: str, role: str, days: float, project: str = "", *, issuer: str = "") -> tuple[str, Token]:
         """Issue a token; returns the secret, which can't be read again, and its public part.
@@ -244,3 +294,75 @@ class TokenStore:
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+SESSION = datetime.timedelta(hours=12)
+IDLE = datetime.timedelta(hours=1)
+ROTATED_AFTER = datetime.timedelta(minutes=15)
+
+
+def open_session(access: TokenStore, token: str) -> str:
+    """Begin a session of a token, by the token's id; returns the secret for the cookie."""
+    now = access.now()
+    return _add(access, token, now, now, None)
+
+
+def session_caller(access: TokenStore, secret: str) -> tuple[Caller, str | None]:
+    """Whose session this is, and a new secret where the cookie is to be replaced.
+
+    Raises:
+        Unauthenticated: no session, or one that has ended, or whose token is expired or revoked.
+    """
+    now, own = access.now(), _hash(secret)
+    with access.read_tx() as connection:
+        row = connection.execute(select(_sessions).where(_sessions.c.hash == own)).first()
+    if row is None or _ended(row.opened_at, row.renewed_at, now):
+        raise Unauthenticated("the session has ended; log in again")
+    caller = access.caller_by_id(row.token)
+    if row.replaces is not None:
+        with access.write_tx() as connection:
+            connection.execute(delete(_sessions).where(_sessions.c.hash == row.replaces))
+            connection.execute(update(_sessions).where(_sessions.c.hash == own).values(replaces=None))
+    if now - datetime.datetime.fromisoformat(row.renewed_at) < ROTATED_AFTER:
+        return caller, None
+    return caller, _add(access, row.token, datetime.datetime.fromisoformat(row.opened_at), now, own)
+
+
+def end_session(access: TokenStore, secret: str) -> Caller | None:
+    """End all secrets of this session's token; returns whose it was, None where there was no session."""
+    try:
+        caller, _ = session_caller(access, secret)
+    except Unauthenticated:
+        return None
+    with access.write_tx() as connection:
+        connection.execute(delete(_sessions).where(_sessions.c.token == caller.token))
+    return caller
+
+
+def delete_ended_sessions(access: TokenStore) -> None:
+    """Delete the rows of sessions that have ended."""
+    now = access.now()
+    over = (_sessions.c.opened_at <= (now - SESSION).isoformat()) | (_sessions.c.renewed_at <= (now - IDLE).isoformat())
+    with access.write_tx() as connection:
+        connection.execute(delete(_sessions).where(over))
+
+
+def _ended(opened: str, renewed: str, now: datetime.datetime) -> bool:
+    past = datetime.datetime.fromisoformat
+    return now - past(opened) >= SESSION or now - past(renewed) >= IDLE
+
+
+def _add(
+    access: TokenStore, token: str, opened: datetime.datetime, now: datetime.datetime, replaces: bytes | None
+) -> str:
+    secret = secrets.token_urlsafe(32)
+    row = {
+        "hash": _hash(secret),
+        "token": token,
+        "opened_at": opened.isoformat(),
+        "renewed_at": now.isoformat(),
+        "replaces": replaces,
+    }
+    with access.write_tx() as connection:
+        connection.execute(insert(_sessions), row)
+    return secret

@@ -44,7 +44,7 @@ from auditsvc.services.revocation import (
 )
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
 from auditsvc.web.auth.authentication import Router, require_independent, site_of
-from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.pages.candidate import judged, worst_pictures
 from auditsvc.web.pages.overview import consent_of
 from auditsvc.web.record_routes import ADigest

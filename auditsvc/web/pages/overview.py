@@ -13,7 +13,7 @@ from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, Rele
 from auditsvc.services.decisions import involved
 from auditsvc.services.gate_query import GateAnswer, query_gate
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
 

@@ -38,7 +38,7 @@ from auditsvc.resources import resource_dir
 from auditsvc.services import incidents, statements
 from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_draft, without_review
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.auth.permissions import Caller
+from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.middleware import BODY_LIMIT
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
