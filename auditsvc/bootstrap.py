@@ -93,7 +93,7 @@ def open_context(
         InvalidInput: there is no such project, or the settings can't be used.
         Unavailable: there is no store, or it can't be made or opened.
     """
-    from auditsvc.adapters.progress_bar import NoProgress
+    from auditsvc.adapters.structured_logs import NoProgress
 
     scoped = settings.for_project(project)
     if create:
@@ -347,7 +347,7 @@ def measure_on_ray(project: str, shard: str) -> str:
         shard: A ``records.Shard`` as JSON.
     """
     from auditsvc.adapters.jobs.runners import serialize_result
-    from auditsvc.adapters.progress_bar import NoProgress
+    from auditsvc.adapters.structured_logs import NoProgress
     from auditsvc.records import Shard
     from auditsvc.services.job_handlers import measure_shard
 

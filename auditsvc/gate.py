@@ -48,8 +48,8 @@ from auditsvc.records.eligibility import (
     holdout_exhausted,
     holdout_note,
 )
+from auditsvc.records.evidence import difference, holm
 from auditsvc.records.messages import finding_message, images_to_decide
-from auditsvc.records.statistics import difference, holm
 
 UNUSED: HoldoutUses = {}
 Readings = Mapping[tuple[str, str], Measured | Unmeasured]

@@ -17,7 +17,7 @@ from auditsvc.datasets import Slices
 from auditsvc.evaluation import CLEAN, Check, EvalContext, Pair
 from auditsvc.evaluation.paired import Sample, losses, measured
 from auditsvc.records import CLEAN_CONDITION, OVERALL, Condition, Measured, Metric, Reading, Unmeasured
-from auditsvc.records.statistics import difference
+from auditsvc.records.evidence import difference
 
 _GAP = Metric(
     id="gap_change.clean", kind="difference", unit="points", better="lower", role="change",

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from auditsvc.cli.decision import candidate_of
-from auditsvc.cli.onnx_options import (
+from auditsvc.cli.output import (
     Architecture,
     Classes,
     Confidence,
-    Image,
-    Layout,
-    Output,
-    Prepared,
-    described_by,
-)
-from auditsvc.cli.output import (
     ExpectAccuracy,
+    Image,
     Json,
+    Layout,
     Model,
+    Output,
     Person,
+    Prepared,
     Store,
     context_for,
+    described_by,
     print_json,
     print_lines,
 )

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.onnx_options import (
+from auditsvc.cli.output import (
     Architecture,
     Classes,
     Confidence,
+    ExpectAccuracy,
     Image,
+    Json,
     Layout,
     Output,
     Prepared,
+    Store,
+    context_for,
     described_by,
+    print_json,
+    print_lines,
 )
-from auditsvc.cli.output import ExpectAccuracy, Json, Store, context_for, print_json, print_lines
 from auditsvc.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:

@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditsvc.cli.onnx_options import (
+from auditsvc.cli.output import (
     Architecture,
     Classes,
     Confidence,
     Image,
+    Json,
     Layout,
+    Licence,
+    ModelName,
     Output,
+    Person,
+    PolicyName,
     Prepared,
+    Source,
+    Store,
+    context_for,
     described_by,
+    print_json,
 )
-from auditsvc.cli.output import Json, Licence, ModelName, Person, PolicyName, Source, Store, context_for, print_json
 from auditsvc.cli.watermark import MixupQueries, QueriesFrom
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Recipe, faults_of

@@ -29,7 +29,7 @@ from auditsvc.datasets.dataset import SliceColumn, Slices
 from auditsvc.datasets.slicing import AND
 from auditsvc.evaluation.paired import Sample, measured_losses
 from auditsvc.records import Measured
-from auditsvc.records.statistics import holm
+from auditsvc.records.evidence import holm
 
 Numbers = NDArray[np.float64]
 Chosen = NDArray[np.int64]

@@ -25,8 +25,18 @@ from auditsvc.records.decision import (
     Verdict,
     Waiver,
 )
-from auditsvc.records.device import Device, DeviceMeasurement
-from auditsvc.records.evidence import OVERALL, CheckFailed, Evidence, EvidenceKey, Flip, Measured, Reading, Unmeasured
+from auditsvc.records.evidence import (
+    OVERALL,
+    CheckFailed,
+    Device,
+    DeviceMeasurement,
+    Evidence,
+    EvidenceKey,
+    Flip,
+    Measured,
+    Reading,
+    Unmeasured,
+)
 from auditsvc.records.job import (
     ENDS,
     JOB_KINDS,

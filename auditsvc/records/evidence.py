@@ -1,11 +1,17 @@
 """Evidence: what one run of one check measured, what its metrics mean, and all that is needed to repeat the run.
 
 Also exploratory records, which no rule judges: exemplars (images that several seeds of one recipe change alike) and
-discovered slices (groups of images on which the candidate seems to lose).
+discovered slices (groups of images on which the candidate seems to lose); what registered devices measured, signed with
+their own keys; and statistics of stored numbers (Holm's correction, the difference of two).
+
+Reference: S. Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of
+Statistics 6, 65-70.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -268,3 +274,85 @@ class DiscoveredSlices(Record):
     def subjects(self) -> tuple[str, ...]:
         """Found by the candidate."""
         return (self.candidate,)
+
+
+def difference(one: Measured, other: Measured) -> Measured:
+    """``one`` less ``other``, with an interval from both of theirs; each end keeps its level if they are independent.
+
+    Two candidates that were measured on the same images err alike, so that the interval is then too wide if anything.
+
+    Reference: G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect measures",
+    doi:10.1002/sim.3095 (the method of variance estimates recovery; R. G. Newcombe 1998 for proportions).
+    """
+    value = one.value - other.value
+    below = math.hypot(one.value - one.low, other.high - other.value)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    return Measured(value=value, low=value - below, high=value + above, images=min(one.images, other.images))
+
+
+def holm(tests: Iterable[tuple[Hashable, float | None]]) -> list[float | None]:
+    """The adjusted p-value of each test, given as its family and its p-value; None where there is none."""
+    families: dict[Hashable, list[tuple[float, int]]] = {}
+    adjusted: list[float | None] = []
+    for number, (family, p) in enumerate(tests):
+        adjusted.append(None)
+        if p is not None:
+            families.setdefault(family, []).append((p, number))
+    for found in families.values():
+        largest = 0.0
+        for rank, (p, number) in enumerate(sorted(found)):
+            largest = adjusted[number] = max(largest, min(1.0, p * (len(found) - rank)))
+    return adjusted
+
+
+class Device(Record):
+    """A device that may send measurements: its name, its hardware profile, its Ed25519 key (PEM)."""
+
+    kind: ClassVar[str] = "device"
+    event: ClassVar[str] = "device.registered"
+
+    device: Name
+    profile: Name
+    public_key: Annotated[str, Field(max_length=2000)]
+    registered_by: Name
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by its name; the newest one counts."""
+        return (self.device,)
+
+
+class DeviceMeasurement(Record):
+    """What one device answered to one kit, as it signed it.
+
+    ``challenge`` is the digest of the kit's description, ``signed`` that of the bytes that the device signed and
+    ``answers`` that of the array of raw outputs; all three are blobs.  ``run`` is named as in policies, without the
+    device.
+    """
+
+    kind: ClassVar[str] = "device-measurement"
+    event: ClassVar[str] = "device.measured"
+
+    device: Name
+    registration: Digest
+    candidate: Digest
+    dataset: Digest
+    run: Annotated[str, Field(max_length=100)]
+    challenge: Digest
+    signed: Digest
+    signature: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+    answers: Digest
+    described: dict[str, Annotated[str, Field(max_length=300)]]
+    """What the device says of itself: machine, system, versions; as stated by the holder of its key."""
+    latency_ms: Annotated[tuple[float, ...], Field(min_length=1, max_length=1_000_000)]
+    cold_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    memory_bytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """None where the device does not say it."""
+    meter: Digest | None = None
+    """The log of a power meter, which the device does not sign."""
+    admitted_by: Text
+    at: Moment
+
+    def subjects(self) -> tuple[str, ...]:
+        """Found by the device, the candidate, and the challenge, which counts once."""
+        return (self.device, self.candidate, self.challenge)

@@ -38,7 +38,7 @@ from auditsvc.records import (
     Unmeasured,
     Watched,
 )
-from auditsvc.records.statistics import difference, holm
+from auditsvc.records.evidence import difference, holm
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
 from auditsvc.services.model_store import load_stored

@@ -1,7 +1,7 @@
 """The service: the use cases of the command line, over HTTP.
 
 ``app``                        opens the store, binds the address, shuts down gracefully
-``middleware``, ``rate_limit`` host check, body limits, security headers, request limits
+``middleware``, ``connection_limits`` host check, body limits, security headers, request limits
 ``auth``                       tokens, sessions, OIDC login, and the role that each route requires
 ``problems``                   errors as Problem Details (RFC 9457) with stable codes
 ``v1``, ``pages``              the routes; they contain no logic and call ``auditsvc.services`` or read the ledger
@@ -22,14 +22,11 @@ from auditsvc.web.v1 import (
     decisions,
     gate,
     health,
-    identify,
     jobs,
     log,
     policies,
     releases,
     statements,
-    terms,
-    tokens,
     uploads,
     verify,
     webhooks,
@@ -37,9 +34,9 @@ from auditsvc.web.v1 import (
 
 ROUTERS = (
     *(gate.router, decisions.candidate_router),
-    *(module.router for module in (decisions, releases, jobs, verify, identify, uploads, policies)),
-    *(terms.router, statements.router, statements.incident_router),
-    *(module.router for module in (log, tokens, webhooks, health, openapi)),
+    *(module.router for module in (decisions, releases, jobs, verify, uploads, policies)),
+    *(policies.terms_router, statements.router, statements.incident_router),
+    *(log.router, webhooks.token_router, webhooks.router, health.router, openapi.router),
     *pages.routers,
 )
 """All routes, in the order in which the API's page shows them."""

@@ -19,7 +19,6 @@ import uvicorn
 from auditsvc import __version__
 from auditsvc.adapters.jobs.parent_process import PARENT
 from auditsvc.adapters.structured_logs import logging_config
-from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.bootstrap import load_plugins, open_context, open_jobs
 from auditsvc.errors import Unavailable
 from auditsvc.services.unused_blobs import remove_unused_blobs
@@ -28,14 +27,13 @@ from auditsvc.web import create_app
 from auditsvc.web.auth.authentication import is_loopback
 from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
 from auditsvc.web.auth.token_store import TokenStore, delete_ended_sessions
-from auditsvc.web.connection_limits import server_options
+from auditsvc.web.connection_limits import RateLimiter, server_options
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.idempotency import delete_expired_answers
 from auditsvc.web.periodic import PeriodicTask, WorkerProcesses, supervise_workers
-from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.registry_watcher import RegistryWatcher
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhook_delivery import WebhookDispatcher
+from auditsvc.web.webhook_delivery import WebhookDispatcher, WebhookSender
 
 DISPATCH_S = 2.0
 """Seconds between two runs of the webhook dispatcher."""

@@ -1,17 +1,23 @@
-"""Limits of one connection: bytes and seconds that a request's headers may take before they are processed.
+"""Limits: bytes and seconds that a request's headers may take before they are processed, and requests per caller.
 
 uvicorn's own limit counts for its other parser (h11) alone, and it waits for a head without end.  Counted is every byte
 that brings no head, chunk or part of a body to its end: header lines, chunk extensions and trailers.  Trailers are
 dropped, because uvicorn would add them to the headers of a request whose caller is known already.
+
+The rate limit is a token bucket for each caller (the generic cell rate algorithm, ITU-T I.371).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from auditsvc.errors import TooMany
 from auditsvc.web.problems import MEDIA_TYPE, Problem, problem
 
 HEAD_LIMIT = 32 * 1024
@@ -130,3 +136,39 @@ def _too_large() -> Problem:
 def server_options() -> dict[str, Any]:
     """uvicorn's options for this protocol; WebSockets are not used."""
     return {"http": LimitedProtocol, "ws": "none", "timeout_keep_alive": 30, "proxy_headers": False, "lifespan": "off"}
+
+
+BURST_S = 2.0
+"""A caller may use this many seconds' worth of requests at once."""
+
+MAX_CALLERS = 10_000
+"""Callers that are tracked; the least recently seen one is dropped first and starts with a full bucket again."""
+
+
+class RateLimiter:
+    """Not thread-safe: call it from the event loop only."""
+
+    def __init__(
+        self, rate: float, clock: Callable[[], float] = time.monotonic, *, burst_s: float = BURST_S, limit: str = ""
+    ) -> None:
+        """``rate`` is in requests (or other units) per second for each caller; 0 is no limit.  ``limit`` words it."""
+        self._rate, self._clock, self._burst_s = rate, clock, burst_s
+        self._limit = limit or f"{rate:g} requests per second"
+        self._next_allowed: OrderedDict[str, float] = OrderedDict()
+
+    def count(self, caller: str, units: float = 1) -> None:
+        """Count one request of this caller, or so many bytes.
+
+        Raises:
+            TooMany: the caller's rate is exceeded.
+        """
+        if not self._rate or not caller:
+            return
+        now = self._clock()
+        due = max(self._next_allowed.get(caller, now), now) + units / self._rate
+        if due - now > self._burst_s + 1e-6:
+            raise TooMany(f"at most {self._limit} are allowed; wait and retry")
+        self._next_allowed[caller] = due
+        self._next_allowed.move_to_end(caller)
+        if len(self._next_allowed) > MAX_CALLERS:
+            self._next_allowed.popitem(last=False)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from auditsvc.adapters.blobs import writes
-from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.errors import Forbidden, StorageFull, Unavailable
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record
@@ -25,11 +24,11 @@ from auditsvc.services.log_check import LogCheck, check_log
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.oidc_roles import OidcUsers
 from auditsvc.web.auth.token_store import COOKIE, HOST_COOKIE, TokenStore
+from auditsvc.web.connection_limits import RateLimiter
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.periodic import PeriodicTask
-from auditsvc.web.rate_limit import RateLimiter
 from auditsvc.web.service_metrics import ServiceMetrics
-from auditsvc.web.webhook_delivery import WebhookStore
+from auditsvc.web.webhook_delivery import WebhookSender, WebhookStore
 
 _log = logging.getLogger("auditsvc.web")
 

@@ -9,9 +9,9 @@ import pytest
 from auditsvc.gate import decide
 from auditsvc.records import EACH, OVERALL, Rule, Unmeasured
 from auditsvc.records.eligibility import holdout_exhausted, holdout_note
+from auditsvc.records.evidence import difference, holm
 from auditsvc.records.messages import finding_message, images_to_decide
 from auditsvc.records.metric import metric_of
-from auditsvc.records.statistics import difference, holm
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_loss, a_policy, a_rule, a_waiver, an_evidence, losses, measured

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from auditsvc.gate import decide
 from auditsvc.records import OVERALL, Unmeasured, digest_of
 from auditsvc.records.eligibility import Incumbent
-from auditsvc.records.statistics import difference
+from auditsvc.records.evidence import difference
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON
 from tests.gate.sample import SHOES, a_policy, a_rule, an_evidence, measured

@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 
 from auditsvc.gate import decide
 from auditsvc.records import CheckSpec, Policy, Rule
+from auditsvc.records.messages import differences, explain_decision, explain_policy
 from auditsvc.records.policy import policy_schema
-from auditsvc.records.policy_explain import differences, explain_decision, explain_policy
 from auditsvc.resources import resource_dir
 from tests.contracts.sample import a_candidate
 from tests.fakes import NOON

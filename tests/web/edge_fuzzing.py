@@ -15,7 +15,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from auditsvc.adapters.webhook_http import WebhookSender
 from auditsvc.datasets.images import UNREADABLE, read_header
 from auditsvc.datasets.table import read_csv
 from auditsvc.errors import AuditError
@@ -26,6 +25,7 @@ from auditsvc.services.policies import parse_policy
 from auditsvc.services.tracing import read_answers
 from auditsvc.web.record_routes import _position
 from auditsvc.web.v1.uploads import unpack_files
+from auditsvc.web.webhook_delivery import WebhookSender
 from tests.web import sample
 
 Parser = Callable[[bytes], object]

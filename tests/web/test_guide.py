@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from auditsvc.web.pages.guide import _names
+from auditsvc.web.pages.policies import _names
 
 
 @pytest.mark.parametrize("name", sorted(_names()))

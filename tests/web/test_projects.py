@@ -15,7 +15,7 @@ from auditsvc.records import Candidate
 from auditsvc.settings import Settings
 from auditsvc.web import create_app
 from auditsvc.web.app import open_site
-from auditsvc.web.rate_limit import BURST_S, RateLimiter
+from auditsvc.web.connection_limits import BURST_S, RateLimiter
 from auditsvc.web.state import ProjectState
 from tests.web import sample
 from tests.web.conftest import Clients

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from auditsvc.records import digest_of
 from auditsvc.web import middleware
-from auditsvc.web.rate_limit import RateLimiter
+from auditsvc.web.connection_limits import RateLimiter
 from auditsvc.web.state import ProjectState
 from tests.web.conftest import Clients
 

@@ -263,7 +263,7 @@ class DbosJobs:
             found = connection.execute(rows).mappings().all()
         if not found:
             self.get(job)
-        return tuple(JobEvent(**row | {"at": datetime.fromtimestamp(row["at"], UTC)}) for row in found)
+        return tuple(JobEvent(**{**row, "at": datetime.fromtimestamp(row["at"], UTC)}) for row in found)
 
     def add_event(
         self, job: JobId, step: str, *, done: int | None = None, total: int | None = None, message: str = ""

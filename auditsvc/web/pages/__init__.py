@@ -5,7 +5,7 @@ reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import activity, candidate, decision, guide, overview, policies, reports, statements, terms
+from auditsvc.web.pages import activity, candidate, decision, overview, policies, statements, terms
 
 routers = (
     overview.router,
@@ -14,10 +14,8 @@ routers = (
     activity.router,
     login.router,
     policies.router,
-    reports.router,
     terms.router,
     statements.router,
-    guide.router,
 )
 
 __all__ = ["routers"]

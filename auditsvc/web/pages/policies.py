@@ -1,18 +1,27 @@
-"""The pages of policies: those in use, the built-in ones, and a backtest of another policy on past decisions."""
+"""Pages to read: policies with a backtest on past decisions, the guide of the package, and the files of reports."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Path as InPath
 from fastapi import Request
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
-from auditsvc.errors import InvalidInput
-from auditsvc.records import Policy
-from auditsvc.records.policy_explain import explain_policy
+from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.records import Decision, Name, Policy, Submission
+from auditsvc.records.messages import explain_policy
 from auditsvc.resources import resource_dir
-from auditsvc.services.decisions import BacktestRow, backtest
+from auditsvc.services.decisions import BacktestRow, backtest, report_folder
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
+from auditsvc.web.v1.releases import REPORT_POLICY
 
 router = Router(include_in_schema=False)
 
@@ -60,3 +69,106 @@ def run_backtest(request: Request, given: Form) -> Response:
     except InvalidInput as error:
         faults = error.reasons or (str(error),)
     return page(request, "backtest.html", "/policies", faults=faults, rows=rows, text=text)
+
+
+_FOLDER = Path(__file__).parents[2] / "guide"
+
+
+@router.get("/guide", needs="reader")
+def guide(request: Request) -> HTMLResponse:
+    """The table of contents."""
+    return _guide_page(request, "index")
+
+
+@router.get("/guide/{name:path}", needs="reader")
+def guide_page(request: Request, name: str) -> HTMLResponse:
+    """One page of the guide.  Raises ``NotFound``."""
+    return _guide_page(request, name)
+
+
+def _guide_page(request: Request, name: str) -> HTMLResponse:
+    title, body = _rendered(name)
+    return page(request, "guide.html", "/guide", title=title, body=body)
+
+
+@cache
+def _rendered(name: str) -> tuple[str, Markup]:
+    """Title and HTML of a page; links to other pages of the guide become links of the service."""
+    from markdown_it import MarkdownIt
+
+    if name not in _names():
+        raise NotFound(f"the guide has no page {name!r}; see /guide for all of them")
+    text = (_FOLDER / f"{name}.md").read_text("utf-8")
+    parent = name.rpartition("/")[0]
+    base = f"/guide/{parent}/" if parent else "/guide/"
+    text = re.sub(r"\]\(([A-Za-z0-9_/-]+)\.md(#[^)]*)?\)", rf"]({base}\1\2)", text)
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    return text.partition("\n")[0].removeprefix("# "), Markup(html)  # noqa: S704 - our own files, HTML switched off
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.rglob("*.md"))
+
+
+SHOWN_REPORTS = 100
+MEDIA_TYPES = {
+    ".html": "text/html",
+    ".pdf": "application/pdf",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".csv": "text/csv",
+    ".zip": "application/zip",
+    ".xml": "application/xml",
+    ".sarif": "application/sarif+json",
+}
+"""Media types by file extension; other files in the folder are not served."""
+
+HIDDEN = ("pictures.json",)
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The report files of one decision."""
+
+    submission: Submission
+    decision: Decision
+    folder: str
+    files: tuple[str, ...]
+
+
+@router.get("/reports", needs="reader")
+def reports_page(request: Request) -> HTMLResponse:
+    """Every version that has a report in this store."""
+    site = site_of(request)
+    found = []
+    for _, item in site.ledger.page(Submission, limit=SHOWN_REPORTS):
+        for decision in reversed(site.ledger.find(Decision, item.candidate)):
+            folder = report_folder(site.folder, decision.digest, item.model, item.version)
+            files = tuple(
+                sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
+            )
+            if files:
+                found.append(ReportFiles(item, decision, folder.name, files))
+    return page(request, "reports.html", "/reports", reports=found)
+
+
+@router.get("/reports/{model}/{version}/{folder}/{file}", needs="reader")
+def report_file(
+    request: Request,
+    model: Annotated[Name, InPath()],
+    version: Annotated[str, InPath(pattern="^[1-9][0-9]*$")],
+    folder: Annotated[str, InPath(pattern="^[0-9a-f]{16}$")],
+    file: Annotated[str, InPath(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")],
+) -> Response:
+    """One file of a report; an HTML report runs in a sandbox."""
+    place = site_of(request).folder / "reports" / model / version / folder
+    names = {one.name: one for one in place.glob("*.*") if one.suffix in MEDIA_TYPES} if place.is_dir() else {}
+    if file not in names:
+        raise NotFound(f"there is no report {file} of {model} version {version} in this store")
+    kind = MEDIA_TYPES[names[file].suffix]
+    shown = kind in ("text/html", "application/pdf")
+    headers = {"content-security-policy": REPORT_POLICY} if kind == "text/html" else {}
+    if not shown:
+        headers["content-disposition"] = f'attachment; filename="{model}-{version}-{file}"'
+    return Response(names[file].read_bytes(), media_type=kind, headers=headers)

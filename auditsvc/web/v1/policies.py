@@ -1,6 +1,8 @@
-"""Policies: those in use, the built-in ones, and a backtest of another policy on past decisions.
+"""Policies, the frameworks that reports map evidence to, and the terms of each model.
 
-The compliance frameworks that reports map evidence to.
+Of policies there are those in use, the built-in ones, and a backtest of another policy on past decisions.  Terms say
+which policy, data and approvers bind a model; one approver proposes them, another confirms them
+(``auditsvc.services.terms``).
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from starlette.responses import Response
 
 from auditsvc.compliance.assessment.framework import Framework, load_frameworks
 from auditsvc.errors import NotFound
-from auditsvc.records import Digest, Name, Policy
+from auditsvc.records import Digest, Name, Policy, ReleaseTerms, TermsProposal
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import BacktestRow, backtest
-from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.record_routes import record_router
+from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
+from auditsvc.web.auth.authentication import Router, require_independent, site_of
+from auditsvc.web.record_routes import ADigest, created, record_router
 
 router = Router(tags=["policies"])
 
@@ -111,3 +114,71 @@ def get_builtin_policy(
         if path.stem == name:
             return Response(path.read_bytes(), media_type="application/yaml")
     raise NotFound(f"no built-in policy {name}")
+
+
+terms_router = Router(tags=["terms"])
+
+record_router(terms_router, ReleaseTerms, "terms", singular="terms", about="A model's name.")
+record_router(terms_router, TermsProposal, "terms_proposals", about="A model's name.")
+
+AModel = Annotated[Name, Path(description="The model's name in the registry.")]
+
+
+class TermsRequest(TermsDraft):
+    """The terms that are proposed; what is left out is taken from the policy."""
+
+    policy: Annotated[Name | Digest, Field(description="A policy of the ledger by digest, or a shipped one by name.")]
+
+
+class TermsStatus(BaseModel):
+    """The terms that bind a model, and a proposal that waits for another person."""
+
+    digest: Digest | None = None
+    terms: ReleaseTerms | None = None
+    proposal: Digest | None = None
+    pending: TermsProposal | None = None
+
+
+@terms_router.get("/v1/models/{model}/terms", needs="reader", summary="Get the terms of a model")
+def get_model_terms(request: Request, model: AModel) -> TermsStatus:
+    """Without terms every decision on the model is a trial: it can't be approved or released."""
+    ledger = site_of(request).ledger
+    terms, pending = binding_terms(ledger, model), pending_terms(ledger, model)
+    return TermsStatus(
+        digest=terms.digest if terms else None,
+        terms=terms,
+        proposal=pending.digest if pending else None,
+        pending=pending,
+    )
+
+
+@terms_router.post(
+    "/v1/models/{model}/terms",
+    needs="approver",
+    creates=TermsProposal,
+    summary="Propose the terms of a model",
+)
+def create_terms_proposal(request: Request, model: AModel, terms: TermsRequest) -> Response:
+    """Nothing changes until another approver confirms it."""
+    from auditsvc.services.policies import resolve_remote_policy
+
+    site = site_of(request)
+    draft = TermsDraft.model_validate(terms.model_dump(exclude={"policy"}))
+    made = propose_terms(
+        site.ctx, model, resolve_remote_policy(terms.policy, site.ledger), draft, request.state.caller.name
+    )
+    return created(made)
+
+
+@terms_router.post(
+    "/v1/terms-proposals/{digest}/confirmations",
+    needs="approver",
+    creates=ReleaseTerms,
+    summary="Confirm the terms of a model",
+)
+def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
+    """From then on they bind the model. The person who proposed them can't confirm them."""
+    site = site_of(request)
+    proposal = site.ledger.get(TermsProposal, digest)
+    person = require_independent(request, (proposal.proposed_by,))
+    return created(confirm_terms(site.ctx, proposal, person))

@@ -1,4 +1,4 @@
-"""Webhooks: create, list and disable them, inspect their deliveries, and send a delivery again.
+"""What an admin manages: tokens, webhooks and their deliveries.  Every change is an event in the log.
 
 This is also where the MLflow model registry reports that a version was registered or an alias moved.  MLflow signs
 its webhooks, and an event without a valid signature is refused. An event only triggers a check: the ledger says where
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from fastapi import Header, Path, Query, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from auditsvc.errors import InvalidInput, Unauthenticated
-from auditsvc.records import AdmitRequest, Digest, JobId, Parent, Submission, faults_of
+from auditsvc.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from auditsvc.records import AdmitRequest, Digest, JobId, Name, Parent, Submission, faults_of
 from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.token_store import Token
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhook_delivery import Delivery, DeliveryState, Webhook, verify
 
@@ -173,3 +175,85 @@ def _parts(body: bytes) -> tuple[str, str, dict[str, Any]]:
         return str(event.get("entity", "")), str(event.get("action", "")), dict(data)
     except (ValueError, AttributeError, TypeError) as error:
         raise InvalidInput(f"the body is not an MLflow webhook event: {error}") from error
+
+
+token_router = Router(tags=["tokens"])
+
+
+class TokenRequest(BaseModel):
+    """The person or program, its role, and how long the token is valid."""
+
+    name: Annotated[Name, Field(description="The person or program; the ledger records it as the actor.")]
+    role: Literal["reader", "submitter", "auditor", "approver", "admin"]
+    days: Annotated[int, Field(ge=1, le=366)] = 90
+    project: Annotated[str | None, Field(max_length=40, description="Your own project by default.")] = None
+
+
+class IssuedToken(BaseModel):
+    """A new token. Its secret is shown only once."""
+
+    token: str
+    about: Token
+
+
+class CallerView(BaseModel):
+    """The authenticated caller."""
+
+    name: str
+    role: str
+    project: str = ""
+
+
+@token_router.get("/v1/tokens", needs="admin", summary="List tokens")
+def list_tokens(request: Request) -> list[Token]:
+    """All tokens, including expired and revoked ones; never their secrets."""
+    return list(_visible_tokens(request))
+
+
+@token_router.post("/v1/tokens", needs="admin", status_code=201, summary="Issue a token")
+def create_token(request: Request, token_request: TokenRequest) -> IssuedToken:
+    """A token has a name, a role and an expiry; it records you as its issuer.
+
+    Use one name for each person. Who issued the tokens of two people, or of one of them, can't be the second person for
+    the other, and neither can the two for each other: two admins, or an OIDC issuer, are needed for separate duties.
+    """
+    own: ProjectState = site_of(request)
+    site = own if token_request.project is None else _project(request, token_request.project)
+    person = request.state.caller.name
+    secret, token = site.access.issue(
+        token_request.name, token_request.role, token_request.days, site.project, issuer=person
+    )
+    site.log_event("token.issued", person, token=token.id, name=token.name, role=token.role)
+    request.state.shown_once = True
+    return IssuedToken(token=secret, about=token)
+
+
+@token_router.delete("/v1/tokens/{id}", needs="admin", summary="Revoke a token")
+def revoke_token(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Token:
+    """The token is refused from the next request on. Revoking it again changes nothing."""
+    site: ProjectState = site_of(request)
+    if not any(token.id == id for token in _visible_tokens(request)):
+        raise NotFound(f"no token {id}")
+    token = site.access.revoke(id)
+    site.log_event("token.revoked", request.state.caller.name, token=token.id, name=token.name)
+    return token
+
+
+@token_router.get("/v1/whoami", needs="reader", summary="Get the authenticated caller")
+async def get_whoami(request: Request) -> CallerView:
+    """The name, role and project of your token."""
+    caller = request.state.caller
+    return CallerView(name=caller.name, role=caller.role, project=caller.project)
+
+
+def _visible_tokens(request: Request) -> Iterator[Token]:
+    """An admin of the default project sees all tokens, an admin of another project only its own."""
+    site: ProjectState = site_of(request)
+    return (token for token in site.access.tokens() if not site.project or token.project == site.project)
+
+
+def _project(request: Request, name: str) -> ProjectState:
+    site: ProjectState = site_of(request)
+    if site.project not in ("", name):
+        raise Forbidden(f"you are an admin of {site.project}; an admin of {name} issues tokens for that project")
+    return site.of(name)

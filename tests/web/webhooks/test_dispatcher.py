@@ -9,10 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from auditsvc.adapters.webhook_http import WebhookSender, is_public
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.web.state import ProjectState
-from auditsvc.web.webhook_delivery import LEASE_S, RETRY_DELAYS_S, WebhookDispatcher, WebhookStore, key_of, verify
+from auditsvc.web.webhook_delivery import (
+    LEASE_S,
+    RETRY_DELAYS_S,
+    WebhookDispatcher,
+    WebhookSender,
+    WebhookStore,
+    is_public,
+    key_of,
+    verify,
+)
 from tests.fakes import FixedClock
 from tests.web import sample
 from tests.web.conftest import Clients
@@ -188,8 +196,8 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
         connected.append(place[0])
         raise OSError("as far as this test goes")
 
-    monkeypatch.setattr("auditsvc.adapters.webhook_http.socket.getaddrinfo", answers)
-    monkeypatch.setattr("auditsvc.adapters.webhook_http.socket.create_connection", connect)
+    monkeypatch.setattr("auditsvc.web.webhook_delivery.socket.getaddrinfo", answers)
+    monkeypatch.setattr("auditsvc.web.webhook_delivery.socket.create_connection", connect)
     for _ in range(2):  # the second time the name points to this machine
         with pytest.raises(Unavailable):
             WebhookSender().post("https://rebinding.example.org/", b"{}", {})
