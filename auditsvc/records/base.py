@@ -142,6 +142,12 @@ class Value(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
+    @classmethod
+    def from_source(cls, source: object, **given: Any) -> Self:
+        """One with the ``given`` fields; each other field is the attribute of ``source`` of that name, if it has it."""
+        shared = {name: getattr(source, name) for name in cls.model_fields.keys() - given if hasattr(source, name)}
+        return cls(**shared, **given)
+
 
 class Record(Value):
     """A fact that never changes.

@@ -1,4 +1,4 @@
-"""The routes that read records: one by its digest, or a list in pages.
+"""The routes that read records, one by its digest or a list in pages, and the forms that make them.
 
 A record never changes, so its digest is its entity tag and the answer can be cached for ever. One record is sent as its
 canonical JSON (RFC 8785), and the SHA-256 of the body is its digest, so a client can check it.
@@ -10,15 +10,19 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, create_model
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from auditsvc.errors import InvalidInput
 from auditsvc.records import Digest, Record
+from auditsvc.services.statements import parse_draft
 from auditsvc.web.auth.authentication import Router, site_of
+from auditsvc.web.auth.token_store import Access
+from auditsvc.web.rendering import Form
 
 R = TypeVar("R", bound=Record)
 
@@ -102,6 +106,39 @@ def created(record: Record) -> Response:
     path = PATHS.get(type(record))
     headers = {"etag": f'"{record.digest}"'} | ({"location": f"{path}/{record.digest}"} if path else {})
     return Response(record.canonical(), 201 if path else 202, headers, "application/json")
+
+
+def form_route(
+    router: Router,
+    path: str,
+    needs: Access,
+    create: Callable[..., object],
+    draft: type[BaseModel] | None,
+    back: Callable[[Request, str], str],
+    fields: Callable[[dict[str, str]], Mapping[str, Any]] = dict,
+) -> None:
+    """Add the form of a page that does what the route ``create`` of the API does, and then shows the page ``back``.
+
+    ``draft`` is what the API takes; ``fields`` makes its fields of those of the form, of which an empty one counts as
+    left out.  None for a button without fields.
+    """
+
+    def shown(request: Request, digest: str = "") -> Response:
+        return RedirectResponse(back(request, digest), 303)
+
+    def of_record(request: Request, digest: ADigest, given: Form) -> Response:
+        create(request, digest, parse_draft(draft or BaseModel, fields(given)))
+        return shown(request, digest)
+
+    def of_new(request: Request, given: Form) -> Response:
+        create(request, parse_draft(draft or BaseModel, fields(given)))
+        return shown(request)
+
+    def of_button(request: Request, digest: ADigest) -> Response:
+        create(request, digest)
+        return shown(request, digest)
+
+    router.post(path, needs=needs)(of_button if draft is None else of_record if "{digest}" in path else of_new)
 
 
 _TAGS = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')

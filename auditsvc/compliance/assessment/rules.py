@@ -237,16 +237,10 @@ def _assess(
     placement = framework.placements.get(row.placement)
     status, why = _in_time(row, placement, evidence_status, context)
     counted = status not in {"out_of_scope", "not_yet_due", "not_applicable"} and row.rule != "R-ROLLUP"
-    return Assessment(
+    return Assessment.from_source(
+        row,
         framework=framework.framework,
         requirement=row.id,
-        key=row.key,
-        title=row.title,
-        reference=row.reference,
-        group=row.group,
-        role=row.role,
-        rule=row.rule,
-        assessability=row.assessability,
         status=status,
         evidence_status=evidence_status,
         counted=counted,
@@ -254,7 +248,6 @@ def _assess(
         applies=applies_words(placement, row),
         kinds=kinds,
         records=tuple(dict.fromkeys(name for found in kinds for name in found.records)),
-        note=row.note,
     )
 
 

@@ -25,6 +25,7 @@ from auditsvc.compliance.render.charts import Chart, standalone
 from auditsvc.compliance.render.tables import render_json
 from auditsvc.compliance.report import wording
 from auditsvc.compliance.report.report_model import Picture, Report, SliceRow, SliceTable
+from auditsvc.compliance.report.sections import broken_cells
 from auditsvc.compliance.report.wording import Counts
 from auditsvc.errors import Unavailable
 from auditsvc.resources import resource_dir
@@ -104,19 +105,8 @@ def _scale(table: SliceTable) -> Any:
     return charts.score_axis(figure for row in table.rows for figure in (row.parent, row.candidate))
 
 
-def broken(report: Report) -> set[tuple[str, str]]:
-    """Condition and slice of every loss that violates a blocking rule."""
-    losses = {f"drop.{table.condition}": table.condition for table in report.slices}
-    return {
-        (losses[row.metric], row.slice)
-        for rule in report.rules
-        for row in rule.rows
-        if row.status == "violated" and rule.severity == "block" and row.metric in losses
-    }
-
-
 WORDS: dict[str, Any] = {
-    "broken": broken,
+    "broken": lambda report: broken_cells(report.rules, report.slices),
     "amount": wording.amount,
     "change_words": wording.change_words,
     "value_text": wording.value_text,

@@ -138,17 +138,11 @@ def pictures(gallery: tuple[GalleryItem, ...], readings: Readings) -> tuple[Pict
 
 def _picture(item: GalleryItem, title: str) -> Picture:
     groups = ", ".join(item.slices) or "no group"
-    return Picture(
-        image=item.image,
+    return Picture.from_source(
+        item,
         media_type="image/jpeg" if item.data[:2] == b"\xff\xd8" else "image/png",
         data=base64.b64encode(item.data).decode("ascii"),
-        parent=item.parent,
-        candidate=item.candidate,
-        target=item.target,
-        slices=item.slices,
-        condition=item.condition,
         title=title,
-        change=item.change,
         alt=f"Test image {item.image} ({groups}; {title}): truth {item.target}, "
         f"parent {item.parent}, candidate {item.candidate}",
     )
@@ -310,16 +304,9 @@ def build_report(
 
 
 def _subject(inputs: ReportInputs) -> Subject:
-    return Subject(
-        model=inputs.model,
-        version=inputs.version,
-        task=inputs.candidate.task,
-        architecture=inputs.candidate.architecture,
-        candidate=inputs.candidate.digest,
-        parent=inputs.parent.digest,
-        intended_use=inputs.parent.intended_use,
-        not_for=inputs.parent.not_for,
-    )
+    own = {"model": inputs.model, "version": inputs.version, "candidate": inputs.candidate.digest}
+    use = {"intended_use": inputs.parent.intended_use, "not_for": inputs.parent.not_for}
+    return Subject.from_source(inputs.candidate, **own, **use)
 
 
 def _decision(inputs: ReportInputs, at: Moment, policy_at: Moment | None) -> DecisionPart:
@@ -407,23 +394,14 @@ def _conditions(inputs: ReportInputs) -> tuple[str, ...]:
 
 
 def _waivers(inputs: ReportInputs, at: Moment) -> tuple[WaiverPart, ...]:
-    return tuple(
-        WaiverPart(
-            rule=waiver.rule,
-            person=waiver.person,
-            reason=waiver.reason,
-            until=waiver.until,
-            at=waiver.at,
-            expired=at.date() > waiver.until,
-            record=waiver.digest,
-        )
-        for waiver in inputs.waivers
-    )
+    waivers = inputs.waivers
+    return tuple(WaiverPart.from_source(one, expired=at.date() > one.until, record=one.digest) for one in waivers)
 
 
 def _verification(inputs: ReportInputs) -> VerificationPart | None:
     found = inputs.verification
     if found is None:
         return None
-    steps = (VerificationStep(step=s.step, code=s.code, passed=s.ok, detail=s.detail) for s in found.steps)
-    return VerificationPart(verdict=found.verdict, as_of=found.as_of, steps=tuple(steps), notes=found.notes)
+    return VerificationPart.from_source(
+        found, steps=tuple(VerificationStep.from_source(one, passed=one.ok) for one in found.steps)
+    )

@@ -43,7 +43,6 @@ from auditsvc.compliance.report.wording import (
 from auditsvc.records import (
     OVERALL,
     Candidate,
-    Decision,
     Digest,
     Evidence,
     Judgement,
@@ -75,15 +74,15 @@ def slice_tables(readings: Readings) -> tuple[SliceTable, ...]:
     )
 
 
-def broken_cells(decision: Decision, readings: Readings) -> set[tuple[str, str]]:
+def broken_cells(rules: Iterable[RulePart], tables: Iterable[SliceTable]) -> set[tuple[str, str]]:
     """Condition and slice of every loss that violates a blocking rule and is not waived."""
-    found = ((readings.metric(one.metric.rpartition("/")[2]), one) for one in decision.findings)
+    losses = {f"drop.{table.condition}": table.condition for table in tables}
     return {
-        (metric.condition, one.slice)
-        for metric, one in found
-        if metric.role == "loss" and metric.condition and one.verdict == "violated"
-        and one.severity == "block" and one.waiver is None
-    }  # fmt: skip
+        (losses[row.metric], row.slice)
+        for rule in rules
+        for row in rule.rows
+        if row.status == "violated" and rule.severity == "block" and row.metric in losses
+    }
 
 
 def _slice_rows(condition: str, readings: Readings) -> tuple[SliceRow, ...]:
@@ -176,12 +175,10 @@ def rules(inputs: ReportInputs) -> tuple[RulePart, ...]:
             for judgement in sorted(found, key=_worst_first)
         )
         parts.append(
-            RulePart(
-                rule=rule.rule,
+            RulePart.from_source(
+                rule,
                 sentence=_sentence(rule, found, inputs.readings),
                 source=rule.sentence(),
-                why=rule.why,
-                severity=rule.severity,
                 counts=count(row.status for row in rows),
                 rows=rows,
             )
@@ -219,19 +216,13 @@ def _rule_row(judgement: Judgement, readings: Readings, alpha: float) -> RuleRow
     own = unit_of(metric)
     unit: Unit = "points" if judgement.against and own != "plain" else own
     scored = metric.role in ("score", "parent", "loss") and metric.condition
-    return RuleRow(
+    return RuleRow.from_source(
+        judgement,
         metric=metric.id,
         title=readings.condition(metric.condition).words if scored and metric.condition else metric.title,
-        slice=judgement.slice,
-        verdict=judgement.verdict,
         status=rule_status(judgement),
-        severity=judgement.severity,
         measured=_evaluated(judgement, metric, alpha, unit),
-        bound=judgement.bound,
-        limit=judgement.limit,
         unit=unit,
-        waiver=judgement.waiver,
-        adjusted_p=judgement.adjusted_p,
         message=judgement.words,
     )
 
@@ -252,20 +243,16 @@ def evidence_index(inputs: ReportInputs, at: Moment) -> tuple[EvidenceRow, ...]:
 
 def _evidence_row(digest: Digest, run: Evidence, max_age_days: int, at: Moment) -> EvidenceRow:
     until = expiry(run, max_age_days)
-    return EvidenceRow(
+    return EvidenceRow.from_source(
+        run.key,
         record=digest,
-        check=run.key.check,
-        version=run.key.version,
         topic=topic_title(run),
         parameters=facts(run.key.parameters),
-        seed=run.key.seed,
-        alpha=run.key.alpha,
         dataset=run.dataset.name + (f" (one stage; {run.dataset.images} in total)" if run.key.stage else ""),
         dataset_digest=run.dataset.digest,
         dataset_images=run.key.stage or run.dataset.images,
         dataset_source="; ".join((run.dataset.source, *(run.dataset.notes or ()))),
         dataset_licence=run.dataset.licence,
-        code=run.key.code,
         environment=facts(run.environment),
         started=run.started,
         finished=run.finished,
@@ -433,9 +420,8 @@ def examples(inputs: ReportInputs) -> tuple[Example, ...]:
             continue
         title = known.words
         made.append(
-            Example(
-                family=known.family,
-                severity=known.severity,
+            Example.from_source(
+                known,
                 condition=condition,
                 title=title,
                 media_type="image/jpeg" if data[:2] == b"\xff\xd8" else "image/png",

@@ -307,13 +307,8 @@ def checklist(framework: Framework, context: AssessmentContext) -> FrameworkPart
     counted = Counter(row.status for row in rows if row.counted)
     not_counted = Counter(row.status for row in rows if row.status in NOT_COUNTED)
     kinds: Counter[str] = Counter(row.assessability for row in framework.requirements)
-    return FrameworkPart(
-        framework=framework.framework,
-        name=framework.name,
-        short=framework.short,
-        version=framework.version,
-        standing=framework.standing,
-        data_checked=framework.data_checked,
+    return FrameworkPart.from_source(
+        framework,
         stale=framework.stale(context.today),
         headline=headline(rows),
         counts=tuple(StatusCount(status=name, rows=counted[name]) for name in reversed(WORST_FIRST) if counted[name]),
@@ -349,12 +344,10 @@ def gaps(parts: tuple[FrameworkPart, ...]) -> tuple[GapRow, ...]:
                     known.setdefault(found.kind, found)
                     lacking.setdefault(found.kind, {})[f"{part.short} {row.requirement}"] = None
     rows = (
-        GapRow(
+        GapRow.from_source(
+            known[kind],
             title=kind_title(kind),
-            kind=kind,
             owner=_OWNERS.get(kind.partition(".")[0], "engineer: a check"),
-            status=known[kind].status,
-            message=known[kind].message,
             requirements=tuple(needed),
         )
         for kind, needed in lacking.items()

@@ -69,8 +69,9 @@ def judged(site: ProjectState, decision: Decision, submission: Submission) -> Ju
     if known is None:
         candidate = site.ledger.get(Candidate, decision.candidate)
         inputs = decision_records(ReportInputs, site.ledger, submission.model, submission.version, candidate, decision)
-        drawn = heat_map(slice_tables(inputs.readings), broken_cells(decision, inputs.readings))
         parts = sorted(rules(inputs), key=lambda one: (one.severity != "block", not one.counts.violated))
+        tables = slice_tables(inputs.readings)
+        drawn = heat_map(tables, broken_cells(parts, tables))
         known = _DRAWN[digest] = Judged(
             plain_verdict(decision, inputs.readings), _markup(drawn) if drawn else None, tuple(parts)
         )

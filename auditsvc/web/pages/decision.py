@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import cast, get_args
 
 from fastapi import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from auditsvc.compliance.report.summary import next_step
-from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.errors import Conflict, NotApproved, NotFound
 from auditsvc.ports import Ledger
 from auditsvc.records import (
     AliasMove,
     Approval,
-    Candidate,
     Decision,
     Monitoring,
     Objection,
@@ -31,52 +29,20 @@ from auditsvc.records import (
     Waiver,
     person_key,
 )
-from auditsvc.records.decision import ObjectionState
-from auditsvc.services.decisions import approve, involved, waive
-from auditsvc.services.objections import object_to, open_objections
+from auditsvc.services.objections import open_objections
 from auditsvc.services.release import waived_by
-from auditsvc.services.revocation import (
-    pending_revocation,
-    pending_rollback,
-    request_or_confirm_revocation,
-    request_or_confirm_rollback,
-    requesters,
-)
+from auditsvc.services.revocation import pending_revocation, pending_rollback
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
-from auditsvc.web.auth.authentication import Router, require_independent, site_of
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.pages.candidate import judged, worst_pictures
 from auditsvc.web.pages.overview import consent_of
-from auditsvc.web.record_routes import ADigest
-from auditsvc.web.rendering import Form, page
+from auditsvc.web.record_routes import ADigest, form_route
+from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
-from auditsvc.web.v1.releases import report_of
+from auditsvc.web.v1 import decisions, releases
 
 router = Router(include_in_schema=False)
-
-
-@router.post("/releases/{digest}/revocations", needs="approver")
-def create_revocation(request: Request, digest: ADigest, given: Form) -> Response:
-    """Request a revocation with a reason, or confirm the request of another person."""
-    site = site_of(request)
-    release = site.ledger.get(Release, digest)
-    person = require_independent(request, requesters(pending_revocation(site.ledger, release)))
-    request_or_confirm_revocation(site.ctx, release, person, _reason(given))
-    return _back(release.decision)
-
-
-@router.post("/releases/{digest}/rollbacks", needs="approver")
-def create_rollback(request: Request, digest: ADigest, given: Form) -> Response:
-    """Request a rollback to this release with a reason, or confirm the request of another person."""
-    site = site_of(request)
-    release = site.ledger.get(Release, digest)
-    person = require_independent(request, requesters(pending_rollback(site.ledger, release)))
-    request_or_confirm_rollback(site.ctx, release, person, _reason(given))
-    return _back(release.decision)
-
-
-def _reason(given: dict[str, str]) -> str | None:
-    return given.get("reason", "").strip()[:4000] or None
 
 
 @dataclass(frozen=True)
@@ -136,9 +102,9 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     submission = _submission(site, found)
     policy = ledger.get(Policy, found.policy)
     approvals = ledger.find(Approval, digest)
-    releases = ledger.find(Release, digest)
+    known = ledger.find(Release, digest)
     newest = [one for one in ledger.find(Decision, f"{found.candidate}|{found.policy}") if one.supersedes(found)][-1]
-    release = releases[-1] if releases else None
+    release = known[-1] if known else None
     revocations = ledger.find(Revocation, release.digest) if release else ()
     objections = open_objections(ledger, found)
     counts = _counts(ledger, found)
@@ -216,56 +182,23 @@ def decision_report(request: Request, digest: ADigest) -> Response:
     """The report of the version that this decision is about."""
     site = site_of(request)
     submission = _submission(site, site.ledger.get(Decision, digest))
-    return report_of(site, digest, submission.model, submission.version)
+    return releases.report_of(site, digest, submission.model, submission.version)
 
 
-@router.post("/decisions/{digest}/approvals", needs="approver")
-def create_approval(request: Request, digest: ADigest, given: Form) -> Response:
-    """Approve the decision under the caller's name."""
-    site = site_of(request)
-    found = site.ledger.get(Decision, digest)
-    person = require_independent(request, involved(site.ledger, found))
-    approve(site.ctx, found, person, given.get("comment", "")[:4000])
-    return _back(digest)
+def _of_release(request: Request, digest: str) -> str:
+    return f"/decisions/{site_of(request).ledger.get(Release, digest).decision}"
 
 
-@router.post("/decisions/{digest}/objections", needs="approver")
-def create_objection(request: Request, digest: ADigest, given: Form) -> Response:
-    """Reject the decision, request changes, or withdraw an own objection, with a reason."""
-    site, state = site_of(request), given.get("state", "")
-    if state not in get_args(ObjectionState):
-        raise InvalidInput(f"state: {state!r}; it is one of {', '.join(get_args(ObjectionState))}")
-    found = site.ledger.get(Decision, digest)
-    object_to(site.ctx, found, request.state.caller.name, cast("ObjectionState", state), given.get("reason", "")[:4000])
-    return _back(digest)
+def _of_decision(_: Request, digest: str) -> str:
+    return f"/decisions/{digest}"
 
 
-@router.post("/decisions/{digest}/waivers", needs="approver")
-def create_waiver(request: Request, digest: ADigest, given: Form) -> Response:
-    """Waive one rule, with a reason, until a date."""
-    site = site_of(request)
-    try:
-        until = datetime.date.fromisoformat(given.get("until", ""))
-    except ValueError as error:
-        raise InvalidInput("give the last day of the waiver as YYYY-MM-DD") from error
-    if not given.get("reason", "").strip():
-        raise InvalidInput("a waiver needs a reason, which every report prints")
-    found = site.ledger.get(Decision, digest)
-    person = require_independent(request, involved(site.ledger, found))
-    waive(site.ctx, found, given.get("rule", ""), person, given["reason"][:4000], until)
-    return _back(digest)
-
-
-@router.post("/decisions/{digest}/release", needs="auditor")
-def create_release(request: Request, digest: ADigest) -> Response:
-    """Sign, attest and log the candidate of an approved decision."""
-    from auditsvc.services.release import release
-
-    site = site_of(request)
-    found = site.ledger.get(Decision, digest)
-    release(site.ctx, site.ledger.get(Candidate, found.candidate), found)
-    return _back(digest)
-
-
-def _back(digest: str) -> Response:
-    return RedirectResponse(f"/decisions/{digest}", 303)
+for _what, _create in (("revocations", releases.create_revocation), ("rollbacks", releases.create_rollback)):
+    form_route(router, f"/releases/{{digest}}/{_what}", "approver", _create, releases.ReleaseActionRequest, _of_release)
+for _what, _needs, _create, _draft in (
+    ("approvals", "approver", decisions.create_approval, decisions.ApprovalRequest),
+    ("objections", "approver", decisions.create_objection, decisions.ObjectionRequest),
+    ("waivers", "approver", decisions.create_waiver, decisions.WaiverRequest),
+    ("release", "auditor", decisions.create_release, None),
+):
+    form_route(router, f"/decisions/{{digest}}/{_what}", _needs, _create, _draft, _of_decision)

@@ -1,6 +1,6 @@
 """Statements and incidents: the page that lists them, the forms that add them, and the review buttons.
 
-Each form calls the same service function as the API, under the same role. An empty field counts as left out, and a
+Each form does what the route of the API does, under the same role. An empty field counts as left out, and a
 question without an answer stays unknown. The author of a statement sees no review button, and the reason.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -40,9 +41,10 @@ from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.middleware import BODY_LIMIT
-from auditsvc.web.record_routes import ADigest
-from auditsvc.web.rendering import Form, page
+from auditsvc.web.record_routes import form_route
+from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
+from auditsvc.web.v1 import statements as api
 from auditsvc.web.v1.uploads import store_upload, upload_folder
 
 router = Router(include_in_schema=False)
@@ -172,24 +174,8 @@ def _declared(site: ProjectState, today: datetime.date) -> list[DeclaredRisk]:
     ]
 
 
-S = TypeVar("S", Document, Answers, ChangePlan, ChangeVerdict)
-
-
-def _review_button(kind: type[S]) -> None:
-    @router.post(f"/statements/{PATHS[kind]}/{{digest}}/reviews", needs=REVIEWERS[kind])
-    def review(request: Request, digest: ADigest) -> Response:
-        statements.review(site_of(request).ctx, kind, digest, request.state.caller.name)
-        return _back()
-
-
-_review_button(Document)
-_review_button(Answers)
-_review_button(ChangePlan)
-_review_button(ChangeVerdict)
-
-
-def _back() -> Response:
-    return RedirectResponse("/statements", 303)
+def _listed(_request: Request, _digest: str) -> str:
+    return "/statements"
 
 
 def _form(request: Request, template: str, **facts: Any) -> HTMLResponse:
@@ -236,7 +222,7 @@ async def create_document(request: Request) -> Response:
         if isinstance(file, UploadFile) and file.filename:
             draft = draft.model_copy(update={"file": await run_in_threadpool(_stored, request, file)})
         await run_in_threadpool(statements.add_document, ctx, draft, person)
-    return _back()
+    return RedirectResponse("/statements", 303)
 
 
 def _stored(request: Request, upload: UploadFile) -> FileEntry:
@@ -267,9 +253,8 @@ def answers_form(request: Request, model: str = "") -> HTMLResponse:
     return _form(request, "answers_form.html", screens=screens, chosen=model, before=before)
 
 
-@router.post("/statements/answers", needs="auditor")
-def create_answers(request: Request, given: Form) -> Response:
-    """Store the answers under the sender's name; a question without an answer is unknown."""
+def _answers(given: dict[str, str]) -> dict[str, Any]:
+    """A question without an answer is unknown."""
     fields: dict[str, Any] = {"model": given.get("model", ""), "expires": given.get("expires", "")}
     for part in ("answers", "reasons"):
         start = f"{part}."
@@ -278,9 +263,7 @@ def create_answers(request: Request, given: Form) -> Response:
             for name, value in given.items()
             if name.startswith(start) and value.strip()
         }
-    draft = parse_draft(statements.AnswersDraft, fields)
-    statements.add_answers(site_of(request).ctx, draft, request.state.caller.name)
-    return _back()
+    return fields
 
 
 @router.get("/statements/change-plans", needs="reader")
@@ -289,17 +272,11 @@ def change_plan_form(request: Request) -> HTMLResponse:
     return _form(request, "change_plan_form.html")
 
 
-@router.post("/statements/change-plans", needs="submitter")
-def create_change_plan(request: Request, given: Form) -> Response:
-    """Store the plan under the sender's name, without a reviewer yet."""
+def _change_plan(given: dict[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: given.get(name, "") for name in ("model", "words", "expires")}
     fields["methods"] = [name for name in re.split(r"[\s,]+", given.get("methods", "")) if name]
     fields["max_targets"] = _targets(given.get("max_targets", ""))
-    for name in ("max_loss", "max_loss_of_a_group"):
-        fields[name] = _fraction(given.get(name, ""))
-    draft = parse_draft(statements.ChangePlanDraft, fields)
-    statements.add_change_plan(site_of(request).ctx, draft, request.state.caller.name)
-    return _back()
+    return fields | {name: _fraction(given.get(name, "")) for name in ("max_loss", "max_loss_of_a_group")}
 
 
 def _targets(text: str) -> dict[str, str]:
@@ -322,35 +299,11 @@ def change_verdict_form(request: Request) -> HTMLResponse:
     return _form(request, "change_verdict_form.html", versions=_versions(request))
 
 
-@router.post("/statements/change-verdicts", needs="auditor")
-def create_change_verdict(request: Request, given: Form) -> Response:
-    """Store the verdict under the sender's name, without a reviewer yet."""
-    draft = parse_draft(statements.ChangeVerdictDraft, given)
-    statements.add_change_verdict(site_of(request).ctx, draft, request.state.caller.name)
-    return _back()
-
-
 @router.get("/statements/incidents", needs="reader")
 def incident_form(request: Request) -> HTMLResponse:
     """The form for a serious incident."""
     harms = [(harm, REPORTING_DAYS[harm]) for harm in get_args(Harm)]
     return _form(request, "incident_form.html", harms=harms, versions=_versions(request))
-
-
-@router.post("/statements/incidents", needs="auditor")
-def create_incident(request: Request, given: Form) -> Response:
-    """Register an incident under the sender's name."""
-    draft = parse_draft(incidents.IncidentDraft, {**given, "aware": _utc(given.get("aware", ""))})
-    incidents.add_incident(site_of(request).ctx, draft, request.state.caller.name)
-    return _back()
-
-
-@router.post("/statements/incidents/{digest}/reports", needs="auditor")
-def create_incident_report(request: Request, digest: ADigest, given: Form) -> Response:
-    """Record that the authority has the report."""
-    report = parse_draft(incidents.IncidentReport, {**given, "reported": _utc(given.get("reported", ""))})
-    incidents.report_incident(site_of(request).ctx, digest, report, request.state.caller.name)
-    return _back()
 
 
 @router.get("/statements/incident-watches", needs="reader")
@@ -360,14 +313,23 @@ def incident_watch_form(request: Request) -> HTMLResponse:
     return _form(request, "incident_watch_form.html", month_ago=month_ago)
 
 
-@router.post("/statements/incident-watches", needs="auditor")
-def create_incident_watch(request: Request, given: Form) -> Response:
-    """Record an incident watch under the sender's name."""
-    draft = parse_draft(incidents.WatchDraft, given)
-    incidents.add_watch(site_of(request).ctx, draft, request.state.caller.name)
-    return _back()
-
-
 def _utc(text: str) -> str:
     """A form's date and time, which has no zone: the form says that it is UTC."""
     return f"{text}+00:00" if text and "+" not in text and not text.endswith("Z") else text
+
+
+def _dated(name: str) -> Callable[[dict[str, str]], Mapping[str, Any]]:
+    return lambda given: {**given, name: _utc(given.get(name, ""))}
+
+
+for _path, _needs, _create, _draft, _fields in (
+    ("answers", "auditor", api.create_answers, statements.AnswersDraft, _answers),
+    ("change-plans", "submitter", api.create_change_plan, statements.ChangePlanDraft, _change_plan),
+    ("change-verdicts", "auditor", api.create_change_verdict, statements.ChangeVerdictDraft, dict),
+    ("incidents", "auditor", api.create_incident, incidents.IncidentDraft, _dated("aware")),
+    ("incidents/{digest}/reports", "auditor", api.create_incident_report, incidents.IncidentReport, _dated("reported")),
+    ("incident-watches", "auditor", api.create_incident_watch, incidents.WatchDraft, dict),
+):
+    form_route(router, f"/statements/{_path}", _needs, _create, _draft, _listed, _fields)
+for _kind, _path in PATHS.items():
+    form_route(router, f"/statements/{_path}/{{digest}}/reviews", REVIEWERS[_kind], api.REVIEWS[_kind], None, _listed)

@@ -26,13 +26,14 @@ from auditsvc.records import (
 )
 from auditsvc.resources import resource_dir
 from auditsvc.services.statements import parse_draft
-from auditsvc.services.terms import TermsDraft, binding_terms, confirm_terms, pending_terms, propose_terms
-from auditsvc.web.auth.authentication import Router, require_independent, site_of
+from auditsvc.services.terms import TermsDraft, binding_terms, pending_terms, propose_terms
+from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.candidate import frontier_of, judged
 from auditsvc.web.pages.overview import row_of
-from auditsvc.web.record_routes import ADigest
+from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
+from auditsvc.web.v1 import policies
 
 router = Router(include_in_schema=False)
 
@@ -138,11 +139,10 @@ def _slice(line: str) -> tuple[str, str]:
     return name.strip(), images.strip()
 
 
-@router.post("/terms-proposals/{digest}/confirmations", needs="approver")
-def create_terms_confirmation(request: Request, digest: ADigest) -> Response:
-    """Confirm terms that another person proposed."""
-    site = site_of(request)
-    proposal = site.ledger.get(TermsProposal, digest)
-    person = require_independent(request, (proposal.proposed_by,))
-    made = confirm_terms(site.ctx, proposal, person)
-    return RedirectResponse(f"/models/{made.model}", 303)
+def _of_model(request: Request, digest: str) -> str:
+    return f"/models/{site_of(request).ledger.get(TermsProposal, digest).model}"
+
+
+form_route(
+    router, "/terms-proposals/{digest}/confirmations", "approver", policies.create_terms_confirmation, None, _of_model
+)

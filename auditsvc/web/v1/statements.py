@@ -6,6 +6,7 @@ incidents (Art. 73 of the EU AI Act) and incident watches form a register of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -31,6 +32,10 @@ router = Router(tags=["statements"])
 S = TypeVar("S", Document, Answers, ChangePlan, ChangeVerdict)
 
 
+REVIEWS: dict[type[statements.Statement], Callable[[Request, str], Response]] = {}
+"""The route that reviews each kind of statement."""
+
+
 def _readable_and_reviewable(kind: type[S], plural: str, singular: str, about: str) -> None:
     """Add the routes that read statements of this kind, and the one that reviews them."""
     record_router(router, kind, plural, singular=singular, about=about)
@@ -45,6 +50,8 @@ def _readable_and_reviewable(kind: type[S], plural: str, singular: str, about: s
     def review(request: Request, digest: ADigest) -> Response:
         """You have read it and agree with it. Its author can't review it."""
         return created(statements.review(site_of(request).ctx, kind, digest, request.state.caller.name))
+
+    REVIEWS[kind] = review
 
 
 _readable_and_reviewable(Document, "documents", "document", "A model's name, or a candidate's digest.")
