@@ -23,7 +23,7 @@ from pathlib import Path
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.ports import Log
-from auditsvc.provenance.formats.signatures import time_of
+from auditsvc.provenance.formats.dsse import time_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey, count_witnesses
 from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.signer.checkpoints import witness_request

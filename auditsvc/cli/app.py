@@ -20,7 +20,6 @@ from auditsvc.cli import (
     report,
     serve,
     statements,
-    status,
     trust,
     verify,
     watermark,
@@ -34,9 +33,9 @@ COMMANDS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = 
         "demo": (report.demo, "auditsvc demo --case digits"),
     },
     "Decide and release": {
-        "status": (status.status, "auditsvc status"),
-        "list": (status.list_, "auditsvc list face-gender"),
-        "show": (status.show, "auditsvc show face-gender 2"),
+        "status": (decision.status, "auditsvc status"),
+        "list": (decision.list_, "auditsvc list face-gender"),
+        "show": (decision.show, "auditsvc show face-gender 2"),
         "approve": (decision.approve, "auditsvc approve face-gender 2 --as alice"),
         "reject": (decision.reject, "auditsvc reject face-gender 2 --as alice --reason 'fails at night'"),
         "waive": (

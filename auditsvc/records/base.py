@@ -1,4 +1,4 @@
-"""Base classes of records: frozen, in canonical JSON, identified by the SHA-256 digest of their bytes.
+"""Base classes of records: frozen, in canonical JSON, identified by the SHA-256 digest of their bytes; and log events.
 
 Canonical JSON is RFC 8785 (JCS), so equal records have equal bytes on every machine.  Sets of files, readings and
 rules are tuples in a fixed order.  NaN and infinity cannot be stored.
@@ -7,6 +7,11 @@ The reference implementation ``rfc8785`` is pure Python and dominates the time o
 The standard library's encoder is five times faster and differs only in numbers with an exponent or ``.0``, which are
 formatted beforehand, and in non-ASCII keys and integers out of range, which the reference handles, including its
 error messages.  A test compares both byte for byte.
+
+Each record in the ledger has one event in the transparency log, whose type is the record's ``event``
+(``candidate.submitted``); other events (a login, a new webhook) are in the log only.  Types are ``noun.verb``, the verb
+in the past tense, as in the webhooks of GitHub and Stripe.  The log holds other leaves too: signatures are logged as
+Rekor entries.
 
 Reference: A. Rundgren, B. Jordan and S. Erdtman (2020), "JSON Canonicalization Scheme (JCS)", RFC 8785.
 """
@@ -143,7 +148,7 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @classmethod
-    def from_source(cls, source: object, **given: Any) -> Self:
+    def from_source(cls, source: object, /, **given: Any) -> Self:
         """One with the ``given`` fields; each other field is the attribute of ``source`` of that name, if it has it."""
         shared = {name: getattr(source, name) for name in cls.model_fields.keys() - given if hasattr(source, name)}
         return cls(**shared, **given)
@@ -228,3 +233,67 @@ def faults_of(error: ValidationError, known: Iterable[str] = ()) -> tuple[str, .
 def _meant(fault: Mapping[str, Any], known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(fault["loc"][-1]), known, 1) if fault["type"] == "extra_forbidden" else []
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+_KIND = "auditsvc.event"
+
+EVENT_TYPES_0_1_0 = {
+    "alias-move": "alias.moved",
+    "answers": "questionnaire.answered",
+    "approval": "decision.approved",
+    "came-in": "user.logged-in",
+    "candidate": "candidate.registered",
+    "change-plan": "change-plan.submitted",
+    "change-verdict": "change.assessed",
+    "check-failed": "check.failed",
+    "decision": "decision.made",
+    "delivery-sent-again": "webhook.redelivered",
+    "document": "document.submitted",
+    "evidence": "evidence.recorded",
+    "exemplars": "exemplars.found",
+    "incident": "incident.registered",
+    "incident-watch": "incidents.monitored",
+    "look": "holdout.used",
+    "marked-copy": "watermark-key.recorded",
+    "monitoring": "release.monitored",
+    "moved-past-auditsvc": "alias.changed-externally",
+    "parent": "parent.registered",
+    "policy": "policy.recorded",
+    "recall-asked": "revocation.requested",
+    "receiver-added": "webhook.created",
+    "receiver-ended": "webhook.disabled",
+    "recipe": "recipe.recorded",
+    "release": "release.created",
+    "retirement": "key.retired",
+    "return-asked": "rollback.requested",
+    "revocation": "release.revoked",
+    "rollback": "release.rolled-back",
+    "submission": "candidate.submitted",
+    "suggestions": "slices.discovered",
+    "timing": "latency.measured",
+    "token-issued": "token.issued",
+    "token-revoked": "token.revoked",
+    "uploaded": "file.uploaded",
+    "version-registered": "model-version.registered",
+    "waiver": "waiver.granted",
+    "went-out": "user.logged-out",
+}
+"""The event types that auditsvc 0.1.0 wrote (``apiVersion`` 1), with their present names.  A log never changes, so
+old entries keep the old type; ``decode_event`` translates it."""
+
+
+def encode_event(event: str, actor: str, at: Moment, **fields: str) -> bytes:
+    """The leaf for one event: canonical JSON.  ``object`` among the fields is the digest that the event is about."""
+    moment = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return canonical_json({"kind": _KIND, "apiVersion": "2", "type": event, "actor": actor, "at": moment, **fields})
+
+
+def decode_event(leaf: bytes) -> dict[str, Any] | None:
+    """The fields of an event, its type in the present form; None for a leaf that is no event."""
+    try:
+        event = json.loads(leaf)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or event.get("kind") != _KIND or "type" not in event:
+        return None
+    return event | {"type": EVENT_TYPES_0_1_0.get(event["type"], event["type"])}

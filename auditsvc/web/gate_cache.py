@@ -37,7 +37,7 @@ from auditsvc.records import (
     Revocation,
     Submission,
 )
-from auditsvc.records.log_event import decode_event
+from auditsvc.records.base import decode_event
 from auditsvc.services.gate_query import query_gate
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-from auditsvc.records.log_event import EVENT_TYPES_0_1_0
+from auditsvc.records.base import EVENT_TYPES_0_1_0
 
 _tables = sa.MetaData()
 

@@ -11,7 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, create_model
@@ -111,7 +111,7 @@ def created(record: Record) -> Response:
 def form_route(
     router: Router,
     path: str,
-    needs: Access,
+    needs: str,
     create: Callable[..., object],
     draft: type[BaseModel] | None,
     back: Callable[[Request, str], str],
@@ -138,7 +138,9 @@ def form_route(
         create(request, digest)
         return shown(request, digest)
 
-    router.post(path, needs=needs)(of_button if draft is None else of_record if "{digest}" in path else of_new)
+    router.post(path, needs=cast(Access, needs))(
+        of_button if draft is None else of_record if "{digest}" in path else of_new
+    )
 
 
 _TAGS = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')

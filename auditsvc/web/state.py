@@ -19,7 +19,7 @@ from auditsvc.adapters.blobs import writes
 from auditsvc.errors import Forbidden, StorageFull, Unavailable
 from auditsvc.ports import Clock, Context, Jobs, Keys, LoggedLedger
 from auditsvc.records import Record
-from auditsvc.records.log_event import encode_event
+from auditsvc.records.base import encode_event
 from auditsvc.services.log_check import LogCheck, check_log
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.oidc_roles import OidcUsers

@@ -42,7 +42,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from auditsvc.errors import InvalidInput, NotFound, Unauthenticated, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.records import Moment, Name, Value, canonical_json
-from auditsvc.records.log_event import decode_event
+from auditsvc.records.base import decode_event
 from auditsvc.web.auth.token_store import TokenStore
 from auditsvc.web.service_schema import webhook, webhook_cursor, webhook_delivery
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.provenance import TrustRoot
-from auditsvc.provenance.formats.signatures import check_ed25519, check_p256, ed25519_raw
+from auditsvc.provenance.formats.dsse import check_ed25519, check_p256, ed25519_raw
 
 
 def test_keys_are_made_on_first_use_and_found_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auditsvc.adapters.external_keys import KmsSigner
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance.formats.signatures import check_p256
+from auditsvc.provenance.formats.dsse import check_p256
 
 pytest.importorskip("securesystemslib")
 boto3 = pytest.importorskip("boto3")

@@ -16,7 +16,7 @@ from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.provenance.formats.signed_note import NoteKey, open_checkpoint
 from auditsvc.records import Decision, Record, Release, ReleaseTerms, digest_of
-from auditsvc.records.log_event import decode_event
+from auditsvc.records.base import decode_event
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.terms import audited_data
 from auditsvc.web import service_schema

@@ -12,7 +12,7 @@ import pytest
 
 from auditsvc.adapters.external_keys import Pkcs11Signer, Place
 from auditsvc.errors import InvalidInput, Unavailable
-from auditsvc.provenance.formats.signatures import check_p256
+from auditsvc.provenance.formats.dsse import check_p256
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 URI = "pkcs11:token=auditsvc;object=release?module-path=/x.so&pin-source=file:/run/pin"

@@ -110,7 +110,7 @@ def findings(report: Report, files: dict[str, bytes]) -> int:
 
 def oscal_valid(report: Report) -> bool:
     """Whether the bundle fits NIST's schemas."""
-    from auditsvc.compliance.render.oscal import render_oscal
+    from auditsvc.compliance.render.tables import render_oscal
 
     return not any(oscal_faults(name, data) for name, data in render_oscal(report).items())
 

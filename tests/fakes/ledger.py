@@ -25,7 +25,7 @@ from auditsvc.records import (
     Waiver,
     digest_of,
 )
-from auditsvc.records.log_event import encode_event
+from auditsvc.records.base import encode_event
 from tests.fakes.clock import FixedClock
 from tests.fakes.log import MemoryLog
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auditsvc.adapters.file_keys import FileKeys
-from auditsvc.provenance.formats.signatures import hint_of
+from auditsvc.provenance.formats.dsse import hint_of
 from auditsvc.records import Verification
 from tests.provenance.cases import case
 from tests.provenance.forge import Forge

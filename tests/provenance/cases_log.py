@@ -6,8 +6,7 @@ import datetime
 from dataclasses import replace
 
 from auditsvc.adapters.file_keys import FileKeys
-from auditsvc.provenance.formats.dsse import Bundle, LogEntry
-from auditsvc.provenance.formats.signatures import ed25519_raw
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry, ed25519_raw
 from auditsvc.provenance.formats.signed_note import (
     COSIGNATURE,
     Checkpoint,

@@ -19,8 +19,7 @@ from typing import Any
 
 from auditsvc.adapters.file_keys import FileKeys
 from auditsvc.provenance import TrustRoot, sign_release, verify
-from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
-from auditsvc.provenance.formats.signatures import der_of, hint_of
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry, der_of, entry_body, hint_of
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
 from auditsvc.provenance.trust.trust_root import TrustedKey, log_origin
 from auditsvc.records import Release, Verification, canonical_json

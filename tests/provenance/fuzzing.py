@@ -17,14 +17,12 @@ from pathlib import Path
 
 from auditsvc.adapters.external_keys import Place
 from auditsvc.errors import InvalidInput
-from auditsvc.provenance.formats.dsse import Bundle
+from auditsvc.provenance.formats.dsse import Bundle, check_p256
 from auditsvc.provenance.formats.manifest import OMS_TYPE, resources_of
 from auditsvc.provenance.formats.merkle_log import Tile
-from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement
-from auditsvc.provenance.formats.signatures import check_p256
+from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement, Summary
 from auditsvc.provenance.formats.signed_note import Checkpoint, Note, NoteKey
 from auditsvc.provenance.formats.strict_json import parse_json
-from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.signer.checkpoints import read_request, witness_request
 from auditsvc.provenance.trust.trust_root import RevocationList, TrustRoot
 from auditsvc.provenance.trust.tuf_repository import ROLES, Metadata, Threshold, TufRoles, publish

@@ -10,7 +10,7 @@ import re
 import auditsvc.compliance.assessment
 import auditsvc.records
 from auditsvc.records import Record
-from auditsvc.records.log_event import EVENT_TYPES_0_1_0, decode_event, encode_event
+from auditsvc.records.base import EVENT_TYPES_0_1_0, decode_event, encode_event
 from tests.fakes import NOON
 
 IN_NO_LOG = {"architecture", "evidence-key"}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from auditsvc.compliance.render import FORMATS, render
-from auditsvc.compliance.render.oscal import render_oscal
+from auditsvc.compliance.render.tables import render_oscal
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from auditsvc.compliance.render.oscal import render_oscal
+from auditsvc.compliance.render.tables import render_oscal
 from tests.compliance import sample
 
 pytestmark = pytest.mark.slow

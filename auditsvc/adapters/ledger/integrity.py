@@ -51,7 +51,7 @@ from auditsvc.records import (
     digest_of,
     person_key,
 )
-from auditsvc.records.log_event import decode_event
+from auditsvc.records.base import decode_event
 
 Row = dict[str, str]
 

@@ -25,7 +25,7 @@ from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Clock
 from auditsvc.provenance.formats import merkle_log
 from auditsvc.records import Digest, Record, digest_of
-from auditsvc.records.log_event import encode_event
+from auditsvc.records.base import encode_event
 
 _SIZE = select(func.coalesce(func.max(leaf.c.idx) + 1, 0))
 _NODE = select(node.c.hash).where(node.c.level == bindparam("level"), node.c.idx == bindparam("idx"))

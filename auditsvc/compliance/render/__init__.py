@@ -12,8 +12,13 @@ from dataclasses import dataclass
 
 from auditsvc.compliance.render.html import render_html, render_pdf
 from auditsvc.compliance.render.markdown import render_annex_iv, render_annex_v, render_card
-from auditsvc.compliance.render.oscal import render_oscal
-from auditsvc.compliance.render.tables import render_assessments_csv, render_json, render_junit, render_rules_csv
+from auditsvc.compliance.render.tables import (
+    render_assessments_csv,
+    render_json,
+    render_junit,
+    render_oscal,
+    render_rules_csv,
+)
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.errors import InvalidInput
 from auditsvc.records import canonical_json

@@ -1,17 +1,27 @@
-"""The report as JSON, CSV and JUnit XML, for other programs, and its flipped images as JSON, for pages."""
+"""The report for other programs: JSON, CSV, JUnit XML and OSCAL 1.1.2; and its flipped images as JSON, for pages.
+
+The OSCAL bundle has catalogs, assessment results and a plan of action.  OSCAL has only the states ``satisfied`` and
+``not-satisfied``, so a finding is about the *evidence objective* of a control, never about the control or the law, and
+a property holds the actual status.  Attested requirements are observations without a finding.  This tool writes no
+assessment plan; ``import-ap`` points to a note.  The same report gives the same bytes: every UUID is version 5, derived
+from the keys of the report.
+"""
 
 from __future__ import annotations
 
 import base64
 import csv
 import io
+import uuid
 from collections.abc import Iterable
+from typing import Any
 from xml.etree import ElementTree
 
 from auditsvc.compliance.assessment.assessment_context import GalleryItem
-from auditsvc.compliance.report.report_model import Report, RulePart, RuleRow
-from auditsvc.compliance.report.wording import Figure, value_text
-from auditsvc.records import canonical_json
+from auditsvc.compliance.assessment.rules import Assessment
+from auditsvc.compliance.report.report_model import FrameworkPart, OpenItem, Report, RulePart, RuleRow
+from auditsvc.compliance.report.wording import Figure, slice_words, value_text
+from auditsvc.records import canonical_json, digest_of
 
 
 def render_json(report: Report) -> bytes:
@@ -140,3 +150,183 @@ def pictures(gallery: Iterable[GalleryItem]) -> bytes:
 
 def _kind(data: bytes) -> str:
     return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+
+
+OSCAL_VERSION = "1.1.2"
+NAMESPACE = "urn:auditsvc:oscal"
+_ROOT = uuid.UUID("5b0f2f3e-8a40-5d1c-9c55-0a6d4f6a1b7e")
+
+_EXCLUDED = frozenset({"out_of_scope", "not_applicable"})
+_NO_FINDING = frozenset({"attested", "not_assessed", "not_yet_due", "partly"})
+Json = dict[str, Any]
+
+
+def render_oscal(report: Report) -> dict[str, bytes]:
+    """The bundle by file name: a catalog for each framework, the results, and the open items."""
+    key = digest_of(
+        report.subject.candidate.encode() + report.decision.record.encode() + report.at.isoformat().encode()
+    )
+    made: dict[str, Json] = {f"catalog-{part.framework}.json": _catalog(part) for part in report.frameworks}
+    if report.frameworks:
+        made["assessment-results.json"] = _results(report, key)
+    if report.summary.open_items:
+        made["plan-of-action-and-milestones.json"] = _actions(report, key)
+    return {name: canonical_json(document) for name, document in made.items()}
+
+
+def _id(*parts: str) -> str:
+    return str(uuid.uuid5(_ROOT, "|".join(parts)))
+
+
+def _line(text: str) -> str:
+    """A property's value: one line without blanks at its ends."""
+    return " ".join(text.split()) or "none"
+
+
+def _metadata(title: str, version: str, modified: str) -> Json:
+    return {"title": title, "last-modified": modified, "version": version, "oscal-version": OSCAL_VERSION}
+
+
+def _moment(report: Report) -> str:
+    return report.at.isoformat().replace("+00:00", "Z")
+
+
+def _props(**values: str) -> list[Json]:
+    return [{"name": name, "ns": NAMESPACE, "value": _line(value)} for name, value in values.items() if value]
+
+
+def _catalog(part: FrameworkPart) -> Json:
+    modified = f"{part.data_checked.isoformat()}T00:00:00Z"
+    groups = []
+    for index, group in enumerate(part.groups, start=1):
+        controls = [_control(row) for row in part.rows if row.group == group.label]
+        if controls:
+            heading = group.label if group.label == group.value else f"{group.label}: {group.value}"
+            groups.append({"id": f"group-{index}", "title": heading, "controls": controls})
+    return {
+        "catalog": {
+            "uuid": _id("catalog", part.framework, part.version),
+            "metadata": {
+                **_metadata(f"{part.name} (identifiers of the source, titles of this tool)", part.version, modified),
+                "remarks": part.standing,
+            },
+            "groups": groups,
+        }
+    }
+
+
+def _control(row: Assessment) -> Json:
+    objective = {
+        "id": f"{row.key}_obj",
+        "name": "assessment-objective",
+        "prose": f"Evidence about exactly these files exists for: {row.title}",
+    }
+    return {
+        "id": row.key,
+        "title": row.title,
+        "props": _props(label=row.requirement, reference=row.reference),
+        "parts": [objective],
+    }
+
+
+def _results(report: Report, key: str) -> Json:
+    plan = _id("plan", key)
+    return {
+        "assessment-results": {
+            "uuid": _id("results", key),
+            "metadata": _metadata(_title(report), report.subject.version, _moment(report)),
+            "import-ap": {"href": f"#{plan}"},
+            "results": [_result(report, part, key) for part in report.frameworks],
+            "back-matter": {
+                "resources": [
+                    {
+                        "uuid": plan,
+                        "title": "No assessment plan",
+                        "description": "This tool writes no OSCAL assessment plan; the policy defines checks and "
+                        "limits.",
+                        "props": _props(policy=f"{report.decision.policy} version {report.decision.policy_version}"),
+                        "rlinks": [{"href": f"urn:auditsvc:record:{report.decision.policy_record}"}],
+                    }
+                ]
+            },
+        }
+    }
+
+
+def _title(report: Report) -> str:
+    return f"Release audit of {report.subject.model} version {report.subject.version}"
+
+
+def _result(report: Report, part: FrameworkPart, key: str) -> Json:
+    included = [row for row in part.rows if row.status not in _EXCLUDED]
+    excluded = [row for row in part.rows if row.status in _EXCLUDED]
+    selection: Json = {"include-controls": [{"control-id": row.key} for row in included]}
+    if excluded:
+        selection["exclude-controls"] = [{"control-id": row.key} for row in excluded]
+    result: Json = {
+        "uuid": _id("result", key, part.framework),
+        "title": part.name,
+        "description": f"{part.headline}. {part.standing}",
+        "start": report.decision.at.isoformat().replace("+00:00", "Z"),
+        "end": _moment(report),
+        "props": _props(framework=part.framework, version=part.version, data_checked=part.data_checked.isoformat()),
+        "reviewed-controls": {"control-selections": [selection]},
+        "observations": [_observation(report, row, key) for row in included],
+    }
+    findings = [_finding(row, key) for row in included if row.status not in _NO_FINDING]
+    if findings:
+        result["findings"] = findings
+    return result
+
+
+def _observation(report: Report, row: Assessment, key: str) -> Json:
+    by_test = any(not found.kind.startswith(("doc.", "screen.")) for found in row.kinds)
+    observation: Json = {
+        "uuid": _id("observation", key, row.framework, row.key),
+        "title": f"{row.requirement}: {row.status}",
+        "description": row.message or row.status,
+        "props": _props(status=row.status, evidence_status=row.evidence_status, control=row.key, applies=row.applies),
+        "methods": ["TEST"] if by_test and row.status != "attested" else ["EXAMINE"],
+        "collected": _moment(report),
+    }
+    if row.records:
+        observation["relevant-evidence"] = [
+            {"href": f"urn:auditsvc:record:{digest}", "description": "A record of the ledger, identified by its digest"}
+            for digest in row.records
+        ]
+    return observation
+
+
+def _finding(row: Assessment, key: str) -> Json:
+    met = row.status == "supported"
+    state: Json = {"state": "satisfied" if met else "not-satisfied"}
+    state["reason"] = "pass" if met else "fail" if row.status == "contradicted" else "other"
+    return {
+        "uuid": _id("finding", key, row.framework, row.key),
+        "title": f"{row.requirement}: {row.status}",
+        "description": row.message,
+        "props": _props(status=row.status),
+        "target": {"type": "objective-id", "target-id": f"{row.key}_obj", "status": state},
+        "related-observations": [{"observation-uuid": _id("observation", key, row.framework, row.key)}],
+    }
+
+
+def _actions(report: Report, key: str) -> Json:
+    return {
+        "plan-of-action-and-milestones": {
+            "uuid": _id("actions", key),
+            "metadata": _metadata(f"Open items: {_title(report)}", report.subject.version, _moment(report)),
+            "system-id": {"identifier-type": "urn:auditsvc:candidate", "id": report.subject.candidate},
+            "poam-items": [_action(item, key) for item in report.summary.open_items],
+        }
+    }
+
+
+def _action(item: OpenItem, key: str) -> Json:
+    until = item.until.isoformat() if item.until else "no date"
+    return {
+        "uuid": _id("action", key, item.rule, item.status, item.severity),
+        "title": f"{item.rule}: {item.status}",
+        "description": f"{item.message} ({'; '.join(slice_words(place) for place in item.affected)})",
+        "props": _props(status=item.status, severity=item.severity, owner=item.owner or "none", until=until),
+    }

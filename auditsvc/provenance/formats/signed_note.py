@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from auditsvc.provenance.formats.signatures import check_ed25519, ed25519_raw
+from auditsvc.provenance.formats.dsse import check_ed25519, ed25519_raw
 from auditsvc.provenance.formats.strict_json import Fault, base64_of, unbase64
 
 ED25519 = 1

@@ -17,13 +17,9 @@ from auditsvc import __version__
 from auditsvc.errors import Conflict, InvalidInput, NotApproved
 from auditsvc.ports import Keys, Log, Signer
 from auditsvc.provenance.formats import predicates, release_layout
-from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry, check_p256, der_of, entry_body, hint_of
 from auditsvc.provenance.formats.manifest import differences, read_folder, strip_prefix
-from auditsvc.provenance.formats.predicates import folder_statement, identity_of, policy_uri, resource_uri
-from auditsvc.provenance.formats.signatures import check_p256, der_of, hint_of
-from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
-from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.formats.verification_summary import (
+from auditsvc.provenance.formats.predicates import (
     AppliedWaiver,
     ApprovalEntry,
     DigestSet,
@@ -32,7 +28,13 @@ from auditsvc.provenance.formats.verification_summary import (
     ReleaseField,
     Summary,
     Verifier,
+    folder_statement,
+    identity_of,
+    policy_uri,
+    resource_uri,
 )
+from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, sign_checkpoint
+from auditsvc.provenance.formats.strict_json import Fault
 from auditsvc.provenance.trust.trust_root import StatementRole, TrustRoot, log_origin
 from auditsvc.provenance.verifier.verify import release_in, summary_in, verify
 from auditsvc.records import (

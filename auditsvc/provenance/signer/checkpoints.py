@@ -22,9 +22,9 @@ from pathlib import Path
 
 from auditsvc.errors import Conflict, Unavailable
 from auditsvc.ports import Keys, Log, SigningProcess, Witnesses
+from auditsvc.provenance.formats.dsse import ed25519_raw
 from auditsvc.provenance.formats.merkle_log import continues
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
-from auditsvc.provenance.formats.signatures import ed25519_raw
 from auditsvc.provenance.formats.signed_note import (
     COSIGNATURE,
     Checkpoint,

@@ -22,6 +22,7 @@ from pydantic.alias_generators import to_camel
 
 from auditsvc.errors import InvalidInput, NotFound, Unavailable
 from auditsvc.ports import Keys
+from auditsvc.provenance.formats.dsse import check_p256, ed25519_der, hint_of, plain_pem
 from auditsvc.provenance.formats.manifest import OMS_TYPE
 from auditsvc.provenance.formats.predicates import (
     BOM_TYPE,
@@ -33,7 +34,6 @@ from auditsvc.provenance.formats.predicates import (
     identity_of,
 )
 from auditsvc.provenance.formats.release_layout import REVOCATIONS, TRUST_POLICY
-from auditsvc.provenance.formats.signatures import check_p256, ed25519_der, hint_of, plain_pem
 from auditsvc.provenance.formats.signed_note import NoteKey
 from auditsvc.provenance.formats.strict_json import Fault, base64_of, parse_json
 from auditsvc.provenance.trust.tuf_repository import TrustRepository, TufRoles, Versions, publish

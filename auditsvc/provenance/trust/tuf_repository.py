@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from auditsvc.errors import Unavailable
+from auditsvc.provenance.formats.dsse import check_p256, plain_pem
 from auditsvc.provenance.formats.release_layout import read_or_none, write_whole
-from auditsvc.provenance.formats.signatures import check_p256, plain_pem
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, parse_json
 from auditsvc.records import Moment
 

@@ -9,9 +9,8 @@ from typing import Any
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance.formats import release_layout
 from auditsvc.provenance.formats.manifest import differences, resources_of, root_digest, strip_prefix
-from auditsvc.provenance.formats.predicates import EXTERNAL, WHOLE, Statement
+from auditsvc.provenance.formats.predicates import EXTERNAL, WHOLE, Statement, Summary
 from auditsvc.provenance.formats.strict_json import Fault, fields_of, list_of, parse_json
-from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.verifier.verification_context import LoadedAttestation, VerificationContext, release_of
 from auditsvc.records import Candidate, Decision, Digest, Policy, ReleaseTerms
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance.formats import release_layout
-from auditsvc.provenance.formats.dsse import Bundle, LogEntry, entry_body
+from auditsvc.provenance.formats.dsse import Bundle, LogEntry, check_p256, der_of, entry_body, time_of
 from auditsvc.provenance.formats.manifest import Folder
 from auditsvc.provenance.formats.merkle_log import includes, leaf_hash
-from auditsvc.provenance.formats.predicates import Statement
-from auditsvc.provenance.formats.signatures import check_p256, der_of, time_of
+from auditsvc.provenance.formats.predicates import Statement, Summary
 from auditsvc.provenance.formats.signed_note import Checkpoint, NoteKey, count_witnesses, open_checkpoint
 from auditsvc.provenance.formats.strict_json import Fault
-from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.trust.trust_root import TrustedKey, TrustedLog, TrustRoot
 from auditsvc.records import Moment, Release, Step, Verification, VerificationVerdict
 

@@ -27,9 +27,8 @@ from auditsvc.errors import InvalidInput, NotVerified, Unavailable
 from auditsvc.provenance.formats import release_layout
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.formats.manifest import OMS_TYPE, Folder, Keep, differences, read_folder, resources_of
-from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement
+from auditsvc.provenance.formats.predicates import VSA_TYPE, Statement, Summary
 from auditsvc.provenance.formats.strict_json import MAX_BYTES, Fault
-from auditsvc.provenance.formats.verification_summary import Summary
 from auditsvc.provenance.trust.trust_root import TrustRoot
 from auditsvc.provenance.verifier import checks
 from auditsvc.provenance.verifier.verification_context import (

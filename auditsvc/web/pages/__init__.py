@@ -5,13 +5,12 @@ reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import activity, candidate, decision, overview, policies, statements, terms
+from auditsvc.web.pages import candidate, decision, overview, policies, statements, terms
 
 routers = (
     overview.router,
     candidate.router,
     decision.router,
-    activity.router,
     login.router,
     policies.router,
     terms.router,

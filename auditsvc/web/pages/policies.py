@@ -1,4 +1,4 @@
-"""Pages to read: policies with a backtest on past decisions, the guide of the package, and the files of reports."""
+"""Pages to read: policies with a backtest, the guide, report files, jobs, the log, and the page that verifies files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path as InPath
 from fastapi import Request
@@ -14,10 +14,12 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.records import Decision, Name, Policy, Submission
+from auditsvc.records import ENDS, Candidate, Decision, Job, JobEvent, Name, Policy, Submission
+from auditsvc.records.base import decode_event
 from auditsvc.records.messages import explain_policy
 from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import BacktestRow, backtest, report_folder
+from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import Form, page
@@ -172,3 +174,69 @@ def report_file(
     if not shown:
         headers["content-disposition"] = f'attachment; filename="{model}-{version}-{file}"'
     return Response(names[file].read_bytes(), media_type=kind, headers=headers)
+
+
+SHOWN_JOBS = 30
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job and its newest event."""
+
+    job: Job
+    last: JobEvent | None
+
+    @property
+    def percent(self) -> int | None:
+        """Progress of the current step in percent, where the step is countable."""
+        if self.last is None or self.last.done is None or not self.last.total or self.job.state in ENDS:
+            return None
+        return min(100, round(100 * self.last.done / self.last.total))
+
+
+@router.get("/jobs", needs="reader")
+def jobs_page(request: Request) -> HTMLResponse:
+    """The newest jobs; while one is in progress, the page reloads the list every two seconds."""
+    site = site_of(request)
+    lines = []
+    for job in site.jobs.page(limit=SHOWN_JOBS):
+        events = site.jobs.events(job.id) if job.state not in ENDS else ()
+        lines.append(JobRow(job, events[-1] if events else None))
+    return page(
+        request, "jobs.html", "/jobs", lines=lines, in_progress=any(line.job.state not in ENDS for line in lines)
+    )
+
+
+SHOWN_EVENTS = 60
+
+OBJECT_PAGES = {Candidate.event: "/candidates", Decision.event: "/decisions"}
+"""Kinds of record that have a page; the others link to their provenance in the API."""
+
+
+@router.get("/log", needs="reader")
+def log_page(request: Request, before: int | None = None) -> HTMLResponse:
+    """The newest entries, or those before an index."""
+    site = site_of(request)
+    size = site.ledger.size()
+    end = size if before is None else max(0, min(before, size))
+    start = max(0, end - SHOWN_EVENTS)
+    entries = [(index, _log_event(site.ledger.leaf(index))) for index in range(end - 1, start - 1, -1)]
+    checkpoint = checkpoint_store_of(site.ctx).current()
+    return page(request, "log.html", "/log", entries=entries, start=start, size=size, checkpoint=checkpoint)
+
+
+def _log_event(leaf: bytes) -> dict[str, Any]:
+    """The fields of an event; a leaf that is not an event is a logged signature."""
+    event = decode_event(leaf)
+    if event is None:
+        return {"type": "signature", "actor": "", "at": "", "object": "", "href": ""}
+    about = str(event.get("object", ""))
+    path = OBJECT_PAGES.get(event["type"])
+    href = (f"{path}/{about}" if path else f"/v1/provenance/{about}") if about.startswith("sha256:") else ""
+    return {"type": event["type"], "actor": event["actor"], "at": event["at"], "object": about, "href": href}
+
+
+@router.get("/verify", needs="reader")
+def verify_page(request: Request) -> HTMLResponse:
+    """A drop zone for a file; its script sends the file to ``POST /v1/verify`` and shows the result."""
+    return page(request, "verify.html", "/verify")
