@@ -63,3 +63,28 @@ def mlflow_store_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlflow_registry, "_build", copied)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def databases_made_once() -> Iterator[None]:
+    """A new SQLite file is a copy of the first of its schema, which the migrations made; its revision is still read."""
+    from auditsvc.adapters.sql import Database
+
+    migrate, first = Database._migrate, dict[str, bytes]()
+
+    def copied(database: Database) -> None:
+        file, name = database.file, f"{database.schema.version_table} {database.schema.head}"
+        if file is None or (file.exists() and file.stat().st_size):
+            return migrate(database)
+        if name in first:
+            file.write_bytes(first[name])
+            return migrate(database)
+        migrate(database)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        first[name] = file.read_bytes()
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "_migrate", copied)
+        yield

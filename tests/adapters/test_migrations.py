@@ -25,12 +25,19 @@ from auditsvc.web.service_schema import SCHEMA as SERVICE
 from tests.adapters.postgres import new_database
 
 leaf_once()  # completes the declared tables
+_MIGRATE = Database._migrate
 SCHEMAS = pytest.mark.parametrize("schema", [LEDGER, SERVICE, JOBS], ids=["ledger", "service", "jobs"])
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return new_database() if request.param == "postgres" else f"sqlite:///{tmp_path}/new.db"
+
+
+@pytest.fixture(autouse=True)
+def migrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests run the migrations for each new database; others get copies of a first one."""
+    monkeypatch.setattr(Database, "_migrate", _MIGRATE)
 
 
 def _revision(database: Database) -> str | None:
