@@ -10,6 +10,7 @@ doi:10.1145/2660193.2660195 (the mixing function).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,10 +20,13 @@ _GOLDEN = -7046029254386353131
 _FIRST = -4658895280553007687
 _SECOND = -7723592293110705685
 
+_BLOCK = 1 << 15
+"""Words that are mixed at once, so that they stay in the CPU's cache."""
+
 
 def _shifted(words: Tensor, bits: int) -> Tensor:
     """A logical right shift of signed 64-bit words."""
-    return (words >> bits) & ((1 << (64 - bits)) - 1)
+    return (words >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(number: int) -> int:
@@ -32,9 +36,9 @@ def _signed(number: int) -> int:
 
 def _mixed(words: Tensor) -> Tensor:
     """SplitMix64's finaliser; multiplication wraps at 64 bits."""
-    words = (words ^ _shifted(words, 30)) * _FIRST
-    words = (words ^ _shifted(words, 27)) * _SECOND
-    return words ^ _shifted(words, 31)
+    words = (words ^ _shifted(words, 30)).mul_(_FIRST)
+    words = words.bitwise_xor_(_shifted(words, 27)).mul_(_SECOND)
+    return words.bitwise_xor_(_shifted(words, 31))
 
 
 def image_seeds(seed: int, purpose: str, indices: Tensor) -> Tensor:
@@ -46,20 +50,21 @@ def image_seeds(seed: int, purpose: str, indices: Tensor) -> Tensor:
 
 def uniform(seeds: Tensor, shape: Sequence[int] = (), stream: int = 0) -> Tensor:
     """``(N, *shape)`` float32 in [0, 1); ``stream`` numbers independent draws of the same image."""
-    count = 1
-    for size in shape:
-        count *= size
-    places = torch.arange(count, device=seeds.device, dtype=torch.int64)
-    start = _mixed(seeds + _signed((stream + 1) * _GOLDEN))
-    words = _mixed(start[:, None] + places[None, :] * _GOLDEN)
-    numbers = _shifted(words, 40).to(torch.float32) / float(1 << 24)
-    return numbers.reshape(seeds.shape[0], *shape)
+    count = math.prod(shape)
+    places = torch.arange(count, device=seeds.device, dtype=torch.int64).mul_(_GOLDEN)
+    start = _mixed(seeds + _signed((stream + 1) * _GOLDEN))[:, None]
+    block = max(1, _BLOCK // max(len(seeds), 1)) if seeds.device.type == "cpu" else max(count, 1)
+    numbers = torch.empty(len(seeds), count, device=seeds.device)
+    for first in range(0, count, block):
+        words = _mixed(start + places[first : first + block])
+        numbers[:, first : first + block] = _shifted(words, 40)
+    return numbers.div_(1 << 24).reshape(seeds.shape[0], *shape)
 
 
 def normal(seeds: Tensor, shape: Sequence[int] = (), stream: int = 0) -> Tensor:
     """``(N, *shape)`` float32, standard normal (Box-Muller on two uniform draws)."""
-    radius = torch.sqrt(-2 * torch.log1p(-uniform(seeds, shape, 2 * stream + 1000)))
-    return radius * torch.cos(2 * torch.pi * uniform(seeds, shape, 2 * stream + 1001))
+    radius = uniform(seeds, shape, 2 * stream + 1000).neg_().log1p_().mul_(-2).sqrt_()
+    return uniform(seeds, shape, 2 * stream + 1001).mul_(2 * torch.pi).cos_().mul_(radius)
 
 
 _FEW = 20.0

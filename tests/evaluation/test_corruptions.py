@@ -13,9 +13,10 @@ from PIL import Image
 from scipy import ndimage
 from torch.nn import functional
 
-from auditsvc.evaluation import image_seeds
-from auditsvc.evaluation.perturbations.blur import moved
+from auditsvc.evaluation import image_seeds, uniform
+from auditsvc.evaluation.perturbations.blur import _glasses, moved, zoom_blur, zoomed
 from auditsvc.evaluation.perturbations.corruptions import ALIKE, CORRUPTIONS, EXACT, JUDGED, TABLES, corrupt
+from auditsvc.evaluation.perturbations.noise_bank import layer_seeds
 
 SEEDS = image_seeds(3, "corruptions", torch.arange(64))
 
@@ -192,3 +193,25 @@ def test_the_authors_code_gives_the_same_within_the_stated_tolerance(name, count
         else:
             for measure in (lambda found: np.abs(found - before).mean(), lambda found: (found - before).std()):
                 assert measure(ours) == pytest.approx(measure(theirs), rel=ALIKE[name])
+
+
+@pytest.mark.parametrize(("height", "width", "delta", "rounds"), [(20, 17, 1, 2), (24, 24, 4, 2), (9, 30, 2, 3)])
+def test_panes_of_glass_are_those_that_a_visit_of_each_pixel_in_turn_makes(height, width, delta, rounds):
+    made = _glasses(height, width, delta, rounds)
+    seeds, each = layer_seeds(f"glass {delta} {rounds}", len(made)), np.arange(len(made))
+    panes = np.tile(np.arange(height * width), (len(made), 1)).reshape(-1, height, width)
+    visited = [(row, column) for row in range(height - delta, delta, -1) for column in range(width - delta, delta, -1)]
+    for turn in range(rounds):
+        offsets = (uniform(seeds, (height * width, 2), 30 + turn).numpy() * 2 * delta).astype(np.int64) - delta
+        for number, (row, column) in enumerate(visited):
+            panes[:, row, column] = panes[each, row + offsets[:, number, 1], column + offsets[:, number, 0]]
+    assert np.array_equal(made.numpy(), panes.reshape(len(made), -1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_zoom_is_the_mean_of_magnified_images(channels):
+    images = pictures(4, 65, channels)
+    magnified = [zoomed(images, factor) for factor in np.arange(1, 1.11, 0.02).tolist()]
+    found = zoom_blur(images, SEEDS[:4], 1.11, 0.02)
+    assert found.is_contiguous() and len(magnified) == 6
+    assert torch.allclose(found, ((images + sum(magnified)) / 7).clamp(0, 1), atol=1e-6)

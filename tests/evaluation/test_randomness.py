@@ -41,3 +41,19 @@ def test_normal_draws_are_normal():
     drawn = normal(image_seeds(5, "bell", torch.arange(200)), (1000,)).double().numpy().ravel()
     assert stats.kstest(drawn, "norm").pvalue > 1e-3
     assert (abs(drawn.mean()), abs(drawn.std() - 1)) < (0.01, 0.01)
+
+
+def test_a_long_draw_is_the_hash_of_each_place():
+    """In plain Python integers, at places in the first and in later blocks."""
+    word, golden = (1 << 64) - 1, -7046029254386353131
+
+    def mixed(value: int) -> int:
+        value = ((value ^ (value >> 30)) * -4658895280553007687) & word
+        value = ((value ^ (value >> 27)) * -7723592293110705685) & word
+        return value ^ (value >> 31)
+
+    found = uniform(SEEDS[:3], (100_000,), 4)
+    for image, seed in enumerate(SEEDS[:3].tolist()):
+        start = mixed((seed + 5 * golden) & word)
+        for place in (0, 1, 10_921, 10_922, 10_923, 65_537, 99_999):
+            assert float(found[image, place]) == (mixed((start + place * golden) & word) >> 40) / (1 << 24)

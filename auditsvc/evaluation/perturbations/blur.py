@@ -126,10 +126,11 @@ def moved(images: Tensor, degrees: Tensor, radius: float, sigma: float) -> Tenso
 def zoom_blur(images: Tensor, _seeds: Tensor, end: float, step: float) -> Tensor:
     """Zoomed while exposed: the mean of the image at magnifications from 1 up to ``end``."""
     factors = np.arange(1, end, step).tolist()
+    images = images.contiguous(memory_format=torch.channels_last)  # interpolated twice as fast, to the same values
     total = images.clone()
     for factor in factors:
         total += zoomed(images, factor)
-    return (total / (len(factors) + 1)).clamp_(0, 1)
+    return total.div_(len(factors) + 1).clamp_(0, 1).contiguous()
 
 
 def zoomed(images: Tensor, factor: float) -> Tensor:
@@ -144,21 +145,31 @@ def zoomed(images: Tensor, factor: float) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _glasses(height: int, width: int, delta: int, rounds: int) -> Tensor:
-    """``(K, H * W)``: the source of each pixel for each of K panes; made as the authors do, pixel by pixel.
+    """``(K, H * W)``: the source of each pixel for each of K panes, as if made pixel by pixel as the authors do.
 
-    Their exchange of two pixels is a copy (both sides are views of one array), so it is a copy here.
+    Their exchange of two pixels is a copy (both sides are views of one array), so it is a copy here: in one round a
+    pixel takes the new value of its source where that was visited before it, and else the old one.  Chains of new
+    values are followed to their ends by doubling.
     """
     seeds = layer_seeds(f"glass {delta} {rounds}", _GLASSES)
-    panes = np.tile(np.arange(height * width), (_GLASSES, 1)).reshape(_GLASSES, height, width)
-    rows, columns = range(height - delta, delta, -1), range(width - delta, delta, -1)
-    each = np.arange(_GLASSES)
+    size = height * width
+    places = torch.arange(size).view(height, width)
+    visited = places[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1].flip((0, 1)).reshape(-1)
+    order = torch.full((size,), size).index_copy_(0, visited, torch.arange(len(visited)))
+    panes = torch.arange(size).expand(_GLASSES, -1)
     for turn in range(rounds):
-        draw = uniform(seeds, (height * width, 2), 30 + turn).cpu().numpy()
-        offsets = (draw * 2 * delta).astype(np.int64) - delta
-        for number, (row, column) in enumerate((row, column) for row in rows for column in columns):
-            down, across = offsets[:, number, 1], offsets[:, number, 0]
-            panes[:, row, column] = panes[each, row + down, column + across]
-    return torch.from_numpy(panes.reshape(_GLASSES, -1))
+        offsets = (uniform(seeds, (size, 2), 30 + turn)[:, : len(visited)] * 2 * delta).long() - delta
+        sources = visited + offsets[..., 1] * width + offsets[..., 0]
+        earlier = order[sources] < order[visited]
+        link = (torch.arange(size) + size).repeat(_GLASSES, 1)  # from ``size`` on: the old value of a pixel
+        link[:, visited] = torch.where(earlier, sources, sources + size)
+        flat = link.view(-1)
+        left = torch.nonzero(flat < size).squeeze(1)
+        while len(left):
+            flat[left] = flat[left - left % size + flat[left]]
+            left = left[flat[left] < size]
+        panes = panes.gather(1, link.sub_(size))
+    return panes
 
 
 def glass_blur(images: Tensor, seeds: Tensor, sigma: float, delta: int, rounds: int) -> Tensor:
