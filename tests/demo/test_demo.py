@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from auditsvc.demo.case_data import HERE
-from tests.bench.demo import kill_demo, outcome, run_demo
+from tests.bench.demo import SHORT, kill_demo, outcome, run_demo
 
 CLI = [sys.executable, "-m", "auditsvc"]
 
@@ -91,8 +91,8 @@ def test_a_release_in_use_is_looked_at_with_darker_pictures(faces, tmp_path):
 
 def test_a_killed_demo_ends_like_an_unharmed_one(tmp_path):
     reference, killed = tmp_path / "reference", tmp_path / "killed"
-    wall = run_demo(reference, "digits")
+    wall = run_demo(reference, "digits", SHORT)
     shutil.copytree(reference / "keys", killed / "keys")
-    kill_demo(killed, "digits", 0.4 * wall)
-    run_demo(killed, "digits")
+    kill_demo(killed, "digits", 0.4 * wall, SHORT)
+    run_demo(killed, "digits", SHORT)
     assert outcome(killed) == outcome(reference)
