@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from auditsvc.errors import InvalidInput, Unavailable
 from auditsvc.plugins import installed
-from auditsvc.ports import Compute, Context
+from auditsvc.ports import Compute, Context, NoProgress
 from auditsvc.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ def open_context(
         InvalidInput: there is no such project, or the settings can't be used.
         Unavailable: there is no store, or it can't be made or opened.
     """
-    from auditsvc.adapters.structured_logs import NoProgress
-
     scoped = settings.for_project(project)
     if create:
         _make_store(scoped)
@@ -347,7 +345,6 @@ def measure_on_ray(project: str, shard: str) -> str:
         shard: A ``records.Shard`` as JSON.
     """
     from auditsvc.adapters.jobs.runners import serialize_result
-    from auditsvc.adapters.structured_logs import NoProgress
     from auditsvc.records import Shard
     from auditsvc.services.job_handlers import measure_shard
 

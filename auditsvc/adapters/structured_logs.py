@@ -119,19 +119,3 @@ class ConsoleProgress:
     def say(self, line: str) -> None:
         """One line that stays."""
         self._console.print(f"    [dim]{line}[/dim]", highlight=False)
-
-
-class NoProgress:
-    """Implements ``ports.Progress`` without any output: for ``--json`` and for servers."""
-
-    @contextmanager
-    def step(self, title: str, total: int | None = None) -> Iterator[Tick]:  # noqa: ARG002 - the port's signature
-        """A step without output."""
-        yield _ignore
-
-    def say(self, line: str) -> None:
-        """No output."""
-
-
-def _ignore(units: int = 1) -> None:
-    """A tick without output."""

@@ -35,9 +35,10 @@ def demo(
     """Run the main job on a real model and images that ship with it."""
     from rich.console import Console
 
-    from auditsvc.adapters.structured_logs import ConsoleProgress, NoProgress
+    from auditsvc.adapters.structured_logs import ConsoleProgress
     from auditsvc.demo.case_data import case_named
     from auditsvc.demo.run import run_demo
+    from auditsvc.ports import NoProgress
     from auditsvc.services.policies import resolve_policy
 
     console = Console(quiet=json)

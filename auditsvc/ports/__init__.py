@@ -382,6 +382,18 @@ class Tick(Protocol):
         """Report ``units`` more as done."""
 
 
+class NoProgress:
+    """``Progress`` without any output."""
+
+    @contextmanager
+    def step(self, title: str, total: int | None = None) -> Iterator[Tick]:  # noqa: ARG002 - the protocol's signature
+        """A step without output."""
+        yield lambda _units=1: None
+
+    def say(self, line: str) -> None:
+        """No output."""
+
+
 @dataclass(frozen=True)
 class Compute:
     """The hardware that models run on while they are measured."""

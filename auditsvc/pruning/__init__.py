@@ -4,7 +4,8 @@
     Remove whole channels; the model is smaller and faster.  Targets ``macs``, ``parameters`` or ``latency``, each a
     reduction factor.
 ``magnitude-global``, ``magnitude-per-layer``, ``n-m``
-    Set single weights to zero; the compressed file is smaller, inference is not faster.
+    Set single weights to zero; inference is not faster.  Zeros compress well, and the watermark makes the other
+    weights compress worse, so the size of the compressed file is counted, not assumed.
 ``none``
     No pruning; for a recipe that only changes the number format.
 
@@ -21,8 +22,7 @@ from torch import Tensor
 from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
 from auditsvc.models import Model, assemble
-from auditsvc.ports import Progress
-from auditsvc.pruning.channel_removal import ChannelMask
+from auditsvc.ports import NoProgress, Progress
 from auditsvc.pruning.ladder_search import Frontier, Ladder, Outcome, Trial, ladder, rows, sweep
 from auditsvc.pruning.latency_target import concrete
 from auditsvc.pruning.methods import METHODS, Work
@@ -69,7 +69,7 @@ def in_float_weights(
     method = METHODS.get(recipe.method)
     if method is None:
         raise InvalidInput(f"no pruning method named {recipe.method!r}; known: {', '.join(sorted(METHODS))}")
-    return method(Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or ChannelMask()))
+    return method(Work(parent, recipe, recovery_of(recipe), sources_of(recipe, data), progress or NoProgress()))
 
 
 def formatted(model: Model, recipe: Recipe, data: Dataset | Sequence[Dataset] | None = None) -> dict[str, Tensor]:

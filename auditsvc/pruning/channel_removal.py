@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from auditsvc.models import Model
 from auditsvc.models.resize_layers import resize
-
-
-class ChannelMask:
-    """Implements ``ports.Progress`` and its ``Tick`` by doing nothing."""
-
-    @contextmanager
-    def step(self, title: str, total: int | None = None) -> Iterator[ChannelMask]:  # noqa: ARG002
-        """Ignore the step."""
-        yield self
-
-    def __call__(self, units: int = 1) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
 
 RemovedChannels = dict[tuple[str, int], Tensor]
 """For a tensor's name and a dimension: the positions that go."""

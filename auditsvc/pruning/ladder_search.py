@@ -22,8 +22,7 @@ from torch import Tensor
 from auditsvc.errors import InvalidInput
 from auditsvc.models import WEIGHTS, Model, assemble, model_files
 from auditsvc.models.complexity import facts
-from auditsvc.ports import Progress
-from auditsvc.pruning.channel_removal import ChannelMask
+from auditsvc.ports import NoProgress, Progress
 from auditsvc.records import Recipe
 
 Ending = Literal[
@@ -120,7 +119,7 @@ def sweep(
     """
     if not ladders or any(not each.recipes for each in ladders):
         raise InvalidInput("a sweep needs at least one method with at least one strength")
-    search = _Search(parent, make, audit, cheap, goal, progress or ChannelMask())
+    search = _Search(parent, make, audit, cheap, goal, progress or NoProgress())
     for each in ladders:
         search.along(each)
     return Frontier(tuple(search.trials), search.audits)

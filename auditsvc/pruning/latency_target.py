@@ -16,8 +16,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.latency import latencies
 from auditsvc.models import Model, assemble
-from auditsvc.ports import Progress
-from auditsvc.pruning.channel_removal import ChannelMask
+from auditsvc.ports import NoProgress, Progress
 from auditsvc.pruning.channel_selection import TOLERANCE
 from auditsvc.pruning.methods import METHODS, Work
 from auditsvc.pruning.plan import Channels, Recovery, sources_of, targets_of
@@ -49,7 +48,7 @@ def concrete(
         return recipe
     targets = cast(Channels, targets_of(recipe, Channels))
     _, wanted = targets.goal
-    progress = progress or ChannelMask()
+    progress = progress or NoProgress()
     measured: list[tuple[float, float]] = []
     low, high = 1.0, LARGEST
     with progress.step("latency by bisection", TRIALS) as tick:

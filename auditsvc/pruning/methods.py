@@ -5,7 +5,7 @@ shapes.  Each result is verified: it must give the answers of the unpruned weigh
 two batch sizes.
 
 Unstructured pruning sets the smallest weights to zero, except in depthwise filters, the first convolution and the last
-linear layers, which hold few weights.  Zeros make the compressed file smaller; they give no speed in dense kernels,
+linear layers, which hold few weights.  Zeros compress well and give no speed in dense kernels,
 nor does N:M on a processor without a kernel for it.
 
 Channels are ranked by one of eight criteria; those with low scores are pruned first.  Each layer that takes part in a
