@@ -34,7 +34,7 @@ from auditsvc.datasets.table import Row, Table, number_of, plain, raise_faults, 
 from auditsvc.datasets.tabular import IMAGE, LABEL, first_column
 from auditsvc.errors import InvalidDataset, InvalidInput
 from auditsvc.records import DatasetRef, faults_of
-from auditsvc.tasks.boxes import SUPPRESSED
+from auditsvc.records.architecture import SUPPRESSED
 
 WHOSE = ("parent", "candidate")
 _SCORE = re.compile(r"(parent|candidate)[ _.:-](.+)")

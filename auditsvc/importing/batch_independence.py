@@ -28,6 +28,7 @@ from auditsvc.importing.convert_onnx import ImagePort, evaluate
 from auditsvc.importing.onnx_operators import attributes
 from auditsvc.importing.process_limits import confine
 from auditsvc.importing.subprocess_runtime import in_one_line, read
+from auditsvc.runtimes import JOIN
 
 FIXED = "fixed.onnx"
 BATCH = 2
@@ -435,7 +436,8 @@ def objection(model: onnx.ModelProto, port: ImagePort, images: NDArray[Any], ans
         if isinstance(state, tuple) and not any(times for _, times in state):
             state = None
         graph.states |= dict.fromkeys(filter(None, node.output), state)
-    return "" if graph.state(answer) == Rows(0) else f"{answer} has not one row for each image"
+    parts = [answer] if answer in names else answer.split(JOIN)
+    return "" if all(graph.state(one) == Rows(0) for one in parts) else f"{answer} has not one row for each image"
 
 
 def main(job_file: Path) -> None:

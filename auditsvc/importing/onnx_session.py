@@ -17,8 +17,9 @@ import functools
 import tempfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -35,7 +36,7 @@ from auditsvc.models.model_files import class_fields
 from auditsvc.models.preprocessing import fitted, normalised
 from auditsvc.records import TaskName
 from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
-from auditsvc.runtimes import Port, Runtime
+from auditsvc.runtimes import JOIN, Port, Runtime
 from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
 ONNX_FILE = "onnx_file"
@@ -47,6 +48,9 @@ PROBES, MOST_NUMBERS = 8, 16 * 2**20
 """Different images among these, and the largest batch in numbers."""
 TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
 """The largest difference, relative to the largest output: of graphs in single precision and in half."""
+FARTHEST, MOST_TURNED = 8.0, 0.3
+"""The farthest corner of a box, in images, and the share of boxes with a negative side, beyond which they are no
+corners in shares of the image."""
 _SERVED = ("float32", "float16", "float64", "uint8")
 _CHANNELS = (1, 3, 4)
 
@@ -76,6 +80,27 @@ class GraphInfo:
         return InputSpec.model_validate(dict(zip(("channels", "height", "width"), sizes, strict=True)))
 
     @functools.cached_property
+    def detector_output(self) -> str | None:
+        """What makes a detector's answer, where the types and shapes of several outputs leave one reading: boxes and
+        confidences; boxes, one confidence and a class number; of Ultralytics' segmenters the boxes."""
+        ranked = [(port, len(port.shape)) for port in self.outputs if len(port.shape)]
+        if self.metadata.get("task") == "segment":
+            return next((port.name for port, rank in ranked if rank == 3), None)
+        boxes = [(port, rank - (port.shape[-2:] == (1, 4))) for port, rank in ranked if port.shape[-1] == 4]
+        boxes = [(port, rank) for port, rank in boxes if rank in (2, 3)]
+        if len(boxes) != 1:
+            return None
+        box, rank = boxes[0]
+        rows = [port for port, other in ranked if port is not box and other == rank - 1]
+        sure = [port for port in rows if port.type.startswith("float")]
+        kind = [port for port in rows if port.type.startswith("int")]
+        if not kind:
+            sure = [port for port, other in ranked if port is not box and other == rank == 3]
+        if len(sure) != 1 or len(kind) > 1:
+            return None
+        return JOIN.join(port.name for port in (box, *sure, *kind))
+
+    @functools.cached_property
     def described(self) -> ModelDescription:
         """What an export says in its metadata: of Ultralytics the task and the classes, and its networks take RGB in
         0..1; of PaddleOCR and RapidOCR the characters, between the blank and a space."""
@@ -84,7 +109,8 @@ class GraphInfo:
             classes = tuple(dict.fromkeys((*letters, " ")))
             decoding = Decoding(layout="ctc", blank="first")
             return ModelDescription(task="ocr", classes=classes, decoding=decoding)
-        task = {"detect": "detection", "classify": "classification"}.get(self.metadata.get("task", ""))
+        tasks = {"detect": "detection", "segment": "detection", "classify": "classification"}
+        task = tasks.get(self.metadata.get("task", ""))
         try:
             names = ast.literal_eval(self.metadata.get("names", ""))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -92,7 +118,13 @@ class GraphInfo:
         if task is None or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             return ModelDescription()
         classes = tuple(names[key] for key in sorted(names))
-        return ModelDescription.model_validate({"task": task, "classes": classes, "preprocessing": Preprocessing()})
+        fields: dict[str, Any] = {"task": task, "classes": classes, "preprocessing": Preprocessing()}
+        sizes = self.outputs[0].shape[1:]
+        if task == "detection" and len(sizes) == 2:  # its layouts are alike for some numbers of classes
+            masked = 32 if self.metadata["task"] == "segment" else 0
+            final = not masked and sizes[1] == 6 and sizes[0] != 4 + len(classes)
+            fields["decoding"] = {"layout": "detections" if final else "yolo-masks" if masked else "yolo"}
+        return ModelDescription.model_validate(fields)
 
 
 class OnnxFile(nn.Module):
@@ -104,6 +136,21 @@ class OnnxFile(nn.Module):
         files = source if isinstance(source, Path) else {ONNX: source}
         self._session = RuntimeSession(OnnxRuntime, files, threads=torch.get_num_threads())
         self._layers = dict[str, Model]()
+
+    def choose(self, output: str | None) -> None:
+        """Audit this output from now on, or those joined by ``+``."""
+        self._output = output
+
+    def detector_output(self, size: InputSpec) -> str | None:
+        """``GraphInfo.detector_output``; where the file leaves shapes open, those of its answers count."""
+        made, image = [], torch.full((1, size.channels, size.height, size.width), 0.5)
+        for port in self.info.outputs:
+            try:
+                shape = (None, *self._session.answers(image, port.name).shape[1:]) if None in port.shape else port.shape
+            except InvalidInput:  # without a batch
+                shape = port.shape
+            made.append(replace(port, shape=shape))
+        return replace(self.info, outputs=tuple(made)).detector_output
 
     @functools.cached_property
     def info(self) -> GraphInfo:
@@ -138,9 +185,17 @@ class OnnxFile(nn.Module):
         """
         known = {port.name: port for port in self.info.outputs}
         name = self._output or (next(iter(known)) if len(known) == 1 else "")
+        parts = name.split(JOIN)
+        if name not in known and len(parts) in (2, 3) and known.keys() >= set(parts):
+            return Port(name, known[parts[0]].type, (None, None, None))
         if name not in known:
             raise Refused(f"name one output of {'; '.join(map(str, known.values()))} (--output)")
         return known[name]
+
+    @property
+    def parts(self) -> int:
+        """Of how many outputs of the graph the one that is audited is joined."""
+        return 1 if self.output in self.info.outputs else len(self.output.name.split(JOIN))
 
     @functools.cached_property
     def data(self) -> bytes:
@@ -173,6 +228,8 @@ class OnnxFile(nn.Module):
         Raises:
             Refused: with every operator that can't be converted.
         """
+        if self.output.name not in (port.name for port in self.info.outputs):
+            raise Refused(f"the outputs {self.output.name} are joined after the graph, so it can't be converted")
         if card.digest not in self._layers:
             with tempfile.TemporaryDirectory(prefix="auditsvc-") as name:
                 path = Path(name) / ONNX
@@ -227,13 +284,15 @@ def open_onnx(
     """
     if isinstance(source, Path):
         refuse_foreign(source)
-    module = OnnxFile(source, said.output or like.output)
+    module = OnnxFile(source)
     known = said.over(module.info.described).over(like)
     found, spec = module.info.spec(), said.input or module.info.spec(like.input)
     if spec is None:
         raise Refused(f"the input {module.info.image} leaves sizes open: name them with --image CHANNELSxHEIGHTxWIDTH")
     if found is not None and found != spec:
         raise Refused(f"the input {module.info.image} does not take images of {spec}")
+    detects = known.task in ("detection", "tracking") and len(module.info.outputs) > 1
+    module.choose(said.output or like.output or (module.detector_output(spec) if detects else None))
     if not known.classes:
         raise InvalidInput("the ONNX file does not name its classes: pass the classes")
     task: TaskName = known.task or "classification"
@@ -248,15 +307,41 @@ def open_onnx(
         last = None
     card = ArchitectureCard.model_validate({
         "architecture": ONNX_FILE, "task": task, "input": spec, "output": name, "preprocessing": known.preprocessing,
-        "decoding": known.decoding or layout_of(task, shape, known.classes), "output_activation": last,
+        "decoding": known.decoding or layout_of(task, shape, known.classes, module.parts), "output_activation": last,
         **class_fields(known.classes, like.classes, task),
     })  # fmt: skip
     model = Model(module, card)
     try:
-        model(torch.full((2, spec.channels, spec.height, spec.width), 0.5))
+        _require_shares(model(torch.rand((2, spec.channels, spec.height, spec.width), generator=_seeded())), card)
     except InvalidInput as error:
         raise Refused(f"the output {module.output} does not fit", [str(error)]) from error
     return model
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _require_shares(answers: Tensor, card: ArchitectureCard) -> None:
+    """A detector's shape does not say what its numbers are: pixels, centres, logits or offsets would be read wrongly.
+
+    Raises:
+        InvalidInput: boxes or confidences that are not what the layout says, on noise.
+    """
+    if card.task not in ("detection", "tracking") or not answers.numel():
+        return
+    layout = card.decoding.layout if card.decoding else "boxes"
+    boxes, sure = answers[..., :4], answers[..., 4 : 4 + len(card.classes)]
+    low, high = float(sure.min()), float(sure.max())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
+        raise InvalidInput(f"with the layout {layout} confidences reach from {low:.3g} to {high:.3g}, not from 0 to 1: "
+                           "export it with its softmax or sigmoid, or name the layout with --decoding")  # fmt: skip
+    far = float(boxes.abs().max())
+    turned = float((boxes[..., 2:] < boxes[..., :2]).any(dim=-1).float().mean())
+    if far > FARTHEST or turned > MOST_TURNED:
+        raise InvalidInput(f"with the layout {layout} boxes reach to {far:.3g} times the image, {turned:.0%} of them "
+                           "have a negative side, so they are in another form (pixels, centre and size, offsets from "
+                           "anchors): name the layout with --decoding, or export decoded corners")  # fmt: skip
 
 
 def runs_of(
@@ -273,6 +358,10 @@ def runs_of(
     session, card = RuntimeSession(runtime, files, precision), model.card
     outputs = [port.name for port in ports_of(session.graph(), "outputs")]
     output = card.output if card.output in outputs else outputs[0]
+    if card.output and JOIN in card.output and set(card.output.split(JOIN)) <= set(outputs):
+        if runtime is not OnnxRuntime:
+            raise InvalidInput(f"only ONNX Runtime joins the outputs {card.output}")
+        output = card.output
     as_it_is = isinstance(model.module, OnnxFile)
 
     def run(images: Tensor, *, alone: bool) -> Tensor:
@@ -295,7 +384,7 @@ def batch_bound(data: bytes, card: ArchitectureCard, output: str) -> tuple[bytes
     """An ONNX file as it may be admitted, and why its batch size was fixed at 1; empty if every size gives an image the
     same answer, by ``batch_independence``, or the file fixes the size itself."""
     size = card.input
-    shape, chance = (2, size.channels, size.height, size.width), torch.Generator().manual_seed(0)
+    shape, chance = (2, size.channels, size.height, size.width), _seeded()
     with scratch_folder() as scratch:
         (scratch / ONNX).write_bytes(data)
         save_file({"images": torch.rand(shape, generator=chance)}, scratch / "images.safetensors")

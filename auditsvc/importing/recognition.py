@@ -197,7 +197,9 @@ def _onnx(path: Path) -> ModelRecognition:
     if any(port.last in ("Softmax", "Sigmoid") for port in info.outputs):
         fields["probabilities"] = True
     outputs = {port.name: tuple(size or 0 for size in port.shape) for port in info.outputs}
-    asked = ("the output that is audited: " + ", ".join(outputs),) if len(outputs) > 1 else ()
+    asked = (
+        ("the output that is audited: " + ", ".join(outputs),) if len(outputs) > 1 and not info.detector_output else ()
+    )
     notes = (
         f"opset {info.opset}, takes {info.image}",
         *(f"gives {port}, made by {port.last}" for port in info.outputs),

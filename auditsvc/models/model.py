@@ -21,7 +21,7 @@ from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.fake_quantization import Int8Layer
 from auditsvc.models.preprocessing import fitted, install_preprocessing
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import LAYOUTS, ArchitectureCard, Decoding, Layout
+from auditsvc.records.architecture import LAYOUTS, SUPPRESSED, ArchitectureCard, Decoding, Layout
 
 TINY = 1e-6
 
@@ -98,35 +98,60 @@ def _without_activation(raw: Tensor, card: ArchitectureCard) -> Tensor:
 
 def _fits(layout: Layout, shape: torch.Size, classes: int) -> bool:
     axis = 1 if layout in _SECOND else 2
-    return len(shape) == (4 if layout == "grid" else 3) and shape[axis] == _WIDTHS[layout] + classes
+    return len(shape) == (4 if layout == "grid" else 3) and shape[axis] == _width(layout, classes)
+
+
+def _width(layout: Layout, classes: int) -> int:
+    """The numbers of one place: a detection after suppression has six, whatever the number of classes."""
+    return _WIDTHS[layout] + (0 if layout in _FINAL else classes)
 
 
 def _shape_of(layout: Layout, card: ArchitectureCard) -> str:
-    wanted = _WIDTHS[layout] + len(card.output_classes or card.classes)
+    wanted = _width(layout, len(card.output_classes or card.classes))
     if layout == "grid":
         return f"(N, {wanted}, rows, columns)"
     return f"(N, {wanted}, any)" if layout in _SECOND else f"(N, any, {wanted})"
 
 
-def layout_of(task: TaskName, shape: torch.Size, classes: tuple[str, ...]) -> Decoding | None:
+def layout_of(task: TaskName, shape: torch.Size, classes: tuple[str, ...], parts: int = 1) -> Decoding | None:
     """The layout of an output of this shape; None for the task's plain one, or for a task that has none to choose.
+    ``parts`` is of how many outputs it was joined.
 
     Raises:
         Refused: no layout fits, or several do; with the shape that each would have.
     """
-    fitting = [layout for layout in LAYOUTS.get(task, ()) if _fits(layout, shape, len(classes))]
+    unlike = [layout for layout in LAYOUTS.get(task, ()) if layout not in ("boxes-background", *_FINAL)]
+    tried = _OF_PARTS.get(parts, unlike)
+    fitting = [layout for layout in tried if _fits(layout, shape, len(classes))]
     if len(fitting) == 1:
         return Decoding(layout=fitting[0]) if fitting[0] != LAYOUTS[task][0] else None
     if task not in LAYOUTS:
         return None
     known = [f"{layout}: {'N, channels, any' if layout in _SECOND else 'N, any, channels'}, with "
-             f"{_WIDTHS[layout] + len(classes)} channels" for layout in LAYOUTS[task]]  # fmt: skip
+             f"{_width(layout, len(classes))} channels" for layout in LAYOUTS[task]]  # fmt: skip
     fault = f"{' and '.join(fitting)} both fit" if fitting else "no layout fits"
     raise Refused(f"the output is {tuple(shape)} for {len(classes)} classes: {fault}; name one with --decoding", known)
 
 
 def _corners(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
     return torch.cat((raw[..., :4], _operating(raw[..., 4:], decoding.confidence)), dim=2)
+
+
+def _after_background(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return _corners(torch.cat((raw[..., :4], raw[..., 5:]), dim=2), card, decoding)
+
+
+def _final(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    """Boxes, one confidence and a class number; a number that is no class is no detection."""
+    size = raw.new_tensor((card.input.width, card.input.height) * 2)
+    classes = torch.arange(len(card.output_classes or card.classes), device=raw.device)
+    own = raw[..., 5:].round() - int(decoding.layout == "detections-background") == classes
+    sure = _operating(raw[..., 4:5], decoding.confidence) * own
+    return torch.cat((raw[..., :4] / size, sure, torch.full_like(sure[..., :1], SUPPRESSED)), dim=2)
+
+
+def _yolo_masks(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return _yolo(raw[:, : 4 + len(card.output_classes or card.classes)], card, decoding)
 
 
 def _yolo(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -173,12 +198,22 @@ def _operating(sure: Tensor, point: float) -> Tensor:
     return torch.sigmoid(torch.logit(sure, eps=TINY) - math.log(point / (1 - point)))
 
 
-_WIDTHS: dict[Layout, int] = {"boxes": 4, "yolo": 4, "yolo-objectness": 5, "grid": 5, "ctc": 1, "ctc-channels": 1}
-_SECOND = ("yolo", "grid", "ctc-channels")
+_WIDTHS: dict[Layout, int] = {
+    "boxes": 4, "boxes-background": 5, "yolo": 4, "yolo-masks": 36, "yolo-objectness": 5, "grid": 5, "detections": 6,
+    "detections-background": 6, "ctc": 1, "ctc-channels": 1,
+}  # fmt: skip
+_SECOND = ("yolo", "yolo-masks", "grid", "ctc-channels")
 """Layouts whose second dimension holds the numbers of one place."""
+_FINAL: tuple[Layout, ...] = ("detections", "detections-background")
+_OF_PARTS: dict[int, tuple[Layout, ...]] = {2: ("boxes", "boxes-background"), 3: _FINAL}
+"""Layouts of several outputs that were joined; all but the first are too like others to be recognised in one output."""
 _DECODERS: dict[Layout, Callable[[Tensor, ArchitectureCard, Decoding], Tensor]] = {
     "boxes": _corners,
+    "boxes-background": _after_background,
     "yolo": _yolo,
+    "yolo-masks": _yolo_masks,
+    "detections": _final,
+    "detections-background": _final,
     "yolo-objectness": _yolo_objectness,
     "grid": _grid,
     "ctc": _ctc,

@@ -12,14 +12,23 @@ from pydantic import Field, model_validator
 
 from auditsvc.records.base import Name, Record, TaskName, Value
 
-Layout = Literal["boxes", "yolo", "yolo-objectness", "grid", "ctc", "ctc-channels"]
+Layout = Literal[
+    "boxes", "boxes-background", "yolo", "yolo-masks", "yolo-objectness", "grid", "detections", "detections-background",
+    "ctc", "ctc-channels",
+]  # fmt: skip
+_DETECTORS: tuple[Layout, ...] = (
+    "boxes", "boxes-background", "yolo", "yolo-masks", "yolo-objectness", "grid", "detections", "detections-background"
+)  # fmt: skip
 
 LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
-    "detection": ("boxes", "yolo", "yolo-objectness", "grid"),
-    "tracking": ("boxes", "yolo", "yolo-objectness", "grid"),
+    "detection": _DETECTORS,
+    "tracking": _DETECTORS,
     "ocr": ("ctc", "ctc-channels"),
 }
 """The layouts of each task, the plain one first; other tasks have none to choose."""
+
+SUPPRESSED = -1.0
+"""In place of the confidence of one more class: the detection has been through non-maximum suppression."""
 
 MORE_OUTPUTS: tuple[TaskName, ...] = ("detection", "tracking", "ocr")
 """Tasks whose networks may have outputs for more classes than the data set has."""
@@ -31,9 +40,12 @@ OutputActivation = Literal["softmax", "sigmoid"]
 class Decoding(Value):
     """How the output is laid out.
 
-    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class.  ``yolo``:
-    (N, 4 + C, A), centre and size in pixels of the input, then confidences.  ``yolo-objectness``: (N, A, 5 + C), with
-    a confidence that there is anything, which multiplies them.  ``grid``: (N, 5 + C, H, W), FastestDet's head; for
+    ``boxes``: (N, A, 4 + C), corners in shares of the image, then a confidence for each class; ``boxes-background``:
+    with the background's before them.  ``yolo``: (N, 4 + C, A), centre and size in pixels of the input, then
+    confidences; ``yolo-masks``: 32 more numbers, which are not read.  ``yolo-objectness``: (N, A, 5 + C), with
+    a confidence that there is anything, which multiplies them.  ``detections``: (N, A, 6) after non-maximum
+    suppression, corners in pixels of the input, confidence, number of the class; ``detections-background``: class 0 is
+    the background.  ``grid``: (N, 5 + C, H, W), FastestDet's head; for
     each cell the confidence that there is anything, centre and size before tanh and sigmoid, then confidences.
     ``ctc``: (N, T, C + 1); ``ctc-channels``: (N, C + 1, T).
     ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
@@ -104,7 +116,8 @@ class Preprocessing(Value):
 class ArchitectureCard(Record):
     """``architecture.json``: the architecture by name, never code.
 
-    ``output`` names the answer that is audited where the architecture has several, ``decoding`` how it is laid out
+    ``output`` names the answer that is audited where the architecture has several, or those that make it, joined by
+    ``+``: boxes, confidences and, after non-maximum suppression, class numbers.  ``decoding`` says how it is laid out
     where the task knows several layouts.  ``output_classes`` are the classes in the order of the network's outputs,
     where that is not ``classes``; a detector or text recogniser may have more.  ``preprocessing`` is part of the
     model, so that every check works in the image's own units, RGB or grey in 0..1; without it images go in as they are.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from auditsvc.errors import InvalidInput
 from auditsvc.plugins import Registry, classes_in, concrete
-from auditsvc.runtimes.runtime import Port, Program, Runtime, cpu_flags
+from auditsvc.runtimes.runtime import JOIN, Port, Program, Runtime, cpu_flags
 
 RUNTIMES: Registry[type[Runtime]] = Registry(
     "auditsvc.runtimes",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from auditsvc.errors import InvalidInput
-from auditsvc.runtimes.runtime import Port, Program, Runtime
+from auditsvc.runtimes.runtime import JOIN, Port, Program, Runtime, joined
 
 _NUMPY = {"float": "float32", "double": "float64"}
 _INTEGER = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
@@ -32,17 +33,23 @@ class Session:
     def __init__(self, inner: Any, errors: tuple[type[Exception], ...], integers: bool) -> None:
         self._inner, self._errors, self.integers = inner, errors, integers
         self.inputs = [_port(item) for item in inner.get_inputs()]
+        self._single = len(self.inputs) == 1 and len(self.inputs[0].shape) == 3
+        if self._single:  # one image without a batch, as torchvision exports its detectors
+            self.inputs = [replace(self.inputs[0], shape=(1, *self.inputs[0].shape))]
         self.outputs = [_port(item) for item in inner.get_outputs()]
         self.metadata = dict(inner.get_modelmeta().custom_metadata_map)
 
     def run(self, images: NDArray[Any], output: str) -> NDArray[Any]:
-        """The answers of one output."""
-        return self.values(images, [output])[0]
+        """The answers of one output, or of several whose names are joined by ``+`` (``joined``)."""
+        if output in (port.name for port in self.outputs) or JOIN not in output:
+            return self.values(images, [output])[0]
+        return joined(self.values(images, output.split(JOIN)))
 
     def values(self, images: NDArray[Any], names: list[str]) -> list[NDArray[Any]]:
         """The answers of several outputs."""
         try:
-            return cast(list[NDArray[Any]], self._inner.run(names, {self.inputs[0].name: images}))
+            given = images[0] if self._single else images
+            return cast(list[NDArray[Any]], self._inner.run(names, {self.inputs[0].name: given}))
         except self._errors as error:
             raise InvalidInput(f"ONNX Runtime fails: {str(error).splitlines()[0][:300]}") from error
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from auditsvc.errors import Unavailable
+from auditsvc.errors import InvalidInput, Unavailable
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,38 @@ class Runtime(ABC):
             return version(cls.distribution)
         except PackageNotFoundError:
             return None
+
+
+JOIN, MOST_FINAL = "+", 100
+"""Between the names of outputs that are joined; the detections of an image that are kept after suppression, as COCO
+counts them."""
+
+
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A detector's outputs as one: boxes ``(N, A, 4)`` and confidences ``(N, A, C)`` as ``(N, A, 4 + C)``; boxes,
+    confidences ``(N, A)`` and class numbers ``(N, A)``, or those of one image without ``N``, as ``(N, 100, 6)``, the
+    most confident first, filled with zeros.
+
+    Raises:
+        InvalidInput: other shapes.
+    """
+    boxes, others = parts[0], list(parts[1:])
+    if boxes.ndim == 4 and boxes.shape[2] == 1:
+        boxes = boxes[:, :, 0]
+    if boxes.ndim == 2:
+        boxes, others = boxes[None], [one[None] for one in others]
+    rows = [one[..., None] if one.ndim == 2 else one for one in others]
+    shapes = ", ".join(str(tuple(one.shape)) for one in parts)
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or any(one.shape[:2] != boxes.shape[:2] for one in rows):
+        raise InvalidInput(f"{shapes} are no boxes, confidences and class numbers of the same detections")
+    whole = np.concatenate([one.astype(np.float32) for one in (boxes, *rows)], axis=2)
+    if len(rows) == 1:
+        return whole
+    if whole.shape[2] != 6:
+        raise InvalidInput(f"{shapes}: one confidence and one class number for each box are needed")
+    order = np.argsort(-whole[..., 4], axis=1, kind="stable")[:, :MOST_FINAL]
+    kept = np.take_along_axis(whole, order[..., None], axis=1)
+    return np.pad(kept, ((0, 0), (0, MOST_FINAL - kept.shape[1]), (0, 0)))
 
 
 def as_input(images: NDArray[Any], sizes: Sequence[int | str | None], kind: str) -> NDArray[Any]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from auditsvc.records.architecture import SUPPRESSED
+
 CONFIDENCE_THRESHOLD = 0.5
 """Detections of at least this confidence are selected; decoding maps a model's own operating point to it."""
 
@@ -24,9 +26,6 @@ matches an object."""
 
 MAX_DETECTIONS = 100
 """Detections of one image that are kept after non-maximum suppression, the most confident ones."""
-
-SUPPRESSED = -1.0
-"""In place of the confidence of one more class: the detection has been through non-maximum suppression."""
 
 PADDING, CROWD = -1, -2
 """Class numbers of targets: padding, and ``CROWD - class`` for a region of a class in which no detection of that class

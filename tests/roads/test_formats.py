@@ -191,3 +191,29 @@ class Picked(nn.Module):
 
     def forward(self, answers: torch.Tensor) -> torch.Tensor:
         return answers[:, self.order]
+
+
+class InParts(nn.Module):
+    """Confidences behind a background's, and boxes, as two outputs."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = self.detector(images)
+        sure = whole[..., 4:]
+        return torch.cat((1 - sure.amax(2, keepdim=True), sure), dim=2), whole[..., :4]
+
+
+def test_a_detector_with_two_outputs(person: Person) -> None:
+    networks = (small.CellDetector().eval(), small.CellDetector(blind=3).eval())
+    for network, name in zip(networks, FILES, strict=True):
+        free = {name: {0: "batch"} for name in ("input", "scores", "boxes")}
+        torch.onnx.export(InParts(network), (torch.zeros(2, 3, 32, 32),), str(person.folder / name), dynamo=False,
+                          input_names=["input"], output_names=["scores", "boxes"], dynamic_axes=free)  # fmt: skip
+    small.coco(person.folder / "coco", 40, 3)
+    person.call("init", "--model", FILES[1], "--parent", FILES[0], "--data", "coco", "--as", "ann", code=0)
+    expected = [small.mean_f1(network, *small.cells(40, 3)) for network in networks]
+    assert clean(person.call("audit")) == pytest.approx(expected, abs=1e-6)
+    assert person.commands == 2
