@@ -80,7 +80,7 @@ _CELLS = DemoCase(
     recipes=_recipes(0.1, 0.4, 0.6),
     audited=HERE / "cells" / "dataset.yaml",
     calibration=HERE / "cells" / "train.yaml",
-    opening="A small detector of blood cells, and 159 microscope pictures that it never saw.",
+    opening="A small detector of blood cells, and 158 microscope pictures that it never saw.",
     parent=lambda _folder: HERE / "cells" / "model",
     policy="standard-detection",
 )

@@ -110,7 +110,7 @@ def value(evidence: Evidence, metric: str, name: str = "overall") -> float:
 CELLS = HERE / "cells"
 
 
-def test_a_detector_that_was_hardly_pruned_loses_nothing_that_159_images_can_show(tmp_path):
+def test_a_detector_that_was_hardly_pruned_loses_nothing_that_158_images_can_show(tmp_path):
     recipe = Recipe(method="magnitude-global", targets={"sparsity": 0.1})
     candidate, found, decision = through_the_line(
         CELLS / "model", CELLS, CELLS / "train.yaml", recipe, "standard-detection", tmp_path, onnx=True
