@@ -99,10 +99,12 @@ class Decision(Record):
     def supersedes(self, other: Decision) -> bool:
         """Whether both answer the same question, so that only the newer one counts: same candidate, policy, terms and
         data.  Decisions on other data never supersede."""
-        return self._question() == other._question()
+        return self.candidate == other.candidate and self.asks_as(other)
 
-    def _question(self) -> tuple[object, ...]:
-        return self.candidate, self.policy, self.terms, tuple(one.digest for one in self.data or ())
+    def asks_as(self, other: Decision) -> bool:
+        """Whether both have the same policy, terms and data."""
+        mine, theirs = ((one.policy, one.terms, *(data.digest for data in one.data or ())) for one in (self, other))
+        return mine == theirs
 
     def subjects(self) -> tuple[str, ...]:
         """Found by the candidate, and by candidate and policy together."""

@@ -1,22 +1,24 @@
 """Objections: a person rejects a decision that the gate approves, or requests changes, with a reason.
 
 The newest objection of a person counts.  While one is open this decision can't be approved or released; the person
-who made it withdraws it.  It holds for every decision on the same question (candidate, policy, terms, data), so judging
-again does not remove it.
+who made it withdraws it.  It holds for every decision under the same policy and terms on the same data about candidates
+with the same weights, so neither judging again nor submitting them again with another note removes it.
 """
 
 from __future__ import annotations
 
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Context, View
-from auditsvc.records import Decision, Objection, Release, person_key
+from auditsvc.records import Candidate, Decision, Objection, Release, person_key
 from auditsvc.records.decision import ObjectionState
+from auditsvc.services.terms import same_answers
 
 
 def open_objections(view: View, decision: Decision) -> tuple[Objection, ...]:
     """The newest objection of each person to this question, without the withdrawn ones, oldest first."""
-    known = view.find(Decision, f"{decision.candidate}|{decision.policy}")
-    found = [item for one in known if one.supersedes(decision) for item in view.find(Objection, one.digest)]
+    twins = same_answers(view, view.get(Candidate, decision.candidate))
+    known = (one for twin in twins for one in view.find(Decision, f"{twin}|{decision.policy}"))
+    found = [item for one in known if one.asks_as(decision) for item in view.find(Objection, one.digest)]
     newest = {person_key(one.person): one for one in sorted(found, key=lambda one: one.at)}
     return tuple(sorted((one for one in newest.values() if one.state != "withdrawn"), key=lambda one: one.at))
 

@@ -33,12 +33,11 @@ from auditsvc.records import (
     person_key,
 )
 from auditsvc.records.decision import missing_consent
-from auditsvc.records.model import answering_files
 from auditsvc.services.log_check import check_log
 from auditsvc.services.objections import require_unopposed
 from auditsvc.services.registry import clear_alias, set_alias
 from auditsvc.services.signing_context import checkpoint_store_of, signing_services_of
-from auditsvc.services.terms import decision_records, other_decisions, require_binding
+from auditsvc.services.terms import decision_records, other_decisions, require_binding, same_answers
 
 
 def attest_rejection(ctx: Context, candidate: Candidate, decision: Decision) -> tuple[Path, ...]:
@@ -164,12 +163,8 @@ def seal(ctx: Context, candidate: Candidate, decision: Decision) -> Release:
 
 def revoked_release(ledger: Ledger, candidate: Candidate) -> Release | None:
     """A revoked release of this candidate, or of one with the same weights or runtime file; None if there is none."""
-    for revocation in ledger.all(Revocation):
-        release = ledger.get(Release, revocation.release)
-        other = ledger.get(Candidate, release.candidate)
-        if not answering_files(candidate.files).isdisjoint(answering_files(other.files)):
-            return release
-    return None
+    released = (one for twin in same_answers(ledger, candidate) for one in ledger.find(Release, twin))
+    return next((one for one in released if ledger.find(Revocation, one.digest)), None)
 
 
 def _require_recent(evidence: Iterable[Evidence], most: int, at: Moment) -> None:

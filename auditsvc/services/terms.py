@@ -36,6 +36,7 @@ from auditsvc.records import (
     faults_of,
     person_key,
 )
+from auditsvc.records.model import answering_files
 
 
 class TermsDraft(BaseModel):
@@ -226,8 +227,18 @@ def open_alarm(view: View, release: Release) -> Alarm | None:
     return None if newest and newest[-1].outcome == "approved" else alarms[-1]
 
 
-def past_decisions(view: View, candidate: Digest) -> tuple[PastDecision, ...]:
-    """Every decision on a candidate, oldest first, with its data; an approver sees the ones that went otherwise."""
+def same_answers(view: View, candidate: Candidate) -> tuple[Digest, ...]:
+    """This candidate and others with the same weights or runtime file: another card or note makes no other model."""
+    found = {candidate.digest: candidate}
+    for name in answering_files(candidate.files):
+        found |= {one.digest: one for one in view.find(Candidate, name)}
+    return tuple(found)
+
+
+def past_decisions(view: View, candidate: Candidate) -> tuple[PastDecision, ...]:
+    """Every decision on a candidate and on others with the same weights, oldest first, with its data; an approver sees
+    the ones that went otherwise."""
+    found = [one for digest in same_answers(view, candidate) for one in view.find(Decision, digest)]
     return tuple(
         PastDecision(
             decision=one.digest,
@@ -238,14 +249,8 @@ def past_decisions(view: View, candidate: Digest) -> tuple[PastDecision, ...]:
             terms=one.terms,
             at=one.at,
         )
-        for one in view.find(Decision, candidate)
+        for one in sorted(found, key=lambda one: one.at)
     )
-
-
-def earlier_decisions(view: View, decision: Decision) -> tuple[PastDecision, ...]:
-    """The other decisions on the candidate up to the time of this one; what follows can't be in its statements."""
-    found = past_decisions(view, decision.candidate)
-    return tuple(one for one in found if one.decision != decision.digest and one.at <= decision.at)
 
 
 Inputs = TypeVar("Inputs", bound=DecisionRecords)
@@ -272,7 +277,9 @@ def decision_records(
         waivers=tuple(view.get(Waiver, digest) for digest in decision.waivers),
         submitter=submitted[0].submitter if submitted else "",
         terms=view.get(ReleaseTerms, decision.terms) if decision.terms else None,
-        earlier=earlier_decisions(view, decision),
+        earlier=tuple(
+            one for one in past_decisions(view, candidate) if one.decision != decision.digest and one.at <= decision.at
+        ),  # what follows can't be in its statements
     )
 
 

@@ -8,7 +8,6 @@ Write access to the database and to the model registry counts as inside the team
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import csv
 import datetime
@@ -27,7 +26,7 @@ from auditsvc.errors import AuditError
 from auditsvc.models import load_model, model_files
 from auditsvc.records import RegistryFinding
 from auditsvc.web.registry_watcher import RegistryWatcher
-from tests.bench import measuring_attacks, release_attacks  # noqa: F401 - the second registers its attacks
+from tests.bench import measuring_attacks, release_attacks
 from tests.bench.attack_store import (
     ATTACKS,
     BAD,
@@ -320,11 +319,8 @@ def one_admin_makes_everybody(inside: Inside) -> bool:
 @attack
 def placeholders_in_signed_statements(inside: Inside) -> bool:
     """What is signed names addresses that nobody owns."""
-    payloads = [
-        base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])
-        for path in (inside.store / "releases" / MODEL).rglob("*.sigstore.json")
-    ]
-    return bool(payloads) and b"auditsvc.example" not in b"".join(payloads)
+    signed = release_attacks.signed_in(release_attacks.released(inside))
+    return bool(signed) and b"auditsvc.example" not in signed
 
 
 def run_attacks(base: Path, names: tuple[str, ...] = ()) -> dict[str, Any]:

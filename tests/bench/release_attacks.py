@@ -15,13 +15,17 @@ from typing import Any
 
 import yaml
 
+from auditsvc.adapters.oidc import OidcIssuer
 from auditsvc.models import WEIGHTS
 from auditsvc.records import Candidate, Submission, digest_of
 from auditsvc.runtimes.openvino import OpenVino
+from auditsvc.web.auth.oidc_roles import OidcUsers, parse_role_grants
+from auditsvc.web.registry_watcher import RegistryWatcher
 from tests.bench.attack_store import BAD, GOOD, MODEL, RULES, Inside, another, attack, later, waive_all
 from tests.bench.measuring_attacks import MARGIN, elsewhere
 from tests.importing.graphs import brightness
 from tests.services.line import data_in
+from tests.web.test_oidc import AUDIENCE, LocalIssuer
 
 
 def bind(inside: Inside, policy: Path, *more: object) -> None:
@@ -38,6 +42,12 @@ def tomorrow() -> datetime.date:
 def released(inside: Inside, version: str = GOOD) -> Path:
     """The folder of a release."""
     return inside.store / "releases" / MODEL / version
+
+
+def signed_in(folder: Path) -> bytes:
+    """All that the attestations in a folder say."""
+    envelopes = (json.loads(path.read_bytes())["dsseEnvelope"] for path in folder.rglob("*.sigstore.json"))
+    return b"".join(base64.b64decode(one["payload"]) for one in envelopes)
 
 
 def weights_of(inside: Inside, version: str) -> bytes:
@@ -73,6 +83,75 @@ def objection_judged_away(inside: Inside) -> bool:
     if not inside.release(version, "ann", "bob"):
         raise RuntimeError("it can't be released without the objection")
     return refused
+
+
+@attack
+def objection_left_behind(inside: Inside) -> bool:
+    """A person rejects a version; its weights are submitted again with a note, which makes another candidate without an
+    objection and without earlier decisions."""
+    version, rules = another(inside), inside.policy("rules.yaml")
+    inside.audit(version, rules)
+    inside.did("reject", MODEL, version, "--reason", "it fails at night", "--as", "cyd")
+    folder = shutil.copytree(inside.folder / "parent", inside.folder / "noted")
+    (folder / WEIGHTS).write_bytes(weights_of(inside, version))
+    (folder / "NOTE.md").write_text("Nothing to see.\n")
+    done = elsewhere(inside, folder, rules, "--json")
+    if done.code != 0:
+        raise RuntimeError(f"the weights were not approved by the rules: {done.text}")
+    again = str(done.fields["version"])
+    refused = not inside.release(again, "ann", "bob")
+    inside.did("reject", MODEL, again, "--reason", "mended", "--withdraw", "--as", "cyd")
+    if not inside.release(again, "ann", "bob"):
+        raise RuntimeError("it can't be released without the objection")
+    first = inside.did("show", MODEL, version, "--json").fields["decision"]
+    return refused and first.encode() in signed_in(released(inside, again))
+
+
+@attack
+def one_subject_under_two_names(inside: Inside) -> bool:
+    """One subject of the OIDC issuer changes the preferred name and approves a second time."""
+    issuer, version = LocalIssuer(), another(inside)
+    inside.audit(version, inside.policy("rules.yaml"))
+    with inside.service() as (site, http):
+        grants = parse_role_grants("ml-leads=approver", ())
+        site.people = OidcUsers(OidcIssuer(issuer.url, AUDIENCE), grants, site.access.bind)
+        digest = http.get("/v1/decisions", params={"limit": 1}).json()["items"][0]["digest"]
+        approvers = []
+        for name in ("gus", "gustav"):
+            bearer = {"authorization": f"Bearer {issuer.token(preferred_username=name)}"}
+            made = http.post(f"/v1/decisions/{digest}/approvals", json={}, headers=bearer)
+            approvers.append(made.json().get("approver"))
+    issuer.server.shutdown()
+    issuer.server.server_close()
+    return approvers == ["gus", "gus"] and inside.run("release", MODEL, version).code != 0
+
+
+@attack
+def alias_moved_by_hand(inside: Inside) -> bool:
+    """The alias that consumers load is moved to the rejected version in the registry itself."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{inside.store / 'mlflow.db'}"
+    with inside.service() as (site, _):
+        MlflowClient(tracking_uri=uri, registry_uri=uri).set_registered_model_alias(MODEL, "approved", BAD)
+        with later(1):  # a move within a minute after one by auditsvc may be that one
+            moved = RegistryWatcher(site).round()
+        return bool(moved) and site.ctx.registry.aliased(MODEL, "approved") == GOOD and inside.gate(BAD) != 0
+
+
+@attack
+def rollback_to_a_revoked_release(inside: Inside) -> bool:
+    """A release is revoked, and two people roll the next one back to it."""
+    version = another(inside)
+    inside.audit(version, inside.policy("rules.yaml"))
+    if not inside.release(version, "ann", "bob"):
+        raise RuntimeError("the good candidate was not released")
+    for person in ("ann", "bob"):
+        inside.did("revoke", MODEL, GOOD, "--reason", "a flaw", "--as", person)
+    for person in ("cyd", "dan"):
+        inside.run("rollback", MODEL, "--version", GOOD, "--reason", "x", "--as", person)
+    with inside.service() as (site, _):
+        return inside.gate(GOOD) == 5 and site.ctx.registry.aliased(MODEL, "approved") != GOOD
 
 
 @attack
@@ -208,10 +287,7 @@ def report_overwritten_and_rejection_left_out(inside: Inside) -> bool:
     inside.audit(version, inside.policy("rules.yaml"))
     if not inside.release(version, "ann", "bob"):
         raise RuntimeError("the good candidate was not released")
-    signed = b"".join(
-        base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])
-        for path in released(inside, version).rglob("*.sigstore.json")
-    )
+    signed = signed_in(released(inside, version))
     words = inside.did("show", MODEL, version).text + inside.did("report", MODEL, version, "--data", inside.data).text
     kept = all(path.read_bytes() == content for path, content in reports.items())
     return kept and b"harsh-1" in signed and bool(words)

@@ -11,10 +11,22 @@ import pytest
 from pydantic import ValidationError
 
 from auditsvc.errors import Conflict, InvalidInput, NotApproved, NotFound
+from auditsvc.models import WEIGHTS
 from auditsvc.provenance import TrustRoot, verify
 from auditsvc.provenance.formats.dsse import Bundle
 from auditsvc.provenance.verifier.verify import summary_in
-from auditsvc.records import Alarm, Approval, CheckSpec, Decision, Release, ReleaseTerms, Rule, Submission, digest_of
+from auditsvc.records import (
+    Alarm,
+    Approval,
+    CheckSpec,
+    Decision,
+    FileEntry,
+    Release,
+    ReleaseTerms,
+    Rule,
+    Submission,
+    digest_of,
+)
 from auditsvc.services.audit import audit_candidate, obstacles
 from auditsvc.services.decisions import approve, involved, judge, report_folder, waive
 from auditsvc.services.gate_query import query_gate
@@ -94,7 +106,7 @@ def test_easier_data_supersedes_nothing_and_is_shown_with_the_rest(line, tmp_pat
     assert (first.trial, trial.trial) == (False, True)
     assert any("a trial" in note and "data set" in note for note in trial.notes)
     assert query_gate(ctx.ledger, MODEL, "2").decision == first.digest
-    assert [one.decision for one in past_decisions(ctx.ledger, candidate.digest)] == [first.digest, trial.digest]
+    assert [one.decision for one in past_decisions(ctx.ledger, candidate)] == [first.digest, trial.digest]
     require_binding(ctx.ledger, first)
 
 
@@ -384,8 +396,8 @@ def test_a_release_rests_on_the_decision_on_each_data_set(line, tmp_path: Path):
     assert release(ctx, candidate, waived).decision == waived.digest
 
 
-def test_an_objection_holds_for_a_decision_that_is_made_again(line):
-    ctx, _, _, dataset = line
+def test_an_objection_holds_for_a_decision_that_is_made_again_and_for_the_same_weights(line):
+    ctx, _, candidate, dataset = line
     bind(ctx, policy(), dataset)
     first = audited(line, policy())
     object_to(ctx, first, "cyd", "changes requested", "explain the loss")
@@ -393,6 +405,14 @@ def test_an_objection_holds_for_a_decision_that_is_made_again(line):
     ctx.ledger.append(again, actor="test")
     with pytest.raises(Conflict, match="cyd requested changes"):
         approve(ctx, again, "ann")
+    note, other = (FileEntry(name=name, size=1, digest=digest_of(name.encode())) for name in ("NOTE.md", WEIGHTS))
+    noted = candidate.model_copy(update={"files": (*candidate.files, note)})
+    others = candidate.model_copy(update={"files": (other,)})
+    of_noted, of_others = (first.model_copy(update={"candidate": one.digest}) for one in (noted, others))
+    ctx.ledger.append(noted, others, of_noted, of_others, actor="test")
+    assert open_objections(ctx.ledger, of_noted) == open_objections(ctx.ledger, first) != ()
+    assert open_objections(ctx.ledger, of_others) == ()
+    assert first.digest in {one.decision for one in past_decisions(ctx.ledger, noted)}
     object_to(ctx, again, "cyd", "withdrawn", "explained")
     assert open_objections(ctx.ledger, first) == () and approve(ctx, again, "ann").decision == again.digest
 

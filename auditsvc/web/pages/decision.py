@@ -99,7 +99,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     site = site_of(request)
     ledger, caller = site.ledger, request.state.caller
     found = ledger.get(Decision, digest)
-    submission = _submission(site, found)
+    candidate, submission = ledger.get(Candidate, found.candidate), _submission(site, found)
     policy = ledger.get(Policy, found.policy)
     approvals = ledger.find(Approval, digest)
     known = ledger.find(Release, digest)
@@ -127,7 +127,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         next_step="Revoked: it must not be used." if revocations else step,
         no_review=no_review,
         data=audited_data(ledger, found),
-        past=[one for one in past_decisions(ledger, found.candidate)[::-1] if one.decision != digest],
+        past=[one for one in past_decisions(ledger, candidate)[::-1] if one.decision != digest],
         alarm=open_alarm(ledger, release) if release else None,
         waivers=ledger.find(Waiver, found.candidate),
         release=release,
