@@ -17,6 +17,7 @@ from auditsvc.ports import Ledger
 from auditsvc.records import (
     AliasMove,
     Approval,
+    Candidate,
     Decision,
     Monitoring,
     Objection,
