@@ -3,12 +3,7 @@
 Two files with the same pixels are one image, whatever their names, formats and metadata.  Two images are nearly equal
 if the correlation of their thumbnails says that they are one picture: saved again, scaled, brighter, mirrored, or the
 next frame.  How alike two different images are depends on the data set, so the distance of a pair counts as a share of
-that of two images drawn from it, which makes the limit ``NEAR`` hold for digits as for landscapes.  A copy in strong
-noise is further away, but still much nearer than the image's other neighbours: such a pair is nearly equal up to
-``ISOLATED`` of the distance of the ``RANK``-th neighbour.
-
-Reference: D. G. Lowe (2004), "Distinctive Image Features from Scale-Invariant Keypoints", section 7.1 (the ratio test),
-doi:10.1023/B:VISI.0000029664.99615.94.
+that of two images drawn from it, which makes the limit ``NEAR`` hold for digits as for landscapes.
 """
 
 from __future__ import annotations
@@ -33,9 +28,6 @@ from auditsvc.datasets.slicing import ReslicedDataset
 SIDE = 16
 NEAR = 0.06
 """The distance of nearly equal images, as a share of that of two random images; the guide has the figures behind it."""
-ISOLATED, RANK, FURTHEST = 0.22, 30, 0.16
-"""The distance of nearly equal images as a share of that of the ``RANK``-th neighbour; and then as a share of that of
-two random images."""
 FLOOR, FLAT = 0.3, 4 / 255
 """The least distance of random images (of vectors of length 1), and the least range of an image that is compared."""
 SHARE, FEWEST = 0.05, 10
@@ -95,26 +87,18 @@ def near_pairs(ours: Thumbnails, theirs: Thumbnails) -> tuple[NDArray[np.int64],
         return mine, places
     chance = np.random.default_rng(0)
     random = [_vectors(theirs[chance.choice(places, PAIRS)]) for _ in range(2)]
-    typical = max(float(np.median(np.linalg.norm(random[0] - random[1], axis=1))), FLOOR)
+    bound = NEAR * max(float(np.median(np.linalg.norm(random[0] - random[1], axis=1))), FLOOR)
     basis = np.linalg.eigh(np.cov(random[0].T))[1][:, -DIMENSIONS:].astype(np.float32)
     tree = cKDTree(np.concatenate([_vectors(theirs[part]) @ basis for part in _parts(places)]))
     found = []
     for part in _parts(mine):
         for images in (ours[part], ours[part][:, :, ::-1]):
             vectors = _vectors(images)
-            reach = np.arange(1, NEIGHBOURS + 1)
-            _, near = tree.query(vectors @ basis, reach, distance_upper_bound=FURTHEST * typical)
+            _, near = tree.query(vectors @ basis, np.arange(1, NEIGHBOURS + 1), distance_upper_bound=bound)
             row, column = np.nonzero(near < len(places))
             there = places[near[row, column]]
-            distance = np.linalg.norm(vectors[row] - _vectors(theirs[there]), axis=1)
-            other = (distance <= FURTHEST * typical) & ((part[row] != there) | (ours is not theirs))
-            row, there, distance = row[other], there[other], distance[other]
-            far, close = np.unique(row), distance <= NEAR * typical
-            if len(far):
-                _, around = tree.query(vectors[far] @ basis, min(RANK + 2, len(places)))
-                apart = np.stack([np.linalg.norm(vectors[far] - _vectors(theirs[places[one]]), axis=1)
-                                  for one in around.reshape(len(far), -1).T])  # fmt: skip
-                close |= distance <= ISOLATED * apart.max(0)[np.searchsorted(far, row)]
+            close = np.linalg.norm(vectors[row] - _vectors(theirs[there]), axis=1) <= bound
+            close &= (part[row] != there) | (ours is not theirs)
             found.append(np.stack((part[row][close], there[close])))
     one, other = np.concatenate(found, axis=1)
     return one, other
