@@ -59,7 +59,7 @@ def code_version() -> str:
     Evidence is bound to it, so that a changed check is never answered from evidence of the old one.
     """
     root = Path(__file__).parents[1]
-    folders = [root / part for part in ("checks", "datasets", "evaluation", "models", "tasks")]
+    folders = [root / part for part in ("checks", "datasets", "evaluation", "models", "runtimes", "tasks")]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     text = b"".join(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() for path in sources)
     for group in ("checks", "tasks", "datasets", "architectures"):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from auditsvc.evaluation.fingerprint import code_version
 from auditsvc.ports import Context
 from auditsvc.runtimes import cpu_flags
+from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
 MOST_BYTES = 2 * 2**30
 """What a store keeps; the answers that were not used for the longest time go first."""
@@ -32,7 +33,8 @@ class AnswerCache(MutableMapping[str, NDArray[Any]]):
     def __init__(self, folder: Path, device: str, most: int = MOST_BYTES) -> None:
         self._folder, self._most = folder, most
         self._memory: dict[str, NDArray[Any]] = {}
-        self._given_by = "|".join((code_version(), torch.__version__, cpu_flags(), device))
+        self._held: int | None = None  # bytes in the folder, as far as this object knows; the folder is listed once
+        self._given_by = "|".join((code_version(), torch.__version__, str(OnnxRuntime.version()), cpu_flags(), device))
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         """The array; the one that was stored by this object is the same object."""
@@ -53,8 +55,10 @@ class AnswerCache(MutableMapping[str, NDArray[Any]]):
             descriptor, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
             with os.fdopen(descriptor, "wb") as file:
                 np.save(file, answers, allow_pickle=False)
+            self._held = None if self._held is None else self._held + Path(name).stat().st_size
             Path(name).replace(self._path(key))
-            self._forget()
+            if self._held is None or self._held > self._most:
+                self._forget()
 
     def __delitem__(self, key: str) -> None:
         """Forget an array."""
@@ -75,12 +79,12 @@ class AnswerCache(MutableMapping[str, NDArray[Any]]):
     def _forget(self) -> None:
         """Remove what was not used for the longest time, and what a killed process left half written."""
         seen = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.iterdir())
-        left = sum(size for _, size, _ in seen)
+        self._held = sum(size for _, size, _ in seen)
         for _, size, path in seen:
-            if left <= self._most:
+            if self._held <= self._most:
                 return
             path.unlink(missing_ok=True)
-            left -= size
+            self._held -= size
 
 
 def answer_cache(ctx: Context) -> AnswerCache:
