@@ -93,6 +93,7 @@ def _open_project(settings: Settings, project: str, host: str, access: TokenStor
         answers=GateCache(ctx.ledger, scoped.ledger_file, clock=ctx.clock),
         local=is_loopback(host) and not settings.public_url,
         hosts=frozenset(),
+        data_dir=scoped.datasets_dir,
         put_back=settings.restore_alias,
         project=project,
         sender=WebhookSender(frozenset(settings.webhook_hosts)),

@@ -47,6 +47,7 @@ LARGE_BODIES = {
     "/v1/uploads": 8 * 1024**3,
     "/v1/identify": 8 * 1024**3,
     "/v1/identify/answers": 64 * 1024**2,
+    "/jobs/import": 8 * 1024**3,
     "/statements/documents": 64 * 1024**2,
 }
 """Routes that stream what they are sent, and keep none of it in memory."""

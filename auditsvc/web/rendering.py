@@ -51,7 +51,6 @@ MENU = (
     ("/", "Home"),
     ("/models", "Models"),
     ("/policies", "Policies"),
-    ("/reports", "Reports"),
     ("/statements", "Statements"),
     ("/jobs", "Jobs"),
     ("/log", "Log"),
@@ -59,6 +58,7 @@ MENU = (
     ("/guide", "Guide"),
     ("/docs", "API"),
 )
+ADMIN_MENU = (("/admin", "Admin"),)
 
 
 @cache
@@ -78,7 +78,8 @@ def code(text: str) -> Markup:
 def page(request: Request, template: str, here: str, status: int = 200, **context: Any) -> HTMLResponse:
     """A rendered page; ``here`` is its entry in the navigation."""
     caller = getattr(request.state, "caller", None)
-    text = environment().get_template(template).render(menu=MENU, here=here, caller=caller, **context)
+    menu = MENU + ADMIN_MENU if caller and caller.may("admin") else MENU
+    text = environment().get_template(template).render(menu=menu, here=here, caller=caller, **context)
     prefix = request.scope.get("state", {}).get("prefix", "")
     return HTMLResponse(_LINK.sub(rf'\1="{prefix}/', text) if prefix else text, status)
 
@@ -97,6 +98,7 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def moment(at: datetime.datetime) -> str:
-    """A time in UTC, to the minute."""
-    return at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+def moment(at: datetime.datetime) -> Markup:
+    """A time to the minute: in UTC, and by the script of every page in the reader's zone, with UTC on hover."""
+    utc = at.astimezone(datetime.UTC)
+    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M"))

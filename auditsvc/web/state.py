@@ -73,6 +73,8 @@ class ProjectState:
     audit_policy: str = ""
     audit_data: str = ""
     """Policy and data set for audits of newly registered versions; empty disables them."""
+    data_dir: Path = Path("data")
+    """The folder of the data sets, whose names a page lists."""
     put_back: bool = True
     traces: bool = False
     """Whether traces are sent to the collector that the environment names (``OTEL_EXPORTER_OTLP_ENDPOINT``)."""

@@ -53,7 +53,7 @@ def test_every_page_is_whole_quiet_and_accessible(chromium, url: str, scheme: st
         f"/decisions/{sample.decision(3, 'rejected').digest}",
         "/policies",
         f"/policies/{sample.POLICY.digest}",
-        "/reports",
+        "/jobs/audit",
         "/statements",
         "/statements/documents",
         "/jobs",

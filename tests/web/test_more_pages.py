@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.compliance.render.tables import PICTURES, pictures
-from auditsvc.records import ReleaseRequest
+from auditsvc.records import JobEvent
 from auditsvc.web.state import ProjectState
+from auditsvc.web.webhook_delivery import WebhookSender
+from tests.fakes import NOON
 from tests.web import sample
 from tests.web.conftest import Clients
-from tests.web.test_pages import _browser
+from tests.web.test_pages import OWN, _browser
 
 
 def test_what_waits_for_you_is_yours_to_do(clients: Clients, site: ProjectState) -> None:
@@ -72,7 +75,7 @@ def report(site: ProjectState) -> Path:
 
 
 def test_reports_are_listed_with_their_files(reader: TestClient, report: Path) -> None:
-    page = reader.get("/reports").text
+    page = reader.get(f"/decisions/{sample.decision(3, 'rejected').digest}").text
     assert all(f"/reports/net/3/{PLACE}/{name}" in page for name in ("report.html", "report.pdf", "oscal.zip"))
     assert "secret.key" not in page and PICTURES not in page
     shown = reader.get(f"/reports/net/3/{PLACE}/report.html")
@@ -108,10 +111,68 @@ def test_pictures_are_told_apart_by_their_bytes() -> None:
     assert [item["source"].partition(";")[0] for item in found] == ["data:image/png", "data:image/jpeg"]
 
 
-def test_jobs_are_shown_and_the_page_looks_again_while_one_goes_on(reader: TestClient, site: ProjectState) -> None:
-    assert "hx-trigger" not in reader.get("/jobs").text
-    job = site.jobs.submit(ReleaseRequest(decision=sample.decision(2).digest), "eve")
-    page = reader.get("/jobs").text
-    assert "hx-trigger" in page and "queued" in page and job.id in page
-    site.jobs.cancel(job.id)
-    assert "hx-trigger" not in reader.get("/jobs").text
+def test_an_audit_is_planned_started_followed_and_cancelled_on_pages(clients: Clients, site: ProjectState) -> None:
+    eve = _browser(clients, site, "auditor", "eve")
+    assert "hx-trigger" not in eve.get("/jobs").text and "Start an audit" in eve.get("/jobs").text
+    chosen = {"candidate": sample.candidate(4).digest, "policy": sample.POLICY.digest, "data": "faces"}
+    plan = eve.get("/jobs/audit", params=chosen).text
+    assert "with the slices of faces (879 images)" in plan and "the policy can approve a candidate" in plan
+    assert "Start audit as eve" in plan and "Importing a candidate needs the role submitter" in plan
+    strict = eve.get("/jobs/audit", params=chosen | {"policy": "strict"}).text
+    assert "can't be decided" in strict
+    made = eve.post("/jobs/audit", data=chosen, headers=OWN)
+    path = made.headers["location"]
+    (job,) = site.jobs.page()
+    assert (made.status_code, path) == (303, f"/jobs/{job.id}") and job.request.model_dump()["data"] == "faces"
+    for done, seconds in ((0, 0), (100, 30)):
+        event = JobEvent(number=done + 1, at=NOON + timedelta(seconds=seconds), step="accuracy", done=done, total=400)
+        site.jobs.added[job.id].append(event)  # type: ignore[attr-defined]
+    page = eve.get(path).text
+    assert "25 %, about 2 min left" in page and "hx-trigger" in page and "25 %" in eve.get("/jobs").text
+    assert eve.post(f"{path}/cancel", headers=OWN).status_code == 303
+    assert "<button>Retry" in eve.get(path).text and "hx-trigger" not in eve.get(path).text
+    assert eve.post(f"{path}/retry", headers=OWN).status_code == 303 and site.jobs.get(job.id).state == "queued"
+    assert eve.post("/jobs/audit", data=chosen | {"data": "../x"}, headers=OWN).status_code == 422
+
+
+def test_a_model_is_uploaded_and_audited_from_the_page(clients: Clients, site: ProjectState) -> None:
+    ann = _browser(clients, site, "submitter", "ann")
+    given = {"parent": sample.PARENT.digest, "probe": "faces", "policy": "standard", "reference": ""}
+    files = [("files", ("a/model (1).safetensors", b"weights")), ("files", ("config.json", b"{}"))]
+    made = ann.post("/jobs/import", data=given, files=files, headers=OWN)
+    (job,) = site.jobs.page()
+    asked = job.request.model_dump()
+    assert made.headers["location"] == f"/jobs/{job.id}" and asked["policy"] == "standard" and asked["data"] == "faces"
+    assert [one["name"] for one in asked["files"]] == ["model -1-.safetensors", "config.json"]
+    both = ann.post("/jobs/import", data=given | {"reference": "models:/net/1"}, files=files, headers=OWN)
+    assert both.status_code == 422 and "either the files" in both.text
+
+
+def test_an_admin_sees_a_new_token_once_and_revokes_it(clients: Clients, site: ProjectState) -> None:
+    admin = _browser(clients, site, "admin", "root")
+    assert "Copy it now" not in admin.get("/admin").text and "/admin" not in clients().get("/").text
+    made = admin.post("/admin/tokens", data={"name": "bob", "role": "approver", "days": "30"}, headers=OWN)
+    secret = made.text.partition("<code>auditsvc_")[2].partition("<")[0]
+    assert site.access.caller(f"auditsvc_{secret}").name == "bob" and made.headers["cache-control"] == "no-store"
+    assert secret not in admin.get("/admin").text
+    token = next(one.id for one in site.access.tokens() if one.name == "bob")
+    assert admin.post(f"/admin/tokens/{token}/revocations", headers=OWN).status_code == 303
+    assert token not in admin.get("/admin").text
+    assert admin.post("/admin/tokens", data={"name": "bob", "role": "king"}, headers=OWN).status_code == 422
+
+
+def test_an_admin_manages_webhooks_and_sees_what_is_not_healthy(clients: Clients, site: ProjectState) -> None:
+    admin = _browser(clients, site, "admin", "root")
+    site.sender = WebhookSender(frozenset({"ci.example.org"}))
+    given = {"url": "https://ci.example.org/hook", "events": "release.created, release.revoked"}
+    assert "whsec_" in admin.post("/admin/webhooks", data=given, headers=OWN).text
+    (hook,) = site.webhooks.webhooks()
+    assert hook.events == ("release.created", "release.revoked")
+    site.webhooks.enqueue(1, [(0, "release.created", b"{}")])
+    assert "pending" in admin.get("/admin").text
+    assert admin.post(f"/admin/webhooks/{hook.id}/disable", headers=OWN).status_code == 303
+    page = admin.get("/admin").text
+    assert "disabled" in page and "failed" in page and "Redeliver" in page
+    assert "entries, the ledger follows from them" in page
+    site.watch_faults = ("net: the registry does not answer",)
+    assert "net: the registry does not answer" in admin.get("/admin").text

@@ -5,13 +5,15 @@ reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import candidate, decision, overview, policies, statements, terms
+from auditsvc.web.pages import administration, candidate, decision, jobs, overview, policies, statements, terms
 
 routers = (
     overview.router,
     candidate.router,
     decision.router,
     login.router,
+    jobs.router,
+    administration.router,
     policies.router,
     terms.router,
     statements.router,

@@ -30,14 +30,16 @@ from auditsvc.records import (
     Waiver,
     person_key,
 )
+from auditsvc.services.decisions import report_folder
 from auditsvc.services.objections import open_objections
 from auditsvc.services.release import waived_by
 from auditsvc.services.revocation import pending_revocation, pending_rollback
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
-from auditsvc.web.pages.candidate import judged, worst_pictures
+from auditsvc.web.pages.candidate import judged, pictures_of
 from auditsvc.web.pages.overview import consent_of
+from auditsvc.web.pages.policies import report_files
 from auditsvc.web.record_routes import ADigest, form_route
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
@@ -112,6 +114,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
     missing = max(0, consent_of(ledger, found).approvals - len(approvals))
     no_review = "" if release else _no_review(caller, found, submission, approvals, ledger)
     can_decide = found.outcome == "approved" and not counts and not release
+    folder = report_folder(site.folder, digest, submission.model, submission.version)
     step = _step(found, counts, submission, release, missing, objections)
     return page(
         request,
@@ -121,7 +124,9 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         submission=submission,
         policy=policy,
         judged=judged(site, found, submission),
-        pictures=worst_pictures(site, found, submission),
+        pictures=pictures_of(folder),
+        files=report_files(folder),
+        place=f"/reports/{submission.model}/{submission.version}/{folder.name}",
         approvals=approvals,
         missing=missing,
         objections=ledger.find(Objection, digest),

@@ -1,9 +1,8 @@
-"""Pages to read: policies with a backtest, the guide, report files, jobs, the log, and the page that verifies files."""
+"""Pages to read: policies with a backtest, the guide, report files, the log, and the page that verifies files."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +13,11 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.records import ENDS, Candidate, Decision, Job, JobEvent, Name, Policy, Submission
+from auditsvc.records import Candidate, Decision, Name, Policy
 from auditsvc.records.base import decode_event
 from auditsvc.records.messages import explain_policy
 from auditsvc.resources import resource_dir
-from auditsvc.services.decisions import BacktestRow, backtest, report_folder
+from auditsvc.services.decisions import BacktestRow, backtest
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.record_routes import ADigest
@@ -30,7 +29,8 @@ router = Router(include_in_schema=False)
 SHOWN = 50
 
 
-def _shipped() -> dict[str, str]:
+def shipped_policies() -> dict[str, str]:
+    """The text of each shipped policy by its name."""
     return {path.stem: path.read_text("utf-8") for path in sorted((resource_dir("policies") / "gates").glob("*.yaml"))}
 
 
@@ -38,7 +38,7 @@ def _shipped() -> dict[str, str]:
 def policies_page(request: Request, of: str = "standard") -> HTMLResponse:
     """The policies in use, and a form for a backtest of another one."""
     used = [item for _, item in site_of(request).ledger.page(Policy, limit=SHOWN)]
-    texts = _shipped()
+    texts = shipped_policies()
     return page(
         request,
         "policies.html",
@@ -113,7 +113,6 @@ def _names() -> frozenset[str]:
     return frozenset(path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.rglob("*.md"))
 
 
-SHOWN_REPORTS = 100
 MEDIA_TYPES = {
     ".html": "text/html",
     ".pdf": "application/pdf",
@@ -129,30 +128,9 @@ MEDIA_TYPES = {
 HIDDEN = ("pictures.json",)
 
 
-@dataclass(frozen=True)
-class ReportFiles:
-    """The report files of one decision."""
-
-    submission: Submission
-    decision: Decision
-    folder: str
-    files: tuple[str, ...]
-
-
-@router.get("/reports", needs="reader")
-def reports_page(request: Request) -> HTMLResponse:
-    """Every version that has a report in this store."""
-    site = site_of(request)
-    found = []
-    for _, item in site.ledger.page(Submission, limit=SHOWN_REPORTS):
-        for decision in reversed(site.ledger.find(Decision, item.candidate)):
-            folder = report_folder(site.folder, decision.digest, item.model, item.version)
-            files = tuple(
-                sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
-            )
-            if files:
-                found.append(ReportFiles(item, decision, folder.name, files))
-    return page(request, "reports.html", "/reports", reports=found)
+def report_files(folder: Path) -> list[str]:
+    """The files of the report in this folder that are served."""
+    return sorted(one.name for one in folder.glob("*.*") if one.suffix in MEDIA_TYPES and one.name not in HIDDEN)
 
 
 @router.get("/reports/{model}/{version}/{folder}/{file}", needs="reader")
@@ -174,37 +152,6 @@ def report_file(
     if not shown:
         headers["content-disposition"] = f'attachment; filename="{model}-{version}-{file}"'
     return Response(names[file].read_bytes(), media_type=kind, headers=headers)
-
-
-SHOWN_JOBS = 30
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """A job and its newest event."""
-
-    job: Job
-    last: JobEvent | None
-
-    @property
-    def percent(self) -> int | None:
-        """Progress of the current step in percent, where the step is countable."""
-        if self.last is None or self.last.done is None or not self.last.total or self.job.state in ENDS:
-            return None
-        return min(100, round(100 * self.last.done / self.last.total))
-
-
-@router.get("/jobs", needs="reader")
-def jobs_page(request: Request) -> HTMLResponse:
-    """The newest jobs; while one is in progress, the page reloads the list every two seconds."""
-    site = site_of(request)
-    lines = []
-    for job in site.jobs.page(limit=SHOWN_JOBS):
-        events = site.jobs.events(job.id) if job.state not in ENDS else ()
-        lines.append(JobRow(job, events[-1] if events else None))
-    return page(
-        request, "jobs.html", "/jobs", lines=lines, in_progress=any(line.job.state not in ENDS for line in lines)
-    )
 
 
 SHOWN_EVENTS = 60

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, get_args
 
 from fastapi import Request
@@ -34,7 +33,7 @@ from auditsvc.compliance.assessment.attestations import (
 )
 from auditsvc.compliance.assessment.framework import load_questionnaire, load_vocabulary
 from auditsvc.errors import InvalidInput
-from auditsvc.records import FileEntry, Parent, Submission
+from auditsvc.records import Parent, Submission
 from auditsvc.resources import resource_dir
 from auditsvc.services import incidents, statements
 from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_draft, without_review
@@ -45,7 +44,7 @@ from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
 from auditsvc.web.v1 import statements as api
-from auditsvc.web.v1.uploads import store_upload, upload_folder
+from auditsvc.web.v1.uploads import store_form_file
 
 router = Router(include_in_schema=False)
 
@@ -220,22 +219,10 @@ async def create_document(request: Request) -> Response:
         file = form.get("file")
         draft = parse_draft(statements.DocumentDraft, fields)
         if isinstance(file, UploadFile) and file.filename:
-            draft = draft.model_copy(update={"file": await run_in_threadpool(_stored, request, file)})
+            stored = await run_in_threadpool(store_form_file, site_of(request), file, person, "document")
+            draft = draft.model_copy(update={"file": stored})
         await run_in_threadpool(statements.add_document, ctx, draft, person)
     return RedirectResponse("/statements", 303)
-
-
-def _stored(request: Request, upload: UploadFile) -> FileEntry:
-    """Store the uploaded file under its own name, without characters that file names can't have."""
-    site = site_of(request)
-    last = re.split(r"[/\\]", upload.filename or "")[-1]
-    name = re.sub(r"[^A-Za-z0-9._ -]", "-", last).lstrip("._ -")[-128:] or "document"
-    with upload_folder(site) as scratch:
-        path: Path = scratch / name
-        with path.open("wb") as file:
-            while data := upload.file.read(1024**2):
-                file.write(data)
-        return store_upload(site, path, request.state.caller.name)[0]
 
 
 @router.get("/statements/answers", needs="reader")

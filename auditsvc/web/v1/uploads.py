@@ -11,6 +11,7 @@ form or invisible characters.
 
 from __future__ import annotations
 
+import re
 import tarfile
 import tempfile
 import unicodedata
@@ -23,6 +24,7 @@ from typing import Annotated
 from fastapi import Query, Request
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from auditsvc.errors import InvalidInput
 from auditsvc.provenance.formats.manifest import collisions, name_fault, shown
@@ -134,6 +136,26 @@ async def save_body(request: Request, path: Path, count: Callable[[int], None] =
         async for chunk in request.stream():
             count(len(chunk))
             await run_in_threadpool(file.write, chunk)
+
+
+def store_form_file(site: ProjectState, upload: UploadFile, person: str, unnamed: str) -> FileEntry:
+    """Store a file of a form under its own name, without characters that file names can't have.
+
+    Raises:
+        InvalidInput: it is empty.
+        StorageFull: the project's quota is used up.
+        TooMany: the caller uploaded too much in a day.
+    """
+    site.require_room()
+    site.uploads.count(person, upload.size or 0)
+    last = re.split(r"[/\\]", upload.filename or "")[-1]
+    name = re.sub(r"[^A-Za-z0-9._ -]", "-", last).lstrip("._ -")[-128:] or unnamed
+    with upload_folder(site) as scratch:
+        path: Path = scratch / name
+        with path.open("wb") as file:
+            while data := upload.file.read(CHUNK):
+                file.write(data)
+        return store_upload(site, path, person)[0]
 
 
 def store_upload(site: ProjectState, path: Path, person: str, is_tar: bool = False) -> list[FileEntry]:

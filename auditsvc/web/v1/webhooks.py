@@ -26,6 +26,7 @@ from auditsvc.web.webhook_delivery import Delivery, DeliveryState, Webhook, veri
 router = Router(tags=["webhooks"])
 
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
+TokenId = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 DeliveryId = Annotated[str, Path(pattern="^msg_[0-9a-f]{12}_[0-9]{1,15}$")]
 
 
@@ -229,7 +230,7 @@ def create_token(request: Request, token_request: TokenRequest) -> IssuedToken:
 
 
 @token_router.delete("/v1/tokens/{id}", needs="admin", summary="Revoke a token")
-def revoke_token(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Token:
+def revoke_token(request: Request, id: TokenId) -> Token:
     """The token is refused from the next request on. Revoking it again changes nothing."""
     site: ProjectState = site_of(request)
     if not any(token.id == id for token in _visible_tokens(request)):
