@@ -10,19 +10,16 @@ the parent.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from auditsvc.checks import check_named
-from auditsvc.compliance.assessment.assessment_context import AssessmentContext, GalleryItem, ReportInputs, Sibling
-from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Document, Incident, Watch
-from auditsvc.compliance.assessment.framework import load_frameworks, load_questionnaire
+from auditsvc.compliance.assessment.assessment_context import GalleryItem, ReportInputs, Sibling
+from auditsvc.compliance.assessment.framework import load_frameworks
 from auditsvc.compliance.render import render_files
 from auditsvc.compliance.render.tables import PICTURES, pictures
 from auditsvc.compliance.report.build import build_report
@@ -30,22 +27,16 @@ from auditsvc.compliance.report.report_model import Report
 from auditsvc.datasets import Dataset
 from auditsvc.datasets.images import as_png
 from auditsvc.datasets.scaling import one_size, scaled_for
-from auditsvc.errors import NotFound
 from auditsvc.evaluation import Disturbance, image_seeds
-from auditsvc.ports import Context, Ledger, Log
+from auditsvc.ports import Context, Ledger
 from auditsvc.provenance.formats.release_layout import write_whole
 from auditsvc.records import (
     Candidate,
-    CheckFailed,
     Decision,
-    Digest,
     Evidence,
     Flip,
-    Moment,
-    Monitoring,
     Policy,
     Release,
-    Rollback,
     Submission,
     Timing,
     Verification,
@@ -55,6 +46,7 @@ from auditsvc.resources import resource_dir
 from auditsvc.services.decisions import is_clean, report_folder
 from auditsvc.services.holdout import images_not_recorded
 from auditsvc.services.model_store import stored_card
+from auditsvc.services.statements import assessment_context
 from auditsvc.services.terms import decision_records
 
 GALLERY, BROKEN = 24, 16
@@ -157,7 +149,7 @@ def write_report(
         Unavailable: the folder can't be written, or a format needs a package that is not installed.
     """
     inputs = _inputs(ctx, candidate, decision, dataset, verification, where or {})
-    context = _assessment_context(ctx, inputs)
+    context = assessment_context(ctx, inputs)
     frameworks = load_frameworks(resource_dir("policies"))
     before = _previous(ctx, inputs)
     report = build_report(inputs, at=context.at, context=context, frameworks=frameworks, previous=before)
@@ -211,35 +203,3 @@ def _previous(ctx: Context, inputs: ReportInputs) -> Report | None:
         found = decision_records(ReportInputs, ledger, earlier.model, earlier.version, candidate, decision)
         return build_report(replace(found, release=earlier), at=earlier.at)
     return None
-
-
-def _assessment_context(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
-    """What people said about the model, and when the policy was first held."""
-    ledger, model, candidate = ctx.ledger, inputs.model, inputs.candidate.digest
-    found = AssessmentContext(
-        inputs=inputs,
-        questionnaire=load_questionnaire(resource_dir("policies")),
-        at=max([inputs.decision.at, *(approval.at for approval in inputs.approvals)]),
-        documents=ledger.find(Document, model),
-        answers=ledger.find(Answers, model),
-        plans=ledger.find(ChangePlan, model),
-        verdicts=ledger.find(ChangeVerdict, candidate),
-        failed=ledger.find(CheckFailed, candidate),
-        policy_at=_logged_at(ctx.log, inputs.policy.digest),
-        incidents=ledger.find(Incident, model),
-        watches=ledger.find(Watch, model),
-        rollbacks=ledger.find(Rollback, model),
-        monitorings=ledger.find(Monitoring, candidate),
-    )
-    later = (found.documents, found.answers, found.plans, found.verdicts, found.incidents, found.watches)
-    used = (*later, found.rollbacks, found.monitorings, (inputs.release,) if inputs.release else ())
-    return replace(found, at=max(found.at, *(one.at for kind in used for one in kind), found.at))
-
-
-def _logged_at(log: Log, digest: Digest) -> Moment | None:
-    """When the log first held this record; None for one that was never logged."""
-    try:
-        event = json.loads(log.leaf(log.leaf_index(digest)))
-    except NotFound:
-        return None
-    return datetime.fromisoformat(event["at"])

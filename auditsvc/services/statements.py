@@ -8,16 +8,42 @@ pages and the command line all call the functions of this module, so the same ru
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from auditsvc.compliance.assessment.attestations import Answer, Answers, ChangePlan, ChangeVerdict, Claim, Document
+from auditsvc.compliance.assessment.assessment_context import AssessmentContext, ReportInputs
+from auditsvc.compliance.assessment.attestations import (
+    Answer,
+    Answers,
+    ChangePlan,
+    ChangeVerdict,
+    Claim,
+    Document,
+    Incident,
+    Watch,
+)
 from auditsvc.compliance.assessment.framework import load_questionnaire
 from auditsvc.errors import Conflict, InvalidInput, NotFound
-from auditsvc.ports import Context, Ledger
-from auditsvc.records import Candidate, Digest, FileEntry, Name, Parent, Record, Text, faults_of, person_key
+from auditsvc.ports import Context, Ledger, Log
+from auditsvc.records import (
+    Candidate,
+    CheckFailed,
+    Digest,
+    FileEntry,
+    Moment,
+    Monitoring,
+    Name,
+    Parent,
+    Record,
+    Rollback,
+    Text,
+    faults_of,
+    person_key,
+)
 from auditsvc.resources import resource_dir
 
 Statement = Document | Answers | ChangePlan | ChangeVerdict
@@ -194,3 +220,35 @@ def _record(kind: type[S], draft: BaseModel, **fields: Any) -> S:
 def _append(ctx: Context, record: S, actor: str) -> S:
     ctx.ledger.append(record, actor=actor)
     return record
+
+
+def assessment_context(ctx: Context, inputs: ReportInputs) -> AssessmentContext:
+    """What people said about the model, and when the policy was first held."""
+    ledger, model, candidate = ctx.ledger, inputs.model, inputs.candidate.digest
+    found = AssessmentContext(
+        inputs=inputs,
+        questionnaire=load_questionnaire(resource_dir("policies")),
+        at=max([inputs.decision.at, *(approval.at for approval in inputs.approvals)]),
+        documents=ledger.find(Document, model),
+        answers=ledger.find(Answers, model),
+        plans=ledger.find(ChangePlan, model),
+        verdicts=ledger.find(ChangeVerdict, candidate),
+        failed=ledger.find(CheckFailed, candidate),
+        policy_at=_logged_at(ctx.log, inputs.policy.digest),
+        incidents=ledger.find(Incident, model),
+        watches=ledger.find(Watch, model),
+        rollbacks=ledger.find(Rollback, model),
+        monitorings=ledger.find(Monitoring, candidate),
+    )
+    later = (found.documents, found.answers, found.plans, found.verdicts, found.incidents, found.watches)
+    used = (*later, found.rollbacks, found.monitorings, (inputs.release,) if inputs.release else ())
+    return replace(found, at=max(found.at, *(one.at for kind in used for one in kind), found.at))
+
+
+def _logged_at(log: Log, digest: Digest) -> Moment | None:
+    """When the log first held this record; None for one that was never logged."""
+    try:
+        event = json.loads(log.leaf(log.leaf_index(digest)))
+    except NotFound:
+        return None
+    return datetime.datetime.fromisoformat(event["at"])

@@ -138,3 +138,30 @@ def test_who_may_not_send_a_form_is_told_who_may(reader: TestClient) -> None:
     for place, role in (("documents", "submitter"), ("answers", "auditor"), ("change-plans", "submitter")):
         page = reader.get(f"/statements/{place}").text
         assert f"This needs the role {role}" in page and "<button>" not in page
+
+
+def test_what_is_due_is_listed_by_requirement_day_and_owner(clients: Clients, site: ProjectState) -> None:
+    reader = clients()
+    page = reader.get("/statements").text
+    now, later = page.index("Due now"), page.index("Due from 2026-12-02")
+    assert now < page.index("Art. 3(23)") < later and "missing: " in page[now:later]
+    assert '<a href="/statements/documents?document=doc.change_assessment&amp;model=net">' in page
+    only = reader.get("/statements", params={"framework": "iso-42001-annex-a", "owner": "provider: a document"}).text
+    assert '<th scope="row">A.' in only and "engineer: a check)" not in only and "Art. 3(23)" not in only
+    assert "Nothing that matches is missing" in reader.get("/statements?q=zzz").text
+    form = clients("submitter").get("/statements/documents?document=doc.test_plan&model=net").text
+    assert 'value="doc.test_plan" selected' in form and '"net" selected' in form
+    wanted = 'missing: <a href="/statements/documents?document=doc.change_assessment'
+    assert wanted in reader.get("/statements?q=3(23)").text
+    given = {
+        "document": "doc.change_assessment",
+        "title": "x",
+        "statement": "x",
+        "expires": "2027-01-01",
+        "model": "net",
+    }
+    made = clients("submitter", "ann").post("/v1/documents", json=given)
+    digest = made.headers["etag"].strip(chr(34))
+    clients("auditor", "eve").post(f"/v1/documents/{digest}/reviews")
+    assert wanted not in reader.get("/statements?q=3(23)").text
+    assert reader.get("/statements/none").status_code == 404

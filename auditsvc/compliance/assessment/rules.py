@@ -215,6 +215,8 @@ class Assessment(Value):
     counted: bool
     message: str
     applies: str
+    due: datetime.date | None = None
+    """The first day on which it applies, by the earliest reading of the law, where that day is to come."""
     kinds: tuple[EvidenceStatus, ...]
     records: tuple[Digest, ...]
     note: str
@@ -246,6 +248,7 @@ def _assess(
         counted=counted,
         message="; ".join(part for part in (why, message) if part),
         applies=applies_words(placement, row),
+        due=min(start.date for start in placement.dates) if placement and status == "not_yet_due" else None,
         kinds=kinds,
         records=tuple(dict.fromkeys(name for found in kinds for name in found.records)),
     )

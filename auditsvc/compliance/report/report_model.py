@@ -417,7 +417,7 @@ class FrameworkPart(Value):
 
 
 class GapRow(Value):
-    """One kind of evidence that requirements of today lack: from whom, and how many requirements need it."""
+    """One kind of evidence that requirements lack: from whom, how many need it, and by when."""
 
     title: str
     kind: str
@@ -425,6 +425,8 @@ class GapRow(Value):
     status: Status
     message: str
     requirements: tuple[str, ...]
+    due: datetime.date | None = None
+    """The first day on which a requirement that lacks it applies; None where one applies already."""
 
 
 class StatementRow(Value):

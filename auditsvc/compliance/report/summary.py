@@ -333,26 +333,35 @@ _OWNERS = {
 """Who hands in a kind of evidence, by its group; everything else is measured by a check."""
 
 
+def owner_of(kind: str) -> str:
+    """Who hands in a kind of evidence."""
+    return _OWNERS.get(kind.partition(".")[0], "engineer: a check")
+
+
+def lacking(row: Assessment) -> tuple[EvidenceStatus, ...]:
+    """What a requirement lacks that applies now, or will by a date."""
+    if not (row.counted or row.due):
+        return ()
+    return tuple(found for found in row.kinds if found.status not in {"supported", "attested"})
+
+
 def gaps(parts: tuple[FrameworkPart, ...]) -> tuple[GapRow, ...]:
-    """Every kind of evidence that a requirement in force lacks, the one that most requirements need first."""
-    lacking: dict[str, dict[str, None]] = {}
+    """Every kind of evidence that a requirement lacks: what is due first, and what most requirements need, first."""
+    needed: dict[str, dict[str, datetime.date]] = {}
     known: dict[str, EvidenceStatus] = {}
     for part in parts:
         for row in part.rows:
-            for found in row.kinds if row.counted else ():
-                if found.status not in {"supported", "attested"}:
-                    known.setdefault(found.kind, found)
-                    lacking.setdefault(found.kind, {})[f"{part.short} {row.requirement}"] = None
-    rows = (
-        GapRow.from_source(
-            known[kind],
-            title=kind_title(kind),
-            owner=_OWNERS.get(kind.partition(".")[0], "engineer: a check"),
-            requirements=tuple(needed),
-        )
-        for kind, needed in lacking.items()
-    )
-    return tuple(sorted(rows, key=lambda row: (-len(row.requirements), row.title)))
+            for found in lacking(row):
+                known.setdefault(found.kind, found)
+                needed.setdefault(found.kind, {})[f"{part.short} {row.requirement}"] = row.due or datetime.date.min
+    rows = []
+    for kind, requirements in needed.items():
+        first = min(requirements.values())
+        named = tuple(name for name, day_due in requirements.items() if day_due == first)
+        due = None if first == datetime.date.min else first
+        facts = {"title": kind_title(kind), "owner": owner_of(kind), "requirements": named, "due": due}
+        rows.append(GapRow.from_source(known[kind], **facts))
+    return tuple(sorted(rows, key=lambda row: (row.due or datetime.date.min, -len(row.requirements), row.title)))
 
 
 def headline(rows: tuple[Assessment, ...]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
+from itertools import groupby
 from typing import Any, get_args
 
 from fastapi import Request
@@ -18,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from auditsvc.compliance.assessment.assessment_context import ReportInputs
 from auditsvc.compliance.assessment.attestations import (
     REPORTING_DAYS,
     Answers,
@@ -31,15 +33,27 @@ from auditsvc.compliance.assessment.attestations import (
     current,
     risk_of,
 )
-from auditsvc.compliance.assessment.framework import load_questionnaire, load_vocabulary
-from auditsvc.errors import InvalidInput
-from auditsvc.records import Parent, Submission
+from auditsvc.compliance.assessment.evidence_status import EvidenceStatus, kind_title
+from auditsvc.compliance.assessment.framework import load_frameworks, load_questionnaire, load_vocabulary
+from auditsvc.compliance.assessment.rules import Assessment, assess
+from auditsvc.compliance.report.summary import lacking, owner_of
+from auditsvc.errors import InvalidInput, NotFound
+from auditsvc.records import Candidate, Decision, Parent, Release, Submission
 from auditsvc.resources import resource_dir
 from auditsvc.services import incidents, statements
-from auditsvc.services.statements import REVIEWERS, Statement, author_of, parse_draft, without_review
+from auditsvc.services.statements import (
+    REVIEWERS,
+    Statement,
+    assessment_context,
+    author_of,
+    parse_draft,
+    without_review,
+)
+from auditsvc.services.terms import decision_records
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.middleware import BODY_LIMIT
+from auditsvc.web.pages.statement_forms import FORMS
 from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
@@ -48,10 +62,14 @@ from auditsvc.web.v1.uploads import store_form_file
 
 router = Router(include_in_schema=False)
 
+KEPT = 20
+"""Models whose assessments are kept until the log grows."""
+
 SHOWN = 100
 """Records of each kind on the page, newest first; the API has all."""
 
-VALID_FOR = datetime.timedelta(days=365)
+DAY = datetime.timedelta(days=1)
+VALID_FOR = 365 * DAY
 """The validity that the forms suggest for a statement."""
 
 PATHS: dict[type[Statement], str] = {
@@ -110,9 +128,67 @@ class DeclaredRisk:
     open: int
 
 
+@dataclass(frozen=True)
+class Due:
+    """A requirement that lacks evidence: of which kinds, from whom, and from which day on."""
+
+    row: Assessment
+    lacks: tuple[EvidenceStatus, ...]
+
+
+_ASSESSED: dict[tuple[str, str, int], dict[str, tuple[str, list[Assessment]]]] = {}
+"""Assessments of the models that were opened last, by project, model and size of the log."""
+
+
+def _assessed(site: ProjectState, model: str) -> dict[str, tuple[str, list[Assessment]]]:
+    """Each framework's name and assessments for the newest decided version of a model; empty where none is decided."""
+    key = (str(site.folder), model, site.ledger.size())
+    if key in _ASSESSED:
+        return _ASSESSED[key]
+    ledger, found = site.ledger, {}
+    for _, candidate in ledger.page(Candidate, subject=model, limit=SHOWN):
+        decisions, submissions = ledger.find(Decision, candidate.digest), ledger.find(Submission, candidate.digest)
+        if decisions and submissions:
+            version = submissions[-1].version
+            records = decision_records(ReportInputs, ledger, model, version, candidate, decisions[-1])
+            releases = ledger.find(Release, decisions[-1].digest)
+            inputs = replace(records, release=releases[-1] if releases else None)
+            context = replace(assessment_context(site.ctx, inputs), at=site.clock.now())
+            for one in load_frameworks(resource_dir("policies")):
+                found[one.framework] = (one.short, list(assess(one, context)))
+            break
+    if len(_ASSESSED) >= KEPT:
+        _ASSESSED.clear()
+    _ASSESSED[key] = found
+    return found
+
+
+def _due(site: ProjectState, model: str, framework: str, owner: str, q: str) -> dict[str, Any]:
+    """What the requirements of a framework lack, by day, and the choices of the filters."""
+    models = _models(site)
+    decided = [site.ledger.get(Candidate, one.candidate).model for _, one in site.ledger.page(Decision, limit=1)]
+    model = model or next(iter([*decided, *models]), "")
+    known = _assessed(site, model) if model else {}
+    framework = framework if framework in known else next(iter(known), "")
+    rows = []
+    for row in known[framework][1] if framework else ():
+        lacks = tuple(one for one in lacking(row) if owner in ("", owner_of(one.kind)))
+        words = f"{row.requirement} {row.title} {' '.join(kind_title(one.kind) for one in lacks)}".lower()
+        if lacks and q.strip().lower() in words:
+            rows.append(Due(row, lacks))
+    rows.sort(key=lambda one: str(one.row.due or ""))
+    days = [(day, list(group)) for day, group in groupby(rows, key=lambda one: one.row.due)]
+    owners = sorted({owner_of(one.kind) for _, found in known.values() for row in found for one in lacking(row)})
+    frameworks = [(name, short) for name, (short, _) in known.items()]
+    return {"models": models, "model": model, "framework": framework, "frameworks": frameworks, "owners": owners,
+            "owner": owner, "q": q, "due": days, "kind_title": kind_title, "owner_of": owner_of}  # fmt: skip
+
+
 @router.get("/statements", needs="reader")
-def statements_page(request: Request) -> HTMLResponse:
-    """The newest statements, grouped by who reviews them next, and the incident register."""
+def statements_page(
+    request: Request, model: str = "", framework: str = "", owner: str = "", q: str = ""
+) -> HTMLResponse:
+    """What requirements lack, by day and owner; the newest statements, by who reviews them; the incident register."""
     site, caller = site_of(request), request.state.caller
     cards = [card for kind in PATHS for card in _cards(site, kind)]
     pending = [card for card in cards if not card.record.reviewer]
@@ -125,6 +201,7 @@ def statements_page(request: Request) -> HTMLResponse:
     )
     now = site.clock.now()
     facts: dict[str, Any] = {"groups": groups, "declared": _declared(site, now.date()), "today": now.date(), "now": now}
+    facts |= _due(site, model, framework, owner, q[:100]) | {"forms": FORMS}
     return page(request, "statements.html", "/statements", **facts, **_register(site))
 
 
@@ -178,34 +255,30 @@ def _listed(_request: Request, _digest: str) -> str:
 
 
 def _form(request: Request, template: str, **facts: Any) -> HTMLResponse:
-    site = site_of(request)
-    models = sorted({item.model for _, item in site.ledger.page(Parent, limit=SHOWN)})
-    now = site.clock.now()
-    today = now.date()
-    facts |= {
-        "now": now,
-        "today": today,
-        "tomorrow": today + datetime.timedelta(days=1),
-        "in_a_year": today + VALID_FOR,
-    }
-    return page(request, template, "/statements", models=models, **facts)
+    return page(request, template, "/statements", models=_models(site_of(request)), **facts)
 
 
-def _versions(request: Request) -> list[Submission]:
-    return [item for _, item in site_of(request).ledger.page(Submission, limit=SHOWN)]
+def _models(site: ProjectState) -> list[str]:
+    return sorted({item.model for _, item in site.ledger.page(Parent, limit=SHOWN)})
 
 
-@router.get("/statements/documents", needs="reader")
-def document_form(request: Request) -> HTMLResponse:
-    """The form for a document or a written statement."""
+def _choices(site: ProjectState) -> dict[str, list[tuple[str, str]]]:
+    """The options that the fields of a form name."""
+    versions = [(one.candidate, f"{one.model} {one.version}") for _, one in site.ledger.page(Submission, limit=SHOWN)]
     known = load_vocabulary(resource_dir("policies"))
-    by_people = {
+    kinds = known.documents | {
         name: kind.means
         for name, kind in known.evidence.items()
         if kind.source == "human" and name.startswith(("data.", "gov."))
     }
-    kinds = sorted((known.documents | by_people).items(), key=lambda one: one[1].lower())
-    return _form(request, "document_form.html", kinds=kinds, versions=_versions(request))
+    return {
+        "models": [(name, name) for name in _models(site)],
+        "versions": versions,
+        "all or one": [("", "all versions"), *versions],
+        "kinds": [("", "Choose a kind"), *sorted(kinds.items(), key=lambda one: one[1].lower())],
+        "harms": [(harm, f"{harm} (report within {REPORTING_DAYS[harm]} days)") for harm in get_args(Harm)],
+        "verdicts": [(one, one or "Choose a verdict") for one in ("", "planned", "not substantial", "substantial")],
+    }
 
 
 @router.post("/statements/documents", needs="submitter")
@@ -236,8 +309,9 @@ def answers_form(request: Request, model: str = "") -> HTMLResponse:
     ]
     screens = [(title, [one for one in questionnaire.questions if one.screen == name])
                for name, title in SCREENS.items()]  # fmt: skip
-    before = own[-1] if own else None
-    return _form(request, "answers_form.html", screens=screens, chosen=model, before=before)
+    before, tomorrow = own[-1] if own else None, site_of(request).clock.now().date() + DAY
+    return _form(request, "answers_form.html", screens=screens, chosen=model, before=before, tomorrow=tomorrow,
+                 in_a_year=tomorrow - DAY + VALID_FOR)  # fmt: skip
 
 
 def _answers(given: dict[str, str]) -> dict[str, Any]:
@@ -251,12 +325,6 @@ def _answers(given: dict[str, str]) -> dict[str, Any]:
             if name.startswith(start) and value.strip()
         }
     return fields
-
-
-@router.get("/statements/change-plans", needs="reader")
-def change_plan_form(request: Request) -> HTMLResponse:
-    """The form for a change plan."""
-    return _form(request, "change_plan_form.html")
 
 
 def _change_plan(given: dict[str, str]) -> dict[str, Any]:
@@ -280,24 +348,18 @@ def _fraction(text: str) -> float | str:
         return text
 
 
-@router.get("/statements/change-verdicts", needs="reader")
-def change_verdict_form(request: Request) -> HTMLResponse:
-    """The form that classifies a change."""
-    return _form(request, "change_verdict_form.html", versions=_versions(request))
-
-
-@router.get("/statements/incidents", needs="reader")
-def incident_form(request: Request) -> HTMLResponse:
-    """The form for a serious incident."""
-    harms = [(harm, REPORTING_DAYS[harm]) for harm in get_args(Harm)]
-    return _form(request, "incident_form.html", harms=harms, versions=_versions(request))
-
-
-@router.get("/statements/incident-watches", needs="reader")
-def incident_watch_form(request: Request) -> HTMLResponse:
-    """The form for an incident watch."""
-    month_ago = site_of(request).clock.now().date() - datetime.timedelta(days=30)
-    return _form(request, "incident_watch_form.html", month_ago=month_ago)
+@router.get("/statements/{kind}", needs="reader")
+def statement_form(request: Request, kind: str, document: str = "", model: str = "") -> HTMLResponse:
+    """The form of one kind of statement; ``document`` and ``model`` are chosen already.  Raises ``NotFound``."""
+    site, form = site_of(request), FORMS.get(kind)
+    if form is None:
+        raise NotFound(f"there is no form {kind!r}; see /statements for all of them")
+    now = site.clock.now()
+    today = now.date()
+    days = {"today": today, "tomorrow": today + DAY, "in a year": today + VALID_FOR, "a month ago": today - 30 * DAY,
+            "now": f"{now:%Y-%m-%dT%H:%M}"}  # fmt: skip
+    facts: dict[str, Any] = {"choices": _choices(site), "days": days, "chosen": {"document": document, "model": model}}
+    return _form(request, "statement_form.html", form=form, kind=kind, **facts)
 
 
 def _utc(text: str) -> str:
