@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import sys
@@ -123,19 +124,31 @@ def fail(error: AuditError) -> int:
 
 Classes = Annotated[
     str | None,
-    typer.Option(help="The model's classes in the order of its outputs. [default: the data set's]"),
+    typer.Option(
+        help="The model's classes in the order of its outputs: names with commas, or a file with one a line, JSON "
+        "or YAML. [default: the data set's]"
+    ),
 ]
 Image = Annotated[
     str | None, typer.Option(help="Where the model file leaves sizes open: channels x height x width, as 3x224x224.")
 ]
-Output = Annotated[str | None, typer.Option(help="Of an ONNX file: the output that is audited.")]
+Output = Annotated[
+    str | None, typer.Option(help="Of several outputs the one that is audited; of a detector several joined by +.")
+]
 Layout = Annotated[
     str | None,
-    typer.Option("--decoding", help="Of an ONNX file: the output's layout (boxes, yolo, yolo-objectness, ctc, ...)."),
+    typer.Option(
+        "--decoding",
+        help="Of an ONNX file: the output's layout (boxes, yolo, yolo-objectness, ctc, ...), "
+        "with :yxyx, :cxcywh, :shares or :pixels for boxes that are written otherwise.",
+    ),
 ]
 Architecture = Annotated[
     str | None,
-    typer.Option(help="Of a state dict: timm:NAME, torchvision:NAME, or package.module:factory, which is called here."),
+    typer.Option(
+        help="Of a state dict: timm:NAME, torchvision:NAME, or package.module:factory, which is called here, "
+        "as it is or as factory(name=value)."
+    ),
 ]
 Prepared = Annotated[
     str | None,
@@ -150,6 +163,40 @@ Confidence = Annotated[
 ]
 
 
+def _class_names(text: str) -> tuple[str, ...]:
+    """Names with commas, or those of a file: one a line; a list or a mapping by number in JSON or YAML, or under
+    ``names``, as Ultralytics writes it."""
+    path = Path(text)
+    if not path.is_file():
+        return tuple(name.strip() for name in text.split(","))
+    lines = path.read_text("utf-8-sig").splitlines()
+    found: Any = [line.strip() for line in lines if line.strip()]
+    if path.suffix in (".json", ".yaml", ".yml"):
+        import yaml
+
+        try:
+            found = yaml.safe_load("\n".join(lines))
+            found = found.get("names", found) if isinstance(found, dict) else found
+            found = [found[key] for key in sorted(found, key=int)] if isinstance(found, dict) else list(found)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            raise InvalidInput(f"{path} holds no list of class names: {' '.join(str(error).split())[:200]}") from error
+    return tuple(map(str, found))
+
+
+def _with_arguments(text: str) -> tuple[str, dict[str, Any]]:
+    """``shapes:make(width=8)`` as the factory and what it is given."""
+    name, _, given = text.partition("(")
+    if not given:
+        return name, {}
+    try:
+        call = ast.parse(f"f({given}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("arguments are given by name")
+        return name, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise InvalidInput(f"--architecture takes FACTORY or FACTORY(name=value, ...), not {text!r}") from error
+
+
 def described_by(
     task: TaskName | None, classes: str | None, image: str | None, output: str | None, layout: str | None,
     confidence: float | None, architecture: str | None, preprocessing: str | None,
@@ -159,14 +206,17 @@ def described_by(
     Raises:
         InvalidInput: options that can't be used, each by name.
     """
+    from pydantic import ValidationError
+
     from auditsvc.models import InputSpec
     from auditsvc.models.architectures import allow_architecture
     from auditsvc.models.preprocessing import preprocessing_of
+    from auditsvc.records import faults_of
     from auditsvc.records.architecture import LAYOUTS, Decoding, ModelDescription
 
     said: dict[str, Any] = {}
     if classes is not None:
-        said["classes"] = tuple(name.strip() for name in classes.split(","))
+        said["classes"] = _class_names(classes)
     if image is not None:
         try:
             channels, height, width = (int(number) for number in image.split("x"))
@@ -174,14 +224,22 @@ def described_by(
         except ValueError as error:
             raise InvalidInput(f"--image takes CHANNELSxHEIGHTxWIDTH, for instance 3x224x224, not {image!r}") from error
     known = LAYOUTS.get(task, ()) if task else sum(LAYOUTS.values(), ())
-    if layout is not None and layout not in known:
+    layout, *written = (layout or "").split(":")
+    if layout and layout not in known:
         raise InvalidInput(f"--decoding: {task} has no layout {layout!r}; it has {', '.join(known) or 'none'}")
-    if confidence is not None and (layout is None or not 0 < confidence < 1):
+    if confidence is not None and (not layout or not 0 < confidence < 1):
         raise InvalidInput(f"--confidence takes a number between 0 and 1, with --decoding, not {confidence:g}")
-    if layout is not None:
-        said["decoding"] = Decoding.model_validate({"layout": layout, "confidence": confidence or 0.5})
+    if layout:
+        boxes = {"unit" if word in ("shares", "pixels") else "corners": word for word in written}
+        try:
+            said["decoding"] = Decoding.model_validate({"layout": layout, "confidence": confidence or 0.5} | boxes)
+        except ValidationError as error:
+            raise InvalidInput("--decoding can't be used", faults_of(error)) from error
     if preprocessing is not None:
         said["preprocessing"] = preprocessing_of(preprocessing)
+    if architecture:
+        architecture, arguments = _with_arguments(architecture)
+        said |= {"arguments": arguments} if arguments else {}
     said |= {name: text for name, text in (("output", output), ("architecture", architecture)) if text is not None}
     if architecture and ":" in architecture and not architecture.startswith(("timm:", "torchvision:")):
         allow_architecture(architecture, Path.cwd())

@@ -39,7 +39,8 @@ from auditsvc.datasets.table import (
     raise_faults,
     select_rows,
 )
-from auditsvc.datasets.targets import Annotations, MaskFiles, Targets, build_targets, target_use
+from auditsvc.datasets.targets import Annotations, MaskFiles, Targets, TensorTargets, build_targets, target_use
+from auditsvc.models.preprocessing import padded_frame
 from auditsvc.records import DatasetRef, Value, canonical_json, digest_of
 from auditsvc.records.architecture import ArchitectureCard
 
@@ -204,9 +205,11 @@ class ImageDataset:
         """The same images as this model takes them, where they have several sizes."""
         if not isinstance(self.images, ImageFiles) or not self.images.several:
             return self
-        targets = self.targets
+        targets, frame = self.targets, padded_frame(card)
         if isinstance(targets, MaskFiles):
-            targets = targets.scaled((card.input.height, card.input.width))
+            targets = targets.scaled((card.input.height, card.input.width), padded=frame is not None)
+        elif isinstance(targets, TensorTargets) and frame and card.task in ("detection", "tracking"):
+            targets = targets.in_frame(frame, [header.shape for header in self.images.headers])
         return replace(self, images=self.images.scaled_for(card), targets=targets)
 
     def batches(self, size: int, chosen: NDArray[np.int64] | None = None) -> Iterator[Batch]:

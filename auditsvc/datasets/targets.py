@@ -21,6 +21,7 @@ from auditsvc.datasets.description import Description
 from auditsvc.datasets.images import DECODED_CACHE_BYTES, FORMATS, TURNED, UNREADABLE, Header
 from auditsvc.datasets.table import Row, nearest, target_faults
 from auditsvc.errors import InvalidDataset
+from auditsvc.models.preprocessing import letterbox
 from auditsvc.records import canonical_json
 from auditsvc.tasks.boxes import CROWD, PADDING
 from auditsvc.tasks.segmentation import IGNORED
@@ -76,6 +77,15 @@ class TensorTargets:
         """The targets of these images."""
         return self._values[torch.from_numpy(numbers)]
 
+    def in_frame(self, frame: tuple[int, int], shapes: Sequence[tuple[int, int]]) -> TensorTargets:
+        """Boxes on images of these heights and widths as boxes on the padded frame, in which their images are."""
+        values = self._values.clone()
+        for boxes, shape in zip(values, shapes, strict=True):
+            top, left, height, width = letterbox(shape, frame)
+            corner, size = (values.new_tensor(pair * 2) for pair in ((left, top), (width, height)))
+            boxes[:, 1:5] = (boxes[:, 1:5] * size + corner) / values.new_tensor(frame[::-1] * 2)
+        return TensorTargets(values, self.contents)
+
 
 class MaskFiles:
     """One file for each image with a class number for each pixel; ``foreground`` makes all but 0 the second class."""
@@ -85,12 +95,13 @@ class MaskFiles:
     ) -> None:
         self._paths, self._size, self._headers, self._description = paths, size, headers, description
         self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._padded = False
         self.contents = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
 
-    def scaled(self, size: tuple[int, int]) -> MaskFiles:
-        """The same masks at another height and width."""
+    def scaled(self, size: tuple[int, int], *, padded: bool) -> MaskFiles:
+        """The same masks at another height and width; ``padded``: with their proportions, the rest does not count."""
         made = copy.copy(self)
-        made._size, made._cache = size, {}
+        made._size, made._cache, made._padded = size, {}, padded
         return made
 
     def read(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -108,8 +119,12 @@ class MaskFiles:
             numbers = upright_mask(io.BytesIO(data), self._headers[number] if self._headers else None)
         except UNREADABLE as error:
             raise InvalidDataset(f"the mask {self._paths[number]} can't be read: {error}") from error
-        scaled = nearest_pixels(numbers, self._size)
+        top, left, *inner = letterbox(numbers.shape, self._size) if self._padded else (0, 0, *self._size)
+        scaled = nearest_pixels(numbers, (inner[0], inner[1]))
         mask = (scaled > 0).astype(np.uint8) if self._description.foreground else scaled.astype(np.uint8)
+        if self._padded:
+            around = ((top, self._size[0] - inner[0] - top), (left, self._size[1] - inner[1] - left))
+            mask = np.pad(mask, around, constant_values=IGNORED)
         if (len(self._cache) + 1) * mask.nbytes <= DECODED_CACHE_BYTES:
             self._cache[number] = mask
         return mask

@@ -125,7 +125,7 @@ def compile_model(model: Model, sample: Tensor) -> Outputs:
 
         def copy(images: Tensor) -> Tensor:
             given = model.fitted(images).contiguous().numpy()
-            return decoded(torch.from_numpy(running.run(given, "outputs")), model.card)
+            return decoded(torch.from_numpy(running.run(given, "outputs")), model.card, images.shape[-2:])
 
         near = torch.allclose(
             expected, copy(sample), rtol=0, atol=CLOSE / 10 * float(expected.abs().max().clamp(min=1))

@@ -18,6 +18,6 @@ from auditsvc.importing.onnx_session import (
     open_onnx,
     runs_of,
 )
-from auditsvc.importing.recognition import ModelRecognition, find_model, imported, output_activation, recognise_model
+from auditsvc.importing.recognition import ModelRecognition, find_model, imported, recognise_model
 from auditsvc.importing.round_trip import Trip, round_trip, round_trip_all
 from auditsvc.importing.runtime_session import converted

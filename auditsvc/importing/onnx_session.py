@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import tempfile
 import zlib
 from collections.abc import Mapping
@@ -31,11 +32,11 @@ from auditsvc.importing.onnx_import import from_onnx, refuse_foreign
 from auditsvc.importing.runtime_session import Outputs, RuntimeSession, ports_of
 from auditsvc.models import CARD, WEIGHTS, ArchitectureCard, InputSpec, Model, load_model, read_card
 from auditsvc.models.complexity import COMPRESSION
-from auditsvc.models.model import decoded, layout_of
+from auditsvc.models.model import decoded, layout_of, output_activation
 from auditsvc.models.model_files import class_fields
 from auditsvc.models.preprocessing import fitted, normalised
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing
+from auditsvc.records.architecture import Decoding, ModelDescription, Preprocessing, Resize
 from auditsvc.runtimes import JOIN, Port, Runtime
 from auditsvc.runtimes.onnxruntime import OnnxRuntime
 
@@ -51,6 +52,9 @@ TOLERANCE, HALF_TOLERANCE = 1e-3, 2e-2
 FARTHEST, MOST_TURNED = 8.0, 0.3
 """The farthest corner of a box, in images, and the share of boxes with a negative side, beyond which they are no
 corners in shares of the image."""
+_OF_TENSORFLOW = JOIN.join(("detection_boxes", "detection_scores", "detection_classes"))
+ULTRALYTICS_CONFIDENCE = 0.25
+"""The operating point of Ultralytics' own ``predict``."""
 _SERVED = ("float32", "float16", "float64", "uint8")
 _CHANNELS = (1, 3, 4)
 
@@ -102,8 +106,8 @@ class GraphInfo:
 
     @functools.cached_property
     def described(self) -> ModelDescription:
-        """What an export says in its metadata: of Ultralytics the task and the classes, and its networks take RGB in
-        0..1; of PaddleOCR and RapidOCR the characters, between the blank and a space."""
+        """What an export says in its metadata: of Ultralytics the task, the classes and the preprocessing; of PaddleOCR
+        and RapidOCR the characters, between the blank and a space; of TensorFlow's detectors the outputs by name."""
         letters = self.metadata.get("character", "").splitlines()
         if letters and all(len(letter) == 1 for letter in letters):
             classes = tuple(dict.fromkeys((*letters, " ")))
@@ -111,6 +115,9 @@ class GraphInfo:
             return ModelDescription(task="ocr", classes=classes, decoding=decoding)
         tasks = {"detect": "detection", "segment": "detection", "classify": "classification"}
         task = tasks.get(self.metadata.get("task", ""))
+        if set(_OF_TENSORFLOW.split(JOIN)) <= {port.name for port in self.outputs}:
+            written = Decoding(layout="detections-background", corners="yxyx", unit="shares")
+            return ModelDescription(task="detection", output=_OF_TENSORFLOW, decoding=written)
         try:
             names = ast.literal_eval(self.metadata.get("names", ""))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -118,13 +125,24 @@ class GraphInfo:
         if task is None or not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             return ModelDescription()
         classes = tuple(names[key] for key in sorted(names))
-        fields: dict[str, Any] = {"task": task, "classes": classes, "preprocessing": Preprocessing()}
+        fields: dict[str, Any] = {"task": task, "classes": classes, "preprocessing": self._of_ultralytics(task)}
         sizes = self.outputs[0].shape[1:]
         if task == "detection" and len(sizes) == 2:  # its layouts are alike for some numbers of classes
             masked = 32 if self.metadata["task"] == "segment" else 0
             final = not masked and sizes[1] == 6 and sizes[0] != 4 + len(classes)
-            fields["decoding"] = {"layout": "detections" if final else "yolo-masks" if masked else "yolo"}
+            fields["decoding"] = {"layout": "detections" if final else "yolo-masks" if masked else "yolo",
+                                  "confidence": ULTRALYTICS_CONFIDENCE}  # fmt: skip
         return ModelDescription.model_validate(fields)
+
+    def _of_ultralytics(self, task: TaskName) -> Preprocessing:
+        """RGB in 0..1: of detectors padded with grey (``LetterBox``), of classifiers the middle of the image."""
+        spec, said = self.spec(), re.findall(r"\d+", self.metadata.get("imgsz", ""))
+        height, width = (spec.height, spec.width) if spec else (int(said[0]), int(said[-1])) if said else (0, 0)
+        if not height:
+            return Preprocessing()
+        if task == "classification":
+            return Preprocessing(resize=Resize(size=min(height, width)), crop=(height, width))
+        return Preprocessing(resize=Resize(size=(height, width), antialias=False, pad=114 / 255))
 
 
 class OnnxFile(nn.Module):
@@ -292,30 +310,35 @@ def open_onnx(
     if found is not None and found != spec:
         raise Refused(f"the input {module.info.image} does not take images of {spec}")
     detects = known.task in ("detection", "tracking") and len(module.info.outputs) > 1
-    module.choose(said.output or like.output or (module.detector_output(spec) if detects else None))
+    module.choose(known.output or (module.detector_output(spec) if detects else None))
     if not known.classes:
         raise InvalidInput("the ONNX file does not name its classes: pass the classes")
+    if known.decoding and known.decoding.layout.endswith("-background") and _is_background(known.classes[0]):
+        known = known.model_copy(update={"classes": known.classes[1:]})  # the layout counts it already
     task: TaskName = known.task or "classification"
     if like.task not in (None, task) and not said.task:
         raise Refused(f"the model is for {task} by its metadata; the data set is for {like.task}")
     name = module.output.name if len(module.info.outputs) > 1 else None
     shape = module.answers(torch.full((2, spec.channels, spec.height, spec.width), 0.5)).shape
-    last: str | None = {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(
-        module.output.last, "softmax" if known.probabilities else None
-    )
-    if task in ("detection", "tracking") or known.probabilities is False:
-        last = None
     card = ArchitectureCard.model_validate({
         "architecture": ONNX_FILE, "task": task, "input": spec, "output": name, "preprocessing": known.preprocessing,
-        "decoding": known.decoding or layout_of(task, shape, known.classes, module.parts), "output_activation": last,
+        "decoding": known.decoding or layout_of(task, shape, known.classes, module.parts),
         **class_fields(known.classes, like.classes, task),
     })  # fmt: skip
     model = Model(module, card)
+    if known.probabilities is not False and task not in ("detection", "tracking"):
+        last = {"Softmax": "softmax", "Sigmoid": "sigmoid"}.get(module.output.last)
+        last = last or output_activation(model, said=known.probabilities)
+        model = model.with_card(ArchitectureCard.model_validate(card.model_dump() | {"output_activation": last}))
     try:
         _require_shares(model(torch.rand((2, spec.channels, spec.height, spec.width), generator=_seeded())), card)
     except InvalidInput as error:
         raise Refused(f"the output {module.output} does not fit", [str(error)]) from error
     return model
+
+
+def _is_background(name: str) -> bool:
+    return name.strip("_ ").casefold() in ("background", "bg")
 
 
 def _seeded() -> torch.Generator:
@@ -366,7 +389,7 @@ def runs_of(
 
     def run(images: Tensor, *, alone: bool) -> Tensor:
         given = normalised(fitted(images, card), card) if as_it_is else fitted(images, card)
-        return decoded(session.answers(given, output, alone=alone), card)
+        return decoded(session.answers(given, output, alone=alone), card, images.shape[-2:])
 
     return functools.partial(run, alone=False), functools.partial(run, alone=True)
 
@@ -376,7 +399,9 @@ def one_by_one(model: Model) -> Outputs:
     module = model.module
     card = model.card
     if isinstance(module, OnnxFile):
-        return lambda images: decoded(module.answers(normalised(fitted(images, card), card), alone=True), card)
+        return lambda images: decoded(
+            module.answers(normalised(fitted(images, card), card), alone=True), card, images.shape[-2:]
+        )
     return lambda images: torch.cat([model(image) for image in torch.split(images, 1)])
 
 

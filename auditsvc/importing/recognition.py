@@ -16,22 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.importing.clean_process import run_clean, scratch_folder
 from auditsvc.importing.onnx_import import refuse_foreign
 from auditsvc.importing.onnx_session import OnnxFile
-from auditsvc.models import CARD, WEIGHTS, Model, assemble, build, read_card, read_weights
-from auditsvc.models.architectures import architecture_of, pretrained_weights, published_preprocessing
+from auditsvc.models import CARD, WEIGHTS, assemble, build, read_card, read_weights
+from auditsvc.models.architectures import architecture_of, pretrained_weights, published
+from auditsvc.models.model import output_activation
 from auditsvc.models.model_files import HEAD_BYTES, class_fields, foreign, is_torch_file
 from auditsvc.models.state_dicts import fitted_to, unwrapped
 from auditsvc.records.architecture import (
     ArchitectureCard,
     InputSpec,
     ModelDescription,
-    OutputActivation,
     Preprocessing,
     Resize,
 )
@@ -150,6 +149,7 @@ def _read_pickle(path: Path, keep: Path) -> tuple[str, ...]:
     return tuple(answer["notes"])
 
 
+ARCHITECTURE = "the architecture: timm:NAME, torchvision:NAME or package.module:factory (--architecture)"
 PROCESSOR = "preprocessor_config.json"
 WEIGHTS_READ = "weights.safetensors"
 
@@ -164,10 +164,10 @@ def _state_dict(path: Path, said: ModelDescription) -> ModelRecognition:
         weights = dict(sorted(weights.items(), key=_as_in_a_network))
     else:
         raise Refused(_why_not(path) or f"{path.name} is not a model file that can be read")
-    known = _published(said)
     last = [tensor for name, tensor in weights.items() if tensor.dim() in (2, 4) and not name.endswith("_mask")]
     outputs = {"last layer": (0, last[-1].shape[0])} if last else {}
-    asked = () if said.architecture else ("the architecture: timm:NAME, torchvision:NAME or package.module:factory",)
+    known = _published(said, last[-1].shape[0] if last else 0)
+    asked = () if said.architecture else (ARCHITECTURE,)
     return ModelRecognition("state dict", path, known, outputs, asked, notes, weights)
 
 
@@ -177,12 +177,14 @@ def _as_in_a_network(weight: tuple[str, Tensor]) -> tuple[bool, list[tuple[int, 
     return tensor.dim() == 2, [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _published(said: ModelDescription) -> ModelDescription:
-    """What timm and torchvision publish about a model of theirs."""
+def _published(said: ModelDescription, outputs: int) -> ModelDescription:
+    """What timm and torchvision publish about a model of theirs, with the classes that it has as many outputs for."""
     if not (said.architecture or "").startswith(("timm:", "torchvision:")):
         return ModelDescription()
-    preprocessing, size = published_preprocessing(str(said.architecture))
+    preprocessing, size, classes = published(str(said.architecture))
     fields: dict[str, Any] = {"task": "classification"}
+    if len(classes) == outputs:
+        fields["classes"] = classes
     if preprocessing is not None:
         fields["preprocessing"] = preprocessing
     if size is not None:
@@ -290,7 +292,7 @@ def imported(
         Refused: weights that are not of this architecture, with every reason.
         Forbidden: a factory of the user's own code that may not be called here.
     """
-    missing = [*found.questions] if not described.architecture else []
+    missing = [] if described.architecture else [ARCHITECTURE]
     missing += _questions(described.model_copy(update={"preprocessing": Preprocessing()}))
     if missing or described.input is None:
         raise InvalidInput(f"{found.path.name} does not say all that is needed to run it; say", missing)
@@ -329,22 +331,3 @@ def _taken(
         return given, preprocessing
     made = preprocessing or Preprocessing(channels="grey" if first == 1 else "rgb")
     return given.model_copy(update={"channels": first}), made
-
-
-def output_activation(model: Model, *, said: bool | None = None) -> OutputActivation | None:
-    """The activation at the end of the network, by its answers to noise; ``said``: a person states that there is one.
-
-    Rows that are never negative and always sum to 1 come of a softmax; logits do not by chance on 16 images.  A sigmoid
-    is taken to be there only where it is said.
-    """
-    if model.card.task not in ("classification", "segmentation"):
-        return None
-    spec, noise = model.card.input, torch.Generator().manual_seed(0)
-    images = torch.rand(16, spec.channels, spec.height, spec.width, generator=noise)
-    with torch.inference_mode():
-        raw = model.raw(images).float()
-    if raw.dim() < 2 or bool((raw < 0).any()) or bool((raw > 1).any()):
-        return None
-    if raw.shape[1] > 1 and torch.allclose(raw.sum(1), torch.ones(()), atol=1e-3):
-        return "softmax"
-    return "sigmoid" if said else None

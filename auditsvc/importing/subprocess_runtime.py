@@ -25,7 +25,8 @@ from auditsvc.runtimes.runtime import Program, Runtime, as_input
 
 MEMORY, FILE_SIZE = 24 * 2**30, 8 * 2**30
 ERRORS = (AuditError, ValueError, RuntimeError, OSError, MemoryError, TypeError)
-PASSED_OVER = ("Identity", "Cast", "Flatten", "Squeeze", "Reshape", "Dropout")
+PASSED_OVER = ("Identity", "Cast", "Flatten", "Squeeze", "Unsqueeze", "Reshape", "Dropout", "QuantizeLinear",
+               "DequantizeLinear")  # fmt: skip
 """Nodes that leave the order of an answer as it is: the last other one says whether it is a probability."""
 
 
@@ -46,11 +47,9 @@ def read(path: Path) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        outside = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data
-                   if entry.key == "location"}  # fmt: skip
-        if outside - {f"{path.name}.data"}:
-            raise ValueError(f"weights lie in {', '.join(sorted(outside))}; only {path.name}.data may hold them")
+        outside = companions(path)
+        if elsewhere := [one for one in outside if Path(one).name != one or (path.parent / one).is_symlink()]:
+            raise ValueError(f"weights are in {', '.join(elsewhere)}; they must be in files of the same folder")
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
     except DecodeError as error:
@@ -60,6 +59,15 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise ValueError(f"can't be read: {str(error)[:300]}") from error
     return model
+
+
+def companions(path: Path) -> list[str]:
+    """The other files that hold weights of an ONNX file."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return sorted({entry.value for tensor in graph.initializer for entry in tensor.external_data
+                   if entry.key == "location"})  # fmt: skip
 
 
 def described(model: Any, program: Program) -> dict[str, Any]:
@@ -119,7 +127,7 @@ def opened(job: dict[str, Any], folder: Path) -> tuple[Program, dict[str, Any]]:
     path, model = Path(job["file"]), None
     if path.suffix == ".onnx":
         model = read(path)
-        if path.with_name(f"{path.name}.data").exists():
+        if companions(path):
             import onnx
 
             path = folder / "whole.onnx"

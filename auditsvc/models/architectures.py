@@ -195,8 +195,11 @@ def architecture_of(said: str, classes: int) -> tuple[str, dict[str, Any]]:
     return "python", {"factory": said}
 
 
-def published_preprocessing(said: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
-    """The preprocessing that timm or torchvision publishes for ``timm:NAME``, and the input it ends at.
+Published = tuple[Preprocessing | None, tuple[int, int, int] | None, tuple[str, ...]]
+
+
+def published(said: str) -> Published:
+    """What timm or torchvision publishes for ``timm:NAME``: preprocessing, the input it ends at, the classes' names.
 
     Raises:
         InvalidInput: no such model.
@@ -209,26 +212,30 @@ def published_preprocessing(said: str) -> tuple[Preprocessing | None, tuple[int,
         raise InvalidInput(f"{library} has no model named {name!r}") from error
 
 
-def _of_timm(name: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
+def _of_timm(name: str) -> Published:
     published = _package("timm").get_pretrained_cfg(name)
     if published is None:
-        return None, None
+        return None, None, ()
+    classes: tuple[str, ...] = ()
+    if published.num_classes == 1000:
+        names = importlib.import_module("timm.data").ImageNetInfo()
+        classes = tuple(names.index_to_label_name(number) for number in range(1000))
     size: tuple[int, int, int] = tuple(published.input_size)
     grow = published.crop_pct or 1.0
     mode = published.interpolation if published.interpolation in ("nearest", "bilinear", "bicubic") else "bicubic"
     resize = Resize(size=math.floor(min(size[1:]) / grow), mode=mode)
     mean, std = tuple(published.mean), tuple(published.std)
-    return Preprocessing(resize=resize, crop=size[1:], mean=mean, std=std), size
+    return Preprocessing(resize=resize, crop=size[1:], mean=mean, std=std), size, classes
 
 
-def _of_torchvision(name: str) -> tuple[Preprocessing | None, tuple[int, int, int] | None]:
+def _of_torchvision(name: str) -> Published:
     published = _package("torchvision").models.get_model_weights(name)
     if not len(published):
-        return None, None
-    made = published.DEFAULT.transforms()
+        return None, None, ()
+    made, classes = published.DEFAULT.transforms(), tuple(published.DEFAULT.meta.get("categories", ()))
     resize = Resize(size=made.resize_size[0], mode=made.interpolation.value, antialias=bool(made.antialias))
     side = made.crop_size[0]
-    return Preprocessing(resize=resize, crop=(side, side), mean=made.mean, std=made.std), (3, side, side)
+    return Preprocessing(resize=resize, crop=(side, side), mean=made.mean, std=made.std), (3, side, side), classes
 
 
 NETWORKS = {
@@ -264,5 +271,7 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
         raise InvalidInput(f"no architecture named {name!r} is installed; known: {', '.join(architecture_names())}")
     try:
         return factory(**arguments).eval()
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ImportError) as error:
-        raise InvalidInput(f"the architecture {name!r} does not take {arguments}: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, SyntaxError, NameError,
+            ArithmeticError, OSError) as error:  # fmt: skip
+        how = "; arguments are given as FACTORY(name=value)" if isinstance(error, TypeError) else ""
+        raise InvalidInput(f"the architecture {name!r} does not take {arguments}: {error}{how}") from error

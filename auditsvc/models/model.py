@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from auditsvc.errors import InvalidInput, Refused
 from auditsvc.models.fake_quantization import Int8Layer
-from auditsvc.models.preprocessing import fitted, install_preprocessing
+from auditsvc.models.preprocessing import fitted, install_preprocessing, without_padding
 from auditsvc.records import TaskName
-from auditsvc.records.architecture import LAYOUTS, SUPPRESSED, ArchitectureCard, Decoding, Layout
+from auditsvc.records.architecture import LAYOUTS, SUPPRESSED, ArchitectureCard, Decoding, Layout, OutputActivation
 
 TINY = 1e-6
 
@@ -29,8 +29,8 @@ PREDICTIONS = "predictions"
 """The architecture of predictions that were made elsewhere, which are in the task's form already."""
 
 
-def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
-    """The output as the task takes it.
+def decoded(raw: Tensor, card: ArchitectureCard, given: Sequence[int] | None = None) -> Tensor:
+    """The output as the task takes it; ``given`` is the height and width of the images, where they may be padded.
 
     Raises:
         InvalidInput: an output of another shape than the card says, with both.
@@ -39,7 +39,8 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
         return raw
     own, outputs = LAYOUTS.get(card.task), len(card.output_classes or card.classes)
     if own is None:
-        return _in_order(_logits(raw, card), card, axis=1)
+        answers = _in_order(_logits(raw, card), card, axis=1)
+        return without_padding(answers, card, given) if given else answers
     decoding = card.decoding or Decoding(layout=own[0])
     if not _fits(decoding.layout, raw.shape, outputs):
         raise InvalidInput(
@@ -48,7 +49,8 @@ def decoded(raw: Tensor, card: ArchitectureCard) -> Tensor:
         )
     first = 0 if card.task == "ocr" else BOX
     raw = _without_activation(raw, card)
-    return _in_order(_DECODERS[decoding.layout](raw, card, decoding), card, axis=2, first=first)
+    answers = _in_order(_DECODERS[decoding.layout](raw, card, decoding), card, axis=2, first=first)
+    return without_padding(answers, card, given) if given else answers
 
 
 BOX = 4
@@ -62,6 +64,8 @@ def _in_order(answers: Tensor, card: ArchitectureCard, axis: int, first: int = 0
     places = [first + card.output_classes.index(name) for name in card.classes]
     after = range(first + len(card.output_classes), answers.shape[axis])
     others = [place for place, name in enumerate(card.output_classes) if name not in card.classes]
+    if card.task in ("classification", "segmentation"):  # an answer that no image has is wrong
+        places += others
     if card.task == "ocr" and others:  # answers that no text has are wrong, not silence: one more character for all
         best = answers[..., others].amax(dim=2, keepdim=True)
         answers, after = (
@@ -80,12 +84,15 @@ def _logits(raw: Tensor, card: ArchitectureCard) -> Tensor:
     if card.task not in ("classification", "segmentation"):
         return raw
     raw = _without_activation(raw, card)
-    classes, dims = len(card.classes), 4 if card.task == "segmentation" else 2
+    classes, dims = len(card.output_classes or card.classes), 4 if card.task == "segmentation" else 2
     if raw.dim() == dims and raw.shape[1] == 1 and classes == 2:
         return torch.cat((torch.zeros_like(raw), raw), dim=1)
     if raw.dim() != dims or raw.shape[1] != classes:
         wanted = f"(N, {classes}, H, W)" if dims == 4 else f"(N, {classes})"
-        raise InvalidInput(f"the model gives {tuple(raw.shape)}; {card.task} with {classes} classes is {wanted}")
+        raise InvalidInput(
+            f"the model gives {tuple(raw.shape)}; {card.task} with {classes} classes is {wanted}: name the "
+            "class of each output, in order, with --classes: names with commas, or a file with one a line"
+        )
     return raw
 
 
@@ -133,8 +140,8 @@ def layout_of(task: TaskName, shape: torch.Size, classes: tuple[str, ...], parts
     raise Refused(f"the output is {tuple(shape)} for {len(classes)} classes: {fault}; name one with --decoding", known)
 
 
-def _corners(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
-    return torch.cat((raw[..., :4], _operating(raw[..., 4:], decoding.confidence)), dim=2)
+def _corners(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
+    return torch.cat((_boxed(raw, card, decoding, "xyxy", "shares"), _operating(raw[..., 4:], decoding.confidence)), 2)
 
 
 def _after_background(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -143,11 +150,11 @@ def _after_background(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -
 
 def _final(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
     """Boxes, one confidence and a class number; a number that is no class is no detection."""
-    size = raw.new_tensor((card.input.width, card.input.height) * 2)
     classes = torch.arange(len(card.output_classes or card.classes), device=raw.device)
     own = raw[..., 5:].round() - int(decoding.layout == "detections-background") == classes
     sure = _operating(raw[..., 4:5], decoding.confidence) * own
-    return torch.cat((raw[..., :4] / size, sure, torch.full_like(sure[..., :1], SUPPRESSED)), dim=2)
+    boxes = _boxed(raw, card, decoding, "xyxy", "pixels")
+    return torch.cat((boxes, sure, torch.full_like(sure[..., :1], SUPPRESSED)), dim=2)
 
 
 def _yolo_masks(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -156,12 +163,13 @@ def _yolo_masks(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tens
 
 def _yolo(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
     rows = raw.transpose(1, 2)
-    return torch.cat((_boxed(rows[..., :4], card), _operating(rows[..., 4:], decoding.confidence)), dim=2)
+    boxes = _boxed(rows, card, decoding, "cxcywh", "pixels")
+    return torch.cat((boxes, _operating(rows[..., 4:], decoding.confidence)), dim=2)
 
 
 def _yolo_objectness(raw: Tensor, card: ArchitectureCard, decoding: Decoding) -> Tensor:
     sure = raw[..., 4:5] * raw[..., 5:]
-    return torch.cat((_boxed(raw[..., :4], card), _operating(sure, decoding.confidence)), dim=2)
+    return torch.cat((_boxed(raw, card, decoding, "cxcywh", "pixels"), _operating(sure, decoding.confidence)), dim=2)
 
 
 def _ctc(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
@@ -184,10 +192,16 @@ def _grid(raw: Tensor, _card: ArchitectureCard, decoding: Decoding) -> Tensor:
     return torch.cat((centre - half, centre + half, _operating(sure, decoding.confidence)), dim=2)
 
 
-def _boxed(boxes: Tensor, card: ArchitectureCard) -> Tensor:
-    """Centre and size in pixels to corners in shares."""
-    size = boxes.new_tensor((card.input.width, card.input.height))
-    centre, half = boxes[..., :2] / size, boxes[..., 2:4] / size / 2
+def _boxed(raw: Tensor, card: ArchitectureCard, decoding: Decoding, corners: str, unit: str) -> Tensor:
+    """The first four numbers as corners in shares; ``corners`` and ``unit`` are those of the layout."""
+    boxes, corners = raw[..., :4], decoding.corners or corners
+    if corners == "yxyx":
+        boxes = boxes[..., [1, 0, 3, 2]]
+    if (decoding.unit or unit) == "pixels":
+        boxes = boxes / boxes.new_tensor((card.input.width, card.input.height) * 2)
+    if corners != "cxcywh":
+        return boxes
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat((centre - half, centre + half), dim=2)
 
 
@@ -239,7 +253,7 @@ class Model:
     def __call__(self, images: Tensor) -> Tensor:
         """``(N, C, H, W)`` float32 in 0..1, RGB or grey, to the audited output as the task takes it: logits
         ``(N, classes)`` for classification; see ``auditsvc.tasks`` for the others."""
-        return decoded(self.raw(images), self.card)
+        return decoded(self.raw(images), self.card, images.shape[-2:])
 
     def raw(self, images: Tensor) -> Tensor:
         """The audited output as the module gives it, in the layout that the card names."""
@@ -249,20 +263,23 @@ class Model:
         """The images at the network's size, still in 0..1: what an exported file takes."""
         return fitted(images, self.card)
 
-    def audited(self, answers: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """The answer that is audited, of all that the module gives.
+    def audited(self, answers: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensor:
+        """The answer that is audited, of all that the module gives: by its key, or by its place from 0.
 
         Raises:
-            InvalidInput: there are several and the card names none of them.
+            InvalidInput: there are several and the card names none of them, or they are no tensors.
         """
         if isinstance(answers, Tensor):
             return answers
-        names = getattr(self.module, "outputs", ())
-        if self.card.output not in names:
-            raise InvalidInput(
-                f"architecture.json must name one output of {', '.join(names)}, not {self.card.output!r}"
-            )
-        return answers[names.index(self.card.output)]
+        if isinstance(answers, Mapping):
+            known = {str(name): answer for name, answer in answers.items()}
+        else:
+            names = getattr(self.module, "outputs", ()) or map(str, range(len(answers)))
+            known = dict(zip(names, answers, strict=True))
+        found = known.get(next(iter(known)) if len(known) == 1 else str(self.card.output))
+        if not isinstance(found, Tensor):
+            raise InvalidInput(f"the network has the outputs {', '.join(known)}: name one with --output")
+        return found
 
     def with_card(self, card: ArchitectureCard) -> Model:
         """The same module and weights under another card; this model is left as it is."""
@@ -297,6 +314,25 @@ class Model:
             "parameters": float(sum(tensor.numel() for tensor in tensors)),
             "nonzero": float(sum(int(torch.count_nonzero(tensor)) for tensor in tensors)),
         }
+
+
+def output_activation(model: Model, *, said: bool | None = None) -> OutputActivation | None:
+    """The activation at the end of the network, by its answers to noise; ``said``: a person states that there is one.
+
+    Rows that are never negative and always sum to 1 come of a softmax; logits do not by chance on 16 images.  A sigmoid
+    is taken to be there only where it is said.
+    """
+    if model.card.task not in ("classification", "segmentation"):
+        return None
+    spec, noise = model.card.input, torch.Generator().manual_seed(0)
+    images = torch.rand(16, spec.channels, spec.height, spec.width, generator=noise)
+    with torch.inference_mode():
+        raw = model.raw(images).float()
+    if raw.dim() < 2 or bool((raw < 0).any()) or bool((raw > 1).any()):
+        return None
+    if raw.shape[1] > 1 and torch.allclose(raw.sum(1), torch.ones(()), atol=1e-3):
+        return "softmax"
+    return "sigmoid" if said else None
 
 
 def _channels_last(images: Tensor) -> Tensor:

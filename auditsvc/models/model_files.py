@@ -13,6 +13,7 @@ import io
 import json
 import struct
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from auditsvc.models.fake_quantization import install_int8
 from auditsvc.models.model import Model
 from auditsvc.models.resize_layers import resize
 from auditsvc.records import TaskName, faults_of
-from auditsvc.records.architecture import MORE_OUTPUTS, ArchitectureCard
+from auditsvc.records.architecture import ArchitectureCard
 
 HEAD_BYTES = 512
 _TO_SAFETENSORS = (
@@ -165,28 +166,41 @@ def read_card(data: bytes) -> ArchitectureCard:
         raise Refused(f"{CARD} can't be used", reasons) from error
 
 
+MOST_NAMED = 20
+
+
 def class_fields(own: tuple[str, ...], wanted: tuple[str, ...], task: TaskName) -> dict[str, tuple[str, ...]]:
     """The card's ``classes`` and ``output_classes`` for a network with outputs for ``own`` classes, in their order, and
-    a data set with the ``wanted`` ones; names that differ in case and punctuation alone are the same, other than the
-    characters of texts.
+    a data set with the ``wanted`` ones, which may be fewer; names that differ in case and punctuation alone are
+    the same, other than the characters of texts.
 
     Raises:
-        Refused: the two do not have the same classes.
+        Refused: the network lacks a class of the data set, or has two of its name.
     """
+    own = _told_apart(own, wanted)
     folded = {_folded(name): name for name in wanted}
     alike = task != "ocr" and len(folded) == len(wanted) and len({_folded(name) for name in own}) == len(own)
     known = tuple(folded.get(_folded(name), name) for name in own) if alike else own
     if not wanted or known == wanted:
         return {"classes": known or wanted}
     lacking, more = ([name for name in one if name not in other] for one, other in ((wanted, known), (known, wanted)))
-    if lacking or (more and task not in MORE_OUTPUTS):
+    if lacking:
         raise Refused(
-            "the model and the data set do not have the same classes",
-            [f"the data set alone has {name}" for name in lacking] + [f"the model alone has {name}" for name in more]
+            "the data set has classes that the model has not",
+            [f"the data set alone has {name}" for name in lacking[:MOST_NAMED]]
+            + [f"the model alone has {name}" for name in more[:MOST_NAMED]]
             + ["say the model's classes in the order of its outputs (--classes, or classes in audit.yaml); a "
                "dataset.yaml may name classes that no image has"],
         )  # fmt: skip
     return {"classes": wanted, "output_classes": known}
+
+
+def _told_apart(own: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Names that a network has twice, as lists of COCO's and ImageNet's classes do (``N/A``, ``crane``), numbered."""
+    seen = Counter(own)
+    if twice := [name for name in wanted if seen[name] > 1]:
+        raise Refused(f"the model has several classes named {', '.join(twice)}; give each a name of its own")
+    return tuple(f"{name} ({number})" if seen[name] > 1 else name for number, name in enumerate(own))
 
 
 def _folded(name: str) -> str:

@@ -8,6 +8,7 @@ References: the transforms of torchvision 0.29 and the image processors of trans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,6 +90,12 @@ def _resized(images: Tensor, made: Preprocessing) -> Tensor:
     if made.resize is None:
         return images
     size = made.resize.size
+    if made.resize.pad is not None and not isinstance(size, int):
+        top, left, height, width = letterbox(images.shape[-2:], size)
+        inner = _resized(images, made.model_copy(update={"resize": Resize(
+            size=(height, width), mode=made.resize.mode, antialias=made.resize.antialias)}))  # fmt: skip
+        around = (left, size[1] - width - left, top, size[0] - height - top)
+        return functional.pad(inner, around, value=made.resize.pad)
     if isinstance(size, int):
         height, width = images.shape[-2:]
         short = min(height, width)
@@ -97,6 +104,40 @@ def _resized(images: Tensor, made: Preprocessing) -> Tensor:
         return functional.interpolate(images, size, mode="nearest")
     scaled = functional.interpolate(images, size, mode=made.resize.mode, antialias=made.resize.antialias)
     return scaled.clamp(0, 1) if made.resize.mode == "bicubic" else scaled
+
+
+def letterbox(given: Sequence[int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Where an image of a height and width is in a frame that keeps its proportions: top, left, height, width.
+
+    Rounded as Ultralytics does, https://github.com/ultralytics/ultralytics (``LetterBox``).
+    """
+    scale = min(whole / side for whole, side in zip(size, given, strict=True))
+    height, width = (max(1, round(side * scale)) for side in given)
+    top, left = (round((whole - side) / 2 - 0.1) for whole, side in zip(size, (height, width), strict=True))
+    return top, left, height, width
+
+
+def padded_frame(card: ArchitectureCard) -> tuple[int, int] | None:
+    """The height and width to which images are padded; None where they are not."""
+    resize = card.preprocessing.resize if card.preprocessing else None
+    return None if resize is None or resize.pad is None or isinstance(resize.size, int) else resize.size
+
+
+def without_padding(answers: Tensor, card: ArchitectureCard, given: Sequence[int]) -> Tensor:
+    """Boxes and pixels of a padded frame as those of the image of this height and width in it."""
+    frame = padded_frame(card)
+    if frame is None or tuple(given) == frame:
+        return answers
+    top, left, height, width = letterbox(given, frame)
+    if card.task in ("detection", "tracking"):
+        scale = answers.new_tensor((frame[1] / width, frame[0] / height) * 2)
+        moved = answers[..., :4] * scale - answers.new_tensor((left / width, top / height) * 2)
+        return torch.cat((moved.clamp(0, 1), answers[..., 4:]), dim=2)
+    if card.task == "segmentation":
+        if answers.shape[2:] != frame:
+            answers = functional.interpolate(answers, frame, mode="bilinear", align_corners=False)
+        return answers[..., top : top + height, left : left + width]
+    return answers
 
 
 def normalised(images: Tensor, card: ArchitectureCard) -> Tensor:

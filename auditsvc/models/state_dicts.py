@@ -29,6 +29,10 @@ def unwrapped(loaded: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     notes: list[str] = []
     while isinstance(loaded, Mapping):
         found = [key for key in (*_AVERAGED, *_WRAPPERS) if isinstance(loaded.get(key), Mapping) and loaded[key]]
+        if not found and not any(isinstance(value, Tensor) for value in loaded.values()):
+            found = [str(key) for key, value in loaded.items() if isinstance(value, Mapping) and _holds_tensors(value)]
+            if len(found) > 1:
+                raise Refused(f"it holds several state_dicts: {', '.join(found)}; save one of them")
         if not found:
             break
         notes.append(
@@ -44,6 +48,10 @@ def unwrapped(loaded: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             "torch.save(model.state_dict(), 'model.pt')"
         )
     return tensors, tuple(notes)
+
+
+def _holds_tensors(value: Mapping[Any, Any]) -> bool:
+    return bool(value) and all(isinstance(key, str) and isinstance(one, Tensor) for key, one in value.items())
 
 
 def fitted_to(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

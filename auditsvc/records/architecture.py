@@ -30,9 +30,6 @@ LAYOUTS: dict[TaskName, tuple[Layout, ...]] = {
 SUPPRESSED = -1.0
 """In place of the confidence of one more class: the detection has been through non-maximum suppression."""
 
-MORE_OUTPUTS: tuple[TaskName, ...] = ("detection", "tracking", "ocr")
-"""Tasks whose networks may have outputs for more classes than the data set has."""
-
 OutputActivation = Literal["softmax", "sigmoid"]
 """What the network applies to its logits at the end; it is inverted, so that every check sees logits."""
 
@@ -49,10 +46,13 @@ class Decoding(Value):
     each cell the confidence that there is anything, centre and size before tanh and sigmoid, then confidences.
     ``ctc``: (N, T, C + 1); ``ctc-channels``: (N, C + 1, T).
     ``confidence`` is the model's operating point: detections below it are not selected.  ``blank`` is the
-    position of the blank among the characters.
+    position of the blank among the characters.  ``corners`` (``cxcywh``: centre and size) and ``unit`` (pixels of the
+    input, or shares of it) are said where boxes are not written as the layout has them; ``grid`` has its own.
     """
 
     layout: Layout
+    corners: Literal["xyxy", "yxyx", "cxcywh"] | None = None
+    unit: Literal["shares", "pixels"] | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.5
     blank: Literal["first", "last"] = "last"
 
@@ -69,11 +69,22 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class Resize(Value):
-    """Scaling before the crop: to (height, width), or the shorter side to one number."""
+    """Scaling before the crop: to (height, width), or the shorter side to one number.
+
+    With ``pad`` (letterbox) the image keeps its proportions in the middle of (height, width); the rest has this value
+    of 0..1.
+    """
 
     size: Side | tuple[Side, Side]
     mode: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     antialias: bool = True
+    pad: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.pad is not None and isinstance(self.size, int):
+            raise ValueError("pad goes with a size of height and width")
+        return self
 
 
 class Preprocessing(Value):
@@ -119,8 +130,9 @@ class ArchitectureCard(Record):
     ``output`` names the answer that is audited where the architecture has several, or those that make it, joined by
     ``+``: boxes, confidences and, after non-maximum suppression, class numbers.  ``decoding`` says how it is laid out
     where the task knows several layouts.  ``output_classes`` are the classes in the order of the network's outputs,
-    where that is not ``classes``; a detector or text recogniser may have more.  ``preprocessing`` is part of the
-    model, so that every check works in the image's own units, RGB or grey in 0..1; without it images go in as they are.
+    where that is not ``classes``; there may be more, and answers with those are wrong.  ``preprocessing`` is part of
+    the model, so that every check works in the image's own units, RGB or grey in 0..1; without it images go in as they
+    are.
     """
 
     kind: ClassVar[str] = "architecture"
@@ -142,10 +154,7 @@ class ArchitectureCard(Record):
             raise ValueError("two classes have the same name")
         outputs = self.output_classes or self.classes
         if len(set(outputs)) != len(outputs) or not set(self.classes) <= set(outputs):
-            raise ValueError("output_classes must be the classes in another order")
-        if len(outputs) > len(self.classes) and self.task not in MORE_OUTPUTS:
-            extra = ", ".join(name for name in outputs if name not in self.classes)
-            raise ValueError(f"the network has outputs for classes that the data set lacks: {extra}")
+            raise ValueError("output_classes must have every class")
         own = LAYOUTS.get(self.task, ())
         if self.decoding is not None and self.decoding.layout not in own:
             known = ", ".join(own) or "none"

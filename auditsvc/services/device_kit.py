@@ -198,7 +198,7 @@ def device_answers(
 
     def answers(images: Tensor) -> Tensor:
         chosen = [places[_name(image)] for image in image_as_given(model, images)]
-        return decoded(torch.from_numpy(rows[chosen]), model.card)
+        return decoded(torch.from_numpy(rows[chosen]), model.card, images.shape[-2:])
 
     return answers, answers
 

@@ -247,8 +247,10 @@ def _forms(card: ArchitectureCard, dataset: Dataset, chosen: NDArray[np.int64]) 
             for smooth in (True, False):
                 changed = now.resize.model_copy(update={"mode": mode, "antialias": smooth})
                 forms[f"resize {mode}{', antialias' if smooth else ''}"] = now.model_copy(update={"resize": changed})
-        whole = now.resize.model_copy(update={"size": (card.input.height, card.input.width)})
+        whole = now.resize.model_copy(update={"size": (card.input.height, card.input.width), "pad": None})
         forms["resize to the whole input, no crop"] = now.model_copy(update={"resize": whole, "crop": None})
+        grey = whole.model_copy(update={"pad": round(114 / 255, 4), "antialias": False})
+        forms["letterbox (resize with pad)"] = now.model_copy(update={"resize": grey, "crop": None})
     forms |= {
         f"the preprocessing {name!r} ({_fields(fields)})": plain.model_copy(update=fields)
         for name, fields in PRESETS.items()
@@ -285,8 +287,11 @@ def _tried(
         promising = first.score.mean() > given.score[:FIRST].mean() + MARGIN / 2
         found = _answers(other, task, dataset, chosen) if promising and len(chosen) > FIRST else first
         yield _trial(form, found or first, given.score)
-    if model.card.task == "classification" and len(model.card.classes) <= MOST_CLASSES:
-        yield _class_order(model.card.classes, given)
+    if model.card.task == "classification":
+        own = model.card.classes
+        names = (*own, *(name for name in model.card.output_classes or () if name not in own))
+        if len(names) <= MOST_CLASSES:
+            yield _class_order(names, given)
 
 
 def _trial(form: str, found: Answers, before: Numbers) -> Trial:

@@ -12,7 +12,10 @@ from auditsvc.tasks.task import ImageScores, Task
 
 
 class Classification(Task):
-    """Top-1 classification; outputs are logits ``(N, C)``, targets class numbers ``(N,)`` int64."""
+    """Top-1 classification; outputs are logits ``(N, C)``, targets class numbers ``(N,)`` int64.
+
+    A network may have more outputs, for classes that no image has: an answer with one of them is wrong.
+    """
 
     name = "classification"
     target_kind = "class"
@@ -59,4 +62,4 @@ class Classification(Task):
         return self._named(int(target))
 
     def _named(self, number: int) -> str:
-        return self.classes[number] if 0 <= number < len(self.classes) else f"class {number}"
+        return self.classes[number] if 0 <= number < len(self.classes) else "a class that the data set has not"

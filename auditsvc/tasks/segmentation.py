@@ -44,13 +44,13 @@ class Segmentation(Task):
     def score_batch(self, outputs: Tensor, targets: Tensor) -> ImageScores:
         """mIoU, and the pixel counts of iou class."""
         size, valid = len(self.classes), (targets != IGNORED).flatten(1)
-        predicted = self._scaled(outputs, targets).argmax(dim=1).flatten(1)
+        predicted = self._scaled(outputs, targets).argmax(dim=1).flatten(1).clamp_max(size)  # classes without images
         actual = targets.long().flatten(1).clamp(0, size - 1)
         finite = torch.isfinite(outputs).flatten(1).all(dim=1)
-        cells = torch.zeros(len(predicted), size * size, dtype=torch.int64, device=predicted.device)
-        cells = cells.scatter_add_(1, actual * size + predicted, valid.long()).view(-1, size, size)
+        cells = torch.zeros(len(predicted), size * (size + 1), dtype=torch.int64, device=predicted.device)
+        cells = cells.scatter_add_(1, actual * (size + 1) + predicted, valid.long()).view(-1, size, size + 1)
         shared = cells.diagonal(dim1=1, dim2=2) * finite[:, None]
-        tally = torch.stack((shared, cells.sum(dim=1), cells.sum(dim=2)), dim=2)
+        tally = torch.stack((shared, cells.sum(dim=1)[:, :size], cells.sum(dim=2)), dim=2)
         union = tally[..., PREDICTED] + tally[..., ACTUAL] - shared
         iou = shared / union.clamp_min(1)
         score = iou.sum(dim=1) / (union > 0).sum(dim=1).clamp_min(1)

@@ -11,6 +11,7 @@ from auditsvc.models import InputSpec
 from auditsvc.models.model import decoded
 from auditsvc.models.model_files import class_fields
 from auditsvc.records.architecture import ArchitectureCard, Decoding, ModelDescription
+from auditsvc.tasks import task_named
 from tests.importing.graphs import brightness
 
 SIZE = InputSpec(channels=1, height=28, width=28)
@@ -31,7 +32,7 @@ def test_outputs_are_brought_into_the_order_of_the_data_set() -> None:
 @pytest.mark.parametrize(
     ("own", "wanted", "task", "words"),
     [(("a", "b"), ("a", "c"), "classification", "the data set alone has c"),
-     (("a", "b", "c"), ("a", "b"), "classification", "the model alone has c"),
+     (("a", "b", "c"), ("a", "d"), "classification", "the model alone has c"),
      (("a",), ("a", "b"), "detection", "the data set alone has b")],
 )  # fmt: skip
 def test_other_classes_are_refused_by_name(own, wanted, task, words) -> None:
@@ -57,6 +58,30 @@ def test_a_detector_may_have_classes_that_the_data_set_lacks() -> None:
     assert decoded(raw, card)[0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.7, 0.5])
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_an_answer_that_no_image_has_is_wrong(task: str) -> None:
+    """An ImageNet network on some of its classes: nothing is left out, so its answers are those that ship."""
+    card = ArchitectureCard(
+        architecture="x", task=task, classes=("dog", "cat"), output_classes=("cat", "car", "dog"), input=SIZE
+    )
+    raw, targets = torch.eye(3)[:, :, None, None].expand(3, 3, 2, 2), torch.tensor([1, 0, 0])
+    if task == "classification":
+        raw = raw[..., 0, 0]
+    answers = decoded(raw, card)
+    assert torch.allclose(answers.softmax(1)[:, 0], raw.softmax(1)[:, 2])
+    truth = targets if task == "classification" else targets[:, None, None].expand(3, 2, 2).to(torch.uint8)
+    judged = task_named(task, card.classes).score_batch(answers, truth)
+    assert judged.score.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_names_that_a_list_has_twice_are_told_apart() -> None:
+    """COCO's ninety numbers hold ``N/A`` ten times, ImageNet ``crane`` twice."""
+    found = class_fields(("N/A", "cat", "N/A"), ("cat",), "detection")
+    assert found["output_classes"] == ("N/A (0)", "cat", "N/A (2)")
+    with pytest.raises(Refused, match="several classes named crane"):
+        class_fields(("crane", "cat", "crane"), ("crane", "cat"), "classification")
+
+
 def test_characters_are_reordered_and_the_blank_stays_last() -> None:
     card = ArchitectureCard(
         architecture="x", task="ocr", classes=("a", "b"), output_classes=("b", "a"), input=SIZE,
@@ -66,5 +91,5 @@ def test_characters_are_reordered_and_the_blank_stays_last() -> None:
 
 
 def test_a_card_can_not_name_outputs_that_are_no_classes() -> None:
-    with pytest.raises(ValueError, match="output_classes must be the classes"):
+    with pytest.raises(ValueError, match="output_classes must have every class"):
         ArchitectureCard(architecture="x", task="ocr", classes=("a", "b"), output_classes=("a", "c"), input=SIZE)

@@ -84,6 +84,17 @@ READ: dict[str, tuple[bytes, ModelDescription]] = {
         constant({"kind": ([[0, 1, 0]], "int32"), "boxes": ([PIXELS], "float32"),
                   "sure": ([[0.9, 0.8, 0.2]], "float32")}),
         ModelDescription(decoding=Decoding(layout="detections"))),
+    "TensorFlow: by name, y first, classes as floats": (
+        constant({"detection_boxes": ([[[b, a, d, c] for a, b, c, d in SHARES]], "float32"),
+                  "detection_classes": ([[1, 2, 1]], "float32"), "detection_scores": ([[0.9, 0.8, 0.2]], "float32"),
+                  "num_detections": ([3], "float32")}), ModelDescription()),
+    "a list of classes that begins with the background": (
+        constant(TORCHVISION, image=(3, 20, 40)),
+        ModelDescription(classes=("__background__", "cat", "dog"), decoding=Decoding(layout="detections-background"))),
+    "centre and size in shares, more classes than the data": (
+        constant({"boxes": ([[[(a + c) / 2, (b + d) / 2, c - a, d - b] for a, b, c, d in SHARES]], "float32"),
+                  "scores": ([[[0.01, *row] for row in SURE]], "float32")}),
+        ModelDescription(classes=("cow", "cat", "dog"), decoding=Decoding(layout="boxes", corners="cxcywh"))),
     "Ultralytics detect": (constant({"output0": (centred(), "float32")}, metadata=ultralytics()), ModelDescription()),
     "Ultralytics segment": (
         constant({"output0": (centred(32), "float32"), "output1": (np.ones((1, 32, 5, 10)).tolist(), "float32")},

@@ -50,10 +50,14 @@ def test_weights_in_the_companion_file_are_taken_in(tmp_path: Path) -> None:
     assert torch.equal(opened(model.module.data)(IMAGES), model(IMAGES))
     path.with_name("net.onnx.data").rename(tmp_path / "elsewhere.bin")
     moved = onnx.load(str(path), load_external_data=False)
-    for tensor in moved.graph.initializer:
-        tensor.external_data[0].value = "elsewhere.bin"
-    path.write_bytes(moved.SerializeToString())
-    with pytest.raises(Refused, match=r"weights lie in elsewhere.bin; only net.onnx.data"):
+    (tmp_path / "below").mkdir()
+    for place, name in ((path, "elsewhere.bin"), (tmp_path / "below" / "net.onnx", "../elsewhere.bin")):
+        for tensor in moved.graph.initializer:
+            tensor.external_data[0].value = name
+        place.write_bytes(moved.SerializeToString())
+    assert torch.equal(opened(path)(IMAGES), model(IMAGES))
+    path = tmp_path / "below" / "net.onnx"
+    with pytest.raises(Refused, match=r"weights are in .*elsewhere.bin; they must be"):
         opened(path)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,7 +20,7 @@ from auditsvc.importing import imported, recognise_model
 from auditsvc.models import InputSpec, Model, assemble
 from auditsvc.models.architectures import allow_architecture
 from auditsvc.models.state_dicts import fitted_to, unwrapped
-from auditsvc.records.architecture import ModelDescription, Preprocessing
+from auditsvc.records.architecture import ArchitectureCard, ModelDescription, Preprocessing
 from tests.importing.small_factory import make
 
 FACTORY = "tests.importing.small_factory:make"
@@ -67,6 +69,7 @@ SAVED: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "averaged model": (
         lambda net: {"n_averaged": torch.tensor(5)} | {f"module.{k}": v for k, v in net.state_dict().items()}, "module."
     ),
+    "a key of one's own": (lambda net: {"my_net": net.state_dict(), "optimizer": {"state": {}}}, "from 'my_net'"),
     "masked": (masked, "46 of 108 weights are zero"),
 }  # fmt: skip
 
@@ -74,7 +77,8 @@ SAVED: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    torch.save(SAVED["averaged"][0](network()), folder / "averaged.pt")
+    beside = {"args": Namespace(out=Path("runs")), "best": np.float64(0.9), "epoch": np.int64(3)}
+    torch.save(SAVED["averaged"][0](network()) | beside, folder / "averaged.pt")
     torch.save(network(), folder / "whole.pt")
     torch.jit.save(torch.jit.trace(network(), IMAGES), folder / "scripted.pt")
     return folder
@@ -129,7 +133,31 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path: Path):
         read(tmp_path / "mine.safetensors")
 
 
+class Several(nn.Module):
+    def __init__(self, form: Any) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, images: Tensor) -> Any:
+        return self.form(images.flatten(1)[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("form", "output"),
+    [(lambda y: {"out": y, "aux": y + 1}, "out"), (lambda y: (y + 1, y), "1"), (lambda y: {"logits": y}, None)],
+)
+def test_of_several_outputs_one_is_named(form, output) -> None:
+    card = ArchitectureCard(architecture="x", task="classification", classes=("a", "b"), output=output,
+                            input=InputSpec(channels=3, height=8, width=8))  # fmt: skip
+    assert torch.equal(Model(Several(form), card)(IMAGES), IMAGES.flatten(1)[:, :2])
+    if output:
+        with pytest.raises(InvalidInput, match="name one with --output"):
+            Model(Several(form), card.model_copy(update={"output": None}))(IMAGES)
+
+
 def test_two_networks_in_one_file_are_never_guessed_at():
+    with pytest.raises(Refused, match="several state_dicts: a, b"):
+        unwrapped({"a": network().state_dict(), "b": network().state_dict()})
     tensors = {
         f"{part}.{name}": value for part in ("student", "teacher") for name, value in network().state_dict().items()
     }
@@ -285,10 +313,11 @@ def test_timm_and_torchvision_bring_their_preprocessing(tmp_path: Path):
 
 def test_torchvision_brings_its_preprocessing():
     pytest.importorskip("torchvision")
-    from auditsvc.models.architectures import published_preprocessing
+    from auditsvc.models.architectures import published
 
-    made, size = published_preprocessing("torchvision:resnet18")
+    made, size, classes = published("torchvision:resnet18")
+    assert (len(classes), classes[0]) == (1000, "tench")
     assert made is not None
     assert (made.crop, made.mean, size) == ((224, 224), (0.485, 0.456, 0.406), (3, 224, 224))
     with pytest.raises(InvalidInput, match="no model named"):
-        published_preprocessing("torchvision:resnet17")
+        published("torchvision:resnet17")
