@@ -46,6 +46,7 @@ _WRITTEN = "\ue000"
 _NUMBER = re.compile(f'"{_WRITTEN}([^"]*){_WRITTEN}"')
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 _LARGEST = 2**53
+_PLAIN = frozenset({str, bool, type(None)})
 
 
 class _Unusual(Exception):
@@ -60,40 +61,37 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         try:
-            return _NUMBER.sub(r"\1", _ENCODER.encode(_eased(value))).encode()
-        except _Unusual:
+            written: list[str] = []
+            text = _ENCODER.encode(_eased(value, written))
+            if text.count(_WRITTEN) != 2 * len(written):
+                raise _Unusual
+            return (_NUMBER.sub(r"\1", text) if written else text).encode()
+        except (_Unusual, TypeError):
             return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise InvalidInput(f"cannot be written as canonical JSON: {error}") from error
 
 
-def _eased(value: Any) -> Any:
-    """The value with every number as the encoder writes it right."""
+def _eased(value: Any, written: list[str]) -> Any:
+    """The value with every number as the encoder writes it right; those formatted beforehand are added to ``written``."""
     kind = type(value)
-    if kind is str:
-        if _WRITTEN in value:
-            raise _Unusual
-        return value
-    if kind is float:
-        return _number(value)
     if kind is dict:
-        if not all(type(key) is str and key.isascii() for key in value):
+        if not "".join(value).isascii():  # a TypeError where a key is no string
             raise _Unusual
-        return {key: _eased(item) for key, item in value.items()}
+        return {key: item if type(item) in _PLAIN else _eased(item, written) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return [_eased(item) for item in value]
-    if value is None or kind is bool or (kind is int and -_LARGEST < value < _LARGEST):
+        return [item if type(item) in _PLAIN else _eased(item, written) for item in value]
+    if kind is float:
+        size = abs(value)
+        if size < _LARGEST and value.is_integer():
+            return int(value)
+        if 1e-4 <= size < _LARGEST:
+            return value
+        written.append(f"{_WRITTEN}{rfc8785.dumps(value).decode()}{_WRITTEN}")
+        return written[-1]
+    if kind in _PLAIN or (kind is int and -_LARGEST < value < _LARGEST):
         return value
     raise _Unusual
-
-
-def _number(value: float) -> Any:
-    size = abs(value)
-    if size < _LARGEST and value.is_integer():
-        return int(value)
-    if 1e-4 <= size < _LARGEST:
-        return value
-    return f"{_WRITTEN}{rfc8785.dumps(value).decode()}{_WRITTEN}"
 
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]

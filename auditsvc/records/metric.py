@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -169,6 +169,7 @@ _OLD_CHANGES = frozenset(
 _OLD_ROLES: dict[str, Role] = {"score": "score", "parent": "parent", "drop": "loss"}
 
 
+@lru_cache(4096)
 def metric_of(name: str) -> Metric:
     """What the name of a metric, or a rule's pattern, says by itself: for evidence without declarations, and for rules
     whose check gave none at all.

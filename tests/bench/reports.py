@@ -62,7 +62,7 @@ def large() -> ReportInputs:
                 limit=0.1,
                 outcome=reading.outcome,
                 evidence=digest,
-                message=f"{reading.slice} may lose {reading.outcome.high:.3f}",
+                words=f"{reading.slice} may lose {reading.outcome.high:.3f}",
             )
             for reading in run.readings
             if reading.metric == metric and isinstance(reading.outcome, Measured)

@@ -111,6 +111,7 @@ WORDS: dict[str, Any] = {
     "change_words": wording.change_words,
     "value_text": wording.value_text,
     "interval_text": wording.interval_text,
+    "many": MANY,
     "shown": shown,
     "slice_words": wording.slice_words,
     "day": wording.day,
