@@ -24,6 +24,7 @@ from auditsvc.records import (
     Submission,
     canonical_json,
     digest_of,
+    person_key,
 )
 from tests.fakes import NOON
 
@@ -119,6 +120,11 @@ def fill_fast(path: str, ledger: SqlLedger, makers: Sequence[Sequence[Record]], 
     templates = [[Replaced(_recipe(records)), *(Replaced(record) for record in records)] for records in makers]
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA synchronous=OFF")
+        fields = ("submitter", "approver")
+        names = {getattr(one, field, "") for records in makers for one in records for field in fields} - {""}
+        known = {key for (key,) in connection.execute("SELECT key FROM person")}
+        people = [(person_key(name), name) for name in sorted(names) if person_key(name) not in known]
+        connection.executemany("INSERT INTO person VALUES (?,?)", people)
         for number in range(candidates):
             kind = 0 if number % 10 == 0 else 1
             _one(filler, makers[kind], templates[kind], number)

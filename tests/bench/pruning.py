@@ -42,6 +42,7 @@ from auditsvc.evaluation.latency import latencies
 from auditsvc.importing import Trip, round_trip
 from auditsvc.models import ArchitectureCard, InputSpec, Model, assemble, build, model_files
 from auditsvc.models.complexity import macs
+from auditsvc.ports import NoProgress
 from auditsvc.records import Recipe
 from auditsvc.runtimes.onnx_export import compare_onnx, onnx_bytes
 from tests.models.families import FAMILIES
@@ -171,7 +172,7 @@ def recovered(parent: Model, model: Model, train: ImageDataset) -> Model:
     """Our recovery on a network that somebody else pruned."""
     recovery = pruning.recovery_of(Recipe(method="none", targets={}, recovery=our_recovery()))
     sources = pruning.Sources((train,), train.ref.digest)
-    return pruning.AfterStep(parent, recovery, sources, 1, 0, pruning.Silence())(model, 0, {})
+    return pruning.AfterStep(parent, recovery, sources, 1, 0, NoProgress())(model, 0, {})
 
 
 def comes_back(trip: Trip) -> bool:
