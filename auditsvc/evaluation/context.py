@@ -100,6 +100,8 @@ Attack = Callable[[Outputs, Tensor, Tensor, Tensor], Tensor]
 
 COMPILE_FROM, COMPILE_FROM_PIXELS = 2000, 10_000_000
 """The least number of images, or of pixel values of all of them, for which compiling a copy of each model pays."""
+SAMPLE = 16
+"""The images on which a compiled copy must agree with its model before it is used."""
 
 
 KEPT_BYTES = 256_000_000
@@ -331,7 +333,7 @@ class EvalContext:
             return model
         if id(model) not in self.compiled:
             with torch.inference_mode(mode=False):
-                self.compiled[id(model)] = compile_model(model, sample.clone())
+                self.compiled[id(model)] = compile_model(model, sample[:SAMPLE].clone())
         return self.compiled[id(model)]
 
     def queried(self, model: Model, sample: Tensor) -> Outputs:
