@@ -73,7 +73,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def _eased(value: Any, written: list[str]) -> Any:
-    """The value with every number as the encoder writes it right; those formatted beforehand are added to ``written``."""
+    """The value with every number as the encoder writes it right; ``written`` gets those formatted beforehand."""
     kind = type(value)
     if kind is dict:
         if not "".join(value).isascii():  # a TypeError where a key is no string
