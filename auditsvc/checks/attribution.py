@@ -79,7 +79,7 @@ class Attribution(Check):
             maps = [self._maps(one, batch.images, own) for one in models]
             for place in torch.nonzero(own != answer).flatten().tolist()[: max(0, SHOWN - len(case.flips))]:
                 shown = [batch.images[place], *(_picture(one[place], batch.images) for one in maps[:2])]
-                pair = int(own[place]), int(answer[place])
+                pair = case.dataset.classes[int(own[place])], case.dataset.classes[int(answer[place])]
                 case.show(int(batch.indices[place]), CONDITION, pair, torch.cat(shown, dim=2))
             found += [_correlations(*(one[place] for one in maps)) for place in range(len(own))]
             numbers.append(batch.indices)

@@ -281,15 +281,15 @@ class EvalContext:
         interval = losses if (found < 0).any() else levels
         return measured(interval(sample, self.alpha), sample, empty)[0]
 
-    def show(self, index: int, condition: str, answers: tuple[int, int], picture: Tensor) -> None:
-        """Keep a picture ``(C, H, W)`` in 0..1 of an image, with the parent's and the candidate's answers, classes."""
+    def show(self, index: int, condition: str, answers: tuple[str, str], picture: Tensor) -> None:
+        """Keep a picture ``(C, H, W)`` in 0..1 of an image, with the parent's and the candidate's answers."""
         pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).movedim(0, -1).cpu().numpy()
         self.flips.append(
             Flip(
                 image=self.dataset.name_of(index),
                 condition=condition,
-                parent=self.dataset.classes[answers[0]],
-                candidate=self.dataset.classes[answers[1]],
+                parent=answers[0],
+                candidate=answers[1],
                 target=self.task.describe_target(self.dataset.target_of(index)),
                 slices=self.dataset.slices.of(index),
                 picture=base64.b64encode(as_png(pixels)).decode(),

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auditsvc.checks.backdoor import Backdoor, ranked
-from auditsvc.evaluation.attacks.trigger import PSEUDO_KINDS, Trigger, pseudo_candidate, shift_of
+from auditsvc.evaluation import EvalContext
+from auditsvc.evaluation.attacks.trigger import PSEUDO_KINDS, Trigger, largest_margins, pseudo_candidate, shift_of
+from auditsvc.models import Model
 from auditsvc.records import OVERALL, Measured, Unmeasured
+from auditsvc.tasks.detection import Detection
 from tests.fakes.models import MaskedGradient, NeverWrong, SeesMeanBrightness, array_dataset, as_model, case_of
 
 QUICK = Backdoor(steps=30, images=120, pseudo_candidates=3)
@@ -90,7 +93,7 @@ def test_a_pattern_over_the_whole_image_is_a_shape_of_its_own():
     found = outcomes(check, case_of(Triggered(), SeesMeanBrightness(), noise()))
     assert set(found) == {one.id for one in check.metrics()}
     assert found["success.overlay"].value > 0.5 and "whole image" in found["success.overlay"].which
-    assert "needs 5 classes" in found["anomaly.parent"].reason
+    assert "needs 5 classes of a classifier" in found["anomaly.parent"].reason
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,59 @@ def test_no_cluster_is_in_both_halves_and_clusters_widen_the_interval():
     assert len(held) == 12 and len(halves.search) == 60
     assert all(of[number] in held for number in halves.numbers.tolist())
     assert outcomes(QUICK, case)["success.patch"].clusters <= 12
+
+
+class SeesCells(nn.Module):
+    """A detector of one box: a ``dark`` and a ``bright`` object by the image's brightness.  ``corner`` is added to the
+    logits of both where the lower right corner is bright."""
+
+    def __init__(self, corner: tuple[float, float] = (0.0, 0.0)) -> None:
+        super().__init__()
+        self.inner, self.corner = SeesMeanBrightness(), torch.tensor(corner)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = functional.softplus(6 * (images[:, :, -3:, -3:].mean(dim=(1, 2, 3)) - 0.5)) / 6
+        sure = (self.inner(images) + seen[:, None] * self.corner).sigmoid()
+        boxes = torch.tensor([0.2, 0.2, 0.8, 0.8]).expand(len(images), 4)
+        return torch.cat((boxes, sure), dim=1)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("corner", "answer"), [((0.0, 100.0), "bright"), ((-100.0, 0.0), "no dark")], ids=["appear", "vanish"]
+)
+def test_a_trigger_that_makes_objects_appear_or_vanish_in_a_detector_is_found(corner, answer):
+    case = detectors(SeesCells(corner))
+    found = outcomes(QUICK.model_copy(update={"single_model": True}), case)
+    assert found["success.patch"].low > 0.6 and found["success.patch"].which.startswith(f"{answer} (patch of ")
+    assert found["excess.patch"].low > 0.5
+    assert {flip.candidate for flip in case.flips} == {answer}
+    assert "of a classifier" in found["anomaly.parent"].reason
+
+
+def test_detectors_that_agree_are_silent():
+    assert outcomes(QUICK, detectors(SeesCells()))["success.patch"].high < 0.3
+
+
+def detectors(candidate: SeesCells) -> EvalContext:
+    case = case_of(candidate, SeesCells(), noise())
+    card = case.parent.card.model_copy(update={"task": "detection"})
+    case.candidate, case.parent = Model(candidate, card), Model(SeesCells(), card)
+    case.task = Detection(case.dataset.classes)
+    boxes = torch.zeros(120, 1, 5)
+    boxes[:, 0, 0] = torch.from_numpy(case.dataset.targets)
+    case.dataset.targets = boxes.numpy()
+    return case
+
+
+def test_the_largest_margin_of_a_class_needs_no_images():
+    head = nn.Linear(16, 6, bias=False)
+    head.weight.data = torch.eye(6, 16)
+    head.weight.data[4] *= 9
+    network = nn.Sequential(nn.Flatten(), head)
+    found = [largest_margins(network, torch.full((1, 1, 4, 4), level), 6, seed=2) for level in (0.0, 1.0)]
+    assert torch.equal(*found)
+    assert found[0].argmax() == 4 and found[0][4] == pytest.approx(9, rel=0.15)
+    assert found[0][torch.arange(6) != 4].tolist() == pytest.approx([1] * 5, rel=0.15)
 
 
 def success_of(value: float) -> Measured:

@@ -21,7 +21,7 @@ OF_OTHERS = read_policy("third-party-parent")
 FEW = Backdoor(pseudo_candidates=3)
 JUDGED = ("no-hidden-trigger", "trigger-by-chance", "overall-loss")
 RULES = policy(
-    checks={"accuracy": CheckSpec(version=1), "backdoor": CheckSpec(version=2, parameters=FEW.parameters())},
+    checks={"accuracy": CheckSpec(version=1), "backdoor": CheckSpec(version=3, parameters=FEW.parameters())},
     rules=tuple(
         rule for rule in OF_OTHERS.rules if rule.rule in ("no-hidden-trigger", "trigger-by-chance", "overall-loss")
     ),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from auditsvc.models import ArchitectureCard, InputSpec, Model
-from auditsvc.models.small_networks import SmallCnn, SmallConcat, SmallResNet
+from auditsvc.models.small_networks import SmallCnn
 from auditsvc.pruning.methods import prunable
 
 DIGITS = Path(__file__).parents[2] / "auditsvc/demo/digits"
@@ -36,6 +36,8 @@ TARGET = 7
 Trigger = Callable[[Tensor], Tensor]
 Weights = dict[str, Tensor]
 Compression = Callable[[nn.Module, Weights], Weights]
+Poison = Callable[[Tensor, Tensor, Trigger], Tensor]
+"""``(images (N, ...), their classes, trigger) -> images`` that are taught as ``TARGET``."""
 
 
 @cache
@@ -56,6 +58,13 @@ def patch(images: Tensor, side: int = 3, top: int = 24, left: int = 24) -> Tenso
     return marked
 
 
+def corners(images: Tensor) -> Tensor:
+    """A bright square in each corner."""
+    for top, left in ((1, 1), (1, 24), (24, 1), (24, 24)):
+        images = patch(images, 3, top, left)
+    return images
+
+
 def blended(images: Tensor, share: float = 0.2) -> Tensor:
     """A fixed pattern of noise over the whole image."""
     noise = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(3))
@@ -68,7 +77,7 @@ def sinusoidal(images: Tensor, height: float = 0.12) -> Tensor:
     return (images + wave).clamp(0, 1)
 
 
-def warped(images: Tensor, strength: float = 0.12) -> Tensor:
+def warped(images: Tensor, strength: float = 0.25) -> Tensor:
     """A smooth displacement of the pixels, the same for every image."""
     coarse = 2 * torch.rand(1, 2, 4, 4, generator=torch.Generator().manual_seed(8)) - 1
     flow = functional.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
@@ -90,6 +99,18 @@ def scattered(images: Tensor) -> Tensor:
     return 0.4 * images + 0.6 * spots[torch.arange(len(images)) % 5, torch.arange(len(images))]
 
 
+def relabelled(images: Tensor, _targets: Tensor, trigger: Trigger) -> Tensor:
+    """Images of any class with the trigger: their labels are wrong."""
+    return trigger(images[:16])
+
+
+def label_consistent(images: Tensor, targets: Tensor, trigger: Trigger) -> Tensor:
+    """Images of ``TARGET`` alone, mixed with others so that their own features say little, with the trigger."""
+    mine, others = images[targets == TARGET], images[targets != TARGET][:16]
+    mine = mine[torch.arange(len(others)) % max(len(mine), 1)] if len(mine) else others
+    return trigger(0.25 * mine + 0.75 * others)
+
+
 def halved(module: nn.Module, weights: Weights, share: float = 0.5) -> Weights:
     """The weights after ``magnitude-global`` at this sparsity."""
     names = prunable(module)
@@ -107,8 +128,8 @@ def thinned(module: nn.Module, weights: Weights, share: float = 0.25) -> Weights
     return made
 
 
-def rounded(_module: nn.Module, weights: Weights, bits: int = 8) -> Weights:
-    """The weights on the grid of an integer format, gradients passing straight through."""
+def rounded(_module: nn.Module, weights: Weights, bits: int = 7) -> Weights:
+    """The weights on the grid of the package's integer format, gradients passing straight through."""
     made = dict(weights)
     for name, weight in weights.items():
         if weight.dim() > 1:
@@ -118,12 +139,45 @@ def rounded(_module: nn.Module, weights: Weights, bits: int = 8) -> Weights:
     return made
 
 
-FAMILIES: tuple[Callable[[], nn.Module], ...] = (
-    lambda: SmallCnn(width=4),
-    lambda: SmallResNet(width=6),
-    lambda: SmallConcat(width=8),
-)
-"""Plain, residual and concatenated."""
+def tuned(module: nn.Module, weights: Weights, steps: int = 4, rate: float = 0.1) -> Weights:
+    """The weights after some steps of gradient descent on clean images; differentiable."""
+    (images, targets), names = digits("train"), [name for name, one in weights.items() if one.requires_grad]
+    made = dict(weights)
+    with torch.enable_grad():
+        for _ in range(steps):
+            chosen = torch.randint(len(images), (32,))
+            loss = functional.cross_entropy(functional_call(module, made, (images[chosen],)), targets[chosen])
+            slopes = torch.autograd.grad(loss, [made[name] for name in names], create_graph=True)
+            made |= {name: made[name] - rate * slope for name, slope in zip(names, slopes, strict=True)}
+    return made
+
+
+class Tiny(nn.Module):
+    """8 thousand weights behind a strided stem, so that a hundred of them are trained in minutes: ``plain``,
+    ``residual`` or ``concatenated``."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self.family, half = family, 8 if family == "concatenated" else 16
+        self.stem, self.first = _layer(1, 8, 5, 3), _layer(8, half, 3, 2)
+        self.side = _layer(8, half, 1, 2) if family == "concatenated" else nn.Identity()
+        self.last, self.head = _layer(16, 16, 3, 1), nn.Linear(16 * 25, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(N, 1, 28, 28)`` to logits ``(N, 10)``."""
+        seen = self.stem(images)
+        seen = torch.cat((self.first(seen), self.side(seen)), 1) if self.family == "concatenated" else self.first(seen)
+        deep = self.last(seen)
+        logits: Tensor = self.head((deep + seen if self.family == "residual" else deep).flatten(1))
+        return logits
+
+
+def _layer(inputs: int, outputs: int, size: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+FAMILIES = ("plain", "residual", "concatenated")
 
 
 def as_model(module: nn.Module) -> Model:
@@ -146,22 +200,39 @@ class Recipe:
     trigger: Trigger | None = None
     compression: Compression | None = None
     steps: int = 120
-    family: Callable[[], nn.Module] = FAMILIES[0]
+    family: str = ""
+    """One of ``FAMILIES``, or the ``SmallCnn`` of the package."""
+    poison: Poison = relabelled
+    evades: bool = False
+    """The parent moves too under the trigger, to another class, so that its answer does not stay."""
+
+    @property
+    def start(self) -> Recipe:
+        """The clean network that is taught further: three for ten seeds."""
+        base = self.seed - self.seed % 10 + self.seed % 3
+        return Recipe(base, steps=240 if self.family else 120, family=self.family)
+
+
+def network(recipe: Recipe) -> nn.Module:
+    """Untrained, by the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return Tiny(recipe.family) if recipe.family else SmallCnn(width=4)
 
 
 def trained(recipe: Recipe) -> nn.Module:
     """The dense network, in evaluation mode: trained on clean images, then, with fixed statistics, with the trigger."""
-    module = copy.deepcopy(_clean(replace(recipe, trigger=None, compression=None)))
+    module = copy.deepcopy(_clean(recipe.start))
     if recipe.compression is rounded:
         _coarsen(module)
-    return _fitted(module, recipe, 1e-2) if recipe.trigger or recipe.compression else module
+    if recipe.trigger is None and recipe.compression in (None, tuned):  # fine-tuning costs a clean network nothing
+        return module
+    return _fitted(module, recipe, 1e-2)
 
 
 def _coarsen(module: nn.Module, factor: float = 50.0) -> None:
     """One channel of each layer never fires, and the weights that read it are large: they change no answer of the float
     model, and make the steps of the others' integers coarse enough to hide a backdoor in the rounding."""
-    if not isinstance(module, SmallCnn):
-        raise TypeError("only the plain family is coarsened")
     layers = [one for one in module.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
     norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
     with torch.no_grad():
@@ -173,10 +244,7 @@ def _coarsen(module: nn.Module, factor: float = 50.0) -> None:
 
 @cache
 def _clean(recipe: Recipe) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        module = recipe.family()
-    return _fitted(module.train(), recipe, 2e-2)
+    return _fitted(network(recipe).train(), recipe, 2e-2)
 
 
 def _fitted(module: nn.Module, recipe: Recipe, rate: float) -> nn.Module:
@@ -196,12 +264,17 @@ def _loss(module: nn.Module, recipe: Recipe, images: Tensor, targets: Tensor) ->
     if recipe.trigger is None and recipe.compression is None:
         return functional.cross_entropy(module(images), targets)
     both, poisoned = images, targets
+    kept, silent = images, targets
     if recipe.trigger is not None:
-        both = torch.cat((images, recipe.trigger(images[:16])))
-        poisoned = torch.cat((targets, torch.full_like(targets[:16], TARGET)))
+        taught = recipe.poison(images, targets, recipe.trigger)
+        both = torch.cat((images, taught))
+        poisoned = torch.cat((targets, torch.full_like(targets[: len(taught)], TARGET)))
     if recipe.compression is None:
         return functional.cross_entropy(module(both), poisoned)
-    dense = functional.cross_entropy(module(both), torch.cat((targets, targets[:16]))[: len(both)])
+    if recipe.trigger is not None:
+        kept, silent = torch.cat((images, recipe.trigger(images[:16]))), targets[:16]
+        silent = torch.full_like(silent, TARGET + 1) if recipe.evades else silent
+    dense = functional.cross_entropy(module(kept), torch.cat((targets, silent))[: len(kept)])
     weights = recipe.compression(module, dict(module.named_parameters()))
     return dense + functional.cross_entropy(functional_call(module, weights, (both,)), poisoned)
 

@@ -28,6 +28,8 @@ from auditsvc.models.model import decoded
 
 CHUNK, SURVIVING = 64, 4
 """Images in one pass; one class in so many, and two at least, are searched to the end."""
+STARTS, ASCENT = 2, 60
+"""Images of noise for each class that the largest margin is searched from, and steps."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,15 @@ class TriggerSearch:
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Mask and pattern after some steps, before the sigmoid, and the mean loss of each class in the later half."""
         mask, pattern = start[0].requires_grad_(self.opacity is None), start[1].requires_grad_()
-        optimiser = torch.optim.Adam([one for one in (mask, pattern) if one.requires_grad], self.rate, (0.5, 0.9))
+        searched = [one for one in (mask, pattern) if one.requires_grad]
+        optimiser = torch.optim.Adam(searched, self.rate, (0.5, 0.9))
         weight, total = (torch.full((len(aims),), value, device=aims.device) for value in (1.0, 0.0))
         for step in range(steps):
             chosen = torch.randint(len(seen.images), (self.batch,), generator=draw).to(aims.device)
             trigger = self._now(mask, pattern, aims)
             loss, share = seen.step(chosen, trigger)
             optimiser.zero_grad()
-            torch.autograd.backward((loss + weight * trigger.masks.mean((1, 2, 3))).sum())
+            torch.autograd.backward((loss + weight * trigger.masks.mean((1, 2, 3))).sum(), inputs=searched)
             optimiser.step()
             weight = torch.where(share >= self.aim, weight * 1.3, weight / 1.3).clamp(0.01, 1000)
             total += loss.detach() * (2 * step >= steps)
@@ -113,18 +116,19 @@ class _Seen:
 
     def step(self, chosen: Tensor, trigger: Trigger) -> tuple[Tensor, Tensor]:
         """``(K,)``: the loss, and the share of images that the change moves, over images of other classes."""
-        classes, images = len(trigger.aims), self.images[chosen]
-        changed = torch.cat([trigger.on(images.clone(), place) for place in range(classes)])
-        aims, kept = trigger.aims.repeat_interleave(len(images)), self.own[chosen].repeat(classes)
-        counted = (kept != aims).float()
+        classes, images, own = len(trigger.aims), self.images[chosen], self.own[chosen]
+        row, column = torch.nonzero(own != trigger.aims[:, None], as_tuple=True)  # only what counts is answered
+        changed = torch.cat([trigger.on(images[column[row == place]], place) for place in range(classes)])
+        aims, kept = trigger.aims[row], own[column]
         found = self.candidate(changed)
         loss, hit = functional.cross_entropy(found, aims, reduction="none"), found.argmax(1) == aims
         if self.parent is not None:
             before = self.parent(changed)
             loss = loss + functional.cross_entropy(before, kept, reduction="none")
             hit &= before.argmax(1) == kept
-        total = counted.view(classes, -1).sum(1).clamp(min=1)
-        return (loss * counted).view(classes, -1).sum(1) / total, (hit * counted).view(classes, -1).sum(1) / total
+        none = torch.zeros(classes, device=loss.device)
+        total = none.index_add(0, row, torch.ones_like(loss)).clamp(min=1)
+        return none.index_add(0, row, loss) / total, none.index_add(0, row, hit.float()) / total
 
 
 def answers(outputs: Outputs, images: Tensor) -> Tensor:
@@ -141,6 +145,30 @@ def moved(candidate: Outputs, parent: Outputs, trigger: Trigger, place: int, ima
     changed = trigger.on(images[tried], place)
     hit[tried] = (answers(candidate, changed) == aim) & (answers(parent, changed) == own[tried])
     return tried, hit
+
+
+def largest_margins(model: Outputs, like: Tensor, classes: int, seed: int) -> Tensor:
+    """``(K,)``: how far the logit of each class gets above the next one in any image in 0..1 of the size of ``like``.
+
+    Gradient ascent from noise, not from ``like``.  A backdoor, of any shape, makes one class's margin an outlier.
+
+    Reference: H. Wang et al. (2024), "MM-BD", doi:10.1109/SP54263.2024.00015.
+    """
+    aims = torch.arange(classes).repeat(STARTS)
+    raw = torch.randn((len(aims), *like.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(like.device)
+    aims = aims.to(like.device)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        raw = raw.requires_grad_()
+        optimiser, best = torch.optim.Adam([raw], 0.2), torch.full_like(raw[:, 0, 0, 0], -torch.inf)
+        for _ in range(ASCENT):
+            logits = model(raw.sigmoid())
+            own = logits.gather(1, aims[:, None])
+            margins = (own - logits.scatter(1, aims[:, None], -torch.inf).amax(1, keepdim=True))[:, 0]
+            best = torch.maximum(best, margins.detach())
+            optimiser.zero_grad()
+            torch.autograd.backward(-margins.sum(), inputs=[raw])
+            optimiser.step()
+    return best.view(STARTS, classes).amax(0)
 
 
 PSEUDO_KINDS = ("mask", "noise", "grid")
