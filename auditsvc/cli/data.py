@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,21 +28,43 @@ Data = Annotated[Path, typer.Argument(help="A folder or file of any format that 
 
 
 @data_app.command()
-def check(data: Data, json: Json = False) -> None:
-    """Describe a data set: format, classes, slices, and everything that reading changed, assumed or left out.
+def check(
+    data: Data,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another data set, for instance of training images: what is in both."),
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="A CSV table of the shares that groups should have: attributes and `share`.")
+    ] = None,
+    review: Annotated[Path | None, typer.Option(help="Write the images to review to this CSV file.")] = None,
+    json: Json = False,
+) -> None:
+    """Describe a data set: format, classes, slices, everything that reading changed, assumed or left out, and quality.
+
+    Quality is copies, images that show nothing, odd sizes, doubtful labels.
 
     Exit code 2 with every fault, by name and count, if the data set can't be used.
     """
     from auditsvc.adapters.object_references import local_path
     from auditsvc.datasets import recognise
+    from auditsvc.datasets.representation import read_target
+    from auditsvc.services.data_quality import examine
 
     reader, why = recognise(local_path(data))
     found = reader.read(local_path(data))
+    others = {str(one): recognise(local_path(one))[0].read(local_path(one)) for one in against or ()}
+    quality, distance = examine(found, others, read_target(target) if target else None)
+    if review:
+        review.write_text(quality.table(), "utf-8")
     slices = {name: int(count) for name, count in zip(found.slices.names, _counts(found.slices), strict=True)}
     shape = list(next(found.batches(1)).images.shape[1:])
     if json:
-        print_json({"format": reader.format, "recognised_by": why.evidence, "data": found.ref.model_dump(mode="json"),
-                    "classes": list(found.classes), "slices": slices, "shape": shape})  # fmt: skip
+        print_json({
+            "format": reader.format, "recognised_by": why.evidence, "data": found.ref.model_dump(mode="json"),
+            "classes": list(found.classes), "slices": slices, "shape": shape,
+            "quality": quality.model_dump(mode="json"), "representation": distance and asdict(distance),
+        })  # fmt: skip
         return
     print(f"{found.ref.name}: {reader.format} (recognised by {why.evidence}), {found.ref.task}")
     print(f"  {found.ref.images} images, channels x height x width {' x '.join(map(str, shape))}")
@@ -50,6 +73,13 @@ def check(data: Data, json: Json = False) -> None:
         print(f"  {name}: {count} images")
     for note in found.ref.notes or ():
         print(f"  note: {note}")
+    for line in quality.lines():
+        print(f"  {line}")
+    if distance:
+        share = f"{100 * distance.distance:.1f} % ({100 * distance.low:.1f} to {100 * distance.high:.1f})"
+        print(f"  target: {share} of the images would have to be of other groups; {distance.missing} are missing")
+        for cell, (count, missing) in distance.cells.items():
+            print(f"    {cell}: {count} images" + (f", {missing} are missing" if missing else ""))
 
 
 def _counts(slices: Any) -> Any:

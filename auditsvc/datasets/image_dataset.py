@@ -135,6 +135,7 @@ def open_content(content: Content) -> ImageDataset:
         names=names,
         targets=targets,
         columns=columns,
+        subjects=tuple(f"{of}={row[of]}" for row in rows) if (of := description.cluster) else None,
     )
 
 
@@ -195,6 +196,8 @@ class ImageDataset:
     targets: Targets
     columns: tuple[Column, ...] = ()
     """Every column of the metadata, its kind, and what it is used for."""
+    subjects: tuple[str, ...] | None = None
+    """The cluster that each image is of, as its column and value; None where none are declared."""
 
     @property
     def several_sizes(self) -> bool:

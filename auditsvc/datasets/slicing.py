@@ -181,3 +181,10 @@ class ReslicedDataset:
     def thumbnail(self, index: int) -> bytes:
         """The image as a small picture."""
         return self.whole.thumbnail(index)
+
+
+def subjects_of(dataset: Dataset) -> tuple[str, ...] | None:
+    """The declared cluster of each image by its column and value; None where the data set declares none."""
+    while isinstance(dataset, ReslicedDataset):
+        dataset = dataset.whole
+    return getattr(dataset, "subjects", None)

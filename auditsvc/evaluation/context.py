@@ -135,6 +135,20 @@ class WatermarkReading:
         return len(self.change)
 
 
+@dataclass(frozen=True)
+class DataFacts:
+    """What the index of a whole data set says; ``leaked`` and ``subjects`` are counts, or why they are not known."""
+
+    images: int
+    copies: int
+    """Images that equal or nearly equal another one."""
+    unusable: int
+    leaked: int | str
+    """Images that made the candidate or its parent."""
+    subjects: int | str
+    """Declared clusters of which other images made the candidate or its parent."""
+
+
 @dataclass
 class EvalContext:
     """Candidate, parent, images, slices and seed."""
@@ -159,6 +173,7 @@ class EvalContext:
     """Its cost there, in so many turns with the parent."""
     measure_power: Callable[[str], Power] | None = None
     """The power that it takes there."""
+    data_facts: Callable[[], DataFacts] | None = None
     draws: MutableMapping[str, tuple[float, ...]] = field(default_factory=lambda: defaultdict(tuple), repr=False)
     """What searches found in pseudo-candidates of the parent, by search; kept for its next candidate."""
     flips: list[Flip] = field(default_factory=list)

@@ -119,6 +119,11 @@ class DatasetImages(Record):
     """A blob of ``images`` little-endian 64-bit numbers: equal for what is the same image."""
     near: Annotated[int, Field(ge=0)] | None = None
     """How many images nearly equal one with other pixels."""
+    unusable: Annotated[int, Field(ge=0)] | None = None
+    """How many images show nothing, see ``datasets.copies``."""
+    clusters: Digest | None = None
+    """A blob of ``images`` little-endian 64-bit numbers: equal for images of one declared cluster, in any data set
+    whose column and values have the same names; None where no clusters are declared."""
     at: Moment
 
     def subjects(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from auditsvc.datasets import Dataset
+    from auditsvc.evaluation import DataFacts
 
 
 def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
@@ -34,22 +35,27 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
     import numpy as np
 
     for known in ctx.ledger.find(DatasetImages, dataset.ref.digest):
-        if all(one and ctx.blobs.has(one) for one in (known.digests, known.groups, known.thumbnails)):
+        blobs = (known.digests, known.groups, known.thumbnails)
+        if known.unusable is not None and all(one and ctx.blobs.has(one) for one in blobs):
             return known
-    from auditsvc.datasets.copies import fingerprints, image_groups
+    from auditsvc.datasets.copies import fingerprints, image_groups, name_digests
+    from auditsvc.datasets.slicing import subjects_of
 
     with ctx.progress.step("index the images", dataset.ref.images) as tick:
-        digests, thumbnails = fingerprints(dataset, tick)
-    groups, near = image_groups(digests, thumbnails)
+        found = fingerprints(dataset, tick)
+    groups, near = image_groups(found.digests, found.thumbnails)
+    subjects = subjects_of(dataset)
     made = DatasetImages(
         dataset=dataset.ref.digest,
         name=dataset.ref.name,
-        images=len(digests),
+        images=len(found.digests),
         distinct=len(np.unique(groups)),
-        digests=ctx.blobs.put(digests.astype("<u8").tobytes()),
-        thumbnails=ctx.blobs.put(thumbnails.tobytes()),
+        digests=ctx.blobs.put(found.digests.astype("<u8").tobytes()),
+        thumbnails=ctx.blobs.put(found.thumbnails.tobytes()),
         groups=ctx.blobs.put(groups.astype("<u8").tobytes()),
         near=near,
+        unusable=sum(map(len, found.unusable.values())),
+        clusters=None if subjects is None else ctx.blobs.put(name_digests(subjects).astype("<u8").tobytes()),
         at=ctx.clock.now(),
     )
     ctx.ledger.append(made, actor="auditsvc")
@@ -185,6 +191,42 @@ def record_images_seen(
         ctx.ledger.append(made, actor=actor)
 
 
+def data_facts(ctx: Context, candidate: Candidate, dataset: Dataset) -> DataFacts:
+    """What the index of the data set says, and what of it made the candidate or its parent, as far as the ledger knows.
+
+    Images that made them are refused before anything is measured (``require_unseen``): where it is recorded which did,
+    none is left.
+
+    Raises:
+        InvalidDataset: an image that can't be read.
+    """
+    import numpy as np
+
+    from auditsvc.evaluation import DataFacts
+
+    mine = index_images(ctx, dataset)
+    others = [
+        index for use in _images_seen(ctx, candidate) for index in ctx.ledger.find(DatasetImages, use.dataset)[-1:]
+    ]
+    groups = _numbers(ctx, mine.groups or "")
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    leaked: int | str = "; ".join(images_not_recorded(ctx.ledger, candidate))
+    subjects = leaked
+    if not leaked:
+        leaked = 0
+        if mine.clusters is None or any(one.clusters is None for one in others):
+            subjects = "not every data set declares a `cluster`: which subject, sequence or place each image is of"
+        else:
+            theirs = [_numbers(ctx, one.clusters or "") for one in others]
+            own = np.unique(_numbers(ctx, mine.clusters))
+            subjects = int(np.isin(own, np.concatenate(theirs or [own[:0]])).sum())
+    return DataFacts(mine.images, int((counts[place] > 1).sum()), mine.unusable or 0, leaked, subjects)
+
+
+def _images_seen(ctx: Context, candidate: Candidate) -> list[ImagesSeen]:
+    return [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
+
+
 def inherit_images_seen(ctx: Context, original: Candidate, copy: Candidate) -> None:
     """A copy was made with the images that its original was made with."""
     seen = ctx.ledger.find(ImagesSeen, original.digest)
@@ -198,7 +240,7 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     Raises:
         InvalidInput: there are such images; it names how many, from which data set, and what they were used for.
     """
-    seen = [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
+    seen = _images_seen(ctx, candidate)
     if not seen:
         return
     mine, reasons = index_images(ctx, dataset), []
@@ -234,8 +276,7 @@ def _shared(ctx: Context, mine: DatasetImages, other: DatasetImages) -> NDArray[
     equal = np.flatnonzero(np.isin(digests_in(ctx, mine), digests_in(ctx, other)))
     if mine.thumbnails is None or other.thumbnails is None:
         return equal
-    from auditsvc.datasets.copies import SIDE, near_pairs
+    from auditsvc.datasets.copies import near_pairs, thumbnails_from
 
-    ours, theirs = (np.frombuffer(ctx.blobs.read(one.thumbnails or ""), np.uint8).reshape(-1, SIDE, SIDE)
-                    for one in (mine, other))  # fmt: skip
+    ours, theirs = (thumbnails_from(ctx.blobs.read(one.thumbnails or ""), one.images) for one in (mine, other))
     return np.union1d(equal, near_pairs(ours, theirs)[0])

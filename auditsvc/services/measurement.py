@@ -66,7 +66,7 @@ from auditsvc.services.answer_cache import answer_cache
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.deployment import power_of, time_run
 from auditsvc.services.device_kit import device_answers, device_cost, device_power, measurement_of
-from auditsvc.services.holdout import count_copies_once, level_for, require_unseen
+from auditsvc.services.holdout import count_copies_once, data_facts, level_for, require_unseen
 from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
 from auditsvc.services.watermarking import detect_watermark, mark_in_answers
@@ -247,6 +247,7 @@ def _context_fields(
         "measure_power": lambda run: (
             device_power(ctx, candidate, dataset, run) if "@" in run else power_of(ctx, candidate, model, dataset, run)
         ),
+        "data_facts": partial(data_facts, ctx, candidate, dataset),
         "read_mark": partial(detect_watermark, ctx, candidate, dataset, policy.seed) if candidate.mark else None,
         "read_answers": mark_in_answers(ctx, candidate),
         "draws": StoredDraws(ctx),

@@ -41,6 +41,7 @@ TOPICS = {
 """Kinds of evidence with their titles, in the order in which a report lists them."""
 
 _TITLES = {kind: title.capitalize() for kind, title in TOPICS.items()} | {
+    "data.quality": "Data quality",
     "doc.authorised_rep": "Mandate of the authorised representative",
     "doc.dpia": "Data protection impact assessment",
     "doc.fria": "Fundamental rights impact assessment",
