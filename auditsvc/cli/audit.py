@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from auditsvc.ports import Context
     from auditsvc.records import Candidate, Policy
     from auditsvc.records.architecture import ModelDescription
-    from auditsvc.services.audit import AuditResult
+    from auditsvc.services.audit import AuditResult, Repetition
 
 
 def audit(
@@ -62,6 +63,9 @@ def audit(
     ] = None,
     parent_predictions: Annotated[Path | None, typer.Option(help="With COCO results: those of the parent.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Every finding, by rule.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure what was audited again and compare; nothing is recorded.")
+    ] = False,
     mark: Annotated[
         Path | None,
         typer.Option(help="Watermark the candidate first, fitted to this data set, which is not the audited one."),
@@ -80,7 +84,7 @@ def audit(
 
     Without --model and --data, audit.yaml of this folder says what to audit (auditsvc init); options win over it.
     """
-    from auditsvc.services.audit import audit_candidate
+    from auditsvc.services.audit import audit_again, audit_candidate
     from auditsvc.services.audit_file import NAME, read_audit_file
     from auditsvc.services.policies import resolve_policy, slice_dataset
     from auditsvc.services.terms import binding_terms
@@ -113,9 +117,30 @@ def audit(
                 dataset.ref.task, classes, image, output, decoding, confidence, architecture, preprocessing
             )
             chosen = _own(ctx, given, described, dataset, mark)
+    if fresh:
+        raise typer.Exit(_print_repetition(audit_again(ctx, chosen, rules, dataset), json=json))
     done = audit_candidate(ctx, chosen, rules, dataset, expected_accuracy=given.get("expect_accuracy"))
     _print_result(ctx, done, rules, json=json, verbose=verbose)
     raise typer.Exit({"approved": 0, "rejected": 1, "inconclusive": 3}[done.decision.outcome])
+
+
+SHOWN = 5
+"""Readings that differ, of each check."""
+
+
+def _print_repetition(found: Repetition, *, json: bool) -> int:
+    """Both results by check; exit code 1 where another verdict is given."""
+    if json:
+        print_json({**asdict(found), "same": found.same})
+        return int(not found.same)
+    for check, readings in found.readings.items():
+        other = [one for one in found.differing if one[0].startswith(f"{check}/")]
+        print(f"{check}: {readings} readings, {f'{len(other)} differ' if other else 'all equal to the last digit'}")
+        for metric, place, before, now in other[:SHOWN]:
+            print(f"  {metric} on {place}: {now}; the ledger has {before}")
+    changed = f"{found.verdicts} rule evaluations with another verdict" if found.verdicts else "every verdict the same"
+    print(f"measured again: {found.again} (in the ledger: {found.outcome}), {changed}")
+    return int(not found.same)
 
 
 def _own(

@@ -35,22 +35,25 @@ from auditsvc.records import (
     Decision,
     Digest,
     Evidence,
+    Measured,
     Parent,
     Policy,
     Shard,
     Slicing,
     Submission,
+    Unmeasured,
 )
 from auditsvc.records.evidence import DiscoveredSlice, DiscoveredSlices, Exemplar, Exemplars
 from auditsvc.records.terms import WATERMARK_CHECK
 from auditsvc.services.answer_cache import answer_cache
-from auditsvc.services.decisions import judge
+from auditsvc.services.decisions import decide_now, judge
 from auditsvc.services.holdout import images_not_recorded, record_holdout_use
 from auditsvc.services.measurement import (
     Sharding,
     guarded,
     is_measured,
     measured,
+    measured_again,
     merged_shards,
     plan_shards,
     prepared,
@@ -277,6 +280,56 @@ def audit_candidate(
         reports=tuple(ctx.folder / name for name in written["reports"]),
         obstacles=tuple(planned.get("obstacles", ())),
     )
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What an audit gave when it was measured again; ``differing`` has each reading that is not the same."""
+
+    readings: dict[str, int]
+    """How many readings each check gave."""
+    differing: tuple[tuple[str, str, str, str], ...]
+    """Metric, slice, what the ledger has, and what was found."""
+    outcome: str
+    again: str
+    verdicts: int
+    """Rule evaluations with another verdict."""
+
+    @property
+    def same(self) -> bool:
+        """Whether the same is decided for the same reasons."""
+        return self.outcome == self.again and not self.verdicts
+
+
+def audit_again(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> Repetition:
+    """Measure what was audited again, without any answer that was kept, and compare; nothing is recorded.
+
+    Raises:
+        InvalidInput: as ``measured_again`` and ``audit_candidate`` say.
+    """
+    pairs = measured_again(ctx, candidate, policy, _Audit(ctx, candidate, policy, dataset).sliced)
+    differing, readings = [], {}
+    for before, now in pairs:
+        readings[before.key.check] = len(before.readings)
+        found = {(one.metric, one.slice): one.outcome for one in now.readings} if isinstance(now, Evidence) else {}
+        for one in before.readings:
+            if (other := found.get((one.metric, one.slice))) != one.outcome:
+                crashed = now.error if isinstance(now, CheckFailed) else "nothing"
+                place = f"{before.key.check}/{one.metric}", one.slice
+                differing.append((*place, _shown(one.outcome), _shown(other) if other else crashed))
+    decisions = [
+        decide_now(ctx, candidate, policy, [one for one in side if isinstance(one, Evidence)])
+        for side in zip(*pairs, strict=True)
+    ]
+    verdicts = [{(one.rule, one.metric, one.slice): one.verdict for one in each.judgements} for each in decisions]
+    changed = sum(verdicts[1].get(place) != verdict for place, verdict in verdicts[0].items())
+    return Repetition(readings, tuple(differing), decisions[0].outcome, decisions[1].outcome, changed)
+
+
+def _shown(outcome: Measured | Unmeasured) -> str:
+    if isinstance(outcome, Unmeasured):
+        return f"not measured: {outcome.reason}"
+    return f"{outcome.value:.6g} ({outcome.low:.6g} to {outcome.high:.6g})"
 
 
 def obstacles(ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset) -> tuple[str, ...]:

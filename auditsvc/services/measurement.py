@@ -132,6 +132,33 @@ def measured(
     return tuple(results[name] for name in policy.checks)
 
 
+def measured_again(
+    ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset
+) -> tuple[tuple[Evidence, Evidence | CheckFailed], ...]:
+    """The evidence in the ledger, each with what its check finds now without any answer that was kept.
+
+    Nothing is recorded: evidence that could be made again until it suits would prove nothing.
+
+    Raises:
+        InvalidInput: a policy with stages, or a check that was not measured yet.
+    """
+    level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
+    known = _known_evidence(ctx, candidate, policy, dataset, level)
+    if policy.stages or None in known.values():
+        words = "its policy measures in stages" if policy.stages else "audit it first: not every check was measured"
+        raise InvalidInput(f"there is nothing to compare with: {words}")
+    fields, answers = _context_fields(ctx, candidate, policy, dataset, level), PartialResults()
+    fields |= {"draws": {}, "cache": answers}
+    if fields["read_mark"]:
+        fields["read_mark"] = partial(fields["read_mark"], answers=answers)
+    context = EvalContext(**fields)
+    return tuple(
+        (found, _run(ctx, check_named(name, policy.checks[name]), found.key, context))
+        for name, found in known.items()
+        if found
+    )
+
+
 def _measured_in_stages(
     ctx: Context, candidate: Candidate, policy: Policy, dataset: Dataset
 ) -> tuple[Evidence | CheckFailed, ...]:

@@ -22,6 +22,7 @@ from auditsvc.errors import InvalidInput, NotFound
 from auditsvc.evaluation import CLEAN, EvalContext, Outputs, WatermarkReading
 from auditsvc.evaluation.intervals import wilson
 from auditsvc.evaluation.metrics.mmd import image_features
+from auditsvc.evaluation.sharding import PartialResults
 from auditsvc.models import Model, assemble
 from auditsvc.ports import Context
 from auditsvc.records import Candidate, Mark, Parent, WatermarkKeyRecord
@@ -179,8 +180,12 @@ def queries_of(ctx: Context, copy: WatermarkKeyRecord, mark: Mark) -> watermark.
     return watermark.decrypt_queries(ctx.keys.watermark_secret(), committed, ctx.blobs.read(copy.queries))
 
 
-def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset, seed: int = 0) -> WatermarkReading:
+def detect_watermark(
+    ctx: Context, candidate: Candidate, dataset: Dataset, seed: int = 0, answers: PartialResults | None = None
+) -> WatermarkReading:
     """Detect the candidate's mark with what was kept of it, and count the answers that it changed.
+
+    ``answers`` are those that are known; without them, those that the store keeps.
 
     The answers are compared with those of the unmarked weights in the number format of the candidate's, so that
     what the format costs is not put down to the mark.
@@ -214,7 +219,7 @@ def detect_watermark(ctx: Context, candidate: Candidate, dataset: Dataset, seed:
         dataset=dataset,
         seed=seed,
         alpha=0.05,
-        cache=answer_cache(ctx),
+        cache=answer_cache(ctx) if answers is None else answers,
     )
     pair = asked.pair(CLEAN)
     return WatermarkReading(

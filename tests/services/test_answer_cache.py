@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from auditsvc.errors import InvalidInput
 from auditsvc.models import Model
 from auditsvc.records import CheckSpec, Evidence
 from auditsvc.services import answer_cache as module
 from auditsvc.services.answer_cache import AnswerCache
+from auditsvc.services.audit import audit_again
 from auditsvc.services.candidates import prune_candidate, register_parent
 from auditsvc.services.measurement import measure_candidate
 from tests.services import line
@@ -60,3 +62,28 @@ def test_the_parent_is_not_asked_again_for_the_next_candidate(tmp_path: Path, mo
         assert all(isinstance(one, Evidence) for one in found)
         images.append(sum(asked))
     assert images[1] == images[0] / 2
+
+
+def test_an_audit_that_is_measured_again_shows_answers_that_were_planted(tmp_path: Path) -> None:
+    ctx = line.ports_in(tmp_path / "store")
+    parent, _ = register_parent(ctx, line.parent_in(tmp_path / "parent"), line.FACTS)
+    calibration = ctx.datasets.open(line.data_in(tmp_path / "calibration", 40, seed=1))
+    data = ctx.datasets.open(line.data_in(tmp_path / "audited", seed=2))
+    candidate = prune_candidate(ctx, parent, line.GOOD, calibration)
+    rules = [{"rule": "right", "reading": "accuracy/score.clean", "at_least": 0.5, "why": "a test"}]
+    policy = line.policy(checks={"accuracy": CheckSpec(version=1)}, rules=rules)
+    with pytest.raises(InvalidInput, match="audit it first"):
+        audit_again(ctx, candidate, policy, data)
+    measure_candidate(ctx, candidate, policy, data)
+    before = ctx.ledger.size()
+    assert audit_again(ctx, candidate, policy, data).differing == ()
+    for path in (ctx.folder / "answers").iterdir():
+        answers = np.load(path)
+        if answers.dtype.names:
+            answers["score"] = 0
+            np.save(path, answers)
+    planted = policy.model_copy(update={"version": 2, "alpha": 0.04})
+    measure_candidate(ctx, candidate, planted, data)
+    found = audit_again(ctx, candidate, planted, data)
+    assert not found.same and ("accuracy/score.clean", "overall") in {one[:2] for one in found.differing}
+    assert ctx.ledger.size() == before + 2, "the second policy and its evidence; measuring again records nothing"
