@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Keys,
         Log,
         LoggedLedger,
+        Observations,
         Progress,
         References,
         Registry,
@@ -118,6 +119,7 @@ def open_context(
         references=_lazy(_open_references, scoped.allowed_model_uris) if scoped.allowed_model_uris else None,
         compute=Compute() if scoped.device == "cpu" else _lazy(_open_compute, scoped.device),
         public_url=scoped.public_url,
+        watched=_lazy(_open_observations, scoped.observations_db),
         signing=_signing(settings, project),
     )
     if create:
@@ -159,6 +161,12 @@ def _open_blobs(settings: Settings) -> Blobs:
     from auditsvc.adapters.blobs import FileBlobs, ObjectBlobs
 
     return ObjectBlobs(settings.blobs_url) if settings.blobs_url else FileBlobs(settings.store / "blobs")
+
+
+def _open_observations(url: str) -> Observations:
+    from auditsvc.adapters.observations import SqlObservations
+
+    return SqlObservations(url)
 
 
 def _open_registry(settings: Settings) -> Registry:

@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         return self.jobs_url or self._shared_db("jobs.db")
 
     @property
+    def observations_db(self) -> str:
+        """SQLAlchemy URL of the observations of releases in use."""
+        return self._shared_db("observations.db")
+
+    @property
     def service_db(self) -> str:
         """SQLAlchemy URL of the service's own tables: tokens, webhooks, idempotency keys."""
         return self._shared_db("access.db")

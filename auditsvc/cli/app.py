@@ -15,6 +15,7 @@ from auditsvc.cli import (
     decision,
     device,
     init,
+    monitoring,
     policy,
     prune,
     report,
@@ -50,7 +51,8 @@ COMMANDS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = 
         "gate": (verify.gate, "auditsvc gate face-gender 2"),
         "verify": (verify.verify, "auditsvc verify releases/face-gender/2 --key release.pub"),
         "report": (report.report, "auditsvc report face-gender 2 --data dataset.yaml --format pdf"),
-        "monitor": (audit.monitor, "auditsvc monitor --help"),
+        "monitor": (monitoring.monitor, "auditsvc monitor face-gender --as mia"),
+        "watch": (monitoring.watch_app, "auditsvc watch show face-gender"),
     },
     "Run the service": {
         "serve": (serve.serve, "auditsvc serve --port 8600"),

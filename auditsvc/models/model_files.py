@@ -29,7 +29,7 @@ from auditsvc.models.fake_quantization import install_int8
 from auditsvc.models.model import Model
 from auditsvc.models.resize_layers import resize
 from auditsvc.records import TaskName, faults_of
-from auditsvc.records.architecture import ArchitectureCard
+from auditsvc.records.architecture import CARD, ArchitectureCard
 
 HEAD_BYTES = 512
 _TO_SAFETENSORS = (
@@ -148,7 +148,7 @@ def _check_header(header: bytes, name: str) -> None:
         raise Refused(f"{name} holds more than {MAX_TENSORS} tensors")
 
 
-WEIGHTS, CARD = "model.safetensors", "architecture.json"
+WEIGHTS = "model.safetensors"
 
 
 def read_card(data: bytes) -> ArchitectureCard:

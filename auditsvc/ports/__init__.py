@@ -76,8 +76,11 @@ class Runner(Protocol):
 class Jobs(Protocol):
     """Background jobs, as their submitters see them."""
 
-    def submit(self, request: JobRequest, by: str) -> Job:
-        """Queue a job; once this has returned, the job survives a crash.  Raises ``Unavailable``."""
+    def submit(self, request: JobRequest, by: str, *, once: tuple[Moment, Digest] | None = None) -> Job:
+        """Queue a job; once this has returned, the job survives a crash.  Raises ``Unavailable``.
+
+        ``once``: a time and a digest that name the job; submitted again, it is the same job and nothing is queued.
+        """
 
     def get(self, job: JobId) -> Job:
         """The job in its current state.  Raises ``NotFound``."""
@@ -307,6 +310,46 @@ class Log(Protocol):
         """The proof that the tree of size ``new`` continues the tree of size ``old``."""
 
 
+class Observations(Protocol):
+    """What is observed of releases in use, by release: each observation once, in the order of arrival."""
+
+    def add(self, release: Digest, rows: Sequence[tuple[str, Moment, str, str]]) -> int:
+        """Keep observations, as id, time, cluster and JSON; one with a known id is left out.  Returns how many are new.
+
+        Raises:
+            Unavailable: the store can't be written; then none is kept.
+        """
+        ...
+
+    def known(self, release: Digest, ids: Sequence[str]) -> frozenset[str]:
+        """Those of these ids that are kept."""
+        ...
+
+    def add_labels(self, release: Digest, labels: Mapping[str, str]) -> int:
+        """Keep the labels of observations by id; of one that is unknown or has a label nothing.  Returns how many."""
+        ...
+
+    def after(self, release: Digest, position: int, limit: int) -> tuple[tuple[int, str, bool], ...]:
+        """At most ``limit`` observations after a position: position, JSON, and whether it is the first of a cluster."""
+        ...
+
+    def labels_after(self, release: Digest, position: int, limit: int) -> tuple[tuple[int, str, str], ...]:
+        """At most ``limit`` labels after a position: position, label, and the observation's JSON."""
+        ...
+
+    def state(self, settings: Digest) -> tuple[int, int, bytes] | None:
+        """Up to which observation and which label the tests under these settings have counted, and their state."""
+        ...
+
+    def keep_state(self, settings: Digest, position: int, labels: int, state: bytes) -> None:
+        """Replace the state."""
+        ...
+
+    def delete_before(self, release: Digest, before: Moment) -> int:
+        """Delete observations before this time, with their labels.  Returns how many."""
+        ...
+
+
 class Blobs(Protocol):
     """Content-addressed files.  A blob is there whole, or it is not there."""
 
@@ -444,6 +487,8 @@ class Context:
     """The models whose terms the operator's settings set, so that people can't."""
     public_url: str = ""
     """The service's address, if one is set: statements name policies under it."""
+    watched: Observations | None = None
+    """Observations of releases in use; ``None`` where nothing is watched."""
     signing: SigningProcess | None = None
     """The process that signs, if it is another one: ``keys`` has public halves only."""
 

@@ -42,6 +42,7 @@ from auditsvc.records.job import (
     JOB_KINDS,
     AdmitRequest,
     AuditRequest,
+    DataName,
     Job,
     JobError,
     JobEvent,
@@ -69,13 +70,27 @@ from auditsvc.records.model import (
     WatermarkKeyRecord,
     recipe_key,
 )
+from auditsvc.records.monitoring import (
+    CHANNELS,
+    AlarmMute,
+    Change,
+    Channel,
+    Distance,
+    DriftAlarm,
+    Estimate,
+    Monitoring,
+    Observation,
+    Observed,
+    StreamReading,
+    Watched,
+    WatchProposal,
+    WatchReference,
+    WatchSettings,
+)
 from auditsvc.records.policy import EACH, CheckSpec, Policy, Rule, Severity, Slicing, matches
 from auditsvc.records.release import (
     Alarm,
     AliasMove,
-    Change,
-    Distance,
-    Monitoring,
     RegistryFinding,
     Release,
     Retirement,
@@ -88,6 +103,5 @@ from auditsvc.records.release import (
     TraceResult,
     Verification,
     VerificationVerdict,
-    Watched,
 )
 from auditsvc.records.terms import ReleaseTerms, TermsProposal

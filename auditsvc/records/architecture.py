@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 
 from auditsvc.records.base import Name, Record, TaskName, Value
 
+CARD = "architecture.json"
+"""The name of the card in a model folder."""
+
 Layout = Literal[
     "boxes", "boxes-background", "yolo", "yolo-masks", "yolo-objectness", "grid", "detections", "detections-background",
     "ctc", "ctc-channels",

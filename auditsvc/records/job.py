@@ -131,12 +131,12 @@ class ReportRequest(Value):
 
 
 class MonitorRequest(Value):
-    """Measure a release in use on newer images; see ``services.monitoring``."""
+    """Count what was observed of a release in use, and measure it on newer labelled images; see
+    ``services.monitoring``."""
 
     kind: Literal["monitor"] = "monitor"
     release: Digest
-    data: DataName
-    baseline: Annotated[DataName | None, Field(description="The data set of the audit, for the distance.")] = None
+    data: Annotated[DataName | None, Field(description="Newer labelled images; without it observations alone.")] = None
 
 
 JobRequest = Annotated[

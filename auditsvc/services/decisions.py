@@ -37,7 +37,7 @@ from auditsvc.records.eligibility import Incumbent
 from auditsvc.services.holdout import holdout_uses, record_holdout_use
 from auditsvc.services.objections import require_unopposed
 from auditsvc.services.release import attest_rejection, waived_by
-from auditsvc.services.terms import binding_terms, require_binding
+from auditsvc.services.terms import audited_data, binding_terms, require_binding
 
 
 def report_folder(store: Path, decision: Digest, model: str, version: str) -> Path:
@@ -271,7 +271,8 @@ class BacktestRow(Value):
 
 
 def backtest(policy: Policy, ledger: Ledger, model: str | None = None) -> Iterator[BacktestRow]:
-    """Every submission that was judged, oldest first, judged again as of the time of its newest decision.
+    """Every submission that was judged, oldest first, judged again as of the time of its newest decision, on the data
+    that it was judged on: what the monitor measured later was no decision.
 
     Evidence that was measured with other pins than this policy's does not count, and its rules are unknown:
     that is what would have to be measured first.
@@ -279,12 +280,16 @@ def backtest(policy: Policy, ledger: Ledger, model: str | None = None) -> Iterat
     for submission in ledger.all(Submission):
         decisions = ledger.find(Decision, submission.candidate)
         if decisions and model in (None, submission.model):
-            yield from _replayed(policy, submission, decisions[-1], ledger)
+            yield from _replayed(policy, submission, decisions, ledger)
 
 
-def _replayed(policy: Policy, submission: Submission, last: Decision, ledger: Ledger) -> Iterator[BacktestRow]:
-    candidate = ledger.get(Candidate, submission.candidate)
-    evidence = sorted(ledger.find(Evidence, candidate.digest), key=_data)
+def _replayed(
+    policy: Policy, submission: Submission, decisions: Sequence[Decision], ledger: Ledger
+) -> Iterator[BacktestRow]:
+    candidate, last = ledger.get(Candidate, submission.candidate), decisions[-1]
+    judged = {one.digest for decision in decisions for one in audited_data(ledger, decision)}
+    measured = (one for one in ledger.find(Evidence, candidate.digest) if one.dataset.digest in judged)
+    evidence = sorted(measured, key=_data)
     looks = holdout_uses(policy, candidate, datasets_of(evidence), ledger)
     waivers = ledger.find(Waiver, candidate.digest)
     incumbent = incumbent_named(last.incumbent, ledger) or incumbent_of(candidate, ledger)

@@ -27,6 +27,7 @@ from auditsvc.records import (
 )
 from auditsvc.services.objections import open_objections
 from auditsvc.services.terms import audited_data, binding_terms, open_alarm, satisfied_by
+from auditsvc.services.watching import open_drift
 
 Answer = Literal["approved", "rejected", "inconclusive", "revoked"]
 
@@ -55,7 +56,8 @@ class GateAnswer(Value):
     release: Digest | None = None
     reasons: tuple[str, ...] = ()
     review: str | None = None
-    """Why people must look at a release that is still the answer: a newer binding decision does not approve it."""
+    """Why a release that is still the answer needs a review: a newer binding decision does not approve it, an alarm of
+    the monitor is open, or its evidence is old."""
 
     @property
     def exit_code(self) -> int:
@@ -91,10 +93,10 @@ def _as_of(view: View, answer: GateAnswer, at: Moment) -> GateAnswer:
     if ended:
         return answer.model_copy(update={"answer": "inconclusive", "reasons": ended})
     age, most = (at - decision.at).days, view.get(Policy, decision.policy).max_age_days
-    if age <= most:
-        return answer
-    old = f"the decision is {age} days old and its policy counts evidence for {most} days: audit it again"
-    return answer.model_copy(update={"review": "; ".join(filter(None, (answer.review, old)))})
+    found = [answer.review or "", *(f"monitor: {one.words}" for one in open_drift(view, str(answer.release), at))]
+    if age > most:
+        found.append(f"the decision is {age} days old and its policy counts evidence for {most} days: audit it again")
+    return answer.model_copy(update={"review": "; ".join(filter(None, found)) or None})
 
 
 def submitted_as(view: View, model: str, version: str) -> Submission:

@@ -9,14 +9,14 @@ Reference: Regulation (EU) 2024/1689, Art. 73.
 from __future__ import annotations
 
 import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from auditsvc.compliance.assessment.attestations import Harm, Incident, Watch
+from auditsvc.compliance.assessment.attestations import REPORTING_DAYS, Harm, Incident, Watch, period_end
 from auditsvc.errors import Conflict, InvalidInput
 from auditsvc.ports import Context
-from auditsvc.records import Digest, Moment, Name, Text
+from auditsvc.records import Digest, DriftAlarm, Moment, Name, Text
 from auditsvc.services.statements import require_model
 
 
@@ -45,6 +45,16 @@ class WatchDraft(BaseModel):
     since: datetime.date
     until: datetime.date
     words: Annotated[Text, Field(description="How: which reports, logs and people were checked.")]
+
+
+def incident_draft(alarm: DriftAlarm) -> dict[str, Any]:
+    """What a person who finds a serious incident in an alarm registers, and until when it must be reported.
+
+    The harm is for people to state; for each kind the deadline is given, counted from the alarm.
+    """
+    due: dict[Harm, Moment] = {harm: period_end(alarm.at, days) for harm, days in REPORTING_DAYS.items()}
+    words = f"Alarm of the monitor: {alarm.words}"
+    return {"model": alarm.model, "candidate": alarm.candidate, "aware": alarm.at, "words": words, "due": due}
 
 
 def add_incident(ctx: Context, draft: IncidentDraft, person: str) -> Incident:

@@ -69,13 +69,17 @@ class JobContext:
             InvalidDataset: with every fault in it, or with a link out of the data folder, a pipe or a device.
         """
         if name not in self._opened:
-            path, root = (self.data / name).resolve(), self.data.resolve()
-            if not path.is_relative_to(root) or not path.exists():
-                raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA_DIR)")
-            if odd := next(_leading_out(path, root), None):
-                raise InvalidDataset(f"{odd.relative_to(root)} is no file of the data folder: copy what it names there")
-            self._opened[name] = self.ctx.datasets.open(path)
+            self._opened[name] = self.ctx.datasets.open(self.path(name))
         return self._opened[name]
+
+    def path(self, name: str) -> Path:
+        """What has this name below the data folder.  Raises as ``dataset`` does."""
+        path, root = (self.data / name).resolve(), self.data.resolve()
+        if not path.is_relative_to(root) or not path.exists():
+            raise NotFound(f"no data set {name} in the service's data folder (AUDITSVC_DATA_DIR)")
+        if odd := next(_leading_out(path, root), None):
+            raise InvalidDataset(f"{odd.relative_to(root)} is no file of the data folder: copy what it names there")
+        return path
 
 
 def _leading_out(folder: Path, root: Path) -> Iterator[Path]:
@@ -226,6 +230,6 @@ def _report(request: ReportRequest, context: JobContext) -> Result:
 
 def _monitor(request: MonitorRequest, by: str, context: JobContext) -> Result:
     release = context.ctx.ledger.get(Release, request.release)
-    baseline = context.dataset(request.baseline) if request.baseline else None
-    made = monitor(context.ctx, release, context.dataset(request.data), by, baseline=baseline)
+    data = context.dataset(request.data) if request.data else None
+    made = monitor(context.ctx, release, by, data, locate=context.path)
     return {"monitoring": made.digest, "outcome": made.outcome}

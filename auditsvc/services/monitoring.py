@@ -1,105 +1,244 @@
-"""Monitor a release in use: does it still verify, does the gate still approve it, does it hold on newer images?
+"""Monitor a release in use: does it verify, does the gate approve it, is what it sees and answers like its audit?
 
-The one-pass checks of the release's own policy run again on images from production, and the same gate judges their
-rules.  Each score and each loss is compared with the one in the release.  A lower score of the parent says that the
-images are harder; a larger loss says that pruning hurts on them.
+Without labels: a run takes in what its settings name as the source, and goes on with the tests of every watched stream
+(``evaluation.observation_streams``).  Their state after an observation follows from all observations before it alone,
+so a run that is repeated after a crash, or catches up after a pause, counts each of them once.
 
-References: the interval of a difference of two independent estimates is Zou and Donner's (``records.statistics``); the
-two-sample test of the images is Gretton's MMD (``evaluation.metrics.mmd``).
+With labels: the one-pass checks of the release's own policy run again on newer images, the same gate judges their
+rules, and each score and loss is compared with the one in the release.  A lower score of the parent says that the
+images are harder; a larger loss says that pruning hurts on them.  Labels that come later for single observations give
+the accuracy and the loss with a confidence sequence, by which the rules about them are judged at every run.
+
+Reference: the interval of a difference of two independent estimates is Zou and Donner's (``records.statistics``).
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
-
-import torch
+from typing import Any
 
 from auditsvc.checks import check_named
 from auditsvc.datasets import Dataset
-from auditsvc.datasets.scaling import scaled_for
 from auditsvc.errors import InvalidInput
-from auditsvc.evaluation.metrics.mmd import image_features, mean_discrepancy
+from auditsvc.evaluation.observation_streams import Watcher, measured_sequence
 from auditsvc.gate import decide
 from auditsvc.ports import Context
 from auditsvc.records import (
+    OVERALL,
     Candidate,
     Change,
     Decision,
-    Distance,
+    Digest,
+    DriftAlarm,
     Evidence,
     Judgement,
     Measured,
     Metric,
     Monitoring,
-    Parent,
+    Observation,
+    Observed,
     Policy,
     Release,
-    Unmeasured,
+    Rule,
     Watched,
+    WatchReference,
+    WatchSettings,
 )
 from auditsvc.records.evidence import difference, holm
 from auditsvc.services.gate_query import query_gate
 from auditsvc.services.measurement import measure_candidate
-from auditsvc.services.model_store import load_stored
+from auditsvc.services.observations import Locate, classes_of, store_of
 from auditsvc.services.revocation import verify_offline
+from auditsvc.services.watch_reference import reference_of, take_in
+from auditsvc.services.watching import open_drift, watch_settings
 
-LEAST = 20
-"""Images that each side needs for a distance."""
+_PART = 2000
+"""Observations that are read at once."""
 
-_BATCH = 64
-
-_Then = dict[tuple[str, str], Measured]
+_JUDGED = {"accuracy/score.clean": "accuracy", "accuracy/drop.clean": "loss"}
+"""What labels of observations say about which reading of a policy."""
 
 
 def monitor(
-    ctx: Context, release: Release, dataset: Dataset, person: str, *, baseline: Dataset | None = None
+    ctx: Context, release: Release, person: str, data: Dataset | None = None, *, locate: Locate = Path
 ) -> Monitoring:
-    """Monitor a release on images that are newer than its audit.
+    """Count what was observed since the last run, and measure newer labelled images, if there are any.
 
-    ``baseline``: the data set of the audit, if available; then the distance of the images is measured too.
+    ``locate`` finds what the settings name.  A run that finds nothing new gives the last one again.
 
     Raises:
-        InvalidInput: the images are those of the audit, ``baseline`` is not, the data set does not fit the model, or
-            the policy has no rule that a quick check answers.
+        InvalidInput: nobody watches the release and there are no images; the images are those of the audit or do not
+            fit the model; or the policy has no rule that a quick check answers.
     """
     candidate, decision = ctx.ledger.get(Candidate, release.candidate), ctx.ledger.get(Decision, release.decision)
-    before = tuple(ctx.ledger.get(Evidence, digest) for digest in decision.evidence)
-    used = {one.dataset.digest for one in before}
-    if dataset.ref.digest in used:
-        raise InvalidInput(f"the release was judged on {dataset.ref.name}: give newer images")
-    if baseline is not None and baseline.ref.digest not in used:
-        raise InvalidInput(f"the release was not judged on {baseline.ref.name}: give the data set of its audit")
-    policy = one_pass_policy(ctx.ledger.get(Policy, decision.policy))
-    seen = verify_offline(ctx, release)
-    found = tuple(one for one in measure_candidate(ctx, candidate, policy, dataset) if isinstance(one, Evidence))
-    judged = decide(policy, candidate, found, at=ctx.clock.now()).judgements
-    changes = changes_since(before, found, policy.level)
-    answer = query_gate(ctx.ledger, release.model, release.version).answer
-    outcome, reasons = _outcome(seen.verdict, answer, judged, changes)
+    settings, policy = watch_settings(ctx.ledger, release.digest), ctx.ledger.get(Policy, decision.policy)
+    if settings is None and data is None:
+        raise InvalidInput(f"{release.model} {release.version} is not watched: auditsvc watch set, or give --data DIR")
+    fields: dict[str, Any] = {"files": verify_offline(ctx, release).verdict}
+    fields |= _labelled(ctx, candidate, decision, policy, data) if data else {}
+    if settings is not None:
+        fields["observed"], alarmed = _observed(ctx, settings, policy, locate)
+        fields["judgements"] = (*fields.get("judgements", ()), *_judged(policy, fields["observed"], alarmed))
+    fields["gate"] = query_gate(ctx.ledger, release.model, release.version).answer
+    outcome, reasons = _outcome(ctx, release, fields)
     made = Monitoring(
         model=release.model,
         version=release.version,
         release=release.digest,
         candidate=candidate.digest,
-        policy=policy.digest,
-        dataset=dataset.ref,
-        evidence=tuple(one.digest for one in found),
-        files=seen.verdict,
-        gate=answer,
-        judgements=judged,
-        changes=changes,
-        distance=_distance(ctx, candidate, baseline, dataset, policy) if baseline else None,
         outcome=outcome,
         reasons=reasons,
         person=person,
         at=ctx.clock.now(),
+        **fields,
     )
-    for known in ctx.ledger.find(Monitoring, release.digest):
-        if known.model_copy(update={"at": made.at}) == made:  # the same run, before it was killed
+    for known in _last(ctx, release.digest):
+        if known.model_copy(update={"at": made.at, "person": person}) == made:  # before it was killed, or nothing new
             return known
     ctx.ledger.append(made, actor=person)
     return made
+
+
+def _last(ctx: Context, release: Digest) -> tuple[Monitoring, ...]:
+    """The last run, if there is one: there may be thousands."""
+    return tuple(one for _, one in ctx.ledger.page(Monitoring, subject=release, limit=1))
+
+
+def _labelled(ctx: Context, candidate: Candidate, decision: Decision, policy: Policy, data: Dataset) -> dict[str, Any]:
+    before = tuple(ctx.ledger.get(Evidence, digest) for digest in decision.evidence)
+    if data.ref.digest in {one.dataset.digest for one in before}:
+        raise InvalidInput(f"the release was judged on {data.ref.name}: give newer images")
+    part = one_pass_policy(policy)
+    found = tuple(one for one in measure_candidate(ctx, candidate, part, data) if isinstance(one, Evidence))
+    return {
+        "policy": part.digest,
+        "dataset": data.ref,
+        "evidence": tuple(one.digest for one in found),
+        "judgements": decide(part, candidate, found, at=ctx.clock.now()).judgements,
+        "changes": changes_since(before, found, part.level),
+    }
+
+
+@dataclass
+class Run:
+    """The tests of one release, and up to which observation and label they have counted."""
+
+    ctx: Context
+    settings: WatchSettings
+    watcher: Watcher
+    reference: WatchReference
+    position: int = 0
+    labels: int = 0
+
+    @classmethod
+    def resumed(cls, ctx: Context, settings: WatchSettings, policy: Policy, locate: Locate) -> Run:
+        """Where the last run of these settings was; new settings begin behind the last run of older ones."""
+        record, reference = reference_of(ctx, settings, locate)
+        candidate = ctx.ledger.get(Candidate, ctx.ledger.get(Release, settings.release).candidate)
+        watcher = Watcher(
+            reference,
+            settings.channels,
+            settings.slices,
+            settings.alpha,
+            settings.digest,
+            60 * (settings.block_minutes or 0),
+            60 * (settings.period_minutes or 0),
+            frozenset((candidate.digest, *(file.digest for file in candidate.files))),
+            {rule.rule: (_JUDGED[rule.reading], limit) for rule, limit in _labelled_rules(policy)},
+        )
+        run = cls(ctx, settings, watcher, record)
+        if kept := store_of(ctx).state(settings.digest):
+            run.position, run.labels = kept[:2]
+            watcher.restore(kept[2])
+        else:
+            for last in _last(ctx, settings.release):
+                run.position, run.labels = (last.observed.position, last.observed.labels) if last.observed else (0, 0)
+        return run
+
+    def advance(self) -> None:
+        """Count all observations and labels that came since, and keep the state."""
+        store, release = store_of(self.ctx), self.settings.release
+        while rows := store.after(release, self.position, _PART):
+            for self.position, body, first in rows:
+                self.watcher.see(self.position, Observation.model_validate_json(body), first=first)
+            store.keep_state(self.settings.digest, self.position, self.labels, self.watcher.pack())
+        classes = classes_of(self.ctx, release)
+        while labels := store.labels_after(release, self.labels, _PART):
+            for self.labels, word, body in labels:
+                seen = Observation.model_validate_json(body)
+                if seen.scores:
+                    self.watcher.label(seen, classes.index(word))
+            store.keep_state(self.settings.digest, self.position, self.labels, self.watcher.pack())
+
+    def observed(self) -> Observed:
+        """What was counted so far."""
+        watcher = self.watcher
+        return Observed(
+            settings=self.settings.digest,
+            reference=self.reference.digest,
+            position=self.position,
+            labels=self.labels,
+            images=watcher.images,
+            left_out=watcher.left_out,
+            since=watcher.span[0] if watcher.span else None,
+            until=watcher.span[1] if watcher.span else None,
+            streams=watcher.readings(),
+            churn=measured_sequence(watcher.churn),
+            accuracy=measured_sequence(watcher.right),
+            loss=measured_sequence(watcher.lost, change=True),
+            estimate=watcher.estimate(),
+        )
+
+
+def _observed(ctx: Context, settings: WatchSettings, policy: Policy, locate: Locate) -> tuple[Observed, frozenset[str]]:
+    """The observations of a run, and the streams with an alarm; alarms that are new are recorded."""
+    run = Run.resumed(ctx, settings, policy, locate)
+    taken = take_in(ctx, settings, run.watcher.reference, locate)
+    if taken.audited:
+        ctx.progress.say(f"refused, as they were audited: {', '.join(taken.audited)}")
+    run.advance()
+    release = ctx.ledger.get(Release, settings.release)
+    known = {one.stream for one in ctx.ledger.find(DriftAlarm, release.digest) if one.settings == settings.digest}
+    for stream, words in run.watcher.alarms():
+        if stream not in known:
+            alarm = DriftAlarm(
+                release=release.digest, model=release.model, version=release.version, candidate=release.candidate,
+                settings=settings.digest, stream=stream, words=words, images=run.watcher.images, at=ctx.clock.now(),
+            )  # fmt: skip
+            ctx.ledger.append(alarm, actor="auditsvc")
+    oldest = ctx.clock.now() - datetime.timedelta(days=settings.retention_days)
+    store_of(ctx).delete_before(release.digest, oldest)
+    return run.observed(), frozenset(stream for stream, _ in run.watcher.alarms())
+
+
+def _labelled_rules(policy: Policy) -> Iterator[tuple[Rule, float]]:
+    """The rules about accuracy and loss of all images, which labels of observations can judge, and their limits."""
+    for rule in policy.rules:
+        limit = rule.at_most if rule.at_least is None else rule.at_least
+        fits = (rule.at_least is not None) == (_JUDGED.get(rule.reading) == "accuracy")
+        if rule.reading in _JUDGED and fits and limit is not None and rule.of is None and rule.selects(OVERALL):
+            yield rule, limit
+
+
+def _judged(policy: Policy, found: Observed, alarmed: frozenset[str]) -> Iterator[Judgement]:
+    """These rules by the labels that came: broken where an alarm says so, met where the whole interval is."""
+    for rule, limit in _labelled_rules(policy):
+        outcome: Measured | None = getattr(found, _JUDGED[rule.reading])
+        if outcome is None:
+            continue
+        met = outcome.high <= limit if rule.at_least is None else outcome.low >= limit
+        broken = f"rule {rule.rule}" in alarmed
+        words = f"{outcome.value:.3f} ({outcome.low:.3f} to {outcome.high:.3f}), {outcome.images} labelled observations"
+        yield Judgement(
+            rule=rule.rule, metric=rule.reading, slice=OVERALL, severity=rule.severity, limit=limit, outcome=outcome,
+            verdict="violated" if broken else "met" if met and outcome.images >= rule.min_images else "unknown",
+            bound="at_most" if rule.at_least is None else "at_least",
+            words=f"{words}, and broken lately" if broken and met else words,
+        )  # fmt: skip
 
 
 def one_pass_policy(policy: Policy) -> Policy:
@@ -167,16 +306,19 @@ def _p_value(metric: Metric, turn: Measured, alpha: float) -> float | None:
     return NormalDist().cdf(-bad / reach * NormalDist().inv_cdf(1 - alpha))
 
 
-def _outcome(
-    files: str, answer: str, judged: tuple[Judgement, ...], changes: tuple[Change, ...]
-) -> tuple[Watched, tuple[str, ...]]:
-    blocking = [one for one in judged if one.severity == "block"]
+def _outcome(ctx: Context, release: Release, fields: dict[str, Any]) -> tuple[Watched, tuple[str, ...]]:
+    files, answer = fields["files"], fields["gate"]
+    blocking = [one for one in fields.get("judgements", ()) if one.severity == "block"]
     worse = [f"the signed files are {files}"] if files != "VALID" else []
     worse += [f"the gate's answer is {answer}"] if answer != "approved" else []
     worse += [f"{one.rule}: {one.words}" for one in blocking if one.verdict == "violated"]
-    worse += [_words(one) for one in changes if one.worse]
+    worse += [_words(one) for one in fields.get("changes", ()) if one.worse]
+    changed = [one.words for one in open_drift(ctx.ledger, release.digest, ctx.clock.now())]
     unknown = [f"{one.rule}: {one.words}" for one in blocking if one.verdict == "unknown"]
-    return ("worse" if worse else "unknown" if unknown else "steady"), (*worse, *unknown)
+    if "dataset" not in fields and not fields["observed"].images:
+        unknown.append("nothing was observed yet")
+    outcome: Watched = "worse" if worse else "changed" if changed else "unknown" if unknown else "steady"
+    return outcome, (*worse, *changed, *unknown)
 
 
 def _words(one: Change) -> str:
@@ -185,19 +327,3 @@ def _words(one: Change) -> str:
         f"{one.metric} on {one.slice} went from {one.then.value:.3f} to {one.now.value:.3f} "
         f"(by {turn.value:+.3f}, {turn.low:+.3f} to {turn.high:+.3f})"
     )
-
-
-def _distance(ctx: Context, candidate: Candidate, then: Dataset, now: Dataset, policy: Policy) -> Distance:
-    counts = then.ref.images, now.ref.images
-    if min(counts) < LEAST:
-        reason = f"a distance needs {LEAST} images on each side; there are {counts[0]} and {counts[1]}"
-        return Distance(baseline=then.ref.digest, outcome=Unmeasured(reason=reason, images=sum(counts)))
-    parent = load_stored(ctx, ctx.ledger.get(Parent, candidate.parent).files).on(ctx.device)
-    with torch.inference_mode():
-        one, other = (
-            torch.cat([image_features(parent(batch.images.to(ctx.device))).cpu() for batch in each.batches(_BATCH)])
-            for each in (scaled_for(then, parent.card), scaled_for(now, parent.card))
-        )
-    found = mean_discrepancy(one, other, policy.level, policy.seed)
-    outcome = Measured(value=found.value, low=found.low, high=found.high, images=found.images)
-    return Distance(baseline=then.ref.digest, outcome=outcome, p=found.chance)

@@ -24,6 +24,7 @@ from auditsvc.web.v1 import (
     health,
     jobs,
     log,
+    monitoring,
     policies,
     releases,
     statements,
@@ -34,7 +35,7 @@ from auditsvc.web.v1 import (
 
 ROUTERS = (
     *(gate.router, decisions.candidate_router),
-    *(module.router for module in (decisions, releases, jobs, verify, uploads, policies)),
+    *(module.router for module in (decisions, releases, monitoring, jobs, verify, uploads, policies)),
     *(policies.terms_router, statements.router, statements.incident_router),
     *(log.router, webhooks.token_router, webhooks.router, health.router, openapi.router),
     *pages.routers,

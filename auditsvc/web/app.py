@@ -22,6 +22,7 @@ from auditsvc.adapters.structured_logs import logging_config
 from auditsvc.bootstrap import load_plugins, open_context, open_jobs
 from auditsvc.errors import Unavailable
 from auditsvc.services.unused_blobs import remove_unused_blobs
+from auditsvc.services.watching import queue_due
 from auditsvc.settings import Settings, sqlite_file
 from auditsvc.web import create_app
 from auditsvc.web.auth.authentication import is_loopback
@@ -45,6 +46,9 @@ LOG_CHECK_S = 3600.0
 CLEAN_UP_S = 3600.0
 """Seconds between two deletions of what is over: sessions, and answers of repeated requests."""
 
+
+MONITORING_S = 60.0
+"""Seconds between two looks for runs of the monitor that are due."""
 
 DAY_S = 86400.0
 
@@ -141,11 +145,20 @@ def _watch(site: ProjectState, settings: Settings) -> None:
         clean = partial(remove_unused_blobs, site.ctx, settings.unused_days)
         site.rounds["unused-files"] = PeriodicTask("unused-files", clean, DAY_S)
     site.rounds["log-check"] = PeriodicTask("log-check", site.check_log, LOG_CHECK_S)
+    queue = partial(_queue_monitoring, site)
+    site.rounds["monitoring"] = PeriodicTask("monitoring", queue, MONITORING_S)
     dispatcher = WebhookDispatcher(site.ledger, site.webhooks, site.clock, site.sender.post)
     site.rounds["webhooks"] = PeriodicTask("webhooks", dispatcher.run_once, DISPATCH_S)
     if settings.registry_poll_s:
         watch = RegistryWatcher(site, sqlite_file(scoped.mlflow_store))
         site.rounds["watching"] = PeriodicTask("watching", watch.round, settings.registry_poll_s)
+
+
+def _queue_monitoring(site: ProjectState) -> None:
+    """Queue the runs that are due, and report how watched releases are; one service more queues none twice."""
+    if queue_due(site.ledger, site.jobs, site.clock.now()):
+        site.trigger("working")
+    site.metrics.watched(site.project or "main", site.ledger, site.clock.now())
 
 
 def _hosts(host: str, further: Iterable[str]) -> frozenset[str]:

@@ -49,8 +49,10 @@ LARGE_BODIES = {
     "/v1/identify/answers": 64 * 1024**2,
     "/jobs/import": 8 * 1024**3,
     "/statements/documents": 64 * 1024**2,
+    "/v1/observations": 16 * 1024**2,
+    "/v1/observation-labels": 16 * 1024**2,
 }
-"""Routes that stream what they are sent, and keep none of it in memory."""
+"""Routes that stream what they are sent, or take a batch of observations."""
 
 POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
 POLICY += "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

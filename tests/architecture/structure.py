@@ -14,8 +14,8 @@ ROOT = Path(auditsvc.__file__).parent
 SAME_THING = frozenset(
     {
         "app", "audit", "backup", "candidates", "decision", "decisions", "device", "energy", "gate", "incidents",
-        "jobs", "keys", "model", "monitoring", "ownership", "policies", "policy", "release", "releases", "statements",
-        "terms", "trust", "verify", "watermark",
+        "jobs", "keys", "model", "monitoring", "observations", "ownership", "policies", "policy", "release", "releases",
+        "statements", "terms", "trust", "verify", "watermark",
     }
 )  # fmt: skip
 """Things that several layers have a file for: the record, the use case, the routes, the commands."""

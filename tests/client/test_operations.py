@@ -39,6 +39,12 @@ BY_CALL = {
     ("GET", "/v1/identify/queries"),
     ("POST", "/v1/identify/answers"),
     ("GET", "/v1/jobs/{id}/events"),
+    ("GET", "/v1/releases/{digest}/watch"),
+    ("POST", "/v1/releases/{digest}/watch"),
+    ("POST", "/v1/watch-proposals/{digest}/confirmations"),
+    ("POST", "/v1/drift-alarms/{digest}/mutes"),
+    ("POST", "/v1/observations"),
+    ("POST", "/v1/observation-labels"),
 }
 """Routes without a method of their own: read by ``call``, or by the command line's verifier."""
 

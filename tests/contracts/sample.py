@@ -17,6 +17,7 @@ from auditsvc.records import (
     Rollback,
     Submission,
     Waiver,
+    WatchSettings,
     digest_of,
 )
 from tests.fakes import NOON
@@ -106,6 +107,14 @@ def some_terms(asks: str = "ann", confirms: str = "bob") -> ReleaseTerms:
     )  # fmt: skip
 
 
+def some_settings(asks: str = "ann", confirms: str = "bob") -> WatchSettings:
+    """As ``some_terms``."""
+    return WatchSettings.model_construct(
+        release=a_digest(7), model="net", version="1", data="audited", dataset=a_digest(3), reason="a test",
+        proposal=a_digest(4), proposed_by=asks, confirmed_by=confirms, at=NOON,
+    )  # fmt: skip
+
+
 def a_rollback(asks: str = "ann", confirms: str = "bob") -> Rollback:
     return Rollback(
         model="net", version="1", release=a_digest(7), reason="a flaw", requested_by=asks, confirmed_by=confirms,
@@ -123,6 +132,7 @@ def one_of_each() -> tuple[Record, ...]:
         a_revocation(),
         a_retirement(),
         some_terms(),
+        some_settings(),
         a_rollback(),
         a_candidate(),
     )

@@ -21,6 +21,7 @@ from tests.contracts.sample import (
     a_waiver,
     an_approval,
     one_of_each,
+    some_settings,
     some_terms,
 )
 from tests.fakes import NOON
@@ -162,8 +163,10 @@ def test_a_key_is_retired_by_two_people(ledger: Both, confirms: str | None) -> N
 def test_terms_are_set_by_two_people(ledger: Both) -> None:
     with pytest.raises(Conflict, match="can't confirm"):
         ledger.append(some_terms("ann", "Ann"), actor="ann")
-    ledger.append(some_terms("ann", "bob"), actor="bob")
-    assert ledger.size() == 1
+    with pytest.raises(Conflict):
+        ledger.append(some_settings("ann", "Ann"), actor="ann")
+    ledger.append(some_terms("ann", "bob"), some_settings("ann", "bob"), actor="bob")
+    assert ledger.size() == 2
 
 
 def test_a_decision_that_is_superseded_is_neither_approved_nor_released(ledger: Both) -> None:

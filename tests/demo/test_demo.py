@@ -87,11 +87,11 @@ def test_a_release_in_use_is_looked_at_with_darker_pictures(faces, tmp_path):
         with Image.open(path) as image:
             darker = ImageEnhance.Brightness(image.convert("RGB")).enhance(0.15)
         darker.save(path, quality=95)
-    command = [*CLI, "monitor", "face-gender", "--data", tmp_path / "dusk", "--baseline", source, "--as", "mia"]
+    command = [*CLI, "monitor", "face-gender", "--data", tmp_path / "dusk", "--as", "mia"]
     done = subprocess.run([*command, "--store", store, "--json"], capture_output=True, text=True)
     look = json.loads(done.stdout)
     assert (done.returncode, look["outcome"], look["files"], look["gate"]) == (1, "worse", "VALID", "approved")
-    assert any(one["worse"] for one in look["changes"]) and look["distance"]["p"] < 0.05
+    assert any(one["worse"] for one in look["changes"])
     assert gate(store, "2")[0] == 0
     told = subprocess.run([*command, "--store", store], capture_output=True, text=True)
     assert "worse than its audit" in told.stdout and "went from" in told.stdout

@@ -42,9 +42,12 @@ class MemoryJobs:
         self.added: dict[JobId, list[JobEvent]] = {}
         self._numbers = count(1)
 
-    def submit(self, request: JobRequest, by: str) -> Job:
+    def submit(self, request: JobRequest, by: str, *, once: tuple[Moment, str] | None = None) -> Job:
+        name = f"{int(once[0].timestamp() * 1000):012x}-{once[1][7:23]}" if once else ""
+        if name in self.jobs:
+            return self.jobs[name]
         job = Job(
-            id=f"{next(self._numbers):012x}-{'0' * 16}",
+            id=name or f"{next(self._numbers):012x}-{'0' * 16}",
             request=request,
             submitted_by=by,
             state="queued",

@@ -23,6 +23,7 @@ from auditsvc.records import (
     Rollback,
     Submission,
     Waiver,
+    WatchSettings,
     digest_of,
 )
 from auditsvc.records.base import encode_event
@@ -145,6 +146,8 @@ def _allow(one: Record, there: tuple[Record, ...]) -> None:
                 raise Conflict(f"the ledger holds another policy under the name {one.policy} version {one.version}")
         case ReleaseTerms() if _same(one.proposed_by, one.confirmed_by):
             raise Conflict("the person who proposed terms can't confirm them")
+        case WatchSettings() if _same(one.proposed_by, one.confirmed_by):
+            raise Conflict("the person who proposed settings can't confirm them")
         case Waiver():
             submitted = [s.submitter for s in there if isinstance(s, Submission) and s.candidate == one.candidate]
             if not submitted:

@@ -53,20 +53,19 @@ def newer(ctx, folder, images=120, seed=5, swap=False):
 
 
 def test_a_release_that_does_as_well_on_newer_images_is_steady(in_use, tmp_path):
-    ctx, release, dataset = in_use
-    found = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia", baseline=dataset)
+    ctx, release, _ = in_use
+    found = monitor(ctx, release, "mia", newer(ctx, tmp_path / "new"))
     assert (found.outcome, found.reasons, found.files, found.gate) == ("steady", (), "VALID", "approved")
     assert {one.rule for one in found.judgements} == {"floor", "loss"}
     assert {one.slice for one in found.changes} == {"overall", "camera=a", "camera=b"}
-    assert found.distance is not None and found.distance.p is not None and 0 <= found.distance.p <= 1
     assert ctx.ledger.find(Monitoring, release.digest) == (found,)
-    assert monitor(ctx, release, newer(ctx, tmp_path / "same"), "mia", baseline=dataset) == found
+    assert monitor(ctx, release, "mia", newer(ctx, tmp_path / "same")) == found
 
 
 def test_one_that_fails_on_newer_images_is_worse_and_nothing_is_moved(in_use, tmp_path):
     ctx, release, _ = in_use
     decisions = list(ctx.ledger.all(Decision))
-    found = monitor(ctx, release, newer(ctx, tmp_path / "new", swap=True), "mia")
+    found = monitor(ctx, release, "mia", newer(ctx, tmp_path / "new", swap=True))
     assert found.outcome == "worse"
     assert any(reason.startswith("floor: ") for reason in found.reasons)
     fell = next(one for one in found.changes if (one.metric, one.slice) == ("accuracy/score.clean", "overall"))
@@ -79,10 +78,9 @@ def test_one_that_fails_on_newer_images_is_worse_and_nothing_is_moved(in_use, tm
 
 
 def test_too_few_images_decide_nothing(in_use, tmp_path):
-    ctx, release, dataset = in_use
-    found = monitor(ctx, release, newer(ctx, tmp_path / "new", images=6), "mia", baseline=dataset)
+    ctx, release, _ = in_use
+    found = monitor(ctx, release, "mia", newer(ctx, tmp_path / "new", images=6))
     assert found.outcome == "unknown" and found.reasons
-    assert found.distance is not None and found.distance.outcome.state == "unmeasured"
 
 
 def test_changed_files_and_a_revocation_are_told(in_use, tmp_path):
@@ -94,18 +92,17 @@ def test_changed_files_and_a_revocation_are_told(in_use, tmp_path):
     weights.chmod(0o644)
     weights.write_bytes(bytes(data))
     revoke(ctx, release, "wrong data", "ann", "bob")
-    found = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia")
+    found = monitor(ctx, release, "mia", newer(ctx, tmp_path / "new"))
     assert found.outcome == "worse"
     assert found.reasons[:2] == ("the signed files are INVALID", "the gate's answer is revoked")
 
 
-def test_the_images_of_the_audit_are_not_newer_and_another_baseline_is_refused(in_use, tmp_path):
+def test_the_images_of_the_audit_are_not_newer_and_nothing_to_look_at_is_refused(in_use):
     ctx, release, dataset = in_use
     with pytest.raises(InvalidInput, match="give newer images"):
-        monitor(ctx, release, dataset, "mia")
-    new = newer(ctx, tmp_path / "new")
-    with pytest.raises(InvalidInput, match="give the data set of its audit"):
-        monitor(ctx, release, new, "mia", baseline=new)
+        monitor(ctx, release, "mia", dataset)
+    with pytest.raises(InvalidInput, match="is not watched"):
+        monitor(ctx, release, "mia")
 
 
 def test_only_what_takes_one_pass_is_asked_again():
@@ -131,7 +128,7 @@ def test_a_job_does_the_same(in_use, tmp_path):
 def test_a_report_tells_who_looked_and_what_was_found(in_use, tmp_path):
     ctx, release, _ = in_use
     looks = {
-        name: monitor(ctx, release, newer(ctx, tmp_path / name, swap=name == "worse"), "mia")
+        name: monitor(ctx, release, "mia", newer(ctx, tmp_path / name, swap=name == "worse"))
         for name in ("steady", "worse")
     }
 
@@ -158,7 +155,7 @@ def test_a_report_that_is_written_after_a_look_is_dated_by_it_and_tells_of_it(in
     (before,) = write_report(ctx, candidate, decision, dataset, formats=("json",))
     first = before.read_bytes()
     ctx.clock.forward(days=3)
-    look = monitor(ctx, release, newer(ctx, tmp_path / "new"), "mia")
+    look = monitor(ctx, release, "mia", newer(ctx, tmp_path / "new"))
     (after,) = write_report(ctx, candidate, decision, dataset, formats=("json",))
     assert look.digest.encode() not in first
     assert look.digest.encode() in after.read_bytes()

@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -34,7 +35,19 @@ from sqlalchemy import (
 
 from auditsvc.adapters.sql import Database, Schema
 from auditsvc.errors import Cancelled, Conflict, NotFound
-from auditsvc.records import ENDS, JOB_KINDS, AuditRequest, Job, JobError, JobEvent, JobId, JobRequest, JobState, Moment
+from auditsvc.records import (
+    ENDS,
+    JOB_KINDS,
+    AuditRequest,
+    Digest,
+    Job,
+    JobError,
+    JobEvent,
+    JobId,
+    JobRequest,
+    JobState,
+    Moment,
+)
 
 VERSION = "1"
 """The application version in DBOS: a job can be resumed by another build of auditsvc with the same version.  Increase
@@ -153,9 +166,13 @@ class DbosJobs:
     def __init__(self, store: JobDatabase) -> None:
         self._store = store
 
-    def submit(self, request: JobRequest, by: str) -> Job:
+    def submit(self, request: JobRequest, by: str, *, once: tuple[Moment, Digest] | None = None) -> Job:
         """Queue a job; see ``ports.Jobs.submit``."""
-        job = f"{int(time.time() * 1000):012x}-{secrets.token_hex(8)}"
+        moment, name = (once[0].timestamp(), once[1][7:23]) if once else (time.time(), secrets.token_hex(8))
+        job = f"{int(moment * 1000):012x}-{name}"
+        if once:
+            with suppress(NotFound):
+                return self.get(job)
         device = _device_of(request)
         queue, _ = QUEUES[device]
         with self._store.translate_errors():

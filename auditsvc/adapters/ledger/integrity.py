@@ -31,6 +31,7 @@ from auditsvc.adapters.ledger.schema import (
     submission,
     terms,
     waiver,
+    watch,
 )
 from auditsvc.adapters.ledger.schema import record as records
 from auditsvc.adapters.ledger.schema import subject as subjects
@@ -48,6 +49,7 @@ from auditsvc.records import (
     Rollback,
     Submission,
     Waiver,
+    WatchSettings,
     digest_of,
     person_key,
 )
@@ -80,6 +82,8 @@ def duties_row(digest: Digest, one: Record, submitter: str | None) -> tuple[Tabl
             return revocation, {"digest": digest, "release": one.release, **people}
         case ReleaseTerms():
             return terms, {"digest": digest, "proposed_by": one.proposed_by, "confirmed_by": one.confirmed_by}
+        case WatchSettings():
+            return watch, {"digest": digest, "proposed_by": one.proposed_by, "confirmed_by": one.confirmed_by}
         case Rollback():
             people = {"requested_by": one.requested_by, "confirmed_by": one.confirmed_by}
             return release_rollback, {"digest": digest, **people}
@@ -170,6 +174,7 @@ _DERIVED = (
     retirement,
     terms,
     release_rollback,
+    watch,
     person,
 )
 _ADDED_LATER = (waiver, retirement, release_rollback)

@@ -317,6 +317,19 @@ def _data(row: str) -> str:
     return f"jsonb_path_query_array(convert_from({row}.body, 'UTF8')::jsonb, '$.data[*].digest')"
 
 
+def _watch() -> None:
+    """How a release is watched is set by two people, as terms are."""
+    op.create_table(
+        "watch",
+        sa.Column("digest", sa.String(71), primary_key=True),
+        sa.Column("proposed_by", sa.String(128), nullable=False),
+        sa.Column("confirmed_by", sa.String(128), nullable=False),
+        sa.CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_watch"),
+    )
+    _append_only("watch", {"watch_once": "digest = NEW.digest"}, "these settings are")
+    _guard("watch", "watch")
+
+
 REVISIONS = {
     "0001": _first,
     "0002": _waivers,
@@ -324,4 +337,5 @@ REVISIONS = {
     "0004": _terms,
     "0005": _names_and_rollbacks,
     "0006": _newest_decision,
+    "0007": _watch,
 }

@@ -1,10 +1,11 @@
 """The tables of the ledger, as the newest migration leaves them.
 
 ``record`` holds the canonical bytes of every record.  ``subject`` is the index behind ``find``.  ``submission``,
-``decision``, ``approval``, ``waiver``, ``revocation``, ``retirement`` and ``terms`` repeat the few fields that the
-database itself compares, so that separation of duties is a constraint: no program that writes to these tables can break
-it.  A trigger refuses a record of the last six kinds that has no row in its table, another one an approval or a release
-of a decision that a newer one supersedes.  ``leaf`` and ``node`` are the Merkle tree (RFC 6962) over all events.
+``decision``, ``approval``, ``waiver``, ``revocation``, ``retirement``, ``terms`` and ``watch`` repeat the few fields
+that the database itself compares, so that separation of duties is a constraint: no program that writes to these tables
+can break it.  A trigger refuses a record of the last seven kinds that has no row in its table, another one an approval
+or a release of a decision that a newer one supersedes.  ``leaf`` and ``node`` are the Merkle tree (RFC 6962) over all
+events.
 
 Names of people are compared case-insensitively: ``Bob`` can't approve what ``bob`` submitted.  ``person`` keeps one
 name for each person, so ``bob.`` is refused where ``bob`` is known.
@@ -114,6 +115,7 @@ def _two_people(name: str, constraint: str, *about: Column[str], first: str = "r
 revocation = _two_people("revocation", "two_people_revoke", Column("release", _Digest, nullable=False))
 retirement = _two_people("retirement", "two_people_retire")
 terms = _two_people("terms", "two_people_set_terms", first="proposed_by")
+watch = _two_people("watch", "two_people_set_watch", first="proposed_by")
 release_rollback = _two_people("release_rollback", "two_people_roll_back")
 
 person = Table(
@@ -157,7 +159,7 @@ _SECOND_PERSON = "a different person must"
 
 SCHEMA = Schema(
     tables=metadata,
-    head="0006",
+    head="0007",
     version_table="auditsvc_revision",
     migrations="auditsvc.adapters.ledger.migrations",
     conflicts={
@@ -167,6 +169,7 @@ SCHEMA = Schema(
         "two_people_revoke": f"the person who requested a revocation can't confirm it: {_SECOND_PERSON} confirm it",
         "two_people_set_terms": f"the person who proposed terms can't confirm them: {_SECOND_PERSON} confirm them",
         "two_people_roll_back": f"the person who requested a rollback can't confirm it: {_SECOND_PERSON} confirm it",
+        "two_people_set_watch": f"the person who proposed settings can't confirm them: {_SECOND_PERSON} confirm them",
         "one_approval_each": "this person has already approved this decision: another person must approve it too",
         "submission_once": "this candidate was already submitted by another person",
         "superseded": "this decision is superseded by a newer one: approve or release that one",

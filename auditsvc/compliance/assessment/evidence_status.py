@@ -320,11 +320,13 @@ def _monitored(context: AssessmentContext) -> EvidenceStatus:
     if newest is None:
         return state("ops.monitoring", "missing", "this release was not monitored since it was deployed")
     old = (context.today - newest.at.date()).days > MONITORING_DAYS
-    run = f"last run on {newest.at.date().isoformat()}, with {newest.dataset.images} images of {newest.dataset.name}"
+    run = f"last run on {newest.at.date().isoformat()}, with {newest.looked_at}"
     return state("ops.monitoring", "stale" if old else "supported", f"{run}{_OLD if old else ''}", [newest.digest])
 
 
-_FOUND: dict[Watched, Status] = {"steady": "supported", "worse": "contradicted", "unknown": "insufficient"}
+_FOUND: dict[Watched, Status] = {
+    "steady": "supported", "changed": "contradicted", "worse": "contradicted", "unknown": "insufficient",
+}  # fmt: skip
 
 
 def _drift(context: AssessmentContext) -> EvidenceStatus:
@@ -332,7 +334,7 @@ def _drift(context: AssessmentContext) -> EvidenceStatus:
     newest = _newest_monitoring(context)
     if newest is None:
         return state("ops.drift", "missing", "this release was not monitored since it was deployed")
-    found = newest.reasons[0] if newest.reasons else "every re-evaluated rule is met and no metric dropped"
+    found = newest.reasons[0] if newest.reasons else "every re-evaluated rule is met, no alarm is open"
     old = (context.today - newest.at.date()).days > MONITORING_DAYS
     return state(
         "ops.drift",

@@ -123,9 +123,9 @@ def create_report_job(request: Request, order: ReportRequest) -> Response:
 
 @router.post("/v1/jobs/monitor", needs="auditor", **_ACCEPTED, summary="Monitor a release")
 def create_monitor_job(request: Request, order: MonitorRequest) -> Response:
-    """Verifies a release, and repeats the quick checks of its policy on newer images.
+    """Verifies a release, counts what was observed of it, and repeats the quick checks of its policy on newer images.
 
-    The result lists what got worse since the audit. The registry alias doesn't change."""
+    The result lists what changed since the audit. The registry alias doesn't change."""
     site_of(request).ledger.get(Release, order.release)
     return _submit(request, order)
 

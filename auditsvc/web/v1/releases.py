@@ -16,7 +16,6 @@ from starlette.responses import Response, StreamingResponse
 from auditsvc.errors import NotFound
 from auditsvc.records import (
     AliasMove,
-    Monitoring,
     Release,
     Revocation,
     RevocationRequest,
@@ -43,7 +42,6 @@ router = Router(tags=["releases"])
 
 record_router(router, Release, "releases", about="`model/version`, or the digest of a candidate, a decision or a file.")
 record_router(router, Revocation, "revocations", about="A release's digest.")
-record_router(router, Monitoring, "monitoring_runs", about="A model's name, or a release.")
 record_router(router, Rollback, "rollbacks", about="A model's name, or a release.")
 record_router(
     router, AliasMove, "alias_moves", about="A model's name, or the digest of a release, decision or revocation."
