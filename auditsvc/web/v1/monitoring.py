@@ -107,9 +107,7 @@ def get_watch(request: Request, digest: ADigest) -> WatchStatus:
     )
 
 
-@router.post(
-    "/v1/releases/{digest}/watch", needs="approver", creates=WatchProposal, summary="Propose to watch"
-)
+@router.post("/v1/releases/{digest}/watch", needs="approver", creates=WatchProposal, summary="Propose to watch")
 def create_watch_proposal(request: Request, digest: ADigest, draft: WatchRequest) -> Response:
     """Nothing changes until another approver confirms it."""
     site = site_of(request)
