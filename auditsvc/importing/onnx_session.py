@@ -210,6 +210,12 @@ class OnnxFile(nn.Module):
             raise Refused(f"name one output of {'; '.join(map(str, known.values()))} (--output)")
         return known[name]
 
+    def takes(self, made: Preprocessing) -> bool:
+        """Whether the input can hold images that are prepared like this: bytes are made of 0..1, or given as bytes."""
+        if self.info.image.type != "uint8" or made.dtype == "uint8":
+            return True
+        return not (made.mean or made.std) and min(made.range) >= 0 and max(made.range) <= 1
+
     @property
     def parts(self) -> int:
         """Of how many outputs of the graph the one that is audited is joined."""
@@ -307,6 +313,9 @@ def open_onnx(
     found, spec = module.info.spec(), said.input or module.info.spec(like.input)
     if spec is None:
         raise Refused(f"the input {module.info.image} leaves sizes open: name them with --image CHANNELSxHEIGHTxWIDTH")
+    if known.preprocessing and not module.takes(known.preprocessing):
+        raise Refused(f"the input {module.info.image} takes bytes, which mean, std or another range leave: say no "
+                      "preprocessing, or dtype: uint8 with range: [0, 255]")  # fmt: skip
     if found is not None and found != spec:
         raise Refused(f"the input {module.info.image} does not take images of {spec}")
     detects = known.task in ("detection", "tracking") and len(module.info.outputs) > 1

@@ -34,6 +34,7 @@ from auditsvc.datasets import Dataset
 from auditsvc.datasets.scaling import one_size, scaled_for
 from auditsvc.errors import InvalidInput
 from auditsvc.evaluation.intervals import Interval, student, wilson
+from auditsvc.importing import OnnxFile
 from auditsvc.models import ArchitectureCard, Model
 from auditsvc.models.model import PREDICTIONS
 from auditsvc.models.preprocessing import PRESETS, fitted
@@ -142,7 +143,7 @@ def check_model(
     reason = _reason(given, expected) if forms is None else ""
     if reason or (expected is None and given.score.mean() <= 1 - MARGIN):  # else no other form could be better by it
         runs = model.card.architecture != PREDICTIONS  # no other form can be tried where no model runs
-        tried = (_forms(model.card, dataset, chosen) if runs else {}) if forms is None else forms
+        tried = (_forms(model, dataset, chosen) if runs else {}) if forms is None else forms
         trials = [] if len(chosen) < FEWEST else list(_tried(model, task, dataset, chosen, given, tried))
         if not reason and any(one.gain >= MARGIN and one.p * len(trials) <= LEVEL for one in trials):
             reason = "another form of the images is significantly better"
@@ -162,7 +163,7 @@ def best_form(model: Model, dataset: Dataset, seed: int = 0) -> tuple[str, Prepr
     given = _answers(model, task, dataset, chosen)
     if given is None or len(chosen) < FEWEST:
         return None
-    forms = _forms(model.card, dataset, chosen)
+    forms = _forms(model, dataset, chosen)
     trials = [one for one in _tried(model, task, dataset, chosen, given, forms) if one.form in forms]
     better = [one for one in trials if one.gain >= MARGIN and one.p * len(trials) <= LEVEL]
     best = max(better, key=lambda one: float(one.found.score.mean()), default=None)
@@ -231,8 +232,9 @@ def _answers(model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int6
     return Answers(columns[0].astype(np.float64), columns[1], columns[2], likely)
 
 
-def _forms(card: ArchitectureCard, dataset: Dataset, chosen: NDArray[np.int64]) -> dict[str, Preprocessing]:
+def _forms(model: Model, dataset: Dataset, chosen: NDArray[np.int64]) -> dict[str, Preprocessing]:
     """Common forms of an image that are not the card's, those that change one thing first."""
+    card = model.card
     now = card.preprocessing or Preprocessing()
     plain = now.model_copy(update={"range": (0.0, 1.0), "mean": (), "std": (), "channels": "rgb"})
     channels = card.input.channels
@@ -258,7 +260,8 @@ def _forms(card: ArchitectureCard, dataset: Dataset, chosen: NDArray[np.int64]) 
     mean, std = _statistics(card, next(scaled_for(dataset, card).batches(FIRST, chosen[:FIRST])).images)
     own = ", ".join(f"{value:.3f}" for value in mean), ", ".join(f"{value:.3f}" for value in std)
     forms[f"these images' own mean ({own[0]}) and std ({own[1]})"] = plain.model_copy(update={"mean": mean, "std": std})
-    return {form: made for form, made in forms.items() if made != now and not made.faults(channels)}
+    fits = model.module.takes if isinstance(model.module, OnnxFile) else lambda _made: True
+    return {form: made for form, made in forms.items() if made != now and not made.faults(channels) and fits(made)}
 
 
 def _fields(fields: dict[str, Any]) -> str:
@@ -287,11 +290,7 @@ def _tried(
         promising = first.score.mean() > given.score[:FIRST].mean() + MARGIN / 2
         found = _answers(other, task, dataset, chosen) if promising and len(chosen) > FIRST else first
         yield _trial(form, found or first, given.score)
-    if model.card.task == "classification":
-        own = model.card.classes
-        names = (*own, *(name for name in model.card.output_classes or () if name not in own))
-        if len(names) <= MOST_CLASSES:
-            yield _class_order(names, given)
+    yield from _class_order(model, task, dataset, chosen, given)
 
 
 def _trial(form: str, found: Answers, before: Numbers) -> Trial:
@@ -301,14 +300,30 @@ def _trial(form: str, found: Answers, before: Numbers) -> Trial:
     return Trial(form, found, p, float(change.mean()))
 
 
-def _class_order(classes: tuple[str, ...], given: Answers) -> Trial:
-    """The best order of the classes by one half of the images, tested on the other half."""
-    half, size = len(given.answer) // 2, len(classes)
-    counts = np.zeros((size, size))
-    np.add.at(counts, (given.answer[:half], given.target[:half]), 1)
-    counts += np.eye(size) / 2  # where nothing speaks against it, the order stays
-    order = linear_sum_assignment(-counts)[1]
-    answer, target = order[given.answer[half:]], given.target[half:]
-    found = Answers((answer == target).astype(np.float64), answer, target, False)
-    names = ", ".join(classes[place] for place in order[:12]) + (", ..." if size > 12 else "")
-    return _trial(f"the outputs in the order {names}", found, given.score[half:])
+def _class_order(
+    model: Model, task: Task, dataset: Dataset, chosen: NDArray[np.int64], given: Answers
+) -> Iterator[Trial]:
+    """The best order of the classes by one half of the images, tested on the other half, if it is another one."""
+    card, half = model.card, len(chosen) // 2
+    own = card.output_classes or card.classes
+    names = [*card.classes, *(name for name in own if name not in card.classes)]
+    counts = np.eye(len(names), len(card.classes)) / 2  # where nothing speaks against it, the order stays
+    if not 1 < len(card.classes) <= MOST_CLASSES:
+        return
+    with torch.inference_mode():
+        for batch in scaled_for(dataset, card).batches(BATCH, chosen[:half]):
+            found = task.confusion(model(batch.images), batch.targets)
+            if found is None:
+                return
+            counts[: len(found)] += found.numpy()
+    outputs, classes = linear_sum_assignment(-counts)
+    meant = dict(zip(outputs.tolist(), (names[place] for place in classes), strict=True))
+    left = iter([name for name in names if name not in meant.values()])
+    renamed = {name: meant.get(place) or next(left) for place, name in enumerate(names)}
+    order = tuple(renamed[name] for name in own)
+    if order == own:
+        return
+    tested = _answers(model.with_card(card.model_copy(update={"output_classes": order})), task, dataset, chosen[half:])
+    if tested is not None:
+        words = ", ".join(order[:12]) + (", ..." if len(order) > 12 else "")
+        yield _trial(f"the outputs in the order {words}", tested, given.score[half:])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.task import ImageScores, Task
+from auditsvc.tasks.task import ImageScores, Task, pairs_of
 
 
 class Classification(Task):
@@ -35,6 +35,10 @@ class Classification(Task):
         """1.0 where the largest logit is the target's, else 0.0.  A NaN anywhere in a row scores 0."""
         right = outputs.argmax(dim=1) == targets
         return (right & torch.isfinite(outputs).all(dim=1)).float()
+
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """``(outputs, classes)``: how often each answer was given to each class."""
+        return pairs_of(outputs.argmax(dim=1), targets, (outputs.shape[1], len(self.classes)))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy in nats."""

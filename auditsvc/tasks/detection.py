@@ -6,6 +6,7 @@ positive, any other a false positive.  An image without objects scores 1 if ther
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auditsvc.tasks.boxes import IOU_THRESHOLD, PADDING, box_iou, match_detections, select_detections
-from auditsvc.tasks.task import ImageScores, TargetKind, Task, digest_of_rows, no_class
+from auditsvc.tasks.task import ImageScores, TargetKind, Task, digest_of_rows, no_class, pairs_of
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = 0, 1, 2
 """The counts of each class: objects found, objects missed, detections without an object."""
@@ -48,6 +49,15 @@ class Detection(Task):
         hits, wrong = right.sum(dim=1), (objects - right + false).sum(dim=1)
         score = torch.where(hits + wrong > 0, 2 * hits / (2 * hits + wrong).clamp_min(1), 1.0).float()
         return ImageScores(score, digest_of_rows(tally), no_class(targets), tally)
+
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """``(classes, classes)``: the class of each detection, and of the object at its place whatever its class."""
+        found, classes = select_detections(outputs), targets[..., 0].long()
+        alike = torch.cat((classes.clamp(-1, 0)[..., None].to(targets), targets[..., 1:5]), dim=2)
+        which, _ = match_detections(replace(found, classes=torch.zeros_like(found.classes)), alike)
+        hit = which >= 0
+        objects = classes.gather(1, which.clamp_min(0)) if classes.shape[1] else which
+        return pairs_of(found.classes[hit], objects[hit], (len(self.classes), len(self.classes)))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy in nats: of the best box of each object, and of the boxes away from every object."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from auditsvc.tasks.task import ImageScores, Task, digest_of_rows, no_class
+from auditsvc.tasks.task import ImageScores, Task, digest_of_rows, no_class, pairs_of
 
 IGNORED = 255
 """The class number of ignored pixels."""
@@ -56,6 +56,12 @@ class Segmentation(Task):
         score = iou.sum(dim=1) / (union > 0).sum(dim=1).clamp_min(1)
         found = (iou >= 0.5) & (union > 0)
         return ImageScores(score.float(), digest_of_rows(found), no_class(targets), tally.flatten(1))
+
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """``(outputs, classes)``: how many pixels of each class each answer was given to."""
+        valid = targets != IGNORED
+        predicted = self._scaled(outputs, targets).argmax(dim=1)
+        return pairs_of(predicted[valid], targets[valid].long(), (outputs.shape[1], len(self.classes)))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the pixels that are not ignored, in nats."""

@@ -65,6 +65,11 @@ class Task(ABC):
         """``(N,)`` float32 in 0..1: how right each answer is."""
         return self.score_batch(outputs, targets).score
 
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """How often each answer (rows, those of classes without images last) was given where each class is; None for a
+        task whose answers are no classes."""
+        return None
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """``(N,)`` differentiable, larger is worse: attacks maximise it, training minimises it."""
@@ -95,6 +100,11 @@ def digest_of_rows(rows: Tensor) -> Tensor:
     factors = (places * 0x9E3779B1) % 0x7FFFFFFF
     mixed = (rows.long() * 0x5851F42D + rows.long() ** 2 * 0x2545F491) % 0x7FFFFFFF
     return (mixed * factors % 0x3FFFFFFFFFFF).sum(dim=1)
+
+
+def pairs_of(answers: Tensor, classes: Tensor, shape: tuple[int, int]) -> Tensor:
+    """How often each answer goes with each class, as a table of this shape."""
+    return torch.bincount(answers.flatten() * shape[1] + classes.flatten(), minlength=shape[0] * shape[1]).view(shape)
 
 
 def no_class(targets: Tensor) -> Tensor:

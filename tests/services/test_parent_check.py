@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.errors import InvalidInput
-from auditsvc.models import Model
+from auditsvc.models import ArchitectureCard, InputSpec, Model
 from auditsvc.models.preprocessing import preprocessing_of
 from auditsvc.records.architecture import Preprocessing
 from auditsvc.services.parent_check import check_model
+from auditsvc.tasks import task_named
 from auditsvc.tasks.classification import Classification
 from tests.fakes.models import CLASSES, ArrayDataset, NeverWrong, SeesMeanBrightness, array_dataset, as_model
+from tests.roads import small
 
 TASK = Classification(CLASSES)
 CHANCE = np.random.default_rng(0)
@@ -180,3 +184,22 @@ def test_the_model_is_left_as_it_was():
     before = model(DATA.images)
     check_model("the parent", model, TASK, DATA, 7)
     assert torch.equal(model(DATA.images), before)
+
+
+def test_classes_of_a_detector_and_a_segmenter_in_another_order_are_found(tmp_path: Path) -> None:
+    """Nothing else is wrong: boxes and outlines are where they should be."""
+    small.coco(tmp_path / "boxes", 60, 3)
+    size = InputSpec(channels=3, height=32, width=32)
+    names = ("red", "blue")
+    detector = Model(small.CellDetector(), ArchitectureCard(
+        architecture="x", task="detection", classes=("blue", "red"), output_classes=names, input=size))  # fmt: skip
+    data = DatasetReaders().open(tmp_path / "boxes")
+    with pytest.raises(InvalidInput, match=r"the outputs in the order blue, red it would be 100\.0 %"):
+        check_model("the parent", detector, task_named("detection", data.classes), data, 7)
+    small.masks(tmp_path / "masked", 60, 3)
+    data = DatasetReaders().open(tmp_path / "masked")
+    segmenter = Model(small.PixelSegmenter(), ArchitectureCard(
+        architecture="x", task="segmentation", classes=data.classes, output_classes=data.classes[::-1], input=size,
+    ))  # fmt: skip
+    with pytest.raises(InvalidInput, match="the outputs in the order background, foreground"):
+        check_model("the parent", segmenter, task_named("segmentation", data.classes), data, 7)
