@@ -185,5 +185,6 @@ class ModelDescription(Value):
     probabilities: bool | None = None
 
     def over(self, other: ModelDescription) -> ModelDescription:
-        """This description, with what it does not say taken from another one."""
-        return other.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
+        """This description, with what it does not say taken from another one; a default says nothing."""
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        return other.model_copy(update={name: value for name, value in said.items() if value not in (None, (), {})})

@@ -28,8 +28,12 @@ def _within(path: str) -> str:
     return path
 
 
-DataName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"), AfterValidator(_within)]
-"""A data set's folder or description below the service's data folder."""
+DataName = Annotated[
+    str,
+    StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|[A-Za-z0-9][A-Za-z0-9._/-]{0,199})$"),
+    AfterValidator(_within),
+]
+"""A data set's folder or description below the service's data folder, or an uploaded Parquet file by its digest."""
 
 
 _REFERENCE = r"^(models:/[^/@\s]+(/[1-9][0-9]*|@[^/@\s]+)|(s3|gs|gcs|az|abfs|abfss|oss)://[A-Za-z0-9._=+@-]+(/[A-Za-z0-9._=+@-]+)*)$"

@@ -62,12 +62,18 @@ class JobContext:
         return replace(self, ctx=replace(self.ctx, progress=progress), _opened={})
 
     def dataset(self, name: str) -> Dataset:
-        """The data set of this name below the data folder.
+        """The data set of this name below the data folder, or the Parquet file of this digest that was uploaded.
 
         Raises:
             NotFound: there is none, or the name leads out of the folder.
             InvalidDataset: with every fault in it, or with a link out of the data folder, a pipe or a device.
         """
+        if name not in self._opened and name.startswith("sha256:"):
+            with tempfile.TemporaryDirectory(prefix="auditsvc-") as folder:
+                path = Path(folder) / f"uploaded-{name[7:19]}.parquet"
+                path.write_bytes(self.ctx.blobs.read(name))
+                opened = self.ctx.datasets.open(path)
+            self._opened[name] = replace(opened, ref=opened.ref.model_copy(update={"source": f"uploaded as {name}"}))
         if name not in self._opened:
             self._opened[name] = self.ctx.datasets.open(self.path(name))
         return self._opened[name]

@@ -6,7 +6,8 @@
     roads_right                roads on which both accuracies are those of an independent script
     median_commands            commands that a road takes
     median_files               files that the person has to write or read over
-    pairs                      networks x mistakes: missing mean and std, BGR, 0..255, wrong resize, class order
+    pairs                      classifiers, detectors and segmenters x mistakes: missing mean and std, BGR, 0..255,
+                               wrong resize, class order
     wrong_preprocessing        pairs whose accuracy is more than 5 points below the network's own
     wrong_preprocessing_caught those that stop the audit, with the right form or order among what was tried
     silent_wrong               those that do not stop it
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import statistics
 import tempfile
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from auditsvc.datasets import Dataset
@@ -85,12 +88,28 @@ def data(folder: Path, classes: tuple[str, ...] = small.CLASSES) -> Dataset:
     return DatasetReaders().open(folder)
 
 
-def stopped(network: nn.Module, made: Preprocessing, classes: tuple[str, ...], dataset: Dataset) -> tuple[float, str]:
+class Undone(nn.Module):
+    """A network that takes images as this preprocessing makes them, of one that takes them in RGB and 0..1."""
+
+    def __init__(self, network: nn.Module, made: Preprocessing) -> None:
+        super().__init__()
+        self.network, self.made = network, made
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The network's own outputs."""
+        made = self.made
+        mean, std = (torch.tensor(value or (default,)) for value, default in ((made.mean, 0.0), (made.std, 1.0)))
+        images = images * std.view(1, -1, 1, 1) + mean.view(1, -1, 1, 1)
+        images = (images - made.range[0]) / (made.range[1] - made.range[0])
+        found: torch.Tensor = self.network(images.flip(1) if made.channels == "bgr" else images)
+        return found
+
+
+def stopped(network: nn.Module, made: Preprocessing, dataset: Dataset, side: int = small.SIDE) -> tuple[float, str]:
     """What auditsvc measures of a network with this card, and what the check says; empty if it lets the model pass."""
-    size = InputSpec(channels=3, height=small.SIDE, width=small.SIDE)
-    card = ArchitectureCard(architecture="given", task="classification", classes=classes, input=size,
-                            preprocessing=made)  # fmt: skip
-    model, task = Model(network, card), task_named("classification", classes)
+    size, kind, classes = InputSpec(channels=3, height=side, width=side), dataset.ref.task, dataset.classes
+    card = ArchitectureCard(architecture="given", task=kind, classes=classes, input=size, preprocessing=made)
+    model, task = Model(network, card), task_named(kind, classes)
     measured = answered(model, dataset, np.arange(dataset.ref.images), task)["score"].mean()
     try:
         check_model("the parent", model, task, dataset, 1)
@@ -111,8 +130,33 @@ def pairs(folder: Path) -> Iterator[dict[str, object]]:
         given = [("none", right, sorted_data), *((kind, made, sorted_data) for kind, made in mistakes(right)),
                  ("class order", right, renamed)]  # fmt: skip
         for mistake, made, images in given:
-            measured, said = stopped(network, made, images.classes, images)
+            measured, said = stopped(network, made, images)
             yield {"network": name, "mistake": mistake, "own": own, "measured": measured, "said": said}
+    yield from pairs_of_cells(folder)
+
+
+def pairs_of_cells(folder: Path) -> Iterator[dict[str, object]]:
+    """The same of a detector and of a segmenter, on images of their size."""
+    pixels = small.cells(IMAGES, 3)
+    small.coco(folder / "boxes", IMAGES, 3)
+    turned = small.coco(folder / "turned", IMAGES, 3) / "annotations.json"
+    swapped = re.sub(r'(?<="category_id": )[12]', lambda found: str(3 - int(found[0])), turned.read_text())
+    turned.write_text(swapped)
+    small.masks(folder / "masks", IMAGES, 3)
+    for mask in (small.masks(folder / "inverted", IMAGES, 3) / "masks").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(mask))).save(mask)
+    kinds = {"detector": (small.CellDetector(), small.mean_f1, "boxes", "turned"),
+             "segmenter": (small.PixelSegmenter(), small.mean_iou, "masks", "inverted")}  # fmt: skip
+    for kind, (network, score, place, other) in kinds.items():
+        images, renamed = (DatasetReaders().open(folder / name) for name in (place, other))
+        own = score(network.eval(), *pixels)
+        for name, fields in RIGHT.items():
+            right = Preprocessing.model_validate(fields)
+            wrong = ((what, made, images) for what, made in mistakes(right) if what != "wrong resize")
+            given = [("none", right, images), *wrong, ("class order", right, renamed)]
+            for mistake, made, data_set in given:
+                measured, said = stopped(Undone(network, right), made, data_set, 32)
+                yield {"network": f"{kind} {name}", "mistake": mistake, "own": own, "measured": measured, "said": said}
 
 
 def walked() -> list[tuple[str, int, int, bool]]:
