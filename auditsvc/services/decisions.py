@@ -176,7 +176,7 @@ def latest_decision(ctx: Context, candidate: Candidate) -> Decision:
     return (binding or known)[-1]
 
 
-def involved(ledger: Ledger, decision: Decision) -> tuple[str, ...]:
+def involved(ledger: View, decision: Decision) -> tuple[str, ...]:
     """Who submitted the candidate, waived a rule of this decision or approved it: another person must act next."""
     submitters = tuple(item.submitter for item in ledger.find(Submission, decision.candidate))
     waived = tuple(ledger.get(Waiver, digest).person for digest in decision.waivers)

@@ -77,7 +77,7 @@ def query_gate(
         NotFound: this version was never submitted.
     """
     with ledger.snapshot() as view:
-        answer = _asked(view, model, version, policy)
+        answer = answer_of(view, model, version, policy)
         return answer if at is None else _as_of(view, answer, at)
 
 
@@ -107,7 +107,8 @@ def submitted_as(view: View, model: str, version: str) -> Submission:
     return known[-1]
 
 
-def _asked(view: View, model: str, version: str, policy: str | None) -> GateAnswer:
+def answer_of(view: View, model: str, version: str, policy: str | None = None) -> GateAnswer:
+    """``query_gate`` within a snapshot, without a time."""
     candidate = submitted_as(view, model, version).candidate
     nothing = GateAnswer(answer="inconclusive", model=model, version=version, candidate=candidate)
     terms = binding_terms(view, model)

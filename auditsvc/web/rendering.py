@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.render.html import short, template_environment
-from auditsvc.compliance.report.wording import interval_text, slice_words, value_text
+from auditsvc.compliance.report.wording import interval_text, sentence_case, slice_words, value_text
 from auditsvc.errors import InvalidInput
 
 MOST_FIELDS = 200
@@ -65,7 +65,9 @@ ADMIN_MENU = (("/admin", "Admin"),)
 def environment() -> Environment:
     """The template environment, created once."""
     made = template_environment(HERE / "templates")
-    made.globals.update(value_text=value_text, interval_text=interval_text, slice_words=slice_words)
+    made.globals.update(
+        value_text=value_text, interval_text=interval_text, slice_words=slice_words, sentence_case=sentence_case
+    )
     made.filters.update(code=code, percent=percent, points=points, short=short, moment=moment)
     return made
 

@@ -84,8 +84,8 @@ class ProjectState:
     """The newest comparison of the ledger with its log."""
     watch_faults: tuple[str, ...] = ()
     """Models whose registry entries could not be checked in the last round, and why."""
-    recent: tuple[int, list[Any]] | None = None
-    """The newest submissions as the home page shows them, and the size of the log that they are of."""
+    recent: tuple[int, dict[str, Any]] = (-1, {})
+    """The size of the log, and the states of versions at that size, as pages show them."""
     _written: float | None = None
     _opened: dict[str, ProjectState] = field(default_factory=dict)
     _opening: threading.Lock = field(default_factory=threading.Lock)

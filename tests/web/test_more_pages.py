@@ -10,7 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.compliance.render.tables import PICTURES, pictures
-from auditsvc.records import JobEvent
+from auditsvc.records import JobEvent, Policy
+from auditsvc.services.policies import read_policy
+from auditsvc.web.pages.policies import changed_policy
 from auditsvc.web.state import ProjectState
 from auditsvc.web.webhook_delivery import WebhookSender
 from tests.fakes import NOON
@@ -52,6 +54,30 @@ def test_a_dry_run_shows_what_would_turn_and_stores_nothing(
     assert "This policy is not valid" in faults
     assert "<b>\n" not in faults
     assert site.ledger.size() == before
+
+
+def test_a_policy_is_a_table_whose_limits_are_tried_and_saved(clients: Clients, site: ProjectState) -> None:
+    bob = _browser(clients, site, "approver", "bob")
+    page = bob.get("/policies/standard").text
+    assert 'name="limit.overall-loss"' in page and 'name="base" value="standard"' in page
+    given = {"base": "standard", "limit.overall-loss": "0.5", "images.overall-loss": "", "approvals": "3"}
+    tried = bob.post("/policies/backtests", data=given, headers=OWN).text
+    assert "approvals: 2 -&gt; 3 (stricter)" in tried and "overall-loss" in tried and "Save policy as bob" in tried
+    assert "Save policy" not in clients().post("/policies/backtests", data=given).text
+    wrong = bob.post("/policies/backtests", data=given | {"limit.overall-loss": "much"}, headers=OWN).text
+    assert "limit.overall-loss: &#39;much&#39; is not a number" in wrong
+    text = changed_policy(read_policy("standard"), given)
+    assert bob.post("/policies", data={"policy": text}, headers=OWN).status_code == 303
+    (_, saved), *_ = site.ledger.page(Policy)
+    rules = {rule.rule: rule for rule in saved.rules}
+    assert (saved.version, saved.approvals, rules["overall-loss"].at_most) == (
+        read_policy("standard").version + 1,
+        3,
+        0.5,
+    )
+    assert "Differences from standard" in bob.get(f"/policies/{saved.digest}").text
+    assert bob.post("/policies", data={"policy": "policy: x"}, headers=OWN).status_code == 422
+    assert clients("auditor").post("/v1/policies", json={"policy": text}).status_code == 403
 
 
 PLACE = sample.decision(3, "rejected").digest[7:23]

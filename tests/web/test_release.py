@@ -8,6 +8,7 @@ import tarfile
 import pytest
 from starlette.testclient import TestClient
 
+from auditsvc.provenance import ReleaseInputs
 from auditsvc.records import Release, Rollback, Submission
 from auditsvc.services.decisions import report_folder
 from auditsvc.services.registry import ALIAS, clear_alias
@@ -20,9 +21,8 @@ TAR = {"content-type": "application/x-tar"}
 FILE = {"content-type": "application/octet-stream"}
 
 
-@pytest.fixture
-def released(clients: Clients, site: ProjectState) -> Release:
-    """What was decided elsewhere, consented to by two and sealed over HTTP."""
+def decided_elsewhere(site: ProjectState) -> ReleaseInputs:
+    """A version that was submitted and approved by the gate under terms, and waits for people."""
     about = sealing()
     registry = site.ctx.registry
     assert isinstance(registry, MemoryRegistry)
@@ -39,6 +39,13 @@ def released(clients: Clients, site: ProjectState) -> Release:
     site.ledger.append(about.parent, about.candidate, submission, about.policy, *about.evidence, actor=about.submitter)
     site.ledger.append(*terms_of(about.policy), actor="tom")
     site.ledger.append(about.decision, actor="auditsvc")
+    return about
+
+
+@pytest.fixture
+def released(clients: Clients, site: ProjectState) -> Release:
+    """What was decided elsewhere, approved by two people and released over HTTP."""
+    about = decided_elsewhere(site)
     for name in ("gus", "hal"):
         path = f"/v1/decisions/{about.decision.digest}/approvals"
         assert clients("approver", name).post(path, json={}).status_code == 201

@@ -60,7 +60,7 @@ from auditsvc.compliance.report.summary import (
     summarise,
 )
 from auditsvc.compliance.report.triage import triage
-from auditsvc.compliance.report.wording import Fact, condition_order, day, labelled
+from auditsvc.compliance.report.wording import Fact, condition_order, count_title, day, labelled, sentence_case
 from auditsvc.errors import InvalidInput
 from auditsvc.records import OVERALL, Digest, Evidence, Measured, Metric, Moment, Parent, Verdict
 from auditsvc.records.cyclonedx import bill_of_materials
@@ -167,10 +167,7 @@ def lineage(inputs: ReportInputs) -> Lineage:
         candidate=labelled(
             {
                 "Digest": inputs.candidate.digest,
-                **{
-                    name.replace("_", " ").capitalize(): float(value)
-                    for name, value in sorted(inputs.candidate.card.items())
-                },
+                **{count_title(name): float(value) for name, value in sorted(inputs.candidate.card.items())},
                 **_costs(inputs),
                 **{f"File {file.name}": f"{file.digest} ({file.size:,} bytes)" for file in inputs.candidate.files},
             }
@@ -221,7 +218,7 @@ def watermark(inputs: ReportInputs) -> WatermarkPart | None:
     readings = tuple(
         WatermarkReading(
             metric=reading.metric,
-            title=run.metric(reading.metric).title.capitalize(),
+            title=sentence_case(run.metric(reading.metric).title),
             measured=figure_of(run.metric(reading.metric), reading.outcome, digest, run.key.alpha),
         )
         for digest, run in inputs.runs.items()

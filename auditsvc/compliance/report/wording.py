@@ -228,3 +228,17 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
+
+
+_COUNTS = {"macs": "Multiply-accumulates (MACs)", "nonzero": "Nonzero weights", "nonzeros": "Nonzero weights",
+           "bytes_dense": "Bytes, dense", "bytes_compressed": "Bytes, compressed"}  # fmt: skip
+
+
+def count_title(name: str) -> str:
+    """The title of what a candidate's card counts."""
+    return _COUNTS.get(name) or name.replace("_", " ").capitalize()
+
+
+def sentence_case(text: str) -> str:
+    """The text with its first letter as a capital; the others stay (``PGD attack``)."""
+    return text[:1].upper() + text[1:]

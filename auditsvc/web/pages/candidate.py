@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling
+from auditsvc.compliance.assessment.assessment_context import Readings, ReportInputs, Sibling, figure_of
 from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, heat_map, loss_axis, loss_row
 from auditsvc.compliance.render.tables import PICTURES
-from auditsvc.compliance.report.report_model import RulePart, SliceRow
+from auditsvc.compliance.report.report_model import RulePart, RuleRow, SliceRow
 from auditsvc.compliance.report.sections import broken_cells, curves, frontier, rules, slice_tables
 from auditsvc.compliance.report.summary import plain_verdict
-from auditsvc.compliance.report.wording import Number
+from auditsvc.compliance.report.wording import Figure, Number, count_title, sentence_case
 from auditsvc.errors import Unavailable
 from auditsvc.records import (
     OVERALL,
@@ -32,20 +32,20 @@ from auditsvc.records import (
     Decision,
     Evidence,
     Parent,
-    Reading,
     Submission,
     Timing,
 )
 from auditsvc.services.decisions import is_clean, report_folder
 from auditsvc.services.terms import decision_records
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.pages.overview import row_of
+from auditsvc.web.pages.overview import rows_of
 from auditsvc.web.record_routes import ADigest
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
 
 MAX_SIBLINGS = 30
-WORST_PICTURES = 5
+SHOWN_RESULTS = 6
+"""Results of a rule on the page of a decision; the report has all."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class Judged:
     sentence: str
     heat: Markup | None
     rules: tuple[RulePart, ...]
+    open: tuple[tuple[RulePart, int, tuple[RuleRow, ...]], ...]
+    """The rules with results that are not met: how many, and the first of them."""
+    titles: Mapping[str, str]
+    """The title of each condition, by its name."""
 
 
 _DRAWN: OrderedDict[str, Judged] = OrderedDict()
@@ -72,8 +76,11 @@ def judged(site: ProjectState, decision: Decision, submission: Submission) -> Ju
         parts = sorted(rules(inputs), key=lambda one: (one.severity != "block", not one.counts.violated))
         tables = slice_tables(inputs.readings)
         drawn = heat_map(tables, broken_cells(parts, tables))
+        sentence, heat = plain_verdict(decision, inputs.readings), _markup(drawn) if drawn else None
+        unmet = [(part, [row for row in part.rows if row.status != "met"]) for part in parts]
+        shown = tuple((part, len(rows), tuple(rows[:SHOWN_RESULTS])) for part, rows in unmet if rows)
         known = _DRAWN[digest] = Judged(
-            plain_verdict(decision, inputs.readings), _markup(drawn) if drawn else None, tuple(parts)
+            sentence, heat, tuple(parts), shown, {one.condition: one.title for one in tables}
         )
         if len(_DRAWN) > _KEPT:
             _DRAWN.popitem(last=False)
@@ -163,14 +170,14 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
         candidate=found,
         parent=parent,
         costs=costs_of(found, parent, ledger.find(Timing, digest)),
-        row=row_of(site, submissions[-1]) if submissions else None,
+        row=next(iter(rows_of(site, submissions[-1:])), None),
         decisions=decisions,
         judged=judged(*about) if about else None,
         curves=curves_of(tuple(newest.values())),
         frontier=frontier_of(site, submissions[-1], decisions[0]) if about else None,
         pictures=worst_pictures(*about) if about else [],
         conditions=[part for item in newest.values() for part in conditions_of(item)],
-        numbers=[(item.key.check, number) for item in newest.values() for number in _numbers(item)],
+        numbers=[number for item in newest.values() for number in _numbers(item)],
         flips=Counter(flip.condition for item in newest.values() for flip in item.flips),
         failed=ledger.find(CheckFailed, digest),
         siblings=[(item, ledger.find(Submission, item.digest)) for item in siblings if item.digest != digest],
@@ -181,7 +188,7 @@ def costs_of(found: Candidate, parent: Parent, timings: tuple[Timing, ...]) -> l
     """Name, parent's and candidate's value of what was counted; empty where the parent's is not recorded."""
     before, after = (sum(file.size for file in one.files) for one in (parent, found))
     rows = [("Files, bytes", f"{before:,}", f"{after:,}")]
-    rows += [(name.replace("_", " ").capitalize(), "", f"{value:,.0f}") for name, value in sorted(found.card.items())]
+    rows += [(count_title(name), "", f"{value:,.0f}") for name, value in sorted(found.card.items())]
     for one in timings[-1:]:
         whole = (one.parent_median_ms, one.parent_iqr_ms), (one.median_ms, one.iqr_ms)
         parents, own = (f"{median:.3g} ({spread:.2g})" for median, spread in whole)
@@ -209,8 +216,12 @@ def _worst_first(row: SliceRow) -> tuple[bool, float]:
     return row.slice != OVERALL, -row.loss.value if isinstance(row.loss, Number) else 1.0
 
 
-def _numbers(evidence: Evidence) -> list[Reading]:
-    """Readings that do not compare scores: of the watermark, of size and latency."""
-    metrics = {item.metric: evidence.metric(item.metric) for item in evidence.readings}
-    compared = {name for name, one in metrics.items() if one.condition and one.role in ("score", "parent", "loss")}
-    return [item for item in evidence.readings if item.metric not in compared]
+def _numbers(evidence: Evidence) -> list[tuple[str, str, Figure]]:
+    """Title, slice and value of readings that do not compare scores: of the watermark, of size and latency."""
+    found = []
+    for item in evidence.readings:
+        metric = evidence.metric(item.metric)
+        if not (metric.condition and metric.role in ("score", "parent", "loss")):
+            figure = figure_of(metric, item.outcome, evidence.digest, evidence.key.alpha)
+            found.append((sentence_case(metric.title), item.slice, figure))
+    return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.assessment.attestations import Incident, current
-from auditsvc.ports import Ledger
+from auditsvc.ports import View
 from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, ReleaseTerms, Submission, person_key
 from auditsvc.services.decisions import involved
-from auditsvc.services.gate_query import GateAnswer, query_gate
+from auditsvc.services.gate_query import GateAnswer, answer_of
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
 from auditsvc.web.rendering import page
@@ -19,8 +22,8 @@ from auditsvc.web.state import ProjectState
 
 router = Router(include_in_schema=False)
 
-SHOWN = 50
-"""Submissions on the page, newest first; the API has all."""
+SHOWN, NAMED, KEPT = 50, 3, 500
+"""Submissions on the page, newest first; rules that a row names; states of versions that are kept."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,47 @@ class Row:
             return "pruned elsewhere"
         return ", ".join([recipe.method, *(f"{name} {value:g}" for name, value in recipe.targets.items())])
 
+    @property
+    def reason(self) -> str:
+        """Why it is not approved: the required rules that are not met, or what the gate says."""
+        decision = self.decision
+        if decision is None or decision.trial or decision.outcome == "approved":
+            return self.answer.reasons[0] if self.answer.reasons else ""
+        failed = decision.outcome == "rejected"
+        wanted = "violated" if failed else "unknown"
+        found = [one for one in decision.findings if one.severity == "block" and one.waiver is None]
+        rules = list(dict.fromkeys(one.rule for one in found if one.verdict == wanted))
+        more = f" and {len(rules) - NAMED} more" if len(rules) > NAMED else ""
+        return f"{'Failed' if failed else 'Undecided'} required rules: {', '.join(rules[:NAMED])}{more}"
 
-def consent_of(ledger: Ledger, decision: Decision) -> ReleaseTerms | Policy:
+
+def consent_of(ledger: View, decision: Decision) -> ReleaseTerms | Policy:
     """What says how many people approve: the terms of the decision, or its policy."""
     return ledger.get(ReleaseTerms, decision.terms) if decision.terms else ledger.get(Policy, decision.policy)
 
 
-def row_of(site: ProjectState, submission: Submission) -> Row:
-    """The state of one submission now."""
-    ledger = site.ledger
-    answer = query_gate(ledger, submission.model, submission.version)
-    known = () if answer.decision else ledger.find(Decision, submission.candidate)
-    decision = ledger.get(Decision, answer.decision) if answer.decision else next(reversed(known), None)
-    approvers = tuple(item.approver for item in ledger.find(Approval, decision.digest)) if decision else ()
-    required = consent_of(ledger, decision).approvals if decision else 0
-    candidate = ledger.get(Candidate, submission.candidate)
-    names = involved(ledger, decision) if decision else ()
+def rows_of(site: ProjectState, submissions: Iterable[Submission]) -> list[Row]:
+    """The states of these submissions; kept until the log grows."""
+    size = site.ledger.size()
+    if site.recent[0] != size or len(site.recent[1]) > KEPT:
+        site.recent = (size, {})
+    known, found = site.recent[1], []
+    with site.ledger.snapshot() as view:
+        for one in submissions:
+            if one.digest not in known:
+                known[one.digest] = _row(view, one)
+            found.append(known[one.digest])
+    return found
+
+
+def _row(view: View, submission: Submission) -> Row:
+    answer = answer_of(view, submission.model, submission.version)
+    known = () if answer.decision else view.find(Decision, submission.candidate)
+    decision = view.get(Decision, answer.decision) if answer.decision else next(reversed(known), None)
+    approvers = tuple(item.approver for item in view.find(Approval, decision.digest)) if decision else ()
+    required = consent_of(view, decision).approvals if decision else 0
+    candidate = view.get(Candidate, submission.candidate)
+    names = involved(view, decision) if decision else ()
     return Row(submission, candidate, answer, decision, approvers, frozenset(map(person_key, names)), required)
 
 
@@ -86,19 +114,11 @@ class Tile:
     href: str
 
 
-def rows_of(site: ProjectState) -> list[Row]:
-    """The newest submissions with their states; made again where the log grew."""
-    size = site.ledger.size()
-    if site.recent is None or site.recent[0] != size:
-        site.recent = (size, [row_of(site, item) for _, item in site.ledger.page(Submission, limit=SHOWN)])
-    return list(site.recent[1])
-
-
 @router.get("/", needs="reader")
 def overview(request: Request) -> HTMLResponse:
     """What needs the caller, what needs others, alarms, running jobs, and the newest versions."""
     site, caller = site_of(request), request.state.caller
-    rows = rows_of(site)
+    rows = rows_of(site, [item for _, item in site.ledger.page(Submission, limit=SHOWN)])
     running = [job for state in ("running", "queued") for job in site.jobs.page(state=state, limit=SHOWN)]
     due = [one for one in current(item for _, item in reversed(site.ledger.page(Incident, limit=SHOWN)))
            if one.reported is None]  # fmt: skip
@@ -123,27 +143,45 @@ def overview(request: Request) -> HTMLResponse:
 
 
 MODELS = 20
-SEARCHED = 2000
-"""Models on one page, and how many registered parents a search reads."""
+SEARCHED, LOOKED_AT = 2000, 200
+"""Models on one page; registered parents that a search reads, and those whose newest version a filter looks at."""
 
 
 @router.get("/models", needs="reader")
-def models_page(request: Request, q: str = "", task: str = "", before: int | None = None) -> HTMLResponse:
-    """The models, newest first, in pages; a search reads the newest parents."""
-    ledger, words = site_of(request).ledger, q.strip().lower()[:100]
-    found: dict[str, tuple[int, Parent]] = {}
-    limit = SEARCHED if words or task else MODELS + 1
+def models_page(
+    request: Request, q: str = "", task: str = "", verdict: str = "", owner: str = "", before: int | None = None
+) -> HTMLResponse:
+    """The models, newest first, in pages; a search continues on the next page where it read its part."""
+    site, words, person = site_of(request), q.strip().lower()[:100], person_key(owner.strip()[:100])
+    filtered = bool(verdict or person)
+    limit = SEARCHED if words or task or filtered else MODELS + 1
+    chosen: dict[str, Parent] = {}
+    newest: dict[str, Submission | None] = {}
     last = None
-    for position, one in ledger.page(Parent, before=before, limit=limit):
-        if one.model not in found and words in one.model.lower() and task in ("", one.task):
-            if len(found) == MODELS:
-                break
-            found[one.model] = (position, one)
-        last = position
-    rows: list[tuple[Parent, Submission | None, GateAnswer | None]] = []
-    for _, one in found.values():
-        newest = ledger.page(Candidate, subject=one.model, limit=1)
-        known = ledger.find(Submission, newest[0][1].digest) if newest else ()
-        rows.append((one, known[-1], query_gate(ledger, one.model, known[-1].version)) if known else (one, None, None))
-    more = last if last is not None and ledger.page(Parent, before=last, limit=1) else None
-    return page(request, "models.html", "/models", rows=rows, q=q, task=task, more=more)
+    with site.ledger.snapshot() as view:
+        for position, one in view.page(Parent, before=before, limit=limit):
+            if one.model not in newest and words in one.model.lower() and task in ("", one.task):
+                if len(chosen) == MODELS or len(newest) == LOOKED_AT:
+                    break
+                submitted = newest[one.model] = _newest(view, one.model)
+                if not filtered or (submitted and _fits(rows_of(site, [submitted])[0], verdict, person)):
+                    chosen[one.model] = one
+            last = position
+        states = {row.submission.model: row for row in rows_of(site, filter(None, map(newest.get, chosen)))}
+    rows = [(one, states.get(model)) for model, one in chosen.items()]
+    more = last if last is not None and site.ledger.page(Parent, before=last, limit=1) else None
+    asked: dict[str, Any] = {"q": q, "task": task, "verdict": verdict, "owner": owner}
+    older = urlencode({name: text for name, text in asked.items() if text} | {"before": more}) if more else ""
+    return page(request, "models.html", "/models", rows=rows, older=older, **asked)
+
+
+def _newest(view: View, model: str) -> Submission | None:
+    """The submission of the newest candidate of this model."""
+    for _, candidate in view.page(Candidate, subject=model, limit=1):
+        return next(reversed(view.find(Submission, candidate.digest)), None)
+    return None
+
+
+def _fits(row: Row, verdict: str, person: str) -> bool:
+    state = "pending" if row.pending else row.answer.answer
+    return verdict in ("", state) and person in ("", person_key(row.submission.submitter))

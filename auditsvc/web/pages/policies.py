@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from fastapi import Path as InPath
 from fastapi import Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from auditsvc.errors import InvalidInput, NotFound
-from auditsvc.records import Candidate, Decision, Name, Policy
+from auditsvc.records import Candidate, Decision, Digest, Name, Policy
 from auditsvc.records.base import decode_event
-from auditsvc.records.messages import explain_policy
+from auditsvc.records.messages import differences
 from auditsvc.resources import resource_dir
-from auditsvc.services.decisions import BacktestRow, backtest
+from auditsvc.services.decisions import backtest
 from auditsvc.services.signing_context import checkpoint_store_of
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.record_routes import ADigest
+from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import Form, page
+from auditsvc.web.v1 import policies as api
 from auditsvc.web.v1.releases import REPORT_POLICY
 
 router = Router(include_in_schema=False)
@@ -50,27 +53,82 @@ def policies_page(request: Request, of: str = "standard") -> HTMLResponse:
     )
 
 
-@router.get("/policies/{digest}", needs="reader")
-def policy_page(request: Request, digest: ADigest) -> HTMLResponse:
-    """One policy, explained in plain language."""
-    found = site_of(request).ledger.get(Policy, digest)
-    return page(request, "policy.html", "/policies", policy=found, explanation=list(explain_policy(found)))
+@router.get("/policies/{name}", needs="reader")
+def policy_page(request: Request, name: Annotated[Name | Digest, InPath()]) -> HTMLResponse:
+    """One policy as a table, with a form for the usual changes; a shipped one by name, others by digest.
+
+    Raises:
+        NotFound: there is none.
+    """
+    ledger, shipped = site_of(request).ledger, shipped_policies()
+    if name.startswith("sha256:"):
+        found = ledger.get(Policy, name)
+    elif name in shipped:  # as it is written: reading it as an audit does would import every check
+        return page(request, "policy.html", "/policies", policy=_written(shipped[name]), name=name, versions=())
+    else:
+        raise NotFound(f"no policy {name} is shipped; see /policies for all of them")
+    others = [one for _, one in ledger.page(Policy, limit=SHOWN) if one.policy == found.policy]
+    versions = [(one, differences(one, found)) for one in others if one.digest != found.digest]
+    return page(request, "policy.html", "/policies", policy=found, name=name, versions=versions)
+
+
+@cache
+def _written(text: str) -> Policy:
+    return Policy.model_validate(yaml.safe_load(text))
 
 
 @router.post("/policies/backtests", needs="reader")
 def run_backtest(request: Request, given: Form) -> Response:
-    """What this policy would have decided for every past decision; nothing is measured or stored."""
-    from auditsvc.services.policies import parse_policy
+    """What a policy would have decided for every past decision; nothing is measured or stored.
 
-    text = given.get("policy", "")
-    faults: tuple[str, ...] = ()
-    rows: tuple[BacktestRow, ...] = ()
+    It is the YAML of the form, or the policy ``base`` with the changed fields of the form.
+    """
+    from auditsvc.services.policies import parse_policy, resolve_remote_policy
+
+    ledger, text = site_of(request).ledger, given.get("policy", "")
+    facts: dict[str, Any] = {"faults": (), "rows": (), "changes": (), "base": given.get("base", "")}
     try:
+        if facts["base"]:
+            base = resolve_remote_policy(facts["base"], ledger)
+            text = changed_policy(base, given)
         policy = parse_policy(text, "policy")
-        rows = tuple(backtest(policy, site_of(request).ledger, given.get("model") or None))
+        facts["rows"] = tuple(backtest(policy, ledger, given.get("model") or None))
+        facts["changes"] = differences(base, policy) if facts["base"] else ()
     except InvalidInput as error:
-        faults = error.reasons or (str(error),)
-    return page(request, "backtest.html", "/policies", faults=faults, rows=rows, text=text)
+        facts["faults"] = error.reasons or (str(error),)
+    return page(request, "backtest.html", "/policies", text=text, **facts)
+
+
+def changed_policy(base: Policy, given: Mapping[str, str]) -> str:
+    """The YAML of the next version of a policy, with the approvals, limits and numbers of images of a form.
+
+    Raises:
+        InvalidInput: a field is not a number.
+    """
+    fields = base.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    fields |= {"version": base.version + 1, "approvals": _number(given, "approvals", base.approvals)}
+    for rule, old in zip(fields["rules"], base.rules, strict=True):
+        rule["at_least" if old.at_least is not None else "at_most"] = _number(given, f"limit.{old.rule}", old.limit)
+        rule["min_images"] = _number(given, f"images.{old.rule}", old.min_images)
+        rule["severity"] = given.get(f"severity.{old.rule}") or old.severity
+    text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _number(given: Mapping[str, str], name: str, known: float) -> float:
+    """The number in a field, a whole one where the known one is; the known one where the field is empty."""
+    text = given.get(name, "").strip()
+    try:
+        return type(known)(text) if text else known
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {text!r} is not a number that fits here") from error
+
+
+def _saved(_request: Request, _digest: str) -> str:
+    return "/policies"
+
+
+form_route(router, "/policies", "approver", api.create_policy, api.PolicyText, _saved)
 
 
 _FOLDER = Path(__file__).parents[2] / "guide"

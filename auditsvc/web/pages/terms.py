@@ -29,7 +29,7 @@ from auditsvc.services.statements import parse_draft
 from auditsvc.services.terms import TermsDraft, binding_terms, pending_terms, propose_terms
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.pages.candidate import frontier_of, judged
-from auditsvc.web.pages.overview import row_of
+from auditsvc.web.pages.overview import rows_of
 from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import Form, page
 from auditsvc.web.state import ProjectState
@@ -63,7 +63,7 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
         events=_events(site, submissions),
         terms=binding_terms(site.ledger, model),
         pending=pending,
-        rows=[row_of(site, item) for item in submissions],
+        rows=rows_of(site, submissions),
         policies=sorted(path.stem for path in (resource_dir("policies") / "gates").glob("*.yaml")),
         may_confirm=pending and caller.may("approver") and person_key(pending.proposed_by) != person_key(caller.name),
         may_propose=caller.may("approver"),

@@ -57,10 +57,28 @@ def get_framework(
 record_router(router, Policy, "policies", singular="policy", about="A policy's name, or `name/version`.")
 
 
-class BacktestRequest(BaseModel):
-    """A policy as YAML, and the model whose decisions are used; all models by default."""
+class PolicyText(BaseModel):
+    """A policy as YAML."""
 
     policy: Annotated[str, Field(min_length=1, max_length=40_000, description="The text of a policy file.")]
+
+
+@router.post("/v1/policies", needs="approver", creates=Policy, summary="Save a policy")
+def create_policy(request: Request, request_body: PolicyText) -> Response:
+    """Stores it, so that audits and terms can name it by its digest. It binds no model until two people set terms.
+
+    An invalid policy is refused with every fault and its line; so is another one under a known name and version.
+    """
+    from auditsvc.services.policies import parse_policy
+
+    policy = parse_policy(request_body.policy, "policy")
+    site_of(request).ledger.append(policy, actor=request.state.caller.name)
+    return created(policy)
+
+
+class BacktestRequest(PolicyText):
+    """A policy as YAML, and the model whose decisions are used; all models by default."""
+
     model: Name | None = None
 
 
