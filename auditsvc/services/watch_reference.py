@@ -156,14 +156,14 @@ def measure_reference(models: Answering, dataset: Dataset) -> Reference:
         channels |= {"confidence": scores.max(1), "classes": scores.argmax(1).astype(float)}
         channels["disagreement"] = np.concatenate(agree)
     near, scale, channels["distance"] = _distances(features, kept)
-    numbers, thumbnails = fingerprints(scaled)
+    prints = fingerprints(scaled)
     return Reference(
         channels={name: found[kept] for name, found in channels.items()},
         columns={one.column: np.array([*one.labels, ""])[one.codes[kept]] for one in slices.columns},
         near=near,
         scale=scale,
-        pixels=frozenset(_names(numbers)),
-        thumbnails=thumbnails,
+        pixels=frozenset(_names(prints.digests)),
+        thumbnails=prints.thumbnails,
         estimator=_estimator(models, scaled, scores, np.concatenate(right)) if right else None,
     )
 
@@ -257,9 +257,9 @@ def _answered(
     """The rows with the answers to their images, and the names of images that were audited."""
     card = models.model.card
     images = torch.cat([scaled_to(_read(one, grey=card.input.channels == 1), card) for one in rows])
-    numbers, thumbnails = fingerprints(cast(Dataset, _Field(images)))
-    copies = {int(place) for place in near_pairs(thumbnails, reference.thumbnails)[0]}
-    names, found, dense = _names(numbers), models.answer(images), models.parent(images)
+    prints = fingerprints(cast(Dataset, _Field(images)))
+    copies = {int(place) for place in near_pairs(prints.thumbnails, reference.thumbnails)[0]}
+    names, found, dense = _names(prints.digests), models.answer(images), models.parent(images)
     made, audited = [], []
     for place, row in enumerate(rows):
         if place in copies or names[place] in reference.pixels:
