@@ -8,7 +8,7 @@ Whether the ledger changed is checked for every request, in microseconds: SQLite
 (``PRAGMA data_version``); other databases are asked for the size of the log.  The cache is cleared if a new log entry
 can change a response, so a response is never older than the last commit: a revocation by any process takes effect at
 the next request.  A commit without a new log entry is none of ours: the ledger is compared with its log again at once.
-Waivers end with a day, so no answer is kept for longer than one.
+Waivers and mutes end, so no answer is kept for longer than an hour.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from anyio.to_thread import run_sync
 
 from auditsvc.records import (
     Alarm,
+    AlarmMute,
     Approval,
     Decision,
+    DriftAlarm,
     Objection,
     Policy,
     RegistryFinding,
@@ -36,6 +38,7 @@ from auditsvc.records import (
     ReleaseTerms,
     Revocation,
     Submission,
+    WatchSettings,
 )
 from auditsvc.records.base import decode_event
 from auditsvc.services.gate_query import query_gate
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
     from auditsvc.ports import Clock, LoggedLedger
     from auditsvc.records import Moment
 
-_KINDS = (Submission, Decision, Policy, Approval, Objection, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding)
+_KINDS = (Submission, Decision, Policy, Approval, Objection, Release, Revocation, ReleaseTerms, Alarm, RegistryFinding,
+          WatchSettings, DriftAlarm, AlarmMute)  # fmt: skip
 CHANGING = frozenset(kind.event for kind in _KINDS)
 """Records that can change an answer; evidence, models, recipes and where the alias belongs can't."""
 
@@ -73,7 +77,7 @@ class GateCache:
     ) -> None:
         """``database`` is the ledger's SQLite file, where it is one; without ``clock`` no waiver ends."""
         self._ledger, self._limit, self._clock = ledger, remembered, clock
-        self._day: datetime.date | None = None
+        self._hour: datetime.datetime | None = None
         self._watch = sqlite3.connect(database, isolation_level=None, check_same_thread=False) if database else None
         self._threads = CapacityLimiter(AT_ONCE)
         self._commits: int | None = None
@@ -100,8 +104,8 @@ class GateCache:
         """
         question = (model, version, policy)
         at = self._clock.now() if self._clock else None
-        if at is not None and at.date() != self._day:
-            self._day = at.date()
+        if at is not None and (hour := at.replace(minute=0, second=0, microsecond=0)) != self._hour:
+            self._hour = hour
             self._found.clear()
         await self._forget_what_changed()
         known = self._found.get(question)

@@ -10,8 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from auditsvc.errors import NotFound
-from auditsvc.records import Revocation
+from auditsvc.records import DriftAlarm, Revocation
 from auditsvc.services.gate_query import MOST_REASONS, GateAnswer, query_gate
+from auditsvc.services.watching import WatchDraft, confirm_watch, mute_alarm, propose_watch
 from auditsvc.web.gate_cache import GateCache
 from auditsvc.web.state import ProjectState
 from tests.fakes import NOON
@@ -89,6 +90,22 @@ async def test_evidence_changes_no_remembered_answer_and_a_decision_does(site: P
     assert len(answers) == 1
     site.ledger.append(sample.decision(4), actor="auditsvc")
     assert b"not released" in (await answers.ask("net", "4", None)).body
+
+
+@pytest.mark.anyio
+async def test_an_alarm_and_its_mute_change_the_remembered_answer(site: ProjectState) -> None:
+    answers, release, ctx = GateCache(site.ledger, None, clock=site.clock), sample.released(), site.ctx
+    draft = WatchDraft(data="audited", reason="the plan")
+    settings = confirm_watch(ctx, propose_watch(ctx, release, draft, "ann"), "bob")
+    assert b"monitor:" not in (await answers.ask("net", "1", None)).body
+    alarm = DriftAlarm(
+        release=release.digest, model="net", version="1", candidate=release.candidate, settings=settings.digest,
+        stream="brightness", words="brightness changed", images=40, at=NOON,
+    )  # fmt: skip
+    site.ledger.append(alarm, actor="auditsvc")
+    assert b"monitor: brightness changed" in (await answers.ask("net", "1", None)).body
+    mute_alarm(ctx, alarm, "bob", "a known change", ctx.clock.now() + datetime.timedelta(days=1))
+    assert b"monitor:" not in (await answers.ask("net", "1", None)).body
 
 
 @pytest.mark.anyio
