@@ -124,8 +124,8 @@ def test_the_images_that_flipped_stand_on_the_candidate_s_page(reader: TestClien
 
 def test_the_other_candidates_are_drawn_beside_this_one(reader: TestClient) -> None:
     page = reader.get(f"/candidates/{sample.candidate(2).digest}").text
-    assert page.count('class="mark candidate approved"') == 2 and page.count('class="mark candidate rejected"') == 1
-    assert page.count('class="ring"') == 1
+    assert page.count('class="mark candidate approved"') == 4 and page.count('class="mark candidate rejected"') == 2
+    assert page.count('class="ring"') == 2 and "The weakest slice of each version" in page
 
 
 def test_pictures_are_told_apart_by_their_bytes() -> None:

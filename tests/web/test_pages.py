@@ -55,6 +55,10 @@ def test_models_are_searched_and_a_model_has_its_versions_and_events(reader: Tes
         assert words in events
     both = reader.get("/models/net/comparison?one=2&other=3").text
     assert "Every blocking rule is met" in both and "Not approved: loses 3.0" in both
+    assert '<th scope="row">Recipe</th><td class="num">magnitude-global, sparsity 0.2</td>' in both
+    assert "Rule little-is-lost, results met" in both and '<th scope="row">Policy</th>' not in both  # the same
+    assert "comparison?one=1&amp;other=3" in reader.get(f"/candidates/{sample.candidate(3).digest}").text
+    assert "Changes against" not in reader.get(f"/candidates/{sample.candidate(1).digest}").text
     assert reader.get("/models/net/comparison?one=2&other=4").status_code == 404
 
 

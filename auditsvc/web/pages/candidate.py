@@ -21,10 +21,11 @@ from auditsvc.compliance.assessment.assessment_context import Readings, ReportIn
 from auditsvc.compliance.render.charts import Chart, curve_chart, frontier_chart, heat_map, loss_axis, loss_row
 from auditsvc.compliance.render.tables import PICTURES
 from auditsvc.compliance.report.report_model import RulePart, RuleRow, SliceRow
-from auditsvc.compliance.report.sections import broken_cells, curves, frontier, rules, slice_tables
+from auditsvc.compliance.report.sections import broken_cells, curves, frontier, rules, slice_tables, weakest_slice
 from auditsvc.compliance.report.summary import plain_verdict
 from auditsvc.compliance.report.wording import Figure, Number, count_title, sentence_case
 from auditsvc.errors import Unavailable
+from auditsvc.ports import Ledger
 from auditsvc.records import (
     OVERALL,
     Candidate,
@@ -32,6 +33,8 @@ from auditsvc.records import (
     Decision,
     Evidence,
     Parent,
+    Release,
+    Revocation,
     Submission,
     Timing,
 )
@@ -98,14 +101,28 @@ def curves_of(evidence: tuple[Evidence, ...]) -> list[tuple[str, Markup]]:
     return [(curve.title, _markup(curve_chart(curve))) for curve in curves(readings, evidence)]
 
 
-def frontier_of(site: ProjectState, submission: Submission, decision: Decision) -> Markup | None:
-    """Every decided candidate of the same parent under the same policy; None where there is only this one."""
+def frontier_of(site: ProjectState, submission: Submission, decision: Decision) -> list[tuple[str, Markup]]:
+    """Every decided candidate of the same parent under the same policy, on all images and on the weakest slice of each.
+
+    Empty where there is only this one.
+    """
     ledger = site.ledger
     candidate = ledger.get(Candidate, submission.candidate)
     others = (item for _, item in ledger.page(Candidate, subject=candidate.parent, limit=MAX_SIBLINGS))
     found = decision_records(ReportInputs, ledger, submission.model, submission.version, candidate, decision)
-    points = frontier(replace(found, siblings=tuple(_siblings(site, others, decision))))
-    return _markup(frontier_chart(points)) if points else None
+    siblings = tuple(_siblings(site, others, decision))
+    points = frontier(replace(found, siblings=siblings))
+    if not points:
+        return []
+    own = next((run for run in found.evidence if is_clean(run)), None)
+    runs = {one.candidate.digest: one.evidence for one in siblings} | {candidate.digest: own}
+    weakest = [
+        point.model_copy(update={"score": weakest_slice("score.clean", Readings({run.digest: run}))[1]})
+        for point in points
+        if (run := runs[point.candidate]) is not None
+    ]
+    charts = (("All images", points), ("The weakest slice of each version", weakest))
+    return [(title, _markup(frontier_chart(shown))) for title, shown in charts if shown]
 
 
 def _markup(chart: Chart) -> Markup:
@@ -174,14 +191,23 @@ def candidate(request: Request, digest: ADigest) -> HTMLResponse:
         decisions=decisions,
         judged=judged(*about) if about else None,
         curves=curves_of(tuple(newest.values())),
-        frontier=frontier_of(site, submissions[-1], decisions[0]) if about else None,
+        frontier=frontier_of(site, submissions[-1], decisions[0]) if about else [],
         pictures=worst_pictures(*about) if about else [],
         conditions=[part for item in newest.values() for part in conditions_of(item)],
         numbers=[number for item in newest.values() for number in _numbers(item)],
         flips=Counter(flip.condition for item in newest.values() for flip in item.flips),
         failed=ledger.find(CheckFailed, digest),
+        released=released_version(ledger, candidate=found),
         siblings=[(item, ledger.find(Submission, item.digest)) for item in siblings if item.digest != digest],
     )
+
+
+def released_version(ledger: Ledger, candidate: Candidate) -> str:
+    """The version of this model that is released now, to compare with; empty if it is this one, or none."""
+    for release in reversed(ledger.find(Release, candidate.model)):
+        if not ledger.find(Revocation, release.digest):
+            return "" if release.candidate == candidate.digest else release.version
+    return ""
 
 
 def costs_of(found: Candidate, parent: Parent, timings: tuple[Timing, ...]) -> list[tuple[str, str, str]]:

@@ -37,7 +37,7 @@ from auditsvc.services.revocation import pending_revocation, pending_rollback
 from auditsvc.services.terms import audited_data, open_alarm, past_decisions, require_binding
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
-from auditsvc.web.pages.candidate import judged, pictures_of
+from auditsvc.web.pages.candidate import judged, pictures_of, released_version
 from auditsvc.web.pages.overview import consent_of
 from auditsvc.web.pages.policies import report_files
 from auditsvc.web.record_routes import ADigest, form_route
@@ -126,6 +126,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         judged=judged(site, found, submission),
         pictures=pictures_of(folder),
         files=report_files(folder),
+        released=released_version(ledger, candidate),
         place=f"/reports/{submission.model}/{submission.version}/{folder.name}",
         approvals=approvals,
         missing=missing,

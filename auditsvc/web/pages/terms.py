@@ -8,6 +8,7 @@ from fastapi import Path, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from auditsvc.compliance.report.wording import count_title
 from auditsvc.errors import NotFound
 from auditsvc.records import (
     Alarm,
@@ -28,7 +29,7 @@ from auditsvc.resources import resource_dir
 from auditsvc.services.statements import parse_draft
 from auditsvc.services.terms import TermsDraft, binding_terms, pending_terms, propose_terms
 from auditsvc.web.auth.authentication import Router, site_of
-from auditsvc.web.pages.candidate import frontier_of, judged
+from auditsvc.web.pages.candidate import Judged, frontier_of, judged
 from auditsvc.web.pages.overview import rows_of
 from auditsvc.web.record_routes import form_route
 from auditsvc.web.rendering import Form, page
@@ -70,12 +71,12 @@ def model_page(request: Request, model: AModel) -> HTMLResponse:
     )
 
 
-def _frontier(site: ProjectState, submissions: list[Submission]) -> Markup | None:
+def _frontier(site: ProjectState, submissions: list[Submission]) -> list[tuple[str, Markup]]:
     """All versions that were decided under the policy of the newest decided one."""
     for one in submissions:
         if decisions := site.ledger.find(Decision, one.candidate):
             return frontier_of(site, one, decisions[-1])
-    return None
+    return []
 
 
 def _events(site: ProjectState, submissions: list[Submission]) -> list[tuple[Moment, str, str]]:
@@ -112,7 +113,23 @@ def comparison(request: Request, model: AModel, one: str, other: str) -> HTMLRes
             raise NotFound(f"{model} version {version} has no decision to compare")
         candidate = site.ledger.get(Candidate, submissions[-1].candidate)
         found.append((version, candidate, decisions[-1], judged(site, decisions[-1], submissions[-1])))
-    return page(request, "comparison.html", "/models", model=model, versions=found)
+    return page(request, "comparison.html", "/models", model=model, versions=found, changes=_changes(found))
+
+
+def _changes(found: list[tuple[str, Candidate, Decision, Judged]]) -> list[tuple[str, tuple[str, ...]]]:
+    """What differs between two versions: recipe, policy, data, counts, and how many results of each rule are met."""
+    rows: dict[str, dict[str, str]] = {}
+    for version, candidate, decision, drawn in found:
+        recipe = candidate.recipe
+        targets = ", ".join(f"{name} {value:g}" for name, value in recipe.targets.items()) if recipe else ""
+        facts = {"Recipe": f"{recipe.method}, {targets}" if recipe else "pruned elsewhere", "Gate": decision.outcome}
+        facts |= {"Policy": decision.policy_name, "Data": ", ".join(one.name for one in decision.data or ())}
+        facts |= {count_title(name): f"{value:,.0f}" for name, value in sorted(candidate.card.items())}
+        facts |= {f"Rule {one.rule}, results met": f"{one.counts.met} of {len(one.rows)}" for one in drawn.rules}
+        for title, value in facts.items():
+            rows.setdefault(title, {})[version] = value
+    shown = ((title, tuple(values.get(one[0], "none") for one in found)) for title, values in rows.items())
+    return [(title, values) for title, values in shown if len(set(values)) > 1]
 
 
 @router.post("/models/{model}/terms", needs="approver")
