@@ -105,8 +105,8 @@ def with_report(found: Verification, attest: Path, report: Path) -> Verification
     """
     from pydantic import ValidationError
 
-    from auditsvc.compliance.report.lint import check_report_numbers
     from auditsvc.compliance.report.report_model import Report
+    from auditsvc.compliance.report.report_numbers import check_report_numbers
     from auditsvc.provenance.formats.release_layout import DECISION, EVIDENCE
     from auditsvc.records import Decision, Evidence, Step
 

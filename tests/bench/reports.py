@@ -24,11 +24,11 @@ from auditsvc.compliance.assessment.assessment_context import AssessmentContext,
 from auditsvc.compliance.assessment.framework import load_frameworks
 from auditsvc.compliance.render import FORMATS, render
 from auditsvc.compliance.report.build import build_report
-from auditsvc.compliance.report.lint import lint_report
 from auditsvc.compliance.report.report_model import Report
 from auditsvc.records import CheckSpec, Evidence, Judgement, Measured, Policy, Reading, Rule
 from auditsvc.resources import resource_dir
 from tests.compliance import sample
+from tests.compliance.lint import lint_report
 from tests.reports.test_renderings import oscal_faults
 
 SLICES, CONDITIONS = 200, 40

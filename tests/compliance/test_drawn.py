@@ -8,9 +8,9 @@ import pytest
 
 from auditsvc.compliance.render.html import render_html
 from auditsvc.compliance.report.build import build_report
-from auditsvc.compliance.report.lint import lint_report
 from auditsvc.errors import InvalidInput
 from tests.compliance import sample
+from tests.compliance.lint import lint_report
 
 
 def test_the_frontier_holds_every_candidate_by_what_is_left_and_marks_this_one():

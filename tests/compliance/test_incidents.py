@@ -12,9 +12,9 @@ from auditsvc.compliance.assessment.attestations import Incident, Watch, current
 from auditsvc.compliance.assessment.framework import load_frameworks
 from auditsvc.compliance.assessment.rules import assess
 from auditsvc.compliance.report.build import build_report
-from auditsvc.compliance.report.lint import lint_report
 from auditsvc.resources import resource_dir
 from tests.compliance import sample
+from tests.compliance.lint import lint_report
 
 TODAY = sample.EVENING.date()
 EU = next(one for one in load_frameworks(resource_dir("policies")) if one.framework == "eu-ai-act-2024-1689")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from auditsvc.compliance.report.lint import check_report_numbers
 from auditsvc.compliance.report.report_model import Report
+from auditsvc.compliance.report.report_numbers import check_report_numbers
 from tests.compliance import sample
 from tests.compliance.test_lint import changed
 

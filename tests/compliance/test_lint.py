@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 
 from auditsvc.compliance.render import FORMATS, render
-from auditsvc.compliance.report.lint import Code, lint_report, unlinked_numbers
 from auditsvc.compliance.report.report_model import Report
 from tests.compliance import sample
+from tests.compliance.lint import Code, lint_report, unlinked_numbers
 
 TEXTS = [name for name in FORMATS if name not in {"pdf", "oscal"}]
 ELSEWHERE = "sha256:" + "0" * 64
