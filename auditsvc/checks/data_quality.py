@@ -6,7 +6,7 @@ contradicts with confidence, which never learned from them; the loss without the
 verdict.  Leaks are unmeasured unless it is recorded what trained the parent (``auditsvc data used``).
 
 ``target`` has the share that each group should have, in a census or in use: ``{"gender=F": 0.51, "gender=M": 0.49}``,
-or products, ``"gender=F & age_group=65+"``.
+or products, ``"gender=F & age_group=65+"``.  ``use`` is what releases are for: which licences conflict depends on it.
 
 Reference: ``evaluation.metrics.label_noise`` and ``datasets.representation``.
 """
@@ -27,6 +27,7 @@ from auditsvc.evaluation.metrics.label_noise import suspects
 from auditsvc.evaluation.paired import paired_readings
 from auditsvc.models.model import PREDICTIONS
 from auditsvc.records import OVERALL, Condition, Measured, Metric, Reading, Unmeasured, paired_metrics
+from auditsvc.records.licences import Use, reviewed
 
 _TRUSTED = Condition(name="trusted", words="without images whose label is suspected")
 
@@ -38,6 +39,10 @@ _METRICS = (
     Metric(id="leaked", kind="count", better="lower", title="images that made the candidate or its parent"),
     Metric(id="shared_subjects", kind="count", better="lower",
            title="subjects, sequences or places of which other images made the candidate or its parent"),
+    Metric(id="undocumented", kind="count", better="lower",
+           title="data sets without a card that made the candidate or its parent"),
+    Metric(id="licence_conflicts", kind="count", better="lower",
+           title="licences of parent and data that do not permit the use"),
     Metric(id="label_noise", kind="proportion", unit="%", better="lower",
            title="images whose label the parent contradicts with confidence"),
     Metric(id="imbalance", kind="quantity", better="lower", title="images of the largest class over the smallest"),
@@ -63,7 +68,10 @@ class DataQuality(Check):
     needs = "answers"
     topics = frozenset({"data.quality"})
 
+    asks_ledger = True
+
     target: dict[str, Annotated[float, Field(ge=0)]] = {}
+    use: Use = "commercial"
 
     def conditions(self) -> tuple[Condition, ...]:
         """Images whose label is not suspected."""
@@ -75,7 +83,7 @@ class DataQuality(Check):
 
     def measure(self, case: EvalContext) -> Iterator[Reading]:
         """One pass of the parent for the labels."""
-        found = {**_facts(case), **self._represented(case)}
+        found = {**self._facts(case), **self._represented(case)}
         suspected = _suspected(case)
         if isinstance(suspected, str):
             none = Unmeasured(reason=suspected)
@@ -91,6 +99,31 @@ class DataQuality(Check):
             before, after = (side["score"][kept] for side in (pair.parent, pair.candidate))
             yield from paired_readings(_TRUSTED.name, before, after, case.dataset.slices, kept, case.alpha, pair.step)
         yield from (Reading(metric=name, slice=OVERALL, outcome=one) for name, one in found.items())
+
+    def _facts(self, case: EvalContext) -> Outcomes:
+        """What the index of the images and the records of data sets say."""
+        counts = ("leaked", "shared_subjects", "undocumented")
+        if case.data_facts is None:
+            names = ("copies", "unusable", *counts, "licence_conflicts")
+            return dict.fromkeys(names, Unmeasured(reason="the images are not indexed"))
+        facts = case.data_facts()
+        found: dict[str, Measured | Unmeasured] = {}
+        for name, number in (("copies", facts.copies), ("unusable", facts.unusable)):
+            ends = wilson(number, facts.images, case.alpha)
+            found[name] = Measured(
+                value=number / facts.images, low=float(ends.low), high=float(ends.high), images=facts.images
+            )
+        for name, count in zip(counts, (facts.leaked, facts.subjects, facts.undocumented), strict=True):
+            found[name] = _counted(count, facts.images)
+        review = reviewed(facts.licences, self.use)
+        missing = isinstance(facts.undocumented, str) or facts.undocumented
+        reasons = [f"{one} is not in the table of licences" for one in review.open]
+        reasons += ["the licences of what made the model are not all recorded"] if missing else []
+        known = review.conflicts or not reasons
+        found["licence_conflicts"] = _counted(
+            len(review.conflicts) if known else "; ".join(reasons), facts.images, "; ".join(review.conflicts)
+        )
+        return found
 
     def _represented(self, case: EvalContext) -> Outcomes:
         names = ("representation", "empty_groups", "missing_images")
@@ -109,27 +142,6 @@ class DataQuality(Check):
         }  # fmt: skip
 
 
-def _facts(case: EvalContext) -> Outcomes:
-    """What the index of the images says."""
-    names = ("copies", "unusable", "leaked", "shared_subjects")
-    if case.data_facts is None:
-        return dict.fromkeys(names, Unmeasured(reason="the images are not indexed"))
-    facts = case.data_facts()
-    found: dict[str, Measured | Unmeasured] = {}
-    for name, number in zip(names[:2], (facts.copies, facts.unusable), strict=True):
-        ends = wilson(number, facts.images, case.alpha)
-        found[name] = Measured(
-            value=number / facts.images, low=float(ends.low), high=float(ends.high), images=facts.images
-        )
-    for name, count in zip(names[2:], (facts.leaked, facts.subjects), strict=True):
-        found[name] = (
-            Unmeasured(reason=count, images=facts.images)
-            if isinstance(count, str)
-            else Measured(value=count, low=count, high=count, images=facts.images)
-        )
-    return found
-
-
 def _suspected(case: EvalContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | str:
     """The labels, and which of them the parent contradicts; why that is not known."""
     if case.task.name != "classification":
@@ -144,6 +156,12 @@ def _suspected(case: EvalContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]
             labels.append(batch.targets.cpu().numpy())
     known = np.concatenate(labels)
     return known, suspects(np.concatenate(said)[:, : len(case.dataset.classes)], known)
+
+
+def _counted(count: int | str, images: int, which: str = "") -> Measured | Unmeasured:
+    if isinstance(count, str):
+        return Unmeasured(reason=count, images=images)
+    return Measured(value=count, low=count, high=count, images=images, which=which[:200] or None)
 
 
 def _imbalance(labels: NDArray[np.int64], classes: int) -> Measured | Unmeasured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,3 +155,59 @@ def _content(data: Path) -> Content:
     if not isinstance(reader, ContentReader):
         raise InvalidInput(f"the reader {reader.format} of a plug-in does not say what it found; it can't be converted")
     return reader.content(data)
+
+
+@data_app.command()
+def card(
+    data: Data,
+    written: Annotated[
+        Path | None, typer.Option("--from", help="Record this card: a YAML file, or Croissant in JSON.")
+    ] = None,
+    person: Annotated[str | None, typer.Option("--as", help="Your name; a card names who wrote it.")] = None,
+    store: Store = None,
+) -> None:
+    """Print the card of a data set as Croissant 1.1, or record one with --from.
+
+    Collection, annotation, gaps, uses and retention; source and licence are those of dataset.yaml.
+    """
+    from auditsvc.services.data_cards import card_from, card_of, croissant_text, write_card
+
+    ctx = context_for(store, create=written is not None, quiet=True)
+    dataset = ctx.datasets.open(data)
+    if written and not person:
+        raise InvalidInput("a card names who wrote it: give your name with --as")
+    made = write_card(ctx, dataset, card_from(written), person or "") if written else card_of(ctx, dataset.ref.digest)
+    print(croissant_text(made), end="")
+
+
+@data_app.command()
+def consent(
+    data: Data,
+    person: Person,
+    basis: Annotated[str, typer.Option(help="Why the images may be used, or why no more.")],
+    image: Annotated[list[str] | None, typer.Option(help="The name of an image. Repeatable.")] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE of the declared cluster: patient=p12. Repeatable.")
+    ] = None,
+    purpose: Annotated[str | None, typer.Option(help="What the images may be used for.")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day.")] = None,
+    withdrawn: Annotated[bool, typer.Option("--withdrawn", help="The consent was withdrawn.")] = False,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Record the consent for images or subjects, or its withdrawal, and list what rests on withdrawn ones.
+
+    Audits refuse images whose consent ended, and decisions that rest on them are blocked by an objection.
+    """
+    from auditsvc.services.data_cards import consents_for, record_consents
+
+    ctx = context_for(store, create=True, quiet=json)
+    of = consents_for(ctx.datasets.open(data), ctx, image or (), subject or ())
+    day = until.date() if until else None
+    found = record_consents(ctx, of, person, basis=basis, purpose=purpose, until=day, withdrawn=withdrawn)
+    lines = [f"{'withdrew' if withdrawn else 'recorded'} the consent of {', '.join(of)}"]
+    lines += [f"{count} images of {name}" for name, count in found.datasets.items()]
+    lines += [f"release {one} rests on them: revoke it or roll back, and audit again" for one in found.releases]
+    lines += [f"blocked the decision {one}" for one in found.objected]
+    lines += [f"{one} was made with them" for one in found.models]
+    print_result(json, {"consents": list(of), **found.model_dump(mode="json")}, *lines)

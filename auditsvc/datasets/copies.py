@@ -231,7 +231,7 @@ def _cropped_copies(ours: Thumbnails, theirs: Thumbnails, scale: _Scale) -> Iter
 
 def _aligned(sums: Numbers, windows: Numbers, wanted: Numbers) -> Numbers:
     """``(N,)``: the least distance of windows to ``wanted`` that moving one edge at a time finds."""
-    least = np.linalg.norm(_unit(_window(sums, windows)) - wanted, axis=1)
+    least: Numbers = np.linalg.norm(_unit(_window(sums, windows)) - wanted, axis=1)
     for step in MOVES:
         for _ in range(4):
             for edge in range(4):

@@ -40,6 +40,9 @@ class Description(BaseModel):
     ``annotations`` instead; where there is no metadata its images are the rows.  Tracking needs a ``cluster``, the
     sequence, its frames in order.  ``size`` (height, width) scales all images.
 
+    ``licence`` is an SPDX expression; ``licence_column`` is the column with that of each image, and ``licence`` holds
+    where it is empty.
+
     ``other_domain`` is the place of a second data set, from here: the same
     classes seen by another camera, in another country; ``domain=own`` and ``domain=other`` are its slices.
     """
@@ -65,6 +68,7 @@ class Description(BaseModel):
     other_domain: str | None = None
     source: Text
     licence: Text
+    licence_column: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -128,6 +132,7 @@ class Description(BaseModel):
         """Every column of the metadata that is read, but for the image's name."""
         cluster = (self.cluster,) if self.cluster else ()
         target = (self.target,) if self.target else ()
+        target += (self.licence_column,) if self.licence_column else ()
         return tuple(dict.fromkeys((*target, *self.named_slices, *self.bins, *cluster, *self.where)))
 
 

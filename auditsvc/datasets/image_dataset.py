@@ -316,6 +316,8 @@ def _resolve_slices(description: Description, rows: tuple[Row, ...]) -> tuple[De
     uses = {description.image: "the image", **target_use(description), **dict.fromkeys(description.where, "picks rows")}
     if description.cluster:
         uses[description.cluster] = "clusters"
+    if description.licence_column:
+        uses[description.licence_column] = "licences"
     if description.slices == "auto":
         words, numbers = infer_slices(table, (*uses, *description.bins))
         named: dict[str, Any] = {"slices": words, "bins": numbers | description.bins}
@@ -323,6 +325,14 @@ def _resolve_slices(description: Description, rows: tuple[Row, ...]) -> tuple[De
     uses |= dict.fromkeys(description.named_slices, "slices")
     uses |= {name: f"{bins} bins" if isinstance(bins, int) else "bins" for name, bins in description.bins.items()}
     return description, infer_columns(table, uses)
+
+
+def _licence(description: Description, rows: Sequence[Row]) -> str:
+    """What permits the use of all images: the licences of single ones joined."""
+    if description.licence_column is None:
+        return description.licence
+    found = sorted({row[description.licence_column].strip() or description.licence for row in rows})
+    return found[0] if len(found) == 1 else " AND ".join(f"({one})" if " " in one else one for one in found)
 
 
 def _dataset_ref(
@@ -365,7 +375,7 @@ def _dataset_ref(
         images=len(rows),
         slices=(*description.named_slices, *description.bins),
         source=description.source,
-        licence=description.licence,
+        licence=_licence(description, rows),
         notes=notes or None,
         suspected=suspected or None,
         independent=description.independent,

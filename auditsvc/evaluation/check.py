@@ -67,6 +67,9 @@ class Check(BaseModel, ABC):
     """The kinds of evidence that it gives, from ``policies/frameworks/_vocabulary.yaml``.  A check without topics
     covers none: a report can't claim coverage that no check declares."""
 
+    asks_ledger: ClassVar[bool] = False
+    """Whether it measures from ``EvalContext.data_facts``: what is recorded of data sets is then part of the key."""
+
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions that this check compares under, with these parameters; none where it disturbs nothing."""
         return ()

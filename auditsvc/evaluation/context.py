@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Protocol
@@ -137,7 +137,8 @@ class WatermarkReading:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What the index of a whole data set says; ``leaked`` and ``subjects`` are counts, or why they are not known."""
+    """What the index of a whole data set says; ``leaked``, ``subjects``
+    and ``undocumented`` are counts, or why they are not known."""
 
     images: int
     copies: int
@@ -147,6 +148,10 @@ class DataFacts:
     """Images that made the candidate or its parent."""
     subjects: int | str
     """Declared clusters of which other images made the candidate or its parent."""
+    undocumented: int | str = 0
+    """Data sets without a card that made the candidate or its parent."""
+    licences: Mapping[str, str] = field(default_factory=dict)
+    """Of the parent, of this data set, and of those that made the two."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from auditsvc import __version__
+from auditsvc.records.data_card import DataUse
 from auditsvc.records.decision import Decision
 from auditsvc.records.evidence import Evidence, Measured
 from auditsvc.records.model import Candidate, FileEntry, Parent
@@ -30,7 +31,12 @@ _TASKS = {
 
 
 def bill_of_materials(
-    candidate: Candidate, version: str, parent: Parent, evidence: Iterable[Evidence], decision: Decision
+    candidate: Candidate,
+    version: str,
+    parent: Parent,
+    evidence: Iterable[Evidence],
+    decision: Decision,
+    made_from: Sequence[DataUse] = (),
 ) -> dict[str, Any]:
     """The CycloneDX document as JSON data.
 
@@ -48,7 +54,7 @@ def bill_of_materials(
         "metadata": {
             "timestamp": decision.at.isoformat().replace("+00:00", "Z"),
             "tools": {"components": [{"type": "application", "name": "auditsvc", "version": __version__}]},
-            "component": _model(candidate, version, parent, used, decision),
+            "component": _model(candidate, version, parent, used, decision, made_from),
         },
         "components": [_file(file) for file in candidate.files],
         "dependencies": [{"ref": candidate.digest, "dependsOn": [f"file:{file.name}" for file in candidate.files]}],
@@ -56,7 +62,12 @@ def bill_of_materials(
 
 
 def _model(
-    candidate: Candidate, version: str, parent: Parent, evidence: Sequence[Evidence], decision: Decision
+    candidate: Candidate,
+    version: str,
+    parent: Parent,
+    evidence: Sequence[Evidence],
+    decision: Decision,
+    made_from: Sequence[DataUse],
 ) -> dict[str, Any]:
     card = {f"card:{name}": repr(value) for name, value in sorted(candidate.card.items())}
     facts = {"decision": decision.outcome, "decision-record": decision.digest, "policy-record": decision.policy} | card
@@ -73,7 +84,7 @@ def _model(
                 "task": _TASKS.get(candidate.task, candidate.task),
                 "architectureFamily": "convolutional neural network",
                 "modelArchitecture": candidate.architecture,
-                "datasets": _datasets(evidence),
+                "datasets": [*_datasets(evidence), *map(_used, made_from)],
             },
             "quantitativeAnalysis": {"performanceMetrics": list(_metrics(evidence))},
             "considerations": {
@@ -125,6 +136,22 @@ def _datasets(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
         }
         for digest, dataset in sorted(datasets.items())
     ]
+
+
+def _used(use: DataUse) -> dict[str, Any]:
+    """A data set that made the model, as its card describes it."""
+    card = use.card
+    found: dict[str, Any] = {
+        "type": "dataset",
+        "name": use.name,
+        "contents": {"properties": [{"name": "digest", "value": use.dataset}, {"name": "use", "value": use.purpose}]},
+        "description": f"{card.images} images, {card.licence}, from {card.source}" if card else "no card was written",
+    }
+    if card and card.personal:
+        found["sensitiveData"] = [card.personal]
+    if card and card.collection and card.collection.by:
+        found["governance"] = {"custodians": [{"organization": {"name": card.collection.by}}]}
+    return found
 
 
 def _metrics(evidence: Iterable[Evidence]) -> Iterable[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from auditsvc.records.base import Digest, Moment, Name, Record, Text, Value, person_key
+from auditsvc.records.data_card import DataUse
 from auditsvc.records.evidence import Evidence, Measured, Unmeasured
 from auditsvc.records.model import Candidate, Parent
 from auditsvc.records.policy import Policy, Severity
@@ -174,6 +175,8 @@ class DecisionRecords:
     """The terms that bind the decision; None for a trial."""
     earlier: tuple[PastDecision, ...] = ()
     """Other decisions on the candidate until then, of whatever policy and data."""
+    made_from: tuple[DataUse, ...] = ()
+    """The data sets that are recorded to have made candidate and parent."""
 
     @property
     def consent(self) -> ReleaseTerms | Policy:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from auditsvc.errors import InvalidInput
 from auditsvc.ports import Context, View
 from auditsvc.records import Candidate, Decision, Digest, Evidence, Parent, Policy
+from auditsvc.records.data_card import Consent, ended
 from auditsvc.records.eligibility import DatasetImages, HoldoutUse, HoldoutUses, ImagesSeen, Purpose, holdout_key
 from auditsvc.records.model import answering_files
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from auditsvc.datasets import Dataset
-    from auditsvc.evaluation import DataFacts
 
 
 def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
@@ -64,10 +64,11 @@ def index_images(ctx: Context, dataset: Dataset) -> DatasetImages:
 
 def digests_in(ctx: Context, index: DatasetImages) -> NDArray[np.uint64]:
     """``(N,)``: the digest of each image, in the order of the data set."""
-    return _numbers(ctx, index.digests)
+    return numbers_in(ctx, index.digests)
 
 
-def _numbers(ctx: Context, blob: Digest) -> NDArray[np.uint64]:
+def numbers_in(ctx: Context, blob: Digest) -> NDArray[np.uint64]:
+    """The 64-bit numbers of a blob."""
     import numpy as np
 
     return np.frombuffer(ctx.blobs.read(blob), "<u8").astype(np.uint64)
@@ -89,7 +90,7 @@ def count_copies_once(ctx: Context, dataset: Dataset) -> Dataset:
     ctx.progress.say(f"{copies} of {index.images} images are copies or nearly; what is one image counts once")
     many = near >= max(FEWEST, SHARE * index.images)
     suspected = (f"{near} of {index.images} images nearly equal another one",) if many else ()
-    return with_copies(dataset, _numbers(ctx, index.groups), suspected)
+    return with_copies(dataset, numbers_in(ctx, index.groups), suspected)
 
 
 def record_holdout_use(ctx: Context, candidate: Candidate, dataset: Digest) -> None:
@@ -191,39 +192,8 @@ def record_images_seen(
         ctx.ledger.append(made, actor=actor)
 
 
-def data_facts(ctx: Context, candidate: Candidate, dataset: Dataset) -> DataFacts:
-    """What the index of the data set says, and what of it made the candidate or its parent, as far as the ledger knows.
-
-    Images that made them are refused before anything is measured (``require_unseen``): where it is recorded which did,
-    none is left.
-
-    Raises:
-        InvalidDataset: an image that can't be read.
-    """
-    import numpy as np
-
-    from auditsvc.evaluation import DataFacts
-
-    mine = index_images(ctx, dataset)
-    others = [
-        index for use in _images_seen(ctx, candidate) for index in ctx.ledger.find(DatasetImages, use.dataset)[-1:]
-    ]
-    groups = _numbers(ctx, mine.groups or "")
-    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    leaked: int | str = "; ".join(images_not_recorded(ctx.ledger, candidate))
-    subjects = leaked
-    if not leaked:
-        leaked = 0
-        if mine.clusters is None or any(one.clusters is None for one in others):
-            subjects = "not every data set declares a `cluster`: which subject, sequence or place each image is of"
-        else:
-            theirs = [_numbers(ctx, one.clusters or "") for one in others]
-            own = np.unique(_numbers(ctx, mine.clusters))
-            subjects = int(np.isin(own, np.concatenate(theirs or [own[:0]])).sum())
-    return DataFacts(mine.images, int((counts[place] > 1).sum()), mine.unusable or 0, leaked, subjects)
-
-
-def _images_seen(ctx: Context, candidate: Candidate) -> list[ImagesSeen]:
+def images_seen_by(ctx: Context, candidate: Candidate) -> list[ImagesSeen]:
+    """Which data sets made the candidate and its parent, as far as the ledger knows."""
     return [one for model in (candidate.digest, candidate.parent) for one in ctx.ledger.find(ImagesSeen, model)]
 
 
@@ -240,7 +210,7 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     Raises:
         InvalidInput: there are such images; it names how many, from which data set, and what they were used for.
     """
-    seen = _images_seen(ctx, candidate)
+    seen = images_seen_by(ctx, candidate)
     if not seen:
         return
     mine, reasons = index_images(ctx, dataset), []
@@ -257,6 +227,37 @@ def require_unseen(ctx: Context, candidate: Candidate, dataset: Dataset) -> None
     if reasons:
         why = f"{dataset.ref.name} can't be audited on: a model is never tested on images that made it; leave them out"
         raise InvalidInput(why, dict.fromkeys(reasons))
+
+
+def covered_by(ctx: Context, index: DatasetImages, consents: Iterable[str]) -> NDArray[np.int64]:
+    """The places of images that these consents are of: ``image:`` and a digest, or ``subject:`` and a cluster."""
+    import numpy as np
+
+    from auditsvc.datasets.copies import name_digests
+
+    parts = [one.partition(":")[::2] for one in consents]
+    images = np.array([int(word, 16) for kind, word in parts if kind == "image"], np.uint64)
+    found = np.isin(digests_in(ctx, index), images)
+    if index.clusters is not None:
+        subjects = name_digests([word for kind, word in parts if kind == "subject"])
+        found |= np.isin(numbers_in(ctx, index.clusters), subjects)
+    return np.flatnonzero(found)
+
+
+def require_consent(ctx: Context, dataset: Dataset) -> None:
+    """Refuse images whose consent was withdrawn or has ended.
+
+    Raises:
+        InvalidInput: there are such images; it names how many, and the first ones.
+    """
+    over = ended(ctx.ledger.all(Consent), ctx.clock.now().date())
+    found = covered_by(ctx, index_images(ctx, dataset), over) if over else ()
+    if len(found):
+        names = ", ".join(dataset.name_of(int(place)) for place in found[:3])
+        raise InvalidInput(
+            f"the consent for {len(found)} of {dataset.ref.images} images of {dataset.ref.name} was withdrawn or has "
+            f"ended ({names}{', ...' if len(found) > 3 else ''}); leave them out"
+        )
 
 
 def images_not_recorded(view: View, candidate: Candidate) -> tuple[str, ...]:

@@ -63,12 +63,14 @@ from auditsvc.records.architecture import Preprocessing
 from auditsvc.records.eligibility import slicing_of
 from auditsvc.records.evidence import NullDraws
 from auditsvc.services.answer_cache import answer_cache
+from auditsvc.services.data_cards import data_facts
 from auditsvc.services.decisions import decide_now
 from auditsvc.services.deployment import power_of, time_run
 from auditsvc.services.device_kit import device_answers, device_cost, device_power, measurement_of
-from auditsvc.services.holdout import count_copies_once, data_facts, level_for, require_unseen
+from auditsvc.services.holdout import count_copies_once, level_for, require_consent, require_unseen
 from auditsvc.services.model_store import load_stored, open_run, other_runs
 from auditsvc.services.power import slice_sizes, undersized_slices, with_policy_slices
+from auditsvc.services.terms import data_uses
 from auditsvc.services.watermarking import detect_watermark, mark_in_answers
 from auditsvc.tasks import task_named
 
@@ -103,8 +105,9 @@ def prepared(ctx: Context, candidate: Candidate, dataset: Dataset) -> Dataset:
     """The data set as this candidate may be measured on it: equal images counted once.
 
     Raises:
-        InvalidInput: the candidate or its parent was made with some of these images.
+        InvalidInput: the candidate or its parent was made with some of these images, or the consent for some ended.
     """
+    require_consent(ctx, dataset)
     require_unseen(ctx, candidate, dataset)
     return count_copies_once(ctx, dataset)
 
@@ -239,6 +242,10 @@ def _machine(ctx: Context, check: Check, candidate: Candidate, dataset: Dataset)
     """What the check's readings depend on outside of files and data: this machine, and what devices sent."""
     sent = [measurement_of(ctx, candidate.digest, dataset.ref.digest, run) for run in check.runs_named if "@" in run]
     words = [check.machine() or "", *(one.digest if one else "not sent" for one in sent)]
+    if check.asks_ledger:
+        uses = data_uses(ctx.ledger, candidate, ctx.clock.now())
+        known = sorted(f"{use.purpose} {use.dataset} {use.card and use.card.digest}" for use in uses)
+        words.append(digest_of("\n".join(known).encode()) if known else "")
     return "; ".join(words) if any(words) else None
 
 

@@ -22,6 +22,7 @@ from auditsvc.records import (
     DecisionRecords,
     Digest,
     Evidence,
+    Moment,
     Name,
     Parent,
     PastDecision,
@@ -36,6 +37,8 @@ from auditsvc.records import (
     faults_of,
     person_key,
 )
+from auditsvc.records.data_card import DataCard, DataUse
+from auditsvc.records.eligibility import DatasetImages, ImagesSeen
 from auditsvc.records.model import answering_files
 
 
@@ -280,7 +283,26 @@ def decision_records(
         earlier=tuple(
             one for one in past_decisions(view, candidate) if one.decision != decision.digest and one.at <= decision.at
         ),  # what follows can't be in its statements
+        made_from=data_uses(view, candidate, decision.at),
     )
+
+
+def data_uses(view: View, candidate: Candidate, at: Moment) -> tuple[DataUse, ...]:
+    """The data sets that are recorded to have made a candidate and its parent, with the cards of that time."""
+    found = []
+    for whose, model in (("parent", candidate.parent), ("candidate", candidate.digest)):
+        for use in (one for one in view.find(ImagesSeen, model) if one.at <= at):
+            cards = [one for one in view.find(DataCard, use.dataset) if one.at <= at]
+            names = [one.name for one in view.find(DatasetImages, use.dataset)]
+            found.append(
+                DataUse(
+                    purpose=f"{use.purpose} of the {whose}",
+                    name=names[-1] if names else use.dataset,
+                    dataset=use.dataset,
+                    card=max(cards, key=lambda one: one.at, default=None),
+                )
+            )
+    return tuple(found)
 
 
 def audited_data(view: View, decision: Decision) -> tuple[AuditedData, ...]:

@@ -7,13 +7,14 @@ import datetime
 
 import pytest
 
-from auditsvc.compliance.assessment.assessment_context import AssessmentContext, ReportInputs
+from auditsvc.compliance.assessment.assessment_context import TRAINED_PARENT, AssessmentContext, ReportInputs
 from auditsvc.compliance.assessment.attestations import Answers, ChangePlan, ChangeVerdict, Claim, Document, risk_of
 from auditsvc.compliance.assessment.evidence_status import evidence_status, worst
 from auditsvc.compliance.assessment.framework import WORST_FIRST, load_frameworks
 from auditsvc.compliance.assessment.rules import Assessment, assess
 from auditsvc.compliance.report.build import build_report
 from auditsvc.records import Digest, Verification
+from auditsvc.records.data_card import DataCard, DataUse
 from auditsvc.resources import resource_dir
 from tests.compliance import sample
 
@@ -142,6 +143,57 @@ def test_tests_and_reviewed_documents_together_are_supported() -> None:
     found = rows(dataclasses.replace(bare(), documents=(document("doc.roles"),)))
     assert found["GOVERN 2.1"].status == "supported"
     assert rows(bare())["GOVERN 2.1"].status == "missing"
+
+
+def with_data(licence: str, *, card: bool = True, parent: str = "MIT") -> AssessmentContext:
+    """The released model with one recorded training set."""
+    inputs = sample.released()
+    described = DataCard(
+        dataset="sha256:" + "5" * 64, name="train", images=9, source="the clinic", licence=licence, person="ann",
+        at=sample.MORNING,
+    )  # fmt: skip
+    use = DataUse(purpose=TRAINED_PARENT, name="train", dataset=described.dataset, card=described if card else None)
+    evidence = tuple(
+        run.model_copy(update={"dataset": run.dataset.model_copy(update={"licence": "CC-BY-4.0"})})
+        for run in inputs.evidence
+    )
+    dense = inputs.parent.model_copy(update={"licence": parent})
+    return bare(dataclasses.replace(inputs, evidence=evidence, parent=dense, made_from=(use,), not_recorded=()))
+
+
+@pytest.mark.parametrize(
+    ("context", "status", "words"),
+    [(with_data("CC0-1.0"), "supported", "permit commercial use; the release owes attribution"),
+     (with_data("CC-BY-NC-4.0"), "contradicted", "train (training of the parent) is under CC-BY-NC-4.0"),
+     (with_data("our own terms"), "insufficient", "a person settles it in a document data.licence"),
+     (with_data("CC0-1.0", card=False), "insufficient", "train (training of the parent) has no card"),
+     (with_data("CC0-1.0", parent="unknown"), "missing", "no licence for parent"),
+     (dataclasses.replace(with_data("our own terms"), documents=(document("data.licence"),)), "attested", "rosa.risk"),
+     (dataclasses.replace(with_data("CC-BY-NC-4.0"), documents=(document("data.licence", reviewer=""),)),
+      "contradicted", "no commercial use")],
+)  # fmt: skip
+def test_licences_are_judged_by_the_table_and_settled_by_two_people(
+    context: AssessmentContext, status: str, words: str
+) -> None:
+    found = evidence_status("data.licence", context)
+    assert (found.status, words in found.message) == (status, True), found.message
+
+
+def test_the_origin_of_all_data_is_supported_only_where_what_trained_the_parent_is_described() -> None:
+    statuses = [
+        evidence_status("data.provenance", context).status
+        for context in (with_data("MIT"), with_data("MIT", card=False), bare())
+    ]
+    assert statuses == ["supported", "insufficient", "insufficient"]
+
+
+def test_what_made_the_model_is_in_report_notes_and_bill_of_materials() -> None:
+    inputs = dataclasses.replace(sample.released(), made_from=with_data("CC0-1.0").inputs.made_from)
+    assert "train was used for training of the parent: CC0-1.0, from the clinic" in inputs.notes
+    datasets = build_report(inputs, at=sample.EVENING).bom["metadata"]["component"]["modelCard"]["modelParameters"][
+        "datasets"
+    ]
+    assert [one["description"] for one in datasets if one["name"] == "train"] == ["9 images, CC0-1.0, from the clinic"]
 
 
 def test_an_expired_document_is_stale() -> None:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from auditsvc.compliance.assessment.attestations import (
     Answers,
@@ -44,6 +44,8 @@ from auditsvc.records import (
 )
 from auditsvc.records.evidence import Change, DiscoveredSlices, Exemplars
 from auditsvc.records.metric import condition_of
+
+TRAINED_PARENT = "training of the parent"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,22 @@ class ReportInputs(DecisionRecords):
     not_recorded: tuple[str, ...] = ()
     """What is not known of the images that made candidate and parent."""
 
+    def data(self, field: Literal["source", "licence"]) -> tuple[dict[str, str], tuple[Digest, ...]]:
+        """A field of every data set that was audited or made the model, where it has a card; and their digests."""
+        sets = {run.dataset.digest: run.dataset for run in self.evidence}
+        cards = {f"{use.name} ({use.purpose})": use.card for use in self.made_from if use.card}
+        stated = {one.name: str(getattr(one, field)) for one in sets.values()}
+        stated |= {name: str(getattr(card, field)) for name, card in cards.items()}
+        return stated, (*sets, *(card.digest for card in cards.values()))
+
+    @property
+    def unknown_data(self) -> str:
+        """What is not recorded of the data that made candidate and parent; empty where all of it has a card."""
+        bare = [f"{use.name} ({use.purpose}) has no card" for use in self.made_from if use.card is None]
+        if not any(use.purpose == TRAINED_PARENT for use in self.made_from):
+            bare.insert(0, "the training data of the parent are not recorded")
+        return "; ".join(bare or self.not_recorded)
+
     @property
     def trial(self) -> bool:
         """Whether no terms bind the decision; what version 0.1 released had none and is no trial."""
@@ -105,6 +123,9 @@ class ReportInputs(DecisionRecords):
         bound += ["A trial: no terms bind this decision, so it can't be approved or released"] * self.trial
         bound += [f"Judged on {one.name}: {one.images} images ({one.digest})" for one in data]
         bound += [f"Earlier decision on this candidate, {one.at:%Y-%m-%d}: {one.words}" for one in self.earlier]
+        for use in self.made_from:
+            described = f"{use.card.licence}, from {use.card.source}" if use.card else "no card was written"
+            bound.append(f"{use.name} was used for {use.purpose}: {described}")
         return (*bound, *self.not_recorded, *(self.decision.notes or ()))
 
     @cached_property

@@ -19,6 +19,7 @@ from auditsvc.compliance.assessment.assessment_context import AssessmentContext,
 from auditsvc.compliance.assessment.attestations import Watch
 from auditsvc.compliance.assessment.framework import WORST_FIRST, Status
 from auditsvc.records import OVERALL, Digest, Evidence, Judgement, Measured, Monitoring, Value, Watched
+from auditsvc.records.licences import Use, reviewed
 
 TOPICS = {
     "ip.watermark": "ownership watermark",
@@ -41,7 +42,6 @@ TOPICS = {
 """Kinds of evidence with their titles, in the order in which a report lists them."""
 
 _TITLES = {kind: title.capitalize() for kind, title in TOPICS.items()} | {
-    "data.quality": "Data quality",
     "doc.authorised_rep": "Mandate of the authorised representative",
     "doc.dpia": "Data protection impact assessment",
     "doc.fria": "Fundamental rights impact assessment",
@@ -87,10 +87,7 @@ _BEFORE_DECLARATIONS: dict[str, tuple[str, ...]] = {
 }
 """The topics of the checks of version 0.1.0, whose evidence carries no declarations, by their exact ids."""
 
-NEVER_TESTED = (
-    "the system around the model and the people who use it",
-    "images unlike those of the test set",
-)
+NEVER_TESTED = ("the system around the model and the people who use it", "images unlike those of the test set")
 """What no check of a model can test; printed in every report."""
 
 
@@ -206,26 +203,39 @@ def _signed(context: AssessmentContext, message: str) -> tuple[Status, str]:
 
 
 def origin(context: AssessmentContext) -> EvidenceStatus:
-    """The source of the test data; the parent's training data are in no record."""
-    sets = {run.dataset.digest: run.dataset for run in context.inputs.evidence}
-    not_stated = [one.name for one in sets.values() if one.source.strip().lower() in NOT_STATED]
-    if not sets or not_stated:
-        return state("data.provenance", "missing", f"no source for {', '.join(not_stated) or 'any data set'}", sets)
-    message = "the test set names its source; the training data of the parent are not recorded"
-    return state("data.provenance", "insufficient", message, sets)
+    """The source of the test data, and of what made the candidate and its parent."""
+    kind, sources, names = "data.provenance", *context.inputs.data("source")
+    not_stated = [name for name, source in sources.items() if source.strip().lower() in NOT_STATED]
+    if not sources or not_stated:
+        return state(kind, "missing", f"no source for {', '.join(not_stated) or 'any data set'}", names)
+    if gaps := context.inputs.unknown_data:
+        return state(kind, "insufficient", f"the test set names its source; {gaps}", names)
+    listed = "; ".join(f"{name}: {source}" for name, source in sources.items())
+    return state(kind, "supported", f"every data set is known by digest and names its source: {listed}", names)
 
 
 def licences(context: AssessmentContext) -> EvidenceStatus:
-    """Licences of parent and test set; whether they are compatible is for a person to state."""
-    sets = {run.dataset.digest: run.dataset for run in context.inputs.evidence}
-    licences_of = {f"parent {context.inputs.parent.model}": context.inputs.parent.licence}
-    licences_of |= {one.name: one.licence for one in sets.values()}
-    names = (context.inputs.parent.digest, *sets)
-    not_stated = [name for name, licence in licences_of.items() if licence.strip().lower() in NOT_STATED]
-    if not_stated:
-        return state("data.licence", "missing", f"no licence for {', '.join(not_stated)}", names)
-    listed = ", ".join(f"{name} {licence}" for name, licence in licences_of.items())
-    return state("data.licence", "insufficient", f"{listed}; their compatibility was not reviewed", names)
+    """Licences of parent, test set and training data: by the table of ``licences``, and else as a person states."""
+    kind, inputs = "data.licence", context.inputs
+    stated, names = inputs.data("licence")
+    stated |= {f"parent {inputs.parent.model}": inputs.parent.licence}
+    names = (inputs.parent.digest, *names)
+    if not_stated := [name for name, licence in stated.items() if licence.strip().lower() in NOT_STATED]:
+        return state(kind, "missing", f"no licence for {', '.join(not_stated)}", names)
+    settled = _documents(kind, context)
+    if settled.status == "attested":
+        return settled
+    asked = [run.key.parameters.get("use") for run in inputs.evidence if run.key.check == "data_quality"]
+    use: Use = "non-commercial" if "non-commercial" in asked else "commercial"
+    found = reviewed(stated, use)
+    if found.conflicts:
+        return state(kind, "contradicted", f"for {use} use: {'; '.join(found.conflicts)}", names)
+    gaps = [f"{one} is not in the table of licences" for one in found.open]
+    if gaps := [*gaps, *filter(None, [inputs.unknown_data])]:
+        message = f"{'; '.join(gaps)}; a person settles it in a document data.licence, which a second person reviews"
+        return state(kind, "insufficient", message, names)
+    duties = f"; the release owes {'; '.join(found.duties)}" if found.duties else ""
+    return state(kind, "supported", f"{', '.join(stated.values())} permit {use} use{duties}", names)
 
 
 def policy(context: AssessmentContext) -> EvidenceStatus:
@@ -289,8 +299,8 @@ def _incidents(context: AssessmentContext) -> EvidenceStatus:
     return state("ops.incident", "partly" if waiting else "supported", message, (one.digest for one in known))
 
 
-ROLLBACK_DAYS = 365
-"""Days for which an executed or rehearsed rollback counts."""
+ROLLBACK_DAYS, MONITORING_DAYS, WATCH_DAYS = 365, 92, 31
+"""Days for which a rollback (executed or rehearsed), a monitoring run, and an incident watch after its end count."""
 
 
 def _rollback(context: AssessmentContext) -> EvidenceStatus:
@@ -302,10 +312,6 @@ def _rollback(context: AssessmentContext) -> EvidenceStatus:
     old = (context.today - newest.at.date()).days > ROLLBACK_DAYS
     message = f"{done} on {newest.at.date().isoformat()} in {newest.took_ms / 1000:.1f} s{_OLD if old else ''}"
     return state("ops.rollback", "stale" if old else "supported", message, [newest.digest])
-
-
-MONITORING_DAYS = 92
-"""Days for which a monitoring run of a release counts."""
 
 
 def _newest_monitoring(context: AssessmentContext) -> Monitoring | None:
@@ -482,10 +488,6 @@ def _screen(kind: str, context: AssessmentContext) -> EvidenceStatus:
         return state(kind, "partly", f"{answers.person} answered all {len(given)} questions, not reviewed", names)
     message = f"{answers.person} answered all {len(given)} questions, reviewed by {answers.reviewer}"
     return state(kind, "attested", message, names)
-
-
-WATCH_DAYS = 31
-"""Days after its end for which an incident watch counts."""
 
 
 def unwatched(watches: Iterable[Watch], today: datetime.date) -> tuple[Status, str]:

@@ -109,8 +109,14 @@ def _data(report: Report) -> Iterator[str]:
     rows = [
         (r.dataset, str(r.dataset_images), r.dataset_source, r.dataset_licence, r.dataset_digest) for r in sets.values()
     ]
-    yield "Test data. The training data of the parent are not recorded.\n"
+    known = report.bom["metadata"]["component"]["modelCard"]["modelParameters"]["datasets"]
+    uses = [(one, {item["name"]: item["value"] for item in one["contents"]["properties"]}) for one in known]
+    made = [(one["name"], about["use"], one["description"], about["digest"]) for one, about in uses if "use" in about]
+    trained = any(row[1].startswith("training") for row in made)
+    yield "Test data.\n" if trained else "Test data. The training data of the parent are not recorded.\n"
     yield table(("Data set", "Images", "Source", "Licence", "Digest"), rows)
+    if made:
+        yield table(("Made the model", "Use", "Card", "Digest"), made)
 
 
 def _planned(report: Report) -> Iterator[str]:

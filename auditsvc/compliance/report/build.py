@@ -296,7 +296,9 @@ def build_report(
         verification=_verification(inputs),
         where=labelled(inputs.where),
         glossary=GLOSSARY,
-        bom=bill_of_materials(inputs.candidate, inputs.version, inputs.parent, inputs.evidence, inputs.decision),
+        bom=bill_of_materials(
+            inputs.candidate, inputs.version, inputs.parent, inputs.evidence, inputs.decision, inputs.made_from
+        ),
     )
 
 

@@ -261,7 +261,9 @@ class Attestor:
         """Every statement but the summary.  A rejected model gets no OMS signature, which other tools would accept."""
         inputs = self.inputs
         candidate, decision = inputs.candidate, inputs.decision
-        document = bill_of_materials(candidate, inputs.version, inputs.parent, inputs.evidence, decision)
+        document = bill_of_materials(
+            candidate, inputs.version, inputs.parent, inputs.evidence, decision, inputs.made_from
+        )
         made = {
             "provenance": predicates.provenance_statement(
                 candidate, inputs.parent, __version__, self._identity("builder", "build")
