@@ -32,6 +32,14 @@ def test_what_waits_for_you_is_yours_to_do(clients: Clients, site: ProjectState)
         site.ledger.append(sample.approval(2, name), actor=name)
     assert not waiting("approver", "bob")
     assert waiting("auditor", "eve")
+    given = {"policy": sample.POLICY.digest, "datasets": [sample.DATASET.digest], "reason": "a newer one"}
+    assert clients("approver", "bob").post("/v1/models/net/terms", json=given).status_code == 201
+    for name, count in (("bob", 0), ("cyd", 1)):
+        page = clients("approver", name).get("/").text
+        assert f'<b class="num">{count}</b> Terms to confirm' in page, name
+    made = {"model": "net", "document": "doc.test_plan", "title": "x", "statement": "x", "expires": "2027-01-01"}
+    assert clients("submitter", "ann").post("/v1/documents", json=made).status_code == 201
+    assert '<b class="num">1</b> Statements to review' in clients("auditor", "eve").get("/").text
 
 
 def test_policies_are_listed_and_told_in_words(reader: TestClient) -> None:

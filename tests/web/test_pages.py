@@ -36,7 +36,7 @@ def test_the_first_page_counts_and_lists_what_is_to_be_done(clients: Clients, re
     assert others < page.index('net <span class="num">3<')
     assert "Failed required rules: little-is-lost" in page
     assert re.findall(r'<b class="num">(\d+)</b> ([^<]+)', page)[:3] == [
-        ("0", "Waiting for you"), ("0", "Needs review"), ("1", "Waiting for others"),
+        ("0", "Waiting for you"), ("0", "Terms to confirm"), ("0", "Statements to review"),
     ]  # fmt: skip
     own = clients("approver", "bob").get("/").text
     assert '<b class="num">1</b> Waiting for you' in own and own.index('id="you"') < own.index('id="released"')
@@ -49,6 +49,7 @@ def test_models_are_searched_and_a_model_has_its_versions_and_events(reader: Tes
     assert "No model matches" in reader.get("/models?verdict=approved").text  # the newest version is not decided
     assert "/models/net" in reader.get("/models?verdict=inconclusive&owner=Ann").text
     page = reader.get("/models/net").text
+    assert "<option>3</option>" in page and "<option>4</option>" not in page  # 4 is not decided: nothing to compare
     assert page.count("<tr>") == 5 and "magnitude-global, sparsity 0.3" in page
     events = page[page.index("Timeline") :]
     for words in ("ann submitted version 4", "version 3: decision rejected", "cyd approved version 1", "version 1 was"):

@@ -12,11 +12,23 @@ from starlette.responses import HTMLResponse
 
 from auditsvc.compliance.assessment.attestations import Incident, current
 from auditsvc.ports import View
-from auditsvc.records import Approval, Candidate, Decision, Parent, Policy, ReleaseTerms, Submission, person_key
+from auditsvc.records import (
+    Approval,
+    Candidate,
+    Decision,
+    Parent,
+    Policy,
+    ReleaseTerms,
+    Submission,
+    TermsProposal,
+    person_key,
+)
 from auditsvc.services.decisions import involved
 from auditsvc.services.gate_query import GateAnswer, answer_of
+from auditsvc.services.terms import pending_terms
 from auditsvc.web.auth.authentication import Router, site_of
 from auditsvc.web.auth.token_store import Caller
+from auditsvc.web.pages.statements import statement_cards
 from auditsvc.web.rendering import page
 from auditsvc.web.state import ProjectState
 
@@ -135,11 +147,27 @@ def overview(request: Request) -> HTMLResponse:
             row for row in rows if not row.pending and row.answer.answer != "approved"]),
     )  # fmt: skip
     tiles = [Tile(len(found), title, f"#{name}") for name, title, _, found in groups[:3]]
+    terms = _terms_to_confirm(site, caller)
+    reviews = sum(card.awaits(caller) for card in statement_cards(site))
+    tiles[1:1] = [
+        Tile(len(terms), "Terms to confirm", f"/models/{terms[0]}#terms" if terms else "/models"),
+        Tile(reviews, "Statements to review", "/statements"),
+    ]
     tiles += [
         Tile(len(due), "Incidents to report", "/statements"),
         Tile(len(running), "Jobs running or queued", "/jobs"),
     ]
     return page(request, "overview.html", "/", groups=groups, tiles=tiles, empty=not rows, most=SHOWN)
+
+
+def _terms_to_confirm(site: ProjectState, caller: Caller) -> list[str]:
+    """The models whose newest terms another person proposed, where the caller can confirm them."""
+    if not caller.may("approver"):
+        return []
+    with site.ledger.snapshot() as view:
+        models = dict.fromkeys(one.model for _, one in view.page(TermsProposal, limit=SHOWN))
+        found = [one for model in models if (one := pending_terms(view, model))]
+    return [one.model for one in found if person_key(one.proposed_by) != person_key(caller.name)]
 
 
 MODELS = 20

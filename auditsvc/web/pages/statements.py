@@ -190,7 +190,7 @@ def statements_page(
 ) -> HTMLResponse:
     """What requirements lack, by day and owner; the newest statements, by who reviews them; the incident register."""
     site, caller = site_of(request), request.state.caller
-    cards = [card for kind in PATHS for card in _cards(site, kind)]
+    cards = statement_cards(site)
     pending = [card for card in cards if not card.record.reviewer]
     yours = [card for card in pending if card.awaits(caller)]
     others = [card for card in pending if not card.awaits(caller)]
@@ -213,6 +213,11 @@ def _register(site: ProjectState) -> dict[str, Any]:
         watches.setdefault(item.model, item)
     ordered = sorted(known, key=lambda one: (one.reported is not None, one.due))
     return {"incidents": ordered, "watches": list(watches.values())}
+
+
+def statement_cards(site: ProjectState) -> list[Card]:
+    """The newest statements of every kind, each in its newest state."""
+    return [card for kind in PATHS for card in _cards(site, kind)]
 
 
 def _cards(site: ProjectState, kind: type[Statement]) -> list[Card]:
