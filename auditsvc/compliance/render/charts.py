@@ -10,6 +10,7 @@ Reference: W3C (2023), "Web Content Accessibility Guidelines 2.2", success crite
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -356,6 +357,21 @@ class TornadoBar:
     low: float
     high: float
     base: float
+
+
+def evidence_chart(points: Sequence[tuple[datetime.datetime, float]]) -> Chart:
+    """Evidence of a change by the time of the run, as a share of what raises an alarm, with a line at 1."""
+    first = points[0][0]
+    days = [((at - first).total_seconds() / 86400, value) for at, value in points]
+    up = _rounded(0.0, min(max(1.2, *(value for _, value in days), 1.2), 3.0), "evidence, share of an alarm")
+    plot = _Plot(Axis(0.0, max(days[-1][0], 1e-3), f"days since {first:%Y-%m-%d}"), up)
+    parts = [plot.frame(*([(tick, _compact(tick)) for tick in axis.ticks()] for axis in (plot.across, plot.up)))]
+    parts.append(_line("grid diagonal", LEFT, WIDTH - RIGHT, plot.y(1), plot.y(1)))
+    places = " ".join(f"{plot.x(x)},{plot.y(y)}" for x, y in days)
+    parts.append(f'<polyline class="line candidate" points="{places}"/>')
+    parts += [_mark(plot.x(x), plot.y(y), "candidate") for x, y in days]
+    each = "; ".join(f"{at:%Y-%m-%d %H:%M}: {value:.2f}" for at, value in points[-5:])
+    return _chart(f"Evidence of a change in {plural(len(points), 'run')}; 1 raises an alarm. Last: {each}", parts)
 
 
 def tornado_chart(bars: Sequence[TornadoBar], unit: str) -> Chart:

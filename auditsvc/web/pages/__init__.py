@@ -5,12 +5,23 @@ reads, and its buttons call the same service functions under the same roles.
 """
 
 from auditsvc.web.auth import login
-from auditsvc.web.pages import administration, candidate, decision, jobs, overview, policies, statements, terms
+from auditsvc.web.pages import (
+    administration,
+    candidate,
+    decision,
+    jobs,
+    monitoring,
+    overview,
+    policies,
+    statements,
+    terms,
+)
 
 routers = (
     overview.router,
     candidate.router,
     decision.router,
+    monitoring.router,
     login.router,
     jobs.router,
     administration.router,

@@ -140,7 +140,7 @@ def decision_page(request: Request, digest: ADigest) -> HTMLResponse:
         release=release,
         actions=release_actions(site, release, caller),
         revocations=revocations,
-        monitoring=ledger.find(Monitoring, release.digest)[::-1] if release else (),
+        monitoring=[one for _, one in ledger.page(Monitoring, subject=release.digest)] if release else (),
         newest=newest,
         may_approve=can_decide and not no_review and not objections and missing > 0,
         may_object=can_decide and caller.may("approver"),
