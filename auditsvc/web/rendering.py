@@ -103,4 +103,4 @@ def points(value: float) -> str:
 def moment(at: datetime.datetime) -> Markup:
     """A time to the minute: in UTC, and by the script of every page in the reader's zone, with UTC on hover."""
     utc = at.astimezone(datetime.UTC)
-    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M"))
+    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M UTC"))

@@ -101,8 +101,8 @@ def test_the_page_shows_what_is_due_and_takes_the_report(auditor: TestClient, si
     form = {**KNOWN, "aware": YESTERDAY.strftime("%Y-%m-%dT%H:%M"), "harm": "widespread", "candidate": ""}
     assert auditor.post("/statements/incidents", data=form, follow_redirects=False).status_code == 303
     page = auditor.get("/statements").text
-    assert ">2026-11-24 23:59</time></b>" in page and 'in <span class="num">2</span> days' in page
-    assert "2026-11-23 12:00</time>; the period ends" in page
+    assert ">2026-11-24 23:59 UTC</time></b>" in page and 'in <span class="num">2</span> days' in page
+    assert "2026-11-23 12:00 UTC</time>; the period ends" in page
     (record,) = site.ledger.find(Incident, "net")
     told = {**TOLD, "reported": NOON.strftime("%Y-%m-%dT%H:%M")}
     sent = auditor.post(f"/statements/incidents/{record.digest}/reports", data=told, follow_redirects=False)

@@ -481,9 +481,8 @@ def _screen(kind: str, context: AssessmentContext) -> EvidenceStatus:
         rows = ", ".join(q.row for q, answer in zip(asked, given, strict=True) if answer == "yes")
         return state(kind, "contradicted", f"{answers.person} declared a prohibited use: {rows}", names)
     if "unknown" in given:
-        return state(
-            kind, "not_assessed", f"{given.count('unknown')} of {len(given)} questions are not answered", names
-        )
+        unanswered = f"{given.count('unknown')} of {len(given)} questions are not answered"
+        return state(kind, "not_assessed", unanswered, names)
     if not answers.reviewer:
         return state(kind, "partly", f"{answers.person} answered all {len(given)} questions, not reviewed", names)
     message = f"{answers.person} answered all {len(given)} questions, reviewed by {answers.reviewer}"

@@ -3,7 +3,7 @@
 function enhance(root) {
   for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
     const at = new Date(time.dateTime), two = (number) => String(number).padStart(2, "0");
-    time.title = `${time.textContent} UTC`;
+    time.title = time.textContent;
     time.textContent = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
   }
   for (const code of root.querySelectorAll("main code:not([data-copy])")) {
