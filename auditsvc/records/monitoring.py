@@ -265,7 +265,8 @@ class Monitoring(Record):
     def looked_at(self) -> str:
         """What was measured, in words."""
         labelled = f"{self.dataset.images} images of {self.dataset.name}" if self.dataset else ""
-        seen = f"{self.observed.images} observations" if self.observed else ""
+        since = f" since {self.observed.since:%Y-%m-%d}" if self.observed and self.observed.since else ""
+        seen = f"{self.observed.images} observations{since}" if self.observed else ""
         return " and ".join(filter(None, (labelled, seen))) or "no images"
 
     def subjects(self) -> tuple[str, ...]:

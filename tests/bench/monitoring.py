@@ -9,11 +9,8 @@ windows of 50 images, as they keep no state, in the same run.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -313,14 +310,16 @@ for start in range(0, 20000, 50):
 
 def kills(folder: Path) -> dict[str, int]:
     """After ``KILLS`` kills every row is there and counted once."""
-    command = [sys.executable, "-c", WORKER, str(folder), RELEASE]
+    command, seen = [sys.executable, "-c", WORKER, str(folder), RELEASE], 0
+    store = SqlObservations(f"sqlite:///{folder}/kills.db")
     for number in range(KILLS):
         process = subprocess.Popen(command)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1 + 2 * draw("kill", number)[0])
-        os.kill(process.pid, signal.SIGKILL)
+        while process.poll() is None and (store.state(RELEASE) or (0, 0, b""))[0] <= seen:
+            time.sleep(0.02)
+        time.sleep(0.3 * draw("kill", number)[0])
+        process.kill()
         process.wait()
-    store = SqlObservations(f"sqlite:///{folder}/kills.db")
+        seen = (store.state(RELEASE) or (0, 0, b""))[0]
     position, counted, _ = store.state(RELEASE) or (0, 0, b"")
     kept = [name for _, name, _ in store.after(RELEASE, 0, 30_000)]
     counted += len(store.after(RELEASE, position, 30_000))
