@@ -140,10 +140,8 @@ def measured_again(
 ) -> tuple[tuple[Evidence, Evidence | CheckFailed], ...]:
     """The evidence in the ledger, each with what its check finds now without any answer that was kept.
 
-    Nothing is recorded: evidence that could be made again until it suits would prove nothing.
-
-    Raises:
-        InvalidInput: a policy with stages, or a check that was not measured yet.
+    Nothing is recorded: evidence that could be made again until it suits would prove nothing.  Raises ``InvalidInput``
+    for a policy with stages, or a check that was not measured yet.
     """
     level = level_for(policy, candidate, dataset.ref.digest, ctx.ledger)
     known = _known_evidence(ctx, candidate, policy, dataset, level)
@@ -151,15 +149,13 @@ def measured_again(
         words = "its policy measures in stages" if policy.stages else "audit it first: not every check was measured"
         raise InvalidInput(f"there is nothing to compare with: {words}")
     fields, answers = _context_fields(ctx, candidate, policy, dataset, level), PartialResults()
-    fields |= {"draws": {}, "cache": answers}
-    if fields["read_mark"]:
-        fields["read_mark"] = partial(fields["read_mark"], answers=answers)
+    mark = fields["read_mark"] and partial(fields["read_mark"], answers=answers)
+    fields |= {"draws": {}, "cache": answers, "read_mark": mark}
     context = EvalContext(**fields)
-    return tuple(
-        (found, _run(ctx, check_named(name, policy.checks[name]), found.key, context))
-        for name, found in known.items()
-        if found
-    )
+    pairs = [
+        (one, _run(ctx, check_named(name, policy.checks[name]), one.key, context)) for name, one in known.items() if one
+    ]
+    return tuple(pairs)
 
 
 def _measured_in_stages(
