@@ -37,7 +37,7 @@ from tests.packs import pack
 LOOKS, REPEATS, ALPHA, WINDOW = 1000, 150, 0.05, 50
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 RELEASE = digest_of(b"release")
-KILLS = 20
+KILLS, PEER_LOOKS = 20, 5
 
 
 def model_of(card: ArchitectureCard, images: torch.Tensor, labels: torch.Tensor, steps: int) -> Model:
@@ -215,13 +215,15 @@ def peers(pool: list[Observation], made: dict[str, Any]) -> dict[str, Any]:
         try:
             detect = detector(frame(pool[:400]))
             chance = np.random.default_rng(1)
-            false = sum(detect(frame([pool[at] for at in chance.integers(400, len(pool), WINDOW)])) for _ in range(20))
+            false = sum(
+                detect(frame([pool[at] for at in chance.integers(400, len(pool), WINDOW)])) for _ in range(PEER_LOOKS)
+            )
             delays = {}
             for change, (_, after, _) in made.items():
-                seen = (count for count in range(WINDOW, 501, WINDOW) if detect(frame(
+                seen = (count for count in range(WINDOW, 201, WINDOW) if detect(frame(
                     [after[at] for at in np.random.default_rng(count).integers(0, len(after), WINDOW)])))  # fmt: skip
                 delays[change] = next(seen, None)
-            found[name] = {"delay_images": delays, "looks": 20, "false_looks": int(false),
+            found[name] = {"delay_images": delays, "looks": PEER_LOOKS, "false_looks": int(false),
                            "cpu_s": round(time.process_time() - start, 1)}  # fmt: skip
         except Exception as error:  # noqa: BLE001 - whatever a peer raises is what it says
             found[name] = {"not_run": f"{type(error).__name__}: {error}"[:200]}
