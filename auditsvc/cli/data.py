@@ -50,7 +50,7 @@ def check(
     from auditsvc.adapters.object_references import local_path
     from auditsvc.datasets import recognise
     from auditsvc.datasets.representation import read_target
-    from auditsvc.services.data_quality import examine
+    from auditsvc.services.data_examination import examine
 
     reader, why = recognise(local_path(data))
     found = reader.read(local_path(data))

@@ -132,8 +132,8 @@ class Description(BaseModel):
         """Every column of the metadata that is read, but for the image's name."""
         cluster = (self.cluster,) if self.cluster else ()
         target = (self.target,) if self.target else ()
-        target += (self.licence_column,) if self.licence_column else ()
-        return tuple(dict.fromkeys((*target, *self.named_slices, *self.bins, *cluster, *self.where)))
+        licence = (self.licence_column,) if self.licence_column else ()
+        return tuple(dict.fromkeys((*target, *licence, *self.named_slices, *self.bins, *cluster, *self.where)))
 
 
 def description_file(path: Path) -> Path:

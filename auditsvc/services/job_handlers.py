@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from auditsvc.datasets import Dataset
+from auditsvc.datasets.image_dataset import ImageDataset
 from auditsvc.errors import InvalidDataset, InvalidInput, NotFound
 from auditsvc.ports import Context, Progress, Result, Runner
 from auditsvc.records import (
@@ -73,7 +75,9 @@ class JobContext:
                 path = Path(folder) / f"uploaded-{name[7:19]}.parquet"
                 path.write_bytes(self.ctx.blobs.read(name))
                 opened = self.ctx.datasets.open(path)
-            self._opened[name] = replace(opened, ref=opened.ref.model_copy(update={"source": f"uploaded as {name}"}))
+            self._opened[name] = replace(
+                cast(ImageDataset, opened), ref=opened.ref.model_copy(update={"source": f"uploaded as {name}"})
+            )
         if name not in self._opened:
             self._opened[name] = self.ctx.datasets.open(self.path(name))
         return self._opened[name]

@@ -13,7 +13,7 @@ from auditsvc.evaluation import DataFacts
 from auditsvc.evaluation.metrics.label_noise import out_of_fold, suspects
 from auditsvc.records import OVERALL, Measured
 from auditsvc.services.data_cards import data_facts
-from auditsvc.services.data_quality import examine
+from auditsvc.services.data_examination import examine
 from auditsvc.services.holdout import record_images_seen
 from tests.contracts.sample import a_candidate, a_parent
 from tests.fakes.models import SeesMeanBrightness, array_dataset, case_of
