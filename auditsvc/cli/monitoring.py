@@ -144,9 +144,7 @@ def show(model: Model, version: AVersion = None, store: Store = None, json: Json
     found = {name: one.model_dump(mode="json", exclude_none=True) | {"digest": one.digest}
              for name, one in (("settings", settings), ("pending", pending)) if one}  # fmt: skip
     shown = [one.model_dump(mode="json") | {"digest": one.digest} for one in alarms]
-    print_result(
-        json, {**found, "alarms": shown}, *(lines or [f"no settings are confirmed {model} version {release.version}"])
-    )
+    print_result(json, {**found, "alarms": shown}, *(lines or [f"{model} version {release.version} is not watched"]))
     if settings is None:
         raise typer.Exit(3)
 

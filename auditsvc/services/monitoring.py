@@ -71,7 +71,7 @@ def monitor(
     ``locate`` finds what the settings name.  A run that finds nothing new gives the last one again.
 
     Raises:
-        InvalidInput: nobody watches the release and there are no images; the images are those of the audit or do not
+        InvalidInput: the release is not watched and there are no images; the images are those of the audit or do not
             fit the model; or the policy has no rule that a quick check answers.
     """
     candidate, decision = ctx.ledger.get(Candidate, release.candidate), ctx.ledger.get(Decision, release.decision)

@@ -83,7 +83,7 @@ def add_observations(ctx: Context, release: Release, rows: Sequence[Observation]
     """Keep observations and the labels in them, all or none; what is known already is left out.
 
     Raises:
-        NotFound: nobody watches the release.
+        NotFound: the release is not watched.
         InvalidInput: a row that can't be of this release, is too old, or is from the future; with every fault.
     """
     settings = watch_settings(ctx.ledger, release.digest)
