@@ -3,7 +3,7 @@
 Prints one line of JSON: recall of planted copies by kind (faces and digits of the demo), false pairs in 10^6
 comparisons, error of the estimated label noise, leaks that the gate refuses, CPU-seconds for 10^4 and 10^5 images.
 
-    python -m tests.bench.data_quality [--large] [--mitigation]
+    python -m tests.bench.data_quality [--large]
 """
 
 from __future__ import annotations
