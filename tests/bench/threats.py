@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from auditsvc.checks import backdoor
 from auditsvc.checks.backdoor import Backdoor
 from auditsvc.checks.extraction import Extraction
 from auditsvc.checks.membership import _Placed, area, margins
@@ -40,6 +41,7 @@ from auditsvc.checks.poisoning import _seen, _split
 from auditsvc.datasets.readers import DatasetReaders
 from auditsvc.demo.case_data import HERE
 from auditsvc.evaluation import EvalContext, wilson
+from auditsvc.evaluation.attacks import trigger
 from auditsvc.evaluation.inference import fold_batchnorm
 from auditsvc.models import Model, assemble, read_card, read_weights
 from auditsvc.models.fake_quantization import install_int8
@@ -66,6 +68,7 @@ KINDS: dict[str, tuple[zoo.Trigger, zoo.Compression]] = {
 HELD_OUT = ("sinusoidal-magnitude", "input-aware-magnitude", "patch-structured", "patch-tuned")
 WOKEN = ("patch-magnitude", "patch-structured", "blended-structured", "patch-int8")
 ZOO = Path(zoo.__file__).read_bytes()
+CODE = digest_of(b"".join(Path(str(one)).read_bytes() for one in (backdoor.__file__, trigger.__file__, __file__)))
 COMPRESSIONS = {"magnitude": zoo.halved, "structured": zoo.thinned, "tuned": zoo.tuned, "int8": zoo.rounded}
 LIMITS = {rule.reading.partition("/")[2].partition(".")[0]: rule.limit
           for rule in read_policy("third-party-parent").rules if rule.check == "backdoor"}  # fmt: skip
@@ -82,6 +85,7 @@ class Outcome:
     anomaly: tuple[float, float]
     """Neural Cleanse's index and MM-BD's p-value of the candidate alone."""
     cpu_s: float
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,15 @@ class Made:
         return self.also[0] if self.also else self.candidate
 
 
+def name_of(recipe: zoo.Recipe, *more: object) -> str:
+    """What depends on these and on how the zoo is trained."""
+    name = [getattr(one, "__name__", one) for one in (*vars(recipe).values(), *more)]
+    return hashlib.sha256(ZOO + repr(name).encode()).hexdigest()
+
+
 def pair(recipe: zoo.Recipe, folder: Path) -> Made:
     """The parent and its compressed form; INT8 in its own runtime.  Parents are kept in ``folder`` for the next run."""
-    name = [getattr(one, "__name__", one) for one in vars(recipe).values()]
-    code = hashlib.sha256(ZOO + repr(name).encode()).hexdigest()
-    file, parent = folder / f"{code}.safetensors", zoo.network(recipe)
+    file, parent = folder / f"{name_of(recipe)}.safetensors", zoo.network(recipe)
     if file.exists():
         parent.load_state_dict(load_file(file))
     else:
@@ -168,22 +176,31 @@ def readings(check: Backdoor, case: EvalContext) -> dict:
     return {one.metric: one.outcome for one in check.measure(case)}
 
 
-def outcomes(kind: str, trigger, compression, seeds: list[int], given: argparse.Namespace, **how) -> Iterator[Outcome]:
+def outcomes(kind: str, how, compression, seeds: list[int], given: argparse.Namespace, **more) -> Iterator[Outcome]:
     """The pairs of one kind that count."""
     for seed in seeds:
         family = zoo.FAMILIES[0 if compression is zoo.rounded else seed % 3]
         poison = zoo.label_consistent if kind.startswith("label") else zoo.relabelled
-        steps = 240 if trigger is zoo.warped or how else 120
-        recipe = zoo.Recipe(seed, trigger, compression, steps=steps, family=family, poison=poison, **how)
-        made = pair(recipe, given.folder)
-        before, after = (zoo.rates(one, trigger or zoo.patch) for one in (made.parent, made.answers))
-        works = trigger is None or (after[1] >= 0.8 and (before[1] <= 0.2 or compression is None))
-        if not works or before[0] - after[0] > 0.03:
-            print(kind, seed, before, after, "does not count", file=sys.stderr, flush=True)
-            continue
-        found = tried(made, kind, seed % 20 >= 10 or kind in HELD_OUT, given)
-        print(seed, before, after, found, file=sys.stderr, flush=True)
-        yield found
+        steps = 240 if how is zoo.warped or more else 120
+        recipe = zoo.Recipe(seed, how, compression, steps=steps, family=family, poison=poison, **more)
+        file = given.folder / f"{name_of(recipe, kind, given.null, given.no_cleanse, CODE)}.json"
+        if not file.exists():
+            found = asdict(judged(pair(recipe, given.folder), kind, recipe, given))
+            file.with_suffix(f".{os.getpid()}").write_text(json.dumps(found))
+            file.with_suffix(f".{os.getpid()}").replace(file)
+        found = Outcome(**json.loads(file.read_text()))
+        print(kind, seed, found, file=sys.stderr, flush=True)
+        if found.counts:
+            yield found
+
+
+def judged(made: Made, kind: str, recipe: zoo.Recipe, given: argparse.Namespace) -> Outcome:
+    """Whether the pair counts, and what the check says then."""
+    before, after = (zoo.rates(one, recipe.trigger or zoo.patch) for one in (made.parent, made.answers))
+    works = recipe.trigger is None or (after[1] >= 0.8 and (before[1] <= 0.2 or recipe.compression is None))
+    if not works or before[0] - after[0] > 0.03:
+        return Outcome(kind, False, False, {"parent": before, "candidate": after}, (), 0.0, counts=False)
+    return tried(made, kind, recipe.seed % 20 >= 10 or kind in HELD_OUT, given)
 
 
 def share(hits: int, total: int) -> list[float] | None:
@@ -281,7 +298,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "auditsvc-threats")
     parser.add_argument("--no-cleanse", action="store_true")
     parser.add_argument("--no-112", action="store_true")
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), help="with none, another process does them")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
