@@ -165,7 +165,9 @@ class _Scale:
     @classmethod
     def of(cls, images: Thumbnails, places: NDArray[np.int64]) -> _Scale:
         chance = np.random.default_rng(0)
-        one, other = (_vectors(images[chance.choice(places, PAIRS)]) for _ in range(2))
+        drawn = chance.choice(len(places), PAIRS), chance.choice(len(places), PAIRS)
+        among, which = np.unique(drawn, return_inverse=True)  # few images are drawn often
+        one, other = _vectors(images[places[among]])[which.reshape(2, PAIRS)]
         random = max(float(np.median(np.linalg.norm(one - other, axis=1))), FLOOR)
         made = cls(0.0, 0.0, np.linalg.eigh(np.cov(one.T))[1][:, -DIMENSIONS:].astype(np.float32))
         nearest = made.tree(images, places).query(one[:SAMPLED] @ made.basis, [2])[0]
@@ -212,9 +214,11 @@ def _cropped_copies(ours: Thumbnails, theirs: Thumbnails, scale: _Scale) -> Iter
     tree, windows = scale.tree(theirs, places), _windows(max(len(ours), len(theirs)))
     for part in _parts(_compared(ours)):
         best: dict[tuple[int, int], tuple[float, int]] = {}
-        sums = _integral(ours[part])
+        images = ours[part].astype(np.float32)
         for number, window in enumerate(windows):
-            vectors = _unit(_window(sums, np.repeat(window[None], len(part), 0)))
+            rows, columns = _grid(window)
+            half = (images.reshape(-1, SIDE) @ columns.T).reshape(len(images), SIDE, COMPARED)
+            vectors = _unit(np.tensordot(half, rows, (1, 1)).swapaxes(1, 2))
             _, near = tree.query(vectors @ scale.basis, (1, 2), distance_upper_bound=bound)
             row, column = np.nonzero(near < len(places))
             there = places[near[row, column]]
@@ -225,7 +229,7 @@ def _cropped_copies(ours: Thumbnails, theirs: Thumbnails, scale: _Scale) -> Iter
         if best:
             row, there = np.array(list(best), np.int64).T
             started = windows[[number for _, number in best.values()]]
-            close = _aligned(sums[row], started, _vectors(theirs[there])) <= scale.near
+            close = _aligned(_integral(ours[part][row]), started, _vectors(theirs[there])) <= scale.near
             yield np.stack((part[row][close], there[close]))
 
 
@@ -257,6 +261,16 @@ def _window(sums: Numbers, windows: Numbers) -> Numbers:
                      for one in (1, 0))  # fmt: skip
     found = _between(sums, rows)
     return np.asarray(np.diff(np.diff(_between(found.swapaxes(1, 2), columns).swapaxes(1, 2), axis=1), axis=2))
+
+
+def _grid(window: Numbers) -> tuple[Numbers, Numbers]:
+    """``(COMPARED, SIDE)`` for rows and for columns: the weights of pixels in the means of ``_window``."""
+    edges = np.linspace(window[:2], window[2:], COMPARED + 1).T[:, None] * SIDE
+    columns, rows = (np.diff(_between(_PIXELS, one.astype(np.float32))[0], axis=0) for one in edges)
+    return rows, columns
+
+
+_PIXELS: Numbers = np.pad(np.eye(SIDE, dtype=np.float32).cumsum(0), ((1, 0), (0, 0)))[None]
 
 
 def _between(sums: Numbers, at: Numbers) -> Numbers:
