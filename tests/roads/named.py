@@ -58,6 +58,21 @@ def of_timm() -> Made:
     return made, lambda images: normalised(shorter_side(images, resize, side, mode), config["mean"], config["std"])
 
 
+def of_torchvision() -> Made:
+    """A network of torchvision, with the transforms that are published for it."""
+    library("torchvision")
+    from torchvision import models
+
+    name = "shufflenet_v2_x0_5"
+    network, prepare = models.get_model(name, num_classes=4), models.get_model_weights(name).DEFAULT.transforms()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the statistics of one batch, without which random layers tell nothing apart
+    with torch.no_grad():
+        network.train()(prepare(as_tensor(photos(shaded(small.pictures(40, 8))[0]))))
+    return network, prepare
+
+
 class Logits(nn.Module):
     """A network of transformers that gives its logits alone."""
 
@@ -93,7 +108,7 @@ def fit_head(network: nn.Module, prepare: Prepare) -> nn.Linear:
     head = [layer for layer in network.modules() if isinstance(layer, nn.Linear)][-1]
     seen: list[Tensor] = []
     hook = head.register_forward_hook(lambda _layer, given, _out: seen.append(given[0]))
-    pixels, labels = small.pictures(120, 9)
+    pixels, labels = shaded(small.pictures(120, 9))
     with torch.inference_mode():
         network(prepare(as_tensor(photos(pixels))))
     hook.remove()
@@ -107,6 +122,11 @@ def fit_head(network: nn.Module, prepare: Prepare) -> nn.Linear:
         head.weight.copy_(found.T)
         head.bias.copy_(0.25 - centre @ found)
     return head
+
+
+def shaded(pictures: small.Pictures) -> small.Pictures:
+    """Pictures whose classes differ in brightness too, which random layers keep."""
+    return (pictures[0] // 2 + 32 * pictures[1][:, None, None, None]).astype(np.uint8), pictures[1]
 
 
 def photos(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -126,7 +146,7 @@ def saved(folder: Path, made_by: Callable[[], Made], pictures: small.Pictures) -
         network, prepare = made_by()
     network.eval()
     head = fit_head(network, prepare)
-    pixels, labels = pictures[0][:80], pictures[1][:80]
+    pixels, labels = shaded((pictures[0][:80], pictures[1][:80]))
     images = photos(pixels)
     small.image_folder(folder / "photos", (images, labels))
     found = []

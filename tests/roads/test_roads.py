@@ -96,6 +96,10 @@ def timm(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
     return named.saved(folder, named.of_timm, pictures)
 
 
+def torchvision(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
+    return named.saved(folder, named.of_torchvision, pictures)
+
+
 def hugging_face(folder: Path, networks: Networks, pictures: small.Pictures) -> Scores:
     return named.saved(folder, named.of_transformers, pictures)
 
@@ -128,6 +132,7 @@ MAKERS: dict[str, Callable[[Path, Networks, small.Pictures], Scores]] = {
     "A detector, YOLO labels": yolo,
     "A segmenter, masks as PNG": masks,
     "A network of timm": timm,
+    "A network of torchvision": torchvision,
     "A folder of Hugging Face's save_pretrained": hugging_face,
     "Only predictions, without the models": predictions,
     "Only a dense model: prune it here": pruned_here,
@@ -135,7 +140,11 @@ MAKERS: dict[str, Callable[[Path, Networks, small.Pictures], Scores]] = {
 
 
 def test_every_road_of_the_guide_is_walked() -> None:
+    """The commands of README are those of the first road."""
     assert set(MAKERS) == set(ROADS)
+    readme = (GUIDE.parents[2] / "README.md").read_text().split("## Audit your own model")[1]
+    first = re.findall(r"^ {4}auditsvc (.*)$", readme.partition("\n## ")[0], re.MULTILINE)
+    assert [f"{first[0]} --as ann", first[1]] == next(iter(ROADS.values()))
 
 
 @pytest.mark.parametrize("title", MAKERS)
