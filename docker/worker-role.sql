@@ -6,7 +6,7 @@ SELECT 'CREATE ROLE auditsvc_worker LOGIN' WHERE NOT EXISTS (SELECT FROM pg_role
 ALTER ROLE auditsvc_worker PASSWORD :'password';
 GRANT USAGE ON SCHEMA public TO auditsvc_worker;
 GRANT SELECT ON auditsvc_revision, record, subject, submission, decision, approval, waiver, revocation, retirement, terms,
-    release_rollback, person, leaf, node TO auditsvc_worker;
+    release_rollback, watch, person, leaf, node TO auditsvc_worker;
 GRANT INSERT ON record, subject, submission, decision, person, leaf, node TO auditsvc_worker;
 ALTER TABLE record ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS read ON record;
@@ -15,7 +15,8 @@ CREATE POLICY read ON record FOR SELECT USING (true);
 CREATE POLICY worker ON record FOR INSERT TO auditsvc_worker
     WITH CHECK (kind NOT IN ('approval', 'objection', 'waiver', 'terms-proposal', 'terms', 'release', 'revocation-request',
         'revocation', 'rollback-request', 'rollback', 'retirement', 'device', 'answers', 'document', 'change-plan',
-        'change-verdict', 'incident', 'incident-watch'));
+        'change-verdict', 'incident', 'incident-watch', 'watch-proposal', 'watch',
+        'alarm-mute', 'data-card', 'consent'));
 -- The job queue.
 GRANT SELECT ON auditsvc_jobs_revision TO auditsvc_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON job_worker, job_event, job_crash TO auditsvc_worker;

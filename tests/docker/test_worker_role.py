@@ -25,7 +25,7 @@ SCRIPT = Path(auditsvc.__file__).parents[1] / "docker" / "worker-role.sql"
 BY_PEOPLE = {
     "approval", "objection", "waiver", "terms-proposal", "terms", "release", "revocation-request", "revocation",
     "rollback-request", "rollback", "retirement", "device", "answers", "document", "change-plan", "change-verdict",
-    "incident", "incident-watch",
+    "incident", "incident-watch", "watch-proposal", "watch", "alarm-mute", "data-card", "consent",
 }  # fmt: skip
 
 
