@@ -24,3 +24,7 @@ GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO auditsvc_worker;
 GRANT USAGE ON SCHEMA dbos TO auditsvc_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dbos TO auditsvc_worker;
 GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA dbos TO auditsvc_worker;
+-- Observations of releases in use, where a release is watched.
+SELECT 'GRANT SELECT ON auditsvc_observations_revision TO auditsvc_worker; '
+    'GRANT SELECT, INSERT, UPDATE, DELETE ON observation, observation_label, watch_state TO auditsvc_worker'
+    WHERE to_regclass('observation') IS NOT NULL \gexec

@@ -107,15 +107,19 @@ class SqlObservations:
 
     def add(self, release: Digest, rows: Sequence[tuple[str, Moment, str, str]]) -> int:
         """Keep observations that are new, all of them or none."""
-        if not rows:
-            return 0
-        adding = self._database.insert(observation).on_conflict_do_nothing()
         made = [
             {"release": release, "id": name, "at": _text(at), "cluster": cluster, "body": body}
             for name, at, cluster, body in rows
         ]
+        return self._added(observation, made)
+
+    def _added(self, table: Table, rows: Sequence[Mapping[str, object]]) -> int:
+        """Insert what is new; how many rows that were.  PostgreSQL's driver counts none, so they are returned."""
+        if not rows:
+            return 0
+        adding = self._database.insert(table).on_conflict_do_nothing().returning(table.c.position)
         with self._database.write_tx() as connection:
-            return int(connection.execute(adding, made).rowcount)
+            return len(connection.execute(adding, rows).all())
 
     def known(self, release: Digest, ids: Sequence[str]) -> frozenset[str]:
         """Those of these ids that are kept."""
@@ -129,12 +133,8 @@ class SqlObservations:
 
     def add_labels(self, release: Digest, labels: Mapping[str, str]) -> int:
         """Keep labels of known observations."""
-        rows = [{"release": release, "id": name, "label": labels[name]} for name in self.known(release, list(labels))]
-        if not rows:
-            return 0
-        adding = self._database.insert(label).on_conflict_do_nothing()
-        with self._database.write_tx() as connection:
-            return int(connection.execute(adding, rows).rowcount)
+        known = self.known(release, list(labels))
+        return self._added(label, [{"release": release, "id": name, "label": labels[name]} for name in known])
 
     def after(self, release: Digest, position: int, limit: int) -> tuple[tuple[int, str, bool], ...]:
         """Observations after a position, in the order of arrival."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import subprocess
 from pathlib import Path
@@ -12,12 +13,13 @@ from sqlalchemy import make_url
 import auditsvc
 from auditsvc.adapters.jobs.job_store import DbosJobs, JobDatabase
 from auditsvc.adapters.ledger import SqlLedger
+from auditsvc.adapters.observations import SqlObservations
 from auditsvc.errors import Unavailable
 from auditsvc.records import Approval, ReleaseRequest
 from auditsvc.web.auth.token_store import TokenStore
 from tests.adapters.postgres import _tool, new_database
 from tests.contracts.sample import one_of_each
-from tests.fakes import FixedClock
+from tests.fakes import NOON, FixedClock
 from tests.gate.sample import a_loss, an_evidence, losses
 
 pytestmark = pytest.mark.postgres
@@ -38,6 +40,7 @@ def test_a_worker_s_role_can_not_decide() -> None:
     url = new_database()
     owner, jobs = SqlLedger(url, FixedClock()), JobDatabase(url)
     TokenStore(url, FixedClock())
+    SqlObservations(url).close()
     address = make_url(url)
     for _ in range(2):  # also after an upgrade
         place = ["-h", "127.0.0.1", "-p", str(address.port), "-U", str(address.username), str(address.database)]
@@ -63,5 +66,11 @@ def test_a_worker_s_role_can_not_decide() -> None:
     asked = queue.submit(ReleaseRequest(decision="sha256:" + "0" * 64), "ann")
     assert queue.get(asked.id).state == "queued"
     assert not worker.find(Approval, "sha256:" + "0" * 64)
-    for one in (owner, worker, jobs):
+    observed, release = SqlObservations(role), "sha256:" + "0" * 64
+    rows = [(name, NOON, "", "{}") for name in ("one", "two")]
+    assert [observed.add(release, rows), observed.add(release, rows)] == [2, 0]
+    assert [observed.add_labels(release, {"one": "cat"}), observed.add_labels(release, {"one": "dog"})] == [1, 0]
+    observed.keep_state(release, 1, 0, b"state")
+    assert observed.delete_before(release, NOON + datetime.timedelta(days=1)) == 2
+    for one in (owner, worker, jobs, observed):
         one.close()
