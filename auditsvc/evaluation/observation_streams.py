@@ -39,6 +39,8 @@ LABELLED = 0.1
 """The share of alpha of the rules about labelled images."""
 RUN = 10
 """Black or frozen images of one device in a row at which its camera has failed: a fact, not a test."""
+MOST_VALUES = 200
+"""Values of a column that are watched apart, in the order in which they come; others count with all images."""
 BLACK, PLAIN = 0.02, 0.01
 """Brightness below which, and contrast below which, an image is black."""
 
@@ -200,8 +202,9 @@ class Watcher:
             self.churn.add(float(np.argmax(seen.scores) != np.argmax(seen.parent)), self.alpha)
         slices = seen.slices | {DEVICE: seen.device}
         season = str(int(seen.at.timestamp() % self.period // self.block)) if self.period else ""
+        places = [(one, word) for one in self.columns if (word := slices.get(one)) and self._has_place(one, word)]
         for channel, value in found.items():
-            for column, word in (("", ""), *((one, slices[one]) for one in self.columns if slices.get(one))):
+            for column, word in (("", ""), *places):
                 self._watch(position, channel, column, word, value, season)
 
     def _watch(self, position: int, channel: str, column: str, word: str, value: float, season: str) -> None:
@@ -216,10 +219,14 @@ class Watcher:
         overall, sliced = shares(len(self.columns))
         if not column:
             return overall
+        return sliced / len(self.columns) * nth_share(self.values[column].index(word) + 1)
+
+    def _has_place(self, column: str, word: str) -> bool:
+        """Whether this value of a column is watched apart; the senders name values, so there are only so many."""
         known = self.values.setdefault(column, [])
-        if word not in known:
+        if word not in known and len(known) < MOST_VALUES:
             known.append(word)
-        return sliced / len(self.columns) * nth_share(known.index(word) + 1)
+        return word in known
 
     def label(self, seen: Observation, answer: int) -> None:
         """The class of an image whose label came; it is counted with the models' answers of then."""

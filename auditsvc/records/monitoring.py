@@ -60,7 +60,7 @@ class WatchFields(Value):
     parent_share: _Share = 0.1
     """The share of images that the parent answers too, where runs answer them."""
     retention_days: Annotated[int, Field(ge=1, le=3660)] = 90
-    """After these, observations are deleted, and the pictures of an alarm."""
+    """After these, observations are deleted."""
     contacts: Annotated[tuple[Text, ...], Field(max_length=20)] = ()
     """Who is informed; webhooks send the events."""
     reason: Text

@@ -59,6 +59,9 @@ from auditsvc.services.watching import open_drift, watch_settings
 _PART = 2000
 """Observations that are read at once."""
 
+SILENT = datetime.timedelta(days=1)
+"""A release of which nothing was observed for longer than this, and than two intervals, is not steady but unknown."""
+
 _JUDGED = {"accuracy/score.clean": "accuracy", "accuracy/drop.clean": "loss"}
 """What labels of observations say about which reading of a policy."""
 
@@ -84,7 +87,7 @@ def monitor(
         fields["observed"], alarmed = _observed(ctx, settings, policy, locate)
         fields["judgements"] = (*fields.get("judgements", ()), *_judged(policy, fields["observed"], alarmed))
     fields["gate"] = query_gate(ctx.ledger, release.model, release.version).answer
-    outcome, reasons = _outcome(ctx, release, fields)
+    outcome, reasons = _outcome(ctx, release, fields, settings)
     made = Monitoring(
         model=release.model,
         version=release.version,
@@ -306,7 +309,9 @@ def _p_value(metric: Metric, turn: Measured, alpha: float) -> float | None:
     return NormalDist().cdf(-bad / reach * NormalDist().inv_cdf(1 - alpha))
 
 
-def _outcome(ctx: Context, release: Release, fields: dict[str, Any]) -> tuple[Watched, tuple[str, ...]]:
+def _outcome(
+    ctx: Context, release: Release, fields: dict[str, Any], settings: WatchSettings | None
+) -> tuple[Watched, tuple[str, ...]]:
     files, answer = fields["files"], fields["gate"]
     blocking = [one for one in fields.get("judgements", ()) if one.severity == "block"]
     worse = [f"the signed files are {files}"] if files != "VALID" else []
@@ -315,10 +320,18 @@ def _outcome(ctx: Context, release: Release, fields: dict[str, Any]) -> tuple[Wa
     worse += [_words(one) for one in fields.get("changes", ()) if one.worse]
     changed = [one.words for one in open_drift(ctx.ledger, release.digest, ctx.clock.now())]
     unknown = [f"{one.rule}: {one.words}" for one in blocking if one.verdict == "unknown"]
-    if "dataset" not in fields and not fields["observed"].images:
-        unknown.append("nothing was observed yet")
+    if "dataset" not in fields and settings is not None and (silence := _silence(ctx, fields["observed"], settings)):
+        unknown.append(silence)
     outcome: Watched = "worse" if worse else "changed" if changed else "unknown" if unknown else "steady"
     return outcome, (*worse, *changed, *unknown)
+
+
+def _silence(ctx: Context, found: Observed, settings: WatchSettings) -> str:
+    """Since when nothing came, in words; empty while observations come."""
+    if found.until is None:
+        return "nothing was observed yet"
+    longest = max(SILENT, 2 * datetime.timedelta(minutes=settings.every_minutes))
+    return f"nothing was observed since {found.until.isoformat()}" if ctx.clock.now() - found.until > longest else ""
 
 
 def _words(one: Change) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from auditsvc.adapters.observations import SqlObservations
 from auditsvc.errors import Conflict, InvalidInput, NotFound
+from auditsvc.evaluation.observation_streams import MOST_VALUES
 from auditsvc.records import Decision, Monitoring, Observation
 from auditsvc.services.decisions import backtest
 from auditsvc.services.gate_query import query_gate
@@ -28,7 +29,7 @@ from auditsvc.services.watching import (
     queue_due,
     watch_settings,
 )
-from tests.fakes import NOON
+from tests.fakes import NOON, FixedClock
 from tests.fakes.jobs import MemoryJobs
 from tests.services.conftest import fresh_line
 from tests.services.line import data_in, policy
@@ -256,6 +257,29 @@ def test_labels_that_come_later_judge_the_rules_of_the_release(world):
     assert add_labels(ctx, release, wrong | right) == 110
     worse = monitor(ctx, release, "mia")
     assert worse.outcome == "worse" and any(reason.startswith("floor") for reason in worse.reasons)
+
+
+def test_a_release_of_which_nothing_is_heard_any_more_is_not_steady(world, tmp_path):
+    ctx, release, _ = world
+    watch(world, pictures(tmp_path / "field"))
+    assert monitor(ctx, release, "mia").outcome == "steady"
+    for passed, outcome in ((20 * HOUR, "steady"), (30 * HOUR, "unknown")):
+        later = dataclasses.replace(ctx, clock=FixedClock(NOON + passed))
+        found = monitor(later, release, "mia")
+        assert found.outcome == outcome and found.observed.images == 30
+    assert found.reasons == ("nothing was observed since 2026-11-22T12:00:00+00:00",)
+
+
+def test_invented_devices_take_no_memory_and_hide_no_change(world):
+    """A sender names slices, so whoever wants a change to be missed could name thousands of them first."""
+    ctx, release, _ = world
+    watch(world, slices=("device",), channels=("confidence",))
+    add_observations(ctx, release, [row(one, device=f"invented-{one}") for one in range(MOST_VALUES + 50)])
+    rest = range(MOST_VALUES + 50, MOST_VALUES + 550)
+    add_observations(ctx, release, [row(one, sure=0.55, device="real") for one in rest])
+    found = monitor(ctx, release, "mia").observed
+    assert len(found.streams) == 1 + MOST_VALUES
+    assert "confidence" in {one.stream for one in open_drift(ctx.ledger, release.digest)}
 
 
 def test_a_run_is_queued_once_for_each_interval(world):
