@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from auditsvc.datasets.dataset import Dataset, Slices
 from auditsvc.datasets.image_properties import luma
@@ -92,19 +93,25 @@ def fingerprints(dataset: Dataset, tick: Callable[[int], None] = lambda _images:
         np.zeros(images, np.uint64), np.zeros((images, SIDE, SIDE), np.uint8), np.zeros((images, 2), np.float32)
     )
     for batch in dataset.batches(64):
-        grey, number = luma(batch.images), batch.indices.numpy()
-        pixels = (batch.images * 255).round().byte().numpy()
-        for place, image in zip(number.tolist(), pixels, strict=True):
-            digest = hashlib.blake2b(image.tobytes(), digest_size=8, person=f"{image.shape}".encode()[:16]).digest()
-            made.digests[place] = int.from_bytes(digest, "little")
-        rows, columns = (torch.from_numpy(_means(length)) for length in grey.shape[1:])
-        small = rows @ grey @ columns.T
-        least, most = small.amin((1, 2), keepdim=True), small.amax((1, 2), keepdim=True)
-        scale = torch.where(most - least >= FLAT, 255 / (most - least).clamp_min(1e-6), 0)
-        made.thumbnails[number] = ((small - least) * scale).round().byte().numpy()
-        made.clipped[number] = torch.stack([(grey <= DARK).float(), (grey >= 1 - DARK).float()]).mean((2, 3)).T.numpy()
-        tick(len(pixels))
+        number, part = batch.indices.numpy(), fingerprints_of(batch.images)
+        made.digests[number], made.thumbnails[number], made.clipped[number] = part
+        tick(len(number))
     return made
+
+
+def fingerprints_of(images: Tensor) -> Fingerprints:
+    """Those of images ``(N, C, H, W)`` in 0..1."""
+    grey, pixels = luma(images), (images * 255).round().byte().numpy()
+    words = [hashlib.blake2b(one.tobytes(), digest_size=8, person=f"{one.shape}".encode()[:16]) for one in pixels]
+    rows, columns = (torch.from_numpy(_means(length)) for length in grey.shape[1:])
+    small = rows @ grey @ columns.T
+    least, most = small.amin((1, 2), keepdim=True), small.amax((1, 2), keepdim=True)
+    scale = torch.where(most - least >= FLAT, 255 / (most - least).clamp_min(1e-6), 0)
+    return Fingerprints(
+        np.array([int.from_bytes(one.digest(), "little") for one in words], np.uint64),
+        ((small - least) * scale).round().byte().numpy(),
+        torch.stack([(grey <= DARK).float(), (grey >= 1 - DARK).float()]).mean((2, 3)).T.numpy(),
+    )
 
 
 def name_digests(names: Sequence[str]) -> NDArray[np.uint64]:

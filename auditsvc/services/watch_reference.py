@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auditsvc.datasets import Dataset
-from auditsvc.datasets.copies import fingerprints, near_pairs
-from auditsvc.datasets.dataset import Batch
+from auditsvc.datasets.copies import fingerprints, fingerprints_of, near_pairs
 from auditsvc.datasets.image_properties import PROPERTIES
 from auditsvc.datasets.images import UNREADABLE, decode
 from auditsvc.datasets.scaling import scaled_for
@@ -203,21 +201,6 @@ def _estimator(
     return threshold, max(errors), len(CONDITIONS)
 
 
-@dataclass
-class _Field:
-    """Images of use as a data set that can be fingerprinted."""
-
-    images: Tensor
-
-    @property
-    def ref(self) -> SimpleNamespace:
-        return SimpleNamespace(images=len(self.images))
-
-    def batches(self, _size: int) -> Iterator[Batch]:
-        numbers = torch.arange(len(self.images))
-        yield Batch(self.images, numbers, numbers)
-
-
 def take_in(ctx: Context, settings: WatchSettings, reference: Reference, locate: Locate) -> Intake:
     """Everything in the source of the settings that is not known yet; images are answered.
 
@@ -257,19 +240,20 @@ def _answered(
     """The rows with the answers to their images, and the names of images that were audited."""
     card = models.model.card
     images = torch.cat([scaled_to(_read(one, grey=card.input.channels == 1), card) for one in rows])
-    prints = fingerprints(cast(Dataset, _Field(images)))
+    prints = fingerprints_of(images)
     copies = {int(place) for place in near_pairs(prints.thumbnails, reference.thumbnails)[0]}
-    names, found, dense = _names(prints.digests), models.answer(images), models.parent(images)
+    names, found = _names(prints.digests), models.answer(images)
+    drawn = [place for place, row in enumerate(rows) if draw(settings.digest, row.seen.id)[0] < settings.parent_share]
+    dense = dict(zip(drawn, models.parent(images[drawn]).tolist(), strict=True)) if drawn else {}
     made, audited = [], []
     for place, row in enumerate(rows):
         if place in copies or names[place] in reference.pixels:
             audited.append(str(row.file and row.file.name))
             continue
-        drawn = draw(settings.digest, row.seen.id)[0] < settings.parent_share
         fields: Mapping[str, Any] = {
             "image": names[place],
             "scores": tuple(found.scores[place].tolist()),
-            "parent": tuple(dense[place].tolist()) if drawn else (),
+            "parent": tuple(dense.get(place, ())),
             "features": tuple(found.features[place].tolist()),
             "properties": {name: float(held[place]) for name, held in found.properties.items()},
         }

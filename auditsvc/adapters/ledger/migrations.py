@@ -184,6 +184,17 @@ def _log() -> None:
     op.create_index("leaf_once", "node", ["hash"], unique=True, sqlite_where=level_zero, postgresql_where=level_zero)
 
 
+def _create_two_people(table: str, constraint: str, first: str) -> None:
+    """A table of what one person begins and another confirms."""
+    op.create_table(
+        table,
+        sa.Column("digest", sa.String(71), primary_key=True),
+        sa.Column(first, sa.String(128), nullable=False),
+        sa.Column("confirmed_by", sa.String(128), nullable=False),
+        sa.CheckConstraint(f"lower({first}) <> lower(confirmed_by)", name=constraint),
+    )
+
+
 def _waivers() -> None:
     """Who submitted a candidate can't waive its rules; a waiver from before has no row and stays as it is."""
     op.create_table(
@@ -201,26 +212,14 @@ def _waivers() -> None:
 
 def _retirements() -> None:
     """A signing key changes by two people; a retirement from before has no row and stays as it is."""
-    op.create_table(
-        "retirement",
-        sa.Column("digest", sa.String(71), primary_key=True),
-        sa.Column("requested_by", sa.String(128), nullable=False),
-        sa.Column("confirmed_by", sa.String(128), nullable=False),
-        sa.CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_retire"),
-    )
+    _create_two_people("retirement", "two_people_retire", "requested_by")
     _append_only("retirement", {"retirement_once": "digest = NEW.digest"})
     _guard("retirement", "retirement")
 
 
 def _terms() -> None:
     """The terms of a model are set by two people: one proposes them, another confirms them."""
-    op.create_table(
-        "terms",
-        sa.Column("digest", sa.String(71), primary_key=True),
-        sa.Column("proposed_by", sa.String(128), nullable=False),
-        sa.Column("confirmed_by", sa.String(128), nullable=False),
-        sa.CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_terms"),
-    )
+    _create_two_people("terms", "two_people_set_terms", "proposed_by")
     _append_only("terms", {"terms_once": "digest = NEW.digest"}, "these terms are")
     _guard("terms", "terms")
 
@@ -237,13 +236,7 @@ def _names_and_rollbacks() -> None:
     person = op.create_table(
         "person", sa.Column("key", sa.String(128), primary_key=True), sa.Column("name", sa.String(128), nullable=False)
     )
-    op.create_table(
-        "release_rollback",
-        sa.Column("digest", sa.String(71), primary_key=True),
-        sa.Column("requested_by", sa.String(128), nullable=False),
-        sa.Column("confirmed_by", sa.String(128), nullable=False),
-        sa.CheckConstraint("lower(requested_by) <> lower(confirmed_by)", name="two_people_roll_back"),
-    )
+    _create_two_people("release_rollback", "two_people_roll_back", "requested_by")
     found = _names()
     if found:
         op.bulk_insert(person, [{"key": key, "name": name} for key, name in found.items()])
@@ -319,13 +312,7 @@ def _data(row: str) -> str:
 
 def _watch() -> None:
     """How a release is watched is set by two people, as terms are."""
-    op.create_table(
-        "watch",
-        sa.Column("digest", sa.String(71), primary_key=True),
-        sa.Column("proposed_by", sa.String(128), nullable=False),
-        sa.Column("confirmed_by", sa.String(128), nullable=False),
-        sa.CheckConstraint("lower(proposed_by) <> lower(confirmed_by)", name="two_people_set_watch"),
-    )
+    _create_two_people("watch", "two_people_set_watch", "proposed_by")
     _append_only("watch", {"watch_once": "digest = NEW.digest"}, "these settings are")
     _guard("watch", "watch")
 
