@@ -12,6 +12,8 @@ from auditsvc.cli.output import Json, Model, Person, Store, command_group, conte
 from auditsvc.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from auditsvc.ports import Context
     from auditsvc.records import DriftAlarm, Release
 
@@ -140,7 +142,7 @@ def show(model: Model, version: AVersion = None, store: Store = None, json: Json
     alarms = open_drift(ctx.ledger, release.digest, ctx.clock.now())
     lines = [line for title, one in (("watched", settings), ("proposed", pending)) if one
              for line in (f"{title}: {one.digest}", *one.lines)]  # fmt: skip
-    lines += [line for one in alarms for line in _alarm_lines(one)]
+    lines += _alarm_lines(alarms)
     found = {name: one.model_dump(mode="json", exclude_none=True) | {"digest": one.digest}
              for name, one in (("settings", settings), ("pending", pending)) if one}  # fmt: skip
     shown = [one.model_dump(mode="json") | {"digest": one.digest} for one in alarms]
@@ -149,14 +151,17 @@ def show(model: Model, version: AVersion = None, store: Store = None, json: Json
         raise typer.Exit(3)
 
 
-def _alarm_lines(alarm: DriftAlarm) -> tuple[str, ...]:
+def _alarm_lines(alarms: Sequence[DriftAlarm]) -> Iterator[str]:
+    """Each alarm, and the deadlines that count from the first."""
     from auditsvc.services.incidents import incident_draft
 
-    due = {f"{harm} {moment:%Y-%m-%d}" for harm, moment in incident_draft(alarm)["due"].items()}
-    return (
-        f"alarm {alarm.at:%Y-%m-%d %H:%M}: {alarm.words}",
-        f"  {alarm.digest}; a serious incident must be reported by: {', '.join(sorted(due))} (auditsvc incident add)",
-    )
+    for alarm in alarms:
+        yield f"alarm {alarm.at:%Y-%m-%d %H:%M}: {alarm.words}"
+        yield f"  {alarm.digest}"
+    for alarm in alarms[:1]:
+        due = sorted((moment, harm) for harm, moment in incident_draft(alarm)["due"].items())
+        words = ", ".join(f"{moment:%Y-%m-%d} ({harm})" for moment, harm in due)
+        yield f"a serious incident must be reported by {words}, counted from the first alarm: auditsvc incident add"
 
 
 @watch_app.command("mute")

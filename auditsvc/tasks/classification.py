@@ -66,4 +66,4 @@ class Classification(Task):
         return self._named(int(target))
 
     def _named(self, number: int) -> str:
-        return self.classes[number] if 0 <= number < len(self.classes) else "a class that the data set has not"
+        return self.classes[number] if 0 <= number < len(self.classes) else "a class that is not in the data set"

@@ -32,6 +32,7 @@ def monitoring_page(request: Request, digest: ADigest) -> HTMLResponse:
     ledger, now = site.ledger, site.clock.now()
     release = ledger.get(Release, digest)
     settings, pending = watch_settings(ledger, digest), pending_watch(ledger, digest)
+    alarms = open_drift(ledger, digest, now)
     runs = [one for _, one in ledger.page(Monitoring, subject=digest, limit=SHOWN)][::-1]
     points = [
         (one.at, max((item.log10_e / item.limit for item in one.observed.streams), default=0.0))
@@ -48,7 +49,8 @@ def monitoring_page(request: Request, digest: ADigest) -> HTMLResponse:
         pending=pending,
         may_confirm=pending and caller.may("approver") and person_key(pending.proposed_by) != person_key(caller.name),
         may_mute=caller.may("approver"),
-        alarms=[(one, incident_draft(one)["due"]) for one in open_drift(ledger, digest, now)],
+        alarms=alarms,
+        due=incident_draft(alarms[0])["due"] if alarms else {},
         mutes=[one for one in ledger.find(AlarmMute, digest) if one.until > now],
         chart=Markup(evidence_chart(points).svg) if points else "",  # noqa: S704 - escaped by the chart
         observed=observed,
